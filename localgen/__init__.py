@@ -1,0 +1,41 @@
+"""transformers' generate() on quantized GGUF weights, on your own machine."""
+
+from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
+from localgen.config import GenerationConfig, ModelConfig
+from localgen.errors import (
+    BackendError,
+    ClosedError,
+    ContextFullError,
+    DecodeError,
+    GenerationInterrupted,
+    InvalidGGUFError,
+    LocalgenError,
+    ModelFileError,
+    ModelNotFoundError,
+)
+from localgen.model import LocalModel
+from localgen.tokenizer import BatchEncoding, Tokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "BatchEncoding",
+    "ClosedError",
+    "Completion",
+    "ContextFullError",
+    "DecodeError",
+    "GenerateOutput",
+    "GenerationConfig",
+    "GenerationInterrupted",
+    "InvalidGGUFError",
+    "LocalModel",
+    "LocalgenError",
+    "ModelConfig",
+    "ModelFileError",
+    "ModelNotFoundError",
+    "Stats",
+    "TokenLogprob",
+    "Tokenizer",
+    "__version__",
+]

@@ -1,0 +1,14 @@
+"""The command: parse → LocalModel → print; nothing else.
+
+Exit codes: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C. Text goes to stdout, everything
+else to stderr.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the ``localgen`` command."""
+    from localgen.cli.app import run  # noqa: PLC0415  # typer is imported only for the command
+
+    run()

@@ -1,0 +1,258 @@
+"""One configuration's chain of processors, filters and draw; rows with equal options share one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+
+import numpy as np
+
+from localgen.engine import sampling
+from localgen.engine.backend import Logits, TokenIds
+from localgen.engine.sampling import Ids, RunningSums
+from localgen.engine.sequence import Sequence
+from localgen.errors import DecodeError
+
+Processor = Callable[[Logits, Sequence], None]
+CustomProcessor = Callable[[TokenIds, Logits], Logits]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingOptions:
+    """The part of a GenerationConfig that chooses tokens, with every None resolved."""
+
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
+    suppress_tokens: tuple[int, ...] = ()
+    min_new_tokens: int = 0
+    custom: tuple[CustomProcessor, ...] = ()
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether rows need ``TokenCounts``."""
+        return bool(
+            self.repetition_penalty != 1.0 or self.frequency_penalty or self.presence_penalty
+        )
+
+
+class Sampler:
+    """Chooses the next token of a row; holds scratch memory, and no state between calls.
+
+    ``n_vocab`` is the width of a row of logits.
+    """
+
+    def __init__(self, options: SamplingOptions, n_vocab: int) -> None:
+        self._options = options
+        self._n_vocab = n_vocab
+        self._processors = make_processors(options)
+        self._scratch = np.empty(n_vocab, np.float32)
+        self._temperature = np.float32(options.temperature)
+        # Whether a filter reads its candidates in falling order.
+        self._needs_order = 0 < options.top_k < n_vocab or options.top_p < 1.0
+
+    def sample(self, logits: Logits, sequence: Sequence) -> int:
+        """The next token id.
+
+        ``logits``: float32 (n_vocab,) as the model gave them; not changed. Raises DecodeError if
+        they are not finite, ValueError if the processors leave nothing to choose.
+        """
+        processed = self._processed(logits, sequence)
+        if not self._options.do_sample:
+            token_id = int(processed.argmax())
+            # argmax stops at the first NaN, so one look at the winner finds NaN and inf anywhere.
+            _check_finite(float(processed[token_id]), logits, sequence)
+            for recorder in sequence.recorders:
+                recorder.record(logits, lambda: processed, token_id)
+            return token_id
+        _check_finite(float(processed.max()), logits, sequence)
+        ids, running = self._filtered(processed)
+        position = sampling.draw(running, sequence.uniform())
+        token_id = position if ids is None else int(ids[position])
+        for recorder in sequence.recorders:
+            recorder.record(logits, lambda: self._scores(processed, ids), token_id)
+        return token_id
+
+    def _processed(self, logits: Logits, sequence: Sequence) -> Logits:
+        """``logits`` after all processors: itself when there are none, else the scratch row."""
+        if not self._processors:
+            return logits
+        np.copyto(self._scratch, logits)
+        for process in self._processors:
+            process(self._scratch, sequence)
+        return self._scratch
+
+    def _filtered(self, logits: Logits) -> tuple[Ids | None, RunningSums]:
+        """The ids that all filters keep (None: all, in their order), and their weights' sums."""
+        options = self._options
+        ids, total = self._candidates(logits)
+        values = logits if ids is None else logits[ids]
+        if ids is not None and self._needs_order:
+            order = (-values).argsort()
+            ids, values = ids[order], values[order]
+        scores = values / self._temperature
+        scores -= scores[0] if self._needs_order else scores.max()
+        weights = np.exp(scores, out=scores)
+        running = weights.cumsum(dtype=np.float64)
+        n_kept = len(weights)
+        if 0 < options.top_k < len(weights):
+            n_kept = sampling.n_top_k(weights, options.top_k)
+        if options.top_p < 1.0:
+            total = total or float(running[n_kept - 1])
+            n_kept = sampling.n_top_p(running[:n_kept], total, options.top_p)
+        if options.min_p > 0.0 and self._needs_order:
+            n_kept = min(n_kept, sampling.n_min_p(weights, options.min_p))
+        if options.typical_p < 1.0:
+            kept = sampling.typical(weights[:n_kept], options.typical_p)
+            return kept if ids is None else ids[kept], weights[kept].cumsum(dtype=np.float64)
+        return ids if ids is None else ids[:n_kept], running[:n_kept]
+
+    def _candidates(self, logits: Logits) -> tuple[Ids | None, float | None]:
+        """The ids that the filters can keep (None: all); for top_p first, all weights' sum too."""
+        options = self._options
+        if 0 < options.top_k < self._n_vocab:
+            return sampling.top_k_candidates(logits, options.top_k), None
+        if options.top_p < 1.0:
+            return sampling.top_p_candidates(logits, options.temperature, options.top_p)
+        if options.min_p > 0.0:
+            return sampling.min_p_candidates(logits, options.temperature, options.min_p), None
+        return None, None
+
+    def _scores(self, logits: Logits, kept: Ids | None) -> Logits:
+        """The row after temperature and filters, (n_vocab,), -inf where a token was removed."""
+        if kept is None:
+            scaled: Logits = logits / self._temperature
+            return scaled
+        scores = np.full(self._n_vocab, -np.inf, np.float32)
+        scores[kept] = logits[kept] / self._temperature
+        return scores
+
+
+def _check_finite(best: float, logits: Logits, sequence: Sequence) -> None:
+    """An error unless the best score of a row is a finite number."""
+    if math.isfinite(best):
+        return
+    if math.isfinite(logits.max()):
+        raise ValueError(
+            f"row {sequence.row}: the logits processors left no token to choose "
+            f"(best score {best}); suppress fewer tokens, or fix the processor"
+        )
+    raise DecodeError(
+        f"row {sequence.row}: the model gave logits that are not finite after "
+        f"{sequence.n_tokens} tokens; the weights may be damaged, or the KV type too coarse"
+    )
+
+
+def make_processors(options: SamplingOptions) -> list[Processor]:
+    """The processors that ``options`` asks for, in transformers' order."""
+    processors: list[Processor] = []
+    if options.sequence_bias:
+        processors.append(_sequence_bias(options.sequence_bias))
+    if options.repetition_penalty != 1.0:
+        processors.append(_repetition_penalty(options.repetition_penalty))
+    if options.frequency_penalty or options.presence_penalty:
+        processors.append(_count_penalty(options.frequency_penalty, options.presence_penalty))
+    if options.no_repeat_ngram_size:
+        processors.append(_no_repeat_ngram(options.no_repeat_ngram_size))
+    if options.bad_words_ids:
+        processors.append(_bad_words(options.bad_words_ids))
+    if options.min_new_tokens:
+        processors.append(_min_new_tokens(options.min_new_tokens))
+    if options.suppress_tokens:
+        processors.append(_suppress(options.suppress_tokens))
+    processors.extend(_custom(processor) for processor in options.custom)
+    return processors
+
+
+def _sequence_bias(biases: Rows[tuple[tuple[int, ...], float]]) -> Processor:
+    def process(logits: Logits, sequence: Sequence) -> None:
+        tokens = sequence.tokens[: sequence.n_tokens]
+        added: dict[int, float] = {}
+        for ids, bias in biases:
+            *prefix, last = ids
+            if len(ids) <= len(tokens) and _ends_with(tokens, prefix):
+                added[last] = added.get(last, 0.0) + bias
+        if added:
+            logits[list(added)] += np.array(list(added.values()), np.float32)
+
+    return process
+
+
+def _bad_words(words: Rows[tuple[int, ...]]) -> Processor:
+    def process(logits: Logits, sequence: Sequence) -> None:
+        tokens = sequence.tokens[: sequence.n_tokens]
+        for *prefix, last in words:
+            banned_eos = not prefix and last in sequence.eos_token_ids
+            if not banned_eos and len(prefix) < len(tokens) and _ends_with(tokens, prefix):
+                logits[last] = -np.inf
+
+    return process
+
+
+def _ends_with(tokens: TokenIds, prefix: list[int]) -> bool:
+    return not prefix or tokens[-len(prefix) :].tolist() == prefix
+
+
+def _repetition_penalty(penalty: float) -> Processor:
+    def process(logits: Logits, sequence: Sequence) -> None:
+        assert sequence.counts is not None
+        sampling.penalize_repetition(logits, sequence.counts.seen, penalty)
+
+    return process
+
+
+def _count_penalty(frequency: float, presence: float) -> Processor:
+    def process(logits: Logits, sequence: Sequence) -> None:
+        assert sequence.counts is not None
+        counts = sequence.counts
+        sampling.penalize_counts(logits, counts.seen, counts.generated, frequency, presence)
+
+    return process
+
+
+def _no_repeat_ngram(size: int) -> Processor:
+    def process(logits: Logits, sequence: Sequence) -> None:
+        logits[sampling.ngram_repeats(sequence.tokens[: sequence.n_tokens], size)] = -np.inf
+
+    return process
+
+
+def _min_new_tokens(n_tokens: int) -> Processor:
+    def process(logits: Logits, sequence: Sequence) -> None:
+        if sequence.n_new < n_tokens:
+            logits[list(sequence.eos_token_ids)] = -np.inf
+
+    return process
+
+
+def _suppress(ids: Rows[int]) -> Processor:
+    suppressed = np.array(ids)
+
+    def process(logits: Logits, _sequence: Sequence) -> None:
+        logits[suppressed] = -np.inf
+
+    return process
+
+
+def _custom(processor: CustomProcessor) -> Processor:
+    def process(logits: Logits, sequence: Sequence) -> None:
+        result = np.asarray(processor(sequence.tokens[: sequence.n_tokens], logits.copy()))
+        if result.shape != logits.shape or result.dtype.kind not in "fiu":
+            raise ValueError(
+                f"a logits processor must return numbers of shape (1, {len(logits)}) like its "
+                f"scores, got {result.dtype} {(1, *result.shape)}"
+            )
+        np.copyto(logits, result, casting="unsafe")
+
+    return process

@@ -1,0 +1,31 @@
+"""Log-probabilities of given tokens, in one pass over them; no sampling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from localgen.engine.backend import Backend, Batch, Logits, TokenIds
+from localgen.engine.sampling import log_softmax
+
+# Every position's logits are wanted here, so a pass is kept to this many bytes of them.
+_LOGIT_BYTES = 16 * 2**20
+
+
+def score(backend: Backend, token_ids: TokenIds) -> Logits:
+    """log P(token[i+1] | token[: i+1]) for each i.
+
+    token_ids: int32 (n,), n ≥ 1. Returns float32 (n - 1,), natural logarithms.
+    """
+    inputs, targets = token_ids[:-1], token_ids[1:]
+    logprobs = np.empty(len(targets), np.float32)
+    backend.owner = None
+    backend.reserve(1, len(token_ids))
+    n_rows = max(1, min(backend.n_batch, _LOGIT_BYTES // (4 * backend.n_vocab)))
+    for start in range(0, len(inputs), n_rows):
+        chunk = inputs[start : start + n_rows]
+        n = len(chunk)
+        positions = np.arange(start, start + n, dtype=np.int32)
+        batch = Batch(chunk, positions, np.zeros(n, np.int32), np.ones(n, np.int8))
+        rows = log_softmax(backend.decode(batch))
+        logprobs[start : start + n] = rows[np.arange(n), targets[start : start + n]]
+    return logprobs

@@ -1,0 +1,126 @@
+"""Everything about one row in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from localgen.engine.backend import Logits, TokenIds
+
+FinishReason = Literal["eos", "stop", "length", "time", "cancelled"]
+StopCheck = Callable[["Sequence"], bool]
+
+
+class Recorder(Protocol):
+    """Keeps something of each step's logits; called before the token is appended."""
+
+    def record(self, logits: Logits, scores: Callable[[], Logits], token_id: int) -> None:
+        """``logits`` (n_vocab,) as the model gave them, borrowed; ``scores()`` the same after all
+        processors and filters, borrowed too."""
+
+
+class RowSampler(Protocol):
+    """Chooses the next token of a row; see ``sampler.Sampler``."""
+
+    def sample(self, logits: Logits, sequence: Sequence) -> int: ...
+
+
+def uniform_stream(seed: int, row: int) -> Callable[[], float]:
+    """The uniforms in [0, 1) of one row: NumPy's counter-based Philox keyed by (seed, row)."""
+    key = np.array([seed, row], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random
+
+
+class TokenCounts:
+    """The distinct tokens of a row so far, kept as arrays that grow by one token a step.
+
+    ``seen`` (n,) int64: distinct ids of prompt and new tokens. ``generated`` (n,) float32: how
+    often each of them was generated (the prompt does not count).
+    """
+
+    def __init__(self, prompt_ids: TokenIds, capacity: int) -> None:
+        distinct = np.unique(prompt_ids)
+        self._ids = np.empty(len(distinct) + capacity, np.int64)
+        self._ids[: len(distinct)] = distinct
+        self._counts = np.zeros(len(self._ids), np.float32)
+        self._index = {int(token): i for i, token in enumerate(distinct)}
+
+    @property
+    def seen(self) -> npt.NDArray[np.int64]:
+        return self._ids[: len(self._index)]
+
+    @property
+    def generated(self) -> npt.NDArray[np.float32]:
+        return self._counts[: len(self._index)]
+
+    def add(self, token_id: int) -> None:
+        index = self._index.setdefault(token_id, len(self._index))
+        self._ids[index] = token_id
+        self._counts[index] += 1
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One row: its tokens, its place in the KV cache, and how it is sampled and stopped.
+
+    ``tokens`` (capacity,) int32 holds the prompt and then the new tokens; the first ``n_kv`` of
+    its ``n_tokens`` are in the KV cache at ``slot``. ``fork_of`` is the row with the same prompt
+    whose prefill this one shares. ``n_cached`` counts prompt tokens that this row did not have
+    to compute. Times are ``time.perf_counter()`` values.
+    """
+
+    row: int
+    prompt_ids: TokenIds
+    max_new_tokens: int
+    eos_token_ids: frozenset[int]
+    sampler: RowSampler
+    uniform: Callable[[], float]
+    min_new_tokens: int = 0
+    stop_checks: tuple[StopCheck, ...] = ()
+    recorders: tuple[Recorder, ...] = ()
+    counts: TokenCounts | None = None
+    fork_of: Sequence | None = None
+
+    tokens: TokenIds = field(init=False)
+    n_tokens: int = field(init=False)
+    last_token: int = field(init=False)
+    n_kv: int = 0
+    n_cached: int = 0
+    slot: int | None = None
+    finish_reason: FinishReason | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.n_tokens = len(self.prompt_ids)
+        self.tokens = np.empty(self.n_tokens + self.max_new_tokens, np.int32)
+        self.tokens[: self.n_tokens] = self.prompt_ids
+        self.last_token = int(self.prompt_ids[-1])
+
+    @property
+    def n_prompt(self) -> int:
+        return len(self.prompt_ids)
+
+    @property
+    def n_new(self) -> int:
+        return self.n_tokens - len(self.prompt_ids)
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens that are not in the KV cache yet."""
+        return self.n_tokens - self.n_kv
+
+    @property
+    def new_token_ids(self) -> TokenIds:
+        return self.tokens[len(self.prompt_ids) : self.n_tokens]
+
+    def append(self, token_id: int) -> None:
+        self.tokens[self.n_tokens] = token_id
+        self.n_tokens += 1
+        self.last_token = token_id
+        if self.counts is not None:
+            self.counts.add(token_id)

@@ -1,0 +1,77 @@
+"""The errors that localgen raises on its own account; it knows nothing of what raises them.
+
+    LocalgenError
+    ├── ModelFileError            the file that was named cannot be used
+    │   ├── ModelNotFoundError    there is no such file or name
+    │   └── InvalidGGUFError      it is not a GGUF file, or llama.cpp refuses it
+    ├── ContextFullError          the prompt does not fit the context
+    ├── DecodeError               a forward pass failed, or gave logits that are not numbers
+    ├── BackendError              this build, machine or process cannot do what was asked
+    └── ClosedError               the model was closed
+
+    GenerationInterrupted         a KeyboardInterrupt that carries what was already generated
+
+Bad arguments are a plain ``ValueError`` or ``TypeError``, as everywhere in Python.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class LocalgenError(Exception):
+    """Base of every error that localgen defines.
+
+    ``partial`` holds what a failed call had produced: a list of ``Completion`` from the text API,
+    a ``GenerateOutput`` from ``generate()``, or None when nothing had been started.
+    """
+
+    partial: Any = None
+
+
+class ModelFileError(LocalgenError):
+    """The file that was named cannot be used."""
+
+
+class ModelNotFoundError(ModelFileError):
+    """There is no file at that path, and no model of that name."""
+
+
+class InvalidGGUFError(ModelFileError):
+    """The file is not a GGUF file, is damaged, or is refused by llama.cpp."""
+
+
+class ContextFullError(LocalgenError):
+    """A text does not fit the context, or leaves no room for a single new token.
+
+    ``n_prompt`` and ``n_ctx`` are token counts.
+    """
+
+    def __init__(self, n_prompt: int, n_ctx: int) -> None:
+        self.n_prompt = n_prompt
+        self.n_ctx = n_ctx
+        super().__init__(
+            f"the prompt has {n_prompt} tokens and n_ctx is {n_ctx}: prompt and new tokens "
+            f"together must fit; shorten the prompt, or load the model with a larger n_ctx"
+        )
+
+    def __reduce__(self) -> tuple[type[ContextFullError], tuple[int, int]]:
+        return type(self), (self.n_prompt, self.n_ctx)
+
+
+class DecodeError(LocalgenError):
+    """A forward pass failed, or its logits were not finite."""
+
+
+class BackendError(LocalgenError):
+    """This build of llama.cpp, this machine or this process cannot do what was asked."""
+
+
+class ClosedError(LocalgenError):
+    """The model was used after ``close()``."""
+
+
+class GenerationInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a call: ``partial`` holds what had been generated, as in ``LocalgenError``."""
+
+    partial: Any = None

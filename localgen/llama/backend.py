@@ -1,0 +1,428 @@
+"""Owns model, context and batch of llama.cpp; turns return codes into errors.
+
+Each check here stands before a call that would otherwise abort the process or read memory that is
+not ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from localgen.config import ModelConfig
+from localgen.engine.backend import Batch, DeadlineReached, Logits
+from localgen.errors import (
+    BackendError,
+    ClosedError,
+    ContextFullError,
+    DecodeError,
+    InvalidGGUFError,
+)
+from localgen.llama import devices, gguf
+from localgen.llama.library import llama, log_router, logger
+from localgen.llama.vocab import LlamaVocab
+
+_GGML_TYPES = {
+    "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20,
+    "bf16": 30,
+}  # fmt: skip
+_BYTES_PER_VALUE = {
+    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
+    "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
+}  # fmt: skip
+_QUANT_BLOCK = 32
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_CELLS = 256
+_MIN_CONTEXT = 512
+# The share of the memory still free that a context's KV cache may take.
+_KV_SHARE = 0.7
+# A graph of this many tokens or more can be stopped inside. Asking Python between graph nodes
+# costs a few per cent of a small model's single-token pass, and such a pass is short anyway.
+_INTERRUPTIBLE_TOKENS = 16
+
+Progress = Callable[[float], object]
+
+
+class LlamaBackend:
+    """One loaded model and the context that its forward passes run in; implements ``Backend``.
+
+    Not thread-safe: one thread at a time may use it, tokenizing excepted.
+    """
+
+    def __init__(self, path: Path, config: ModelConfig, progress: Progress | None = None) -> None:
+        self.path = path
+        self.config = config
+        self.owner: object = None
+        self.n_threads = config.n_threads or devices.usable_cpus()
+        self._llama = llama()
+        self._pid = os.getpid()
+        self._file = gguf.check_file(path)
+        self._n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
+        self._model = self._load(progress)
+        # Frees context, then model, when closed, collected or at exit, whichever comes first.
+        self._handles = _Handles(self._llama, self._model)
+        self._finalizer = weakref.finalize(self, self._handles.free)
+        self._context: Any = None
+        self._memory: Any = None
+        self._n_sequences = 0
+        self._n_ctx_seq = 0
+        try:
+            self._read_model()
+        except BaseException:
+            self.close()
+            raise
+
+    # --- loading and closing ---
+
+    def _load(self, progress: Progress | None) -> Any:
+        params = self._llama.llama_model_default_params()
+        params.n_gpu_layers = self._n_gpu_layers
+        raised: list[BaseException] = []
+
+        def on_progress(fraction: float, _user_data: object) -> bool:
+            # ctypes swallows what a callback raises, Ctrl-C included: keep it, stop the load.
+            try:
+                if progress is not None:
+                    progress(fraction)
+            except BaseException as error:
+                raised.append(error)
+            return not raised
+
+        callback = self._llama.llama_progress_callback(on_progress)
+        params.progress_callback = callback
+        log_router.take_complaints()
+        model = self._llama.llama_model_load_from_file(os.fsencode(self.path), params)
+        if raised:
+            if model:
+                self._llama.llama_model_free(model)
+            raise raised[0]
+        if not model:
+            reason = log_router.take_complaints() or "no reason was given"
+            raise InvalidGGUFError(f"llama.cpp cannot load {self.path}: {reason}")
+        return model
+
+    def _read_model(self) -> None:
+        lib, model = self._llama, self._model
+        if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
+            raise InvalidGGUFError(
+                f"{self.path} is not a decoder-only language model, so it cannot generate()"
+            )
+        vocab = lib.llama_model_get_vocab(model)
+        self._n_vocab = int(lib.llama_vocab_n_tokens(vocab))
+        if not self._n_vocab:
+            raise InvalidGGUFError(f"{self.path} holds no vocabulary")
+        self.vocab = LlamaVocab(vocab, self.metadata)
+        self.n_ctx_train = int(lib.llama_model_n_ctx_train(model))
+        self.is_recurrent = bool(
+            lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
+        )
+        if self.config.n_ctx > self.n_ctx_train:
+            logger.info(
+                "n_ctx is %d, the model was trained on %d tokens",
+                self.config.n_ctx,
+                self.n_ctx_train,
+            )
+        self._check_kv_type()
+        self._make_batch()
+
+    def _check_kv_type(self) -> None:
+        head_size = self._head_size("key_length")
+        value_size = self._head_size("value_length")
+        quantized = self.config.kv_type not in ("f32", "f16", "bf16")
+        if quantized and (head_size % _QUANT_BLOCK or value_size % _QUANT_BLOCK):
+            raise BackendError(
+                f"kv_type={self.config.kv_type!r} stores blocks of {_QUANT_BLOCK} values, but this "
+                f"model's attention heads are {head_size} wide; use 'f16', 'bf16' or 'f32'"
+            )
+
+    def _head_size(self, key: str) -> int:
+        stated = self.metadata(f"{self.metadata('general.architecture')}.attention.{key}")
+        if stated and stated.isdigit():
+            return int(stated)
+        n_head = int(self._llama.llama_model_n_head(self._model))
+        return int(self._llama.llama_model_n_embd(self._model)) // max(1, n_head)
+
+    def metadata(self, key: str) -> str | None:
+        """One metadata value of the file as text, or None."""
+        size = 256
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n_bytes = self._llama.llama_model_meta_val_str(self._model, key.encode(), buffer, size)
+            if n_bytes < 0:
+                return None
+            if n_bytes < size:
+                return buffer.raw[:n_bytes].decode("utf-8", errors="replace")
+            size = n_bytes + 1
+
+    def close(self) -> None:
+        """Free context and model; calling it again does nothing."""
+        self._context = self._memory = None
+        self.owner = None
+        if os.getpid() == self._pid:
+            self._finalizer()
+        else:
+            self._finalizer.detach()
+
+    def check_usable(self) -> None:
+        """Raise unless this process may run the model now."""
+        if os.getpid() != self._pid:
+            raise BackendError(
+                "this model was loaded before a fork: llama.cpp's threads do not exist in the "
+                "child; load the model in the child, or start processes with 'spawn'"
+            )
+        if not self._finalizer.alive:
+            raise ClosedError("the model is closed; load it again with LocalModel.from_pretrained")
+        # A file that shrinks while it is mapped kills the process at the next read.
+        with contextlib.suppress(FileNotFoundError):
+            if gguf.FileIdentity.of(self.path) != self._file:
+                raise BackendError(
+                    f"{self.path} was changed after it was loaded; load the model again"
+                )
+
+    # --- context ---
+
+    @property
+    def n_vocab(self) -> int:
+        return self._n_vocab
+
+    @property
+    def n_batch(self) -> int:
+        return self.config.n_batch
+
+    @property
+    def uses_gpu(self) -> bool:
+        return self._n_gpu_layers != 0
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of KV cache that one token takes; for windowed or recurrent models, at most."""
+        values = self._head_size("key_length") + self._head_size("value_length")
+        n_head_kv = int(self._llama.llama_model_n_head_kv(self._model))
+        n_layer = int(self._llama.llama_model_n_layer(self._model))
+        return int(n_layer * n_head_kv * values * _BYTES_PER_VALUE[self.config.kv_type])
+
+    def reserve(self, n_sequences: int, n_tokens: int) -> int:
+        """See ``Backend``; the context is made anew only when the present one is too small."""
+        if n_tokens > self.config.n_ctx:
+            raise ContextFullError(n_tokens, self.config.n_ctx)
+        wanted = min(n_sequences, self.config.max_sequences)
+        if wanted > self._n_sequences or n_tokens > self._n_ctx_seq:
+            self._remake_context(max(wanted, self._n_sequences), max(n_tokens, self._n_ctx_seq))
+        self._llama.llama_memory_clear(self._memory, False)
+        return min(self._n_sequences, wanted)
+
+    def _remake_context(self, n_sequences: int, n_tokens: int) -> None:
+        self._handles.free_context()
+        self._context = self._memory = None
+        self._n_sequences = self._n_ctx_seq = 0
+        # Powers of two, so that a chat that grows remakes its context only a few times.
+        rounded = max(_MIN_CONTEXT, 1 << (n_tokens - 1).bit_length())
+        n_ctx_seq = min(rounded, -(-self.config.n_ctx // _CELLS) * _CELLS)
+        n_sequences = self._fit_memory(n_sequences, n_ctx_seq)
+        self._context = self._new_context(n_sequences, n_ctx_seq)
+        self._handles.context = self._context
+        self._memory = self._llama.llama_get_memory(self._context)
+        self._n_sequences = n_sequences
+        self._n_ctx_seq = int(self._llama.llama_n_ctx_seq(self._context))
+
+    def _fit_memory(self, n_sequences: int, n_ctx_seq: int) -> int:
+        """As many of ``n_sequences`` as fit the free memory; BackendError if not even one does."""
+        if self.uses_gpu:
+            return n_sequences  # an allocation on the GPU fails cleanly, and is reported
+        memory = devices.usable_memory()
+        if memory is None:
+            return n_sequences
+        per_sequence = self.kv_bytes_per_token * n_ctx_seq
+        budget = int(memory * _KV_SHARE)
+        if per_sequence > budget:
+            raise BackendError(
+                f"a sequence of {n_ctx_seq} tokens takes {per_sequence / 2**20:.0f} MiB of KV "
+                f"cache, and {budget / 2**20:.0f} MiB may be used ({_KV_SHARE:.0%} of the free "
+                f"memory); use a smaller n_ctx or fewer tokens, or kv_type='q8_0'"
+            )
+        return max(1, min(n_sequences, budget // max(1, per_sequence)))
+
+    def _new_context(self, n_sequences: int, n_ctx_seq: int) -> Any:
+        params = self._llama.llama_context_default_params()
+        params.n_ctx = n_ctx_seq * n_sequences
+        params.n_batch = params.n_ubatch = self.config.n_batch
+        params.n_seq_max = n_sequences
+        params.n_threads = params.n_threads_batch = self.n_threads
+        params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
+        params.flash_attn_type = _FLASH_ATTENTION[self.config.flash_attention]
+        # One KV stream a sequence: rows do not look at each other's cells.
+        params.kv_unified = False
+        params.offload_kqv = self.uses_gpu
+        log_router.take_complaints()
+        context = self._llama.llama_init_from_model(self._model, params)
+        if not context:
+            raise BackendError(
+                f"llama.cpp cannot make a context of {n_sequences} x {n_ctx_seq} tokens with "
+                f"kv_type={self.config.kv_type!r}: "
+                f"{log_router.take_complaints() or 'no reason was given'}; use a smaller n_ctx"
+            )
+        return context
+
+    # --- forward passes ---
+
+    def _make_batch(self) -> None:
+        """A llama_batch over our own arrays: filling it is a few vectorised assignments."""
+        n = self.config.n_batch
+        self._tokens = np.zeros(n, np.int32)
+        self._positions = np.zeros(n, np.int32)
+        self._n_seq_ids = np.ones(n, np.int32)
+        self._seq_ids = np.zeros(n, np.int32)
+        self._outputs = np.zeros(n, np.int8)
+        # Each token's seq_id pointer points to its own place in one contiguous array.
+        first = self._seq_ids.ctypes.data
+        self._seq_pointers = np.arange(first, first + 4 * n, 4, dtype=np.uintp)
+        int32_p, int8_p = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int8)
+        self._batch = self._llama.llama_batch(
+            n_tokens=0,
+            token=self._tokens.ctypes.data_as(ctypes.POINTER(self._llama.llama_token)),
+            embd=None,
+            pos=self._positions.ctypes.data_as(ctypes.POINTER(self._llama.llama_pos)),
+            n_seq_id=self._n_seq_ids.ctypes.data_as(int32_p),
+            seq_id=ctypes.cast(
+                self._seq_pointers.ctypes.data,
+                ctypes.POINTER(ctypes.POINTER(self._llama.llama_seq_id)),
+            ),
+            logits=self._outputs.ctypes.data_as(int8_p),
+        )
+
+    def decode(self, batch: Batch, deadline: float | None = None) -> Logits:
+        """See ``Backend``. Raises DecodeError, or KeyboardInterrupt on Ctrl-C in a long pass."""
+        n_tokens = self._fill(batch)
+        raised: list[BaseException] = []
+        late = False
+
+        def abort(_user_data: object) -> bool:
+            nonlocal late
+            # Signal handlers run here, between graph nodes; ctypes swallows what they raise.
+            try:
+                late = deadline is not None and time.perf_counter() >= deadline
+            except BaseException as error:
+                raised.append(error)
+            return late or bool(raised)
+
+        with self._abort_callback(abort if n_tokens >= _INTERRUPTIBLE_TOKENS else None):
+            code = self._llama.llama_decode(self._context, self._batch)
+        if code == 0:
+            return self._logits(int(np.count_nonzero(batch.wants_logits)))
+        self._roll_back(batch, code)
+        if raised:
+            raise raised[0]
+        if late:
+            raise DeadlineReached
+        raise DecodeError(_describe(code, n_tokens, log_router.take_complaints()))
+
+    @contextlib.contextmanager
+    def _abort_callback(self, callback: Callable[[object], bool] | None) -> Any:
+        if callback is None:
+            yield
+            return
+        self._kept_callback = self._llama.ggml_abort_callback(callback)
+        self._llama.llama_set_abort_callback(self._context, self._kept_callback, None)
+        try:
+            yield
+        finally:
+            nothing = self._llama.ggml_abort_callback()
+            self._llama.llama_set_abort_callback(self._context, nothing, None)
+
+    def _fill(self, batch: Batch) -> int:
+        """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""
+        n = len(batch.token_ids)
+        if not 0 < n <= self.config.n_batch:
+            raise DecodeError(f"a batch of {n} tokens; it must be 1 to {self.config.n_batch}")
+        if batch.token_ids.min() < 0 or batch.token_ids.max() >= self._n_vocab:
+            raise DecodeError(f"a token id outside 0 to {self._n_vocab - 1} is in the batch")
+        if batch.seq_ids.min() < 0 or batch.seq_ids.max() >= self._n_sequences:
+            raise DecodeError(f"a seq_id outside 0 to {self._n_sequences - 1} is in the batch")
+        if batch.positions.min() < 0 or batch.positions.max() >= self._n_ctx_seq:
+            raise DecodeError(f"a position outside 0 to {self._n_ctx_seq - 1} is in the batch")
+        self._tokens[:n] = batch.token_ids
+        self._positions[:n] = batch.positions
+        self._seq_ids[:n] = batch.seq_ids
+        self._outputs[:n] = batch.wants_logits
+        self._batch.n_tokens = n
+        return n
+
+    def _logits(self, n_rows: int) -> Logits:
+        """The output rows as a view of llama.cpp's own buffer, (n_rows, n_vocab)."""
+        if not n_rows:
+            # Waits for a graph that runs asynchronously (on a GPU), so that times are true.
+            self._llama.llama_synchronize(self._context)
+            return np.empty((0, self._n_vocab), np.float32)
+        pointer = self._llama.llama_get_logits(self._context)
+        if not pointer:
+            raise DecodeError("llama.cpp gave no logits for the tokens that asked for them")
+        address = ctypes.addressof(pointer.contents)
+        buffer: Any = (ctypes.c_float * (n_rows * self._n_vocab)).from_address(address)
+        logits: Logits = np.frombuffer(buffer, np.float32).reshape(n_rows, self._n_vocab)
+        return logits
+
+    def _roll_back(self, batch: Batch, code: int) -> None:
+        """Remove what a failed pass may have left: its first micro-batches stay in the cache."""
+        if code in (1, -1):
+            return
+        for seq_id in np.unique(batch.seq_ids):
+            first = int(batch.positions[batch.seq_ids == seq_id].min())
+            if not self._llama.llama_memory_seq_rm(self._memory, int(seq_id), first, -1):
+                self.owner = None  # the sequence is lost: whoever runs next starts afresh
+                self._llama.llama_memory_seq_rm(self._memory, int(seq_id), -1, -1)
+
+    def kv_remove(self, seq_id: int) -> None:
+        """See ``Backend``."""
+        self._check_seq_ids(seq_id)
+        self._llama.llama_memory_seq_rm(self._memory, seq_id, -1, -1)
+
+    def kv_copy(self, source: int, target: int) -> None:
+        """See ``Backend``."""
+        self._check_seq_ids(source, target)
+        self._llama.llama_memory_seq_rm(self._memory, target, -1, -1)
+        self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def _check_seq_ids(self, *seq_ids: int) -> None:
+        for seq_id in seq_ids:
+            if not 0 <= seq_id < self._n_sequences:
+                raise DecodeError(f"seq_id {seq_id} is outside 0 to {self._n_sequences - 1}")
+
+
+class _Handles:
+    """The C objects of one model, freed in the order that C needs; outlives the backend."""
+
+    def __init__(self, bindings: Any, model: Any) -> None:
+        self._llama = bindings
+        self._model = model
+        self.context: Any = None
+
+    def free_context(self) -> None:
+        if self.context:
+            self._llama.llama_free(self.context)
+        self.context = None
+
+    def free(self) -> None:
+        self.free_context()
+        if self._model:
+            self._llama.llama_model_free(self._model)
+        self._model = None
+
+
+def _describe(code: int, n_tokens: int, complaints: str) -> str:
+    meaning = {
+        1: "no room in the KV cache",
+        -1: "the batch was refused",
+        2: "it was aborted",
+        -2: "memory could not be allocated, or the graph not computed",
+        -3: "the graph failed",
+    }.get(code, "an unknown failure")
+    details = f": {complaints}" if complaints else ""
+    return f"llama_decode of {n_tokens} tokens returned {code} ({meaning}){details}"

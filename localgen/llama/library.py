@@ -1,0 +1,96 @@
+"""Loads llama.cpp once a process and routes its log to ``logging``; it knows nothing of models."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from typing import Any
+
+from localgen.errors import BackendError
+
+logger = logging.getLogger("localgen.llama")
+
+# ggml.h's numbers. What llama.cpp calls INFO is a page a load: here that is DEBUG.
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+_CONTINUED = 5
+_KEPT_LINES = 12
+
+
+class _LogRouter:
+    """Takes llama.cpp's log lines; keeps the last errors for error messages."""
+
+    def __init__(self) -> None:
+        self._complaints: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._level = logging.DEBUG
+        self._lock = threading.Lock()
+
+    def __call__(self, level: int, text: bytes, _user_data: object) -> None:
+        if level != _CONTINUED:
+            self._level = _LEVELS.get(level, logging.DEBUG)
+        if self._level == logging.DEBUG and not logger.isEnabledFor(logging.DEBUG):
+            return
+        line = text.decode("utf-8", errors="replace").rstrip()
+        if not line:
+            return
+        if self._level == logging.ERROR:
+            with self._lock:
+                self._complaints.append(line)
+            # It comes back to the caller in the exception that follows.
+            logger.info("%s", line)
+        else:
+            logger.log(self._level, "%s", line)
+
+    def take_complaints(self) -> str:
+        """The last error lines, joined, and forget them."""
+        with self._lock:
+            text = "; ".join(self._complaints)
+            self._complaints.clear()
+        return text
+
+
+log_router = _LogRouter()
+
+
+@functools.cache
+def llama() -> Any:
+    """The ``llama_cpp.llama_cpp`` module of low-level bindings, initialised.
+
+    Typed Any: the bindings' own annotations describe ctypes values as plain Python ones.
+    """
+    # On an abort, ggml would fork and run whatever debugger it finds on PATH.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+    try:
+        bindings: Any = importlib.import_module("llama_cpp.llama_cpp")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BackendError(
+            f"llama-cpp-python cannot be imported ({error}); "
+            f"install it with: pip install llama-cpp-python"
+        ) from error
+    _route_log(bindings)
+    bindings.llama_backend_init()
+    return bindings
+
+
+def _route_log(bindings: Any) -> None:
+    callback = bindings.llama_log_callback(log_router)
+    bindings.llama_log_set(callback, None)
+    # At exit C must not call into a Python that is gone. Finalizers run last-made first, so
+    # models, which are made later, are freed before this.
+    silent = bindings.llama_log_callback()
+    weakref.finalize(log_router, _reset_log, bindings, callback, silent)
+
+
+def _reset_log(bindings: Any, _kept_alive: object, silent: object) -> None:
+    bindings.llama_log_set(silent, None)
+
+
+@functools.cache
+def system_info() -> str:
+    """llama.cpp's own line about its backends and CPU features."""
+    text: bytes = llama().llama_print_system_info()
+    return text.decode("utf-8", errors="replace").strip()

@@ -1,0 +1,123 @@
+"""Text bytes ↔ token ids through llama.cpp's vocabulary; it knows no padding and no templates."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from localgen.engine.backend import TokenIds
+from localgen.llama.library import llama
+
+Result = TypeVar("Result")
+
+_SPM = 1
+_CONTROL = 1 << 3
+_UNKNOWN = 1 << 0
+# Some pre-tokenizers run a recursive std::regex: a long run without spaces overflows a normal
+# thread's stack and kills the process. 512 MiB (of address space, touched only when needed)
+# carries runs of a few million characters.
+_LONG_TEXT = 4096
+_BIG_STACK = 512 * 2**20
+_LONGEST_RUN = 1_000_000
+_stack_size_lock = threading.Lock()
+
+
+class LlamaVocab:
+    """The vocabulary of a loaded model; usable for as long as the model is open."""
+
+    def __init__(self, vocab: Any, metadata: Callable[[str], str | None]) -> None:
+        self._llama = llama()
+        self._vocab = vocab
+        self.n_vocab: int = self._llama.llama_vocab_n_tokens(vocab)
+        self.bos_token_id = self._optional(self._llama.llama_vocab_bos(vocab))
+        self.eos_token_id = self._optional(self._llama.llama_vocab_eos(vocab))
+        self.pad_token_id = self._optional(self._llama.llama_vocab_pad(vocab))
+        is_spm = self._llama.llama_vocab_type(vocab) == _SPM
+        self.adds_space_prefix = is_spm and metadata("tokenizer.ggml.add_space_prefix") != "false"
+
+    @functools.cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Control and unknown tokens: what ``skip_special_tokens`` leaves out."""
+        attribute, vocab = self._llama.llama_vocab_get_attr, self._vocab
+        return frozenset(
+            i for i in range(self.n_vocab) if attribute(vocab, i) & (_CONTROL | _UNKNOWN)
+        )
+
+    @functools.cached_property
+    def eog_ids(self) -> tuple[int, ...]:
+        """Every token that ends generation by llama.cpp's judgement, rising."""
+        is_eog, vocab = self._llama.llama_vocab_is_eog, self._vocab
+        return tuple(i for i in range(self.n_vocab) if is_eog(vocab, i))
+
+    def _optional(self, token_id: int) -> int | None:
+        return int(token_id) if 0 <= token_id < self.n_vocab else None
+
+    def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds:
+        """Token ids (n,) int32 of UTF-8 ``text``.
+
+        Raises ValueError for a run without white space that is too long to be tokenized safely.
+        """
+        if len(text) < _LONG_TEXT:
+            return self._tokenize(text, add_special, parse_special)
+        longest = max(map(len, text.split()), default=0)
+        if longest > _LONGEST_RUN:
+            raise ValueError(
+                f"the text has a run of {longest} bytes without white space; at most "
+                f"{_LONGEST_RUN} can be tokenized safely: split it, or pass token ids"
+            )
+        return _on_big_stack(lambda: self._tokenize(text, add_special, parse_special))
+
+    def _tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> TokenIds:
+        capacity = len(text) + 8
+        while True:
+            ids = np.empty(capacity, np.int32)
+            pointer = ids.ctypes.data_as(ctypes.POINTER(self._llama.llama_token))
+            n_tokens = self._llama.llama_tokenize(
+                self._vocab, text, len(text), pointer, capacity, add_special, parse_special
+            )
+            if n_tokens >= 0:
+                tokens: TokenIds = ids[:n_tokens].copy()
+                return tokens
+            capacity = -n_tokens
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for, special tokens spelled out; whatever its length.
+
+        ``token_id`` must be in [0, n_vocab).
+        """
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n_bytes = self._llama.llama_token_to_piece(self._vocab, token_id, buffer, size, 0, True)
+            if n_bytes >= 0:
+                return buffer.raw[:n_bytes]
+            size = -n_bytes
+
+
+def _on_big_stack(work: Callable[[], Result]) -> Result:
+    """Run ``work`` on a thread with a big stack; its result or its exception comes back."""
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # handed to the caller below, whatever it is
+            errors.append(error)
+
+    with _stack_size_lock:
+        before = threading.stack_size(_BIG_STACK)
+        try:
+            thread = threading.Thread(target=run, name="localgen-tokenize")
+            thread.start()
+        finally:
+            threading.stack_size(before)
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

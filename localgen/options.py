@@ -1,0 +1,126 @@
+"""A GenerationConfig → what the engine needs, with every default resolved and every id checked."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+
+from localgen.arrays import check_ids
+from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
+from localgen.engine.sampler import CustomProcessor, SamplingOptions
+from localgen.errors import ContextFullError
+
+
+def with_sampling_resolved(config: GenerationConfig, *, infer: bool) -> GenerationConfig:
+    """``config`` with ``do_sample`` True or False.
+
+    infer: whether None means "sample if a sampling option is set" (the text API) or False
+    (``generate()``). Warns of sampling options that greedy decoding does not read; ValueError for
+    several sequences of one prompt without sampling, which would all be the same.
+    """
+    changed = config.changed_sampling_options
+    do_sample = bool(changed) and infer if config.do_sample is None else config.do_sample
+    if changed and not do_sample:
+        warnings.warn(
+            f"{', '.join(changed)} has no effect without do_sample=True: decoding is greedy",
+            UserWarning,
+            stacklevel=4,
+        )
+    if config.num_return_sequences > 1 and not do_sample:
+        raise ValueError(
+            f"num_return_sequences={config.num_return_sequences} needs do_sample=True: "
+            f"greedy decoding gives the same sequence every time"
+        )
+    return replace(config, do_sample=do_sample)
+
+
+def sampling_options(
+    config: GenerationConfig, n_vocab: int, processors: tuple[CustomProcessor, ...]
+) -> SamplingOptions:
+    """The part of ``config`` that chooses tokens; ValueError for ids outside the vocabulary."""
+    bad_words = tuple(tuple(word) for word in config.bad_words_ids or ())
+    biases = tuple(config.sequence_bias or ())
+    listed = {
+        "suppress_tokens": config.suppress_tokens or (),
+        "bad_words_ids": [i for word in bad_words for i in word],
+        "sequence_bias": [i for ids, _ in biases for i in ids],
+    }
+    for name, ids in listed.items():
+        check_ids(np.array(ids, np.int64), n_vocab, name)
+    return SamplingOptions(
+        do_sample=bool(config.do_sample),
+        temperature=float(config.temperature),
+        top_k=config.top_k,
+        top_p=float(config.top_p),
+        min_p=float(config.min_p or 0.0),
+        typical_p=float(config.typical_p),
+        repetition_penalty=float(config.repetition_penalty),
+        frequency_penalty=float(config.frequency_penalty),
+        presence_penalty=float(config.presence_penalty),
+        no_repeat_ngram_size=config.no_repeat_ngram_size,
+        bad_words_ids=bad_words,
+        sequence_bias=biases,
+        suppress_tokens=tuple(config.suppress_tokens or ()),
+        min_new_tokens=config.min_new_tokens or 0,
+        custom=processors,
+    )
+
+
+def eos_token_ids(
+    config: GenerationConfig, model_eos_ids: Iterable[int], n_vocab: int
+) -> frozenset[int]:
+    """The tokens that end a row: the caller's, or all that the model has."""
+    if config.eos_token_id is None:
+        return frozenset(model_eos_ids)
+    ids = cast("tuple[int, ...]", config.eos_token_id)  # since __post_init__
+    check_ids(np.array(ids, np.int64), n_vocab, "eos_token_id")
+    return frozenset(ids)
+
+
+def new_token_limit(config: GenerationConfig, n_prompt: int, width: int, n_ctx: int) -> int:
+    """The most new tokens of one row.
+
+    n_prompt: its real tokens. width: the length that ``max_length`` counts, padding included. The
+    context's edge is a limit too. Raises ContextFullError if no token fits.
+    """
+    if n_prompt >= n_ctx:
+        raise ContextFullError(n_prompt, n_ctx)
+    limit = config.max_new_tokens
+    if limit is None and config.max_length is not None:
+        limit = config.max_length - width
+        if limit < 1:
+            raise ValueError(
+                f"the input has {width} tokens and max_length is {config.max_length}: max_length "
+                f"counts prompt and new tokens; raise it, or use max_new_tokens"
+            )
+    return min(limit or DEFAULT_MAX_NEW_TOKENS, n_ctx - n_prompt)
+
+
+def warn_of_two_lengths(config: GenerationConfig) -> None:
+    """transformers' warning where both lengths are given."""
+    if config.max_new_tokens is not None and config.max_length is not None:
+        warnings.warn(
+            f"both max_new_tokens (={config.max_new_tokens}) and max_length "
+            f"(={config.max_length}) are set: max_new_tokens wins",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def row_seeds(config: GenerationConfig, n_rows: int) -> list[tuple[int, int]]:
+    """The (seed, row) key of each row's random stream; see ``GenerationConfig.seed``."""
+    seed = config.seed
+    if isinstance(seed, tuple):
+        if len(seed) != n_rows:
+            raise ValueError(
+                f"seed has {len(seed)} entries for {n_rows} rows; give one int for the call, or "
+                f"one a row"
+            )
+        return [(row_seed, 0) for row_seed in seed]
+    shared = secrets.randbits(64) if seed is None else cast("int", seed)
+    return [(shared, row) for row in range(n_rows)]

@@ -1,0 +1,80 @@
+"""Tokens of one row → text, piece by piece; it knows bytes and stop strings, not models.
+
+What is given out is never taken back: an unfinished UTF-8 character waits for its other bytes, and
+text that could still become a stop string is held back until it can't.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+
+
+class TextStream:
+    """Incremental text of one row.
+
+    ``token_bytes`` gives a token's bytes (empty for a token that is not shown). Bytes that are not
+    UTF-8 become U+FFFD, as in ``bytes.decode(errors="replace")``.
+    """
+
+    def __init__(
+        self, token_bytes: Callable[[int], bytes], stop_strings: tuple[str, ...] = ()
+    ) -> None:
+        self._token_bytes = token_bytes
+        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        self._stop_strings = stop_strings
+        self._held = ""
+        self._pieces: list[str] = []
+        self._n_taken = 0
+        self.stop_match: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All text so far that is certain."""
+        return "".join(self._pieces)
+
+    def push(self, token_id: int) -> bool:
+        """Add one token; True once a stop string is complete. Nothing follows a match."""
+        piece = self._decode(self._token_bytes(token_id))
+        if not self._stop_strings:
+            self._give(piece)
+            return False
+        if piece:
+            self._match(self._held + piece)
+        return self.stop_match is not None
+
+    def take(self) -> str:
+        """The text that became certain since the last ``take()``."""
+        pieces = self._pieces[self._n_taken :]
+        self._n_taken = len(self._pieces)
+        return "".join(pieces)
+
+    def finish(self) -> None:
+        """No token follows: held text can't become a stop string any more."""
+        if self.stop_match is None:
+            self._give(self._held)
+        self._held = ""
+
+    def _give(self, text: str) -> None:
+        if text:
+            self._pieces.append(text)
+
+    def _match(self, text: str) -> None:
+        """Give out ``text`` up to the first stop string, or up to what could become one."""
+        found = [(text.find(stop), stop) for stop in self._stop_strings if stop in text]
+        if found:
+            start, self.stop_match = min(found, key=lambda match: match[0])
+            self._give(text[:start])
+            self._held = ""
+            return
+        n_held = max(_overlap(text, stop) for stop in self._stop_strings)
+        self._give(text[: len(text) - n_held])
+        self._held = text[len(text) - n_held :]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that is a beginning of ``stop``."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if stop.startswith(text[-length:]):
+            return length
+    return 0

@@ -1,0 +1,227 @@
+"""Text ↔ token ids with the names of a transformers tokenizer; it knows no C and no model."""
+
+from __future__ import annotations
+
+import importlib
+from collections import UserDict
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from localgen.arrays import check_ids, is_torch, to_numpy, to_torch
+from localgen.engine.backend import TokenIds
+
+
+class Vocab(Protocol):
+    """What a tokenizer needs of a vocabulary; see ``llama.vocab.LlamaVocab``."""
+
+    n_vocab: int
+    bos_token_id: int | None
+    eos_token_id: int | None
+    pad_token_id: int | None
+    adds_space_prefix: bool
+
+    @property
+    def special_ids(self) -> frozenset[int]: ...
+
+    @property
+    def eog_ids(self) -> tuple[int, ...]: ...
+
+    def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds: ...
+
+    def token_bytes(self, token_id: int) -> bytes: ...
+
+
+class BatchEncoding(UserDict[str, Any]):
+    """``input_ids`` and ``attention_mask``, as items and as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["data"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def to(self, device: Any) -> BatchEncoding:
+        """Torch tensors moved to ``device``; NumPy arrays and lists stay as they are."""
+        moved = {
+            name: value.to(device) if is_torch(value) else value
+            for name, value in self.data.items()
+        }
+        return BatchEncoding(moved)
+
+
+class Tokenizer:
+    """Text ↔ token ids, lossless both ways.
+
+    ``padding_side`` is "left", so that new tokens follow each prompt.
+    """
+
+    padding_side = "left"
+
+    def __init__(self, vocab: Vocab) -> None:
+        self._vocab = vocab
+        self._bytes: dict[int, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocab_size={self.vocab_size}, eos_token_id={self.eos_token_id})"
+
+    def __len__(self) -> int:
+        return self._vocab.n_vocab
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab.n_vocab
+
+    @property
+    def bos_token_id(self) -> int | None:
+        return self._vocab.bos_token_id
+
+    @property
+    def eos_token_id(self) -> int | None:
+        return self._vocab.eos_token_id
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """Every token that ends generation by default: EOS, end of turn and the like."""
+        return list(self._vocab.eog_ids)
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """The vocabulary's pad token, or its EOS token where it has none."""
+        pad = self._vocab.pad_token_id
+        return self._vocab.eos_token_id if pad is None else pad
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        return sorted(self._vocab.special_ids)
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        padding: bool = False,
+        add_special_tokens: bool = True,
+        return_tensors: str | None = None,
+        *,
+        split_special_tokens: bool = False,
+    ) -> BatchEncoding:
+        """Encode one text or several.
+
+        padding: pad on the left to the longest, and return int64 NumPy arrays (batch, length).
+        return_tensors: "np" or "pt" for arrays or torch tensors; None for lists (arrays if
+        padded). split_special_tokens: see ``encode``.
+        """
+        if return_tensors not in (None, "np", "pt"):
+            raise ValueError(f"return_tensors must be None, 'np' or 'pt', got {return_tensors!r}")
+        single = isinstance(text, str)
+        texts = [text] if isinstance(text, str) else list(text)
+        if not texts:
+            raise ValueError("the batch is empty: pass at least one text")
+        rows = [
+            self.encode(
+                one,
+                add_special_tokens=add_special_tokens,
+                split_special_tokens=split_special_tokens,
+            )
+            for one in texts
+        ]
+        masks = [[1] * len(row) for row in rows]
+        if not padding and return_tensors is None:
+            return BatchEncoding(
+                input_ids=rows[0] if single else rows, attention_mask=masks[0] if single else masks
+            )
+        return self._arrays(rows, masks, padding, return_tensors)
+
+    def _arrays(
+        self, rows: list[list[int]], masks: list[list[int]], padding: bool, tensors: str | None
+    ) -> BatchEncoding:
+        lengths = sorted({len(row) for row in rows})
+        if len(lengths) > 1:
+            if not padding:
+                raise ValueError(
+                    f"the texts have {lengths[0]} to {lengths[-1]} tokens, so they make no "
+                    f"rectangular array; use padding=True"
+                )
+            pad = self.pad_token_id
+            if pad is None:
+                raise ValueError("padding=True needs a pad token, and this vocabulary has none")
+            rows = [[pad] * (lengths[-1] - len(row)) + row for row in rows]
+            masks = [[0] * (lengths[-1] - len(mask)) + mask for mask in masks]
+        arrays = {
+            "input_ids": np.array(rows, np.int64).reshape(len(rows), -1),
+            "attention_mask": np.array(masks, np.int64).reshape(len(rows), -1),
+        }
+        if tensors == "pt":
+            _import_torch()
+            return BatchEncoding({name: to_torch(array) for name, array in arrays.items()})
+        return BatchEncoding(arrays)
+
+    def encode(
+        self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False
+    ) -> list[int]:
+        """Token ids of ``text``.
+
+        add_special_tokens: add BOS and EOS where the model wants them. split_special_tokens: take
+        the spelling of a special token in ``text`` literally, as text; by default it becomes that
+        token, as in transformers. Raises ValueError for lone surrogates.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, got {type(text).__name__}")
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text holds a lone surrogate, {text[error.start]!r} at index {error.start}, "
+                f"which is no Unicode text; decode it with errors='replace' first"
+            ) from None
+        if not data and not add_special_tokens:
+            return []
+        ids: list[int] = self._vocab.tokenize(
+            data, add_special=add_special_tokens, parse_special=not split_special_tokens
+        ).tolist()
+        return ids
+
+    def decode(self, token_ids: Any, skip_special_tokens: bool = False) -> str:
+        """Text of one row of ids (list, array or tensor) or of a single id.
+
+        Bytes that are not UTF-8 become U+FFFD. For vocabularies that put a space before the text,
+        the first space is taken away again.
+        """
+        ids = np.atleast_1d(np.asarray(to_numpy(token_ids)))
+        if ids.ndim != 1:
+            raise ValueError(f"decode takes one row of ids, got shape {ids.shape}")
+        if ids.size and ids.dtype.kind not in "iu":
+            raise ValueError(f"token ids must be integers, got {ids.dtype}")
+        check_ids(ids, self.vocab_size, "decode")
+        special = self._vocab.special_ids
+        kept = [i for i in ids.tolist() if not (skip_special_tokens and i in special)]
+        data = b"".join(map(self.token_bytes, kept))
+        text_ids = [i for i in kept if i not in special]
+        starts_with_text = bool(kept) and text_ids[:1] == kept[:1]
+        if self._vocab.adds_space_prefix and starts_with_text and data.startswith(b" "):
+            data = data[1:]
+        return data.decode("utf-8", errors="replace")
+
+    def batch_decode(
+        self, sequences: Iterable[Any], skip_special_tokens: bool = False
+    ) -> list[str]:
+        """Text of each row; see ``decode``."""
+        return [self.decode(row, skip_special_tokens=skip_special_tokens) for row in sequences]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token; a special token is spelled out."""
+        data = self._bytes.get(token_id)
+        if data is None:
+            data = self._bytes[token_id] = self._vocab.token_bytes(token_id)
+        return data
+
+    def text_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token, none for a special token."""
+        return b"" if token_id in self._vocab.special_ids else self.token_bytes(token_id)
+
+
+def _import_torch() -> None:
+    try:
+        importlib.import_module("torch")
+    except ImportError:
+        raise ImportError("return_tensors='pt' needs torch: pip install torch") from None

@@ -1,0 +1,285 @@
+"""Writes tiny GGUF models of random weights for tests; knows no real model and never runs one.
+
+A vocabulary (`Vocab`, `write_vocab`) and an architecture (`LlamaShape`, `write_llama`) are written
+apart, so that another architecture can take either vocabulary. The weights come from a seeded
+generator: the same arguments give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGUFWriter, LlamaFileType, TokenType
+
+FileType = Literal["F32", "F16"]
+Array = npt.NDArray[np.float32]
+
+END_OF_TEXT = "<|endoftext|>"
+IM_START = "<|im_start|>"
+IM_END = "<|im_end|>"
+BPE_SPECIALS = (END_OF_TEXT, IM_START, IM_END)
+
+# Pairs of Latin-1 text, in rank order; a side is one byte or made by an earlier pair. The last
+# pair is the two bytes of an e with an acute accent.
+BPE_MERGES = (
+    ("t", "h"), ("th", "e"), ("i", "n"), ("in", "g"), ("e", "r"), ("o", "n"), ("a", "n"),
+    ("an", "d"), ("l", "l"), ("h", "e"), ("he", "ll"), (" ", "t"), (" ", "a"), (" ", "w"),
+    (" ", "the"), (" ", "and"), ("\xc3", "\xa9"),
+)  # fmt: skip
+
+# Reached by doubling "=", so that text of this many bytes becomes one token and comes back whole.
+LONG_TOKEN = "=" * 512
+
+SPM_SPACE = "\u2581"
+SPM_SPECIALS = ("<unk>", "<s>", "</s>")
+# Each piece is two earlier ones, because the SPM tokenizer joins two neighbours at a time.
+SPM_WORDS = (
+    "th", "the", SPM_SPACE + "the", "in", "ing", SPM_SPACE + "a", "an", "and", SPM_SPACE + "and",
+    "er", "on", "he", "ll", "hell", "hello", SPM_SPACE + "hello",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Vocab:
+    """What the tokenizer section of a file holds; ids are positions in `tokens`."""
+
+    model: str
+    pre: str
+    tokens: list[str]
+    types: list[TokenType]
+    bos: int
+    eos: int
+    add_bos: bool
+    merges: list[str] | None = None
+    scores: list[float] | None = None
+    unk: int | None = None
+    eot: int | None = None
+    add_space_prefix: bool | None = None
+
+
+@dataclass(frozen=True)
+class LlamaShape:
+    """The sizes of a llama model; one key-value head for two query heads by default."""
+
+    n_ctx_train: int = 512
+    n_embd: int = 64
+    n_head: int = 2
+    n_head_kv: int = 1
+    n_layer: int = 2
+    n_ff: int = 128
+
+
+def gpt2_chars(data: bytes) -> str:
+    """The characters that stand for `data` in a byte-level BPE vocabulary, one for each byte.
+
+    A byte that prints in Latin-1 stands for itself; the others take U+0100 onwards, in order.
+    """
+    printing = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printing]
+    return "".join(chr(b if b in printing else 0x100 + others.index(b)) for b in data)
+
+
+def bpe_merges() -> list[tuple[str, str]]:
+    """The merges in rank order, in GPT-2 characters, ending with the doublings of LONG_TOKEN."""
+    plain = [(gpt2_chars(a.encode("latin-1")), gpt2_chars(b.encode("latin-1")))
+             for a, b in BPE_MERGES]  # fmt: skip
+    halves = [LONG_TOKEN[: 2**i] for i in range(len(LONG_TOKEN).bit_length() - 1)]
+    return plain + [(half, half) for half in halves]
+
+
+def bpe_vocab(*, eos: str = END_OF_TEXT, add_bos: bool = False) -> Vocab:
+    """A byte-level BPE vocabulary of the GPT-2 kind.
+
+    It holds BPE_SPECIALS from id 0 (control tokens; the first is bos), byte b at id 3 + b, then
+    the result of each merge, the last one LONG_TOKEN. `eos` is the plain text of any of them.
+    """
+    merges = bpe_merges()
+    normal = [gpt2_chars(bytes([byte])) for byte in range(256)] + [a + b for a, b in merges]
+    tokens = [*BPE_SPECIALS, *normal]
+    return Vocab(
+        model="gpt2",
+        pre="smollm",
+        tokens=tokens,
+        types=[TokenType.CONTROL] * len(BPE_SPECIALS) + [TokenType.NORMAL] * len(normal),
+        bos=tokens.index(END_OF_TEXT),
+        eos=tokens.index(gpt2_chars(eos.encode())),
+        add_bos=add_bos,
+        merges=[f"{a} {b}" for a, b in merges],
+        eot=tokens.index(IM_END),
+    )
+
+
+def spm_vocab(*, add_bos: bool = True, add_space_prefix: bool = True) -> Vocab:
+    """A SentencePiece vocabulary of the llama-2 kind.
+
+    It holds SPM_SPECIALS from id 0 (unknown, bos, eos), byte b at id 3 + b, SPM_SPACE, the ASCII
+    letters, then SPM_WORDS; any other character is spelled in byte tokens.
+    """
+    n_special, n_byte = len(SPM_SPECIALS), 256
+    pieces = [SPM_SPACE, *string.ascii_letters, *SPM_WORDS]
+    types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
+    return Vocab(
+        model="llama",
+        pre="default",
+        tokens=[*SPM_SPECIALS, *(f"<0x{byte:02X}>" for byte in range(n_byte)), *pieces],
+        types=types + [TokenType.BYTE] * n_byte + [TokenType.NORMAL] * len(pieces),
+        bos=SPM_SPECIALS.index("<s>"),
+        eos=SPM_SPECIALS.index("</s>"),
+        add_bos=add_bos,
+        scores=[0.0] * (n_special + n_byte) + [-float(i) for i in range(len(pieces))],
+        unk=SPM_SPECIALS.index("<unk>"),
+        add_space_prefix=add_space_prefix,
+    )
+
+
+def write_vocab(writer: GGUFWriter, vocab: Vocab, chat_template: str | None = None) -> None:
+    """Add the tokenizer keys to `writer`; a field of `vocab` that is None adds no key."""
+    writer.add_tokenizer_model(vocab.model)
+    writer.add_tokenizer_pre(vocab.pre)
+    writer.add_token_list(vocab.tokens)
+    writer.add_token_types(vocab.types)
+    if vocab.scores is not None:
+        writer.add_token_scores(vocab.scores)
+    if vocab.merges is not None:
+        writer.add_token_merges(vocab.merges)
+    writer.add_bos_token_id(vocab.bos)
+    writer.add_eos_token_id(vocab.eos)
+    if vocab.eot is not None:
+        writer.add_eot_token_id(vocab.eot)
+    if vocab.unk is not None:
+        writer.add_unk_token_id(vocab.unk)
+    writer.add_add_bos_token(vocab.add_bos)
+    if vocab.add_space_prefix is not None:
+        writer.add_add_space_prefix(vocab.add_space_prefix)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
+
+
+def llama_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array]:
+    """The tensors of a llama model by name, each with the scale that keeps its outputs apart.
+
+    A matrix is random with a standard deviation of gain / sqrt(inputs). The gains above 1 make
+    attention pick out a few tokens and let the layers change the stream, so that the best next
+    token depends on the whole prompt; the last one spreads the logits over several units.
+    """
+    random = np.random.RandomState(seed)
+
+    def matrix(n_out: int, n_in: int, gain: float) -> Array:
+        scale = gain / math.sqrt(n_in)
+        return (random.standard_normal((n_out, n_in)) * scale).astype(np.float32)
+
+    ones = np.ones(shape.n_embd, dtype=np.float32)
+    n_kv = shape.n_embd // shape.n_head * shape.n_head_kv
+    tensors = {"token_embd.weight": matrix(n_vocab, shape.n_embd, 4.0)}
+    for i in range(shape.n_layer):
+        tensors[f"blk.{i}.attn_norm.weight"] = ones
+        tensors[f"blk.{i}.attn_q.weight"] = matrix(shape.n_embd, shape.n_embd, 2.0)
+        tensors[f"blk.{i}.attn_k.weight"] = matrix(n_kv, shape.n_embd, 2.0)
+        tensors[f"blk.{i}.attn_v.weight"] = matrix(n_kv, shape.n_embd, 2.0)
+        tensors[f"blk.{i}.attn_output.weight"] = matrix(shape.n_embd, shape.n_embd, 1.0)
+        tensors[f"blk.{i}.ffn_norm.weight"] = ones
+        tensors[f"blk.{i}.ffn_gate.weight"] = matrix(shape.n_ff, shape.n_embd, 1.0)
+        tensors[f"blk.{i}.ffn_up.weight"] = matrix(shape.n_ff, shape.n_embd, 1.0)
+        tensors[f"blk.{i}.ffn_down.weight"] = matrix(shape.n_embd, shape.n_ff, 1.0)
+    tensors["output_norm.weight"] = ones
+    tensors["output.weight"] = matrix(n_vocab, shape.n_embd, 4.0)
+    return tensors
+
+
+def write_llama(
+    writer: GGUFWriter, shape: LlamaShape, n_vocab: int, seed: int, file_type: FileType
+) -> None:
+    """Add the llama keys and tensors to `writer`; F16 covers the matrices, never the norms."""
+    writer.add_vocab_size(n_vocab)
+    writer.add_context_length(shape.n_ctx_train)
+    writer.add_embedding_length(shape.n_embd)
+    writer.add_block_count(shape.n_layer)
+    writer.add_feed_forward_length(shape.n_ff)
+    writer.add_head_count(shape.n_head)
+    writer.add_head_count_kv(shape.n_head_kv)
+    writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
+    writer.add_layer_norm_rms_eps(1e-5)
+    half = file_type == "F16"
+    writer.add_file_type(LlamaFileType.MOSTLY_F16 if half else LlamaFileType.ALL_F32)
+    for name, tensor in llama_weights(shape, n_vocab, seed).items():
+        as_half = half and tensor.ndim > 1
+        writer.add_tensor(name, tensor.astype(np.float16) if as_half else tensor)
+
+
+def finish(writer: GGUFWriter) -> None:
+    """Write out everything that was added to `writer`, and close it."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def make_llama_bpe(
+    path: Path,
+    *,
+    seed: int = 0,
+    n_ctx_train: int = 512,
+    chat_template: str | None = None,
+    eos: str = END_OF_TEXT,
+    add_bos: bool = False,
+    file_type: FileType = "F32",
+) -> None:
+    """Write a llama model with a byte-level BPE vocabulary to `path`.
+
+    The file holds the tensors of LlamaShape and the tokenizer keys of `bpe_vocab`; `eos` is the
+    plain text of one token there. It has a chat template only where one is given.
+    """
+    vocab = bpe_vocab(eos=eos, add_bos=add_bos)
+    writer = GGUFWriter(path, "llama")
+    writer.add_name("tiny llama, BPE vocabulary")
+    write_llama(writer, LlamaShape(n_ctx_train), len(vocab.tokens), seed, file_type)
+    write_vocab(writer, vocab, chat_template)
+    finish(writer)
+
+
+def make_llama_spm(
+    path: Path,
+    *,
+    seed: int = 0,
+    n_ctx_train: int = 512,
+    chat_template: str | None = None,
+    add_bos: bool = True,
+    add_space_prefix: bool = True,
+    file_type: FileType = "F32",
+) -> None:
+    """Write a llama model with a SentencePiece vocabulary to `path`.
+
+    The file holds the tensors of LlamaShape and the tokenizer keys of `spm_vocab`. It has a chat
+    template only where one is given.
+    """
+    vocab = spm_vocab(add_bos=add_bos, add_space_prefix=add_space_prefix)
+    writer = GGUFWriter(path, "llama")
+    writer.add_name("tiny llama, SPM vocabulary")
+    write_llama(writer, LlamaShape(n_ctx_train), len(vocab.tokens), seed, file_type)
+    write_vocab(writer, vocab, chat_template)
+    finish(writer)
+
+
+def main() -> None:
+    """Write one model of each kind into the folder named on the command line.
+
+    The files are llama-bpe.gguf, llama-bpe-f16.gguf and llama-spm.gguf.
+    """
+    parser = argparse.ArgumentParser(description="Write one tiny GGUF model of each kind.")
+    parser.add_argument("out_dir", type=Path, help="folder for the files; made if missing")
+    out_dir: Path = parser.parse_args().out_dir
+    out_dir.mkdir(parents=True, exist_ok=True)
+    make_llama_bpe(out_dir / "llama-bpe.gguf")
+    make_llama_bpe(out_dir / "llama-bpe-f16.gguf", file_type="F16")
+    make_llama_spm(out_dir / "llama-spm.gguf")
+
+
+if __name__ == "__main__":
+    main()

@@ -23,10 +23,9 @@ class Vocab(Protocol):
     adds_space_prefix: bool
 
     @property
-    def special_ids(self) -> frozenset[int]: ...
-
-    @property
     def eog_ids(self) -> tuple[int, ...]: ...
+
+    def is_special(self, token_id: int) -> bool: ...
 
     def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds: ...
 
@@ -62,6 +61,7 @@ class Tokenizer:
     def __init__(self, vocab: Vocab) -> None:
         self._vocab = vocab
         self._bytes: dict[int, bytes] = {}
+        self._text_bytes: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, eos_token_id={self.eos_token_id})"
@@ -94,7 +94,7 @@ class Tokenizer:
 
     @property
     def all_special_ids(self) -> list[int]:
-        return sorted(self._vocab.special_ids)
+        return [i for i in range(self.vocab_size) if self._vocab.is_special(i)]
 
     def __call__(
         self,
@@ -193,12 +193,11 @@ class Tokenizer:
         if ids.size and ids.dtype.kind not in "iu":
             raise ValueError(f"token ids must be integers, got {ids.dtype}")
         check_ids(ids, self.vocab_size, "decode")
-        special = self._vocab.special_ids
-        kept = [i for i in ids.tolist() if not (skip_special_tokens and i in special)]
+        is_special = self._vocab.is_special
+        kept = [i for i in ids.tolist() if not (skip_special_tokens and is_special(i))]
         data = b"".join(map(self.token_bytes, kept))
-        text_ids = [i for i in kept if i not in special]
-        starts_with_text = bool(kept) and text_ids[:1] == kept[:1]
-        if self._vocab.adds_space_prefix and starts_with_text and data.startswith(b" "):
+        has_prefix = self._vocab.adds_space_prefix and data.startswith(b" ")
+        if has_prefix and not is_special(kept[0]):
             data = data[1:]
         return data.decode("utf-8", errors="replace")
 
@@ -217,7 +216,11 @@ class Tokenizer:
 
     def text_bytes(self, token_id: int) -> bytes:
         """The bytes of one token, none for a special token."""
-        return b"" if token_id in self._vocab.special_ids else self.token_bytes(token_id)
+        data = self._text_bytes.get(token_id)
+        if data is None:
+            special = self._vocab.is_special(token_id)
+            data = self._text_bytes[token_id] = b"" if special else self.token_bytes(token_id)
+        return data
 
 
 def _import_torch() -> None:

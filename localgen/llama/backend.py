@@ -27,6 +27,7 @@ from localgen.errors import (
     InvalidGGUFError,
 )
 from localgen.llama import devices, gguf
+from localgen.llama.callbacks import keeping_errors
 from localgen.llama.library import llama, log_router, logger
 from localgen.llama.vocab import LlamaVocab
 
@@ -85,25 +86,22 @@ class LlamaBackend:
     def _load(self, progress: Progress | None) -> Any:
         params = self._llama.llama_model_default_params()
         params.n_gpu_layers = self._n_gpu_layers
-        raised: list[BaseException] = []
 
         def on_progress(fraction: float, _user_data: object) -> bool:
-            # ctypes swallows what a callback raises, Ctrl-C included: keep it, stop the load.
-            try:
-                if progress is not None:
-                    progress(fraction)
-            except BaseException as error:
-                raised.append(error)
-            return not raised
+            if progress is not None:
+                progress(fraction)
+            return True
 
         callback = self._llama.llama_progress_callback(on_progress)
         params.progress_callback = callback
         log_router.take_complaints()
-        model = self._llama.llama_model_load_from_file(os.fsencode(self.path), params)
-        if raised:
+        with keeping_errors() as errors:
+            # A callback that raises answers False to C, which stops the load.
+            model = self._llama.llama_model_load_from_file(os.fsencode(self.path), params)
+        if errors:
             if model:
                 self._llama.llama_model_free(model)
-            raise raised[0]
+            raise errors[0]
         if not model:
             reason = log_router.take_complaints() or "no reason was given"
             raise InvalidGGUFError(f"llama.cpp cannot load {self.path}: {reason}")
@@ -301,41 +299,39 @@ class LlamaBackend:
     def decode(self, batch: Batch, deadline: float | None = None) -> Logits:
         """See ``Backend``. Raises DecodeError, or KeyboardInterrupt on Ctrl-C in a long pass."""
         n_tokens = self._fill(batch)
-        raised: list[BaseException] = []
+        if n_tokens < _INTERRUPTIBLE_TOKENS:
+            code, stopped = self._llama.llama_decode(self._context, self._batch), None
+        else:
+            code, stopped = self._decode_interruptibly(deadline)
+        if code != 0:
+            self._roll_back(batch, code)
+        if stopped is not None:
+            raise stopped
+        if code != 0:
+            raise DecodeError(_describe(code, n_tokens, log_router.take_complaints()))
+        return self._logits(int(np.count_nonzero(batch.wants_logits)))
+
+    def _decode_interruptibly(self, deadline: float | None) -> tuple[int, BaseException | None]:
+        """llama_decode that asks between graph nodes whether to go on; code, and why it stopped."""
         late = False
 
         def abort(_user_data: object) -> bool:
             nonlocal late
-            # Signal handlers run here, between graph nodes; ctypes swallows what they raise.
+            # Signal handlers run when this is called; what they raise is in ``errors``.
+            late = deadline is not None and time.perf_counter() >= deadline
+            return late or bool(errors)
+
+        callback = self._llama.ggml_abort_callback(abort)
+        with keeping_errors() as errors:
+            self._llama.llama_set_abort_callback(self._context, callback, None)
             try:
-                late = deadline is not None and time.perf_counter() >= deadline
-            except BaseException as error:
-                raised.append(error)
-            return late or bool(raised)
-
-        with self._abort_callback(abort if n_tokens >= _INTERRUPTIBLE_TOKENS else None):
-            code = self._llama.llama_decode(self._context, self._batch)
-        if code == 0:
-            return self._logits(int(np.count_nonzero(batch.wants_logits)))
-        self._roll_back(batch, code)
-        if raised:
-            raise raised[0]
-        if late:
-            raise DeadlineReached
-        raise DecodeError(_describe(code, n_tokens, log_router.take_complaints()))
-
-    @contextlib.contextmanager
-    def _abort_callback(self, callback: Callable[[object], bool] | None) -> Any:
-        if callback is None:
-            yield
-            return
-        self._kept_callback = self._llama.ggml_abort_callback(callback)
-        self._llama.llama_set_abort_callback(self._context, self._kept_callback, None)
-        try:
-            yield
-        finally:
-            nothing = self._llama.ggml_abort_callback()
-            self._llama.llama_set_abort_callback(self._context, nothing, None)
+                code = self._llama.llama_decode(self._context, self._batch)
+            finally:
+                nothing = self._llama.ggml_abort_callback()
+                self._llama.llama_set_abort_callback(self._context, nothing, None)
+        if errors:
+            return code, errors[0]
+        return code, DeadlineReached() if late and code != 0 else None
 
     def _fill(self, batch: Batch) -> int:
         """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""

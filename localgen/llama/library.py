@@ -14,6 +14,8 @@ from typing import Any
 from localgen.errors import BackendError
 
 logger = logging.getLogger("localgen.llama")
+# A library says nothing on stderr unless its user sets logging up.
+logging.getLogger("localgen").addHandler(logging.NullHandler())
 
 # ggml.h's numbers. What llama.cpp calls INFO is a page a load: here that is DEBUG.
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}

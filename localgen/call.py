@@ -46,7 +46,9 @@ class Hooks:
 
     def _processor(self, function: Callable[..., Any]) -> CustomProcessor:
         def process(token_ids: TokenIds, scores: Logits) -> Any:
-            return to_numpy(function(self._given(token_ids.astype(np.int64)), self._given(scores)))
+            given = self._given(token_ids.astype(np.int64)), self._given(scores)
+            result = np.asarray(to_numpy(function(*given)))
+            return result[0] if result.ndim == 2 and len(result) == 1 else result
 
         return process
 

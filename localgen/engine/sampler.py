@@ -11,7 +11,7 @@ import numpy as np
 
 from localgen.engine import sampling
 from localgen.engine.backend import Logits, TokenIds
-from localgen.engine.sampling import Ids, RunningSums
+from localgen.engine.sampling import Ids, Weights
 from localgen.engine.sequence import Sequence
 from localgen.errors import DecodeError
 
@@ -59,8 +59,7 @@ class Sampler:
         self._processors = make_processors(options)
         self._scratch = np.empty(n_vocab, np.float32)
         self._temperature = np.float32(options.temperature)
-        # Whether a filter reads its candidates in falling order.
-        self._needs_order = 0 < options.top_k < n_vocab or options.top_p < 1.0
+        self._has_top_k = 0 < options.top_k < n_vocab
 
     def sample(self, logits: Logits, sequence: Sequence) -> int:
         """The next token id.
@@ -76,9 +75,11 @@ class Sampler:
             for recorder in sequence.recorders:
                 recorder.record(logits, lambda: processed, token_id)
             return token_id
-        _check_finite(float(processed.max()), logits, sequence)
-        ids, running = self._filtered(processed)
-        position = sampling.draw(running, sequence.uniform())
+        maxima = sampling.column_maxima(processed)
+        best = float(maxima.max())
+        _check_finite(best, logits, sequence)
+        ids, weights = self._kept(processed, maxima, best)
+        position = sampling.draw(weights, sequence.uniform())
         token_id = position if ids is None else int(ids[position])
         for recorder in sequence.recorders:
             recorder.record(logits, lambda: self._scores(processed, ids), token_id)
@@ -93,41 +94,50 @@ class Sampler:
             process(self._scratch, sequence)
         return self._scratch
 
-    def _filtered(self, logits: Logits) -> tuple[Ids | None, RunningSums]:
-        """The ids that all filters keep (None: all, in their order), and their weights' sums."""
+    def _kept(self, logits: Logits, maxima: Logits, best: float) -> tuple[Ids | None, Weights]:
+        """The ids that all filters keep (None: all, in their order), and their weights."""
         options = self._options
-        ids, total = self._candidates(logits)
-        values = logits if ids is None else logits[ids]
-        if ids is not None and self._needs_order:
-            order = (-values).argsort()
-            ids, values = ids[order], values[order]
-        scores = values / self._temperature
-        scores -= scores[0] if self._needs_order else scores.max()
-        weights = np.exp(scores, out=scores)
-        running = weights.cumsum(dtype=np.float64)
-        n_kept = len(weights)
-        if 0 < options.top_k < len(weights):
-            n_kept = sampling.n_top_k(weights, options.top_k)
-        if options.top_p < 1.0:
-            total = total or float(running[n_kept - 1])
-            n_kept = sampling.n_top_p(running[:n_kept], total, options.top_p)
-        if options.min_p > 0.0 and self._needs_order:
-            n_kept = min(n_kept, sampling.n_min_p(weights, options.min_p))
+        candidates = self._candidates(logits, maxima)
+        if candidates is None:
+            ids, weights = None, sampling.row_weights(logits, best, options.temperature)
+        else:
+            ids, weights = self._cut(logits, *candidates)
         if options.typical_p < 1.0:
-            kept = sampling.typical(weights[:n_kept], options.typical_p)
-            return kept if ids is None else ids[kept], weights[kept].cumsum(dtype=np.float64)
-        return ids if ids is None else ids[:n_kept], running[:n_kept]
+            kept = sampling.typical(weights, options.typical_p)
+            ids, weights = kept if ids is None else ids[kept], weights[kept]
+        return ids, weights
 
-    def _candidates(self, logits: Logits) -> tuple[Ids | None, float | None]:
-        """The ids that the filters can keep (None: all); for top_p first, all weights' sum too."""
+    def _candidates(self, logits: Logits, maxima: Logits) -> tuple[Ids, float | None] | None:
+        """The ids that top_k, top_p and min_p can keep (None: all are off), and for top_p as the
+        first of them the sum of all weights."""
         options = self._options
-        if 0 < options.top_k < self._n_vocab:
-            return sampling.top_k_candidates(logits, options.top_k), None
+        temperature = options.temperature
+        if self._has_top_k:
+            return sampling.top_k_candidates(logits, options.top_k, maxima), None
         if options.top_p < 1.0:
-            return sampling.top_p_candidates(logits, options.temperature, options.top_p)
+            return sampling.top_p_candidates(logits, maxima, temperature, options.top_p)
         if options.min_p > 0.0:
-            return sampling.min_p_candidates(logits, options.temperature, options.min_p), None
-        return None, None
+            return sampling.min_p_candidates(logits, maxima, temperature, options.min_p), None
+        return None
+
+    def _cut(self, logits: Logits, ids: Ids, total: float | None) -> tuple[Ids, Weights]:
+        """Those of the candidates that top_k, top_p and min_p keep, likeliest first."""
+        options = self._options
+        values = logits[ids]
+        order = (-values).argsort()
+        scores = values[order]
+        scores /= self._temperature
+        n_kept = len(scores)
+        if self._has_top_k:
+            n_kept = sampling.n_top_k(scores, options.top_k)
+        scores -= scores[0]
+        weights = np.exp(scores, out=scores)
+        if options.top_p < 1.0:
+            running = sampling.running_sums(weights[:n_kept])
+            n_kept = sampling.n_top_p(running, total or float(running[-1]), options.top_p)
+        if options.min_p > 0.0:
+            n_kept = min(n_kept, sampling.n_min_p(weights, options.min_p))
+        return ids[order[:n_kept]], weights[:n_kept]
 
     def _scores(self, logits: Logits, kept: Ids | None) -> Logits:
         """The row after temperature and filters, (n_vocab,), -inf where a token was removed."""

@@ -5,6 +5,10 @@ typical_p → draw. Sorting a whole vocabulary costs milliseconds, so the filter
 *candidates*: the few ids that can survive, found by a ``*_candidates`` function that is provably
 complete, and then sorted.
 
+Seen as a matrix of 64 rows, a row of logits has the largest of each column as its *maxima*: they
+cost one pass, and show where the large logits are. With them candidates are found in a small part
+of the row.
+
 Sorted candidates have weights exp(score - best score), falling from 1. top_k, top_p and min_p each
 keep a beginning of them, so a filter is just the number of candidates that it keeps.
 """
@@ -22,11 +26,17 @@ Weights = npt.NDArray[np.float32]
 RunningSums = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.intp]
 
+_MATRIX_ROWS = 64
 # Temperature is applied after the candidates are chosen. Two logits that differ by less than
 # this part of their size can become equal when divided in float32, so candidates are taken this
 # much below an exact bound; the exact filter on the scaled scores then decides.
 _SLACK = 1e-6
-_BLOCKS = 64
+# A bound not below this leaves out -inf, the mark of a removed token.
+_LOWEST = float(np.finfo(np.float32).min)
+# Weights of this many tokens stay in a core's L2 cache from one pass to the next.
+_PIECE = 2**16
+# Tokens in a block of ``draw_from_many``.
+_BLOCK = 512
 
 
 # --- processors: each edits a scratch copy of one row of logits, (n_vocab,) float32 ---
@@ -60,68 +70,83 @@ def ngram_repeats(tokens: TokenIds, size: int) -> TokenIds:
 # --- candidates: which ids can survive a filter ---
 
 
-def reaching(logits: Logits, bound: float) -> Ids:
-    """The ids whose logits are at least ``bound``, rising."""
-    return (logits >= bound).nonzero()[0]
+def column_maxima(logits: Logits) -> Logits:
+    """The maxima of ``logits`` (n_vocab,): (n_vocab // 64,), and then the few logits that the
+    matrix leaves over. NaN if a logit is, so their largest tells whether a row is finite."""
+    width = len(logits) // _MATRIX_ROWS
+    n_in_matrix = width * _MATRIX_ROWS
+    maxima: Logits = logits[:n_in_matrix].reshape(_MATRIX_ROWS, width).max(axis=0)
+    if n_in_matrix == len(logits):
+        return maxima
+    return np.concatenate([maxima, logits[n_in_matrix:]])
 
 
-def top_k_candidates(logits: Logits, k: int) -> Ids:
+def reaching(logits: Logits, maxima: Logits, bound: float) -> Ids:
+    """The ids whose logits are at least ``bound``, in no particular order."""
+    width = len(logits) // _MATRIX_ROWS
+    places = (maxima >= bound).nonzero()[0]
+    columns = places[: places.searchsorted(width)]
+    ids = (np.arange(0, width * _MATRIX_ROWS, width)[:, None] + columns).ravel()
+    ids = ids[logits[ids] >= bound]
+    if len(columns) == len(places):
+        return ids
+    return np.concatenate([ids, places[len(columns) :] + width * (_MATRIX_ROWS - 1)])
+
+
+def top_k_candidates(logits: Logits, k: int, maxima: Logits | None = None) -> Ids:
     """Every id among the k largest of ``logits`` (n_vocab,), ties of the k-th included, and a few
-    more; rising. ``k`` is at most n_vocab."""
-    n_vocab = len(logits)
-    width = n_vocab // _BLOCKS
-    if k > width // 4:
-        kth = float(np.partition(logits, n_vocab - k)[n_vocab - k])
-        return reaching(logits, kth - abs(kth) * _SLACK)
-    # Seen as 64 rows, each column's maximum is a different element: the k-th largest maximum is
-    # a lower bound for the k-th largest element, and only columns that reach it need a look.
-    blocks = logits[: width * _BLOCKS].reshape(_BLOCKS, width)
-    maxima = blocks.max(axis=0)
-    bound = float(np.partition(maxima, width - k)[width - k])
-    bound -= abs(bound) * _SLACK
-    columns = reaching(maxima, bound)
-    found = reaching(blocks.take(columns, axis=1).ravel(), bound)
-    ids, column = np.divmod(found, len(columns))
-    ids *= width
-    ids += columns[column]
-    if width * _BLOCKS < n_vocab:
-        ids = np.append(ids, reaching(logits[width * _BLOCKS :], bound) + width * _BLOCKS)
-    return ids
+    more, but never one at -inf. ``k`` is at most n_vocab."""
+    if maxima is None:
+        maxima = column_maxima(logits)
+    # Each of the maxima is a different logit: the k-th largest of them is a lower bound for the
+    # k-th largest logit. It is a poor one if k is near their number.
+    values = maxima if k <= len(maxima) // 4 else logits
+    kth = float(np.partition(values, len(values) - k)[len(values) - k])
+    return reaching(logits, maxima, max(kth - abs(kth) * _SLACK, _LOWEST))
 
 
-def min_p_candidates(logits: Logits, temperature: float, min_p: float) -> Ids:
+def min_p_candidates(logits: Logits, maxima: Logits, temperature: float, min_p: float) -> Ids:
     """Every id whose probability at ``temperature`` is at least ``min_p`` times the largest."""
-    top = float(logits.max())
-    bound = top + temperature * math.log(min_p)
-    return reaching(logits, bound - max(abs(bound), abs(top)) * _SLACK)
+    return reaching(logits, maxima, _logit_bound(float(maxima.max()), temperature, min_p))
 
 
-def top_p_candidates(logits: Logits, temperature: float, top_p: float) -> tuple[Ids, float]:
-    """Every id that top_p at ``temperature`` can keep, rising, and the sum of the weights of all.
+def top_p_candidates(
+    logits: Logits, maxima: Logits, temperature: float, top_p: float
+) -> tuple[Ids, float]:
+    """Every id that top_p at ``temperature`` can keep, and the sum of the weights of all ids.
 
-    Ids with a probability below (1 - top_p) / n_vocab sum to less than 1 - top_p, so the filter
-    removes them all. Ids above a far higher bound usually hold top_p already, and then are enough.
+    The likeliest ids are enough as soon as they hold top_p. Ids with a probability below
+    (1 - top_p) / n_vocab together hold less than 1 - top_p, so the filter removes them all.
     """
-    weights = logits - logits.max()
-    if temperature != 1.0:
-        weights /= np.float32(temperature)
-    np.exp(weights, out=weights)
+    best = float(maxima.max())
+    weights = row_weights(logits, best, temperature)
     total = float(weights.sum())
-    ids = reaching(weights, total * 1e-3)
-    # The margin is far above what float32 sums are off by.
-    if float(weights[ids].sum()) < total * (top_p + 1e-4):
-        ids = reaching(weights, total * (1.0 - top_p) / len(logits) * 0.5)
-    return ids, total
+    for share in (1e-3, 1e-5):
+        bound = _logit_bound(best, temperature, min(share * total, 1.0))
+        ids = reaching(logits, maxima, bound)
+        # The margin is far above what float32 sums are off by.
+        if float(weights[ids].sum()) >= total * (top_p + 1e-4):
+            return ids, total
+    # Half of the bound, again for the sums; none at all below what float32 can hold.
+    least = total * (1.0 - top_p) / len(logits) * 0.5
+    bound = _logit_bound(best, temperature, least) if least > 0 else _LOWEST
+    return reaching(logits, maxima, bound), total
+
+
+def _logit_bound(best: float, temperature: float, weight: float) -> float:
+    """A logit that every id with at least ``weight`` reaches; ``best`` is the largest logit."""
+    bound = best + temperature * math.log(weight)
+    return max(bound - max(abs(bound), abs(best)) * _SLACK, _LOWEST)
 
 
 # --- filters on sorted candidates ---
 
 
-def n_top_k(weights: Weights, k: int) -> int:
+def n_top_k(scores: Logits, k: int) -> int:
     """How many of the candidates top_k keeps: k, and the ties of the k-th, as in transformers."""
-    if k >= len(weights):
-        return len(weights)
-    return int(np.count_nonzero(weights >= weights[k - 1]))
+    if k >= len(scores):
+        return len(scores)
+    return int(np.count_nonzero(scores >= scores[k - 1]))
 
 
 def n_top_p(running: RunningSums, total: float, top_p: float) -> int:
@@ -132,30 +157,63 @@ def n_top_p(running: RunningSums, total: float, top_p: float) -> int:
 
 def n_min_p(weights: Weights, min_p: float) -> int:
     """How many of the candidates min_p keeps: those with at least ``min_p`` times the best's."""
-    return len(weights) - int(weights[::-1].searchsorted(min_p))
+    return int(np.count_nonzero(weights >= min_p))
 
 
 def typical(weights: Weights, mass: float) -> Ids:
     """The positions, rising, of the candidates whose surprise is nearest to the entropy, until
-    they hold ``mass`` (Meister et al. 2022, locally typical sampling); ties of the last stay."""
-    p = weights / weights.sum(dtype=np.float64)
+    they hold ``mass`` (Meister et al. 2022, locally typical sampling); ties of the last stay.
+    The weights may be in any order."""
+    p = weights.astype(np.float64)
+    p /= p.sum()
     surprise = -np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
     entropy = float((p * np.where(p > 0, surprise, 0.0)).sum())
     distance = np.abs(surprise - entropy)
-    order = np.argsort(distance, kind="stable")
-    last = min(int(np.count_nonzero(p[order].cumsum() < mass)), len(p) - 1)
+    order = distance.argsort()
+    last = min(int(p[order].cumsum().searchsorted(mass)), len(p) - 1)
     return np.flatnonzero(distance <= distance[order[last]])
 
 
 # --- choosing ---
 
 
-def draw(running: RunningSums, uniform: float) -> int:
+def row_weights(logits: Logits, best: float, temperature: float) -> Weights:
+    """The weights of all ids, (n_vocab,); ``best`` is the largest logit."""
+    weights = np.empty_like(logits)
+    for start in range(0, len(logits), _PIECE):
+        piece = weights[start : start + _PIECE]
+        np.subtract(logits[start : start + _PIECE], np.float32(best), out=piece)
+        if temperature != 1.0:
+            piece /= np.float32(temperature)
+        np.exp(piece, out=piece)
+    return weights
+
+
+def running_sums(weights: Weights) -> RunningSums:
+    """The sums of the first 1, 2, 3, … weights."""
+    return np.add.accumulate(weights, dtype=np.float64)
+
+
+def draw(weights: Weights, uniform: float) -> int:
     """A position by inverse transform: the first whose running sum passes ``uniform`` (in [0, 1))
-    times the last one."""
-    # A target that rounds up to the total would fall behind the last candidate.
-    position = int(running.searchsorted(uniform * running[-1], side="right"))
-    return min(position, len(running) - 1)
+    times the sum of all. Its weight is above zero."""
+    if len(weights) <= _BLOCK:
+        running = running_sums(weights)
+        return _passing(running, uniform * float(running[-1]))
+    # Running sums of everything are slow: first find the block, then the place in it.
+    sums = running_sums(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)))
+    target = uniform * float(sums[-1])
+    block = _passing(sums, target)
+    before = float(sums[block - 1]) if block else 0.0
+    start = block * _BLOCK
+    return start + _passing(running_sums(weights[start : start + _BLOCK]), target - before)
+
+
+def _passing(running: RunningSums, target: float) -> int:
+    """The first position whose running sum is above ``target``, or above the highest target
+    that one can pass if rounding took ``target`` beyond it."""
+    target = min(target, math.nextafter(float(running[-1]), 0.0))
+    return int(running.searchsorted(target, side="right"))
 
 
 def log_softmax(logits: Logits) -> Logits:

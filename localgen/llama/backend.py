@@ -119,9 +119,6 @@ class LlamaBackend:
             raise InvalidGGUFError(f"{self.path} holds no vocabulary")
         self.vocab = LlamaVocab(vocab, self.metadata)
         self.n_ctx_train = int(lib.llama_model_n_ctx_train(model))
-        self.is_recurrent = bool(
-            lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
-        )
         if self.config.n_ctx > self.n_ctx_train:
             logger.info(
                 "n_ctx is %d, the model was trained on %d tokens",

@@ -1,0 +1,338 @@
+"""How much time and memory localgen adds to llama.cpp.
+
+The floor is the bare loop of llama_decode calls on batches filled beforehand: the tokens that
+localgen generated, at the same positions, in the very same context, and one llama_get_logits a
+step; no sampling, no text, no Python between. Floor and localgen run by turns. A ratio is the
+floor's time by localgen's: 1 means no overhead.
+
+    python benchmarks/overhead.py                  # decode at batch 1, 8 and 32, and prefill
+    python benchmarks/overhead.py --peak-memory    # peak memory of two fresh processes
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import common
+from common import CHAIN, PASSAGE, Row
+
+_PREFILL_TOKENS = 512
+_MEMORY_PROMPT = 128
+_NOTE = """\
+ratio is the floor's time by localgen's, taken in each round: 1 means no overhead. Decoding is
+timed from the first token to the return of `complete()`, text included; `prefill-512-pass` is the
+forward pass alone, `prefill-512-call` the whole of `complete()` with one new token. The chain is
+temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition_penalty 1.1, with one seed a row.
+sample_us, text_us and python_us are what localgen spends a step, for all rows together, outside of
+llama.cpp."""
+_MEMORY_NOTE = """\
+Peak resident memory of a process that loads the model, makes the same context, prefills 128 tokens
+and decodes the rest: through llama_cpp's bindings alone, and through localgen."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch of ``n_rows`` prompts to decode; ``sampled`` with the chain, or greedily."""
+
+    n_rows: int
+    sampled: bool
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of each prompt: as many as let all prompts go through one forward pass."""
+        return min(64, 512 // self.n_rows)
+
+    @property
+    def options(self) -> Row:
+        # One seed a row, so that no row's draws depend on the others.
+        return {**CHAIN, "seed": list(range(self.n_rows))} if self.sampled else {}
+
+
+CASES = {
+    f"decode-{n_rows}-{'chain' if sampled else 'greedy'}": Case(n_rows, sampled)
+    for n_rows in (1, 8, 32)
+    for sampled in (False, True)
+}
+PREFILL = f"prefill-{_PREFILL_TOKENS}"
+
+
+# --- the floor ---
+
+
+def make_batch(
+    llama: Any,
+    token_ids: Sequence[int],
+    positions: Sequence[int],
+    seq_ids: Sequence[int],
+    outputs: Sequence[int],
+) -> Any:
+    """A filled llama_batch; it keeps its arrays alive. All sequences are (n_tokens,)."""
+    n = len(token_ids)
+    pointer = ctypes.POINTER(llama.llama_seq_id)
+    return llama.llama_batch(
+        n_tokens=n,
+        token=(llama.llama_token * n)(*token_ids),
+        embd=None,
+        pos=(llama.llama_pos * n)(*positions),
+        n_seq_id=(ctypes.c_int32 * n)(*[1] * n),
+        seq_id=(pointer * n)(*[(llama.llama_seq_id * 1)(seq_id) for seq_id in seq_ids]),
+        logits=(ctypes.c_int8 * n)(*outputs),
+    )
+
+
+def prompt_batch(llama: Any, prompts: Sequence[Sequence[int]]) -> Any:
+    """All of ``prompts`` in one batch, with the logits of each one's last token."""
+    places = [(row, i) for row, prompt in enumerate(prompts) for i in range(len(prompt))]
+    return make_batch(
+        llama,
+        [prompts[row][i] for row, i in places],
+        [i for _, i in places],
+        [row for row, _ in places],
+        [int(i == len(prompts[row]) - 1) for row, i in places],
+    )
+
+
+def step_batches(
+    llama: Any, prompts: Sequence[Sequence[int]], new: Sequence[Sequence[int]]
+) -> list[Any]:
+    """One batch for each decode step: every new token but a row's last goes through the model."""
+    rows = range(len(prompts))
+    return [
+        make_batch(
+            llama,
+            [new[row][step] for row in rows],
+            [len(prompts[row]) + step for row in rows],
+            rows,
+            [1 for _ in rows],
+        )
+        for step in range(len(new[0]) - 1)
+    ]
+
+
+def run_batches(llama: Any, context: Any, batches: Sequence[Any]) -> float:
+    """The floor itself: seconds that llama.cpp takes for ``batches``, logits ready after each."""
+    started = time.perf_counter()
+    for batch in batches:
+        code = llama.llama_decode(context, batch)
+        if code:
+            raise RuntimeError(f"llama_decode returned {code}")
+        llama.llama_get_logits(context)
+    return time.perf_counter() - started
+
+
+class Floor:
+    """llama.cpp alone, in the context of a LocalModel's own backend.
+
+    It reaches into the backend's private attributes: that is what makes both runs use one context.
+    """
+
+    def __init__(self, backend: Any, completions: Sequence[Any]) -> None:
+        self._backend = backend
+        self._llama = backend._llama
+        prompts = [done.prompt_token_ids for done in completions]
+        new = [done.token_ids for done in completions]
+        self._room = (len(prompts), len(prompts[0]) + len(new[0]))
+        self._prefill = [prompt_batch(self._llama, prompts)]
+        self._steps = step_batches(self._llama, prompts, new)
+
+    def prefill(self) -> float:
+        """Seconds of the one forward pass over all prompts, in a cleared KV cache."""
+        self._backend.owner = None
+        self._backend.reserve(*self._room)
+        return run_batches(self._llama, self._backend._context, self._prefill)
+
+    def decode(self) -> float:
+        """Seconds of all decode steps after a prefill that is not timed."""
+        self.prefill()
+        return run_batches(self._llama, self._backend._context, self._steps)
+
+
+# --- floor and localgen by turns ---
+
+
+def text_of(tokenizer: Any, n_tokens: int, first: int = 0) -> str:
+    """A text of exactly ``n_tokens`` tokens, from token ``first`` of the passage on."""
+    ids = tokenizer.encode(PASSAGE * (2 + (first + n_tokens) // 100), add_special_tokens=False)
+    for start in range(first, first + 50):
+        for length in (n_tokens, n_tokens - 1):  # some tokenizers put a token of their own first
+            text = tokenizer.decode(ids[start : start + length])
+            if len(tokenizer.encode(text)) == n_tokens:
+                return str(text)
+    raise ValueError(f"no part of the passage has {n_tokens} tokens; choose another number")
+
+
+def decode_round(model: Any, prompts: list[str], options: Row, floor: Floor) -> Row:
+    """One run of each: seconds after the first token, and where localgen's went."""
+    floor_seconds = floor.decode()
+    started = time.perf_counter()
+    stats = model.complete(prompts, **options)[0].stats
+    seconds = time.perf_counter() - started - stats.ttft
+    return {
+        "floor": floor_seconds,
+        "localgen": seconds,
+        "sample": stats.sample_seconds,
+        "text": stats.text_seconds,
+        "python": stats.overhead_seconds,
+    }
+
+
+def decode_row(model: Any, name: str, case: Case, n_new: int, n_rounds: int) -> tuple[Row, Any]:
+    """The row of one decode case, and its rounds."""
+    prompts = [text_of(model.tokenizer, case.n_prompt, row) for row in range(case.n_rows)]
+    options = {"max_new_tokens": n_new, "eos_token_id": [], **case.options}
+    floor = Floor(model._backend, model.complete(prompts, **options))
+    rounds = [decode_round(model, prompts, options, floor) for _ in range(n_rounds)]
+    n_tokens = case.n_rows * (n_new - 1)
+    row = {
+        **common_columns(name, case.n_rows, case.n_prompt, n_new),
+        **common.spread("ratio", [r["floor"] / r["localgen"] for r in rounds]),
+        **common.spread("floor_tokens_per_s", [n_tokens / r["floor"] for r in rounds]),
+        **common.spread("localgen_tokens_per_s", [n_tokens / r["localgen"] for r in rounds]),
+        **{f"{k}_us": common.median(rounds, k) / n_new * 1e6 for k in ("sample", "text", "python")},
+    }
+    return row, rounds
+
+
+def prefill_rows(model: Any, n_rounds: int) -> tuple[list[Row], Any]:
+    """The forward pass over one prompt, and the whole call with one new token."""
+    prompt = text_of(model.tokenizer, _PREFILL_TOKENS)
+    options = {"max_new_tokens": 1, "eos_token_id": []}
+    floor = Floor(model._backend, model.complete([prompt], **options))
+    rounds = []
+    for _ in range(n_rounds):
+        floor_seconds = floor.prefill()
+        started = time.perf_counter()
+        stats = model.complete([prompt], **options)[0].stats
+        seconds = time.perf_counter() - started
+        rounds.append({"floor": floor_seconds, "call": seconds, "pass": stats.prefill_seconds})
+    rows = [
+        {
+            **common_columns(f"{PREFILL}-{what}", 1, _PREFILL_TOKENS, 1),
+            **common.spread("ratio", [r["floor"] / r[what] for r in rounds]),
+            **common.spread("floor_tokens_per_s", [_PREFILL_TOKENS / r["floor"] for r in rounds]),
+            **common.spread("localgen_tokens_per_s", [_PREFILL_TOKENS / r[what] for r in rounds]),
+        }
+        for what in ("pass", "call")
+    ]
+    return rows, rounds
+
+
+def common_columns(case: str, n_rows: int, n_prompt: int, n_new: int) -> Row:
+    """What identifies a row."""
+    return {"case": case, "rows": n_rows, "n_prompt": n_prompt, "n_new": n_new}
+
+
+def measure(options: Any) -> None:
+    """Run the chosen cases and report them."""
+    from localgen import LocalModel  # noqa: PLC0415  (the children for memory import their own)
+
+    rows: list[Row] = []
+    rounds: dict[str, Any] = {}
+    for name in options.only or [*CASES, PREFILL]:
+        common.progress(f"{name}: {options.rounds} rounds")
+        # A model for each case: its context is then exactly as large as the case needs.
+        with LocalModel.from_pretrained(options.model) as model:
+            threads = model._backend.n_threads
+            if name == PREFILL:
+                found, rounds[name] = prefill_rows(model, options.rounds)
+            else:
+                row, rounds[name] = decode_row(
+                    model, name, CASES[name], options.new_tokens, options.rounds
+                )
+                found = [row]
+        rows += found
+        common.progress("".join(f"  {r['case']}: ratio {r['ratio']:.3f}\n" for r in found).rstrip())
+    common.report("overhead", rows, options.output, threads=threads, note=_NOTE, rounds=rounds)
+
+
+# --- memory, in processes of their own ---
+
+
+def localgen_memory(model: str, n_new: int) -> Row:
+    """The child that runs localgen; it also tells how its context was made."""
+    localgen = importlib.import_module("localgen")
+    with localgen.LocalModel.from_pretrained(model) as loaded:
+        prompt = text_of(loaded.tokenizer, _MEMORY_PROMPT)
+        done = loaded.complete(prompt, max_new_tokens=n_new, eos_token_id=[])
+        backend = loaded._backend
+        return {
+            "peak_mb": common.peak_memory_mb(),
+            "path": str(backend.path),
+            "prompt": done.prompt_token_ids,
+            "new": done.token_ids,
+            "n_gpu_layers": backend._n_gpu_layers,
+            "n_ctx": int(backend._llama.llama_n_ctx(backend._context)),
+            "n_batch": backend.n_batch,
+            "n_threads": backend.n_threads,
+        }
+
+
+def bare_memory(like: Row) -> Row:
+    """The child that runs llama.cpp's bindings alone, on what the other child did."""
+    llama = importlib.import_module("llama_cpp.llama_cpp")
+    silent = llama.llama_log_callback(lambda *_: None)
+    llama.llama_log_set(silent, None)
+    llama.llama_backend_init()
+    model_params = llama.llama_model_default_params()
+    model_params.n_gpu_layers = like["n_gpu_layers"]
+    model = llama.llama_model_load_from_file(os.fsencode(like["path"]), model_params)
+    params = llama.llama_context_default_params()
+    params.n_ctx, params.n_seq_max, params.kv_unified = like["n_ctx"], 1, False
+    params.n_batch = params.n_ubatch = like["n_batch"]
+    params.n_threads = params.n_threads_batch = like["n_threads"]
+    context = llama.llama_init_from_model(model, params)
+    run_batches(llama, context, [prompt_batch(llama, [like["prompt"]])])
+    run_batches(llama, context, step_batches(llama, [like["prompt"]], [like["new"]]))
+    peak = common.peak_memory_mb()
+    llama.llama_free(context)
+    llama.llama_model_free(model)
+    return {"peak_mb": peak}
+
+
+def measure_memory(options: Any) -> None:
+    """Peak memory of both children by turns, and the difference."""
+    rounds = []
+    for number in range(options.rounds):
+        common.progress(f"memory: round {number + 1} of {options.rounds}")
+        task = {"model": options.model, "n_new": options.new_tokens}
+        ours = common.run_child({"localgen_memory": task})
+        bare = common.run_child({"bare_memory": {"like": ours}})
+        rounds.append({"bare": bare["peak_mb"], "localgen": ours["peak_mb"]})
+    row = {
+        "n_prompt": _MEMORY_PROMPT,
+        "n_new": options.new_tokens,
+        **common.spread("bare_mb", [r["bare"] for r in rounds]),
+        **common.spread("localgen_mb", [r["localgen"] for r in rounds]),
+        **common.spread("difference_mb", [r["localgen"] - r["bare"] for r in rounds]),
+    }
+    threads = ours["n_threads"]
+    common.report("memory", [row], options.output, threads=threads, note=_MEMORY_NOTE)
+
+
+def main() -> None:
+    """Measure time, or with --peak-memory, memory."""
+    parser = common.argument_parser(__doc__, rounds=5, new_tokens=64)
+    parser.add_argument("--only", nargs="+", metavar="CASE", choices=[*CASES, PREFILL])
+    parser.add_argument("--peak-memory", action="store_true", help="measure memory, not time")
+    options = parser.parse_args()
+    if options.new_tokens < 2 or options.rounds < 1:
+        parser.error("--new-tokens must be at least 2, --rounds at least 1")
+    if options.child:
+        children = {"localgen_memory": localgen_memory, "bare_memory": bare_memory}
+        ((name, task),) = options.child.items()
+        print(json.dumps(children[name](**task)))
+    elif options.peak_memory:
+        measure_memory(options)
+    else:
+        measure(options)
+
+
+if __name__ == "__main__":
+    main()

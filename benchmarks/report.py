@@ -1,0 +1,71 @@
+"""Writes RESULTS.md from the JSON files that the other scripts leave with --output.
+
+    python benchmarks/report.py benchmarks/results/*.json > benchmarks/RESULTS.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import Row, table
+
+_TITLES = {
+    "overhead": "Overhead over llama.cpp alone",
+    "memory": "Memory over llama.cpp alone",
+    "peers": "Against llama-cpp-python and transformers",
+    "sampling": "Sampling",
+}
+_INTRODUCTION = """\
+# Benchmark results
+
+Made by `benchmarks/report.py`; what each script asks is in [README.md](README.md). A number is the
+median over the rounds, with the smallest and the largest in brackets. Compare within one table:
+the ratios carry over to other machines better than the absolute numbers."""
+
+
+def main() -> None:
+    """Print the report of the files on the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", type=Path, help="JSON files of the other scripts")
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in parser.parse_args().files]
+    order = list(_TITLES)
+    results.sort(key=lambda r: order.index(r["benchmark"]) if r["benchmark"] in order else 99)
+    print("\n\n".join([_INTRODUCTION, *map(section, results)]))
+
+
+def section(result: Row) -> str:
+    """One result: what it is, how and where it was made, and its rows."""
+    name = result["benchmark"]
+    threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
+    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+    return "\n\n".join(
+        part
+        for part in (
+            f"## {_TITLES.get(name, name)}",
+            f"`{result['command']}`",
+            f"{result['date']}, {result['cpu']}, {result['n_cpus']} CPUs, {threads}; {versions}.",
+            result.get("note"),
+            markdown_table(table(result["rows"])),
+        )
+        if part
+    )
+
+
+def markdown_table(cells: Sequence[Sequence[str]]) -> str:
+    """``cells``, the header first, as a Markdown table; numbers to the right."""
+    header, *body = cells
+    rules = ["---" if _is_text(column[1:]) else "---:" for column in zip(*cells, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rules, *body))
+
+
+def _is_text(column: Sequence[str]) -> bool:
+    return not all(cell[:1].isdigit() or cell[:1] in ("", "-") for cell in column)
+
+
+if __name__ == "__main__":
+    main()

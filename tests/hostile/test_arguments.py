@@ -1,0 +1,480 @@
+"""Bad arguments: each is refused with its name and value, and the model is as good as before."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localgen import ContextFullError, GenerationConfig, LocalModel, ModelConfig
+
+NAN, INF, HUGE = math.nan, math.inf, 10**400
+IDS = [[40, 60, 70]]
+
+
+def reference(model: LocalModel) -> list[list[int]]:
+    """Six greedy tokens for each of two rows."""
+    output = model.generate([[40, 60, 70], [50, 51, 52]], max_new_tokens=6, min_new_tokens=6)
+    return output.tolist()
+
+
+@contextmanager
+def unharmed(model: LocalModel) -> Iterator[None]:
+    """What happens inside must not change what the model generates afterwards."""
+    before = reference(model)
+    yield
+    assert reference(model) == before
+
+
+# --- prompts ---
+
+BAD_IDS: dict[str, tuple[Any, str]] = {
+    "no ids": ([], "at least one row"),
+    "no rows": (np.zeros((0, 3), np.int64), "at least one row"),
+    "empty row": ([[]], "empty"),
+    "wide and empty": (np.zeros((2, 0), np.int64), "empty"),
+    "ragged": ([[1, 2], [3]], "differ in length"),
+    "three dimensions": ([[[1, 2]]], "got shape (1, 1, 2)"),
+    "scalar": (5, "got shape ()"),
+    "None": (None, "input_ids"),
+    "floats": ([[1.0, 2.0]], "must hold integers, got float64"),
+    "NaN": ([[NAN]], "must hold integers, got float64"),
+    "bools": ([[True, False]], "must hold integers, got bool"),
+    "strings": ([["a", "b"]], "must hold integers"),
+    "a text": ("hello", "must hold integers"),
+    "objects": ([[None, 1]], "must hold integers, got object"),
+    "negative": ([[3, -1]], "token id -1 is outside"),
+    "out of range": ([[3, 100_000]], "token id 100000 is outside"),
+    "above int32": ([[3, 2**32 + 5]], "token id 4294967301 is outside"),
+    "above int64": ([[3, 2**63 + 5]], "input_ids"),
+    "above any integer": ([[3, 2**70]], "input_ids"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_IDS)
+def test_bad_input_ids(kind: str, tiny: LocalModel) -> None:
+    """Ids reach C unchecked nowhere: each kind of wrong input is a ValueError that says why."""
+    ids, message = BAD_IDS[kind]
+    with unharmed(tiny), pytest.raises(ValueError, match=re.escape(message)):
+        tiny.generate(ids)
+
+
+def test_first_id_outside_is_refused(tiny: LocalModel) -> None:
+    """The limit itself: n_vocab - 1 is a token, n_vocab is not."""
+    n_vocab = tiny.tokenizer.vocab_size
+    assert tiny.generate([[n_vocab - 1]], max_new_tokens=1).shape == (1, 2)
+    with pytest.raises(ValueError, match=f"token id {n_vocab} is outside"):
+        tiny.generate([[n_vocab]])
+
+
+BAD_MASKS: dict[str, tuple[Any, str]] = {
+    "hole": ([[1, 0, 1]], "next to each other"),
+    "all zero": ([[0, 0, 0]], "empty"),
+    "other shape": ([[1, 1]], "(1, 3)"),
+    "more rows": ([[1, 1, 1]] * 2, "(1, 3)"),
+    "two": ([[1, 2, 1]], "only 0 and 1"),
+    "negative": ([[1, 1, -1]], "only 0 and 1"),
+    "half": ([[1, 0.5, 1]], "only 0 and 1"),
+    "NaN": ([[1, NAN, 1]], "only 0 and 1"),
+    "strings": ([["a", "b", "c"]], "only 0 and 1"),
+    "ragged": ([[1], [1, 1]], "attention_mask"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MASKS)
+def test_bad_attention_mask(kind: str, tiny: LocalModel) -> None:
+    """A wrong mask must not silently drop or keep tokens."""
+    mask, message = BAD_MASKS[kind]
+    with unharmed(tiny), pytest.raises(ValueError, match=re.escape(message)):
+        tiny.generate(IDS, mask)
+
+
+BAD_TEXTS: dict[str, tuple[Any, str]] = {
+    "empty": ("", "empty"),
+    "no prompts": ([], "at least one prompt"),
+    "one empty": (["hello", ""], "prompt 1 is empty"),
+    "surrogate": ("a\ud800b", r"'\ud800' at index 1"),
+    "surrogate in a list": (["a", "\udfff"], r"'\udfff' at index 0"),
+    "empty ids": ([[]], "non-empty row"),
+    "float ids": ([[1.5]], "must hold integers"),
+    "negative id": ([[-7]], "token id -7 is outside"),
+    "bool ids": ([[True]], "must hold integers"),
+    "bytes": ([b"hello"], "must hold integers"),
+    "a number in a list": ([7], "non-empty row"),
+    "None in a list": ([None], "must hold integers"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TEXTS)
+def test_bad_texts(kind: str, tiny: LocalModel) -> None:
+    """The text API refuses what is not text or ids, and says which prompt it was."""
+    prompts, message = BAD_TEXTS[kind]
+    with unharmed(tiny), pytest.raises(ValueError, match=re.escape(message)):
+        tiny.complete(prompts)
+
+
+@pytest.mark.parametrize("prompts", [None, 5, 1.5])
+def test_prompts_of_another_type(prompts: Any, tiny: LocalModel) -> None:
+    """What is no list at all is a TypeError or ValueError, never something from deep inside."""
+    with unharmed(tiny), pytest.raises((TypeError, ValueError), match="prompt"):
+        tiny.complete(prompts)
+
+
+@pytest.mark.parametrize("extra", [0, 1, 300])
+def test_prompt_longer_than_the_context(extra: int, tiny: LocalModel) -> None:
+    """Both numbers are in the message: what was asked, and what fits."""
+    n_ctx = tiny.config.n_ctx
+    ids = np.full((1, n_ctx + extra), 40)
+    with unharmed(tiny), pytest.raises(ContextFullError) as caught:
+        tiny.generate(ids)
+    assert str(n_ctx + extra) in str(caught.value)
+    assert f"n_ctx is {n_ctx}" in str(caught.value)
+    assert (caught.value.n_prompt, caught.value.n_ctx) == (n_ctx + extra, n_ctx)
+
+
+def test_prompt_that_leaves_one_place(tiny: LocalModel) -> None:
+    """The last token that fits is generated; the context's edge ends the row."""
+    output = tiny.generate(np.full((1, tiny.config.n_ctx - 1), 40), max_new_tokens=9)
+    assert output.shape == (1, tiny.config.n_ctx)
+
+
+def test_one_long_prompt_refuses_the_batch(tiny: LocalModel) -> None:
+    """A batch either runs or does not: nothing is cut silently."""
+    with unharmed(tiny), pytest.raises(ContextFullError):
+        tiny.complete(["hello", [40] * 600])
+
+
+def test_score_of_a_text_longer_than_the_context(tiny: LocalModel) -> None:
+    """Scoring has the same limit."""
+    with unharmed(tiny), pytest.raises(ContextFullError):
+        tiny.score([40] * 513)
+
+
+# --- options ---
+
+POSITIVE = (0, -1, 1.5, "8", True, NAN, INF)
+WHOLE = (-1, 1.5, "8", True, NAN, INF, None)
+NUMBER = (NAN, INF, -INF, "1", True, None, HUGE, -HUGE)
+
+BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "max_new_tokens": POSITIVE,
+    "max_length": POSITIVE,
+    "min_new_tokens": WHOLE[:-1],
+    "max_time": (0, -1, NAN, INF, "1", True, HUGE),
+    "num_return_sequences": (*POSITIVE, None),
+    "do_sample": (0, 1, "yes", 1.0),
+    "temperature": (*NUMBER, 0, 0.0, -1, 1e-9),
+    "top_k": WHOLE,
+    "top_p": (*NUMBER, 0, -0.5, 1.001),
+    "min_p": (NAN, INF, "1", True, HUGE, -0.1, 1.1),
+    "typical_p": (*NUMBER, 0, -0.5, 1.001),
+    "repetition_penalty": (*NUMBER, 0, -1),
+    "frequency_penalty": (*NUMBER, 1e7, -1e7),
+    "presence_penalty": (*NUMBER, 1e7, -1e7),
+    "no_repeat_ngram_size": WHOLE,
+    "logprobs": WHOLE[:-1],
+    "seed": (-1, 2**64, 1.5, True, NAN),
+    "pad_token_id": (-1, 1.5, "8", True, NAN),
+    "eos_token_id": (-1, 1.5, "8", True, NAN, 2**31),
+    "return_dict_in_generate": (0, 1, "yes", None),
+    "output_scores": (0, 1, "yes", None),
+    "output_logits": (0, 1, "yes", None),
+    "stop_strings": ("", 5),
+    "bad_words_ids": (5,),
+    "suppress_tokens": (5, "5"),
+    "sequence_bias": (5, "5"),
+}
+
+# The value inside a list is the one to name.
+BAD_ITEMS: dict[str, tuple[tuple[Any, Any], ...]] = {
+    "stop_strings": ((["ok", ""], ""), ([5], 5), ([None], None)),
+    "seed": (([1, -1], -1), ([1.5], 1.5), ([2**64], 2**64)),
+    "eos_token_id": (([0, -1], -1), ([1.5], 1.5), (["a"], "a"), ([HUGE], HUGE)),
+    "bad_words_ids": (([[1], [-1]], -1), ([[1.5]], 1.5), ([5], 5), (["ab"], "ab")),
+    "suppress_tokens": (([1, -1], -1), ([NAN], NAN), ([True], True)),
+    "sequence_bias": (
+        ({(1,): NAN}, NAN),
+        ({(1,): "1"}, "1"),
+        ({(-1,): 1.0}, -1),
+        ([[[1], INF]], INF),
+        ([5], 5),
+        ({(1,): HUGE}, HUGE),
+    ),
+}
+
+BAD_LOADING: dict[str, tuple[Any, ...]] = {
+    "n_ctx": (*POSITIVE, 1, HUGE, 2**27 + 1, None),
+    "device": ("gpu", "CPU", "", None, 0, "cuda:0"),
+    "n_gpu_layers": (-1, 1.5, "8", True, NAN, HUGE),
+    "n_threads": (0, -1, 1.5, "8", True, NAN, HUGE, 513),
+    "n_batch": (*POSITIVE, HUGE, None),
+    "max_sequences": (*POSITIVE, HUGE, 257, None),
+    "kv_type": ("f64", "", None, 1, "q4_k", "F16"),
+    "flash_attention": (True, None, "yes", 1),
+}
+
+
+def short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 30 else f"{text[:10]}…{len(text)} characters"
+
+
+def rows(table: dict[str, tuple[Any, ...]]) -> list[Any]:
+    """(name, value) for each value of a table."""
+    return [
+        pytest.param(name, value, id=f"{name}={short(value)}")
+        for name, values in table.items()
+        for value in values
+    ]
+
+
+def refused(make: Callable[[], object], name: str, value: object) -> None:
+    """``make()`` is a ValueError that has the option's name and what was given in it."""
+    with pytest.raises(ValueError, match=name) as caught:
+        make()
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), rows(BAD_OPTIONS))
+def test_generation_option_out_of_range(name: str, value: Any, tiny: LocalModel) -> None:
+    """Nothing is clamped: the option and the value are named, in a config and in a call."""
+    refused(lambda: GenerationConfig(**{name: value}), name, value)
+    refused(lambda: tiny.generate(IDS, **{name: value}), name, value)
+
+
+@pytest.mark.parametrize(("name", "pair"), rows(BAD_ITEMS))
+def test_item_of_a_generation_option(name: str, pair: tuple[Any, Any]) -> None:
+    """In a list, the item that is wrong is named."""
+    value, item = pair
+    refused(lambda: GenerationConfig(**{name: value}), name, item)
+
+
+@pytest.mark.parametrize(("name", "value"), rows(BAD_LOADING))
+def test_loading_option_out_of_range(name: str, value: Any) -> None:
+    """Options are looked at before the file is."""
+    refused(lambda: ModelConfig(**{name: value}), name, value)
+    refused(lambda: LocalModel.from_pretrained("no-such-file", **{name: value}), name, value)
+
+
+def test_options_that_exclude_each_other() -> None:
+    """What llama.cpp would answer with an abort, or not at all, is refused as a pair."""
+    with pytest.raises(ValueError, match=r"max_sequences must be at most n_batch \(16\), got 32"):
+        ModelConfig(n_batch=16)
+    with pytest.raises(ValueError, match="kv_type='q8_0' needs flash attention"):
+        ModelConfig(kv_type="q8_0", flash_attention="off")
+    with pytest.raises(ValueError, match="n_gpu_layers=3 needs a GPU"):
+        ModelConfig(device="cpu", n_gpu_layers=3)
+    with pytest.raises(ValueError, match=r"min_new_tokens .*\(4\), got 5"):
+        GenerationConfig(max_new_tokens=4, min_new_tokens=5)
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "max_length", "top_k", "no_repeat_ngram_size"])
+def test_huge_number_where_more_means_all(name: str, tiny: LocalModel) -> None:
+    """A number beyond any context or vocabulary acts as its largest useful value."""
+    options = {"max_new_tokens": 3, "do_sample": True, "seed": 1}
+    if name == "max_length":
+        del options["max_new_tokens"]
+    output = tiny.generate(np.full((1, 508), 40), **{**options, name: HUGE})
+    assert output.shape[1] in range(509, 513)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pad_token_id", 10**30),
+        ("pad_token_id", 100_000),
+        ("eos_token_id", 100_000),
+        ("suppress_tokens", [100_000]),
+        ("bad_words_ids", [[1, 100_000]]),
+        ("sequence_bias", {(100_000,): 1.0}),
+    ],
+)
+def test_token_id_outside_this_vocabulary(name: str, value: Any, tiny: LocalModel) -> None:
+    """An id that only the model can judge is refused before anything is computed."""
+    with unharmed(tiny), pytest.raises(ValueError, match=f"{name}.*10000"):
+        tiny.generate([[40, 60]], max_new_tokens=2, **{name: value})
+
+
+CALLS: dict[str, Callable[..., object]] = {
+    "generate": lambda model, **options: model.generate(IDS, **options),
+    "complete": lambda model, **options: model.complete("hello", **options),
+    "stream": lambda model, **options: model.stream("hello", **options),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("wrong", "nearest"), [("max_token", "max_new_tokens"), ("temprature", "temperature")]
+)
+def test_unknown_option(call: str, wrong: str, nearest: str, tiny: LocalModel) -> None:
+    """A typo never passes silently, and the error guesses what was meant."""
+    with unharmed(tiny), pytest.raises(TypeError, match=f"'{wrong}'.*'{nearest}'"):
+        CALLS[call](tiny, **{wrong: 1})
+
+
+def test_unknown_loading_option() -> None:
+    """The same for loading, before the file is looked for."""
+    with pytest.raises(TypeError, match="'nctx'.*'n_ctx'"):
+        LocalModel.from_pretrained("no-such-file", nctx=5)
+    with pytest.raises(TypeError, match="'qqqqqq'$"):
+        LocalModel.from_pretrained("no-such-file", qqqqqq=5)
+
+
+@pytest.mark.parametrize("seed", [[1], [1, 2, 3], []])
+def test_seed_list_of_another_length(seed: list[int], tiny: LocalModel) -> None:
+    """A list of seeds is one a row."""
+    with unharmed(tiny), pytest.raises(ValueError, match=f"{len(seed)} entries for 2 rows"):
+        tiny.generate([[40], [41]], do_sample=True, seed=seed)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_several_sequences_without_sampling(call: str, tiny: LocalModel) -> None:
+    """Greedy copies would all be the same."""
+    with unharmed(tiny), pytest.raises(ValueError, match="num_return_sequences"):
+        CALLS[call](tiny, num_return_sequences=2)
+
+
+@pytest.mark.parametrize("name", ["output_scores", "output_logits"])
+def test_scores_without_a_dictionary(name: str, tiny: LocalModel) -> None:
+    """What was asked for would have nowhere to go."""
+    with unharmed(tiny), pytest.raises(ValueError, match=f"{name} needs return_dict_in_generate"):
+        tiny.generate(IDS, **{name: True})
+    with pytest.raises(ValueError, match=name):
+        tiny.complete("hello", **{name: True})
+
+
+def test_logprobs_in_generate(tiny: LocalModel) -> None:
+    """generate() returns ids, so logprobs would be lost there."""
+    with unharmed(tiny), pytest.raises(ValueError, match="output_logits"):
+        tiny.generate(IDS, logprobs=1)
+
+
+# --- the caller's own functions ---
+
+
+def all_minus_inf(input_ids: Any, scores: Any) -> Any:
+    return np.full_like(scores, -np.inf)
+
+
+def all_nan(input_ids: Any, scores: Any) -> Any:
+    return np.full_like(scores, np.nan)
+
+
+def one_nan(input_ids: Any, scores: Any) -> Any:
+    scores[0, 7] = np.nan
+    return scores
+
+
+def plus_inf(input_ids: Any, scores: Any) -> Any:
+    scores[0, 7] = np.inf
+    return scores
+
+
+def too_narrow(input_ids: Any, scores: Any) -> Any:
+    return scores[:, :-1]
+
+
+def without_batch(input_ids: Any, scores: Any) -> Any:
+    return scores[0]
+
+
+def nothing(input_ids: Any, scores: Any) -> None:
+    return None
+
+
+def strings(input_ids: Any, scores: Any) -> Any:
+    return scores.astype(str)
+
+
+PROCESSORS = {
+    all_minus_inf: "left no token",
+    all_nan: "processor",
+    one_nan: "processor",
+    plus_inf: "processor",
+    too_narrow: "shape",
+    without_batch: "shape",
+    nothing: "logits processor must return",
+    strings: "logits processor must return",
+}
+
+
+@pytest.mark.parametrize("processor", PROCESSORS, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_bad_processor(processor: Callable[..., Any], do_sample: bool, tiny: LocalModel) -> None:
+    """The blame goes to the processor, not to the model's weights; no token is invented."""
+    with unharmed(tiny), pytest.raises(ValueError, match=PROCESSORS[processor]):
+        tiny.generate(IDS, do_sample=do_sample, logits_processor=[processor])
+
+
+class Oops(Exception):
+    """The caller's own error."""
+
+
+def raise_at(n_calls: int) -> Callable[..., Any]:
+    """A hook that raises at its n-th call, and before that does nothing."""
+    calls = []
+
+    def hook(input_ids: Any, scores: Any) -> Any:
+        calls.append(1)
+        if len(calls) == n_calls:
+            raise Oops
+        return scores if scores is not None else False
+
+    return hook
+
+
+@pytest.mark.parametrize("name", ["logits_processor", "stopping_criteria"])
+@pytest.mark.parametrize("n_calls", [1, 3, 4])
+def test_hook_that_raises(name: str, n_calls: int, tiny: LocalModel) -> None:
+    """The caller's error comes through as it is; rows half-way through leave nothing behind."""
+    batch = [[40, 60, 70], [50, 51, 52]]
+    with unharmed(tiny), pytest.raises(Oops):
+        tiny.generate(batch, max_new_tokens=6, min_new_tokens=6, **{name: [raise_at(n_calls)]})
+
+
+class BadStreamer:
+    """A streamer that raises at its n-th ``put``, or else at ``end``."""
+
+    def __init__(self, n_puts: int) -> None:
+        self.n_left = n_puts
+
+    def put(self, value: Any) -> None:
+        self.n_left -= 1
+        if not self.n_left:
+            raise Oops
+
+    def end(self) -> None:
+        raise Oops
+
+
+@pytest.mark.parametrize("n_puts", [1, 2, 3, 100])
+def test_streamer_that_raises(n_puts: int, tiny: LocalModel) -> None:
+    """At the prompt, at a token, and at the end."""
+    with unharmed(tiny), pytest.raises(Oops):
+        tiny.generate(IDS, max_new_tokens=6, min_new_tokens=6, streamer=BadStreamer(n_puts))
+
+
+@pytest.mark.parametrize("name", ["logits_processor", "stopping_criteria"])
+@pytest.mark.parametrize("value", [5, [5], "ab", [None]])
+def test_hook_that_is_no_function(name: str, value: Any, tiny: LocalModel) -> None:
+    """Said before anything is computed."""
+    with unharmed(tiny), pytest.raises(ValueError, match=name):
+        tiny.generate(IDS, **{name: value})
+
+
+def test_streamer_for_two_rows(tiny: LocalModel) -> None:
+    """A streamer has no idea of rows."""
+    with unharmed(tiny), pytest.raises(ValueError, match="one row"):
+        tiny.generate([[40], [41]], streamer=BadStreamer(1))
+
+
+def test_everything_suppressed(tiny: LocalModel) -> None:
+    """Options alone can leave no token too."""
+    everything = list(range(tiny.tokenizer.vocab_size))
+    with unharmed(tiny), pytest.raises(ValueError, match="left no token"):
+        tiny.generate(IDS, suppress_tokens=everything)

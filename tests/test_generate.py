@@ -1,0 +1,259 @@
+"""generate(), complete() and stream() on a fake backend: shapes, padding, options, results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import localgen
+from localgen import GenerationConfig
+from tests.fakes import BOS, END_OF_TURN, EOS, fake_model, hashed_letter, reference_greedy, spelling
+
+GREEDY = {"do_sample": False}
+
+
+def padded(*rows: bytes, side: str = "left", width: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """input_ids and attention_mask of byte rows, padded with EOS."""
+    ids = np.full((len(rows), width), EOS)
+    mask = np.zeros((len(rows), width), int)
+    for i, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[i, place] = list(row)
+        mask[i, place] = 1
+    return ids, mask
+
+
+def test_the_whole_sequence_comes_back():
+    """[batch, prompt + new] int64, the prompt first."""
+    ids = np.array([list(b"abc")])
+    out = fake_model().generate(ids, max_new_tokens=4)
+    assert out.dtype == np.int64
+    assert out.tolist() == [[*b"abc", *reference_greedy(list(b"abc"), 4)]]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_no_row(side):
+    """Left- or right-padded, a row's new tokens are those of its real tokens alone."""
+    ids, mask = padded(b"abc", b"longer", side=side)
+    out = fake_model().generate(ids, mask, max_new_tokens=5)
+    assert out[:, :8].tolist() == ids.tolist()
+    assert out[0, 8:].tolist() == reference_greedy(list(b"abc"), 5)
+    assert out[1, 8:].tolist() == reference_greedy(list(b"longer"), 5)
+
+
+def test_finished_rows_are_padded_on_the_right():
+    """A row that ended early is filled with pad_token_id up to the longest row."""
+    model = fake_model(spelling("hi"))
+    ids, mask = padded(b"a?", b"bb?")
+    model._backend.script = lambda t: EOS if t[-1] == ord("?") and len(t) == 2 else ord("z")
+    out = model.generate(ids, mask, max_new_tokens=3, pad_token_id=7)
+    assert out[0, 8:].tolist() == [EOS, 7, 7]
+    assert out[1, 8:].tolist() == [ord("z")] * 3
+
+
+def test_eos_may_be_a_list_or_nothing():
+    """Any id of the list ends a row and is kept; an empty list ends none."""
+    model = fake_model(lambda tokens: END_OF_TURN)
+    ids = np.array([[65]])
+    assert model.generate(ids, max_new_tokens=3).tolist() == [[65, END_OF_TURN]]
+    assert model.generate(ids, max_new_tokens=3, eos_token_id=EOS).shape == (1, 4)
+    assert model.generate(ids, max_new_tokens=3, eos_token_id=[]).shape == (1, 4)
+    assert model.generate(ids, max_new_tokens=3, eos_token_id=[1, END_OF_TURN]).shape == (1, 2)
+
+
+def test_pad_tokens_are_padding_only_where_they_are_not_eos():
+    """Without a mask, transformers' rule: ids equal to pad are left out unless pad is an EOS."""
+    model = fake_model()
+    ids = np.array([[1, 1, *b"abc"]])
+    out = model.generate(ids, max_new_tokens=3, pad_token_id=1)
+    assert out[0, 5:].tolist() == reference_greedy(list(b"abc"), 3)
+    out = model.generate(ids, max_new_tokens=3, pad_token_id=1, eos_token_id=[1])
+    assert out[0, 5:].tolist() == reference_greedy([1, 1, *b"abc"], 3)
+
+
+def test_min_new_tokens_holds_eos_back():
+    """EOS cannot be chosen before min_new_tokens tokens."""
+    model = fake_model(lambda tokens: EOS)
+    out = model.generate([[65]], min_new_tokens=3, max_new_tokens=9)
+    assert out.shape == (1, 1 + 4)
+    assert out[0, -1] == EOS
+    assert EOS not in out[0, :-1]
+
+
+def test_max_length_counts_the_padded_prompt():
+    """max_length is prompt width plus new tokens, as in transformers; max_new_tokens wins."""
+    ids, mask = padded(b"abc", b"longer")
+    model = fake_model()
+    assert model.generate(ids, mask, max_length=11).shape == (2, 11)
+    with pytest.warns(UserWarning, match="max_new_tokens wins"):
+        assert model.generate(ids, mask, max_length=11, max_new_tokens=5).shape == (2, 13)
+    with pytest.raises(ValueError, match=r"8 tokens and max_length is 8"):
+        model.generate(ids, mask, max_length=8)
+
+
+def test_default_length_is_256():
+    """With no length given, 256 new tokens."""
+    assert fake_model().generate([[65]]).shape == (1, 257)
+
+
+def test_num_return_sequences_follow_each_prompt():
+    """Rows come as prompt 0 twice, then prompt 1 twice."""
+    ids, mask = padded(b"abc", b"longer")
+    out = fake_model().generate(
+        ids, mask, num_return_sequences=2, do_sample=True, seed=1, max_new_tokens=2
+    )
+    assert out[:, :8].tolist() == [ids[0].tolist()] * 2 + [ids[1].tolist()] * 2
+
+
+def test_stop_strings_end_a_row():
+    """The tokens that complete the stop string stay, as in transformers."""
+    model = fake_model(spelling("one two three"))
+    out = model.generate([list(b"?")], max_new_tokens=20, stop_strings="two")
+    assert bytes(out[0].tolist()) == b"?one two"
+
+
+def test_stopping_criteria_see_one_row_without_padding():
+    """Each criterion gets (1, n) ids of the real tokens, after every token."""
+    seen = []
+
+    def two_new(input_ids, scores):
+        seen.append((input_ids.tolist(), scores))
+        return np.array([input_ids.shape[1] >= 5])
+
+    ids, mask = padded(b"abc")
+    out = fake_model().generate(ids, mask, stopping_criteria=[two_new], max_new_tokens=9)
+    assert out.shape == (1, 10)
+    new = reference_greedy(list(b"abc"), 2)
+    assert seen == [([[*b"abc", new[0]]], None), ([[*b"abc", *new]], None)]
+
+
+def test_logits_processors_see_ids_and_scores_of_one_row():
+    """A processor gets (1, n) and (1, n_vocab), and what it returns is what is chosen from."""
+    shapes = []
+
+    def only_bang(input_ids, scores):
+        shapes.append((input_ids.shape, scores.shape))
+        scores[:] = -np.inf
+        scores[:, ord("!")] = 0
+        return scores
+
+    out = fake_model().generate([list(b"abc")], logits_processor=only_bang, max_new_tokens=2)
+    assert bytes(out[0].tolist()) == b"abc!!"
+    assert shapes == [((1, 3), (1, 259)), ((1, 4), (1, 259))]
+
+
+def test_streamer_protocol():
+    """put(prompt (1, n)), then put((1,)) for each token, EOS included, then end()."""
+
+    class Streamer:
+        def __init__(self):
+            self.got = []
+
+        def put(self, value):
+            self.got.append(value.tolist())
+
+        def end(self):
+            self.got.append("end")
+
+    streamer = Streamer()
+    fake_model(spelling("hi")).generate([list(b"?")], streamer=streamer, max_new_tokens=9)
+    assert streamer.got == [[[ord("?")]], [ord("h")], [ord("i")], [EOS], "end"]
+
+
+def test_scores_and_logits_by_step():
+    """One (rows, n_vocab) array a step; NaN after a row's end; scores show what was filtered."""
+    model = fake_model()
+    model._backend.script = lambda t: EOS if t[0] == ord("b") else hashed_letter(t)
+    out = model.generate(
+        [list(b"aaa"), list(b"bbb")], max_new_tokens=2, do_sample=True, top_k=3, seed=1,
+        return_dict_in_generate=True, output_scores=True, output_logits=True,
+    )  # fmt: skip
+    assert [step.shape for step in out.scores] == [(2, 259)] * len(out.scores)
+    assert np.isfinite(out.scores[0][0]).sum() == 3
+    assert np.isfinite(out.logits[0]).all()
+    if out.finish_reasons[1] == "eos":
+        assert np.isnan(out.logits[-1][1]).all()
+    assert [s.n_prompt for s in out.stats] == [3, 3]
+
+
+def test_complete_returns_what_was_asked():
+    """One Completion for a text, a list for a list; order and prompts kept."""
+    model = fake_model(spelling("hi"))
+    one = model.complete("a?")
+    assert (one.text, one.finish_reason, one.token_ids) == ("hi", "eos", [*b"hi", EOS])
+    assert one.prompt_token_ids == list(b"a?")
+    assert [done.text for done in model.complete(["a?", list(b"b?")])] == ["hi", "hi"]
+    many = model.complete("a?", num_return_sequences=2, do_sample=True, seed=1)
+    assert len(many) == 2
+
+
+def test_logprobs_are_of_the_models_own_distribution():
+    """By hand: log softmax of the raw logits, whatever temperature and penalties do."""
+    model = fake_model()
+    done = model.complete("abc", max_new_tokens=2, logprobs=2, temperature=0.5, seed=1)
+    raw = model.generate([list(b"abc")], max_new_tokens=1, return_dict_in_generate=True,
+                         output_logits=True).logits[0][0].astype(float)  # fmt: skip
+    expected = raw - np.log(np.exp(raw).sum())
+    step = done.logprobs[0]
+    assert step.logprob == pytest.approx(expected[step.token_id], abs=1e-5)
+    best = np.argsort(-expected)[:2]
+    assert [token for token, _ in step.top] == best.tolist()
+    assert [value for _, value in step.top] == pytest.approx(expected[best].tolist(), abs=1e-5)
+
+
+def test_score_is_the_log_probability_of_each_token():
+    """By hand over the fake's logits, also where the text is longer than one batch."""
+    model = fake_model()
+    text = "a text longer than sixteen tokens"
+    from tests.fakes import hashed_logits
+
+    tokens = list(text.encode())
+    expected = []
+    for n in range(1, len(tokens)):
+        logits = hashed_logits(tokens[:n], hashed_letter(tokens[:n])).astype(float)
+        expected.append(logits[tokens[n]] - np.log(np.exp(logits).sum()))
+    assert model.score(text) == pytest.approx(expected, abs=1e-4)
+    assert model.score("a").shape == (0,)
+
+
+def test_do_sample_is_inferred_by_the_text_api_only():
+    """complete() samples when a sampling option is set; generate() warns that it has no effect."""
+    model = fake_model()
+    options = {"temperature": 50.0, "top_k": 0, "max_new_tokens": 8}
+    assert model.complete("abc", seed=1, **options).token_ids != reference_greedy(list(b"abc"), 8)
+    with pytest.warns(UserWarning, match="temperature, top_k has no effect"):
+        out = model.generate([list(b"abc")], **options)
+    assert out[0, 3:].tolist() == reference_greedy(list(b"abc"), 8)
+
+
+def test_a_config_object_and_overrides():
+    """Options given by name win over those of the object."""
+    config = GenerationConfig(max_new_tokens=3, do_sample=False)
+    model = fake_model()
+    assert model.generate([[65]], generation_config=config).shape == (1, 4)
+    assert model.generate([[65]], generation_config=config, max_new_tokens=5).shape == (1, 6)
+
+
+def test_special_tokens_in_a_prompt_are_parsed_or_literal():
+    """The caller chooses; the default is what transformers does."""
+    tokenizer = fake_model().tokenizer
+    assert tokenizer.encode("a<eos>") == [97, EOS]
+    assert EOS not in tokenizer.encode("a<eos>", split_special_tokens=True)
+    assert tokenizer.decode([BOS, 97, EOS], skip_special_tokens=True) == "a"
+
+
+def test_closing_a_stream_keeps_its_text():
+    """close() ends the row as "cancelled" with what was generated."""
+    stream = fake_model().stream("abc", max_new_tokens=10)
+    head = next(stream) + next(stream)
+    stream.close()
+    assert list(stream) == []
+    assert stream.completion.text == head
+    assert stream.completion.finish_reason == "cancelled"
+
+
+def test_public_names_are_sorted_and_exist():
+    """__all__ is what a reader may use: sorted, and nothing in it is missing."""
+    names = localgen.__all__
+    assert names == sorted(names)
+    assert all(hasattr(localgen, name) for name in names)

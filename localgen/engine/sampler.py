@@ -18,6 +18,8 @@ from localgen.errors import DecodeError
 Processor = Callable[[Logits, Sequence], None]
 CustomProcessor = Callable[[TokenIds, Logits], Logits]
 
+_MASKED_BELOW = -1e30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingOptions:
@@ -191,7 +193,7 @@ def _sequence_bias(biases: Rows[tuple[tuple[int, ...], float]]) -> Processor:
         added: dict[int, float] = {}
         for ids, bias in biases:
             *prefix, last = ids
-            if len(ids) <= len(tokens) and _ends_with(tokens, prefix):
+            if _ends_with(tokens, prefix):
                 added[last] = added.get(last, 0.0) + bias
         if added:
             logits[list(added)] += np.array(list(added.values()), np.float32)
@@ -204,7 +206,7 @@ def _bad_words(words: Rows[tuple[int, ...]]) -> Processor:
         tokens = sequence.tokens[: sequence.n_tokens]
         for *prefix, last in words:
             banned_eos = not prefix and last in sequence.eos_token_ids
-            if not banned_eos and len(prefix) < len(tokens) and _ends_with(tokens, prefix):
+            if not banned_eos and _ends_with(tokens, prefix):
                 logits[last] = -np.inf
 
     return process
@@ -263,6 +265,9 @@ def _custom(processor: CustomProcessor) -> Processor:
                 f"a logits processor must return numbers of shape (1, {len(logits)}) like its "
                 f"scores, got {result.dtype} {(1, *result.shape)}"
             )
-        np.copyto(logits, result, casting="unsafe")
+        with np.errstate(over="ignore"):
+            np.copyto(logits, result, casting="unsafe")
+        # Some processors mask with the lowest float, which overflows when divided by a temperature.
+        logits[logits < _MASKED_BELOW] = -np.inf
 
     return process

@@ -46,7 +46,9 @@ def penalize_repetition(logits: Logits, seen: Ids, penalty: float) -> None:
     """Keskar et al. 2019 (CTRL), section 4.1: seen tokens' logits are divided, or if < 0
     multiplied, by ``penalty``."""
     values = logits[seen]
-    logits[seen] = np.where(values < 0, values * penalty, values / penalty)
+    # Of the two results that is the smaller one for a penalty above 1, else the larger one.
+    choose = np.minimum if penalty > 1.0 else np.maximum
+    logits[seen] = choose(values * penalty, values / penalty)
 
 
 def penalize_counts(
@@ -83,11 +85,14 @@ def column_maxima(logits: Logits) -> Logits:
 
 def reaching(logits: Logits, maxima: Logits, bound: float) -> Ids:
     """The ids whose logits are at least ``bound``, in no particular order."""
-    width = len(logits) // _MATRIX_ROWS
     places = (maxima >= bound).nonzero()[0]
-    columns = places[: places.searchsorted(width)]
-    ids = (np.arange(0, width * _MATRIX_ROWS, width)[:, None] + columns).ravel()
-    ids = ids[logits[ids] >= bound]
+    if len(places) > len(maxima) // 4:
+        return (logits >= bound).nonzero()[0]
+    width = len(logits) // _MATRIX_ROWS
+    columns = places if len(maxima) == width else places[places < width]
+    row_starts = np.arange(_MATRIX_ROWS)[:, None] * width
+    in_columns = row_starts + columns
+    ids: Ids = in_columns[logits[in_columns] >= bound]
     if len(columns) == len(places):
         return ids
     return np.concatenate([ids, places[len(columns) :] + width * (_MATRIX_ROWS - 1)])
@@ -127,9 +132,8 @@ def top_p_candidates(
         # The margin is far above what float32 sums are off by.
         if float(weights[ids].sum()) >= total * (top_p + 1e-4):
             return ids, total
-    # Half of the bound, again for the sums; none at all below what float32 can hold.
-    least = total * (1.0 - top_p) / len(logits) * 0.5
-    bound = _logit_bound(best, temperature, least) if least > 0 else _LOWEST
+    # Half of the bound, for the same reason.
+    bound = _logit_bound(best, temperature, total * (1.0 - top_p) / len(logits) * 0.5)
     return reaching(logits, maxima, bound), total
 
 
@@ -144,8 +148,8 @@ def _logit_bound(best: float, temperature: float, weight: float) -> float:
 
 def n_top_k(scores: Logits, k: int) -> int:
     """How many of the candidates top_k keeps: k, and the ties of the k-th, as in transformers."""
-    if k >= len(scores):
-        return len(scores)
+    if k >= len(scores) or scores[k] < scores[k - 1]:
+        return min(k, len(scores))
     return int(np.count_nonzero(scores >= scores[k - 1]))
 
 

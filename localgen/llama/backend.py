@@ -75,6 +75,8 @@ class LlamaBackend:
         self._memory: Any = None
         self._n_sequences = 0
         self._n_ctx_seq = 0
+        self._max_batch = 0
+        self._kv_lengths = np.zeros(0, np.int32)
         try:
             self._read_model()
         except BaseException:
@@ -118,6 +120,11 @@ class LlamaBackend:
         if not self._n_vocab:
             raise InvalidGGUFError(f"{self.path} holds no vocabulary")
         self.vocab = LlamaVocab(vocab, self.metadata)
+        if not self.vocab.has_byte_tokens:
+            raise InvalidGGUFError(
+                f"{self.path}: its SentencePiece vocabulary lacks some of the 256 byte tokens, so "
+                f"llama.cpp would abort at the first character that it does not know"
+            )
         self.n_ctx_train = int(lib.llama_model_n_ctx_train(model))
         if self.config.n_ctx > self.n_ctx_train:
             logger.info(
@@ -210,8 +217,9 @@ class LlamaBackend:
             raise ContextFullError(n_tokens, self.config.n_ctx)
         wanted = min(n_sequences, self.config.max_sequences)
         if wanted > self._n_sequences or n_tokens > self._n_ctx_seq:
-            self._remake_context(max(wanted, self._n_sequences), max(n_tokens, self._n_ctx_seq))
+            self._remake_context(wanted, n_tokens)
         self._llama.llama_memory_clear(self._memory, False)
+        self._kv_lengths[:] = 0
         return min(self._n_sequences, wanted)
 
     def _remake_context(self, n_sequences: int, n_tokens: int) -> None:
@@ -227,6 +235,8 @@ class LlamaBackend:
         self._memory = self._llama.llama_get_memory(self._context)
         self._n_sequences = n_sequences
         self._n_ctx_seq = int(self._llama.llama_n_ctx_seq(self._context))
+        self._max_batch = min(self.config.n_batch, int(self._llama.llama_n_batch(self._context)))
+        self._kv_lengths = np.zeros(n_sequences, np.int32)
 
     def _fit_memory(self, n_sequences: int, n_ctx_seq: int) -> int:
         """As many of ``n_sequences`` as fit the free memory; BackendError if not even one does."""
@@ -255,7 +265,7 @@ class LlamaBackend:
         params.flash_attn_type = _FLASH_ATTENTION[self.config.flash_attention]
         # One KV stream a sequence: rows do not look at each other's cells.
         params.kv_unified = False
-        params.offload_kqv = self.uses_gpu
+        params.offload_kqv = params.op_offload = self.uses_gpu
         log_router.take_complaints()
         context = self._llama.llama_init_from_model(self._model, params)
         if not context:
@@ -300,7 +310,9 @@ class LlamaBackend:
             code, stopped = self._llama.llama_decode(self._context, self._batch), None
         else:
             code, stopped = self._decode_interruptibly(deadline)
-        if code != 0:
+        if code == 0:
+            np.maximum.at(self._kv_lengths, batch.seq_ids, batch.positions + 1)
+        else:
             self._roll_back(batch, code)
         if stopped is not None:
             raise stopped
@@ -333,14 +345,18 @@ class LlamaBackend:
     def _fill(self, batch: Batch) -> int:
         """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""
         n = len(batch.token_ids)
-        if not 0 < n <= self.config.n_batch:
-            raise DecodeError(f"a batch of {n} tokens; it must be 1 to {self.config.n_batch}")
+        if not 0 < n <= self._max_batch:
+            raise DecodeError(f"a batch of {n} tokens; it must be 1 to {self._max_batch}")
         if batch.token_ids.min() < 0 or batch.token_ids.max() >= self._n_vocab:
             raise DecodeError(f"a token id outside 0 to {self._n_vocab - 1} is in the batch")
         if batch.seq_ids.min() < 0 or batch.seq_ids.max() >= self._n_sequences:
             raise DecodeError(f"a seq_id outside 0 to {self._n_sequences - 1} is in the batch")
-        if batch.positions.min() < 0 or batch.positions.max() >= self._n_ctx_seq:
-            raise DecodeError(f"a position outside 0 to {self._n_ctx_seq - 1} is in the batch")
+        if batch.positions.max() >= self._n_ctx_seq:
+            raise DecodeError(f"a position beyond {self._n_ctx_seq - 1} is in the batch")
+        starts = np.flatnonzero(np.diff(batch.seq_ids, prepend=-1))
+        index_in_run = np.arange(n) - np.repeat(starts, np.diff(starts, append=n))
+        if (batch.positions != self._kv_lengths[batch.seq_ids] + index_in_run).any():
+            raise DecodeError("positions must follow what the KV cache holds of their sequence")
         self._tokens[:n] = batch.token_ids
         self._positions[:n] = batch.positions
         self._seq_ids[:n] = batch.seq_ids
@@ -371,17 +387,20 @@ class LlamaBackend:
             if not self._llama.llama_memory_seq_rm(self._memory, int(seq_id), first, -1):
                 self.owner = None  # the sequence is lost: whoever runs next starts afresh
                 self._llama.llama_memory_seq_rm(self._memory, int(seq_id), -1, -1)
+                self._kv_lengths[seq_id] = 0
 
     def kv_remove(self, seq_id: int) -> None:
         """See ``Backend``."""
         self._check_seq_ids(seq_id)
         self._llama.llama_memory_seq_rm(self._memory, seq_id, -1, -1)
+        self._kv_lengths[seq_id] = 0
 
     def kv_copy(self, source: int, target: int) -> None:
         """See ``Backend``."""
         self._check_seq_ids(source, target)
         self._llama.llama_memory_seq_rm(self._memory, target, -1, -1)
         self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._kv_lengths[target] = self._kv_lengths[source]
 
     def _check_seq_ids(self, *seq_ids: int) -> None:
         for seq_id in seq_ids:

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import threading
 from collections.abc import Callable
-from itertools import compress, repeat
+from itertools import compress, islice, repeat
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 _SPM = 1
 _CONTROL = 1 << 3
+_BYTE = 1 << 5
 _UNKNOWN = 1 << 0
 # Some pre-tokenizers run a recursive std::regex: a long run without spaces overflows a normal
 # thread's stack and kills the process. 512 MiB (of address space, touched only when needed)
@@ -38,8 +39,19 @@ class LlamaVocab:
         self.bos_token_id = self._optional(self._llama.llama_vocab_bos(vocab))
         self.eos_token_id = self._optional(self._llama.llama_vocab_eos(vocab))
         self.pad_token_id = self._optional(self._llama.llama_vocab_pad(vocab))
-        is_spm = self._llama.llama_vocab_type(vocab) == _SPM
-        self.adds_space_prefix = is_spm and metadata("tokenizer.ggml.add_space_prefix") != "false"
+        self._is_spm = self._llama.llama_vocab_type(vocab) == _SPM
+        self.adds_space_prefix = (
+            self._is_spm and metadata("tokenizer.ggml.add_space_prefix") != "false"
+        )
+
+    @property
+    def has_byte_tokens(self) -> bool:
+        """Whether every byte can be tokenized; of SentencePiece vocabularies some can't."""
+        if not self._is_spm:
+            return True
+        attribute = self._llama.llama_vocab_get_attr
+        byte_ids = (i for i in range(self.n_vocab) if attribute(self._vocab, i) & _BYTE)
+        return sum(1 for _ in islice(byte_ids, 256)) == 256
 
     def is_special(self, token_id: int) -> bool:
         """Whether ``skip_special_tokens`` leaves the token out: a control or unknown token."""

@@ -1,7 +1,8 @@
 """What the benchmark scripts share: medians, the machine, child processes, tables and JSON.
 
-A result is one dict: benchmark, note, command, cpu, n_cpus, threads, versions, date, and rows, a
-list of flat dicts. It knows nothing of models.
+A result is one dict: benchmark, note, command, cpu, n_cpus, threads, versions, date, model,
+n_rounds, and rows, a list of flat dicts. Only benchmark, command, cpu, n_cpus, threads, versions,
+date and rows are needed for a report.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def spread(name: str, values: Iterable[float]) -> Row:
 
 def median(rows: Sequence[Row], key: str) -> float:
     """The median of one field over ``rows``."""
-    return statistics.median(row[key] for row in rows)
+    return float(statistics.median(row[key] for row in rows))
 
 
 # --- the machine ---
@@ -149,34 +150,37 @@ def command_line() -> str:
 
 
 def report(
-    benchmark: str, rows: list[Row], output: Path | None, *, threads: int, note: str, **more: Any
+    benchmark: str, rows: list[Row], options: Any, *, threads: int, note: str, **more: Any
 ) -> None:
-    """Print ``rows`` as a table and the result as one line of JSON, and write it to ``output``.
+    """Print ``rows`` as a table and the result as one line of JSON; write it where --output says.
 
-    threads: what llama.cpp used. note: how to read the rows, for RESULTS.md.
+    options: the parsed ones of ``argument_parser``. threads: what llama.cpp used. note: how to read
+    the rows, for RESULTS.md.
     """
     result = {
         "benchmark": benchmark,
-        "note": note,
+        "note": " ".join(note.split()),
         "command": command_line(),
         "cpu": cpu_name(),
         "n_cpus": usable_cpus(),
         "threads": threads,
         "versions": versions(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "model": Path(options.model).name,
+        "n_rounds": options.rounds,
         **more,
         "rows": rows,
     }
     print("\n".join(aligned(table(rows))))
-    if output:
-        output.mkdir(parents=True, exist_ok=True)
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
         text = json.dumps(result, indent=1, ensure_ascii=False)
-        (output / f"{benchmark}.json").write_text(f"{text}\n", encoding="utf-8")
+        (options.output / f"{benchmark}.json").write_text(f"{text}\n", encoding="utf-8")
     print(json.dumps(result), flush=True)
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """``rows`` as cells, the header first; ``x_min`` and ``x_max`` join ``x`` as "x (min–max)"."""
+    """``rows`` as cells, the header first; "x_min" and "x_max" go into "x"'s cell."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     columns = [key for key in keys if not _is_extreme(key, keys)]
     return [columns, *([_cell(row, key) for key in columns] for row in rows)]
@@ -198,7 +202,7 @@ def _is_extreme(key: str, keys: Sequence[str]) -> bool:
 def _cell(row: Row, key: str) -> str:
     text = _text(row.get(key))
     if f"{key}_min" in row and f"{key}_max" in row:
-        text += f" ({_text(row[f'{key}_min'])}–{_text(row[f'{key}_max'])})"
+        text += f" ({_text(row[f'{key}_min'])} to {_text(row[f'{key}_max'])})"
     return text
 
 

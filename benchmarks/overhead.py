@@ -31,7 +31,7 @@ timed from the first token to the return of `complete()`, text included; `prefil
 forward pass alone, `prefill-512-call` the whole of `complete()` with one new token. The chain is
 temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition_penalty 1.1, with one seed a row.
 sample_us, text_us and python_us are what localgen spends a step, for all rows together, outside of
-llama.cpp."""
+llama.cpp: choosing tokens, making text of them, and the rest."""
 _MEMORY_NOTE = """\
 Peak resident memory of a process that loads the model, makes the same context, prefills 128 tokens
 and decodes the rest: through llama_cpp's bindings alone, and through localgen."""
@@ -168,7 +168,7 @@ def text_of(tokenizer: Any, n_tokens: int, first: int = 0) -> str:
     raise ValueError(f"no part of the passage has {n_tokens} tokens; choose another number")
 
 
-def decode_round(model: Any, prompts: list[str], options: Row, floor: Floor) -> Row:
+def decode_round(model: Any, prompts: list[list[int]], options: Row, floor: Floor) -> Row:
     """One run of each: seconds after the first token, and where localgen's went."""
     floor_seconds = floor.decode()
     started = time.perf_counter()
@@ -185,7 +185,9 @@ def decode_round(model: Any, prompts: list[str], options: Row, floor: Floor) -> 
 
 def decode_row(model: Any, name: str, case: Case, n_new: int, n_rounds: int) -> tuple[Row, Any]:
     """The row of one decode case, and its rounds."""
-    prompts = [text_of(model.tokenizer, case.n_prompt, row) for row in range(case.n_rows)]
+    texts = [text_of(model.tokenizer, case.n_prompt, row) for row in range(case.n_rows)]
+    # As token ids, so that text_seconds is what the new text takes.
+    prompts = [model.tokenizer.encode(text) for text in texts]
     options = {"max_new_tokens": n_new, "eos_token_id": [], **case.options}
     floor = Floor(model._backend, model.complete(prompts, **options))
     rounds = [decode_round(model, prompts, options, floor) for _ in range(n_rounds)]
@@ -238,7 +240,7 @@ def measure(options: Any) -> None:
     for name in options.only or [*CASES, PREFILL]:
         common.progress(f"{name}: {options.rounds} rounds")
         # A model for each case: its context is then exactly as large as the case needs.
-        with LocalModel.from_pretrained(options.model) as model:
+        with LocalModel.from_pretrained(options.model, n_threads=options.threads) as model:
             threads = model._backend.n_threads
             if name == PREFILL:
                 found, rounds[name] = prefill_rows(model, options.rounds)
@@ -249,7 +251,7 @@ def measure(options: Any) -> None:
                 found = [row]
         rows += found
         common.progress("".join(f"  {r['case']}: ratio {r['ratio']:.3f}\n" for r in found).rstrip())
-    common.report("overhead", rows, options.output, threads=threads, note=_NOTE, rounds=rounds)
+    common.report("overhead", rows, options, threads=threads, note=_NOTE, rounds=rounds)
 
 
 # --- memory, in processes of their own ---
@@ -313,19 +315,20 @@ def measure_memory(options: Any) -> None:
         **common.spread("difference_mb", [r["localgen"] - r["bare"] for r in rounds]),
     }
     threads = ours["n_threads"]
-    common.report("memory", [row], options.output, threads=threads, note=_MEMORY_NOTE)
+    common.report("memory", [row], options, threads=threads, note=_MEMORY_NOTE)
 
 
 def main() -> None:
     """Measure time, or with --peak-memory, memory."""
     parser = common.argument_parser(__doc__, rounds=5, new_tokens=64)
     parser.add_argument("--only", nargs="+", metavar="CASE", choices=[*CASES, PREFILL])
+    parser.add_argument("--threads", type=int, help="CPU threads; default: all CPUs")
     parser.add_argument("--peak-memory", action="store_true", help="measure memory, not time")
     options = parser.parse_args()
     if options.new_tokens < 2 or options.rounds < 1:
         parser.error("--new-tokens must be at least 2, --rounds at least 1")
     if options.child:
-        children = {"localgen_memory": localgen_memory, "bare_memory": bare_memory}
+        children: dict[str, Any] = {"localgen_memory": localgen_memory, "bare_memory": bare_memory}
         ((name, task),) = options.child.items()
         print(json.dumps(children[name](**task)))
     elif options.peak_memory:

@@ -1,6 +1,6 @@
 """Writes RESULTS.md from the JSON files that the other scripts leave with --output.
 
-    python benchmarks/report.py benchmarks/results/*.json > benchmarks/RESULTS.md
+python benchmarks/report.py benchmarks/results/*.json > benchmarks/RESULTS.md
 """
 
 from __future__ import annotations
@@ -41,14 +41,19 @@ def main() -> None:
 def section(result: Row) -> str:
     """One result: what it is, how and where it was made, and its rows."""
     name = result["benchmark"]
-    threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+    counts = [
+        f"{result[key]} {unit}"
+        for key, unit in (("n_cpus", "CPUs"), ("threads", "threads"), ("n_rounds", "rounds"))
+        if key in result
+    ]
+    where = ", ".join([*filter(None, [result.get("date")]), result["cpu"], *counts])
     return "\n\n".join(
         part
         for part in (
             f"## {_TITLES.get(name, name)}",
             f"`{result['command']}`",
-            f"{result['date']}, {result['cpu']}, {result['n_cpus']} CPUs, {threads}; {versions}.",
+            f"{where}; {versions}.",
             result.get("note"),
             markdown_table(table(result["rows"])),
         )

@@ -77,8 +77,8 @@ class TextCheck:
 class Call:
     """The rows of one call, ``num_return_sequences`` a prompt, and where its time went.
 
-    started: ``time.perf_counter()`` when the call came in; the time up to here is counted as text
-    (tokenizing). widths: what ``max_length`` counts as the length of each prompt.
+    started: ``time.perf_counter()`` when the call came in. text_seconds: how long of the time since
+    then was tokenizing. widths: what ``max_length`` counts as the length of each prompt.
     """
 
     def __init__(
@@ -92,12 +92,13 @@ class Call:
         widths: list[int],
         keep_text: bool = False,
         started: float,
+        text_seconds: float = 0.0,
         hooks: Hooks | None = None,
     ) -> None:
         self._config = config
         self._tokenizer = tokenizer
         self._started = started
-        self._seconds_before_rows = time.perf_counter() - started
+        self._tokenizing_seconds = text_seconds
         self._hooks = hooks or Hooks()
         n_vocab = backend.n_vocab
         options.warn_of_two_lengths(config)
@@ -117,9 +118,9 @@ class Call:
             self._add_rows(prompt, limit)
         deadline = None if config.max_time is None else started + config.max_time
         self.loop = Loop(backend, self.sequences, deadline)
-        self._text_after = 0.0
+        self._joining_seconds = 0.0
         self.active_seconds = time.perf_counter() - started
-        self.loop.timings.overhead += self.active_seconds - self._seconds_before_rows
+        self.loop.timings.overhead += self.active_seconds - text_seconds
 
     @contextmanager
     def clock(self) -> Iterator[None]:
@@ -180,7 +181,7 @@ class Call:
             stream.finish()
         texts = [stream.text for stream in streams]
         spent = time.perf_counter() - started
-        self._text_after += spent
+        self._joining_seconds += spent
         self.active_seconds += spent
         return [
             Completion(
@@ -233,7 +234,7 @@ class Call:
             prefill_seconds=timings.prefill,
             decode_seconds=timings.decode,
             sample_seconds=timings.sample,
-            text_seconds=self._seconds_before_rows + in_loop + self._text_after,
+            text_seconds=self._tokenizing_seconds + in_loop + self._joining_seconds,
             overhead_seconds=timings.overhead - in_loop,
             wall_seconds=self.active_seconds,
             ttft=_seconds(self._started, sequence.first_token_at),

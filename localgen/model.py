@@ -258,11 +258,14 @@ class LocalModel:
     ) -> Call:
         if not len(prompts):
             raise ValueError("the batch is empty: pass at least one prompt")
+        before = time.perf_counter()
         rows = [
             self._token_ids(prompt, split_special_tokens, f"prompt {index}")
             for index, prompt in enumerate(prompts)
         ]
-        return self._call(config, rows, [len(row) for row in rows], started, keep_text=True)
+        text_seconds = time.perf_counter() - before
+        widths = [len(row) for row in rows]
+        return self._call(config, rows, widths, started, keep_text=True, text_seconds=text_seconds)
 
     def _token_ids(self, prompt: Prompt, split_special_tokens: bool, what: str) -> TokenIds:
         if not isinstance(prompt, str):

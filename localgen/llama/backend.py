@@ -45,9 +45,10 @@ _CELLS = 256
 _MIN_CONTEXT = 512
 # The share of the memory still free that a context's KV cache may take.
 _KV_SHARE = 0.7
-# A graph of this many tokens or more can be stopped inside. Asking Python between graph nodes
-# costs a few per cent of a small model's single-token pass, and such a pass is short anyway.
-_INTERRUPTIBLE_TOKENS = 16
+# A pass of this many tokens or more can be stopped inside. Asking Python between graph nodes (some
+# 500 for SmolLM2) takes the GIL each time and costs up to a millisecond: nothing for a long
+# prefill, but too much for a decode step, which is short anyway.
+_INTERRUPTIBLE_TOKENS = 64
 
 Progress = Callable[[float], object]
 

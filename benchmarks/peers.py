@@ -1,0 +1,288 @@
+"""localgen beside the other ways to run a GGUF from Python, each used as its own users would.
+
+Peers: localgen, llama-cpp-python's `Llama` at its defaults, the same with a thread for each CPU
+and, with --transformers, transformers on the same file. Each runs in a fresh process a round, by
+turns. Only Llama can meet an EOS token: it has no cheap way to ignore it, so its speeds count the
+tokens that it did generate.
+
+    python benchmarks/peers.py
+    python benchmarks/peers.py --transformers      # needs torch, transformers, gguf, accelerate
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import common
+from common import CHAIN, PASSAGE, Row
+
+# Beginnings that share no first word, so that no peer can reuse what it has computed; SmolLM2 goes
+# on from each for 64 tokens and more.
+_OPENINGS = (
+    "Once upon a time in a small town by the river,",
+    "My grandmother used to bake bread every morning because",
+    "When the first train arrived at the new station,",
+    "Deep in the forest there lived an old fox who",
+    "As the storm came closer, the captain",
+    "Far away, behind the mountains, a young queen",
+    "There are three good reasons to learn to swim:",
+    "Every summer the children built a raft and",
+)
+# With the passage before them, prompts of about 128 tokens for most tokenizers.
+_WORDS = 100
+_SEED = 7
+_NOTE = """\
+import_s and load_s: of a fresh process. first_call_s: to the first piece of text of the first call,
+where a peer makes what it did not make while loading. ttft_s and tokens_per_s: of the second call,
+another prompt of about 128 tokens: seconds to the first piece, then new tokens a second.
+batch_tokens_per_s: new tokens of eight short prompts by the seconds that they took together;
+localgen takes them in one call, transformers as one padded batch, Llama one after the other.
+Sampling is the same everywhere: temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition
+penalty 1.1. peak_mb and batch_peak_mb: peak resident memory, mapped weights included, before and
+after the batch. n_prompt, n_new, n_batch_new: tokens of the second call, and new ones of the
+batch."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One streamed call: seconds to its first piece and to its end, and the tokens it generated."""
+
+    first: float
+    end: float
+    n_prompt: int
+    n_new: int
+
+    @property
+    def tokens_per_s(self) -> float:
+        return (self.n_new - 1) / (self.end - self.first)
+
+
+class Localgen:
+    """localgen at its defaults."""
+
+    modules = ("localgen",)
+
+    def load(self, model: str, n_new: int) -> None:
+        self._model = importlib.import_module("localgen").LocalModel.from_pretrained(model)
+        self._options = {**CHAIN, "seed": _SEED, "max_new_tokens": n_new, "eos_token_id": []}
+        self.n_threads = self._model._backend.n_threads
+
+    def stream(self, prompt: str) -> Run:
+        started = time.perf_counter()
+        pieces = self._model.stream(prompt, **self._options)
+        next(pieces)
+        first = time.perf_counter() - started
+        for _ in pieces:
+            pass
+        end = time.perf_counter() - started
+        done = pieces.completion
+        return Run(first, end, len(done.prompt_token_ids), len(done.token_ids))
+
+    def batch(self, prompts: list[str]) -> int:
+        done = self._model.complete(prompts, **self._options)
+        return sum(len(completion.token_ids) for completion in done)
+
+
+class LlamaCpp:
+    """llama-cpp-python's high-level class, through its completions; ``threads`` None: its own."""
+
+    modules = ("llama_cpp",)
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = {} if threads is None else {"n_threads": threads}
+
+    def load(self, model: str, n_new: int) -> None:
+        llama_class = importlib.import_module("llama_cpp").Llama
+        n_ctx = max(512, 256 + n_new)
+        self._llama = llama_class(_path(model), n_ctx=n_ctx, verbose=False, **self._threads)
+        self.n_threads = self._llama.n_threads
+        names = {"repetition_penalty": "repeat_penalty"}
+        chain = {names.get(name, name): value for name, value in CHAIN.items()}
+        self._options = {**chain, "seed": _SEED, "max_tokens": n_new}
+
+    def stream(self, prompt: str) -> Run:
+        started = time.perf_counter()
+        chunks = self._llama.create_completion(prompt, stream=True, **self._options)
+        next(chunks)
+        first = time.perf_counter() - started
+        for _ in chunks:
+            pass
+        end = time.perf_counter() - started
+        n_prompt = len(self._llama.tokenize(prompt.encode()))
+        return Run(first, end, n_prompt, self._n_new(n_prompt))
+
+    def batch(self, prompts: list[str]) -> int:
+        n_tokens = 0
+        for prompt in prompts:
+            usage = self._llama.create_completion(prompt, **self._options)["usage"]
+            n_tokens += self._n_new(usage["prompt_tokens"])
+        return n_tokens
+
+    def _n_new(self, n_prompt: int) -> int:
+        # Everything but the last token was evaluated; an EOS token was generated as well.
+        return int(self._llama.n_tokens) - n_prompt + 1
+
+
+class Transformers:
+    """transformers on the GGUF's weights, in the precision that it chooses itself."""
+
+    modules = ("torch", "transformers")
+
+    def load(self, model: str, n_new: int) -> None:
+        hf = importlib.import_module("transformers")
+        folder, name = os.path.split(_path(model))
+        self._tokenizer = hf.AutoTokenizer.from_pretrained(folder, gguf_file=name)
+        self._model = hf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name)
+        self._tokenizer.padding_side = "left"
+        self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
+        self._options = {
+            **CHAIN,
+            "do_sample": True,
+            "max_new_tokens": n_new,
+            "min_new_tokens": n_new,
+            "pad_token_id": self._tokenizer.pad_token_id,
+        }
+        self.n_threads = importlib.import_module("torch").get_num_threads()
+
+    def stream(self, prompt: str) -> Run:
+        clock = _TokenClock()
+        started = time.perf_counter()
+        inputs = self._tokenizer(prompt, return_tensors="pt")
+        output = self._generate(inputs, streamer=clock)
+        self._texts(inputs, output)
+        end = time.perf_counter() - started
+        n_prompt = inputs["input_ids"].shape[1]
+        return Run(clock.first - started, end, n_prompt, output.shape[1] - n_prompt)
+
+    def batch(self, prompts: list[str]) -> int:
+        inputs = self._tokenizer(prompts, padding=True, return_tensors="pt")
+        output = self._generate(inputs)
+        self._texts(inputs, output)
+        return int(output.shape[0] * (output.shape[1] - inputs["input_ids"].shape[1]))
+
+    def _generate(self, inputs: Any, **options: Any) -> Any:
+        importlib.import_module("torch").manual_seed(_SEED)
+        return self._model.generate(**inputs, **self._options, **options)
+
+    def _texts(self, inputs: Any, output: Any) -> list[str]:
+        new = output[:, inputs["input_ids"].shape[1] :]
+        texts: list[str] = self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        return texts
+
+
+class _TokenClock:
+    """A streamer that notes when the first new token came; the prompt is put before it."""
+
+    def __init__(self) -> None:
+        self.first = 0.0
+        self._n_puts = 0
+
+    def put(self, _token_ids: Any) -> None:
+        self._n_puts += 1
+        if self._n_puts == 2:
+            self.first = time.perf_counter()
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+
+_PEERS: dict[str, Any] = {
+    "localgen": Localgen,
+    "Llama": LlamaCpp,
+    "Llama, all CPUs": lambda: LlamaCpp(common.usable_cpus()),
+    "transformers": Transformers,
+}
+
+
+def _path(model: str) -> str:
+    """The file of ``model``; localgen knows where the one named smollm2 is."""
+    if Path(model).exists():
+        return model
+    return str(importlib.import_module("localgen.hub").resolve(model))
+
+
+def _long_prompt(opening: str) -> str:
+    return f"{opening} {' '.join(PASSAGE.split()[:_WORDS])}"
+
+
+def run_peer(peer: str, model: str, n_new: int) -> Row:
+    """The child: one peer, from its import to its peak memory."""
+    runner = _PEERS[peer]()
+    started = time.perf_counter()
+    for module in runner.modules:
+        importlib.import_module(module)
+    imported = time.perf_counter()
+    runner.load(model, n_new)
+    loaded = time.perf_counter()
+    cold = runner.stream(_long_prompt(_OPENINGS[0]))
+    warm = runner.stream(_long_prompt(_OPENINGS[1]))
+    peak = common.peak_memory_mb()
+    batch_started = time.perf_counter()
+    n_batch = runner.batch(list(_OPENINGS))
+    batch_seconds = time.perf_counter() - batch_started
+    return {
+        "threads": runner.n_threads,
+        "import_s": imported - started,
+        "load_s": loaded - imported,
+        "first_call_s": cold.first,
+        "ttft_s": warm.first,
+        "tokens_per_s": warm.tokens_per_s,
+        "peak_mb": peak,
+        "batch_tokens_per_s": n_batch / batch_seconds,
+        "batch_peak_mb": common.peak_memory_mb(),
+        "n_prompt": warm.n_prompt,
+        "n_new": warm.n_new,
+        "n_batch_new": n_batch,
+    }
+
+
+def measure(options: Any) -> None:
+    """Run all peers by turns and report the medians."""
+    optional = [] if options.transformers else ["transformers"]
+    peers = options.only or [name for name in _PEERS if name not in optional]
+    model = _path(options.model)  # found here, so that no child imports anything else for it
+    rounds: dict[str, list[Row]] = {peer: [] for peer in peers}
+    for number in range(options.rounds):
+        for peer in peers:
+            common.progress(f"round {number + 1} of {options.rounds}: {peer}")
+            task = {"peer": peer, "model": model, "n_new": options.new_tokens}
+            rounds[peer].append(common.run_child(task))
+    rows = [_row(peer, found) for peer, found in rounds.items()]
+    common.report("peers", rows, options, threads=common.usable_cpus(), note=_NOTE, rounds=rounds)
+
+
+def _row(peer: str, rounds: list[Row]) -> Row:
+    counts = ("threads", "n_prompt", "n_new", "n_batch_new")
+    row: Row = {"peer": peer, "threads": rounds[0]["threads"]}
+    for key in rounds[0]:
+        if key not in counts:
+            row |= common.spread(key, [found[key] for found in rounds])
+    return row | {key: int(common.median(rounds, key)) for key in counts[1:]}
+
+
+def main() -> None:
+    """Measure every peer, or as a child, one."""
+    parser = common.argument_parser(__doc__, rounds=5, new_tokens=64)
+    parser.add_argument("--transformers", action="store_true", help="measure transformers too")
+    parser.add_argument("--only", nargs="+", metavar="PEER", choices=list(_PEERS))
+    options = parser.parse_args()
+    if options.new_tokens < 2 or options.rounds < 1:
+        parser.error("--new-tokens must be at least 2, --rounds at least 1")
+    if options.child:
+        with contextlib.redirect_stdout(sys.stderr):
+            result = run_peer(**options.child)
+        print(json.dumps(result))
+    else:
+        measure(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -50,7 +50,8 @@ def parse_prompts(
     """Check ``input_ids`` and ``attention_mask`` and take the padding out.
 
     Accepts one prompt or a batch: lists, NumPy arrays or torch tensors. Without a mask, pad tokens
-    are taken for padding only where the pad token is not an EOS token, as transformers does.
+    are taken for padding only where the pad token is none of ``eos_ids``, as in transformers: a
+    token that ends a turn may well be part of a prompt.
     Raises ValueError for anything that is not a batch of non-empty rows of ids in [0, n_vocab).
     """
     matrix = _matrix(input_ids)
@@ -79,7 +80,9 @@ def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
     """One prompt given as token ids, as int32 (n,); ValueError if it is empty or not ids."""
     array = _integers(to_numpy(ids), what)
     if array.ndim != 1 or not array.size:
-        raise ValueError(f"{what} must be a non-empty row of token ids, got shape {array.shape}")
+        raise ValueError(
+            f"{what} must be a text or a non-empty list of token ids, got shape {array.shape}"
+        )
     check_ids(array, n_vocab, what)
     return array.astype(np.int32)
 
@@ -112,7 +115,10 @@ def _matrix(input_ids: Any) -> Matrix:
 
 
 def _mask(attention_mask: Any, matrix: Matrix) -> Mask:
-    array = np.asarray(to_numpy(attention_mask))
+    try:
+        array = np.asarray(to_numpy(attention_mask))
+    except ValueError:
+        raise ValueError("attention_mask: rows differ in length") from None
     if array.ndim == 1:
         array = array[None, :]
     if array.shape != matrix.shape:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -31,12 +30,11 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> in
 
 def check_float(name: str, value: object, allowed: str, low: float, high: float) -> float:
     """``value`` as a finite float within [low, high]; ``allowed`` says the range in words."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    # Compared before it is converted: an int may be too large for a float. NaN is in no range.
+    number: Any = value
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= number <= high:
         raise ValueError(f"{name} must be a number {allowed}, got {value!r}")
-    number = float(value)
-    if not (math.isfinite(number) and low <= number <= high):
-        raise ValueError(f"{name} must be a number {allowed}, got {value!r}")
-    return number
+    return float(number)
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -179,7 +177,7 @@ class GenerationConfig:
                 self._set(name, check_int(name, getattr(self, name), low))
         if self.max_time is not None:
             check_float("max_time", self.max_time, "of seconds above 0", 1e-9, 1e9)
-        check_int("num_return_sequences", self.num_return_sequences, 1)
+        check_int("num_return_sequences", self.num_return_sequences, 1, 2**16)
         limit = self.max_new_tokens
         if self.min_new_tokens and limit and self.min_new_tokens > limit:
             raise ValueError(
@@ -217,7 +215,7 @@ class GenerationConfig:
             ids = self.eos_token_id
             self._set("eos_token_id", _token_ids("eos_token_id", ids if _is_list(ids) else [ids]))
         if self.pad_token_id is not None:
-            check_int("pad_token_id", self.pad_token_id, 0)
+            check_int("pad_token_id", self.pad_token_id, 0, 2**31 - 1)
         if self.suppress_tokens is not None:
             self._set("suppress_tokens", _token_ids("suppress_tokens", self.suppress_tokens))
         if self.bad_words_ids is not None:
@@ -238,7 +236,7 @@ def _token_ids(name: str, ids: object) -> tuple[int, ...]:
 
 def _stop_strings(value: object) -> tuple[str, ...]:
     strings = (value,) if isinstance(value, str) else value
-    if not isinstance(strings, Iterable):
+    if not isinstance(strings, Iterable) or isinstance(strings, bytes):
         raise ValueError(f"stop_strings must be a string or a list of strings, got {value!r}")
     result = tuple(strings)
     for string in result:

@@ -21,7 +21,7 @@ from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.backend import TokenIds
 from localgen.engine.scoring import score as engine_score
 from localgen.errors import ContextFullError, GenerationInterrupted, LocalgenError
-from localgen.options import eos_token_ids, with_sampling_resolved
+from localgen.options import eos_token_ids, pad_token_id, with_sampling_resolved
 from localgen.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
@@ -83,7 +83,12 @@ class LocalModel:
 
     def close(self) -> None:
         """Free the model; calling it again does nothing. Later calls raise ClosedError."""
+        if self._backend.is_forked:
+            # A thread that does not exist in this process may have held the lock for ever.
+            self._backend.close()
+            return
         with self._lock:
+            self._refuse_reentry()
             self._backend.close()
 
     # --- transformers' API ---
@@ -118,9 +123,10 @@ class LocalModel:
         _check_generate_options(config)
         vocab = self.tokenizer
         with self._locked():
-            pad = vocab.pad_token_id if config.pad_token_id is None else config.pad_token_id
+            pad = pad_token_id(config, vocab.pad_token_id, vocab.vocab_size)
             eos = eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
-            prompts = parse_prompts(input_ids, attention_mask, vocab.vocab_size, pad, eos)
+            ends = eos.union(vocab.eos_token_ids)
+            prompts = parse_prompts(input_ids, attention_mask, vocab.vocab_size, pad, ends)
             width = prompts.matrix.shape[1]
             hooks = as_hooks(logits_processor, stopping_criteria, prompts.is_torch)
             call = self._call(
@@ -228,17 +234,20 @@ class LocalModel:
         """The right to use the backend; other threads wait."""
         self._backend.check_usable()  # before the lock: after a fork nobody may ever free it
         with self._lock:
-            if self._in_use:
-                raise RuntimeError(
-                    "the model was called by its own callback (a logits processor, stopping "
-                    "criterion or streamer); use a second model there"
-                )
+            self._refuse_reentry()
             self._backend.check_usable()
             self._in_use = True
             try:
                 yield
             finally:
                 self._in_use = False
+
+    def _refuse_reentry(self) -> None:
+        if self._in_use:
+            raise RuntimeError(
+                "the model was called by its own callback (a logits processor, stopping "
+                "criterion or streamer); use a second model there"
+            )
 
     def _text_config(
         self, config: GenerationConfig | None, overrides: dict[str, Any]
@@ -256,7 +265,12 @@ class LocalModel:
         split_special_tokens: bool,
         started: float,
     ) -> Call:
-        if not len(prompts):
+        if not isinstance(prompts, Iterable):
+            raise TypeError(
+                f"prompts must be a text or a list of texts or token ids, got {prompts!r}"
+            )
+        prompts = list(prompts)
+        if not prompts:
             raise ValueError("the batch is empty: pass at least one prompt")
         before = time.perf_counter()
         rows = [

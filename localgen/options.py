@@ -82,6 +82,14 @@ def eos_token_ids(
     return frozenset(ids)
 
 
+def pad_token_id(config: GenerationConfig, model_pad_id: int | None, n_vocab: int) -> int | None:
+    """What fills finished rows: the caller's pad token, or the model's if it has one."""
+    if config.pad_token_id is None:
+        return model_pad_id
+    check_ids(np.array([config.pad_token_id]), n_vocab, "pad_token_id")
+    return config.pad_token_id
+
+
 def new_token_limit(config: GenerationConfig, n_prompt: int, width: int, n_ctx: int) -> int:
     """The most new tokens of one row.
 

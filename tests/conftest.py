@@ -16,6 +16,8 @@ from models.make_tiny import make_llama_bpe, make_llama_spm
 
 ROOT = Path(__file__).resolve().parents[1]
 CHILD_SECONDS = 60
+# llama_cpp opens this file when it is imported, and never closes it.
+LLAMA_CPP_DEV_NULL = "ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ RunChild = Callable[..., Child]
 
 def _run_child(code: str, *args: object, warnings: str = "error") -> Child:
     done = subprocess.run(
-        [sys.executable, "-W", warnings, "-c", code, *map(str, args)],
+        [sys.executable, "-W", warnings, "-W", LLAMA_CPP_DEV_NULL, "-c", code, *map(str, args)],
         capture_output=True,
         text=True,
         timeout=CHILD_SECONDS,
@@ -67,6 +69,6 @@ def tiny_spm_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_bpe_path: Path) -> Iterator[LocalModel]:
-    """The BPE model, loaded with n_ctx 512 and otherwise the defaults."""
-    with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512) as model:
+    """The BPE model with n_ctx 512, on one thread: two would wait for each other on a busy CPU."""
+    with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
         yield model

@@ -83,6 +83,7 @@ class FakeBackend:
         self.calls: list[tuple[str, object]] = []
         self.on_decode: Callable[[], None] = lambda: None
         self.closed = False
+        self.is_forked = False
         self._buffer = np.empty((0, N_VOCAB), np.float32)
 
     def check_usable(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -26,15 +27,23 @@ app = typer.Typer(
 app.command()(generate)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(localgen.__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[  # noqa: ARG001  # its callback prints and exits
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="llama.cpp's log too.")] = False,
 ) -> None:
     """transformers' generate() on quantized GGUF weights, on your own machine."""
-    if version:
-        print(localgen.__version__)
-        raise typer.Exit
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s"
     )
@@ -43,28 +52,35 @@ def _root(
 def run() -> None:
     """Run the command and exit with its code."""
     warnings.showwarning = _print_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may not have every character
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # The reader went away (as in ``| head``), or the disk is full: what is left can't be
+        # written, and Python would try again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _say(f"stdout: {error.strerror}", ERROR)
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         # Typer's own handling would turn Ctrl-C into exit code 1.
-        code = app(standalone_mode=False)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout went away (as in ``| head``): nothing more to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ERROR
+        return app(standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
     except (LocalgenError, OSError) as error:
-        code = _say(str(error), ERROR)
+        return _say(str(error), ERROR)
     except (ValueError, TypeError) as error:
-        code = _say(str(error), USAGE)
-    except typer.Abort:
-        code = INTERRUPTED
+        return _say(str(error), USAGE)
     except Exception as error:
         # Click's usage errors print themselves and know their exit code; others are our bugs.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
         error.show()
-        code = error.exit_code
-    sys.exit(code or 0)
+        return int(error.exit_code)
 
 
 def _say(message: str, code: int) -> int:

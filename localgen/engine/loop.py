@@ -57,11 +57,11 @@ class Loop:
         try:
             logits = self._backend.decode(batch, self._deadline)
         except DeadlineReached:
-            self._clock_forward_pass(time.perf_counter() - scheduled)
             self.finish("time")
             return []
-        decoded = time.perf_counter()
-        self._clock_forward_pass(decoded - scheduled)
+        finally:
+            decoded = time.perf_counter()
+            self._clock_forward_pass(decoded - scheduled)
         self._scheduler.decoded()
         rows, sequences = self._rows(logits, outputs)
         tokens = [s.sampler.sample(row, s) for row, s in zip(rows, sequences, strict=True)]

@@ -59,9 +59,13 @@ class Sampler:
         self._options = options
         self._n_vocab = n_vocab
         self._processors = make_processors(options)
+        # A fresh array of this size costs more page faults than a pass over it takes.
         self._scratch = np.empty(n_vocab, np.float32)
+        self._weights = np.empty(n_vocab, np.float32)
         self._temperature = np.float32(options.temperature)
         self._has_top_k = 0 < options.top_k < n_vocab
+        has_bound = options.top_p < 1.0 or options.min_p > 0.0
+        self._reads_maxima = self._has_top_k or (has_bound and sampling.is_long(n_vocab))
 
     def sample(self, logits: Logits, sequence: Sequence) -> int:
         """The next token id.
@@ -77,8 +81,9 @@ class Sampler:
             for recorder in sequence.recorders:
                 recorder.record(logits, lambda: processed, token_id)
             return token_id
-        maxima = sampling.column_maxima(processed)
-        best = float(maxima.max())
+        maxima = sampling.column_maxima(processed) if self._reads_maxima else processed
+        # argmax stops at the first NaN, so one look at the winner finds NaN and inf anywhere.
+        best = float(maxima[maxima.argmax()])
         _check_finite(best, logits, sequence)
         ids, weights = self._kept(processed, maxima, best)
         position = sampling.draw(weights, sequence.uniform())
@@ -99,9 +104,11 @@ class Sampler:
     def _kept(self, logits: Logits, maxima: Logits, best: float) -> tuple[Ids | None, Weights]:
         """The ids that all filters keep (None: all, in their order), and their weights."""
         options = self._options
-        candidates = self._candidates(logits, maxima)
+        candidates = self._candidates(logits, maxima, best)
+        ids: Ids | None = None
+        weights: Weights
         if candidates is None:
-            ids, weights = None, sampling.row_weights(logits, best, options.temperature)
+            weights = sampling.row_weights(logits, best, options.temperature, self._weights)
         else:
             ids, weights = self._cut(logits, *candidates)
         if options.typical_p < 1.0:
@@ -109,7 +116,9 @@ class Sampler:
             ids, weights = kept if ids is None else ids[kept], weights[kept]
         return ids, weights
 
-    def _candidates(self, logits: Logits, maxima: Logits) -> tuple[Ids, float | None] | None:
+    def _candidates(
+        self, logits: Logits, maxima: Logits, best: float
+    ) -> tuple[Ids, float | None] | None:
         """The ids that top_k, top_p and min_p can keep (None: all are off), and for top_p as the
         first of them the sum of all weights."""
         options = self._options
@@ -117,9 +126,12 @@ class Sampler:
         if self._has_top_k:
             return sampling.top_k_candidates(logits, options.top_k, maxima), None
         if options.top_p < 1.0:
-            return sampling.top_p_candidates(logits, maxima, temperature, options.top_p)
+            return sampling.top_p_candidates(
+                logits, maxima, best, temperature, options.top_p, self._weights
+            )
         if options.min_p > 0.0:
-            return sampling.min_p_candidates(logits, maxima, temperature, options.min_p), None
+            ids = sampling.min_p_candidates(logits, maxima, best, temperature, options.min_p)
+            return ids, None
         return None
 
     def _cut(self, logits: Logits, ids: Ids, total: float | None) -> tuple[Ids, Weights]:
@@ -133,7 +145,7 @@ class Sampler:
         if self._has_top_k:
             n_kept = sampling.n_top_k(scores, options.top_k)
         scores -= scores[0]
-        weights = np.exp(scores, out=scores)
+        weights = np.exp(scores.astype(np.float64))
         if options.top_p < 1.0:
             running = sampling.running_sums(weights[:n_kept])
             n_kept = sampling.n_top_p(running, total or float(running[-1]), options.top_p)

@@ -6,8 +6,8 @@ typical_p → draw. Sorting a whole vocabulary costs milliseconds, so the filter
 complete, and then sorted.
 
 Seen as a matrix of 64 rows, a row of logits has the largest of each column as its *maxima*: they
-cost one pass, and show where the large logits are. With them candidates are found in a small part
-of the row.
+cost one pass, and show where the large logits are. In a long row candidates are then found by a
+look at a few columns.
 
 Sorted candidates have weights exp(score - best score), falling from 1. top_k, top_p and min_p each
 keep a beginning of them, so a filter is just the number of candidates that it keeps.
@@ -22,11 +22,16 @@ import numpy.typing as npt
 
 from localgen.engine.backend import Logits, TokenIds
 
-Weights = npt.NDArray[np.float32]
+RowWeights = npt.NDArray[np.float32]
+# Those of candidates, which are few, are float64, so that sums need no conversion.
+Weights = RowWeights | npt.NDArray[np.float64]
 RunningSums = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.intp]
 
 _MATRIX_ROWS = 64
+_ROW_NUMBERS = np.arange(_MATRIX_ROWS)[:, None]
+# Up to this many logits, looking at all of them is faster than looking for the right columns.
+_SHORT = 2**16
 # Temperature is applied after the candidates are chosen. Two logits that differ by less than
 # this part of their size can become equal when divided in float32, so candidates are taken this
 # much below an exact bound; the exact filter on the scaled scores then decides.
@@ -35,7 +40,7 @@ _SLACK = 1e-6
 _LOWEST = float(np.finfo(np.float32).min)
 # Weights of this many tokens stay in a core's L2 cache from one pass to the next.
 _PIECE = 2**16
-# Tokens in a block of ``draw_from_many``.
+# Weights in a block of ``draw``.
 _BLOCK = 512
 
 
@@ -77,21 +82,28 @@ def column_maxima(logits: Logits) -> Logits:
     matrix leaves over. NaN if a logit is, so their largest tells whether a row is finite."""
     width = len(logits) // _MATRIX_ROWS
     n_in_matrix = width * _MATRIX_ROWS
-    maxima: Logits = logits[:n_in_matrix].reshape(_MATRIX_ROWS, width).max(axis=0)
+    maxima: Logits = np.maximum.reduce(logits[:n_in_matrix].reshape(_MATRIX_ROWS, width))
     if n_in_matrix == len(logits):
         return maxima
     return np.concatenate([maxima, logits[n_in_matrix:]])
 
 
+def is_long(n_vocab: int) -> bool:
+    """Whether large logits are found faster through the maxima than by a look at all logits."""
+    return n_vocab > _SHORT
+
+
 def reaching(logits: Logits, maxima: Logits, bound: float) -> Ids:
-    """The ids whose logits are at least ``bound``, in no particular order."""
+    """The ids whose logits are at least ``bound``, in no particular order; a short row's maxima
+    are not read."""
+    if not is_long(len(logits)):
+        return (logits >= bound).nonzero()[0]
     places = (maxima >= bound).nonzero()[0]
     if len(places) > len(maxima) // 4:
         return (logits >= bound).nonzero()[0]
     width = len(logits) // _MATRIX_ROWS
     columns = places if len(maxima) == width else places[places < width]
-    row_starts = np.arange(_MATRIX_ROWS)[:, None] * width
-    in_columns = row_starts + columns
+    in_columns = _ROW_NUMBERS * width + columns
     ids: Ids = in_columns[logits[in_columns] >= bound]
     if len(columns) == len(places):
         return ids
@@ -105,26 +117,35 @@ def top_k_candidates(logits: Logits, k: int, maxima: Logits | None = None) -> Id
         maxima = column_maxima(logits)
     # Each of the maxima is a different logit: the k-th largest of them is a lower bound for the
     # k-th largest logit. It is a poor one if k is near their number.
-    values = maxima if k <= len(maxima) // 4 else logits
-    kth = float(np.partition(values, len(values) - k)[len(values) - k])
+    values = (maxima if k <= len(maxima) // 4 else logits).copy()
+    values.partition(len(values) - k)
+    kth = float(values[len(values) - k])
     return reaching(logits, maxima, max(kth - abs(kth) * _SLACK, _LOWEST))
 
 
-def min_p_candidates(logits: Logits, maxima: Logits, temperature: float, min_p: float) -> Ids:
-    """Every id whose probability at ``temperature`` is at least ``min_p`` times the largest."""
-    return reaching(logits, maxima, _logit_bound(float(maxima.max()), temperature, min_p))
+def min_p_candidates(
+    logits: Logits, maxima: Logits, best: float, temperature: float, min_p: float
+) -> Ids:
+    """Every id whose probability at ``temperature`` is at least ``min_p`` times that of ``best``,
+    the largest logit."""
+    return reaching(logits, maxima, _logit_bound(best, temperature, min_p))
 
 
 def top_p_candidates(
-    logits: Logits, maxima: Logits, temperature: float, top_p: float
+    logits: Logits,
+    maxima: Logits,
+    best: float,
+    temperature: float,
+    top_p: float,
+    scratch: RowWeights | None = None,
 ) -> tuple[Ids, float]:
-    """Every id that top_p at ``temperature`` can keep, and the sum of the weights of all ids.
+    """Every id that top_p at ``temperature`` can keep, and the sum of the weights of all ids;
+    ``best`` is the largest logit.
 
     The likeliest ids are enough as soon as they hold top_p. Ids with a probability below
     (1 - top_p) / n_vocab together hold less than 1 - top_p, so the filter removes them all.
     """
-    best = float(maxima.max())
-    weights = row_weights(logits, best, temperature)
+    weights = row_weights(logits, best, temperature, out=scratch)
     total = float(weights.sum())
     for share in (1e-3, 1e-5):
         bound = _logit_bound(best, temperature, min(share * total, 1.0))
@@ -161,7 +182,7 @@ def n_top_p(running: RunningSums, total: float, top_p: float) -> int:
 
 def n_min_p(weights: Weights, min_p: float) -> int:
     """How many of the candidates min_p keeps: those with at least ``min_p`` times the best's."""
-    return int(np.count_nonzero(weights >= min_p))
+    return len(weights) - int(weights[::-1].searchsorted(min_p))
 
 
 def typical(weights: Weights, mass: float) -> Ids:
@@ -181,9 +202,11 @@ def typical(weights: Weights, mass: float) -> Ids:
 # --- choosing ---
 
 
-def row_weights(logits: Logits, best: float, temperature: float) -> Weights:
-    """The weights of all ids, (n_vocab,); ``best`` is the largest logit."""
-    weights = np.empty_like(logits)
+def row_weights(
+    logits: Logits, best: float, temperature: float, out: RowWeights | None = None
+) -> RowWeights:
+    """The weights of all ids, (n_vocab,), in ``out`` if given; ``best`` is the largest logit."""
+    weights = np.empty_like(logits) if out is None else out
     for start in range(0, len(logits), _PIECE):
         piece = weights[start : start + _PIECE]
         np.subtract(logits[start : start + _PIECE], np.float32(best), out=piece)

@@ -6,6 +6,7 @@ import numpy as np
 
 from localgen.engine.backend import Backend, Batch, Logits, TokenIds
 from localgen.engine.sampling import log_softmax
+from localgen.errors import DecodeError
 
 # Every position's logits are wanted here, so a pass is kept to this many bytes of them.
 _LOGIT_BYTES = 16 * 2**20
@@ -14,7 +15,8 @@ _LOGIT_BYTES = 16 * 2**20
 def score(backend: Backend, token_ids: TokenIds) -> Logits:
     """log P(token[i+1] | token[: i+1]) for each i.
 
-    token_ids: int32 (n,), n ≥ 1. Returns float32 (n - 1,), natural logarithms.
+    token_ids: int32 (n,), n ≥ 1. Returns float32 (n - 1,), natural logarithms. Raises DecodeError
+    if logits are not finite.
     """
     inputs, targets = token_ids[:-1], token_ids[1:]
     logprobs = np.empty(len(targets), np.float32)
@@ -26,6 +28,12 @@ def score(backend: Backend, token_ids: TokenIds) -> Logits:
         n = len(chunk)
         positions = np.arange(start, start + n, dtype=np.int32)
         batch = Batch(chunk, positions, np.zeros(n, np.int32), np.ones(n, np.int8))
-        rows = log_softmax(backend.decode(batch))
+        logits = backend.decode(batch)
+        if not np.isfinite(logits.max(axis=1)).all():
+            raise DecodeError(
+                f"the model gave logits that are not finite within tokens {start} to {start + n}; "
+                f"the weights may be damaged, or the KV type too coarse"
+            )
+        rows = log_softmax(logits)
         logprobs[start : start + n] = rows[np.arange(n), targets[start : start + n]]
     return logprobs

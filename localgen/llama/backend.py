@@ -40,6 +40,7 @@ _BYTES_PER_VALUE = {
     "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
 }  # fmt: skip
 _QUANT_BLOCK = 32
+_CLOSED = "the model is closed; load it again with LocalModel.from_pretrained"
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _CELLS = 256
 _MIN_CONTEXT = 512
@@ -91,15 +92,18 @@ class LlamaBackend:
         params.n_gpu_layers = self._n_gpu_layers
 
         def on_progress(fraction: float, _user_data: object) -> bool:
-            if progress is not None:
-                progress(fraction)
-            return True
+            try:
+                if progress is not None and not errors:
+                    progress(fraction)
+            except BaseException as error:
+                # Raised again below: C must get an answer, and False stops the load.
+                errors.append(error)
+            return not errors
 
         callback = self._llama.llama_progress_callback(on_progress)
         params.progress_callback = callback
         log_router.take_complaints()
         with keeping_errors() as errors:
-            # A callback that raises answers False to C, which stops the load.
             model = self._llama.llama_model_load_from_file(os.fsencode(self.path), params)
         if errors:
             if model:
@@ -120,7 +124,7 @@ class LlamaBackend:
         self._n_vocab = int(lib.llama_vocab_n_tokens(vocab))
         if not self._n_vocab:
             raise InvalidGGUFError(f"{self.path} holds no vocabulary")
-        self.vocab = LlamaVocab(vocab, self.metadata)
+        self.vocab = LlamaVocab(vocab, self.metadata, self._check_open)
         if not self.vocab.has_byte_tokens:
             raise InvalidGGUFError(
                 f"{self.path}: its SentencePiece vocabulary lacks some of the 256 byte tokens, so "
@@ -169,20 +173,28 @@ class LlamaBackend:
         """Free context and model; calling it again does nothing."""
         self._context = self._memory = None
         self.owner = None
-        if os.getpid() == self._pid:
-            self._finalizer()
-        else:
+        if self.is_forked:
             self._finalizer.detach()
+        else:
+            self._finalizer()
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process is a fork of the one that loaded the model."""
+        return os.getpid() != self._pid
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise ClosedError(_CLOSED)
 
     def check_usable(self) -> None:
         """Raise unless this process may run the model now."""
-        if os.getpid() != self._pid:
+        if self.is_forked:
             raise BackendError(
                 "this model was loaded before a fork: llama.cpp's threads do not exist in the "
                 "child; load the model in the child, or start processes with 'spawn'"
             )
-        if not self._finalizer.alive:
-            raise ClosedError("the model is closed; load it again with LocalModel.from_pretrained")
+        self._check_open()
         # A file that shrinks while it is mapped kills the process at the next read.
         with contextlib.suppress(FileNotFoundError):
             if gguf.FileIdentity.of(self.path) != self._file:
@@ -345,6 +357,8 @@ class LlamaBackend:
 
     def _fill(self, batch: Batch) -> int:
         """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""
+        if self._context is None:
+            raise DecodeError("there is no context yet: call reserve() first")
         n = len(batch.token_ids)
         if not 0 < n <= self._max_batch:
             raise DecodeError(f"a batch of {n} tokens; it must be 1 to {self._max_batch}")
@@ -399,6 +413,8 @@ class LlamaBackend:
     def kv_copy(self, source: int, target: int) -> None:
         """See ``Backend``."""
         self._check_seq_ids(source, target)
+        if source == target:
+            return
         self._llama.llama_memory_seq_rm(self._memory, target, -1, -1)
         self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         self._kv_lengths[target] = self._kv_lengths[source]

@@ -32,8 +32,15 @@ _stack_size_lock = threading.Lock()
 class LlamaVocab:
     """The vocabulary of a loaded model; usable for as long as the model is open."""
 
-    def __init__(self, vocab: Any, metadata: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        vocab: Any,
+        metadata: Callable[[str], str | None],
+        check_open: Callable[[], None],
+    ) -> None:
+        """``check_open`` raises when the model is closed and its vocabulary gone."""
         self._llama = llama()
+        self._check_open = check_open
         self._vocab = vocab
         self.n_vocab: int = self._llama.llama_vocab_n_tokens(vocab)
         self.bos_token_id = self._optional(self._llama.llama_vocab_bos(vocab))
@@ -55,12 +62,14 @@ class LlamaVocab:
 
     def is_special(self, token_id: int) -> bool:
         """Whether ``skip_special_tokens`` leaves the token out: a control or unknown token."""
+        self._check_open()
         attributes = self._llama.llama_vocab_get_attr(self._vocab, token_id)
         return bool(attributes & (_CONTROL | _UNKNOWN))
 
     @functools.cached_property
     def eog_ids(self) -> tuple[int, ...]:
         """Every token that ends generation by llama.cpp's judgement, rising."""
+        self._check_open()
         # One C call a token: some 20 ms for 49k tokens, so it is done once, when first needed.
         is_eog = map(self._llama.llama_vocab_is_eog, repeat(self._vocab), range(self.n_vocab))
         return tuple(compress(range(self.n_vocab), is_eog))
@@ -73,6 +82,7 @@ class LlamaVocab:
 
         Raises ValueError for a run without white space that is too long to be tokenized safely.
         """
+        self._check_open()
         if len(text) < _LONG_TEXT:
             return self._tokenize(text, add_special, parse_special)
         longest = max(map(len, text.split()), default=0)
@@ -101,6 +111,7 @@ class LlamaVocab:
 
         ``token_id`` must be in [0, n_vocab).
         """
+        self._check_open()
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)

@@ -53,10 +53,11 @@ def prompts(parity: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def _quantize(source: Path, target: Path, ftype: int) -> None:
-    import llama_cpp.llama_cpp as llama
+    from localgen.llama.library import llama  # llama_cpp.llama_cpp, its log routed
 
-    params = llama.llama_model_quantize_default_params()
+    bindings = llama()
+    params = bindings.llama_model_quantize_default_params()
     params.allow_requantize = True
     params.ftype = ftype
-    code = llama.llama_model_quantize(bytes(source), bytes(target), params)
+    code = bindings.llama_model_quantize(bytes(source), bytes(target), params)
     assert code == 0, f"llama_model_quantize returned {code}"

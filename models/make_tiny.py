@@ -1,8 +1,8 @@
 """Writes tiny GGUF models of random weights for tests; knows no real model and never runs one.
 
-A vocabulary (`Vocab`, `write_vocab`) and an architecture (`LlamaShape`, `write_llama`) are written
-apart, so that another architecture can take either vocabulary. The weights come from a seeded
-generator: the same arguments give the same bytes.
+A vocabulary (`Vocab`, `write_vocab`) and an architecture (`LlamaShape` and `write_llama` or
+`write_gemma`, `MambaShape` and `write_mamba`) are written apart: each architecture can take either
+vocabulary. The weights come from a seeded generator: the same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,6 +75,18 @@ class LlamaShape:
     n_head_kv: int = 1
     n_layer: int = 2
     n_ff: int = 128
+
+
+@dataclass(frozen=True)
+class MambaShape:
+    """The sizes of a mamba model; llama.cpp wants its inner size to be twice `n_embd`."""
+
+    n_ctx_train: int = 512
+    n_embd: int = 64
+    n_layer: int = 2
+    d_conv: int = 4
+    d_state: int = 16
+    dt_rank: int = 4
 
 
 def gpt2_chars(data: bytes) -> str:
@@ -162,12 +175,10 @@ def write_vocab(writer: GGUFWriter, vocab: Vocab, chat_template: str | None = No
         writer.add_chat_template(chat_template)
 
 
-def llama_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array]:
-    """The tensors of a llama model by name, each with the scale that keeps its outputs apart.
+def matrices(seed: int) -> Callable[[int, int, float], Array]:
+    """A function of (outputs, inputs, gain) that draws one matrix after the other.
 
-    A matrix is random with a standard deviation of gain / sqrt(inputs). The gains above 1 make
-    attention pick out a few tokens and let the layers change the stream, so that the best next
-    token depends on the whole prompt; the last one spreads the logits over several units.
+    Each is normal with a standard deviation of gain / sqrt(inputs).
     """
     random = np.random.RandomState(seed)
 
@@ -175,6 +186,17 @@ def llama_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array
         scale = gain / math.sqrt(n_in)
         return (random.standard_normal((n_out, n_in)) * scale).astype(np.float32)
 
+    return matrix
+
+
+def llama_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array]:
+    """The tensors of a llama model by name, each with the scale that keeps its outputs apart.
+
+    The gains above 1 make attention pick out a few tokens and let the layers change the stream, so
+    that the best next token depends on the whole prompt; the last one spreads the logits over
+    several units.
+    """
+    matrix = matrices(seed)
     ones = np.ones(shape.n_embd, dtype=np.float32)
     n_kv = shape.n_embd // shape.n_head * shape.n_head_kv
     tensors = {"token_embd.weight": matrix(n_vocab, shape.n_embd, 4.0)}
@@ -193,10 +215,8 @@ def llama_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array
     return tensors
 
 
-def write_llama(
-    writer: GGUFWriter, shape: LlamaShape, n_vocab: int, seed: int, file_type: FileType
-) -> None:
-    """Add the llama keys and tensors to `writer`; F16 covers the matrices, never the norms."""
+def write_attention_keys(writer: GGUFWriter, shape: LlamaShape, n_vocab: int) -> None:
+    """Add the sizes that llama and gemma have in common to `writer`."""
     writer.add_vocab_size(n_vocab)
     writer.add_context_length(shape.n_ctx_train)
     writer.add_embedding_length(shape.n_embd)
@@ -206,11 +226,97 @@ def write_llama(
     writer.add_head_count_kv(shape.n_head_kv)
     writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
     writer.add_layer_norm_rms_eps(1e-5)
+
+
+def write_llama(
+    writer: GGUFWriter, shape: LlamaShape, n_vocab: int, seed: int, file_type: FileType
+) -> None:
+    """Add the llama keys and tensors to `writer`; F16 covers the matrices, never the norms."""
+    write_attention_keys(writer, shape, n_vocab)
     half = file_type == "F16"
     writer.add_file_type(LlamaFileType.MOSTLY_F16 if half else LlamaFileType.ALL_F32)
     for name, tensor in llama_weights(shape, n_vocab, seed).items():
         as_half = half and tensor.ndim > 1
         writer.add_tensor(name, tensor.astype(np.float16) if as_half else tensor)
+
+
+def gemma_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array]:
+    """The tensors of a gemma 3 model by name: those of llama, and its norms of one head and after.
+
+    llama.cpp multiplies the embeddings by sqrt(n_embd), so the norms after attention and
+    feed-forward are above 1 for the layers to weigh as much; those of query and key make attention
+    pick out a few tokens.
+    """
+    tensors = llama_weights(shape, n_vocab, seed)
+    head_size = shape.n_embd // shape.n_head
+    for i in range(shape.n_layer):
+        for name, size, value in (
+            ("attn_q_norm", head_size, 1.5),
+            ("attn_k_norm", head_size, 1.5),
+            ("post_attention_norm", shape.n_embd, 8.0),
+            ("post_ffw_norm", shape.n_embd, 8.0),
+        ):
+            tensors[f"blk.{i}.{name}.weight"] = np.full(size, value, dtype=np.float32)
+    return tensors
+
+
+def write_gemma(
+    writer: GGUFWriter, shape: LlamaShape, n_vocab: int, seed: int, window: int
+) -> None:
+    """Add the gemma 3 keys and tensors to `writer`; every other layer from the first looks back
+    over `window` tokens only, the token itself included."""
+    write_attention_keys(writer, shape, n_vocab)
+    writer.add_key_length(shape.n_embd // shape.n_head)
+    writer.add_value_length(shape.n_embd // shape.n_head)
+    writer.add_sliding_window(window)
+    writer.add_sliding_window_pattern([i % 2 == 0 for i in range(shape.n_layer)])
+    writer.add_file_type(LlamaFileType.ALL_F32)
+    for name, tensor in gemma_weights(shape, n_vocab, seed).items():
+        writer.add_tensor(name, tensor)
+
+
+def mamba_weights(shape: MambaShape, n_vocab: int, seed: int) -> dict[str, Array]:
+    """The tensors of a mamba model by name, each with the scale that keeps its outputs apart.
+
+    The state decays as in a fresh mamba: its n-th value n times as fast as its first, which
+    forgets within some ten tokens.
+    """
+    matrix = matrices(seed)
+    n_embd, d_inner, d_state = shape.n_embd, 2 * shape.n_embd, shape.d_state
+    decay = -np.tile(np.arange(1, d_state + 1, dtype=np.float32), (d_inner, 1))
+    tensors = {"token_embd.weight": matrix(n_vocab, n_embd, 4.0)}
+    for i in range(shape.n_layer):
+        tensors[f"blk.{i}.attn_norm.weight"] = np.ones(n_embd, dtype=np.float32)
+        tensors[f"blk.{i}.ssm_in.weight"] = matrix(2 * d_inner, n_embd, 2.0)
+        tensors[f"blk.{i}.ssm_conv1d.weight"] = matrix(d_inner, shape.d_conv, 1.0)
+        tensors[f"blk.{i}.ssm_conv1d.bias"] = np.zeros(d_inner, dtype=np.float32)
+        tensors[f"blk.{i}.ssm_x.weight"] = matrix(shape.dt_rank + 2 * d_state, d_inner, 2.0)
+        tensors[f"blk.{i}.ssm_dt.weight"] = matrix(d_inner, shape.dt_rank, 0.5)
+        tensors[f"blk.{i}.ssm_dt.bias"] = np.full(d_inner, -2.0, dtype=np.float32)
+        tensors[f"blk.{i}.ssm_a"] = decay
+        tensors[f"blk.{i}.ssm_d"] = np.ones(d_inner, dtype=np.float32)
+        tensors[f"blk.{i}.ssm_out.weight"] = matrix(n_embd, d_inner, 2.0)
+    tensors["output_norm.weight"] = np.ones(n_embd, dtype=np.float32)
+    tensors["output.weight"] = matrix(n_vocab, n_embd, 4.0)
+    return tensors
+
+
+def write_mamba(writer: GGUFWriter, shape: MambaShape, n_vocab: int, seed: int) -> None:
+    """Add the mamba keys and tensors to `writer`; it has no attention, and so no heads."""
+    writer.add_vocab_size(n_vocab)
+    writer.add_context_length(shape.n_ctx_train)
+    writer.add_embedding_length(shape.n_embd)
+    writer.add_block_count(shape.n_layer)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_ssm_conv_kernel(shape.d_conv)
+    writer.add_ssm_inner_size(2 * shape.n_embd)
+    writer.add_ssm_state_size(shape.d_state)
+    writer.add_ssm_time_step_rank(shape.dt_rank)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_file_type(LlamaFileType.ALL_F32)
+    for name, tensor in mamba_weights(shape, n_vocab, seed).items():
+        writer.add_tensor(name, tensor)
 
 
 def finish(writer: GGUFWriter) -> None:
@@ -267,10 +373,52 @@ def make_llama_spm(
     finish(writer)
 
 
+def make_gemma_swa(
+    path: Path,
+    *,
+    seed: int = 0,
+    n_ctx_train: int = 512,
+    window: int = 8,
+    chat_template: str | None = None,
+) -> None:
+    """Write a gemma 3 model with a SentencePiece vocabulary to `path`.
+
+    The first of its two layers attends over a sliding window of `window` tokens, the second over
+    all. The file holds the tokenizer keys of `spm_vocab`, and a chat template only where one is
+    given.
+    """
+    vocab = spm_vocab()
+    writer = GGUFWriter(path, "gemma3")
+    writer.add_name("tiny gemma, sliding window")
+    write_gemma(writer, LlamaShape(n_ctx_train), len(vocab.tokens), seed, window)
+    write_vocab(writer, vocab, chat_template)
+    finish(writer)
+
+
+def make_mamba(
+    path: Path,
+    *,
+    seed: int = 0,
+    n_ctx_train: int = 512,
+    chat_template: str | None = None,
+) -> None:
+    """Write a mamba model (recurrent: one state, no key-value cache) to `path`.
+
+    The file holds the tensors of MambaShape and the tokenizer keys of `bpe_vocab`. It has a chat
+    template only where one is given.
+    """
+    vocab = bpe_vocab()
+    writer = GGUFWriter(path, "mamba")
+    writer.add_name("tiny mamba, BPE vocabulary")
+    write_mamba(writer, MambaShape(n_ctx_train), len(vocab.tokens), seed)
+    write_vocab(writer, vocab, chat_template)
+    finish(writer)
+
+
 def main() -> None:
     """Write one model of each kind into the folder named on the command line.
 
-    The files are llama-bpe.gguf, llama-bpe-f16.gguf and llama-spm.gguf.
+    The files are llama-bpe.gguf, llama-bpe-f16.gguf, llama-spm.gguf, gemma-swa.gguf and mamba.gguf.
     """
     parser = argparse.ArgumentParser(description="Write one tiny GGUF model of each kind.")
     parser.add_argument("out_dir", type=Path, help="folder for the files; made if missing")
@@ -279,6 +427,8 @@ def main() -> None:
     make_llama_bpe(out_dir / "llama-bpe.gguf")
     make_llama_bpe(out_dir / "llama-bpe-f16.gguf", file_type="F16")
     make_llama_spm(out_dir / "llama-spm.gguf")
+    make_gemma_swa(out_dir / "gemma-swa.gguf")
+    make_mamba(out_dir / "mamba.gguf")
 
 
 if __name__ == "__main__":

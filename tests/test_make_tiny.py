@@ -23,8 +23,10 @@ from models.make_tiny import (
     IM_START,
     LONG_TOKEN,
     bpe_vocab,
+    make_gemma_swa,
     make_llama_bpe,
     make_llama_spm,
+    make_mamba,
     spm_vocab,
 )
 
@@ -32,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["the cat", "hello 42 caf\u00e9\n", LONG_TOKEN, f"{IM_START}hi{IM_END}"]
 N_DECODED = 8
 WARN, ERROR = 3, 4  # ggml log levels
+KINDS = ("bpe", "bpe-f16", "spm", "swa", "swa-wide", "mamba")
 
 
 def tokenize(lc: Any, vocab: Any, text: str) -> list[int]:
@@ -120,13 +123,16 @@ def child(paths: list[str]) -> None:
 def probes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The probe of one model of each kind, all from one child process."""
     folder = tmp_path_factory.mktemp("tiny")
-    paths = {name: folder / f"{name}.gguf" for name in ("bpe", "bpe-f16", "spm")}
+    paths = {name: folder / f"{name}.gguf" for name in KINDS}
     make_llama_bpe(paths["bpe"])
     make_llama_bpe(
         paths["bpe-f16"], file_type="F16", n_ctx_train=128, eos=IM_END, add_bos=True,
         chat_template="{{ messages }}",
     )  # fmt: skip
     make_llama_spm(paths["spm"])
+    make_gemma_swa(paths["swa"])
+    make_gemma_swa(paths["swa-wide"], window=256)
+    make_mamba(paths["mamba"], n_ctx_train=128, chat_template="{{ messages }}")
     command = [sys.executable, "-m", "tests.test_make_tiny", *map(str, paths.values())]
     env = os.environ | {"GGML_NO_BACKTRACE": "1"}  # without it an abort waits for a debugger
     done = subprocess.run(
@@ -136,7 +142,7 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     return dict(zip(paths, json.loads(done.stdout), strict=True))
 
 
-@pytest.mark.parametrize("name", ["bpe", "bpe-f16", "spm"])
+@pytest.mark.parametrize("name", KINDS)
 def test_loads_without_warnings_and_decodes(probes: dict[str, dict[str, Any]], name: str) -> None:
     """Protects every test built on these files from a model that is odd or too dull to fail.
 
@@ -186,7 +192,22 @@ def test_spm_vocabulary_as_described(probes: dict[str, dict[str, Any]]) -> None:
     assert found["ids"][1][-3:] == [3 + byte for byte in "\u00e9\n".encode()]
 
 
-@pytest.mark.parametrize("make", [make_llama_bpe, make_llama_spm])
+def test_window_is_smaller_than_the_prompt(probes: dict[str, dict[str, Any]]) -> None:
+    """Protects tests of sliding windows: with a window that holds everything, the text differs."""
+    assert probes["swa"]["ids"] == probes["swa-wide"]["ids"] == probes["spm"]["ids"]
+    assert probes["swa"]["made"][1] != probes["swa-wide"]["made"][1]
+
+
+def test_mamba_arguments_reach_the_file(probes: dict[str, dict[str, Any]]) -> None:
+    """Protects the arguments of `make_mamba`, and its vocabulary, which is the BPE llama's."""
+    found = probes["mamba"]
+    assert found["n_ctx_train"] == 128
+    assert found["chat_template"] == "{{ messages }}"
+    for key in ("special", "eog", "ids", "text"):
+        assert found[key] == probes["bpe"][key]
+
+
+@pytest.mark.parametrize("make", [make_llama_bpe, make_llama_spm, make_gemma_swa, make_mamba])
 def test_same_arguments_give_same_bytes(make: Any, tmp_path: Path) -> None:
     """Protects expected outputs written into other tests, which hold only for one exact file."""
     first, again, other = (tmp_path / f"{name}.gguf" for name in ("first", "again", "other"))

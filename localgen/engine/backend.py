@@ -13,7 +13,10 @@ Logits = npt.NDArray[np.float32]
 
 
 class DeadlineReached(Exception):
-    """A forward pass was cut short because its deadline came; the KV cache is as before it."""
+    """A forward pass was cut short because its deadline came.
+
+    The KV cache is as before it, or, for a recurrent model, empty and without an owner.
+    """
 
 
 @dataclass(frozen=True, slots=True)

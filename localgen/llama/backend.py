@@ -137,6 +137,9 @@ class LlamaBackend:
                 self.config.n_ctx,
                 self.n_ctx_train,
             )
+        self._is_recurrent = bool(
+            lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
+        )
         self._check_kv_type()
         self._make_batch()
 
@@ -397,12 +400,16 @@ class LlamaBackend:
         """Remove what a failed pass may have left: its first micro-batches stay in the cache."""
         if code in (1, -1):
             return
+        if self._is_recurrent:
+            # A state cannot be taken back, and llama.cpp may have renamed the states of other
+            # sequences without moving them: all are lost, and whoever runs next starts afresh.
+            self.owner = None
+            self._llama.llama_memory_clear(self._memory, False)
+            self._kv_lengths[:] = 0
+            return
         for seq_id in np.unique(batch.seq_ids):
             first = int(batch.positions[batch.seq_ids == seq_id].min())
-            if not self._llama.llama_memory_seq_rm(self._memory, int(seq_id), first, -1):
-                self.owner = None  # the sequence is lost: whoever runs next starts afresh
-                self._llama.llama_memory_seq_rm(self._memory, int(seq_id), -1, -1)
-                self._kv_lengths[seq_id] = 0
+            self._llama.llama_memory_seq_rm(self._memory, int(seq_id), first, -1)
 
     def kv_remove(self, seq_id: int) -> None:
         """See ``Backend``."""

@@ -27,6 +27,9 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque(sequences)
         self.running: list[Sequence] = []
         self._in_flight: list[tuple[Sequence, int]] = []
+        # The batch of a step in which every running row decodes: until a row ends, the next step
+        # has the same rows, one position further.
+        self._steady: Batch | None = None
         self.has_prompt_tokens = False
 
     def restart(self, n_slots: int) -> None:
@@ -36,36 +39,27 @@ class Scheduler:
             sequence.slot, sequence.n_kv = None, 0
         self.waiting = deque(sorted(unfinished, key=lambda sequence: sequence.row))
         self.running = []
+        self._steady = None
         self._slots = Slots(n_slots)
 
     def schedule(self) -> tuple[Batch, list[Sequence]]:
-        """The next batch, and the rows whose logits it gives, in the order of its outputs."""
+        """The next batch, and the rows whose logits it gives, in the order of its outputs.
+
+        The batch is valid until the next call.
+        """
+        if self._steady is not None:
+            self._steady.positions[:] += 1
+            self._steady.token_ids[:] = [sequence.last_token for sequence in self.running]
+            return self._steady, self.running
         self._admit()
         self._in_flight = takes = self._takes()
         self.has_prompt_tokens = any(
             take > 1 or sequence.first_token_at is None for sequence, take in takes
         )
-        n_tokens = sum(take for _, take in takes)
-        token_ids = np.empty(n_tokens, np.int32)
-        positions = np.empty(n_tokens, np.int32)
-        seq_ids = np.empty(n_tokens, np.int32)
-        wants_logits = np.zeros(n_tokens, np.int8)
-        outputs = []
-        start = 0
-        for sequence, take in takes:
-            end, first = start + take, sequence.n_kv
-            if take == 1:
-                token_ids[start] = sequence.tokens[first]
-                positions[start] = first
-            else:
-                token_ids[start:end] = sequence.tokens[first : first + take]
-                positions[start:end] = np.arange(first, first + take)
-            seq_ids[start:end] = _slot(sequence)
-            if take == sequence.n_tokens - first:
-                wants_logits[end - 1] = 1
-                outputs.append(sequence)
-            start = end
-        return Batch(token_ids, positions, seq_ids, wants_logits), outputs
+        batch, outputs = _batch(takes)
+        if not self.has_prompt_tokens and outputs == self.running:
+            self._steady = batch
+        return batch, outputs
 
     def decoded(self) -> None:
         """Record that the batch that ``schedule`` gave last is in the KV cache."""
@@ -85,6 +79,7 @@ class Scheduler:
 
     def retire(self, finished: list[Sequence]) -> None:
         """Free the slots of finished rows, and close the holes that no waiting row will fill."""
+        self._steady = None
         for sequence in finished:
             self._backend.kv_remove(_slot(sequence))
             self._slots.release(_slot(sequence))
@@ -138,6 +133,27 @@ class Scheduler:
             self._slots.move(source, target)
             by_slot[source].slot = target
         self.running.sort(key=_slot)
+
+
+def _batch(takes: list[tuple[Sequence, int]]) -> tuple[Batch, list[Sequence]]:
+    """The next ``take`` tokens of each row, and the rows of which these are all there are."""
+    n_tokens = sum(take for _, take in takes)
+    token_ids = np.empty(n_tokens, np.int32)
+    positions = np.empty(n_tokens, np.int32)
+    seq_ids = np.empty(n_tokens, np.int32)
+    wants_logits = np.zeros(n_tokens, np.int8)
+    outputs = []
+    start = 0
+    for sequence, take in takes:
+        end, first = start + take, sequence.n_kv
+        token_ids[start:end] = sequence.tokens[first : first + take]
+        positions[start:end] = np.arange(first, first + take)
+        seq_ids[start:end] = _slot(sequence)
+        if take == sequence.n_pending:
+            wants_logits[end - 1] = 1
+            outputs.append(sequence)
+        start = end
+    return Batch(token_ids, positions, seq_ids, wants_logits), outputs
 
 
 def _slot(sequence: Sequence) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from localgen.config import ModelConfig
-from localgen.engine.backend import Batch, DeadlineReached, Logits
+from localgen.engine.backend import Batch, DeadlineReached, Logits, TokenIds
 from localgen.errors import (
     BackendError,
     ClosedError,
@@ -327,7 +327,8 @@ class LlamaBackend:
         else:
             code, stopped = self._decode_interruptibly(deadline)
         if code == 0:
-            np.maximum.at(self._kv_lengths, batch.seq_ids, batch.positions + 1)
+            # Of a sequence's tokens the last one counts.
+            self._kv_lengths[batch.seq_ids] = batch.positions + 1
         else:
             self._roll_back(batch, code)
         if stopped is not None:
@@ -365,15 +366,13 @@ class LlamaBackend:
         n = len(batch.token_ids)
         if not 0 < n <= self._max_batch:
             raise DecodeError(f"a batch of {n} tokens; it must be 1 to {self._max_batch}")
-        if batch.token_ids.min() < 0 or batch.token_ids.max() >= self._n_vocab:
+        if _largest(batch.token_ids) >= self._n_vocab:
             raise DecodeError(f"a token id outside 0 to {self._n_vocab - 1} is in the batch")
-        if batch.seq_ids.min() < 0 or batch.seq_ids.max() >= self._n_sequences:
+        if _largest(batch.seq_ids) >= self._n_sequences:
             raise DecodeError(f"a seq_id outside 0 to {self._n_sequences - 1} is in the batch")
-        if batch.positions.max() >= self._n_ctx_seq:
-            raise DecodeError(f"a position beyond {self._n_ctx_seq - 1} is in the batch")
-        starts = np.flatnonzero(np.diff(batch.seq_ids, prepend=-1))
-        index_in_run = np.arange(n) - np.repeat(starts, np.diff(starts, append=n))
-        if (batch.positions != self._kv_lengths[batch.seq_ids] + index_in_run).any():
+        if _largest(batch.positions) >= self._n_ctx_seq:
+            raise DecodeError(f"a position outside 0 to {self._n_ctx_seq - 1} is in the batch")
+        if (batch.positions != self._next_positions(batch.seq_ids)).any():
             raise DecodeError("positions must follow what the KV cache holds of their sequence")
         self._tokens[:n] = batch.token_ids
         self._positions[:n] = batch.positions
@@ -381,6 +380,16 @@ class LlamaBackend:
         self._outputs[:n] = batch.wants_logits
         self._batch.n_tokens = n
         return n
+
+    def _next_positions(self, seq_ids: TokenIds) -> TokenIds:
+        """The positions that continue what the KV cache holds of each token's sequence."""
+        positions: TokenIds = self._kv_lengths[seq_ids]
+        if (seq_ids[1:] == seq_ids[:-1]).any():
+            starts = np.flatnonzero(np.diff(seq_ids, prepend=-1))
+            run_lengths = np.diff(starts, append=len(seq_ids))
+            positions += np.arange(len(seq_ids), dtype=np.int32)
+            positions -= np.repeat(starts, run_lengths).astype(np.int32)
+        return positions
 
     def _logits(self, n_rows: int) -> Logits:
         """The output rows as a view of llama.cpp's own buffer, (n_rows, n_vocab)."""
@@ -450,6 +459,11 @@ class _Handles:
         if self._model:
             self._llama.llama_model_free(self._model)
         self._model = None
+
+
+def _largest(values: TokenIds) -> int:
+    """The largest of int32 ``values``; a negative one counts as huge."""
+    return int(values.view(np.uint32).max())
 
 
 def _describe(code: int, n_tokens: int, complaints: str) -> str:

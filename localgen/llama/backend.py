@@ -26,7 +26,7 @@ from localgen.errors import (
     DecodeError,
     InvalidGGUFError,
 )
-from localgen.llama import devices, gguf
+from localgen.llama import amx, devices, gguf
 from localgen.llama.callbacks import keeping_errors
 from localgen.llama.library import llama, log_router, logger
 from localgen.llama.vocab import LlamaVocab
@@ -90,6 +90,7 @@ class LlamaBackend:
     def _load(self, progress: Progress | None) -> Any:
         params = self._llama.llama_model_default_params()
         params.n_gpu_layers = self._n_gpu_layers
+        params.use_extra_bufts = amx.is_safe()
 
         def on_progress(fraction: float, _user_data: object) -> bool:
             try:

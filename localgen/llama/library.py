@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from localgen.errors import BackendError
@@ -96,3 +97,8 @@ def system_info() -> str:
     """llama.cpp's own line about its backends and CPU features."""
     text: bytes = llama().llama_print_system_info()
     return text.decode("utf-8", errors="replace").strip()
+
+
+def library_folder() -> Path:
+    """Where the shared libraries of llama.cpp lie."""
+    return Path(llama().__file__).parent / "lib"

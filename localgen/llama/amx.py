@@ -1,0 +1,50 @@
+"""Whether AMX, Intel's matrix unit, can be trusted with a build of llama.cpp.
+
+GCC before 14 may drop the writes of the tile configuration that llama.cpp's AMX kernels load, and
+then the first product of two matrices kills the process (llama.cpp's issue 20824 and pull request
+26954). Nothing in the library tells, so one product is tried in a child process.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from localgen.llama import amx_probe
+from localgen.llama.library import library_folder, system_info
+
+_PROBE_SECONDS = 30
+
+logger = logging.getLogger("localgen")
+
+
+@functools.cache
+def is_safe() -> bool:
+    """False if this build has AMX kernels and they do not work; a warning is logged then.
+
+    llama.cpp must then be kept from repacking weights, of which AMX is a part.
+    """
+    if "AMX_INT8 = 1" not in system_info():
+        return True
+    if _probe(library_folder()):
+        return True
+    logger.warning(
+        "the AMX kernels of this build of llama.cpp crash (an old GCC compiled them wrongly), so "
+        "weights are not repacked, which is slower; for full speed build without them: "
+        'CFLAGS="-mno-amx-int8" CXXFLAGS="-mno-amx-int8" pip install --force-reinstall '
+        "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+    )
+    return False
+
+
+def _probe(folder: Path) -> bool:
+    """Whether a matrix product by the ggml in ``folder`` ends well, in a process of its own."""
+    command = [sys.executable, "-I", amx_probe.__file__, str(folder)]
+    try:
+        probe = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return probe.returncode == 0

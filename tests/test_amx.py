@@ -1,0 +1,79 @@
+"""A build whose AMX kernels crash is found out before a model is loaded with them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from localgen.llama import amx
+from localgen.llama.library import library_folder, system_info
+
+
+@pytest.fixture(autouse=True)
+def fresh_answer():
+    """Each test asks anew."""
+    amx.is_safe.cache_clear()
+    yield
+    amx.is_safe.cache_clear()
+
+
+@pytest.fixture
+def amx_build(monkeypatch):
+    """A build with AMX kernels, and what its probe's process exits with."""
+
+    def set_exit_code(code: int) -> None:
+        monkeypatch.setattr(amx, "system_info", lambda: "CPU : AVX2 = 1 | AMX_INT8 = 1 |")
+        script = f"import os, signal; os.kill(os.getpid(), -{code}) if {code} < 0 else exit({code})"
+        run = subprocess.run
+        monkeypatch.setattr(
+            amx.subprocess,
+            "run",
+            lambda _, **options: run([sys.executable, "-c", script], **options),
+        )
+
+    return set_exit_code
+
+
+def test_without_amx_nothing_is_tried(monkeypatch):
+    monkeypatch.setattr(amx, "system_info", lambda: "CPU : AVX2 = 1 |")
+    monkeypatch.setattr(
+        amx.subprocess, "run", lambda *_, **__: pytest.fail("a process was started")
+    )
+    assert amx.is_safe()
+
+
+def test_a_probe_that_ends_well_is_trusted(amx_build):
+    amx_build(0)
+    assert amx.is_safe()
+
+
+def test_a_probe_killed_by_a_signal_is_not_trusted_and_the_warning_says_what_to_do(
+    amx_build, caplog
+):
+    amx_build(-11)
+    assert not amx.is_safe()
+    assert "-mno-amx-int8" in caplog.text
+
+
+def test_a_probe_that_cannot_start_is_not_trusted(amx_build, monkeypatch):
+    amx_build(0)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no such program")
+
+    monkeypatch.setattr(amx.subprocess, "run", refuse)
+    assert not amx.is_safe()
+
+
+def test_the_probe_itself_runs_on_this_build():
+    """It ends well or is killed by a signal; an exit code above 0 would be its own mistake."""
+    probe = subprocess.run(
+        [sys.executable, "-I", amx.amx_probe.__file__, str(library_folder())],
+        capture_output=True,
+        check=False,
+    )
+    assert probe.returncode <= 0, probe.stderr.decode()
+    if "AMX_INT8 = 1" not in system_info():
+        assert probe.returncode == 0

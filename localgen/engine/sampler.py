@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from localgen.engine import sampling
 from localgen.engine.backend import Logits, TokenIds
-from localgen.engine.sampling import Ids, Weights
+from localgen.engine.sampling import Ids, RunningSums, Weights
 from localgen.engine.sequence import Sequence
 from localgen.errors import DecodeError
 
@@ -59,6 +59,10 @@ class Sampler:
         self._options = options
         self._n_vocab = n_vocab
         self._processors = make_processors(options)
+        without_penalties = replace(
+            options, repetition_penalty=1.0, frequency_penalty=0.0, presence_penalty=0.0
+        )
+        self._only_penalties = options.counts_tokens and not make_processors(without_penalties)
         # A fresh array of this size costs more page faults than a pass over it takes.
         self._scratch = np.empty(n_vocab, np.float32)
         self._weights = np.empty(n_vocab, np.float32)
@@ -70,10 +74,25 @@ class Sampler:
     def sample(self, logits: Logits, sequence: Sequence) -> int:
         """The next token id.
 
-        ``logits``: float32 (n_vocab,) as the model gave them; not changed. Raises DecodeError if
-        they are not finite, ValueError if the processors leave nothing to choose.
+        ``logits``: float32 (n_vocab,) as the model gave them, writable, and the same afterwards.
+        Raises DecodeError if they are not finite, ValueError if the processors leave nothing to
+        choose.
         """
-        processed = self._processed(logits, sequence)
+        if not self._only_penalties or sequence.recorders:
+            return self._choose(self._processed(logits, sequence), logits, sequence)
+        # Penalties touch few tokens: in place and taken back they cost less than a copied row.
+        assert sequence.counts is not None
+        seen = sequence.counts.seen
+        values = logits[seen]
+        try:
+            for penalize in self._processors:
+                penalize(logits, sequence)
+            return self._choose(logits, logits, sequence)
+        finally:
+            logits[seen] = values
+
+    def _choose(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
+        """The token id by the row after all processors; ``logits`` are the model's own."""
         if not self._options.do_sample:
             token_id = int(processed.argmax())
             # argmax stops at the first NaN, so one look at the winner finds NaN and inf anywhere.
@@ -85,8 +104,12 @@ class Sampler:
         # argmax stops at the first NaN, so one look at the winner finds NaN and inf anywhere.
         best = float(maxima[maxima.argmax()])
         _check_finite(best, logits, sequence)
-        ids, weights = self._kept(processed, maxima, best)
-        position = sampling.draw(weights, sequence.uniform())
+        ids, weights, running = self._kept(processed, maxima, best)
+        uniform = sequence.uniform()
+        if running is None:
+            position = sampling.draw(weights, uniform)
+        else:
+            position = sampling.draw_from_sums(running, uniform)
         token_id = position if ids is None else int(ids[position])
         for recorder in sequence.recorders:
             recorder.record(logits, lambda: self._scores(processed, ids), token_id)
@@ -101,20 +124,24 @@ class Sampler:
             process(self._scratch, sequence)
         return self._scratch
 
-    def _kept(self, logits: Logits, maxima: Logits, best: float) -> tuple[Ids | None, Weights]:
-        """The ids that all filters keep (None: all, in their order), and their weights."""
+    def _kept(
+        self, logits: Logits, maxima: Logits, best: float
+    ) -> tuple[Ids | None, Weights, RunningSums | None]:
+        """The ids that all filters keep (None: all, in their order), their weights, and the running
+        sums of these where a filter had need of them."""
         options = self._options
         candidates = self._candidates(logits, maxima, best)
         ids: Ids | None = None
+        running: RunningSums | None = None
         weights: Weights
         if candidates is None:
             weights = sampling.row_weights(logits, best, options.temperature, self._weights)
         else:
-            ids, weights = self._cut(logits, *candidates)
+            ids, weights, running = self._cut(logits, *candidates)
         if options.typical_p < 1.0:
             kept = sampling.typical(weights, options.typical_p)
-            ids, weights = kept if ids is None else ids[kept], weights[kept]
-        return ids, weights
+            ids, weights, running = kept if ids is None else ids[kept], weights[kept], None
+        return ids, weights, running
 
     def _candidates(
         self, logits: Logits, maxima: Logits, best: float
@@ -134,24 +161,29 @@ class Sampler:
             return ids, None
         return None
 
-    def _cut(self, logits: Logits, ids: Ids, total: float | None) -> tuple[Ids, Weights]:
+    def _cut(
+        self, logits: Logits, ids: Ids, total: float | None
+    ) -> tuple[Ids, Weights, RunningSums | None]:
         """Those of the candidates that top_k, top_p and min_p keep, likeliest first."""
         options = self._options
         values = logits[ids]
-        order = (-values).argsort()
+        order = values.argsort()[::-1]
         scores = values[order]
         scores /= self._temperature
         n_kept = len(scores)
         if self._has_top_k:
             n_kept = sampling.n_top_k(scores, options.top_k)
         scores -= scores[0]
-        weights = np.exp(scores.astype(np.float64))
+        weights = np.exp(scores, dtype=np.float64)
+        running: RunningSums | None = None
         if options.top_p < 1.0:
             running = sampling.running_sums(weights[:n_kept])
             n_kept = sampling.n_top_p(running, total or float(running[-1]), options.top_p)
         if options.min_p > 0.0:
             n_kept = min(n_kept, sampling.n_min_p(weights, options.min_p))
-        return ids[order[:n_kept]], weights[:n_kept]
+        if running is not None:
+            running = running[:n_kept]
+        return ids[order[:n_kept]], weights[:n_kept], running
 
     def _scores(self, logits: Logits, kept: Ids | None) -> Logits:
         """The row after temperature and filters, (n_vocab,), -inf where a token was removed."""

@@ -225,8 +225,7 @@ def draw(weights: Weights, uniform: float) -> int:
     """A position by inverse transform: the first whose running sum passes ``uniform`` (in [0, 1))
     times the sum of all. Its weight is above zero."""
     if len(weights) <= _BLOCK:
-        running = running_sums(weights)
-        return _passing(running, uniform * float(running[-1]))
+        return draw_from_sums(running_sums(weights), uniform)
     # Running sums of everything are slow: first find the block, then the place in it.
     sums = running_sums(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)))
     target = uniform * float(sums[-1])
@@ -234,6 +233,11 @@ def draw(weights: Weights, uniform: float) -> int:
     before = float(sums[block - 1]) if block else 0.0
     start = block * _BLOCK
     return start + _passing(running_sums(weights[start : start + _BLOCK]), target - before)
+
+
+def draw_from_sums(running: RunningSums, uniform: float) -> int:
+    """``draw``, given the running sums of the weights."""
+    return _passing(running, uniform * float(running[-1]))
 
 
 def _passing(running: RunningSums, target: float) -> int:

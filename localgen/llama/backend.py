@@ -78,7 +78,12 @@ class LlamaBackend:
         self._n_sequences = 0
         self._n_ctx_seq = 0
         self._max_batch = 0
+        # What each sequence holds, as of the batch before the last one: see ``_note_lengths``.
         self._kv_lengths = np.zeros(0, np.int32)
+        self._last_batch: Batch | None = None
+        self._n_outputs = 0
+        self._logits_address = 0
+        self._logits_view = np.empty((0, 0), np.float32)
         try:
             self._read_model()
         except BaseException:
@@ -236,12 +241,14 @@ class LlamaBackend:
         if wanted > self._n_sequences or n_tokens > self._n_ctx_seq:
             self._remake_context(wanted, n_tokens)
         self._llama.llama_memory_clear(self._memory, False)
+        self._last_batch = None
         self._kv_lengths[:] = 0
         return min(self._n_sequences, wanted)
 
     def _remake_context(self, n_sequences: int, n_tokens: int) -> None:
         self._handles.free_context()
         self._context = self._memory = None
+        self._logits_address = 0
         self._n_sequences = self._n_ctx_seq = 0
         # Powers of two, so that a chat that grows remakes its context only a few times.
         rounded = max(_MIN_CONTEXT, 1 << (n_tokens - 1).bit_length())
@@ -322,21 +329,22 @@ class LlamaBackend:
 
     def decode(self, batch: Batch, deadline: float | None = None) -> Logits:
         """See ``Backend``. Raises DecodeError, or KeyboardInterrupt on Ctrl-C in a long pass."""
-        n_tokens = self._fill(batch)
+        if batch is self._last_batch:
+            self._fill_next(batch)
+        else:
+            self._fill(batch)
+        n_tokens = self._batch.n_tokens
         if n_tokens < _INTERRUPTIBLE_TOKENS:
             code, stopped = self._llama.llama_decode(self._context, self._batch), None
         else:
             code, stopped = self._decode_interruptibly(deadline)
-        if code == 0:
-            # Of a sequence's tokens the last one counts.
-            self._kv_lengths[batch.seq_ids] = batch.positions + 1
-        else:
+        if code != 0:
             self._roll_back(batch, code)
         if stopped is not None:
             raise stopped
         if code != 0:
             raise DecodeError(_describe(code, n_tokens, log_router.take_complaints()))
-        return self._logits(int(np.count_nonzero(batch.wants_logits)))
+        return self._logits(self._n_outputs)
 
     def _decode_interruptibly(self, deadline: float | None) -> tuple[int, BaseException | None]:
         """llama_decode that asks between graph nodes whether to go on; code, and why it stopped."""
@@ -360,10 +368,11 @@ class LlamaBackend:
             return code, errors[0]
         return code, DeadlineReached() if late and code != 0 else None
 
-    def _fill(self, batch: Batch) -> int:
+    def _fill(self, batch: Batch) -> None:
         """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""
         if self._context is None:
             raise DecodeError("there is no context yet: call reserve() first")
+        self._note_lengths()
         n = len(batch.token_ids)
         if not 0 < n <= self._max_batch:
             raise DecodeError(f"a batch of {n} tokens; it must be 1 to {self._max_batch}")
@@ -380,7 +389,27 @@ class LlamaBackend:
         self._seq_ids[:n] = batch.seq_ids
         self._outputs[:n] = batch.wants_logits
         self._batch.n_tokens = n
-        return n
+        self._n_outputs = int(np.count_nonzero(batch.wants_logits))
+        self._last_batch = batch
+
+    def _fill_next(self, batch: Batch) -> None:
+        """The batch before with other tokens, each one position further: what most steps are.
+
+        Each NumPy call costs some microseconds after a forward pass, which leaves the caches cold,
+        so nothing that was checked is checked again; C itself refuses a token or a position that is
+        out of range.
+        """
+        n = self._batch.n_tokens
+        self._tokens[:n] = batch.token_ids
+        self._positions[:n] += 1
+
+    def _note_lengths(self) -> None:
+        """Bring ``_kv_lengths`` up to the last batch."""
+        if self._last_batch is not None:
+            n = self._batch.n_tokens
+            # Of a sequence's tokens the last one counts.
+            self._kv_lengths[self._seq_ids[:n]] = self._positions[:n] + 1
+            self._last_batch = None
 
     def _next_positions(self, seq_ids: TokenIds) -> TokenIds:
         """The positions that continue what the KV cache holds of each token's sequence."""
@@ -402,12 +431,18 @@ class LlamaBackend:
         if not pointer:
             raise DecodeError("llama.cpp gave no logits for the tokens that asked for them")
         address = ctypes.addressof(pointer.contents)
-        buffer: Any = (ctypes.c_float * (n_rows * self._n_vocab)).from_address(address)
-        logits: Logits = np.frombuffer(buffer, np.float32).reshape(n_rows, self._n_vocab)
-        return logits
+        if address != self._logits_address or n_rows != len(self._logits_view):
+            buffer: Any = (ctypes.c_float * (n_rows * self._n_vocab)).from_address(address)
+            rows = np.frombuffer(buffer, np.float32).reshape(n_rows, self._n_vocab)
+            self._logits_address, self._logits_view = address, rows
+        return self._logits_view
 
     def _roll_back(self, batch: Batch, code: int) -> None:
         """Remove what a failed pass may have left: its first micro-batches stay in the cache."""
+        self._last_batch = None
+        n = self._batch.n_tokens
+        # Where a sequence's first token was to go is what it held before; assigned last, it stays.
+        self._kv_lengths[self._seq_ids[:n][::-1]] = self._positions[:n][::-1]
         if code in (1, -1):
             return
         if self._is_recurrent:
@@ -424,6 +459,7 @@ class LlamaBackend:
     def kv_remove(self, seq_id: int) -> None:
         """See ``Backend``."""
         self._check_seq_ids(seq_id)
+        self._note_lengths()
         self._llama.llama_memory_seq_rm(self._memory, seq_id, -1, -1)
         self._kv_lengths[seq_id] = 0
 
@@ -432,6 +468,7 @@ class LlamaBackend:
         self._check_seq_ids(source, target)
         if source == target:
             return
+        self._note_lengths()
         self._llama.llama_memory_seq_rm(self._memory, target, -1, -1)
         self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         self._kv_lengths[target] = self._kv_lengths[source]

@@ -133,19 +133,22 @@ class Floor:
     It reaches into the backend's private attributes: that is what makes both runs use one context.
     """
 
-    def __init__(self, backend: Any, completions: Sequence[Any]) -> None:
-        self._backend = backend
+    def __init__(self, model: Any, completions: Sequence[Any]) -> None:
+        self._model = model
+        self._backend = backend = model._backend
         self._llama = backend._llama
         prompts = [done.prompt_token_ids for done in completions]
         new = [done.token_ids for done in completions]
-        self._room = (len(prompts), len(prompts[0]) + len(new[0]))
         self._prefill = [prompt_batch(self._llama, prompts)]
         self._steps = step_batches(self._llama, prompts, new)
 
+    def clear(self) -> None:
+        """Empty the KV cache, so that localgen has no beginning of a prompt to reuse."""
+        self._model._loop.start_afresh()
+
     def prefill(self) -> float:
         """Seconds of the one forward pass over all prompts, in a cleared KV cache."""
-        self._backend.owner = None
-        self._backend.reserve(*self._room)
+        self.clear()
         return run_batches(self._llama, self._backend._context, self._prefill)
 
     def decode(self) -> float:
@@ -169,13 +172,14 @@ def text_of(tokenizer: Any, n_tokens: int, first: int = 0) -> str:
 
 
 def decode_round(model: Any, prompts: list[list[int]], options: Row, floor: Floor) -> Row:
-    """One run of each: seconds after the first token, and where localgen's went."""
-    floor_seconds = floor.decode()
+    """localgen between two runs of the floor: seconds after the first token, and where its went."""
+    before = floor.decode()
+    floor.clear()
     started = time.perf_counter()
     stats = model.complete(prompts, **options)[0].stats
     seconds = time.perf_counter() - started - stats.ttft
     return {
-        "floor": floor_seconds,
+        "floor": (before + floor.decode()) / 2,
         "localgen": seconds,
         "sample": stats.sample_seconds,
         "text": stats.text_seconds,
@@ -189,7 +193,7 @@ def decode_row(model: Any, name: str, case: Case, n_new: int, n_rounds: int) -> 
     # As token ids, so that text_seconds is what the new text takes.
     prompts = [model.tokenizer.encode(text) for text in texts]
     options = {"max_new_tokens": n_new, "eos_token_id": [], **case.options}
-    floor = Floor(model._backend, model.complete(prompts, **options))
+    floor = Floor(model, model.complete(prompts, **options))
     rounds = [decode_round(model, prompts, options, floor) for _ in range(n_rounds)]
     n_tokens = case.n_rows * (n_new - 1)
     row = {
@@ -206,10 +210,11 @@ def prefill_rows(model: Any, n_rounds: int) -> tuple[list[Row], Any]:
     """The forward pass over one prompt, and the whole call with one new token."""
     prompt = text_of(model.tokenizer, _PREFILL_TOKENS)
     options = {"max_new_tokens": 1, "eos_token_id": []}
-    floor = Floor(model._backend, model.complete([prompt], **options))
+    floor = Floor(model, model.complete([prompt], **options))
     rounds = []
     for _ in range(n_rounds):
         floor_seconds = floor.prefill()
+        floor.clear()
         started = time.perf_counter()
         stats = model.complete([prompt], **options)[0].stats
         seconds = time.perf_counter() - started

@@ -5,9 +5,9 @@ It knows the tokenizer's bytes and the engine, but neither files nor llama.cpp.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from localgen import options
 from localgen.arrays import Prompts, pad_right, to_numpy, to_torch
 from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
 from localgen.config import GenerationConfig
-from localgen.engine.backend import Backend, Logits, TokenIds
-from localgen.engine.loop import Loop
+from localgen.engine.backend import Logits, TokenIds
 from localgen.engine.recorders import LogprobRecorder, StepRecorder, by_step
+from localgen.engine.request import Request
 from localgen.engine.sampler import CustomProcessor, Sampler
 from localgen.engine.sequence import Recorder, Sequence, StopCheck, TokenCounts, uniform_stream
 from localgen.text_stream import TextStream
@@ -60,32 +60,39 @@ class Hooks:
         return check
 
 
-class TextCheck:
-    """Feeds a row's text stream with its tokens; stops the row at a stop string."""
+class Clock:
+    """Seconds, added up."""
 
-    def __init__(self, stream: TextStream) -> None:
-        self.stream = stream
+    def __init__(self) -> None:
         self.seconds = 0.0
+
+
+class TextCheck:
+    """Feeds a row's text stream with its tokens, on ``clock``; stops the row at a stop string."""
+
+    def __init__(self, stream: TextStream, clock: Clock) -> None:
+        self.stream = stream
+        self._clock = clock
 
     def __call__(self, sequence: Sequence) -> bool:
         started = time.perf_counter()
         stop = self.stream.push(sequence.last_token)
-        self.seconds += time.perf_counter() - started
+        self._clock.seconds += time.perf_counter() - started
         return stop
 
 
 class Call:
     """The rows of one call, ``num_return_sequences`` a prompt, and where its time went.
 
-    started: ``time.perf_counter()`` when the call came in. text_seconds: how long of the time since
-    then was tokenizing. widths: what ``max_length`` counts as the length of each prompt.
+    configs: one for all prompts, or one each. started: ``time.perf_counter()`` when the call came
+    in. text_seconds: how long of the time since then was tokenizing. widths: what ``max_length``
+    counts as the length of each prompt. cancel: an event that ends the call.
     """
 
     def __init__(
         self,
-        backend: Backend,
         tokenizer: Tokenizer,
-        config: GenerationConfig,
+        configs: list[GenerationConfig],
         prompts: list[TokenIds],
         *,
         n_ctx: int,
@@ -94,111 +101,114 @@ class Call:
         started: float,
         text_seconds: float = 0.0,
         hooks: Hooks | None = None,
+        cancel: threading.Event | None = None,
     ) -> None:
-        self._config = config
+        self._configs = configs if len(configs) == len(prompts) else configs * len(prompts)
         self._tokenizer = tokenizer
         self._started = started
         self._tokenizing_seconds = text_seconds
         self._hooks = hooks or Hooks()
-        n_vocab = backend.n_vocab
-        options.warn_of_two_lengths(config)
-        limits = [
-            options.new_token_limit(config, len(prompt), width, n_ctx)
-            for prompt, width in zip(prompts, widths, strict=True)
-        ]
-        self._seeds = options.row_seeds(config, len(prompts) * config.num_return_sequences)
-        self._eos = options.eos_token_ids(config, tokenizer.eos_token_ids, n_vocab)
-        sampling = options.sampling_options(config, n_vocab, self._hooks.processors())
-        self._sampler = Sampler(sampling, n_vocab)
-        self._counts_tokens = sampling.counts_tokens
-        self._keep_text = keep_text or config.stop_strings is not None
+        self._keep_text = keep_text
+        for config in configs:
+            options.warn_of_two_lengths(config)
+        self._seeds = self._row_seeds(one_for_all=len(configs) == 1)
+        self._row_configs: list[GenerationConfig] = []
+        self._samplers: dict[int, Sampler] = {}
+        self._text_clock = Clock()
         self.text_checks: list[TextCheck] = []
         self.sequences: list[Sequence] = []
-        for prompt, limit in zip(prompts, limits, strict=True):
-            self._add_rows(prompt, limit)
-        deadline = None if config.max_time is None else started + config.max_time
-        self.loop = Loop(backend, self.sequences, deadline)
+        for config, prompt, width in zip(self._configs, prompts, widths, strict=True):
+            self._add_rows(
+                config, prompt, options.new_token_limit(config, len(prompt), width, n_ctx)
+            )
+        self.request = Request(self.sequences, cancel)
         self._joining_seconds = 0.0
-        self.active_seconds = time.perf_counter() - started
-        self.loop.timings.overhead += self.active_seconds - text_seconds
+        self._preparing_seconds = time.perf_counter() - started - text_seconds
 
-    @contextmanager
-    def clock(self) -> Iterator[None]:
-        """Count the time inside as the call's."""
-        before = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.active_seconds += time.perf_counter() - before
+    def _row_seeds(self, *, one_for_all: bool) -> list[tuple[int, int]]:
+        """The key of each row's random stream; a config of its own counts its rows from 0."""
+        if one_for_all:
+            config = self._configs[0]
+            return options.row_seeds(config, len(self._configs) * config.num_return_sequences)
+        return [
+            seed
+            for config in self._configs
+            for seed in options.row_seeds(config, config.num_return_sequences)
+        ]
 
     # --- rows ---
 
-    def _add_rows(self, prompt: TokenIds, limit: int) -> None:
+    def _add_rows(self, config: GenerationConfig, prompt: TokenIds, limit: int) -> None:
         first: Sequence | None = None
-        for _ in range(self._config.num_return_sequences):
-            sequence = self._sequence(prompt, limit, first)
+        for _ in range(config.num_return_sequences):
+            sequence = self._sequence(config, prompt, limit, first)
             first = first or sequence
+            self._row_configs.append(config)
             self.sequences.append(sequence)
 
-    def _sequence(self, prompt: TokenIds, limit: int, fork_of: Sequence | None) -> Sequence:
+    def _sequence(
+        self, config: GenerationConfig, prompt: TokenIds, limit: int, fork_of: Sequence | None
+    ) -> Sequence:
         row = len(self.sequences)
         checks = self._hooks.stop_checks()
-        if self._keep_text:
-            stop_strings = tuple(self._config.stop_strings or ())
-            check = TextCheck(TextStream(self._tokenizer.text_bytes, stop_strings))
+        if self._keep_text or config.stop_strings is not None:
+            stop_strings = tuple(config.stop_strings or ())
+            stream = TextStream(self._tokenizer.text_bytes, stop_strings)
+            check = TextCheck(stream, self._text_clock)
             self.text_checks.append(check)
             checks = (check, *checks)
+        sampler = self._sampler(config)
         return Sequence(
             row=row,
             prompt_ids=prompt,
             max_new_tokens=limit,
-            eos_token_ids=self._eos,
-            sampler=self._sampler,
+            eos_token_ids=options.eos_token_ids(
+                config, self._tokenizer.eos_token_ids, self._tokenizer.vocab_size
+            ),
+            sampler=sampler,
             uniform=uniform_stream(*self._seeds[row]),
             stop_checks=checks,
-            recorders=self._recorders(),
-            counts=TokenCounts(prompt, limit) if self._counts_tokens else None,
+            recorders=_recorders(config),
+            counts=TokenCounts(prompt, limit) if sampler.counts_tokens else None,
             fork_of=fork_of,
+            deadline=None if config.max_time is None else self._started + config.max_time,
         )
 
-    def _recorders(self) -> tuple[Recorder, ...]:
-        config = self._config
-        if config.logprobs is not None:
-            return (LogprobRecorder(config.logprobs),)
-        if config.output_scores or config.output_logits:
-            return (
-                StepRecorder(keep_logits=config.output_logits, keep_scores=config.output_scores),
-            )
-        return ()
+    def _sampler(self, config: GenerationConfig) -> Sampler:
+        """One for all rows of a config."""
+        if id(config) not in self._samplers:
+            n_vocab = self._tokenizer.vocab_size
+            sampling = options.sampling_options(config, n_vocab, self._hooks.processors())
+            self._samplers[id(config)] = Sampler(sampling, n_vocab)
+        return self._samplers[id(config)]
 
     # --- results ---
 
     def completions(self) -> list[Completion]:
         """One a row, in order; a row that has not ended counts as cancelled."""
+        return [self.completion(row) for row in range(len(self.sequences))]
+
+    def completion(self, row: int) -> Completion:
+        """That of one row; see ``completions``."""
         started = time.perf_counter()
-        streams = [check.stream for check in self.text_checks]
-        for stream in streams:
-            stream.finish()
-        texts = [stream.text for stream in streams]
-        spent = time.perf_counter() - started
-        self._joining_seconds += spent
-        self.active_seconds += spent
-        return [
-            Completion(
-                text=text,
-                token_ids=sequence.new_token_ids.tolist(),
-                prompt_token_ids=sequence.prompt_ids.tolist(),
-                finish_reason=sequence.finish_reason or "cancelled",
-                stop_match=stream.stop_match,
-                logprobs=_logprobs(sequence),
-                stats=self._stats(sequence),
-            )
-            for sequence, text, stream in zip(self.sequences, texts, streams, strict=True)
-        ]
+        stream, sequence = self.text_checks[row].stream, self.sequences[row]
+        stream.finish()
+        text = stream.text
+        self._joining_seconds += time.perf_counter() - started
+        return Completion(
+            text=text,
+            token_ids=sequence.new_token_ids.tolist(),
+            prompt_token_ids=sequence.prompt_ids.tolist(),
+            finish_reason=sequence.finish_reason or "cancelled",
+            stop_match=stream.stop_match,
+            logprobs=_logprobs(sequence),
+            stats=self._stats(sequence),
+        )
 
     def output(self, prompts: Prompts, pad_token_id: int) -> GenerateOutput:
         """The rows as one matrix after the prompts as they were given, padded on the right."""
-        given = np.repeat(prompts.matrix, self._config.num_return_sequences, axis=0)
+        counts = [config.num_return_sequences for config in self._configs]
+        given = np.repeat(prompts.matrix, counts, axis=0)
         new = pad_right([sequence.new_token_ids for sequence in self.sequences], pad_token_id)
         wrap = to_torch if prompts.is_torch else _same
         scores, logits = self._steps()
@@ -213,7 +223,7 @@ class Call:
     def _steps(self) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
         kept = [r for s in self.sequences for r in s.recorders if isinstance(r, StepRecorder)]
         n_vocab = self._tokenizer.vocab_size
-        config = self._config
+        config = self._configs[0]
         return (
             by_step([recorder.scores for recorder in kept], n_vocab)
             if config.output_scores
@@ -224,25 +234,35 @@ class Call:
         )
 
     def _stats(self, sequence: Sequence) -> Stats:
-        timings = self.loop.timings
-        in_loop = sum(check.seconds for check in self.text_checks)
+        timings = self.request.timings
+        in_loop = self._text_clock.seconds
+        outside = self._preparing_seconds + self._tokenizing_seconds + self._joining_seconds
         seed, seed_row = self._seeds[sequence.row]
         return Stats(
             n_prompt=sequence.n_prompt,
             n_cached=sequence.n_cached,
+            not_reused=sequence.not_reused,
             n_new=sequence.n_new,
             prefill_seconds=timings.prefill,
             decode_seconds=timings.decode,
             sample_seconds=timings.sample,
             text_seconds=self._tokenizing_seconds + in_loop + self._joining_seconds,
-            overhead_seconds=timings.overhead - in_loop,
-            wall_seconds=self.active_seconds,
+            overhead_seconds=self._preparing_seconds + timings.overhead - in_loop,
+            wall_seconds=outside + timings.total,
             ttft=_seconds(self._started, sequence.first_token_at),
             tokens_per_second=_rate(sequence),
             n_rows=len(self.sequences),
-            seed=seed if self._config.do_sample else None,
+            seed=seed if self._row_configs[sequence.row].do_sample else None,
             seed_row=seed_row,
         )
+
+
+def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:
+    if config.logprobs is not None:
+        return (LogprobRecorder(config.logprobs),)
+    if config.output_scores or config.output_logits:
+        return (StepRecorder(keep_logits=config.output_logits, keep_scores=config.output_scores),)
+    return ()
 
 
 def _same(array: Any) -> Any:

@@ -25,6 +25,7 @@ class Stats:
 
     n_prompt: int
     n_cached: int
+    not_reused: str | None
     n_new: int
     prefill_seconds: float
     decode_seconds: float

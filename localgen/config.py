@@ -64,8 +64,12 @@ class ModelConfig:
     n_threads: CPU threads; None means every CPU that this process may use.
     n_batch: the most tokens in one forward pass.
     max_sequences: the most sequences decoded together; further rows wait for a free place.
+    kv_budget: bytes that the KV cache may take; None means half of the memory that this process can
+    still get when it first generates, its cgroup's limit counted.
     kv_type: the type of the KV cache's numbers, one of ``KV_TYPES``.
     flash_attention: "auto", "on" or "off".
+    deterministic: bitwise the same logits for a row whatever runs beside it, on the same machine
+    and build: rows run one at a time, without flash attention, and reuse no earlier call's KV.
     """
 
     n_ctx: int = 4096
@@ -74,8 +78,10 @@ class ModelConfig:
     n_threads: int | None = None
     n_batch: int = 512
     max_sequences: int = 32
+    kv_budget: int | None = None
     kv_type: str = "f16"
     flash_attention: str = "auto"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         check_int("n_ctx", self.n_ctx, 2, 2**27)
@@ -90,6 +96,8 @@ class ModelConfig:
             raise ValueError(
                 f"max_sequences must be at most n_batch ({self.n_batch}), got {self.max_sequences}"
             )
+        if self.kv_budget is not None:
+            check_int("kv_budget", self.kv_budget, 1)
         check_choice("kv_type", self.kv_type, KV_TYPES)
         check_choice("flash_attention", self.flash_attention, FLASH_ATTENTION)
         if self.device == "cpu" and self.n_gpu_layers:
@@ -99,6 +107,14 @@ class ModelConfig:
             raise ValueError(
                 f"kv_type={self.kv_type!r} needs flash attention: a quantized KV cache is read "
                 f"only by the flash-attention kernels; use flash_attention='on' or 'auto'"
+            )
+        if not isinstance(self.deterministic, bool):
+            raise ValueError(f"deterministic must be True or False, got {self.deterministic!r}")
+        if self.deterministic and (quantized or self.flash_attention == "on"):
+            raise ValueError(
+                f"deterministic=True runs without flash attention, whose results depend on the "
+                f"batch; it cannot be used with flash_attention={self.flash_attention!r} and "
+                f"kv_type={self.kv_type!r}"
             )
 
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Any
 
+CLOSED = "the model is closed; load it again with LocalModel.from_pretrained"
+
 
 class LocalgenError(Exception):
     """Base of every error that localgen defines.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, overload
 
@@ -15,13 +14,21 @@ import numpy.typing as npt
 
 from localgen import hub
 from localgen.arrays import id_row, parse_prompts, to_torch
+from localgen.background import Background
 from localgen.call import Call, as_hooks
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.backend import TokenIds
-from localgen.engine.scoring import score as engine_score
-from localgen.errors import ContextFullError, GenerationInterrupted, LocalgenError
+from localgen.engine.kv_cache import Entry
+from localgen.engine.loop import Loop
+from localgen.engine.sampler import Sampler, SamplingOptions
+from localgen.engine.sequence import Sequence as Row
+from localgen.engine.turns import Turns
+from localgen.errors import CLOSED, ClosedError, ContextFullError
 from localgen.options import eos_token_ids, pad_token_id, with_sampling_resolved
+from localgen.prefix import Prefix
+from localgen.progress import show_progress
+from localgen.stream import CompletionStream, partial_on_error
 from localgen.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
@@ -30,7 +37,8 @@ Prompt = str | Sequence[int]
 class LocalModel:
     """A GGUF model that generates; close it, or use it in a ``with`` block.
 
-    Calls from several threads are serialised. ``device`` is where token ids live, always "cpu".
+    Calls from several threads, and ``async`` ones, run together in one batch. ``device`` is where
+    token ids live, always "cpu".
     """
 
     device = "cpu"
@@ -40,8 +48,9 @@ class LocalModel:
         self.config = config
         self.tokenizer = Tokenizer(backend.vocab)
         self._backend = backend
-        self._lock = threading.RLock()
-        self._in_use = False
+        self._loop = Loop(backend, config.max_sequences, deterministic=config.deterministic)
+        self._turns = Turns(self._loop)
+        self._background = Background(self._turns)
 
     @classmethod
     def from_pretrained(
@@ -82,14 +91,13 @@ class LocalModel:
         self.close()
 
     def close(self) -> None:
-        """Free the model; calling it again does nothing. Later calls raise ClosedError."""
-        if self._backend.is_forked:
-            # A thread that does not exist in this process may have held the lock for ever.
-            self._backend.close()
-            return
-        with self._lock:
-            self._refuse_reentry()
-            self._backend.close()
+        """Free the model; calling it again does nothing.
+
+        Calls that still run in other threads, and all later ones, raise ClosedError.
+        """
+        if not self._backend.is_forked:  # else a thread that this process lacks may hold the turn
+            self._turns.close(ClosedError(CLOSED))
+        self._backend.close()
 
     # --- transformers' API ---
 
@@ -98,19 +106,21 @@ class LocalModel:
         input_ids: Any,
         attention_mask: Any = None,
         *,
-        generation_config: GenerationConfig | None = None,
+        generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
         logits_processor: Iterable[Callable[..., Any]] | None = None,
         stopping_criteria: Iterable[Callable[..., Any]] | None = None,
         streamer: Any = None,
+        cancel: threading.Event | None = None,
         **overrides: Any,
     ) -> Any:
         """Continue a batch of token ids, as ``transformers``' ``generate()`` does.
 
         input_ids: (batch, length) integers, padded on either side with ``attention_mask`` 0 there.
-        logits_processor, stopping_criteria: functions (or lists of them) of (input_ids, scores),
-        called for each row alone as a batch of one, without padding; stopping criteria get None as
-        scores. streamer: anything with ``put`` and ``end``, for a single row. overrides: fields of
-        ``GenerationConfig``.
+        generation_config: one, or one a prompt. logits_processor, stopping_criteria: functions (or
+        lists of them) of (input_ids, scores), called for each row alone as a batch of one, without
+        padding; stopping criteria get None as scores. streamer: anything with ``put`` and ``end``,
+        for a single row. cancel: an event that ends the call when set, from any thread. overrides:
+        fields of ``GenerationConfig``.
 
         Returns int64 (batch * num_return_sequences, length + new), padded on the right; torch
         tensors for torch input; a ``GenerateOutput`` with ``return_dict_in_generate=True``.
@@ -118,32 +128,44 @@ class LocalModel:
         Ctrl-C, with what was generated as ``partial``.
         """
         started = time.perf_counter()
-        config = replace_options(generation_config or GenerationConfig(), overrides)
-        config = with_sampling_resolved(config, infer=False)
-        _check_generate_options(config)
+        configs = _configs(generation_config, overrides, infer=False)
+        config = configs[0]
+        _check_generate_options(configs)
         vocab = self.tokenizer
-        with self._locked():
-            pad = pad_token_id(config, vocab.pad_token_id, vocab.vocab_size)
-            eos = eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
-            ends = eos.union(vocab.eos_token_ids)
-            prompts = parse_prompts(input_ids, attention_mask, vocab.vocab_size, pad, ends)
-            width = prompts.matrix.shape[1]
-            hooks = as_hooks(logits_processor, stopping_criteria, prompts.is_torch)
-            call = self._call(
-                config, prompts.rows, [width] * len(prompts.rows), started, hooks=hooks
-            )
-            if streamer is not None and len(call.sequences) != 1:
-                raise ValueError(
-                    f"a streamer takes one row, and this call has {len(call.sequences)}"
-                )
-            pad = pad if pad is not None else min(eos, default=0)
-            with _partial_on_error(lambda: call.output(prompts, pad)):
-                if streamer is None:
-                    _run(call)
-                else:
-                    _stream_to(streamer, call, prompts.matrix, prompts.is_torch)
-            output = call.output(prompts, pad)
+        self._backend.check_usable()
+        pad = pad_token_id(config, vocab.pad_token_id, vocab.vocab_size)
+        eos = eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
+        ends = eos.union(vocab.eos_token_ids)
+        prompts = parse_prompts(input_ids, attention_mask, vocab.vocab_size, pad, ends)
+        widths = [prompts.matrix.shape[1]] * len(prompts.rows)
+        hooks = as_hooks(logits_processor, stopping_criteria, prompts.is_torch)
+        call = self._call(configs, prompts.rows, widths, started, hooks=hooks, cancel=cancel)
+        if streamer is not None and len(call.sequences) != 1:
+            raise ValueError(f"a streamer takes one row, and this call has {len(call.sequences)}")
+        pad = pad if pad is not None else min(eos, default=0)
+        with partial_on_error(lambda: call.output(prompts, pad)):
+            self._turns.submit(call.request)
+            if streamer is None:
+                self._turns.run(call.request)
+            else:
+                self._stream_to(streamer, call, prompts.matrix, prompts.is_torch)
+        output = call.output(prompts, pad)
         return output if config.return_dict_in_generate else output.sequences
+
+    def _stream_to(
+        self, streamer: Any, call: Call, prompt: npt.NDArray[np.int64], use_torch: bool
+    ) -> None:
+        """Run one row, with each token put to ``streamer`` as transformers does."""
+        wrap: Callable[[Any], Any] = to_torch if use_torch else np.asarray
+        (row,) = call.sequences
+        streamer.put(wrap(prompt))
+        n_put = 0
+        while n_put < row.n_new or not call.request.done:
+            self._turns.run(call.request, lambda n=n_put: row.n_new > n)  # type: ignore[misc]
+            for token_id in row.new_token_ids[n_put:].tolist():
+                n_put += 1
+                streamer.put(wrap(np.array([token_id], np.int64)))
+        streamer.end()
 
     # --- text API ---
 
@@ -154,6 +176,8 @@ class LocalModel:
         *,
         generation_config: GenerationConfig | None = None,
         split_special_tokens: bool = False,
+        cancel: threading.Event | None = None,
+        progress: bool = False,
         **overrides: Any,
     ) -> Completion: ...
 
@@ -162,8 +186,10 @@ class LocalModel:
         self,
         prompts: Sequence[Prompt],
         *,
-        generation_config: GenerationConfig | None = None,
+        generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
         split_special_tokens: bool = False,
+        cancel: threading.Event | None = None,
+        progress: bool = False,
         **overrides: Any,
     ) -> list[Completion]: ...
 
@@ -171,27 +197,64 @@ class LocalModel:
         self,
         prompts: str | Sequence[Prompt],
         *,
-        generation_config: GenerationConfig | None = None,
+        generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
         split_special_tokens: bool = False,
+        cancel: threading.Event | None = None,
+        progress: bool = False,
         **overrides: Any,
     ) -> Completion | list[Completion]:
-        """Continue one text, or several together.
+        """Continue one text, or any number of them together.
 
         prompts: a text, or a list whose items are texts or lists of token ids.
-        split_special_tokens: see ``Tokenizer.encode``. overrides: fields of ``GenerationConfig``.
+        generation_config: one, or one a prompt. split_special_tokens: see ``Tokenizer.encode``.
+        cancel: an event that ends the call when set, from any thread. progress: show a bar on
+        stderr. overrides: fields of ``GenerationConfig``.
         Returns a Completion for a single text (a list of them with ``num_return_sequences`` > 1),
         else a list: ``num_return_sequences`` in a row for each prompt. Raises as ``generate()``.
         """
-        started = time.perf_counter()
-        config = self._text_config(generation_config, overrides)
-        with self._locked():
-            texts = [prompts] if isinstance(prompts, str) else prompts
-            call = self._text_call(texts, config, split_special_tokens, started)
-            with _partial_on_error(call.completions):
-                _run(call)
-            completions = call.completions()
-        single = isinstance(prompts, str) and config.num_return_sequences == 1
-        return completions[0] if single else completions
+        call = self._text_call(
+            prompts, generation_config, overrides, split_special_tokens, cancel=cancel
+        )
+        with partial_on_error(call.completions):
+            self._turns.submit(call.request)
+            if progress:
+                show_progress(call, self._turns)
+            else:
+                self._turns.run(call.request)
+        return _one_or_all(prompts, call.completions())
+
+    def complete_iter(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
+        split_special_tokens: bool = False,
+        cancel: threading.Event | None = None,
+        **overrides: Any,
+    ) -> Iterator[tuple[int, Completion]]:
+        """``complete()`` whose results come as they are ready: (index in its list, Completion).
+
+        Leaving the loop early cancels the rest.
+        """
+        call = self._text_call(
+            prompts, generation_config, overrides, split_special_tokens, cancel=cancel
+        )
+        return self._as_they_finish(call)
+
+    def _as_they_finish(self, call: Call) -> Iterator[tuple[int, Completion]]:
+        waiting = dict(enumerate(call.sequences))
+        try:
+            with partial_on_error(call.completions):
+                self._turns.submit(call.request)
+                while waiting:
+                    self._turns.run(
+                        call.request, lambda: any(row.finish_reason for row in waiting.values())
+                    )
+                    for index in [i for i, row in waiting.items() if row.finish_reason]:
+                        del waiting[index]
+                        yield index, call.completion(index)
+        finally:
+            call.request.is_cancelled = True
 
     def stream(
         self,
@@ -199,87 +262,127 @@ class LocalModel:
         *,
         generation_config: GenerationConfig | None = None,
         split_special_tokens: bool = False,
+        cancel: threading.Event | None = None,
         **overrides: Any,
     ) -> CompletionStream:
         """Continue one text, piece by piece: iterate for the pieces, then read ``.completion``.
 
-        Takes the arguments of ``complete()``. Another call may come between two pieces; the
-        stream goes on after it, computing again what that call displaced.
+        Takes the arguments of ``complete()``. Other calls may come between two pieces.
+        """
+        call = self._text_call(
+            [prompt], generation_config, overrides, split_special_tokens, cancel=cancel
+        )
+        _check_one_row(call)
+        return CompletionStream(call, self._turns, self._backend.check_usable)
+
+    async def acomplete(
+        self,
+        prompts: str | Sequence[Prompt],
+        *,
+        generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
+        split_special_tokens: bool = False,
+        **overrides: Any,
+    ) -> Any:
+        """``complete()`` for ``await``: calls of one event loop run in one batch.
+
+        Cancelling the task ends the generation.
+        """
+        call = self._text_call(prompts, generation_config, overrides, split_special_tokens)
+        with partial_on_error(call.completions):
+            await self._background.run(call.request)
+        return _one_or_all(prompts, call.completions())
+
+    async def astream(
+        self,
+        prompt: Prompt,
+        *,
+        generation_config: GenerationConfig | None = None,
+        split_special_tokens: bool = False,
+        **overrides: Any,
+    ) -> AsyncIterator[str]:
+        """``stream()`` for ``async for``; leaving the loop ends the generation."""
+        call = self._text_call([prompt], generation_config, overrides, split_special_tokens)
+        _check_one_row(call)
+        text = call.text_checks[0].stream
+        with partial_on_error(call.completions):
+            async for _ in self._background.steps(call.request, lambda: text.has_more):
+                if call.request.done:
+                    text.finish()
+                if piece := text.take():
+                    yield piece
+
+    def prefill(self, text: Prompt, *, split_special_tokens: bool = False) -> Prefix:
+        """Compute the beginning of later prompts, and pin it in the KV cache.
+
+        Raises ContextFullError, BackendError where another pinned prefix does not fit.
         """
         started = time.perf_counter()
-        config = self._text_config(generation_config, overrides)
-        if config.num_return_sequences != 1:
-            raise ValueError(
-                f"stream() gives one text; num_return_sequences is {config.num_return_sequences}"
-            )
-        with self._locked():
-            call = self._text_call([prompt], config, split_special_tokens, started)
-        return CompletionStream(call, self._locked)
+        self._backend.check_usable()
+        token_ids = self._token_ids(text, split_special_tokens, "text")
+        config = GenerationConfig(max_new_tokens=1, do_sample=False)
+        call = self._call([config], [token_ids], [len(token_ids)], started)
+        (row,) = call.sequences
+        row.pins = True
+        self._turns.submit(call.request)
+        self._turns.run(call.request)
+        return Prefix(self, token_ids, row)
 
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
         """Log-probability of each token of ``text`` after the tokens before it.
 
         Returns float32 (n_tokens - 1,), natural logarithms. Raises ContextFullError.
         """
-        with self._locked():
-            token_ids = self._token_ids(text, split_special_tokens, "text")
-            if len(token_ids) > self.config.n_ctx:
-                raise ContextFullError(len(token_ids), self.config.n_ctx)
-            return engine_score(self._backend, token_ids)
+        self._backend.check_usable()
+        token_ids = self._token_ids(text, split_special_tokens, "text")
+        if len(token_ids) > self.config.n_ctx:
+            raise ContextFullError(len(token_ids), self.config.n_ctx)
+        row = Row(
+            row=0,
+            prompt_ids=token_ids,
+            max_new_tokens=0,
+            eos_token_ids=frozenset(),
+            sampler=Sampler(SamplingOptions(), self.tokenizer.vocab_size),
+            uniform=float,
+        )
+        with self._turns.alone():
+            self._backend.check_usable()
+            return self._loop.score(row)
+
+    def _unpin(self, entry: Entry) -> None:
+        with self._turns.alone():
+            self._loop.kv_cache.unpin(entry)
 
     # --- the parts of a call ---
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The right to use the backend; other threads wait."""
-        self._backend.check_usable()  # before the lock: after a fork nobody may ever free it
-        with self._lock:
-            self._refuse_reentry()
-            self._backend.check_usable()
-            self._in_use = True
-            try:
-                yield
-            finally:
-                self._in_use = False
-
-    def _refuse_reentry(self) -> None:
-        if self._in_use:
-            raise RuntimeError(
-                "the model was called by its own callback (a logits processor, stopping "
-                "criterion or streamer); use a second model there"
-            )
-
-    def _text_config(
-        self, config: GenerationConfig | None, overrides: dict[str, Any]
-    ) -> GenerationConfig:
-        config = replace_options(config or GenerationConfig(), overrides)
-        for name in ("return_dict_in_generate", "output_scores", "output_logits"):
-            if getattr(config, name):
-                raise ValueError(f"{name} is for generate(); here use logprobs=n")
-        return with_sampling_resolved(config, infer=True)
-
     def _text_call(
         self,
-        prompts: Sequence[Prompt],
-        config: GenerationConfig,
+        prompts: str | Sequence[Prompt],
+        config: GenerationConfig | Sequence[GenerationConfig] | None,
+        overrides: dict[str, Any],
         split_special_tokens: bool,
-        started: float,
+        cancel: threading.Event | None = None,
     ) -> Call:
-        if not isinstance(prompts, Iterable):
-            raise TypeError(
-                f"prompts must be a text or a list of texts or token ids, got {prompts!r}"
-            )
-        prompts = list(prompts)
-        if not prompts:
-            raise ValueError("the batch is empty: pass at least one prompt")
+        started = time.perf_counter()
+        configs = _configs(config, overrides, infer=True)
+        for each in configs:
+            _check_text_options(each)
+        self._backend.check_usable()
+        texts = _prompt_list(prompts)
         before = time.perf_counter()
         rows = [
             self._token_ids(prompt, split_special_tokens, f"prompt {index}")
-            for index, prompt in enumerate(prompts)
+            for index, prompt in enumerate(texts)
         ]
         text_seconds = time.perf_counter() - before
-        widths = [len(row) for row in rows]
-        return self._call(config, rows, widths, started, keep_text=True, text_seconds=text_seconds)
+        return self._call(
+            configs,
+            rows,
+            [len(row) for row in rows],
+            started,
+            keep_text=True,
+            text_seconds=text_seconds,
+            cancel=cancel,
+        )
 
     def _token_ids(self, prompt: Prompt, split_special_tokens: bool, what: str) -> TokenIds:
         if not isinstance(prompt, str):
@@ -293,111 +396,78 @@ class LocalModel:
 
     def _call(
         self,
-        config: GenerationConfig,
+        configs: list[GenerationConfig],
         rows: list[TokenIds],
         widths: list[int],
         started: float,
         **options: Any,
     ) -> Call:
-        return Call(
-            self._backend,
-            self.tokenizer,
-            config,
-            rows,
-            n_ctx=self.config.n_ctx,
-            widths=widths,
-            started=started,
-            **options,
+        if len(configs) not in (1, len(rows)):
+            raise ValueError(
+                f"generation_config has {len(configs)} entries for {len(rows)} prompts; give one "
+                f"for all, or one a prompt"
+            )
+        n_ctx = self.config.n_ctx
+        call = Call(
+            self.tokenizer, configs, rows, n_ctx=n_ctx, widths=widths, started=started, **options
         )
+        self._loop.kv_cache.check_fits(max(len(row.tokens) for row in call.sequences))
+        return call
 
 
-class CompletionStream:
-    """An iterator over the pieces of one text; ``completion`` is what there is so far.
-
-    Closing it, or dropping it, ends the generation.
-    """
-
-    def __init__(self, call: Call, locked: Callable[[], Any]) -> None:
-        self._call = call
-        self._locked = locked
-        self._ended = False
-
-    def __iter__(self) -> CompletionStream:
-        return self
-
-    def __next__(self) -> str:
-        text = self._call.text_checks[0].stream
-        while not self._ended:
-            try:
-                self._step()
-            except (LocalgenError, KeyboardInterrupt) as error:
-                self._ended = True
-                _reraise_with_partial(error, self._call.completions)
-            if self._call.loop.done:
-                self._ended = True
-                text.finish()
-            piece = text.take()
-            if piece:
-                return piece
-        raise StopIteration
-
-    def close(self) -> None:
-        """End the generation; what came so far stays in ``completion``."""
-        if not self._ended:
-            self._ended = True
-            self._call.loop.finish("cancelled")
-
-    @property
-    def completion(self) -> Completion:
-        """The Completion: "cancelled" if the stream was closed before its end."""
-        return self._call.completions()[0]
-
-    def _step(self) -> None:
-        with self._locked(), self._call.clock():
-            self._call.loop.step()
+def _configs(
+    given: GenerationConfig | Sequence[GenerationConfig] | None,
+    overrides: dict[str, Any],
+    *,
+    infer: bool,
+) -> list[GenerationConfig]:
+    """One config for all prompts, or one each, with overrides; see ``with_sampling_resolved``."""
+    if given is None or isinstance(given, GenerationConfig):
+        given = [given or GenerationConfig()]
+    configs = []
+    for config in given:
+        if not isinstance(config, GenerationConfig):
+            raise TypeError(f"generation_config must hold GenerationConfigs, got {config!r}")
+        configs.append(with_sampling_resolved(replace_options(config, overrides), infer=infer))
+    return configs
 
 
-def _run(call: Call) -> None:
-    with call.clock():
-        while not call.loop.done:
-            call.loop.step()
+def _check_text_options(config: GenerationConfig) -> None:
+    for name in ("return_dict_in_generate", "output_scores", "output_logits"):
+        if getattr(config, name):
+            raise ValueError(f"{name} is for generate(); here use logprobs=n")
 
 
-def _stream_to(streamer: Any, call: Call, prompt: npt.NDArray[np.int64], use_torch: bool) -> None:
-    """``_run`` for one row, with each token put to ``streamer`` as transformers does."""
-    wrap: Callable[[Any], Any] = to_torch if use_torch else np.asarray
-    streamer.put(wrap(prompt))
-    while not call.loop.done:
-        with call.clock():
-            stepped = call.loop.step()
-        for sequence in stepped:
-            streamer.put(wrap(np.array([sequence.last_token], np.int64)))
-    streamer.end()
+def _check_generate_options(configs: list[GenerationConfig]) -> None:
+    for config in configs:
+        if config.logprobs is not None:
+            raise ValueError("logprobs is for complete() and stream(); here use output_logits=True")
+        asked = [name for name in ("output_scores", "output_logits") if getattr(config, name)]
+        if asked and not config.return_dict_in_generate:
+            raise ValueError(f"{' and '.join(asked)} needs return_dict_in_generate=True")
+    for name in ("return_dict_in_generate", "output_scores", "output_logits", "pad_token_id"):
+        if len({getattr(config, name) for config in configs}) > 1:
+            raise ValueError(f"{name} must be the same for all prompts of a call")
 
 
-@contextmanager
-def _partial_on_error(results: Callable[[], object]) -> Iterator[None]:
-    """Errors and Ctrl-C inside carry ``results()`` as ``partial``."""
-    try:
-        yield
-    except (LocalgenError, KeyboardInterrupt) as error:
-        _reraise_with_partial(error, results)
+def _prompt_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:
+    if isinstance(prompts, str):
+        return [prompts]
+    if not isinstance(prompts, Iterable):
+        raise TypeError(f"prompts must be a text or a list of texts or token ids, got {prompts!r}")
+    prompts = list(prompts)
+    if not prompts:
+        raise ValueError("the batch is empty: pass at least one prompt")
+    return prompts
 
 
-def _reraise_with_partial(
-    error: LocalgenError | KeyboardInterrupt, results: Callable[[], object]
-) -> None:
-    if isinstance(error, LocalgenError):
-        error.partial = results()
-        raise error
-    interrupted = GenerationInterrupted("generation was interrupted")
-    interrupted.partial = results()
-    raise interrupted from error
+def _check_one_row(call: Call) -> None:
+    if len(call.sequences) != 1:
+        raise ValueError(f"stream() gives one text; num_return_sequences is {len(call.sequences)}")
 
 
-def _check_generate_options(config: GenerationConfig) -> None:
-    if config.logprobs is not None:
-        raise ValueError("logprobs is for complete() and stream(); here use output_logits=True")
-    asked = [name for name in ("output_scores", "output_logits") if getattr(config, name)]
-    if asked and not config.return_dict_in_generate:
-        raise ValueError(f"{' and '.join(asked)} needs return_dict_in_generate=True")
+def _one_or_all(
+    prompts: str | Sequence[Prompt], completions: list[Completion]
+) -> Completion | list[Completion]:
+    single = isinstance(prompts, str) and len(completions) == 1
+    return completions[0] if single else completions

@@ -43,6 +43,11 @@ class TextStream:
             self._match(self._held + piece)
         return self.stop_match is not None
 
+    @property
+    def has_more(self) -> bool:
+        """Whether ``take()`` would give something."""
+        return self._n_taken < len(self._pieces)
+
     def take(self) -> str:
         """The text that became certain since the last ``take()``."""
         pieces = self._pieces[self._n_taken :]

@@ -8,12 +8,14 @@ gets other tokens, and the test that compares it sees it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from localgen import LocalModel, ModelConfig
-from localgen.engine.backend import Batch, DeadlineReached, Logits, TokenIds
+from localgen import ClosedError, LocalModel, ModelConfig
+from localgen.engine.backend import Batch, Logits, PassStopped, TokenIds
+from localgen.errors import CLOSED
 
 N_VOCAB = 259
 BOS, EOS, END_OF_TURN = 256, 257, 258
@@ -62,44 +64,65 @@ def hashed_logits(tokens: list[int], best: int) -> Logits:
 
 
 class FakeBackend:
-    """Implements ``engine.backend.Backend``; ``script`` gives the likeliest next token."""
+    """Implements ``engine.backend.Backend``; ``script`` gives the likeliest next token.
+
+    budget: the most tokens that all slots together may hold; None for no limit.
+    """
+
+    n_vocab = N_VOCAB
 
     def __init__(
         self,
         script: Script = hashed_letter,
         *,
         n_batch: int = 16,
-        max_sequences: int = 4,
-        margin: float = 8.0,
+        budget: int | None = None,
+        can_truncate: bool = True,
     ) -> None:
         self.vocab = FakeVocab()
-        self.owner: object = None
+        self.epoch = 0
+        self.can_truncate = can_truncate
         self.n_batch = n_batch
-        self.n_vocab = N_VOCAB
-        self.max_sequences = max_sequences
+        self.budget = budget
+        self.n_ctx_seq = 0
         self.script = script
-        self.margin = margin
         self.kv: dict[int, list[int]] = {}
         self.calls: list[tuple[str, object]] = []
         self.on_decode: Callable[[], None] = lambda: None
         self.closed = False
         self.is_forked = False
+        self._last: Batch | None = None
+        self._last_positions = np.empty(0, np.int32)
         self._buffer = np.empty((0, N_VOCAB), np.float32)
 
+    @property
+    def n_slots(self) -> int:
+        return len(self.kv)
+
     def check_usable(self) -> None:
-        pass
+        if self.closed:
+            raise ClosedError(CLOSED)
 
     def close(self) -> None:
         self.closed = True
 
-    def reserve(self, n_sequences: int, n_tokens: int) -> int:
-        self.calls.append(("reserve", (n_sequences, n_tokens)))
-        self.kv = {slot: [] for slot in range(min(n_sequences, self.max_sequences))}
-        return len(self.kv)
+    def n_slots_that_fit(self, n_tokens: int) -> int:
+        return 1000 if self.budget is None else self.budget // n_tokens
 
-    def decode(self, batch: Batch, deadline: float | None = None) -> Logits:
+    def reserve(self, n_slots: int, n_tokens: int, keep: Sequence[int] = ()) -> None:
+        assert n_slots <= self.n_slots_that_fit(n_tokens)
+        self.calls.append(("reserve", (n_slots, n_tokens)))
+        kept = [self.kv[slot] for slot in keep]
+        assert all(len(tokens) <= n_tokens for tokens in kept)
+        self.kv = {slot: kept[slot] if slot < len(kept) else [] for slot in range(n_slots)}
+        self.n_ctx_seq = n_tokens
+
+    def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         assert 0 < len(batch.token_ids) <= self.n_batch
         assert np.all(np.diff(batch.seq_ids) >= 0), "sequences must come in rising seq_id"
+        if batch is self._last:
+            assert np.all(batch.positions == self._last_positions + 1)
+        self._last, self._last_positions = batch, batch.positions.copy()
         self.calls.append(("decode", batch.seq_ids.tolist()))
         self.on_decode()
         rows = []
@@ -111,6 +134,7 @@ class FakeBackend:
             strict=True,
         ):
             assert position == len(self.kv[slot]), "positions must follow what the slot holds"
+            assert position < self.n_ctx_seq, "a slot must be long enough"
             self.kv[slot].append(token)
             if wanted:
                 rows.append(hashed_logits(self.kv[slot], self.script(self.kv[slot])))
@@ -119,13 +143,24 @@ class FakeBackend:
         self._buffer = np.array(rows, np.float32).reshape(len(rows), N_VOCAB)
         return self._buffer
 
-    def kv_remove(self, seq_id: int) -> None:
-        self.calls.append(("kv_remove", seq_id))
-        self.kv[seq_id] = []
+    def forget(self) -> None:
+        self.kv = {slot: [] for slot in self.kv}
+
+    def kv_truncate(self, slot: int, n_tokens: int) -> bool:
+        self.calls.append(("kv_truncate", (slot, n_tokens)))
+        if 0 < n_tokens < len(self.kv[slot]) and not self.can_truncate:
+            return False
+        self.kv[slot] = self.kv[slot][:n_tokens]
+        return True
 
     def kv_copy(self, source: int, target: int) -> None:
+        assert source != target
         self.calls.append(("kv_copy", (source, target)))
         self.kv[target] = list(self.kv[source])
+
+    def count(self, name: str) -> int:
+        """How many calls of that name there were."""
+        return sum(called == name for called, _ in self.calls)
 
     @property
     def n_decoded(self) -> int:
@@ -134,20 +169,32 @@ class FakeBackend:
 
 
 class LateBackend(FakeBackend):
-    """A FakeBackend whose forward pass is cut off by its deadline at call ``late_call``."""
+    """A FakeBackend whose forward pass number ``late_call`` takes until it is stopped."""
 
     late_call = 3
 
-    def decode(self, batch: Batch, deadline: float | None = None) -> Logits:
-        n_calls = sum(name == "decode" for name, _ in self.calls)
-        if deadline is not None and n_calls + 1 == self.late_call:
-            raise DeadlineReached
-        return super().decode(batch, deadline)
+    def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
+        if self.count("decode") + 1 == self.late_call:
+            self.calls.append(("decode", []))
+            assert should_stop is not None
+            while not should_stop():
+                pass
+            raise PassStopped
+        return super().decode(batch, should_stop)
 
 
-def fake_model(script: Script = hashed_letter, *, n_ctx: int = 512, **options: int) -> LocalModel:
+def fake_model(
+    script: Script = hashed_letter,
+    *,
+    n_ctx: int = 512,
+    max_sequences: int = 4,
+    deterministic: bool = False,
+    backend: FakeBackend | None = None,
+    **options: Any,
+) -> LocalModel:
     """A LocalModel on a FakeBackend; ``model._backend`` is that backend."""
-    return LocalModel(FakeBackend(script, **options), ModelConfig(n_ctx=n_ctx))
+    config = ModelConfig(n_ctx=n_ctx, max_sequences=max_sequences, deterministic=deterministic)
+    return LocalModel(backend or FakeBackend(script, **options), config)
 
 
 def spelling(*text: str) -> Script:

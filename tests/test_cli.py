@@ -259,12 +259,12 @@ def test_ctrl_c_in_a_terminal(terminal: pexpect.spawn) -> None:
 
 WAITS_FOR_ITS_READER = """
 import sys; from localgen.model import CompletionStream as Stream
-step, passes = Stream._step, iter(range(10**6))
+step, pieces = Stream.__next__, iter(range(10**6))
 def wait_once(self):
-    if next(passes) == 20:
+    if next(pieces) == 20:
         sys.stdin.readline()
-    step(self)
-Stream._step = wait_once
+    return step(self)
+Stream.__next__ = wait_once
 from localgen.cli import main; main()
 """
 
@@ -286,11 +286,11 @@ def test_ctrl_c_with_json(generate: Any, tiny_bpe_path: Path) -> None:
     """What there is when a SIGINT comes is printed as JSON, marked as cancelled."""
     code = (
         "import signal, sys; from localgen.model import CompletionStream as S\n"
-        "step, passes = S._step, iter(range(9))\n"
-        "def _step(self):\n"
-        "    if next(passes) == 5: signal.raise_signal(signal.SIGINT)\n"
-        "    step(self)\n"
-        "S._step = _step\n"
+        "step, pieces = S.__next__, iter(range(9))\n"
+        "def next_piece(self):\n"
+        "    if next(pieces) == 5: signal.raise_signal(signal.SIGINT)\n"
+        "    return step(self)\n"
+        "S.__next__ = next_piece\n"
         "from localgen.cli import main; main()"
     )
     result = subprocess.run(
@@ -305,7 +305,7 @@ def test_ctrl_c_with_json(generate: Any, tiny_bpe_path: Path) -> None:
     assert result.stderr == ""
     data = json.loads(result.stdout)
     assert data["finish_reason"] == "cancelled"
-    assert len(data["token_ids"]) == 5
+    assert 5 <= len(data["token_ids"]) < 12
 
 
 def test_sigint_without_a_terminal(tiny_bpe_path: Path) -> None:

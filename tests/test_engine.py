@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from localgen.engine.kv_cache import Slots
 from tests.fakes import (
     EOS,
     FakeBackend,
@@ -153,9 +152,8 @@ def test_another_call_in_the_middle_of_a_stream():
 
 def test_deadline_inside_a_forward_pass_keeps_tokens():
     """Rows that are cut off by max_time come back with what they have."""
-    model = fake_model()
-    model._backend = LateBackend(n_batch=64)
-    done = model.complete(PROMPTS[:2], max_new_tokens=10, max_time=100.0)
+    model = fake_model(backend=LateBackend(n_batch=64))
+    done = model.complete(PROMPTS[:2], max_new_tokens=10, max_time=0.5)
     assert [row.finish_reason for row in done] == ["time", "time"]
     assert [row.token_ids for row in done] == [reference_greedy(p, 2) for p in PROMPTS[:2]]
     assert new_tokens(model, PROMPTS[:1], max_new_tokens=3) == [reference_greedy(PROMPTS[0], 3)]
@@ -211,21 +209,6 @@ def test_logits_of_an_earlier_step_are_not_kept():
                          output_logits=True)  # fmt: skip
     assert all(np.isfinite(step).all() for step in out.logits)
     assert [int(step[0].argmax()) for step in out.logits] == reference_greedy(PROMPTS[0], 3)
-
-
-def test_slots_are_moved_only_when_there_is_a_hole():
-    """Consecutive slots need no copy, wherever they start; a hole is filled by the last slot."""
-    slots = Slots(6)
-    taken = [slots.acquire() for _ in range(5)]
-    assert taken == [0, 1, 2, 3, 4]
-    slots.release(0)
-    assert slots.moves_to_close_holes() == []
-    slots.release(2)
-    assert slots.moves_to_close_holes() == [(3, 0), (4, 2)]
-    slots.move(3, 0)
-    slots.move(4, 2)
-    assert slots.moves_to_close_holes() == []
-    assert slots.acquire() == 3
 
 
 def test_streams_of_other_calls_are_independent_of_slot_numbers():

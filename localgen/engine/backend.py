@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,19 +13,20 @@ TokenIds = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
 
 
-class DeadlineReached(Exception):
-    """A forward pass was cut short because its deadline came.
+class PassStopped(Exception):
+    """A forward pass was cut short because its caller asked for it.
 
-    The KV cache is as before it, or, for a recurrent model, empty and without an owner.
+    The KV cache is as before it or, where that cannot be had, lost: see ``Backend.epoch``.
     """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """One forward pass, tokens of one sequence together and sequences in rising ``seq_id``.
 
     token_ids, positions, seq_ids: int32 (n_tokens,); wants_logits: int8 (n_tokens,), 1 where the
-    token's row of logits is needed.
+    token's row of logits is needed. The same object given to ``decode`` again means the same rows
+    with other tokens, each one position further.
     """
 
     token_ids: TokenIds
@@ -34,12 +36,14 @@ class Batch:
 
 
 class Backend(Protocol):
-    """A model with a KV cache of numbered sequences.
+    """A model with a KV cache of numbered slots, one sequence each.
 
-    ``owner`` is whoever filled the KV cache last: a loop that finds another owner starts afresh.
+    ``epoch`` grows whenever all that the KV cache held is lost. ``can_truncate``: whether a
+    sequence can be cut anywhere, or only be forgotten (a recurrent state knows no earlier one).
     """
 
-    owner: object
+    epoch: int
+    can_truncate: bool
 
     @property
     def n_vocab(self) -> int: ...
@@ -48,23 +52,38 @@ class Backend(Protocol):
     def n_batch(self) -> int:
         """The most tokens of one ``decode``."""
 
-    def reserve(self, n_sequences: int, n_tokens: int) -> int:
-        """Make room for sequences of up to ``n_tokens`` each, and clear the KV cache.
+    @property
+    def n_slots(self) -> int:
+        """Slots that there are; 0 before the first ``reserve``."""
 
-        Returns the number of sequences that there is room for: fewer than asked when memory is
-        short, never less than one.
+    @property
+    def n_ctx_seq(self) -> int:
+        """The most tokens of one slot."""
+
+    def n_slots_that_fit(self, n_tokens: int) -> int:
+        """How many slots for ``n_tokens`` each the KV budget allows; may be 0."""
+
+    def reserve(self, n_slots: int, n_tokens: int, keep: Sequence[int] = ()) -> None:
+        """Make the KV cache anew, for ``n_slots`` of at least ``n_tokens`` each.
+
+        What was in slot ``keep[i]`` is then in slot i; everything else is forgotten. Raises
+        BackendError if it does not fit the budget.
         """
 
-    def decode(self, batch: Batch, deadline: float | None = None) -> Logits:
+    def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         """Run one forward pass.
 
         Returns float32 (rows, n_vocab), one row for each 1 in ``wants_logits``, in batch order:
-        borrowed, valid until the next call. Raises DeadlineReached when ``time.perf_counter()``
-        passes ``deadline`` inside.
+        borrowed, valid until the next call. Raises PassStopped when ``should_stop()``, asked now
+        and then in a long pass, is true.
         """
 
-    def kv_remove(self, seq_id: int) -> None:
-        """Forget one sequence."""
+    def forget(self) -> None:
+        """Empty every slot."""
+
+    def kv_truncate(self, slot: int, n_tokens: int) -> bool:
+        """Keep the first ``n_tokens`` of what a slot holds; False, with nothing changed, if the
+        model cannot. 0 always works."""
 
     def kv_copy(self, source: int, target: int) -> None:
-        """Make ``target`` hold all that ``source`` holds."""
+        """Make slot ``target`` hold all that ``source`` holds."""

@@ -1,47 +1,386 @@
-"""Which sequence slots of the KV cache are in use; it knows slot numbers, not tensors.
+"""What each slot of the KV cache holds: running rows, and what finished ones left for reuse.
 
-Slots are kept dense (0 … n-1): with one KV stream a sequence, llama.cpp evaluates only runs of
-*consecutive* sequence ids in one graph, so a hole among the running slots would cost a second
-pass over the weights at every step.
+A row that comes finds the slot whose tokens begin like its prompt: it goes on in that slot, or
+copies it. What is needed least recently is forgotten first; a pinned entry never is.
+
+The slots of running rows are kept next to each other: with one KV stream a slot, llama.cpp
+evaluates only *consecutive* slots in one graph, and a hole among them would cost a second pass over
+the weights at every step. What stands in the way moves to another slot, or is forgotten.
 """
 
 from __future__ import annotations
 
-import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from localgen.engine.backend import Backend, TokenIds
+from localgen.engine.sequence import Sequence
+from localgen.errors import BackendError
+
+# A copy moves a whole slot, so fewer shared tokens than these are computed again instead.
+_MIN_SHARED = 16
+_SHARED_PART = 64
+# Slots that are made for what finished rows left, beyond those that rows need.
+_SPARE_SLOTS = 4
+
+_RECURRENT = "the model's state is recurrent: it can only go on from its end"
 
 
-class Slots:
-    """Free and used slot numbers; the lowest free one is handed out first."""
+@dataclass(slots=True, eq=False)
+class Entry:
+    """What a finished row left in ``slot``: the KV of ``token_ids`` (n,); ``slot`` is None when it
+    was lost."""
 
-    def __init__(self, n_slots: int) -> None:
-        self._free = list(range(n_slots))
-        self._used: set[int] = set()
+    token_ids: TokenIds
+    slot: int | None
+    last_used: int
+    n_pins: int = 0
+
+
+class KvCache:
+    """The slots of one backend.
+
+    max_slots: the most that may be made. reuses: whether prompts may begin with what is cached.
+    """
+
+    def __init__(self, backend: Backend, max_slots: int, *, reuses: bool = True) -> None:
+        self._backend = backend
+        self._max_slots = max_slots
+        self._reuses = reuses
+        self._rows: list[Sequence | None] = []
+        self._entries: list[Entry | None] = []
+        self._clock = 0
+        self._epoch = backend.epoch
+
+    # --- room ---
 
     @property
-    def n_free(self) -> int:
-        return len(self._free)
+    def entries(self) -> list[Entry]:
+        """What there is for reuse, least recently used first."""
+        found = [entry for entry in self._entries if entry is not None]
+        return sorted(found, key=lambda entry: entry.last_used)
 
-    def acquire(self) -> int:
-        slot = heapq.heappop(self._free)
-        self._used.add(slot)
-        return slot
+    @property
+    def n_running(self) -> int:
+        return sum(row is not None for row in self._rows)
 
-    def release(self, slot: int) -> None:
-        self._used.remove(slot)
-        heapq.heappush(self._free, slot)
+    @property
+    def n_pinned(self) -> int:
+        return sum(entry.n_pins > 0 for entry in self.entries)
 
-    def moves_to_close_holes(self) -> list[tuple[int, int]]:
-        """(from, to) pairs that make the used slots consecutive again; empty if they are."""
-        used = sorted(self._used)
-        if not used or used[-1] - used[0] == len(used) - 1:
+    def check_fits(self, n_tokens: int) -> None:
+        """BackendError if a row of ``n_tokens`` could never run."""
+        n_fit = self._backend.n_slots_that_fit(n_tokens)
+        if min(n_fit, self._max_slots) < 1 + self.n_pinned:
+            raise BackendError(
+                f"a sequence of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
+                f"of that length, max_sequences is {self._max_slots}, and {self.n_pinned} are "
+                f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "
+                f"prefix"
+            )
+
+    def make_room(self, waiting: Iterable[Sequence]) -> None:
+        """Make slots for the rows that wait, as far as the budget and the running rows allow."""
+        waiting = list(islice(waiting, self._max_slots))
+        rows = [*waiting, *(row for row in self._rows if row is not None)]
+        n_slots, n_tokens = self._backend.n_slots, self._backend.n_ctx_seq
+        wanted = max(len(rows) + self.n_pinned, self._n_with_spare(waiting))
+        wanted = min(wanted, self._max_slots)
+        lengths = {max(len(row.tokens), n_tokens) for row in rows}
+        if wanted <= n_slots and lengths == {n_tokens}:
+            return
+        # The longest that leaves enough slots for those that run, and at least one for a new row.
+        for length in sorted(lengths, reverse=True):
+            n_fit = self._backend.n_slots_that_fit(length)
+            if n_fit > self.n_running + self.n_pinned:
+                n_new = min(wanted, n_fit)
+                if length > n_tokens or n_new > n_slots:
+                    self._remake(n_new, length)
+                return
+
+    def _n_with_spare(self, waiting: list[Sequence]) -> int:
+        """Slots that keep, beside all rows, some of what these rows do not go on from."""
+        if not self._reuses or len(self._rows) >= _SPARE_SLOTS:
+            return 0
+        left = [
+            entry
+            for entry in self.entries
+            if not any(
+                _is_used_up(entry, common_length(row.prompt_ids, entry.token_ids))
+                for row in waiting
+            )
+        ]
+        return min(_SPARE_SLOTS, len(waiting) + self.n_running + len(left))
+
+    def _remake(self, n_slots: int, n_tokens: int) -> None:
+        """Make the slots anew: running rows first, then what is pinned, then what is recent."""
+        running = [row for row in self._rows if row is not None]
+        idle = sorted(self.entries, key=lambda entry: (entry.n_pins > 0, entry.last_used))[::-1]
+        kept: list[Sequence | Entry] = []
+        kept += running
+        kept += [entry for entry in idle if len(entry.token_ids) <= n_tokens]
+        kept = kept[:n_slots]
+        for entry in self.entries:
+            if entry not in kept:
+                entry.slot = None
+        slots = [slot for item in kept if (slot := item.slot) is not None]
+        self._rows, self._entries = [], []
+        self._backend.reserve(n_slots, n_tokens, slots)
+        self._rows = [None] * self._backend.n_slots
+        self._entries = [None] * self._backend.n_slots
+        for slot, item in enumerate(kept):
+            item.slot = slot
+            if isinstance(item, Entry):
+                self._entries[slot] = item
+            else:
+                self._rows[slot] = item
+        self.notice_loss()
+
+    def notice_loss(self) -> bool:
+        """Forget all if the backend did: running rows then have nothing in the KV cache."""
+        if self._epoch == self._backend.epoch:
+            return False
+        self._epoch = self._backend.epoch
+        for entry in self.entries:
+            entry.slot = None
+        self._entries = [None] * len(self._entries)
+        for row in self._rows:
+            if row is not None:
+                row.n_kv, row.awaits = 0, None
+        return True
+
+    def forget(self) -> None:
+        """Take it that every slot is empty."""
+        for entry in self.entries:
+            entry.slot = None
+        self._epoch = self._backend.epoch
+        self._entries = [None] * self._backend.n_slots
+        self._rows = [None] * self._backend.n_slots
+
+    # --- rows come and go ---
+
+    def admit(self, row: Sequence, *, reuse: bool = True) -> bool:
+        """Give a waiting row a slot, with as much of its prompt as is there already or will soon
+        be if ``reuse``; False if there is no slot for it now."""
+        if len(row.tokens) > self._backend.n_ctx_seq:
+            return False
+        forks = row.fork_of is not None and is_computing_prompt(row.fork_of)
+        match = (None, 0) if forks or not reuse else self._best_match(row)
+        source, n_shared = match
+        slot = self._free_slot(source, n_shared)
+        if slot is None:
+            return False
+        self._clock += 1
+        row.slot, row.n_kv = slot, 0
+        if isinstance(source, Entry):
+            source.last_used = self._clock
+            self._take_over(row, source, n_shared)
+        else:
+            self._forget(slot)
+            if source is not None:
+                row.awaits = (source, n_shared)
+        self._rows[slot] = row
+        return True
+
+    def copy_when_ready(self, row: Sequence) -> None:
+        """Copy the beginning that a row awaits, if the row that computes it is that far."""
+        if row.awaits is None:
+            return
+        source, n_shared = row.awaits
+        if source.slot is not None and source.n_kv >= n_shared:
+            self._copy(row, source.slot, n_shared)
+            row.awaits = None
+        elif source.slot is None:
+            row.awaits = None
+            left, n_shared = self._best_match(row)
+            if isinstance(left, Entry) and left.slot is not None and n_shared >= self._worthwhile:
+                self._copy(row, left.slot, n_shared)
+
+    def fork(self, source: Sequence, target: Sequence) -> None:
+        """Give ``target``, which has the same prompt, all that ``source`` has computed."""
+        self._backend.kv_copy(slot_of(source), slot_of(target))
+        target.n_kv = source.n_kv
+        target.n_cached = source.n_prompt
+
+    def release(self, row: Sequence) -> None:
+        """A row is over: what it computed stays for others."""
+        slot = slot_of(row)
+        self._rows[slot] = None
+        row.slot = None
+        if not row.n_kv or not (self._reuses or row.pins):
+            self._backend.kv_truncate(slot, 0)
+            return
+        self._clock += 1
+        entry = Entry(row.tokens[: row.n_kv].copy(), slot, self._clock, int(row.pins))
+        self._entries[slot] = entry
+        row.kept = entry
+
+    def unpin(self, entry: Entry) -> None:
+        """Let an entry be forgotten again."""
+        entry.n_pins = max(0, entry.n_pins - 1)
+
+    def close_holes(self) -> bool:
+        """Move running rows until their slots are consecutive; whether one was moved."""
+        moved = False
+        while (hole := self._hole()) is not None:
+            source, target = hole
+            self._forget(target)
+            self._backend.kv_copy(source, target)
+            self._backend.kv_truncate(source, 0)
+            row = self._rows[source]
+            assert row is not None
+            row.slot = target
+            self._rows[source], self._rows[target] = None, row
+            moved = True
+        return moved
+
+    # --- matching ---
+
+    def _best_match(self, row: Sequence) -> tuple[Sequence | Entry | None, int]:
+        """Who begins most like the row's prompt, and for how many tokens; at least the last token
+        of a prompt is computed, for its logits."""
+        if not self._reuses:
+            return None, 0
+        prompt = row.prompt_ids[:-1]
+        best: tuple[Sequence | Entry | None, int] = (None, 0)
+        for item in (*self.entries, *self._rows):
+            if item is None or item is row:
+                continue
+            is_entry = isinstance(item, Entry)
+            tokens = item.token_ids if is_entry else item.prompt_ids  # type: ignore[union-attr]
+            n_shared = common_length(prompt, tokens)
+            if not self._backend.can_truncate and not (is_entry and n_shared == len(tokens)):
+                if n_shared >= _MIN_SHARED:
+                    row.not_reused = _RECURRENT
+                continue
+            # Of equals an entry wins over a running row: it is there.
+            if n_shared > best[1] and (n_shared >= self._worthwhile or is_entry):
+                best = (item, n_shared)
+        return best
+
+    @property
+    def _worthwhile(self) -> int:
+        return max(_MIN_SHARED, self._backend.n_ctx_seq // _SHARED_PART)
+
+    def _free_slot(self, source: Sequence | Entry | None, n_shared: int) -> int | None:
+        """The slot where a new row goes: next to the running ones."""
+        places = self._places()
+        if not places:
+            return None
+        if isinstance(source, Entry) and source.slot in places and _is_used_up(source, n_shared):
+            return source.slot
+        keep = source if isinstance(source, Entry) and n_shared >= self._worthwhile else None
+        return min(places, key=lambda slot: self._cost(slot, keep))
+
+    def _places(self) -> list[int]:
+        """Free slots that leave the running rows without a hole."""
+        running = [slot for slot, row in enumerate(self._rows) if row is not None]
+        if len(running) + self.n_pinned >= len(self._rows):
             return []
-        n_used = len(used)
-        holes = [slot for slot in range(n_used) if slot not in self._used]
-        return list(zip([slot for slot in used if slot >= n_used], holes, strict=True))
+        free = [slot for slot, row in enumerate(self._rows) if row is None]
+        if not running:
+            return free
+        low, high = running[0], running[-1]
+        inside = [slot for slot in free if low < slot < high]
+        return inside or [slot for slot in free if slot in (low - 1, high + 1)]
 
-    def move(self, source: int, target: int) -> None:
-        """Record that what was in ``source`` now is in ``target``, which was free."""
-        self._free.remove(target)
-        heapq.heapify(self._free)
-        self._used.add(target)
-        self.release(source)
+    def _cost(self, slot: int, keep: Entry | None) -> tuple[bool, bool, int]:
+        """How little one wants to lose what is in a free slot."""
+        entry = self._entries[slot]
+        if entry is None:
+            return (False, False, -1)
+        return (entry is keep, entry.n_pins > 0, entry.last_used)
+
+    def _take_over(self, row: Sequence, source: Entry, n_shared: int) -> None:
+        """Fill the row's slot from an entry: in place, by a copy, or not at all."""
+        slot = slot_of(row)
+        if source.slot == slot and not source.n_pins:
+            self._entries[slot] = None
+            source.slot = None
+            self._keep_beginning(row, n_shared)
+        elif source.slot == slot or n_shared < self._worthwhile:
+            self._forget(slot)
+            moved = source.slot
+            if moved is not None and n_shared >= self._worthwhile:
+                self._copy(row, moved, n_shared)
+        else:
+            self._forget(slot, spare=source)
+            if source.slot is not None:
+                self._copy(row, source.slot, n_shared)
+
+    def _copy(self, row: Sequence, slot: int, n_shared: int) -> None:
+        self._backend.kv_copy(slot, slot_of(row))
+        self._keep_beginning(row, n_shared)
+
+    def _keep_beginning(self, row: Sequence, n_shared: int) -> None:
+        """The row's slot holds tokens of which the first ``n_shared`` are the row's."""
+        if self._backend.kv_truncate(slot_of(row), n_shared):
+            row.n_kv = row.n_cached = n_shared
+        else:
+            self._backend.kv_truncate(slot_of(row), 0)
+            row.n_kv, row.not_reused = 0, _RECURRENT
+
+    def _forget(self, slot: int, spare: Entry | None = None) -> None:
+        """Empty a free slot; what is pinned or more recent than another entry moves there."""
+        entry = self._entries[slot]
+        self._entries[slot] = None
+        if entry is None:
+            return
+        entry.slot = None
+        target = self._cheapest_slot(slot, spare)
+        if target is not None:
+            there = self._entries[target]
+            if there is None or entry.n_pins or there.last_used < entry.last_used:
+                if there is not None:
+                    there.slot = None
+                self._backend.kv_copy(slot, target)
+                entry.slot, self._entries[target] = target, entry
+        self._backend.kv_truncate(slot, 0)
+
+    def _cheapest_slot(self, besides: int, spare: Entry | None) -> int | None:
+        slots = [
+            slot
+            for slot, row in enumerate(self._rows)
+            if row is None and slot != besides and not self._is_kept(slot, spare)
+        ]
+        return min(slots, key=lambda slot: self._cost(slot, None)) if slots else None
+
+    def _is_kept(self, slot: int, spare: Entry | None) -> bool:
+        entry = self._entries[slot]
+        return entry is not None and (entry.n_pins > 0 or entry is spare)
+
+    def _hole(self) -> tuple[int, int] | None:
+        """The running row in the highest slot, and the lowest free slot between running ones."""
+        running = [slot for slot, row in enumerate(self._rows) if row is not None]
+        if not running or running[-1] - running[0] == len(running) - 1:
+            return None
+        return running[-1], next(
+            slot for slot in range(running[0], running[-1]) if self._rows[slot] is None
+        )
+
+
+def _is_used_up(entry: Entry, n_shared: int) -> bool:
+    """Whether a row may go on in the entry's own slot: little is lost of it."""
+    return not entry.n_pins and 2 * n_shared >= len(entry.token_ids)
+
+
+def common_length(a: TokenIds, b: TokenIds) -> int:
+    """How many tokens ``a`` and ``b`` begin with in common."""
+    n = min(len(a), len(b))
+    if not n or a[0] != b[0]:
+        return 0
+    differing = np.flatnonzero(a[:n] != b[:n])
+    return int(differing[0]) if len(differing) else n
+
+
+def is_computing_prompt(row: Sequence) -> bool:
+    """Whether the row runs, and has not given a token yet."""
+    return row.slot is not None and not row.n_new
+
+
+def slot_of(row: Sequence) -> int:
+    assert row.slot is not None
+    return row.slot

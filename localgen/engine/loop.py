@@ -1,106 +1,156 @@
 """The one generation loop: schedule → decode → sample → finish, a step at a time.
 
-Everything that generates is a view of it: a call is a loop over ``step()``. It knows token ids
-and logits only.
+It lives as long as its model, and every call's rows run in it together. It knows token ids and
+logits only, and must be used by one thread at a time: see ``turns``. ``submit`` and the flags of a
+Request are for any thread.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import count
 
-from localgen.engine.backend import Backend, DeadlineReached, Logits
+from localgen.engine.backend import Backend, Logits, PassStopped
+from localgen.engine.kv_cache import KvCache
+from localgen.engine.request import Request
 from localgen.engine.scheduler import Scheduler
+from localgen.engine.scoring import score
 from localgen.engine.sequence import FinishReason, Sequence
 from localgen.engine.stopping import finish_reason
+from localgen.errors import LocalgenError
 
-
-@dataclass(slots=True)
-class Timings:
-    """Seconds that a loop has spent: forward passes with prompt tokens, without, choosing tokens,
-    and Python bookkeeping."""
-
-    prefill: float = 0.0
-    decode: float = 0.0
-    sample: float = 0.0
-    overhead: float = 0.0
+# What ended a request: a reason for its rows, or an error.
+Ending = FinishReason | BaseException
 
 
 class Loop:
-    """Generates for a set of rows until each has a ``finish_reason``.
+    """Generates for any number of requests until each of their rows has a ``finish_reason``.
 
-    ``deadline`` is a ``time.perf_counter()`` value at which unfinished rows end with "time".
+    deterministic: rows run one at a time and reuse nothing.
     """
 
     def __init__(
-        self, backend: Backend, sequences: list[Sequence], deadline: float | None = None
+        self, backend: Backend, max_sequences: int, *, deterministic: bool = False
     ) -> None:
         self._backend = backend
-        self._deadline = deadline
-        self._scheduler = Scheduler(backend, sequences)
-        self.sequences = sequences
-        self.timings = Timings()
+        self.kv_cache = KvCache(backend, max_sequences, reuses=not deterministic)
+        self._scheduler = Scheduler(backend, self.kv_cache, one_by_one=deterministic)
+        self._submitted: deque[Request] = deque()
+        self._requests: list[Request] = []
+        self._request_of: dict[Sequence, Request] = {}
+        self._deadlines: dict[Sequence, float] = {}
+        self._orders = count()
+
+    def submit(self, request: Request) -> None:
+        """Let a request take part from the next step on."""
+        self._submitted.append(request)
 
     @property
-    def done(self) -> bool:
-        return not self._scheduler.running and not self._scheduler.waiting
+    def idle(self) -> bool:
+        return not self._requests and not self._submitted
 
-    def step(self) -> list[Sequence]:
-        """One forward pass; returns the rows that got a token."""
-        started = time.perf_counter()
-        if self._deadline is not None and started >= self._deadline:
-            self.finish("time")
-            return []
-        self._claim_backend()
-        batch, outputs = self._scheduler.schedule()
-        scheduled = time.perf_counter()
+    def step(self, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """One forward pass for all rows that run.
+
+        ``interrupted()`` stops a long pass when true, and loses nothing. Errors that concern one
+        request end that request; others are raised, and all rows then start afresh.
+        """
         try:
-            logits = self._backend.decode(batch, self._deadline)
-        except DeadlineReached:
-            self.finish("time")
-            return []
+            self._step(interrupted)
+        except BaseException:
+            self.start_afresh()
+            raise
+
+    def end(self, request: Request, ending: Ending) -> None:
+        """End a request's unfinished rows; what they have stays."""
+        self._take_submitted()
+        if isinstance(ending, BaseException) and not request.done:
+            request.error = ending
+        unfinished = [row for row in request.sequences if row.finish_reason is None]
+        for row in unfinished:
+            row.finish_reason = "cancelled" if isinstance(ending, BaseException) else ending
+        self._retire(unfinished)
+
+    def end_all(self, error: BaseException) -> None:
+        """End every request with an error."""
+        self._take_submitted()
+        for request in list(self._requests):
+            self.end(request, error)
+
+    def score(self, row: Sequence) -> Logits:
+        """Log-probabilities of a row's prompt; see ``scoring.score``. Other rows wait meanwhile."""
+        self.kv_cache.check_fits(len(row.tokens))
+        self.kv_cache.make_room([row])
+        while not self.kv_cache.admit(row, reuse=False):
+            self.step()
+            self.kv_cache.make_room([row])
+        try:
+            return score(self._backend, row)
         finally:
-            decoded = time.perf_counter()
-            self._clock_forward_pass(decoded - scheduled)
-        self._scheduler.decoded()
-        rows, sequences = self._rows(logits, outputs)
-        tokens = [s.sampler.sample(row, s) for row, s in zip(rows, sequences, strict=True)]
-        sampled = time.perf_counter()
-        self._accept(sequences, tokens, sampled)
-        self.timings.sample += sampled - decoded
-        self.timings.overhead += scheduled - started + time.perf_counter() - sampled
-        return sequences
+            self.kv_cache.release(row)
 
-    def finish(self, reason: FinishReason) -> None:
-        """End every unfinished row; what it has stays."""
-        for sequence in (*self._scheduler.running, *self._scheduler.waiting):
-            sequence.finish_reason = reason
-            sequence.slot = None
-        self._scheduler.running.clear()
-        self._scheduler.waiting.clear()
-        self.release()
+    # --- one step ---
 
-    def release(self) -> None:
-        """Give the KV cache up; a later step computes again what it held."""
-        if self._backend.owner is self:
-            self._backend.owner = None
-
-    def _claim_backend(self) -> None:
-        """Start afresh if another loop has used the KV cache since the last step."""
-        if self._backend.owner is self:
+    def _step(self, interrupted: Callable[[], bool]) -> None:
+        started = time.perf_counter()
+        self._take_submitted()
+        self._end_overdue(started)
+        scheduled = self._scheduler.schedule()
+        if scheduled is None:
             return
-        unfinished = [s for s in self.sequences if s.finish_reason is None]
-        n_tokens = max(len(sequence.tokens) for sequence in unfinished)
-        self._backend.owner = None
-        n_slots = self._backend.reserve(len(unfinished), n_tokens)
-        self._scheduler.restart(n_slots)
-        self._backend.owner = self
-
-    def _clock_forward_pass(self, seconds: float) -> None:
-        if self._scheduler.has_prompt_tokens:
-            self.timings.prefill += seconds
+        batch, outputs = scheduled
+        requests = list(self._requests)
+        before = time.perf_counter()
+        logits, error = None, None
+        try:
+            logits = self._backend.decode(batch, lambda: interrupted() or self._is_overdue())
+        except (PassStopped, LocalgenError) as caught:
+            error = caught
+        decoded = time.perf_counter()
+        if logits is None:
+            self._scheduler.not_decoded()
+            if isinstance(error, LocalgenError):
+                self._end_batch(batch.seq_ids.tolist(), error)
+            sampled = decoded
         else:
-            self.timings.decode += seconds
+            self._scheduler.decoded()
+            sampled = self._sample(*self._rows(logits, outputs))
+        self._clock(requests, started, before, decoded, sampled)
+
+    def _take_submitted(self) -> None:
+        while self._submitted:
+            request = self._submitted.popleft()
+            self._requests.append(request)
+            for row in request.sequences:
+                row.order = next(self._orders)
+                self._request_of[row] = request
+                if row.deadline is not None:
+                    self._deadlines[row] = row.deadline
+            self._scheduler.add(request.sequences)
+
+    def _is_overdue(self) -> bool:
+        """Whether a row should end now; asked often in a long pass."""
+        now = time.perf_counter()
+        return any(request.is_stopped for request in self._requests) or any(
+            now >= deadline for deadline in self._deadlines.values()
+        )
+
+    def _end_overdue(self, now: float) -> None:
+        for request in self._requests[:]:
+            if request.is_stopped:
+                self.end(request, "cancelled")
+        late = [row for row, deadline in self._deadlines.items() if now >= deadline]
+        for row in late:
+            row.finish_reason = "time"
+        self._retire(late)
+
+    def _end_batch(self, slots: list[int], error: BaseException) -> None:
+        """End the requests of which a row was in a pass that failed."""
+        rows = [row for row in self._scheduler.running if row.slot in slots]
+        for request in {id(r): r for r in map(self._request_of.__getitem__, rows)}.values():
+            self.end(request, error)
 
     def _rows(self, logits: Logits, outputs: list[Sequence]) -> tuple[list[Logits], list[Sequence]]:
         """One row of logits for each row to sample, forks of a finished prefill included."""
@@ -111,17 +161,82 @@ class Loop:
                 sequences.append(sharer)
         return rows, sequences
 
-    def _accept(self, sequences: list[Sequence], tokens: list[int], now: float) -> None:
+    def _sample(self, logits: list[Logits], sequences: list[Sequence]) -> float:
+        """Choose a token for each row and take note of it; returns when they were chosen."""
+        tokens: list[int | BaseException] = []
+        for row, sequence in zip(logits, sequences, strict=True):
+            try:
+                tokens.append(sequence.sampler.sample(row, sequence))
+            except Exception as error:  # of a caller's own processor: it is for that caller
+                tokens.append(error)
+        sampled = time.perf_counter()
         finished = []
-        for sequence, token_id in zip(sequences, tokens, strict=True):
-            sequence.append(token_id)
-            if sequence.first_token_at is None:
-                sequence.first_token_at = now
-            sequence.last_token_at = now
-            sequence.finish_reason = finish_reason(sequence)
+        for sequence, token in zip(sequences, tokens, strict=True):
             if sequence.finish_reason is not None:
-                finished.append(sequence)
+                continue
+            try:
+                if isinstance(token, BaseException):
+                    raise token
+                if self._accept(sequence, token, sampled):
+                    finished.append(sequence)
+            except Exception as error:  # as above, or of a stopping criterion
+                self.end(self._request_of[sequence], error)
+        if finished:
+            self._retire(finished)
+        return sampled
+
+    def _accept(self, sequence: Sequence, token_id: int, now: float) -> bool:
+        """Add a token to its row; whether the row is over."""
+        sequence.append(token_id)
+        if sequence.first_token_at is None:
+            sequence.first_token_at = now
+        sequence.last_token_at = now
+        sequence.finish_reason = finish_reason(sequence)
+        return sequence.finish_reason is not None
+
+    def _retire(self, finished: list[Sequence]) -> None:
+        finished = [row for row in finished if row in self._request_of]
+        for row in finished:
+            request = self._request_of.pop(row)
+            self._deadlines.pop(row, None)
+            request.n_unfinished -= 1
+            if request.done:
+                self._requests.remove(request)
         if finished:
             self._scheduler.retire(finished)
-        if self.done:
-            self.release()
+
+    def _clock(
+        self,
+        requests: Iterable[Request],
+        started: float,
+        before: float,
+        decoded: float,
+        sampled: float,
+    ) -> None:
+        """Count a step's seconds for each request that took part in it."""
+        now = time.perf_counter()
+        for request in requests:
+            timings = request.timings
+            if self._scheduler.has_prompt_tokens:
+                timings.prefill += decoded - before
+            else:
+                timings.decode += decoded - before
+            timings.sample += sampled - decoded
+            timings.overhead += before - started + now - sampled
+
+    def start_afresh(self) -> None:
+        """After an error in the middle of a step nothing is sure but the rows' tokens."""
+        self._backend.forget()
+        self.kv_cache.forget()
+        for request in self._requests:
+            request.n_unfinished = 0
+        unfinished = []
+        for row, request in list(self._request_of.items()):
+            if row.finish_reason is None:
+                unfinished.append(row)
+                request.n_unfinished += 1
+            else:
+                del self._request_of[row]
+                self._deadlines.pop(row, None)
+        self._requests = [request for request in self._requests if request.n_unfinished]
+        self._scheduler.start_afresh(unfinished)

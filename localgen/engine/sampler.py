@@ -71,6 +71,11 @@ class Sampler:
         has_bound = options.top_p < 1.0 or options.min_p > 0.0
         self._reads_maxima = self._has_top_k or (has_bound and sampling.is_long(n_vocab))
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether rows need ``TokenCounts``."""
+        return self._options.counts_tokens
+
     def sample(self, logits: Logits, sequence: Sequence) -> int:
         """The next token id.
 

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from localgen.engine.backend import Backend, Batch, Logits, TokenIds
+from localgen.engine.backend import Backend, Batch, Logits
+from localgen.engine.kv_cache import slot_of
 from localgen.engine.sampling import log_softmax
+from localgen.engine.sequence import Sequence
 from localgen.errors import DecodeError
 
 # Every position's logits are wanted here, so a pass is kept to this many bytes of them.
 _LOGIT_BYTES = 16 * 2**20
 
 
-def score(backend: Backend, token_ids: TokenIds) -> Logits:
-    """log P(token[i+1] | token[: i+1]) for each i.
+def score(backend: Backend, row: Sequence) -> Logits:
+    """log P(token[i+1] | token[: i+1]) for each token of a row's prompt (n,), n ≥ 1.
 
-    token_ids: int32 (n,), n ≥ 1. Returns float32 (n - 1,), natural logarithms. Raises DecodeError
-    if logits are not finite.
+    The row has an empty slot, and afterwards holds all tokens but the last there. Returns float32
+    (n - 1,), natural logarithms. Raises DecodeError if logits are not finite.
     """
-    inputs, targets = token_ids[:-1], token_ids[1:]
+    inputs, targets = row.prompt_ids[:-1], row.prompt_ids[1:]
     logprobs = np.empty(len(targets), np.float32)
-    backend.owner = None
-    backend.reserve(1, len(token_ids))
     n_rows = max(1, min(backend.n_batch, _LOGIT_BYTES // (4 * backend.n_vocab)))
     for start in range(0, len(inputs), n_rows):
         chunk = inputs[start : start + n_rows]
         n = len(chunk)
         positions = np.arange(start, start + n, dtype=np.int32)
-        batch = Batch(chunk, positions, np.zeros(n, np.int32), np.ones(n, np.int8))
-        logits = backend.decode(batch)
+        seq_ids = np.full(n, slot_of(row), np.int32)
+        logits = backend.decode(Batch(chunk, positions, seq_ids, np.ones(n, np.int8)))
+        row.n_kv += n
         if not np.isfinite(logits.max(axis=1)).all():
             raise DecodeError(
                 f"the model gave logits that are not finite within tokens {start} to {start + n}; "

@@ -69,8 +69,12 @@ class Sequence:
 
     ``tokens`` (capacity,) int32 holds the prompt and then the new tokens; the first ``n_kv`` of
     its ``n_tokens`` are in the KV cache at ``slot``. ``fork_of`` is the row with the same prompt
-    whose prefill this one shares. ``n_cached`` counts prompt tokens that this row did not have
-    to compute. Times are ``time.perf_counter()`` values.
+    whose prefill, logits included, this one shares. ``awaits`` is a running row and how many tokens
+    of it to copy once it has computed them. ``n_cached`` counts prompt tokens that this row did not
+    have to compute; ``not_reused`` says why none, where some could have been. ``order`` is when the
+    row came, ``deadline`` when it ends with "time", ``pins`` whether its
+    KV stays when it is over (then as ``kept``, a ``KvCache`` entry).
+    Times are ``time.perf_counter()`` values.
     """
 
     row: int
@@ -84,12 +88,18 @@ class Sequence:
     recorders: tuple[Recorder, ...] = ()
     counts: TokenCounts | None = None
     fork_of: Sequence | None = None
+    deadline: float | None = None
+    pins: bool = False
 
     tokens: TokenIds = field(init=False)
     n_tokens: int = field(init=False)
     last_token: int = field(init=False)
+    order: int = 0
     n_kv: int = 0
     n_cached: int = 0
+    not_reused: str | None = None
+    awaits: tuple[Sequence, int] | None = None
+    kept: object = None
     slot: int | None = None
     finish_reason: FinishReason | None = None
     first_token_at: float | None = None

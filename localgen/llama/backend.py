@@ -9,24 +9,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from localgen.config import ModelConfig
-from localgen.engine.backend import Batch, DeadlineReached, Logits, TokenIds
+from localgen.engine.backend import Batch, Logits, PassStopped, TokenIds
 from localgen.errors import (
+    CLOSED,
     BackendError,
     ClosedError,
     ContextFullError,
     DecodeError,
     InvalidGGUFError,
 )
-from localgen.llama import amx, devices, gguf
+from localgen.llama import amx, devices, gguf, state
 from localgen.llama.callbacks import keeping_errors
 from localgen.llama.library import llama, log_router, logger
 from localgen.llama.vocab import LlamaVocab
@@ -40,12 +40,11 @@ _BYTES_PER_VALUE = {
     "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
 }  # fmt: skip
 _QUANT_BLOCK = 32
-_CLOSED = "the model is closed; load it again with LocalModel.from_pretrained"
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _CELLS = 256
 _MIN_CONTEXT = 512
-# The share of the memory still free that a context's KV cache may take.
-_KV_SHARE = 0.7
+# The share of the memory still free that the KV cache may take, if its budget is not given.
+KV_SHARE = 0.5
 # A pass of this many tokens or more can be stopped inside. Asking Python between graph nodes (some
 # 500 for SmolLM2) takes the GIL each time and costs up to a millisecond: nothing for a long
 # prefill, but too much for a decode step, which is short anyway.
@@ -63,7 +62,7 @@ class LlamaBackend:
     def __init__(self, path: Path, config: ModelConfig, progress: Progress | None = None) -> None:
         self.path = path
         self.config = config
-        self.owner: object = None
+        self.epoch = 0
         self.n_threads = config.n_threads or devices.usable_cpus()
         self._llama = llama()
         self._pid = os.getpid()
@@ -75,12 +74,14 @@ class LlamaBackend:
         self._finalizer = weakref.finalize(self, self._handles.free)
         self._context: Any = None
         self._memory: Any = None
-        self._n_sequences = 0
+        self._n_slots = 0
         self._n_ctx_seq = 0
+        self._kv_budget = config.kv_budget
         self._max_batch = 0
         # What each sequence holds, as of the batch before the last one: see ``_note_lengths``.
         self._kv_lengths = np.zeros(0, np.int32)
         self._last_batch: Batch | None = None
+        self._copies_pending = False
         self._n_outputs = 0
         self._logits_address = 0
         self._logits_view = np.empty((0, 0), np.float32)
@@ -181,7 +182,6 @@ class LlamaBackend:
     def close(self) -> None:
         """Free context and model; calling it again does nothing."""
         self._context = self._memory = None
-        self.owner = None
         if self.is_forked:
             self._finalizer.detach()
         else:
@@ -194,7 +194,7 @@ class LlamaBackend:
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
-            raise ClosedError(_CLOSED)
+            raise ClosedError(CLOSED)
 
     def check_usable(self) -> None:
         """Raise unless this process may run the model now."""
@@ -233,68 +233,96 @@ class LlamaBackend:
         n_layer = int(self._llama.llama_model_n_layer(self._model))
         return int(n_layer * n_head_kv * values * _BYTES_PER_VALUE[self.config.kv_type])
 
-    def reserve(self, n_sequences: int, n_tokens: int) -> int:
-        """See ``Backend``; the context is made anew only when the present one is too small."""
-        if n_tokens > self.config.n_ctx:
-            raise ContextFullError(n_tokens, self.config.n_ctx)
-        wanted = min(n_sequences, self.config.max_sequences)
-        if wanted > self._n_sequences or n_tokens > self._n_ctx_seq:
-            self._remake_context(wanted, n_tokens)
-        self._llama.llama_memory_clear(self._memory, False)
-        self._last_batch = None
-        self._kv_lengths[:] = 0
-        return min(self._n_sequences, wanted)
+    @property
+    def n_slots(self) -> int:
+        return self._n_slots
 
-    def _remake_context(self, n_sequences: int, n_tokens: int) -> None:
+    @property
+    def n_ctx_seq(self) -> int:
+        return self._n_ctx_seq
+
+    @property
+    def can_truncate(self) -> bool:
+        return not self._is_recurrent
+
+    @property
+    def kv_budget(self) -> int | None:
+        """Bytes that all slots together may take; None if only the GPU's memory limits them."""
+        if self._kv_budget is None and not self.uses_gpu:
+            memory = devices.usable_memory()
+            self._kv_budget = None if memory is None else int(memory * KV_SHARE)
+        return self._kv_budget
+
+    def n_slots_that_fit(self, n_tokens: int) -> int:
+        """See ``Backend``."""
+        per_slot = self.kv_bytes_per_token * self._slot_size(n_tokens)
+        if self.kv_budget is None or not per_slot:
+            return self.config.max_sequences
+        return self.kv_budget // per_slot
+
+    def _slot_size(self, n_tokens: int) -> int:
+        """The tokens of a slot that is made for ``n_tokens``: powers of two, so that a chat that
+        grows remakes its context only a few times."""
+        rounded = max(_MIN_CONTEXT, 1 << (n_tokens - 1).bit_length())
+        return min(rounded, -(-self.config.n_ctx // _CELLS) * _CELLS)
+
+    def reserve(self, n_slots: int, n_tokens: int, keep: Sequence[int] = ()) -> None:
+        """See ``Backend``."""
+        if n_tokens > self._slot_size(self.config.n_ctx):
+            raise ContextFullError(n_tokens, self.config.n_ctx)
+        n_fit = self.n_slots_that_fit(n_tokens)
+        if n_slots > n_fit:
+            per_slot = self.kv_bytes_per_token * self._slot_size(n_tokens)
+            raise BackendError(
+                f"{n_slots} sequences of {n_tokens} tokens take {n_slots * per_slot / 2**20:.0f} "
+                f"MiB of KV cache, and kv_budget is {(self.kv_budget or 0) / 2**20:.0f} MiB; use "
+                f"fewer tokens, a larger kv_budget, or kv_type='q8_0'"
+            )
+        self._check_slots(*keep)
+        self._note_lengths()
+        self._apply_copies()
+        kept = []
+        if self.can_save:
+            kept = [(self.kv_state(slot), int(self._kv_lengths[slot])) for slot in keep]
+        self._free_context()
+        self._make_context(n_slots, self._slot_size(n_tokens))
+        restored = [self.set_kv_state(slot, *saved) for slot, saved in enumerate(kept)]
+        if sum(restored) < len(keep):
+            self._lose_all()
+
+    def _free_context(self) -> None:
         self._handles.free_context()
         self._context = self._memory = None
         self._logits_address = 0
-        self._n_sequences = self._n_ctx_seq = 0
-        # Powers of two, so that a chat that grows remakes its context only a few times.
-        rounded = max(_MIN_CONTEXT, 1 << (n_tokens - 1).bit_length())
-        n_ctx_seq = min(rounded, -(-self.config.n_ctx // _CELLS) * _CELLS)
-        n_sequences = self._fit_memory(n_sequences, n_ctx_seq)
-        self._context = self._new_context(n_sequences, n_ctx_seq)
+        self._n_slots = self._n_ctx_seq = 0
+        self._kv_lengths = np.zeros(0, np.int32)
+
+    def _make_context(self, n_slots: int, n_ctx_seq: int) -> None:
+        self._context = self._new_context(n_slots, n_ctx_seq)
         self._handles.context = self._context
         self._memory = self._llama.llama_get_memory(self._context)
-        self._n_sequences = n_sequences
+        self._n_slots = n_slots
         self._n_ctx_seq = int(self._llama.llama_n_ctx_seq(self._context))
         self._max_batch = min(self.config.n_batch, int(self._llama.llama_n_batch(self._context)))
-        self._kv_lengths = np.zeros(n_sequences, np.int32)
+        self._kv_lengths = np.zeros(n_slots, np.int32)
 
-    def _fit_memory(self, n_sequences: int, n_ctx_seq: int) -> int:
-        """As many of ``n_sequences`` as fit the free memory; BackendError if not even one does."""
-        if self.uses_gpu:
-            return n_sequences  # an allocation on the GPU fails cleanly, and is reported
-        memory = devices.usable_memory()
-        if memory is None:
-            return n_sequences
-        per_sequence = self.kv_bytes_per_token * n_ctx_seq
-        budget = int(memory * _KV_SHARE)
-        if per_sequence > budget:
-            raise BackendError(
-                f"a sequence of {n_ctx_seq} tokens takes {per_sequence / 2**20:.0f} MiB of KV "
-                f"cache, and {budget / 2**20:.0f} MiB may be used ({_KV_SHARE:.0%} of the free "
-                f"memory); use a smaller n_ctx or fewer tokens, or kv_type='q8_0'"
-            )
-        return max(1, min(n_sequences, budget // max(1, per_sequence)))
-
-    def _new_context(self, n_sequences: int, n_ctx_seq: int) -> Any:
+    def _new_context(self, n_slots: int, n_ctx_seq: int) -> Any:
         params = self._llama.llama_context_default_params()
-        params.n_ctx = n_ctx_seq * n_sequences
+        params.n_ctx = n_ctx_seq * n_slots
         params.n_batch = params.n_ubatch = self.config.n_batch
-        params.n_seq_max = n_sequences
+        params.n_seq_max = n_slots
         params.n_threads = params.n_threads_batch = self.n_threads
         params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
-        params.flash_attn_type = _FLASH_ATTENTION[self.config.flash_attention]
-        # One KV stream a sequence: rows do not look at each other's cells.
+        flash_attention = "off" if self.config.deterministic else self.config.flash_attention
+        params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
+        # One KV stream a slot: rows do not look at each other's cells.
         params.kv_unified = False
         params.offload_kqv = params.op_offload = self.uses_gpu
         log_router.take_complaints()
         context = self._llama.llama_init_from_model(self._model, params)
         if not context:
             raise BackendError(
-                f"llama.cpp cannot make a context of {n_sequences} x {n_ctx_seq} tokens with "
+                f"llama.cpp cannot make a context of {n_slots} x {n_ctx_seq} tokens with "
                 f"kv_type={self.config.kv_type!r}: "
                 f"{log_router.take_complaints() or 'no reason was given'}; use a smaller n_ctx"
             )
@@ -327,17 +355,18 @@ class LlamaBackend:
             logits=self._outputs.ctypes.data_as(int8_p),
         )
 
-    def decode(self, batch: Batch, deadline: float | None = None) -> Logits:
-        """See ``Backend``. Raises DecodeError, or KeyboardInterrupt on Ctrl-C in a long pass."""
+    def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
+        """See ``Backend``. Raises DecodeError, and what ``should_stop`` raises."""
         if batch is self._last_batch:
             self._fill_next(batch)
         else:
             self._fill(batch)
         n_tokens = self._batch.n_tokens
-        if n_tokens < _INTERRUPTIBLE_TOKENS:
+        if should_stop is None or n_tokens < _INTERRUPTIBLE_TOKENS:
             code, stopped = self._llama.llama_decode(self._context, self._batch), None
         else:
-            code, stopped = self._decode_interruptibly(deadline)
+            code, stopped = self._decode_interruptibly(should_stop)
+        self._copies_pending = False
         if code != 0:
             self._roll_back(batch, code)
         if stopped is not None:
@@ -346,15 +375,17 @@ class LlamaBackend:
             raise DecodeError(_describe(code, n_tokens, log_router.take_complaints()))
         return self._logits(self._n_outputs)
 
-    def _decode_interruptibly(self, deadline: float | None) -> tuple[int, BaseException | None]:
+    def _decode_interruptibly(
+        self, should_stop: Callable[[], bool]
+    ) -> tuple[int, BaseException | None]:
         """llama_decode that asks between graph nodes whether to go on; code, and why it stopped."""
-        late = False
+        stop = False
 
         def abort(_user_data: object) -> bool:
-            nonlocal late
+            nonlocal stop
             # Signal handlers run when this is called; what they raise is in ``errors``.
-            late = deadline is not None and time.perf_counter() >= deadline
-            return late or bool(errors)
+            stop = stop or bool(errors) or should_stop()
+            return stop
 
         callback = self._llama.ggml_abort_callback(abort)
         with keeping_errors() as errors:
@@ -366,7 +397,7 @@ class LlamaBackend:
                 self._llama.llama_set_abort_callback(self._context, nothing, None)
         if errors:
             return code, errors[0]
-        return code, DeadlineReached() if late and code != 0 else None
+        return code, PassStopped() if stop and code != 0 else None
 
     def _fill(self, batch: Batch) -> None:
         """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""
@@ -378,8 +409,8 @@ class LlamaBackend:
             raise DecodeError(f"a batch of {n} tokens; it must be 1 to {self._max_batch}")
         if _largest(batch.token_ids) >= self._n_vocab:
             raise DecodeError(f"a token id outside 0 to {self._n_vocab - 1} is in the batch")
-        if _largest(batch.seq_ids) >= self._n_sequences:
-            raise DecodeError(f"a seq_id outside 0 to {self._n_sequences - 1} is in the batch")
+        if _largest(batch.seq_ids) >= self._n_slots:
+            raise DecodeError(f"a seq_id outside 0 to {self._n_slots - 1} is in the batch")
         if _largest(batch.positions) >= self._n_ctx_seq:
             raise DecodeError(f"a position outside 0 to {self._n_ctx_seq - 1} is in the batch")
         if (batch.positions != self._next_positions(batch.seq_ids)).any():
@@ -447,36 +478,114 @@ class LlamaBackend:
             return
         if self._is_recurrent:
             # A state cannot be taken back, and llama.cpp may have renamed the states of other
-            # sequences without moving them: all are lost, and whoever runs next starts afresh.
-            self.owner = None
+            # sequences without moving them.
+            self._lose_all()
+            return
+        for slot in np.unique(batch.seq_ids):
+            n_kept = int(self._kv_lengths[slot])
+            self._llama.llama_memory_seq_rm(self._memory, int(slot), n_kept, -1)
+
+    def forget(self) -> None:
+        """See ``Backend``."""
+        self._last_batch = None
+        if self._context is not None:
             self._llama.llama_memory_clear(self._memory, False)
             self._kv_lengths[:] = 0
-            return
-        for seq_id in np.unique(batch.seq_ids):
-            first = int(batch.positions[batch.seq_ids == seq_id].min())
-            self._llama.llama_memory_seq_rm(self._memory, int(seq_id), first, -1)
 
-    def kv_remove(self, seq_id: int) -> None:
+    def _lose_all(self) -> None:
+        self.forget()
+        self.epoch += 1
+
+    # --- slots ---
+
+    def kv_truncate(self, slot: int, n_tokens: int) -> bool:
         """See ``Backend``."""
-        self._check_seq_ids(seq_id)
+        self._check_slots(slot)
         self._note_lengths()
-        self._llama.llama_memory_seq_rm(self._memory, seq_id, -1, -1)
-        self._kv_lengths[seq_id] = 0
+        if n_tokens >= self._kv_lengths[slot]:
+            return True
+        if n_tokens and self._is_recurrent:
+            return False
+        self._llama.llama_memory_seq_rm(self._memory, slot, n_tokens or -1, -1)
+        self._kv_lengths[slot] = n_tokens
+        return True
 
     def kv_copy(self, source: int, target: int) -> None:
         """See ``Backend``."""
-        self._check_seq_ids(source, target)
+        self._check_slots(source, target)
         if source == target:
             return
         self._note_lengths()
         self._llama.llama_memory_seq_rm(self._memory, target, -1, -1)
         self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         self._kv_lengths[target] = self._kv_lengths[source]
+        self._copies_pending = True
 
-    def _check_seq_ids(self, *seq_ids: int) -> None:
-        for seq_id in seq_ids:
-            if not 0 <= seq_id < self._n_sequences:
-                raise DecodeError(f"seq_id {seq_id} is outside 0 to {self._n_sequences - 1}")
+    def _apply_copies(self) -> None:
+        """Have the data of copied slots copied now: llama.cpp does it before the next pass only, so
+        one is run over a token that is then removed, or does not even fit."""
+        if not self._copies_pending:
+            return
+        self._copies_pending = False
+        if self._is_recurrent:
+            self._lose_all()  # its states would go one token on
+            return
+        slot = int(self._kv_lengths.argmin())
+        n_kv = int(self._kv_lengths[slot])
+        self._tokens[0], self._positions[0], self._seq_ids[0], self._outputs[0] = 0, n_kv, slot, 0
+        self._batch.n_tokens = 1
+        code = self._llama.llama_decode(self._context, self._batch)
+        self._llama.llama_memory_seq_rm(self._memory, slot, n_kv or -1, -1)
+        if code not in (0, 1):
+            self._lose_all()
+
+    @property
+    def can_save(self) -> bool:
+        """Whether ``kv_state`` can be had: of a sliding window llama.cpp saves the end only."""
+        return not int(self._llama.llama_model_n_swa(self._model))
+
+    def kv_state(self, slot: int) -> state.State:
+        """All that a slot holds, as llama.cpp's own bytes: for this model and settings only.
+
+        The same for any number of slots; see ``state``.
+        """
+        self._check_slots(slot)
+        self._note_lengths()
+        self._apply_copies()
+        size = int(self._llama.llama_state_seq_get_size(self._context, slot))
+        written = np.empty(size, np.uint8)
+        pointer = written.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        n_written = int(self._llama.llama_state_seq_get_data(self._context, pointer, size, slot))
+        if n_written != size:
+            raise BackendError(f"llama.cpp gave {n_written} of the {size} bytes of slot {slot}")
+        return written if self._is_recurrent else state.to_one_stream(written, slot)
+
+    def set_kv_state(self, slot: int, saved: state.State, n_tokens: int) -> bool:
+        """Fill a slot with the ``n_tokens`` tokens of a ``kv_state``; False, with the slot empty,
+        if it does not fit.
+
+        The bytes are trusted: C checks little of them.
+        """
+        self._check_slots(slot)
+        self._note_lengths()
+        self._apply_copies()
+        self.kv_truncate(slot, 0)
+        if not self._is_recurrent:
+            saved = state.to_streams(saved, self._n_slots)
+        pointer = saved.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        size = len(saved)
+        n_read = int(self._llama.llama_state_seq_set_data(self._context, pointer, size, slot))
+        last = int(self._llama.llama_memory_seq_pos_max(self._memory, slot))
+        if n_read != size or last + 1 != n_tokens:
+            self._llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
+            return False
+        self._kv_lengths[slot] = n_tokens
+        return True
+
+    def _check_slots(self, *slots: int) -> None:
+        for slot in slots:
+            if not 0 <= slot < self._n_slots:
+                raise DecodeError(f"slot {slot} is outside 0 to {self._n_slots - 1}")
 
 
 class _Handles:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 
 from localgen import BackendError, ContextFullError, DecodeError, LocalModel, ModelConfig
 from localgen.config import FLASH_ATTENTION, KV_TYPES
-from localgen.engine.backend import Batch, DeadlineReached
+from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
 from tests.conftest import RunChild
 
@@ -23,7 +22,7 @@ def backend(tiny_bpe_path: Path) -> Iterator[LlamaBackend]:
     """Room for two sequences of 512 tokens, sixteen tokens a pass."""
     config = ModelConfig(n_ctx=512, n_batch=16, max_sequences=4, n_threads=1)
     backend = LlamaBackend(tiny_bpe_path, config)
-    assert backend.reserve(2, 64) == 2
+    backend.reserve(2, 64)
     yield backend
     backend.close()
 
@@ -61,7 +60,7 @@ def test_bad_batch(kind: str, backend: LlamaBackend) -> None:
     """llama_decode would abort, write out of bounds, or lose the token; the check comes first."""
     batch, message = BAD_BATCHES[kind]
     before = backend.decode(one(41, 0, 0)).copy()
-    backend.kv_remove(0)
+    backend.kv_truncate(0, 0)
     with pytest.raises(DecodeError, match=message):
         backend.decode(batch)
     assert np.array_equal(backend.decode(one(41, 0, 0)), before)
@@ -79,11 +78,11 @@ def test_position_with_a_gap(backend: LlamaBackend) -> None:
 def test_kv_calls_out_of_range(seq_id: int, backend: LlamaBackend) -> None:
     """llama_memory_seq_* aborts the process for a sequence that it does not have."""
     for call in (
-        lambda: backend.kv_remove(seq_id),
+        lambda: backend.kv_truncate(seq_id, 0),
         lambda: backend.kv_copy(seq_id, 0),
         lambda: backend.kv_copy(0, seq_id),
     ):
-        with pytest.raises(DecodeError, match=f"seq_id {seq_id} is outside 0 to 1"):
+        with pytest.raises(DecodeError, match=f"slot {seq_id} is outside 0 to 1"):
             call()
 
 
@@ -92,8 +91,8 @@ def test_before_reserve(tiny_bpe_path: Path) -> None:
     backend = LlamaBackend(tiny_bpe_path, ModelConfig(n_threads=1))
     with pytest.raises(DecodeError):
         backend.decode(one())
-    with pytest.raises(DecodeError, match="seq_id"):
-        backend.kv_remove(0)
+    with pytest.raises(DecodeError, match="slot"):
+        backend.kv_truncate(0, 0)
     backend.close()
 
 
@@ -101,7 +100,7 @@ def test_kv_copy_onto_itself(backend: LlamaBackend) -> None:
     """A copy to the same place keeps what is there."""
     backend.decode(many([40, 60], [0, 1], [0, 0]))
     expected = backend.decode(one(70, 2, 0)).copy()
-    backend.kv_remove(0)
+    backend.kv_truncate(0, 0)
     backend.decode(many([40, 60], [0, 1], [0, 0]))
     backend.kv_copy(0, 0)
     np.testing.assert_allclose(backend.decode(one(70, 2, 0)), expected, atol=1e-3)
@@ -116,41 +115,52 @@ def test_kv_copy(backend: LlamaBackend) -> None:
 
 
 def test_context_grows(backend: LlamaBackend) -> None:
-    """More sequences make a new context, as many as are allowed; a smaller call keeps it."""
+    """A context of more slots takes over what it is told to keep, and forgets all else."""
     with pytest.raises(DecodeError):
         backend.decode(one(seq_id=3))
-    assert backend.reserve(4, 64) == 4
-    assert backend.decode(one(seq_id=3)).shape == (1, 285)
-    assert backend.reserve(1, 64) == 1
-    assert backend.reserve(9, 64) == 4
-    assert backend.reserve(1, 512) == 1
-    assert backend.decode(one(position=0)).shape == (1, 285)
+    backend.decode(many([40, 60], [0, 1], [0, 0]))
+    backend.decode(many([50, 51], [0, 1], [1, 1]))
+    backend.kv_copy(1, 0)  # its data would be copied by the next pass only
+    expected = backend.decode(one(70, 2, 1)).copy()
+    backend.reserve(4, 64, [0])
+    assert (backend.n_slots, backend.n_ctx_seq, backend.epoch) == (4, 512, 0)
+    np.testing.assert_allclose(backend.decode(one(70, 2, 0)), expected, atol=1e-3)
+    assert backend.decode(one(seq_id=1)).shape == (1, 285)
 
 
-def test_reserve_clears(backend: LlamaBackend) -> None:
-    """Whoever reserves starts from nothing: position 0 can be written again."""
+def test_state_of_a_slot(backend: LlamaBackend) -> None:
+    """A saved slot goes on as it would have, in another slot too; damaged bytes leave it empty."""
+    backend.decode(many([40, 60], [0, 1], [0, 0]))
+    state = backend.kv_state(0)
+    expected = backend.decode(one(70, 2, 0)).copy()
+    assert backend.set_kv_state(1, state, 2)
+    assert np.array_equal(backend.decode(one(70, 2, 1)), expected)
+    for damaged, n_tokens in ((state[:-9], 2), (state, 3), (state[: len(state) // 2], 2)):
+        assert not backend.set_kv_state(1, damaged, n_tokens)
+        assert backend.decode(one(40, 0, 1)).shape == (1, 285)
+
+
+def test_forget(backend: LlamaBackend) -> None:
+    """After it position 0 can be written again."""
     first = backend.decode(one(40, 0, 0)).copy()
-    backend.reserve(2, 64)
+    backend.forget()
     assert np.array_equal(backend.decode(one(40, 0, 0)), first)
 
 
-def test_pass_that_its_deadline_stops(
-    backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pass_that_is_stopped(backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever a pass is stopped, the KV cache is as before it, for every sequence in it.
 
-    The clock counts the looks that are taken at it, so each round stops one graph node later.
+    Each round stops one graph node later.
     """
     monkeypatch.setattr("localgen.llama.backend._INTERRUPTIBLE_TOKENS", 1)
     batch = many([40 + i for i in range(16)], [*range(10), *range(6)], [0] * 10 + [1] * 6)
     expected = backend.decode(batch).copy()
-    backend.reserve(2, 64)
+    backend.forget()
     for n_looks in range(1, 10_000):
-        clock = SimpleNamespace(perf_counter=count(1).__next__)
-        monkeypatch.setattr("localgen.llama.backend.time", clock)
+        looks = count(1)
         try:
-            logits = backend.decode(batch, n_looks)
-        except DeadlineReached:
+            logits = backend.decode(batch, lambda: next(looks) >= n_looks)  # noqa: B023
+        except PassStopped:
             continue
         break
     assert n_looks > 20
@@ -170,10 +180,14 @@ def test_context_that_does_not_fit_memory(
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
         before = model.generate([[40, 60]], max_new_tokens=4).tolist()
     monkeypatch.setattr("localgen.llama.devices.usable_memory", lambda: 1000)
-    with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
-        with pytest.raises(BackendError, match="smaller n_ctx"):
-            model.generate([[40, 60]], max_new_tokens=4)
-        monkeypatch.undo()
+    options = {"n_ctx": 512, "n_threads": 1}
+    with (
+        LocalModel.from_pretrained(tiny_bpe_path, **options) as model,
+        pytest.raises(BackendError, match="kv_budget"),
+    ):
+        model.generate([[40, 60]], max_new_tokens=4)
+    monkeypatch.undo()
+    with LocalModel.from_pretrained(tiny_bpe_path, **options) as model:
         assert model.generate([[40, 60]], max_new_tokens=4).tolist() == before
 
 
@@ -185,10 +199,10 @@ def test_fewer_sequences_where_memory_is_short(
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
         whole = model.generate(ids, max_new_tokens=4, min_new_tokens=4).tolist()
         per_sequence = model._backend.kv_bytes_per_token * 512
-    monkeypatch.setattr("localgen.llama.devices.usable_memory", lambda: 3 * per_sequence)
+    monkeypatch.setattr("localgen.llama.devices.usable_memory", lambda: 5 * per_sequence)
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
-        assert model._backend.reserve(6, 64) == 2
         assert model.generate(ids, max_new_tokens=4, min_new_tokens=4).tolist() == whole
+        assert model._backend.n_slots == 2
 
 
 COMBINATIONS = """

@@ -1,0 +1,51 @@
+"""The rows of one call on their way through the loop, and where the call's time went."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from localgen.engine.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds of the steps that a request took part in: forward passes with prompt tokens, without,
+    choosing tokens, and Python bookkeeping."""
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    sample: float = 0.0
+    overhead: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.prefill + self.decode + self.sample + self.overhead
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Rows that were asked for together.
+
+    cancel: an event of the caller's that ends its rows with "cancelled". error: what ended the rows
+    instead of a ``finish_reason``; it is for the caller to raise.
+    """
+
+    sequences: list[Sequence]
+    cancel: threading.Event | None = None
+    timings: Timings = field(default_factory=Timings)
+    error: BaseException | None = None
+    is_cancelled: bool = False
+    n_unfinished: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_unfinished = len(self.sequences)
+
+    @property
+    def done(self) -> bool:
+        return not self.n_unfinished
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody, perhaps in another thread, asked for its end."""
+        return self.is_cancelled or (self.cancel is not None and self.cancel.is_set())

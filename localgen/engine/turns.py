@@ -1,0 +1,168 @@
+"""Threads take turns at driving one loop; it knows requests, not what is in them.
+
+Whoever waits for a request drives the loop, for all requests, unless another thread already does:
+then it sleeps until that one has what it wants or stops driving. There is no thread of its own, so
+a call from a single thread costs no switch, and its Ctrl-C is its own.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from localgen.engine.loop import Loop
+from localgen.engine.request import Request
+
+_REENTRY = (
+    "the model was called by its own callback (a logits processor, stopping criterion or "
+    "streamer); use a second model there"
+)
+
+
+class Turns:
+    """The right to drive ``loop``, which one thread has at a time."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._changed = threading.Condition()
+        self._driver: int | None = None
+        self._n_asleep = 0
+        self._alarms: list[tuple[Callable[[], bool], Callable[[], object]]] = []
+        self._closed_by: BaseException | None = None
+
+    def run(self, request: Request, is_enough: Callable[[], bool] = lambda: False) -> None:
+        """Return once ``is_enough()`` or the request is done.
+
+        Raises the request's error. Ctrl-C ends the request and raises KeyboardInterrupt.
+        """
+        self.refuse_reentry()
+        try:
+            while not (request.done or is_enough()):
+                if self._take_turn(lambda: request.done or is_enough()):
+                    self._drive(request, is_enough)
+        except BaseException:
+            self.cancel(request)
+            raise
+        if request.error is not None:
+            raise request.error
+
+    def submit(self, request: Request) -> None:
+        """Let a request take part; some thread must then drive."""
+        self.refuse_reentry()
+        with self._changed:
+            if self._closed_by is not None:
+                raise self._closed_by
+            self._loop.submit(request)
+
+    def call_when(self, is_time: Callable[[], bool], call: Callable[[], object]) -> None:
+        """Call once, after a step in whatever thread, as soon as ``is_time()``."""
+        with self._changed:
+            if not is_time():
+                self._alarms.append((is_time, call))
+                return
+        call()
+
+    def cancel(self, request: Request) -> None:
+        """End a request, and wait until it has ended."""
+        request.is_cancelled = True
+        with self.alone():
+            self._loop.end(request, "cancelled")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The right to use loop and backend between two steps."""
+        self.refuse_reentry()
+        while not self._take_turn(lambda: False):
+            pass
+        try:
+            yield
+        finally:
+            self._give_turn()
+
+    def close(self, error: BaseException) -> None:
+        """End every request with ``error``, as all later ones will."""
+        with self.alone():
+            with self._changed:
+                self._closed_by = error
+            self._loop.end_all(error)
+
+    def refuse_reentry(self) -> None:
+        """RuntimeError in a callback of a step, which must not start another."""
+        if self._driver == threading.get_ident():
+            raise RuntimeError(_REENTRY)
+
+    # --- turns ---
+
+    def _take_turn(self, is_enough: Callable[[], bool]) -> bool:
+        """Sleep while another thread drives; True if this one now has to, False if there is no
+        need any more."""
+        with self._changed:
+            self._n_asleep += 1
+            try:
+                while self._driver is not None and not is_enough():
+                    self._changed.wait()
+            finally:
+                self._n_asleep -= 1
+            if is_enough():
+                return False
+            self._driver = threading.get_ident()
+            return True
+
+    def _give_turn(self) -> None:
+        with self._changed:
+            self._driver = None
+            self._changed.notify_all()
+        self._wake()
+
+    def _drive(self, request: Request, is_enough: Callable[[], bool]) -> None:
+        try:
+            with _deferred_interrupt() as interrupted:
+                while not (request.done or is_enough()):
+                    self._loop.step(interrupted)
+                    if interrupted():
+                        self._loop.end(request, "cancelled")
+                        raise KeyboardInterrupt
+                    self._wake()
+        finally:
+            self._give_turn()
+
+    def _wake(self) -> None:
+        """Let other threads, and alarms, see what a step has changed."""
+        if not (self._n_asleep or self._alarms):
+            return
+        with self._changed:
+            self._changed.notify_all()
+            due = [alarm for alarm in self._alarms if alarm[0]()]
+            self._alarms = [alarm for alarm in self._alarms if alarm not in due]
+        for _, call in due:
+            call()
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C inside only makes the function that this gives return True: a step is not torn apart.
+
+    A second one is raised at once, as in ``asyncio.run``. Another handler than Python's own is left
+    alone, and other threads get no signals.
+    """
+    times: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        times.append(number)
+        if len(times) > 1:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(times)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if times:
+        raise KeyboardInterrupt

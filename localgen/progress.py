@@ -1,0 +1,51 @@
+"""A bar on stderr for a call with many rows."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from localgen.call import Call
+from localgen.engine.turns import Turns
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_SECONDS = 0.1
+
+
+def show_progress(call: Call, turns: Turns) -> None:
+    """Run a submitted call under a bar: rows done, tokens per second, time left."""
+    rows = call.sequences
+    started = time.perf_counter()
+    with _bar() as bar:
+        task = bar.add_task("generating", total=len(rows), speed="")
+        while True:
+            again_at = time.perf_counter() + _SECONDS
+            turns.run(call.request, lambda again_at=again_at: time.perf_counter() >= again_at)  # type: ignore[misc]
+            n_new = sum(row.n_new for row in rows)
+            speed = f"{n_new / (time.perf_counter() - started):.0f} tokens/s"
+            n_done = sum(row.finish_reason is not None for row in rows)
+            bar.update(task, completed=n_done, speed=speed)
+            if call.request.done:
+                return
+
+
+def _bar() -> Progress:
+    from rich.console import Console  # noqa: PLC0415  # importing localgen stays light
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

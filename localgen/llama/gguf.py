@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from localgen.errors import InvalidGGUFError, ModelNotFoundError
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
+
+_END_BYTES = 2**20
+_BLOCK_BYTES = 2**16
+_N_BLOCKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +57,27 @@ def check_file(path: Path) -> FileIdentity:
     if version not in VERSIONS:
         raise InvalidGGUFError(f"{path} has GGUF version {version}; versions 2 and 3 are read")
     return FileIdentity.of(path)
+
+
+def fingerprint(path: Path) -> str:
+    """A SHA-256 in hex that tells model files apart, without reading all of a large one.
+
+    Of the size, the first and the last MiB (metadata, last tensors), and 64 blocks of 64 KiB evenly
+    spaced between: other weights differ nearly everywhere, so that some block sees it.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest.update(str(size).encode())
+        for start, n_bytes in _samples(size):
+            file.seek(start)
+            digest.update(file.read(n_bytes))
+    return digest.hexdigest()
+
+
+def _samples(size: int) -> list[tuple[int, int]]:
+    """The (start, length) of the parts of a file that its fingerprint covers."""
+    last = max(0, size - _END_BYTES)
+    room = max(0, size - _BLOCK_BYTES)
+    blocks = [(room * i // (_N_BLOCKS - 1), _BLOCK_BYTES) for i in range(_N_BLOCKS)]
+    return [(0, _END_BYTES), *blocks, (last, _END_BYTES)]

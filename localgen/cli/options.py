@@ -1,0 +1,114 @@
+"""The options that several commands share, each declared once; it knows typer, and loads nothing.
+
+A command takes a group of options as one parameter, and ``with_options`` shows typer its fields.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
+
+import typer
+
+from localgen import hub
+from localgen.config import GenerationConfig, ModelConfig
+
+_MODEL = ModelConfig()
+_CONFIG = GenerationConfig()
+
+LOGPROBS_HELP = "log-probabilities of the n likeliest tokens."
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "-m", "--model", help="A .gguf file, or 'smollm2' (the default).", metavar="MODEL"
+    ),
+]
+SplitSpecialTokens = Annotated[
+    bool, typer.Option("--split-special-tokens", help="Take special tokens in PROMPT as text.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """How tokens are chosen and when a text ends."""
+
+    max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens (256).")] = None
+    max_time: Annotated[float | None, typer.Option(help="Most seconds.")] = None
+    min_new_tokens: Annotated[int | None, typer.Option(help="Fewest new tokens.")] = None
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="Stop before this text; may be repeated.")
+    ] = None
+    do_sample: Annotated[
+        bool | None,
+        typer.Option(help="Sample or be greedy; by default, sample if a sampling option is set."),
+    ] = None
+    temperature: Annotated[float, typer.Option()] = _CONFIG.temperature
+    top_k: Annotated[int, typer.Option()] = _CONFIG.top_k
+    top_p: Annotated[float, typer.Option()] = _CONFIG.top_p
+    min_p: Annotated[float | None, typer.Option()] = None
+    typical_p: Annotated[float, typer.Option()] = _CONFIG.typical_p
+    repetition_penalty: Annotated[float, typer.Option()] = _CONFIG.repetition_penalty
+    frequency_penalty: Annotated[float, typer.Option()] = _CONFIG.frequency_penalty
+    presence_penalty: Annotated[float, typer.Option()] = _CONFIG.presence_penalty
+    no_repeat_ngram_size: Annotated[int, typer.Option()] = _CONFIG.no_repeat_ngram_size
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None
+
+    def config(self, **more: Any) -> GenerationConfig:
+        """As a GenerationConfig, with ``more`` of its fields. Raises ValueError."""
+        options = asdict(self)
+        return GenerationConfig(stop_strings=options.pop("stop") or None, **options, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingOptions:
+    """How a model is loaded."""
+
+    n_ctx: Annotated[int, typer.Option(help="Most tokens, prompt and new.")] = _MODEL.n_ctx
+    n_threads: Annotated[int | None, typer.Option(help="CPU threads (all).")] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or metal.")] = _MODEL.device
+    n_gpu_layers: Annotated[int | None, typer.Option(help="Layers on the GPU (all).")] = None
+    kv_type: Annotated[str, typer.Option(help="Type of the KV cache.")] = _MODEL.kv_type
+    flash_attention: Annotated[str, typer.Option(help="auto, on or off.")] = _MODEL.flash_attention
+
+    def config(self, **more: Any) -> ModelConfig:
+        """As a ModelConfig, with ``more`` of its fields. Raises ValueError."""
+        return ModelConfig(**asdict(self), **more)
+
+
+_GROUPS = (GenerationOptions, LoadingOptions)
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` as typer can read it: the fields of a group stand where the group stood."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Callable[..., Any]] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.annotation in _GROUPS:
+            groups[parameter.name] = parameter.annotation
+            parameters += inspect.signature(parameter.annotation, eval_str=True).parameters.values()
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            names = [field.name for field in fields(group)]  # type: ignore[arg-type]
+            values[name] = group(**{each: values.pop(each) for each in names})
+        command(**values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def model_or_default(model: str | None) -> str:
+    """The model of ``-m``; without it the default one, said on stderr."""
+    if model:
+        return model
+    path = hub.resolve(hub.DEFAULT_MODEL)
+    print(f"localgen: no -m, using {hub.DEFAULT_MODEL} ({path.name})", file=sys.stderr)
+    return hub.DEFAULT_MODEL

@@ -1,0 +1,370 @@
+"""What batching, reuse of the KV cache and the scheduler are worth.
+
+    python benchmarks/batching.py                       # all cases
+    python benchmarks/batching.py --only ragged chat
+
+equal: 32 rows of 128 + 64 tokens decode together, beside llama.cpp alone in both of its layouts.
+ragged: 64 prompts of 16 to 512 tokens, 16 to 256 new ones, beside `Llama` one after the other and
+beside static batches of 32. shared: 32 rows that begin with the same 512 tokens. chat: the tenth
+turn of a chat. steps: what a step costs beside sampling and llama.cpp. soak: 10,000 short calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import common
+import numpy as np
+from common import Row
+from overhead import prompt_batch, run_batches, step_batches, text_of
+
+_EQUAL_ROWS, _EQUAL_PROMPT, _EQUAL_NEW = 32, 128, 64
+_RAGGED_ROWS = 64
+_SHARED_ROWS, _SHARED_PREFIX, _SHARED_NEW = 32, 512, 32
+_TURNS, _HISTORY, _SHORT_PROMPT = 10, 1500, 30
+_SOAK_CALLS, _SOAK_WARM = 10_000, 1_000
+_NOTE = """\
+Each figure is one thing by another, measured by turns; above 1 means that localgen is the faster
+one. equal: decode speed by that of llama.cpp alone with kv_unified false and true. ragged: tokens
+per second, by `Llama` one prompt after the other at the same threads, and by localgen in static
+batches of 32. shared: seconds of prefill without sharing by those with it, and the decode speeds
+likewise. chat: time to first token of the tenth turn, by that of a prompt of 30 tokens.
+steps: microseconds of a step beside sampling and llama.cpp, by number of rows.
+soak: resident memory at the end by that after the first 1,000 calls."""
+
+
+def prompts_of(model: Any, n_rows: int, n_tokens: int) -> list[list[int]]:
+    """``n_rows`` prompts of ``n_tokens`` each that differ from their first token on."""
+    vocabulary = np.random.RandomState(3).permutation(model.tokenizer.vocab_size - 1000)[:n_rows]
+    text = model.tokenizer.encode(text_of(model.tokenizer, n_tokens))
+    return [[int(first) + 500, *text[1:]] for first in vocabulary]
+
+
+def clear(model: Any) -> None:
+    """Empty the KV cache, so that nothing of an earlier round is reused."""
+    model._loop.start_afresh()
+
+
+# --- equal rows ---
+
+
+class BareContext:
+    """llama.cpp alone, in a context of its own for ``prompts`` and what follows them."""
+
+    def __init__(self, model: Any, completions: list[Any], *, unified: bool) -> None:
+        backend = model._backend
+        self._llama, self._backend = backend._llama, backend
+        prompts = [done.prompt_token_ids for done in completions]
+        new = [done.token_ids for done in completions]
+        self._n_slots = len(prompts)
+        self._n_tokens = len(prompts[0]) + len(new[0])
+        self._unified = unified
+        n_rows = backend.n_batch // len(prompts[0])
+        self._prefill = [
+            _shifted(prompt_batch(self._llama, prompts[i : i + n_rows]), i)
+            for i in range(0, len(prompts), n_rows)
+        ]
+        self._steps = step_batches(self._llama, prompts, new)
+
+    def decode(self) -> float:
+        """Seconds of all decode steps, after a prefill that is not timed."""
+        params = self._llama.llama_context_default_params()
+        per_slot = self._backend._slot_size(self._n_tokens)
+        n_cells = -(-self._n_tokens // 256) * 256 if self._unified else per_slot
+        params.n_ctx = n_cells * self._n_slots
+        params.n_batch = params.n_ubatch = self._backend.n_batch
+        params.n_seq_max, params.kv_unified = self._n_slots, self._unified
+        params.n_threads = params.n_threads_batch = self._backend.n_threads
+        context = self._llama.llama_init_from_model(self._backend._model, params)
+        try:
+            run_batches(self._llama, context, self._prefill)
+            return run_batches(self._llama, context, self._steps)
+        finally:
+            self._llama.llama_free(context)
+
+
+def _shifted(batch: Any, first: int) -> Any:
+    """A batch whose sequence ids begin at ``first``."""
+    for i in range(batch.n_tokens):
+        batch.seq_id[i][0] += first
+    return batch
+
+
+def equal(model: Any, n_rounds: int) -> list[Row]:
+    """32 equal rows, decoded by localgen and by llama.cpp alone in both layouts."""
+    prompts = prompts_of(model, _EQUAL_ROWS, _EQUAL_PROMPT)
+    options = {"max_new_tokens": _EQUAL_NEW, "eos_token_id": []}
+    done = model.complete(prompts, **options)
+    floors = [BareContext(model, done, unified=unified) for unified in (False, True)]
+    rounds = []
+    for number in range(n_rounds):
+        common.progress(f"equal: round {number + 1} of {n_rounds}")
+        streams, unified = (floor.decode() for floor in floors)
+        # Prompts are cached, so that all rows decode together from the first step on.
+        model.complete(prompts, max_new_tokens=1)
+        started = time.perf_counter()
+        stats = model.complete(prompts, **options)[0].stats
+        rounds.append((streams, unified, time.perf_counter() - started - stats.ttft))
+    return [
+        {
+            "case": "equal",
+            **common.spread("by_streams", [s / ours for s, _, ours in rounds]),
+            **common.spread("by_unified", [u / ours for _, u, ours in rounds]),
+        }
+    ]
+
+
+# --- ragged rows ---
+
+
+def ragged_work(model: Any) -> tuple[list[list[int]], list[Any]]:
+    """64 prompts and how each is to be continued, the same in every run."""
+    from localgen import GenerationConfig  # noqa: PLC0415  (the children import their own)
+
+    random = np.random.RandomState(11)
+    n_prompt = random.randint(16, 513, _RAGGED_ROWS)
+    n_new = random.randint(16, 257, _RAGGED_ROWS)
+    whole = prompts_of(model, _RAGGED_ROWS, 512)
+    prompts = [ids[:n] for ids, n in zip(whole, n_prompt.tolist(), strict=True)]
+    configs = [GenerationConfig(max_new_tokens=n, eos_token_id=[]) for n in n_new.tolist()]
+    return prompts, configs
+
+
+def ragged(model: Any, n_rounds: int) -> list[Row]:
+    """Continuous batching, static batches, and `Llama` one by one, in turns."""
+    prompts, configs = ragged_work(model)
+    n_tokens = sum(config.max_new_tokens for config in configs)
+    llama = one_by_one(model)
+    ways: dict[str, Callable[[], object]] = {
+        "localgen": lambda: model.complete(prompts, generation_config=configs),
+        "static": lambda: static_batches(model, prompts, configs),
+        "llama": lambda: [
+            run_llama(llama, ids, config.max_new_tokens)
+            for ids, config in zip(prompts, configs, strict=True)
+        ],
+    }
+    rounds = []
+    for number in range(n_rounds):
+        common.progress(f"ragged: round {number + 1} of {n_rounds}")
+        seconds = {}
+        for name, run in ways.items():
+            clear(model)
+            started = time.perf_counter()
+            run()
+            seconds[name] = time.perf_counter() - started
+        rounds.append(seconds)
+    return [
+        {
+            "case": "ragged",
+            **common.spread("tokens_per_s", [n_tokens / r["localgen"] for r in rounds]),
+            **common.spread("by_llama", [r["llama"] / r["localgen"] for r in rounds]),
+            **common.spread("by_static", [r["static"] / r["localgen"] for r in rounds]),
+        }
+    ]
+
+
+def static_batches(model: Any, prompts: list[list[int]], configs: list[Any]) -> None:
+    """The rows as batches of 32, each of which ends before the next one begins."""
+    for i in range(0, len(prompts), 32):
+        model.complete(prompts[i : i + 32], generation_config=configs[i : i + 32])
+        clear(model)
+
+
+def one_by_one(model: Any) -> Any:
+    """llama-cpp-python's `Llama` on the same file with the same threads."""
+    from llama_cpp import Llama  # noqa: PLC0415  (only this case needs it)
+
+    threads = model._backend.n_threads
+    return Llama(
+        str(model._backend.path), n_ctx=1024, n_threads=threads, n_threads_batch=threads,
+        verbose=False,
+    )  # fmt: skip
+
+
+def run_llama(llama: Any, prompt: list[int], n_new: int) -> None:
+    """Exactly ``n_new`` greedy tokens after a prompt, by `Llama.generate`."""
+    llama.reset()
+    for n_made, _ in enumerate(llama.generate(prompt, temp=0.0), start=1):
+        if n_made == n_new:
+            return
+
+
+# --- shared prefix ---
+
+
+def shared(model: Any, n_rounds: int) -> list[Row]:
+    """32 rows with a common beginning, prefilled once, and each row from its start."""
+    prefix = model.tokenizer.encode(text_of(model.tokenizer, _SHARED_PREFIX))
+    ends = prompts_of(model, _SHARED_ROWS, 4)
+    prompts = [[*prefix, *end] for end in ends]
+    options = {"max_new_tokens": _SHARED_NEW, "eos_token_id": []}
+    cache = model._loop.kv_cache
+    rounds = []
+    for number in range(n_rounds):
+        common.progress(f"shared: round {number + 1} of {n_rounds}")
+        seconds = {}
+        for reuses in (True, False):
+            clear(model)
+            cache._reuses = reuses
+            stats = model.complete(prompts, **options)[0].stats
+            seconds[reuses] = (stats.prefill_seconds, stats.decode_seconds)
+        cache._reuses = True
+        rounds.append(seconds)
+    return [
+        {
+            "case": "shared",
+            **common.spread("prefill", [r[False][0] / r[True][0] for r in rounds]),
+            **common.spread("decode", [r[False][1] / r[True][1] for r in rounds]),
+            **common.spread("prefill_s", [r[True][0] for r in rounds]),
+        }
+    ]
+
+
+# --- a chat ---
+
+
+def chat(model: Any, n_rounds: int) -> list[Row]:
+    """Time to first token of a tenth turn with 1,500 tokens before it, and of a short prompt."""
+    tokenizer = model.tokenizer
+    short = tokenizer.encode(text_of(tokenizer, _SHORT_PROMPT, 7))
+    question = tokenizer.encode(text_of(tokenizer, _SHORT_PROMPT, 90))
+    rounds = []
+    for _ in range(n_rounds):
+        clear(model)
+        history = tokenizer.encode(text_of(tokenizer, _HISTORY // _TURNS))
+        for _turn in range(_TURNS - 1):
+            done = model.complete([history], max_new_tokens=32, eos_token_id=[])[0]
+            history += done.token_ids
+            history += text_ids(tokenizer, _HISTORY // _TURNS - 32, len(history))
+        model.complete([history[:_HISTORY]], max_new_tokens=2, eos_token_id=[])
+        turn = model.complete([history[:_HISTORY] + question], max_new_tokens=2)[0].stats
+        fresh = model.complete([short], max_new_tokens=2)[0].stats
+        rounds.append((turn.ttft, fresh.ttft, turn.n_cached, turn.n_prompt))
+    return [
+        {
+            "case": "chat",
+            **common.spread("by_short", [turn / fresh for turn, fresh, *_ in rounds]),
+            **common.spread("turn_ms", [turn * 1e3 for turn, *_ in rounds]),
+            **common.spread("short_ms", [fresh * 1e3 for _, fresh, *_ in rounds]),
+            "n_cached": rounds[-1][2],
+            "n_prompt": rounds[-1][3],
+        }
+    ]
+
+
+def text_ids(tokenizer: Any, n_tokens: int, first: int) -> list[int]:
+    """Some text as token ids, another one for another ``first``."""
+    ids: list[int] = tokenizer.encode(common.PASSAGE * 9, add_special_tokens=False)
+    first %= 500
+    return ids[first : first + n_tokens]
+
+
+# --- steps ---
+
+
+@contextmanager
+def without_forward_passes(model: Any) -> Iterator[None]:
+    """llama_decode does nothing, so that what a step takes is localgen's own."""
+    backend, llama = model._backend, model._backend._llama
+
+    class Bindings:
+        """llama.cpp's bindings but for one function."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(llama, name)
+
+        def llama_decode(self, _context: object, _batch: object) -> int:
+            return 0
+
+    backend._llama = Bindings()
+    try:
+        yield
+    finally:
+        backend._llama = llama
+
+
+def steps(model: Any, n_rounds: int) -> list[Row]:
+    """Microseconds a step outside of llama.cpp and sampling, by number of rows."""
+    n_new = 128
+    rows = []
+    for n_rows in (1, 8, 32):
+        prompts = prompts_of(model, n_rows, 16)
+        model.complete(prompts, max_new_tokens=2, eos_token_id=[])
+        times = []
+        for _ in range(n_rounds):
+            clear(model)
+            with without_forward_passes(model):
+                stats = model.complete(prompts, max_new_tokens=n_new, eos_token_id=[])[0].stats
+            spent = stats.decode_seconds + stats.overhead_seconds + stats.text_seconds
+            times.append(spent / (n_new - 1) * 1e6)
+            clear(model)
+        rows.append({"case": f"steps-{n_rows}", "rows": n_rows, **common.spread("us", times)})
+    return rows
+
+
+# --- soak ---
+
+
+def soak(model: Any, _n_rounds: int) -> list[Row]:
+    """Resident memory over 10,000 short calls."""
+    tokenizer = model.tokenizer
+    random = np.random.RandomState(5)
+    ids = tokenizer.encode(common.PASSAGE * 3)
+    started = time.perf_counter()
+    warm = 0.0
+    for number in range(_SOAK_CALLS):
+        if number == _SOAK_WARM:
+            warm = resident_mb()
+        first, n_prompt, n_new = (
+            int(random.randint(low, high)) for low, high in ((0, 200), (2, 9), (1, 3))
+        )
+        model.complete([ids[first : first + n_prompt]], max_new_tokens=n_new)
+        if number % 1000 == 999:
+            common.progress(f"soak: {number + 1} calls, {resident_mb():.1f} MB")
+    cache = model._loop.kv_cache
+    return [
+        {
+            "case": "soak",
+            "calls": _SOAK_CALLS,
+            "seconds": time.perf_counter() - started,
+            "growth": resident_mb() / warm,
+            "resident_mb": resident_mb(),
+            "running_rows": cache.n_running,
+        }
+    ]
+
+
+def resident_mb() -> float:
+    """Resident memory of this process now, in MB."""
+    import psutil  # noqa: PLC0415  (only this case needs it)
+
+    return float(psutil.Process().memory_info().rss / 1e6)
+
+
+CASES: dict[str, Callable[[Any, int], list[Row]]] = {
+    "equal": equal, "ragged": ragged, "shared": shared, "chat": chat, "steps": steps, "soak": soak,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run the chosen cases and report them."""
+    from localgen import LocalModel  # noqa: PLC0415  (after the arguments were read)
+
+    parser = common.argument_parser(__doc__, rounds=3, new_tokens=64)
+    parser.add_argument("--only", nargs="+", metavar="CASE", choices=[*CASES])
+    options = parser.parse_args()
+    rows: list[Row] = []
+    threads = 0
+    for name in options.only or CASES:
+        common.progress(f"{name}: {options.rounds} rounds")
+        with LocalModel.from_pretrained(options.model) as model:
+            threads = model._backend.n_threads
+            rows += CASES[name](model, options.rounds)
+    common.report("batching", rows, options, threads=threads, note=_NOTE)
+
+
+if __name__ == "__main__":
+    main()

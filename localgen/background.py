@@ -38,7 +38,7 @@ class Background:
                 woken = asyncio.Event()
                 self._turns.call_when(
                     lambda: request.done or is_enough(),
-                    lambda woken=woken: loop.call_soon_threadsafe(woken.set),  # type: ignore[misc]
+                    lambda woken=woken: _wake(loop, woken, request),  # type: ignore[misc]
                 )
                 await woken.wait()
                 if not request.done:
@@ -69,3 +69,12 @@ class Background:
             except Exception:
                 # It is the request's, and is raised where the request is awaited.
                 continue
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event, request: Request) -> None:
+    """Tell a task that its request went on, from another thread."""
+    try:
+        loop.call_soon_threadsafe(woken.set)
+    except RuntimeError:
+        # The event loop was closed, so nobody waits any more; whoever drives must not suffer.
+        request.is_cancelled = True

@@ -7,7 +7,8 @@
     ├── ContextFullError          the prompt does not fit the context
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
-    └── ClosedError               the model was closed
+    ├── ClosedError               the model was closed
+    └── JobError                  a job's output file cannot be gone on with
 
     GenerationInterrupted         a KeyboardInterrupt that carries what was already generated
 
@@ -71,6 +72,10 @@ class BackendError(LocalgenError):
 
 class ClosedError(LocalgenError):
     """The model was used after ``close()``."""
+
+
+class JobError(LocalgenError):
+    """A job's output file is another job's, is damaged, or is being written by another process."""
 
 
 class GenerationInterrupted(KeyboardInterrupt):

@@ -1,8 +1,10 @@
-"""A bar on stderr for a call with many rows."""
+"""A bar on stderr for a call, or a job, with many rows."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from localgen.call import Call
@@ -23,12 +25,31 @@ def show_progress(call: Call, turns: Turns) -> None:
         while True:
             again_at = time.perf_counter() + _SECONDS
             turns.run(call.request, lambda again_at=again_at: time.perf_counter() >= again_at)  # type: ignore[misc]
-            n_new = sum(row.n_new for row in rows)
-            speed = f"{n_new / (time.perf_counter() - started):.0f} tokens/s"
+            speed = _speed(sum(row.n_new for row in rows), started)
             n_done = sum(row.finish_reason is not None for row in rows)
             bar.update(task, completed=n_done, speed=speed)
             if call.request.done:
                 return
+
+
+@contextmanager
+def job_bar(n_rows: int) -> Iterator[Callable[[int], None]]:
+    """A bar for rows that end one after another: call what it gives with a row's new tokens."""
+    started = time.perf_counter()
+    n_tokens = 0
+    with _bar() as bar:
+        task = bar.add_task("generating", total=n_rows, speed="")
+
+        def row_ended(n_new: int) -> None:
+            nonlocal n_tokens
+            n_tokens += n_new
+            bar.update(task, advance=1, speed=_speed(n_tokens, started))
+
+        yield row_ended
+
+
+def _speed(n_tokens: int, started: float) -> str:
+    return f"{n_tokens / (time.perf_counter() - started):.0f} tokens/s"
 
 
 def _bar() -> Progress:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import localgen
+from localgen.cli.batch import batch
 from localgen.cli.generate import generate
 from localgen.errors import LocalgenError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
+app.command()(batch)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,122 @@
+"""``localgen batch``: a file of prompts to a file of results."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from localgen import hub
+from localgen.cli.options import (
+    LOGPROBS_HELP,
+    GenerationOptions,
+    LoadingOptions,
+    ModelName,
+    SplitSpecialTokens,
+    model_or_default,
+    with_options,
+)
+from localgen.config import ModelConfig
+from localgen.jobs.job import Job, check_not_same, open_lines
+from localgen.jobs.results import Record, Results, make_header, open_results, other_versions
+from localgen.llama.gguf import check_file
+from localgen.model import LocalModel
+from localgen.progress import job_bar
+
+_MODEL = ModelConfig()
+
+
+@with_options
+def batch(
+    *,
+    source: Annotated[str, typer.Argument(metavar="IN", help="A JSON object a line; - is stdin.")],
+    target: Annotated[
+        str, typer.Argument(metavar="OUT", help="The results, a line each; - is stdout.")
+    ],
+    model: ModelName = None,
+    sampling: GenerationOptions,
+    logprobs: Annotated[int | None, typer.Option(help=LOGPROBS_HELP.capitalize())] = None,
+    split_special_tokens: SplitSpecialTokens = False,
+    loading: LoadingOptions,
+    max_sequences: Annotated[
+        int, typer.Option(help="Most rows decoded together.")
+    ] = _MODEL.max_sequences,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic", help="Rows one at a time: the same to the last bit in every run."
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start over, whatever OUT holds.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell of bad lines only.")] = False,
+) -> None:
+    """Continue every prompt of IN, and write each result to OUT as soon as it is there.
+
+    A line of IN has a "prompt" or "prompt_token_ids", perhaps an "id", and any of the options below
+    by its name in Python ("max_new_tokens", "stop_strings"), for that line alone. Where OUT has
+    results of the same job, the rest is done. Exit code 1 if some lines could not be done.
+    """
+    defaults = sampling.config(logprobs=logprobs)
+    config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
+    check_not_same(source, target)
+    name = model_or_default(model)
+    path = hub.resolve(name)
+    check_file(path)
+    header = make_header(path, config, defaults, split_special_tokens=split_special_tokens)
+    with open_lines(source) as lines, open_results(target, header, overwrite=overwrite) as results:
+        job = Job(lines, results, defaults, split_special_tokens=split_special_tokens)
+        if not quiet:
+            _say_what_is_there(job, results, header)
+        with LocalModel.from_pretrained(path, **asdict(config)) as loaded:
+            n_failed = _run(job, loaded, quiet=quiet, shows_bar=not quiet and _has_room(target))
+    if n_failed:
+        raise typer.Exit(1)
+
+
+def _run(job: Job, model: LocalModel, *, quiet: bool, shows_bar: bool) -> int:
+    """Run a job and tell of it on stderr; returns how many lines could not be done."""
+    n_done = n_failed = 0
+    bar = job_bar(job.n_rows - job.n_done) if shows_bar else nullcontext(int)
+    with bar as row_ended:
+
+        def report(record: Record) -> None:
+            nonlocal n_done, n_failed
+            if "error" in record:
+                n_failed += 1
+                _say(f"line {record['line']}: {record['error']['message']}")
+                row_ended(0)
+            else:
+                n_done += 1
+                row_ended(record["stats"]["n_new"])
+
+        try:
+            job.run(model, report)
+        finally:
+            n_left = job.n_rows - job.n_done - n_done - n_failed
+            parts = [f"{n_done} done", f"{n_failed} bad"] if n_failed else [f"{n_done} done"]
+            if n_left:
+                parts.append(f"{n_left} left, which the same command goes on with")
+            if not quiet:
+                _say(", ".join(parts))
+    return n_failed
+
+
+def _say_what_is_there(job: Job, results: Results, header: Record) -> None:
+    if job.n_done:
+        _say(f"{job.n_done} of {job.n_rows} rows are done already")
+        for difference in other_versions(results.header, header):
+            _say(f"going on with {difference}")
+
+
+def _say(message: str) -> None:
+    print(f"localgen: {message}", file=sys.stderr)
+
+
+def _has_room(target: str) -> bool:
+    """Whether a bar on stderr is seen, and results do not come between."""
+    return sys.stderr.isatty() and not (target == "-" and sys.stdout.isatty())

@@ -1,0 +1,212 @@
+"""A job's rows through a model, many at a time; it knows neither the terminal nor file formats."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import BinaryIO
+
+from localgen.completion import Completion
+from localgen.config import GenerationConfig
+from localgen.errors import ContextFullError, DecodeError, JobError, LocalgenError
+from localgen.jobs.results import Record, Results
+from localgen.jobs.rows import BadLine, Line, Row, read_lines, read_rows
+from localgen.model import LocalModel
+
+# What is wrong with one row. All else, as a GPU that is lost, would go wrong with every row.
+_ROW_ERRORS = (ValueError, TypeError, ContextFullError, DecodeError)
+_STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_seconds", "seed")
+
+
+class Job:
+    """The rows of an input, and the results that there are or will be.
+
+    n_rows: lines of the input that are not blank. n_done: those done by an earlier run.
+    Raises JobError where a line that was done has changed since.
+    """
+
+    def __init__(
+        self,
+        lines: BinaryIO,
+        results: Results,
+        defaults: GenerationConfig,
+        *,
+        split_special_tokens: bool = False,
+    ) -> None:
+        self._lines = lines
+        self._results = results
+        self._defaults = defaults
+        self._split_special_tokens = split_special_tokens
+        self.n_done = len(results.found.done)
+        self.n_rows = self._check_lines()
+
+    def run(self, model: LocalModel, report: Callable[[Record], object]) -> None:
+        """Do what is not done. ``report`` gets each record, and errors that are there already too.
+
+        Raises what would go wrong with every row (LocalgenError, OSError), or KeyboardInterrupt;
+        the results so far are kept, and another run goes on from there.
+        """
+        self._results.begin()
+        try:
+            asyncio.run(self._run(model, report))
+        finally:
+            self._results.sync()
+
+    def _check_lines(self) -> int:
+        """Refuse an input of which a line that was done has changed; returns how many there are."""
+        left = dict(self._results.found.done)
+        n_rows = 0
+        for line in read_lines(self._lines):
+            n_rows += 1
+            done = left.pop(line.number, None)
+            if done is not None and done.line_hash != line.hash:
+                raise _other_input(line.number, "has changed")
+        if left:
+            raise _other_input(min(left), "is no longer there")
+        return n_rows
+
+    def _left(self) -> Iterator[Row | BadLine]:
+        """The lines that are not done; those with an error are tried again."""
+        done = self._results.found.done
+        lines = (line for line in read_lines(self._lines) if line.number not in done)
+        ids = {row.id: number for number, row in done.items()}
+        return read_rows(lines, self._defaults, self._results.seed, ids)
+
+    async def _run(self, model: LocalModel, report: Callable[[Record], object]) -> None:
+        """Keep enough rows submitted that one waits whenever another ends.
+
+        Each is a call of its own, so that no row waits for the end of another one's window, and
+        a row that can't be done takes no other with it.
+        """
+        n_slots = model.config.max_sequences
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            for row in self._left():
+                if isinstance(row, BadLine):
+                    self._write(_error_record(row.line, row.id, row.error), report)
+                    await asyncio.sleep(0)  # among many bad lines, rows that end come through too
+                    continue
+                # The clock of max_time runs while a row waits, so such a row comes to a free slot.
+                await _wait(tasks, n_slots * (2 if row.config.max_time is None else 1))
+                tasks.add(asyncio.create_task(self._do(model, row, report)))
+            await _wait(tasks, 1)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _do(self, model: LocalModel, row: Row, report: Callable[[Record], object]) -> None:
+        try:
+            (completion,) = await model.acomplete(
+                [row.prompt],
+                generation_config=row.config,
+                split_special_tokens=self._split_special_tokens,
+            )
+        except _ROW_ERRORS as error:
+            self._write(_error_record(row.line, row.id, error), report)
+            return
+        if completion.finish_reason == "cancelled":
+            # Not by this job: an error outside of any row's own work ended it.
+            raise LocalgenError(f"line {row.line.number} was ended before its time; try again")
+        self._write(_record(row, completion), report)
+
+    def _write(self, record: Record, report: Callable[[Record], object]) -> None:
+        """Add a record, unless it says again what an earlier run found wrong."""
+        if self._results.found.failed.get(record["line"]) != record:
+            self._results.write(record)
+        report(record)
+
+
+async def _wait(tasks: set[asyncio.Task[None]], limit: int) -> None:
+    """Return once fewer than ``limit`` tasks run; raises their errors."""
+    while len(tasks) >= limit:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        tasks -= done
+        for error in [task.exception() for task in done]:
+            if error is not None:
+                raise error
+
+
+def _other_input(number: int, what: str) -> JobError:
+    return JobError(
+        f"line {number} of the input {what} since its row was done; put it back, name another "
+        f"output file, or start over with --overwrite"
+    )
+
+
+# --- records ---
+
+
+def _record(row: Row, completion: Completion) -> Record:
+    name = "prompt" if isinstance(row.prompt, str) else "prompt_token_ids"
+    done = asdict(completion)
+    record = {
+        "id": row.id,
+        "line": row.line.number,
+        name: row.prompt,
+        **{key: done[key] for key in ("text", "token_ids", "finish_reason", "stop_match")},
+    }
+    if completion.logprobs is not None:
+        record["logprobs"] = done["logprobs"]
+    record["stats"] = {key: done["stats"][key] for key in _STATS}
+    record["line_hash"] = row.line.hash
+    return record
+
+
+def _error_record(line: Line, row_id: str | int | None, error: Exception) -> Record:
+    # The model counts the prompts of a call; here a call has one, and the line says which.
+    message = str(error).replace("prompt 0", "the prompt", 1)
+    return {
+        "id": row_id,
+        "line": line.number,
+        "error": {"type": type(error).__name__, "message": message},
+        "line_hash": line.hash,
+    }
+
+
+# --- the input ---
+
+
+def check_not_same(source: str, target: str) -> None:
+    """ValueError if a job would write over its own input; "-" is stdin, or stdout."""
+    given, taken = _status(source, sys.stdin), _status(target, sys.stdout)
+    if given and taken and stat.S_ISREG(given.st_mode) and os.path.samestat(given, taken):
+        raise ValueError(f"input and output are the same file, {source!r} and {target!r}")
+
+
+def _status(path: str, stream: object) -> os.stat_result | None:
+    try:
+        return os.fstat(stream.fileno()) if path == "-" else os.stat(path)  # type: ignore[attr-defined]
+    except (OSError, ValueError, AttributeError):
+        return None  # there is none yet, or it is no file; opening it says more
+
+
+@contextmanager
+def open_lines(path: str) -> Iterator[BinaryIO]:
+    """The input at ``path``, "-" for stdin, to be read more than once: a pipe is read to its end.
+
+    Raises OSError.
+    """
+    if path == "-":
+        with _seekable(sys.stdin.buffer) as file:
+            yield file
+        return
+    with open(path, "rb") as given, _seekable(given) as file:
+        yield file
+
+
+@contextmanager
+def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
+    if file.seekable():
+        yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy)
+        yield copy

@@ -1,0 +1,626 @@
+"""Jobs on a fake model: what a line may ask for, and results that survive whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localgen import (
+    BackendError,
+    DecodeError,
+    GenerationConfig,
+    JobError,
+    LocalgenError,
+    LocalModel,
+    ModelConfig,
+)
+from localgen.engine.backend import Batch
+from localgen.jobs.job import Job, check_not_same, open_lines
+from localgen.jobs.results import Record, make_header, open_results, other_versions
+from localgen.jobs.rows import row_seed
+from tests.fakes import EOS, FakeBackend, fake_model
+
+HOT: dict[str, Any] = {"temperature": 3.0, "max_new_tokens": 4}
+
+
+@pytest.fixture(autouse=True)
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
+@pytest.fixture
+def model() -> Iterator[LocalModel]:
+    with fake_model() as model:
+        yield model
+
+
+class Files:
+    """A job's files in a folder, and how it is run on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source, self.target = folder / "in.jsonl", folder / "out.jsonl"
+        self.weights = folder / "weights.gguf"
+        self.weights.write_bytes(b"weights")
+
+    def write(self, *lines: Any) -> None:
+        """Make the input: objects as JSON, text as it is."""
+        texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+        self.source.write_text("".join(text + "\n" for text in texts), "utf-8")
+
+    def header(self, loading: ModelConfig | None = None, **options: Any) -> Record:
+        return make_header(self.weights, loading or ModelConfig(), GenerationConfig(**options))
+
+    def run(
+        self,
+        model: LocalModel,
+        *,
+        header: Record | None = None,
+        overwrite: bool = False,
+        **options: Any,
+    ) -> list[Record]:
+        """Run the job; returns what it reported."""
+        reports: list[Record] = []
+        header = header or self.header(**options)
+        with (
+            open_lines(str(self.source)) as lines,
+            open_results(str(self.target), header, overwrite=overwrite) as results,
+        ):
+            Job(lines, results, GenerationConfig(**options)).run(model, reports.append)
+        return reports
+
+    def records(self) -> list[Record]:
+        """The output, without its header."""
+        return [json.loads(line) for line in self.target.read_bytes().splitlines()][1:]
+
+    def results(self) -> dict[Any, Record]:
+        """What each id gave, without the statistics that no two runs share."""
+        records = self.records()
+        assert len({record["line"] for record in records}) == len(records), "a line came twice"
+        return {record["id"]: _repeatable(record) for record in records}
+
+
+def _repeatable(record: Record) -> Record:
+    return {**record, "stats": {"seed": record["stats"]["seed"]}} if "stats" in record else record
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+# --- what a line may ask for ---
+
+
+def test_results_are_those_of_complete(files: Files, model: LocalModel) -> None:
+    """A row gives what the same call of complete() gives, whatever runs beside it."""
+    files.write(
+        {"prompt": "the cat", "max_new_tokens": 5},
+        {"prompt_token_ids": [1, 2, 3], "logprobs": 2},
+        {"id": "x", "prompt": "a dog", "stop_strings": ["e", "a"]},
+    )
+    files.run(model, max_new_tokens=7)
+    done = files.results()
+    for row_id, prompt, options in (
+        (1, "the cat", {"max_new_tokens": 5}),
+        (2, [1, 2, 3], {"logprobs": 2, "max_new_tokens": 7}),
+        ("x", "a dog", {"stop_strings": ["e", "a"], "max_new_tokens": 7}),
+    ):
+        (alone,) = model.complete([prompt], **options)
+        for name in ("text", "token_ids", "finish_reason", "stop_match"):
+            assert done[row_id][name] == getattr(alone, name)
+    assert done[1]["prompt"] == "the cat"
+    assert done[2]["prompt_token_ids"] == [1, 2, 3]
+    assert [len(step["top"]) for step in done[2]["logprobs"]] == [2] * 7
+    assert "logprobs" not in done[1]
+
+
+def test_what_separates_lines(files: Files, model: LocalModel) -> None:
+    """Blank lines count and give nothing; a byte-order mark and DOS line ends do no harm; what only
+    looks like the end of a line inside a text is none."""
+    lines = ['\ufeff{"prompt": "a"}\r', "", "  \t", json.dumps({"prompt": "b\u2028c\r\n"})]
+    files.source.write_bytes("\n".join(lines).encode())  # the last line has no end
+    files.run(model, max_new_tokens=1)
+    prompts = {record["line"]: record["prompt"] for record in files.records()}
+    assert prompts == {1: "a", 4: "b\u2028c\r\n"}
+
+
+BAD_LINES = {
+    "no JSON": ('{"prompt": "a"', "not JSON"),
+    "no UTF-8": ("NOT UTF-8", "not UTF-8"),
+    "no object": ('["a"]', "object"),
+    "a number only": ("1", "object"),
+    "too deep": ("[" * 100_000, "nested"),
+    "too large a number": ('{"prompt": "a", "top_k": ' + "1" * 5000 + "}", "limit"),
+    "NaN": ('{"prompt": "a", "temperature": NaN}', "NaN"),
+    "a name twice": ('{"prompt": "a", "prompt": "b"}', "'prompt' comes twice"),
+    "no prompt": ({"id": "x"}, "prompt and prompt_token_ids"),
+    "prompt misspelt": ({"promt": "a"}, "'promt' may be meant for 'prompt'"),
+    "two prompts": ({"prompt": "a", "prompt_token_ids": [1]}, "prompt and prompt_token_ids"),
+    "prompt that is no text": ({"prompt": ["a"]}, "must be a string"),
+    "empty prompt": ({"prompt": ""}, "the prompt is empty"),
+    "no token ids": ({"prompt_token_ids": []}, "prompt_token_ids"),
+    "token id that is none": ({"prompt_token_ids": [1, True]}, "prompt_token_ids"),
+    "token id too large": ({"prompt_token_ids": [1000]}, "1000"),
+    "prompt too long": ({"prompt": "a" * 600}, "600 tokens"),
+    "a chat": ({"messages": [{"role": "user", "content": "Hi"}]}, "chat templates"),
+    "unknown option": ({"prompt": "a", "temprature": 1}, "did you mean 'temperature'?"),
+    "option of the call": ({"prompt": "a", "num_return_sequences": 2}, "not for a job"),
+    "bad value": ({"prompt": "a", "top_p": 7}, "top_p"),
+    "value of a wrong type": ({"prompt": "a", "max_new_tokens": "8"}, "max_new_tokens"),
+    "null where there is no None": ({"prompt": "a", "temperature": None}, "temperature"),
+    "several seeds": ({"prompt": "a", "seed": [1]}, "seed"),
+    "lone surrogate": ('{"prompt": "a\\ud800"}', "surrogate"),
+    "lone surrogate in a stop": ('{"prompt": "a", "stop_strings": ["\\ud800"]}', "surrogate"),
+    "lone surrogate in the id": ('{"prompt": "a", "id": "\\ud800"}', "surrogate"),
+    "lone surrogate in a name": ('{"prompt": "a", "\\ud800": 1}', "unknown option"),
+    "id that is none": ({"prompt": "a", "id": 1.5}, "id must be"),
+    "id that is true": ({"prompt": "a", "id": True}, "id must be"),
+    "id that is null": ({"prompt": "a", "id": None}, "id must be"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LINES)
+def test_bad_line(name: str, files: Files, model: LocalModel) -> None:
+    """It becomes a record that says why, and the lines around it are done."""
+    line, part = BAD_LINES[name]
+    files.write({"prompt": "before", "id": "a"}, line, {"prompt": "after", "id": "b"})
+    if name == "no UTF-8":
+        files.source.write_bytes(files.source.read_bytes().replace(b"NOT UTF-8", b'{"\xff": 1}'))
+    reports = files.run(model, max_new_tokens=2)
+    records = {record["line"]: record for record in files.records()}
+    assert set(records) == {1, 2, 3}
+    assert set(records[2]) == {"id", "line", "error", "line_hash"}
+    assert part in records[2]["error"]["message"]
+    assert records[2]["error"]["type"] in ("ValueError", "TypeError", "ContextFullError")
+    assert records[1]["text"]
+    assert records[3]["text"]
+    assert len(reports) == 3
+
+
+def test_id_of_a_bad_line(files: Files, model: LocalModel) -> None:
+    """Its own where that can be told, else its number, and null where not even JSON is there."""
+    files.write({"prompt": 1, "id": "x"}, {"prompt": 1}, "{")
+    files.run(model)
+    assert [record["id"] for record in files.records()] == ["x", 2, None]
+
+
+def test_ids_that_come_twice(files: Files, model: LocalModel) -> None:
+    """The second is refused, also where a line's number is the id; 2 and "2" are two ids."""
+    files.write({"id": "x", "prompt": "a"}, {"id": 3, "prompt": "b"}, {"prompt": "c"})
+    with files.source.open("a") as file:
+        file.write('{"id": "x", "prompt": "d"}\n{"id": "3", "prompt": "e"}\n')
+    files.run(model, max_new_tokens=1)
+    errors = {r["line"]: r["error"]["message"] for r in files.records() if "error" in r}
+    assert set(errors) == {3, 4}
+    assert "line 2 already" in errors[3]
+    assert "line 1 already" in errors[4]
+
+
+# --- seeds ---
+
+
+def test_a_row_depends_on_nothing_but_itself(files: Files, model: LocalModel) -> None:
+    """The same id, prompt and seed give the same text among other lines, in another order."""
+    rows = [{"id": f"r{i}", "prompt": "same"} for i in range(6)]
+    files.write(*rows)
+    files.run(model, seed=5, **HOT)
+    first = {row_id: record["text"] for row_id, record in files.results().items()}
+    files.write(*rows[:2:-1], {"prompt": "another"}, rows[1])
+    files.run(model, seed=5, overwrite=True, **HOT)
+    again = {row_id: record["text"] for row_id, record in files.results().items()}
+    assert {name: again[name] for name in ("r5", "r4", "r3", "r1")} == {
+        name: first[name] for name in ("r5", "r4", "r3", "r1")
+    }
+    assert len(set(first.values())) > 1
+
+
+def test_seed_of_a_line_wins(files: Files, model: LocalModel) -> None:
+    """It gives the draws that this seed gives alone; statistics say which seed a row had."""
+    files.write({"prompt": "same", "seed": 11}, {"prompt": "same"}, {"prompt": "same", "seed": 11})
+    files.run(model, seed=5, **HOT)
+    done = files.results()
+    alone = {seed: model.complete("same", seed=seed, **HOT).text for seed in (11, row_seed(5, 2))}
+    assert done[1]["text"] == done[3]["text"] == alone[11]
+    assert done[2]["text"] == alone[row_seed(5, 2)]
+    assert [done[i]["stats"]["seed"] for i in (1, 2, 3)] == [11, row_seed(5, 2), 11]
+
+
+def test_seeds_of_rows_differ() -> None:
+    """By seed and by id, 1 and "1" included; and every reader of JSON can hold them."""
+    seeds = {row_seed(seed, row_id) for seed in (0, 1) for row_id in (0, 1, "0", "1", "é", "")}
+    assert len(seeds) == 12
+    assert max(seeds) < 2**53
+
+
+def test_a_seed_of_the_run_is_no_wish_to_sample(files: Files, model: LocalModel) -> None:
+    """Every run has a seed; rows are greedy all the same, unless an option asks for sampling."""
+    files.write({"prompt": "a"}, {"prompt": "a", "temperature": 3.0}, {"prompt": "a", "seed": 1})
+    files.run(model, max_new_tokens=4)
+    seeds = {row_id: record["stats"]["seed"] for row_id, record in files.results().items()}
+    assert seeds[1] is None
+    assert seeds[2] is not None
+    assert seeds[3] == 1
+
+
+def test_seed_given_means_sampling_as_elsewhere(files: Files, model: LocalModel) -> None:
+    """As in complete(), where a seed alone samples, and do_sample=False wins over it."""
+    files.write({"prompt": "a"}, {"prompt": "a", "do_sample": False})
+    files.run(model, max_new_tokens=2, seed=3)
+    done = files.results()
+    assert done[1]["stats"]["seed"] == row_seed(3, 1)
+    assert done[2]["stats"]["seed"] is None
+
+
+# --- going on ---
+
+SMALL_HEADER = {
+    "localgen_batch": 1,
+    "model": {"file": "m", "size": 1, "fingerprint": "f"},
+    "versions": {},
+    "model_options": {},
+    "generation_options": {},
+    "seed": 1,
+}
+
+
+def test_cut_anywhere(files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be killed at any byte: then exactly the rows that are not there whole are done,
+    with the same results, drawn ones too."""
+    files.write({"prompt": "é"}, {"prompt": 1}, {"id": "x", "prompt": "b"}, {"prompt": "c"})
+    files.run(model, header=SMALL_HEADER, **HOT)
+    whole, expected = files.target.read_bytes(), files.results()
+    asked: list[object] = []
+    acomplete = model.acomplete
+
+    async def counted(prompts: Any, **options: Any) -> Any:
+        asked.append(prompts[0])
+        return await acomplete(prompts, **options)
+
+    monkeypatch.setattr(model, "acomplete", counted)
+    for end in range(len(whole)):
+        files.target.write_bytes(whole[:end])
+        asked.clear()
+        files.run(model, header=SMALL_HEADER, **HOT)
+        kept = whole[:end].splitlines(keepends=True)[1:]
+        there = [json.loads(line) for line in kept if line.endswith(b"\n")]
+        done = {record.get("prompt") for record in there}
+        assert sorted(map(str, asked)) == sorted({"é", "b", "c"} - done), end
+        assert files.results() == expected, end
+        assert files.target.read_bytes().startswith(whole[: whole[:end].rfind(b"\n") + 1]), end
+
+
+def test_nothing_left(files: Files, model: LocalModel) -> None:
+    """A job that is done stays as it is, to the byte."""
+    files.write({"prompt": "a"}, "{")
+    files.run(model, max_new_tokens=2)
+    before = files.target.read_bytes()
+    (report,) = files.run(model, max_new_tokens=2)
+    assert report["line"] == 2, "a bad line is told of each time"
+    assert files.target.read_bytes() == before
+
+
+def test_fresh_seed_is_kept(files: Files, model: LocalModel) -> None:
+    """Without a seed a run takes one; it stands in the header, and going on uses that one."""
+    files.write({"id": "a", "prompt": "same"}, {"id": "b", "prompt": "same"})
+    files.run(model, **HOT)
+    whole, expected = files.target.read_bytes(), files.results()
+    header, first, _ = whole.splitlines(keepends=True)
+    seed = json.loads(header)["seed"]
+    files.target.write_bytes(header + first)
+    files.run(model, **HOT)
+    assert files.results() == expected
+    assert {record["stats"]["seed"] for record in expected.values()} == {
+        row_seed(seed, "a"),
+        row_seed(seed, "b"),
+    }
+    files.run(model, overwrite=True, **HOT)
+    assert json.loads(files.target.read_bytes().splitlines()[0])["seed"] != seed
+
+
+def refused(files: Files, model: LocalModel, *parts: str, **options: Any) -> None:
+    """The job is refused with a message, and its output is as it was."""
+    before = files.target.read_bytes()
+    with pytest.raises(JobError) as caught:
+        files.run(model, **options)
+    for part in (*parts, "--overwrite"):
+        assert part in str(caught.value)
+    assert files.target.read_bytes() == before
+
+
+@pytest.fixture
+def half(files: Files, model: LocalModel) -> Files:
+    """A job of which lines 1 and 2 are done and line 3 is not."""
+    files.write({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
+    files.run(model, max_new_tokens=2)
+    lines = files.target.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line).get("line", 0) < 3]
+    files.target.write_bytes(b"".join(kept))
+    return files
+
+
+def test_line_that_was_changed(half: Files, model: LocalModel) -> None:
+    """A result that is no longer of its line is not kept silently."""
+    half.write({"prompt": "a"}, {"prompt": "B"}, {"prompt": "c"})
+    refused(half, model, "line 2", "has changed", max_new_tokens=2)
+
+
+def test_line_that_is_gone(half: Files, model: LocalModel) -> None:
+    """So with a result that has no line any more."""
+    half.write({"prompt": "a"})
+    refused(half, model, "line 2", "no longer there", max_new_tokens=2)
+
+
+def test_lines_not_done_may_change(half: Files, model: LocalModel) -> None:
+    """There is no result yet that could be wrong; nor does space around a line matter."""
+    half.write('  {"prompt": "a"}\r', {"prompt": "b"}, {"prompt": "C"}, {"prompt": "d"})
+    half.run(model, max_new_tokens=2)
+    assert {record["prompt"] for record in half.records()} == {"a", "b", "C", "d"}
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"max_new_tokens": 3}, ["max_new_tokens was 2 and is 3"]),
+        ({"temperature": 2.0}, ["temperature was 1.0 and is 2.0"]),
+        ({"seed": 4}, ["seed was None and is 4"]),
+    ],
+)
+def test_changed_options(
+    options: dict[str, Any], parts: list[str], half: Files, model: LocalModel
+) -> None:
+    """What differs is named, with both values."""
+    refused(half, model, *parts, **{"max_new_tokens": 2, **options})
+
+
+def test_changed_model_options(half: Files, model: LocalModel) -> None:
+    """A KV cache of other precision gives other results; more threads or sequences do not."""
+    header = half.header(ModelConfig(kv_type="q8_0"), max_new_tokens=2)
+    refused(half, model, "kv_type was 'f16' and is 'q8_0'", header=header, max_new_tokens=2)
+    header = half.header(ModelConfig(n_threads=1, max_sequences=2), max_new_tokens=2)
+    half.run(model, header=header, max_new_tokens=2)
+    assert len(half.records()) == 3
+
+
+def test_changed_model(half: Files, model: LocalModel) -> None:
+    """It is the content that counts: a file may be renamed, and not be replaced."""
+    half.weights = half.weights.rename(half.weights.with_name("renamed.gguf"))
+    half.run(model, max_new_tokens=2)
+    half.weights.write_bytes(b"WEIGHTS")
+    refused(half, model, "the model was weights.gguf (7 bytes", max_new_tokens=2)
+
+
+def test_other_versions(files: Files) -> None:
+    """What a job was begun with and what it goes on with, where they differ."""
+    now = files.header()
+    old = {**now, "versions": {**now["versions"], "numpy": "1.0"}}
+    assert other_versions(now, now) == []
+    assert other_versions(old, now) == [f"numpy {now['versions']['numpy']} (begun with 1.0)"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"a letter", b"a letter\n", b'{"prompt": "a"}\n', b"\x00\xff", b"[1]\n"]
+)
+def test_file_that_is_no_output(content: bytes, files: Files, model: LocalModel) -> None:
+    """Somebody's own file is not written over because of a wrong name."""
+    files.write({"prompt": "a"})
+    files.target.write_bytes(content)
+    refused(files, model, "no results of a job")
+
+
+def test_format_of_another_version(files: Files, model: LocalModel) -> None:
+    """A layout that this version does not know is not added to."""
+    files.write({"prompt": "a"})
+    files.target.write_bytes(b'{"localgen_batch": 2}\n')
+    refused(files, model, "another version")
+
+
+def test_overwrite(half: Files, model: LocalModel) -> None:
+    """Whatever was there is gone: results of a job with other options, too."""
+    half.run(model, overwrite=True, max_new_tokens=3)
+    assert [len(record["token_ids"]) for record in half.records()] == [3, 3, 3]
+    half.target.write_text("a letter\n" * 1000)
+    half.run(model, overwrite=True, max_new_tokens=1)
+    assert len(half.records()) == 3
+
+
+def test_damaged_line(half: Files, model: LocalModel) -> None:
+    """Only the last line can be torn by a kill; another one is for a person to look at."""
+    header, first, second = half.target.read_bytes().splitlines(keepends=True)
+    for damaged in (first[:-9] + b"\n", b"\x00" * 9 + b"\n", b"{}\n", b'{"line": "x"}\n'):
+        half.target.write_bytes(header + damaged + second)
+        with pytest.raises(JobError, match="line 2 is damaged; delete"):
+            half.run(model, max_new_tokens=2)
+    half.target.write_bytes(header + second)
+    half.run(model, max_new_tokens=2)
+    assert len(half.results()) == 3
+
+
+def test_bad_line_that_was_mended(files: Files, model: LocalModel) -> None:
+    """No result is lost by mending a bad line, so nobody has to start over for it."""
+    files.write({"prompt": "a"}, {"prompt": 1}, {"prompt": 2})
+    files.run(model, max_new_tokens=2)
+    files.write({"prompt": "a"}, {"prompt": "b"}, {"prompt": 2})
+    reports = files.run(model, max_new_tokens=2)
+    assert {record["line"] for record in reports} == {2, 3}
+    records = files.records()
+    assert [record["line"] for record in records if "text" in record] == [1, 2]
+    assert sorted(record["line"] for record in records if "error" in record) == [2, 3]
+    assert [record["line"] for record in files.run(model, max_new_tokens=2)] == [3]
+
+
+def test_mended_line_with_an_id_that_is_taken(files: Files, model: LocalModel) -> None:
+    """Also where the line that has it comes later, and was done already."""
+    files.write("{", {"id": "x", "prompt": "b"})
+    files.run(model, max_new_tokens=2)
+    files.write({"id": "x", "prompt": "a"}, {"id": "x", "prompt": "b"})
+    (report,) = files.run(model, max_new_tokens=2)
+    assert "line 2 already" in report["error"]["message"]
+
+
+def test_second_process(files: Files) -> None:
+    """Two that write the same file at once would tear each other's lines."""
+    header = files.header()
+    with open_results(str(files.target), header):
+        for overwrite in (False, True):
+            with (
+                pytest.raises(JobError, match="another process"),
+                open_results(str(files.target), header, overwrite=overwrite),
+            ):
+                pass
+    with open_results(str(files.target), header):
+        pass
+
+
+# --- input and output ---
+
+
+def test_same_file(files: Files) -> None:
+    """By whatever name: the job would destroy its own input."""
+    files.write({"prompt": "a"})
+    link, hard = files.source.with_name("link"), files.source.with_name("hard")
+    link.symlink_to(files.source)
+    hard.hardlink_to(files.source)
+    for target in (files.source, link, hard, files.source.parent / "." / "in.jsonl"):
+        with pytest.raises(ValueError, match="same file"):
+            check_not_same(str(files.source), str(target))
+    check_not_same(str(files.source), str(files.target))
+    check_not_same("/dev/null", "/dev/null")
+
+
+def test_pipe_as_input(files: Files, model: LocalModel) -> None:
+    """A pipe can be read only once, and a job reads its input twice."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as file:
+        file.write('{"prompt": "a"}\n{"prompt": "b"}\n')
+    files.source = Path(f"/dev/fd/{read_end}")
+    try:
+        files.run(model, max_new_tokens=1)
+    finally:
+        os.close(read_end)
+    assert len(files.records()) == 2
+
+
+def test_output_that_is_no_file(files: Files, model: LocalModel) -> None:
+    """A device or a pipe is written to, and nothing is looked for in it."""
+    files.write({"prompt": "a"})
+    files.target = Path("/dev/null")
+    (report,) = files.run(model, max_new_tokens=1)
+    assert report["text"]
+
+
+def test_output_in_unicode(files: Files, model: LocalModel) -> None:
+    """Text can be read and searched as it is: no escapes, and UTF-8 whatever the locale."""
+    files.write({"prompt": "é漢"})
+    files.run(model, max_new_tokens=1)
+    assert '"é漢"'.encode() in files.target.read_bytes()
+
+
+# --- many rows, and what goes wrong with them ---
+
+
+def most_at_once(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Counts the rows that were submitted at the same time, at most."""
+    now, most = 0, 0
+    acomplete = model.acomplete
+
+    async def counted(prompts: Any, **options: Any) -> Any:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            return await acomplete(prompts, **options)
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(model, "acomplete", counted)
+    return lambda: most
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, 8), ({"max_time": 900.0}, 4)])
+def test_few_rows_at_once(
+    options: dict[str, Any],
+    expected: int,
+    files: Files,
+    model: LocalModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long the input, only as many are held as keep the model's four slots filled; a row
+    whose clock runs does not wait for a slot."""
+    most = most_at_once(model, monkeypatch)
+    files.write(*({"prompt": str(i)} for i in range(60)))
+    files.run(model, max_new_tokens=2, **options)
+    assert len(files.results()) == 60
+    assert most() == expected
+
+
+class FailingBackend(FakeBackend):
+    """Fails in each pass that holds an "X", with the error that it was given."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def decode(self, batch: Batch, should_stop: Any = None) -> Any:
+        if ord("X") in batch.token_ids:
+            raise self.error
+        return super().decode(batch, should_stop)
+
+
+def test_failed_pass_is_tried_again(files: Files) -> None:
+    """A forward pass that fails costs its rows, not the run; and going on tries them again."""
+    files.write({"prompt": "a"}, {"prompt": "X"}, {"prompt": "b"})
+    with fake_model(backend=FailingBackend(DecodeError("no")), max_sequences=1) as broken:
+        files.run(broken, max_new_tokens=2)
+    errors = {r["line"]: r["error"] for r in files.records() if "error" in r}
+    assert errors == {2: {"type": "DecodeError", "message": "no"}}
+    with fake_model() as mended:
+        (report,) = files.run(mended, max_new_tokens=2)
+    assert report["prompt"] == "X"
+
+
+def test_failed_backend_ends_the_run(files: Files) -> None:
+    """What would go wrong with every row is raised, not written a hundred thousand times."""
+    files.write({"prompt": "a"}, {"prompt": "X"}, {"prompt": "b"})
+    with (
+        fake_model(backend=FailingBackend(BackendError("gone")), max_sequences=1) as broken,
+        pytest.raises(BackendError, match="gone"),
+    ):
+        files.run(broken, max_new_tokens=2)
+    assert "a" in [record["prompt"] for record in files.records()]
+    assert "X" not in [record["prompt"] for record in files.records()]
+    with fake_model() as mended:
+        files.run(mended, max_new_tokens=2)
+    assert set(files.results()) == {1, 2, 3}
+
+
+def test_row_that_somebody_cancelled(
+    files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a text is never taken for a result."""
+    acomplete = model.acomplete
+
+    async def cancelled(prompts: Any, **options: Any) -> Any:
+        (done,) = await acomplete(prompts, **options)
+        return [replace(done, finish_reason="cancelled")]
+
+    monkeypatch.setattr(model, "acomplete", cancelled)
+    files.write({"prompt": "a"})
+    with pytest.raises(LocalgenError, match="line 1"):
+        files.run(model, max_new_tokens=2)
+    assert files.records() == []
+
+
+def test_rows_are_written_as_they_end(files: Files) -> None:
+    """A short row after a long one is there long before the long one's end."""
+    backend = FakeBackend(lambda tokens: EOS if tokens[0] == ord("s") else ord("l"))
+    files.write({"prompt": "long", "max_new_tokens": 400}, {"prompt": "short"})
+    with fake_model(backend=backend) as model:
+        files.run(model)
+    assert [record["id"] for record in files.records()] == [2, 1]

@@ -13,6 +13,7 @@ from localgen.errors import (
     LocalgenError,
     ModelFileError,
     ModelNotFoundError,
+    StateError,
 )
 from localgen.model import LocalModel
 from localgen.tokenizer import BatchEncoding, Tokenizer
@@ -36,6 +37,7 @@ __all__ = [
     "ModelConfig",
     "ModelFileError",
     "ModelNotFoundError",
+    "StateError",
     "Stats",
     "TokenLogprob",
     "Tokenizer",

@@ -7,6 +7,7 @@
     ├── ContextFullError          the prompt does not fit the context
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
+    ├── StateError                a session cannot be saved, or its file not be used here
     ├── ClosedError               the model was closed
     └── JobError                  a job's output file cannot be gone on with
 
@@ -68,6 +69,10 @@ class DecodeError(LocalgenError):
 
 class BackendError(LocalgenError):
     """This build of llama.cpp, this machine or this process cannot do what was asked."""
+
+
+class StateError(LocalgenError):
+    """A session cannot be saved, or a session's file is damaged or from elsewhere."""
 
 
 class ClosedError(LocalgenError):

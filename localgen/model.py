@@ -6,25 +6,27 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from localgen import hub
+from localgen import hub, session
 from localgen.arrays import id_row, parse_prompts, to_torch
 from localgen.background import Background
 from localgen.call import Call, as_hooks
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.backend import TokenIds
-from localgen.engine.kv_cache import Entry
+from localgen.engine.kv_cache import Entry, KvCache
 from localgen.engine.loop import Loop
 from localgen.engine.sampler import Sampler, SamplingOptions
 from localgen.engine.sequence import Sequence as Row
 from localgen.engine.turns import Turns
-from localgen.errors import CLOSED, ClosedError, ContextFullError
+from localgen.errors import CLOSED, ClosedError, ContextFullError, StateError
 from localgen.options import eos_token_ids, pad_token_id, with_sampling_resolved
 from localgen.prefix import Prefix
 from localgen.progress import show_progress
@@ -347,6 +349,65 @@ class LocalModel:
         with self._turns.alone():
             self._backend.check_usable()
             return self._loop.score(row)
+
+    # --- sessions ---
+
+    def save_session(self, path: str | os.PathLike[str]) -> int:
+        """Write what is computed of finished texts and pinned prefixes to a file.
+
+        ``load_session`` takes it up in another process. The file replaces what was at ``path`` as a
+        whole or not at all; it holds the texts' tokens, and only its owner may read it. Returns how
+        many sequences it holds.
+        Raises StateError where the model's state cannot be saved, OSError where the file cannot be
+        written.
+        """
+        self._check_sessions()
+        with self._alone_with_cache() as kv_cache:
+            saved = kv_cache.save()
+        session.write(Path(path), self._backend.state_identity, saved)
+        return len(saved)
+
+    def load_session(self, path: str | os.PathLike[str]) -> int:
+        """Take up what ``save_session`` wrote: a prompt that begins so computes only what follows.
+
+        Returns how many sequences came back. Those that are longer than n_ctx are left out and,
+        where the KV budget or max_sequences leaves no room, those used least recently.
+        Raises FileNotFoundError if there is no such file, and StateError if it is damaged, if it
+        was saved by another model, version of llama.cpp or with other settings (it says which), or
+        if not even the sequence used last fits. What was cached before is then still there.
+        """
+        self._check_sessions()
+        saved = session.read(Path(path), self._backend.state_identity)
+        n_ctx = self.config.n_ctx
+        if saved and len(saved[-1].token_ids) > n_ctx:
+            raise StateError(
+                f"{path} ends with a sequence of {len(saved[-1].token_ids)} tokens and n_ctx is "
+                f"{n_ctx}: load the model with a larger n_ctx"
+            )
+        with self._alone_with_cache() as kv_cache:
+            return kv_cache.restore([each for each in saved if len(each.token_ids) <= n_ctx])
+
+    def _check_sessions(self) -> None:
+        """StateError unless what this model computes can be kept in a file."""
+        self._backend.check_usable()
+        obstacle = self._backend.not_saved_because
+        if self.config.deterministic:
+            obstacle = "with deterministic=True nothing that was computed is used again"
+        if obstacle:
+            raise StateError(f"this model can have no sessions: {obstacle}")
+
+    @contextmanager
+    def _alone_with_cache(self) -> Iterator[KvCache]:
+        """The KV cache between two steps; an error inside leaves nothing half done."""
+        with self._turns.alone():
+            self._backend.check_usable()
+            try:
+                yield self._loop.kv_cache
+            except StateError:
+                raise
+            except BaseException:
+                self._loop.start_afresh()
+                raise
 
     def _unpin(self, entry: Entry) -> None:
         with self._turns.alone():

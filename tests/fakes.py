@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
-from localgen.engine.backend import Batch, Logits, PassStopped, TokenIds
+from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds
 from localgen.errors import CLOSED
 
 N_VOCAB = 259
@@ -91,6 +91,9 @@ class FakeBackend:
         self.on_decode: Callable[[], None] = lambda: None
         self.closed = False
         self.is_forked = False
+        self.not_saved_because: str | None = None
+        self.state_identity = {"model": "fake"}
+        self.refuses_state: Callable[[list[int]], bool] = lambda _: False
         self._last: Batch | None = None
         self._last_positions = np.empty(0, np.int32)
         self._buffer = np.empty((0, N_VOCAB), np.float32)
@@ -157,6 +160,22 @@ class FakeBackend:
         assert source != target
         self.calls.append(("kv_copy", (source, target)))
         self.kv[target] = list(self.kv[source])
+
+    def settle(self) -> None:
+        """Copies are done at once here."""
+
+    def kv_state(self, slot: int) -> State:
+        self.calls.append(("kv_state", slot))
+        return np.array(self.kv[slot], np.int32).view(np.uint8)
+
+    def set_kv_state(self, slot: int, saved: State, n_tokens: int) -> bool:
+        self.calls.append(("set_kv_state", slot))
+        tokens = saved.copy().view(np.int32).tolist()
+        assert n_tokens == len(tokens)
+        assert n_tokens <= self.n_ctx_seq, "a slot must be long enough"
+        refused = self.refuses_state(tokens)
+        self.kv[slot] = [] if refused else tokens
+        return not refused
 
     def count(self, name: str) -> int:
         """How many calls of that name there were."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ from localgen.cli.options import (
     model_or_default,
     with_options,
 )
+from localgen.cli.sessions import kept_session
 from localgen.completion import Completion, Stats
 from localgen.config import GenerationConfig
 from localgen.model import LocalModel
@@ -34,6 +36,10 @@ def generate(
     logprobs: Annotated[int | None, typer.Option(help=f"With --json: {LOGPROBS_HELP}")] = None,
     split_special_tokens: SplitSpecialTokens = False,
     loading: LoadingOptions,
+    session: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Go on from what FILE keeps of earlier runs; save to it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print a line about speed.")] = False,
 ) -> None:
@@ -45,14 +51,17 @@ def generate(
     loading.config()
     source = model_or_default(model)
     text = _read_stdin() if prompt is None else prompt
-    with LocalModel.from_pretrained(source, **asdict(loading)) as loaded:
+    with (
+        LocalModel.from_pretrained(source, **asdict(loading)) as loaded,
+        kept_session(loaded, session),
+    ):
         completion = _stream(loaded, text, config, split_special_tokens, quiet=as_json)
-    if as_json:
-        print(json.dumps(_as_dict(text, completion), ensure_ascii=False))
-    if stats:
-        print(_stats_line(completion.stats), file=sys.stderr)
-    if completion.finish_reason == "cancelled":
-        raise KeyboardInterrupt
+        if as_json:
+            print(json.dumps(_as_dict(text, completion), ensure_ascii=False))
+        if stats:
+            print(_stats_line(completion.stats), file=sys.stderr)
+        if completion.finish_reason == "cancelled":
+            raise KeyboardInterrupt
 
 
 def _read_stdin() -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 TokenIds = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
+State = npt.NDArray[np.uint8]
 
 
 class PassStopped(Exception):
@@ -33,6 +34,14 @@ class Batch:
     positions: TokenIds
     seq_ids: TokenIds
     wants_logits: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saved:
+    """What a slot held: int32 ``token_ids`` (n,), and ``kv_state``'s bytes for them."""
+
+    token_ids: TokenIds
+    state: State
 
 
 class Backend(Protocol):
@@ -87,3 +96,14 @@ class Backend(Protocol):
 
     def kv_copy(self, source: int, target: int) -> None:
         """Make slot ``target`` hold all that ``source`` holds."""
+
+    def settle(self) -> None:
+        """Do now what copies left to the next pass; what the KV cache held may be lost by it."""
+
+    def kv_state(self, slot: int) -> State:
+        """All that a slot holds, as bytes for ``set_kv_state``: of any slot, in any number of
+        slots, of a backend with the same model and settings."""
+
+    def set_kv_state(self, slot: int, saved: State, n_tokens: int) -> bool:
+        """Fill a slot with the ``n_tokens`` tokens of a ``kv_state``; False, with the slot empty,
+        if the bytes are refused."""

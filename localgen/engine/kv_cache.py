@@ -16,9 +16,9 @@ from itertools import islice
 
 import numpy as np
 
-from localgen.engine.backend import Backend, TokenIds
+from localgen.engine.backend import Backend, Saved, State, TokenIds
 from localgen.engine.sequence import Sequence
-from localgen.errors import BackendError
+from localgen.errors import BackendError, StateError
 
 # A copy moves a whole slot, so fewer shared tokens than these are computed again instead.
 _MIN_SHARED = 16
@@ -54,6 +54,7 @@ class KvCache:
         self._entries: list[Entry | None] = []
         self._clock = 0
         self._epoch = backend.epoch
+        self._changed = False
 
     # --- room ---
 
@@ -87,9 +88,11 @@ class KvCache:
         waiting = list(islice(waiting, self._max_slots))
         rows = [*waiting, *(row for row in self._rows if row is not None)]
         n_slots, n_tokens = self._backend.n_slots, self._backend.n_ctx_seq
-        wanted = max(len(rows) + self.n_pinned, self._n_with_spare(waiting))
-        wanted = min(wanted, self._max_slots)
+        wanted = len(rows) + self.n_pinned
         lengths = {max(len(row.tokens), n_tokens) for row in rows}
+        if n_slots < _SPARE_SLOTS or lengths != {n_tokens}:
+            wanted = max(wanted, self._n_with_spare(waiting))
+        wanted = min(wanted, self._max_slots)
         if wanted <= n_slots and lengths == {n_tokens}:
             return
         # The longest that leaves enough slots for those that run, and at least one for a new row.
@@ -103,7 +106,7 @@ class KvCache:
 
     def _n_with_spare(self, waiting: list[Sequence]) -> int:
         """Slots that keep, beside all rows, some of what these rows do not go on from."""
-        if not self._reuses or len(self._rows) >= _SPARE_SLOTS:
+        if not self._reuses:
             return 0
         left = [
             entry
@@ -138,11 +141,16 @@ class KvCache:
             else:
                 self._rows[slot] = item
         self.notice_loss()
+        self._changed = True
 
     def notice_loss(self) -> bool:
-        """Forget all if the backend did: running rows then have nothing in the KV cache."""
+        """Forget all if the backend did: running rows then have nothing in the KV cache.
+
+        Whether it did, or rows were given other slots, since this was last asked.
+        """
+        changed, self._changed = self._changed, False
         if self._epoch == self._backend.epoch:
-            return False
+            return changed
         self._epoch = self._backend.epoch
         for entry in self.entries:
             entry.slot = None
@@ -236,6 +244,93 @@ class KvCache:
             self._rows[source], self._rows[target] = None, row
             moved = True
         return moved
+
+    # --- sessions ---
+
+    def save(self) -> list[Saved]:
+        """What ``entries`` hold, in their order."""
+        self._settle()
+        return [Saved(entry.token_ids, self._state(entry)) for entry in self.entries]
+
+    def restore(self, saved: list[Saved]) -> int:
+        """Make entries of what was saved, the least recently used first; returns how many.
+
+        Where there is no room for all, those used least recently are forgotten, and left out of
+        ``saved``. Raises StateError if not even the last one fits, or the backend refuses one: then
+        all is as before, but for entries whose slots had to go to longer ones.
+        """
+        if not saved:
+            return 0
+        self._settle()
+        n_slots, n_tokens, n_left_out = self._room_for([len(each.token_ids) for each in saved])
+        saved = saved[n_left_out:]
+        n_lost = self.n_running + len(self.entries) + len(saved) - n_slots
+        lost = [entry for entry in self.entries if not entry.n_pins][: max(0, n_lost)]
+        states = [self._state(entry) for entry in lost]
+        for entry in lost:
+            self._drop(entry)
+        if (n_slots, n_tokens) != (self._backend.n_slots, self._backend.n_ctx_seq):
+            self._remake(n_slots, n_tokens)
+        first = self._clock + 1
+        self._clock += len(saved)
+        entries = [Entry(each.token_ids, None, first + i) for i, each in enumerate(saved)]
+        if not self._fill(entries, [each.state for each in saved]):
+            n_free = self._backend.n_slots - self.n_running - len(self.entries)
+            self._fill(lost[-n_free:], states[-n_free:])
+            raise StateError("a saved sequence was refused: it is not this model's, or damaged")
+        return len(saved)
+
+    def _room_for(self, lengths: list[int]) -> tuple[int, int, int]:
+        """How many slots, of how many tokens each, take sequences of these lengths, and how many
+        of the first of them have to be left out."""
+        n_kept = self.n_running + self.n_pinned
+        for n_left_out in range(len(lengths)):
+            n_tokens = max(self._backend.n_ctx_seq, *lengths[n_left_out:])
+            n_fit = min(self._backend.n_slots_that_fit(n_tokens), self._max_slots)
+            n_needed = n_kept + len(lengths) - n_left_out
+            if n_needed > n_fit:
+                continue
+            if n_tokens == self._backend.n_ctx_seq:
+                n_needed = max(n_needed, self._backend.n_slots)
+            n_all = self.n_running + len(self.entries) + len(lengths) - n_left_out
+            return max(n_needed, min(n_all, n_fit, _SPARE_SLOTS)), n_tokens, n_left_out
+        raise StateError(
+            f"a saved sequence of {lengths[-1]} tokens does not fit beside {n_kept} that run or "
+            f"are pinned: use a larger kv_budget or max_sequences"
+        )
+
+    def _fill(self, entries: list[Entry], states: list[State]) -> bool:
+        """Give each entry an empty slot with its state; False, with none of them there, if one is
+        refused."""
+        for entry, state in zip(entries, states, strict=True):
+            slot = self._empty_slot()
+            if not self._backend.set_kv_state(slot, state, len(entry.token_ids)):
+                for placed in entries:
+                    self._drop(placed)
+                return False
+            entry.slot, self._entries[slot] = slot, entry
+        return True
+
+    def _settle(self) -> None:
+        self._backend.settle()
+        self._changed = self.notice_loss()
+
+    def _empty_slot(self) -> int:
+        taken = zip(self._rows, self._entries, strict=True)
+        return next(
+            slot for slot, (row, entry) in enumerate(taken) if row is None and entry is None
+        )
+
+    def _state(self, entry: Entry) -> State:
+        assert entry.slot is not None
+        return self._backend.kv_state(entry.slot)
+
+    def _drop(self, entry: Entry) -> None:
+        """Forget an entry, if it is there."""
+        if entry.slot is not None:
+            self._backend.kv_truncate(entry.slot, 0)
+            self._entries[entry.slot] = None
+            entry.slot = None
 
     # --- matching ---
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import weakref
 from collections.abc import Callable, Sequence
@@ -25,10 +26,11 @@ from localgen.errors import (
     ContextFullError,
     DecodeError,
     InvalidGGUFError,
+    ModelFileError,
 )
 from localgen.llama import amx, devices, gguf, state
 from localgen.llama.callbacks import keeping_errors
-from localgen.llama.library import llama, log_router, logger
+from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.vocab import LlamaVocab
 
 _GGML_TYPES = {
@@ -144,9 +146,9 @@ class LlamaBackend:
                 self.config.n_ctx,
                 self.n_ctx_train,
             )
-        self._is_recurrent = bool(
-            lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
-        )
+        self._has_kv = not lib.llama_model_is_recurrent(model)  # or only recurrent states
+        self._is_recurrent = not self._has_kv or bool(lib.llama_model_is_hybrid(model))
+        self.not_saved_because = self._obstacle_to_saving()
         self._check_kv_type()
         self._make_batch()
 
@@ -279,8 +281,7 @@ class LlamaBackend:
                 f"fewer tokens, a larger kv_budget, or kv_type='q8_0'"
             )
         self._check_slots(*keep)
-        self._note_lengths()
-        self._apply_copies()
+        self.settle()
         kept = []
         if self.can_save:
             kept = [(self.kv_state(slot), int(self._kv_lengths[slot])) for slot in keep]
@@ -306,6 +307,10 @@ class LlamaBackend:
         self._max_batch = min(self.config.n_batch, int(self._llama.llama_n_batch(self._context)))
         self._kv_lengths = np.zeros(n_slots, np.int32)
 
+    @property
+    def _flash_attention(self) -> str:
+        return "off" if self.config.deterministic else self.config.flash_attention
+
     def _new_context(self, n_slots: int, n_ctx_seq: int) -> Any:
         params = self._llama.llama_context_default_params()
         params.n_ctx = n_ctx_seq * n_slots
@@ -313,8 +318,7 @@ class LlamaBackend:
         params.n_seq_max = n_slots
         params.n_threads = params.n_threads_batch = self.n_threads
         params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
-        flash_attention = "off" if self.config.deterministic else self.config.flash_attention
-        params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
+        params.flash_attn_type = _FLASH_ATTENTION[self._flash_attention]
         # One KV stream a slot: rows do not look at each other's cells.
         params.kv_unified = False
         params.offload_kqv = params.op_offload = self.uses_gpu
@@ -519,11 +523,13 @@ class LlamaBackend:
         self._llama.llama_memory_seq_rm(self._memory, target, -1, -1)
         self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         self._kv_lengths[target] = self._kv_lengths[source]
-        self._copies_pending = True
+        # Sequences share a recurrent state until one of them goes on: no data waits to be copied.
+        self._copies_pending = self._has_kv
 
-    def _apply_copies(self) -> None:
+    def settle(self) -> None:
         """Have the data of copied slots copied now: llama.cpp does it before the next pass only, so
         one is run over a token that is then removed, or does not even fit."""
+        self._note_lengths()
         if not self._copies_pending:
             return
         self._copies_pending = False
@@ -544,14 +550,44 @@ class LlamaBackend:
         """Whether ``kv_state`` can be had: of a sliding window llama.cpp saves the end only."""
         return not int(self._llama.llama_model_n_swa(self._model))
 
+    def _obstacle_to_saving(self) -> str | None:
+        """Why a slot's state cannot be kept in a file; None if it can."""
+        if not self.can_save:
+            return (
+                "the model attends to a sliding window, and llama.cpp saves only the end of what "
+                "such a model computed"
+            )
+        if self._is_recurrent and self._has_kv:
+            return (
+                "the model has both recurrent states and a KV cache, and what llama.cpp saves of "
+                "it fits only a context with the same number of sequences"
+            )
+        return None
+
+    @functools.cached_property
+    def state_identity(self) -> dict[str, str]:
+        """What must be the same, by name, for the bytes of ``kv_state`` to mean the same.
+
+        Raises ModelFileError if the model's file cannot be read any more.
+        """
+        try:
+            fingerprint = gguf.fingerprint(self.path)
+        except OSError as error:
+            raise ModelFileError(f"{self.path} cannot be read any more: {error}") from error
+        return {
+            "model's fingerprint": fingerprint,
+            "llama.cpp": llama_version(),
+            "kv_type": self.config.kv_type,
+            "flash_attention": self._flash_attention,
+        }
+
     def kv_state(self, slot: int) -> state.State:
         """All that a slot holds, as llama.cpp's own bytes: for this model and settings only.
 
         The same for any number of slots; see ``state``.
         """
         self._check_slots(slot)
-        self._note_lengths()
-        self._apply_copies()
+        self.settle()
         size = int(self._llama.llama_state_seq_get_size(self._context, slot))
         written = np.empty(size, np.uint8)
         pointer = written.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
@@ -567,8 +603,7 @@ class LlamaBackend:
         The bytes are trusted: C checks little of them.
         """
         self._check_slots(slot)
-        self._note_lengths()
-        self._apply_copies()
+        self.settle()
         self.kv_truncate(slot, 0)
         if not self._is_recurrent:
             saved = state.to_streams(saved, self._n_slots)
@@ -578,6 +613,7 @@ class LlamaBackend:
         last = int(self._llama.llama_memory_seq_pos_max(self._memory, slot))
         if n_read != size or last + 1 != n_tokens:
             self._llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
+            log_router.take_complaints()  # else a later error would be explained by them
             return False
         self._kv_lengths[slot] = n_tokens
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import logging
@@ -90,6 +91,14 @@ def _route_log(bindings: Any) -> None:
 
 def _reset_log(bindings: Any, _kept_alive: object, silent: object) -> None:
     bindings.llama_log_set(silent, None)
+
+
+@functools.cache
+def llama_version() -> str:
+    """llama-cpp-python's version, and the commit of the llama.cpp in it."""
+    commit = llama()._lib.ggml_commit
+    commit.restype = ctypes.c_char_p
+    return f"{importlib.import_module('llama_cpp').__version__} ({commit().decode()})"
 
 
 @functools.cache

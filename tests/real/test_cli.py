@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
 import sysconfig
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -69,6 +71,24 @@ def test_stats() -> None:
     result = output("python -m localgen", *ARGS, "--stats")
     assert "5 prompt tokens" in result.stderr
     assert "12 new" in result.stderr
+
+
+def test_session(tmp_path: Path) -> None:
+    """A story told in two runs is the one told in one, and the second run computes only its own."""
+    name, opening = "python -m localgen", "Once upon a time, in a village by the sea, there lived"
+    options = ["--json", "--n-threads", "1", "--kv-type", "f32", "--flash-attention", "off"]
+    session = ["--session", str(tmp_path / "story.session")]
+
+    def told(prompt: str, n: int, *args: str) -> dict[str, object]:
+        run = output(name, "generate", prompt, "--max-new-tokens", str(n), *options, *args)
+        return json.loads(run.stdout)
+
+    whole = told(opening, 24)["text"]
+    first = told(opening, 12, *session)
+    assert whole.startswith(first["text"])
+    second = told(opening + first["text"], 12, *session)
+    assert first["text"] + second["text"] == whole
+    assert second["stats"]["n_cached"] == second["stats"]["n_prompt"] - 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)

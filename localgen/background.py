@@ -66,7 +66,7 @@ class Background:
                 request = self._requests[0]
             try:
                 self._turns.run(request)
-            except Exception:
+            except BaseException:
                 # It is the request's, and is raised where the request is awaited.
                 continue
 

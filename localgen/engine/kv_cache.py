@@ -72,9 +72,14 @@ class KvCache:
     def n_pinned(self) -> int:
         return sum(entry.n_pins > 0 for entry in self.entries)
 
+    @property
+    def _longest_pinned(self) -> int:
+        return max((len(entry.token_ids) for entry in self.entries if entry.n_pins), default=0)
+
     def check_fits(self, n_tokens: int) -> None:
         """BackendError if a row of ``n_tokens`` could never run."""
-        n_fit = self._backend.n_slots_that_fit(n_tokens)
+        # All slots are of one size.
+        n_fit = self._backend.n_slots_that_fit(max(n_tokens, self._longest_pinned))
         if min(n_fit, self._max_slots) < 1 + self.n_pinned:
             raise BackendError(
                 f"a sequence of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
@@ -95,7 +100,12 @@ class KvCache:
         wanted = min(wanted, self._max_slots)
         if wanted <= n_slots and lengths == {n_tokens}:
             return
-        # The longest that leaves enough slots for those that run, and at least one for a new row.
+        # The longest that leaves enough slots for those that run, and at least one for a new row:
+        # the first of those that wait, which no other may overtake.
+        needed = len(waiting[0].tokens)
+        lengths = {length for length in lengths if length >= needed}
+        if not self.n_running:
+            lengths.add(max(needed, self._longest_pinned))
         for length in sorted(lengths, reverse=True):
             n_fit = self._backend.n_slots_that_fit(length)
             if n_fit > self.n_running + self.n_pinned:
@@ -126,10 +136,9 @@ class KvCache:
         kept += running
         kept += [entry for entry in idle if len(entry.token_ids) <= n_tokens]
         kept = kept[:n_slots]
-        for entry in self.entries:
-            if entry not in kept:
-                entry.slot = None
         slots = [slot for item in kept if (slot := item.slot) is not None]
+        for entry in self.entries:
+            entry.slot = None
         self._rows, self._entries = [], []
         self._backend.reserve(n_slots, n_tokens, slots)
         self._rows = [None] * self._backend.n_slots
@@ -157,7 +166,7 @@ class KvCache:
         self._entries = [None] * len(self._entries)
         for row in self._rows:
             if row is not None:
-                row.n_kv, row.awaits = 0, None
+                row.n_kv, row.n_cached, row.awaits = 0, 0, None
         return True
 
     def forget(self) -> None:
@@ -368,7 +377,11 @@ class KvCache:
         if isinstance(source, Entry) and source.slot in places and _is_used_up(source, n_shared):
             return source.slot
         keep = source if isinstance(source, Entry) and n_shared >= self._worthwhile else None
-        return min(places, key=lambda slot: self._cost(slot, keep))
+        slot = min(places, key=lambda slot: self._cost(slot, keep))
+        if self._is_kept(slot, None) and self._cheapest_slot(slot, keep) is None:
+            # What is pinned there has nowhere else to go but where the source is.
+            return min(places, key=lambda slot: self._cost(slot, None))
+        return slot
 
     def _places(self) -> list[int]:
         """Free slots that leave the running rows without a hole."""
@@ -414,6 +427,7 @@ class KvCache:
         """The row's slot holds tokens of which the first ``n_shared`` are the row's."""
         if self._backend.kv_truncate(slot_of(row), n_shared):
             row.n_kv = row.n_cached = n_shared
+            row.not_reused = None
         else:
             self._backend.kv_truncate(slot_of(row), 0)
             row.n_kv, row.not_reused = 0, _RECURRENT
@@ -426,6 +440,8 @@ class KvCache:
             return
         entry.slot = None
         target = self._cheapest_slot(slot, spare)
+        if target is None and entry.n_pins:
+            target = self._cheapest_slot(slot, None)
         if target is not None:
             there = self._entries[target]
             if there is None or entry.n_pins or there.last_used < entry.last_used:
@@ -452,6 +468,8 @@ class KvCache:
         running = [slot for slot, row in enumerate(self._rows) if row is not None]
         if not running or running[-1] - running[0] == len(running) - 1:
             return None
+        if len(running) + self.n_pinned == len(self._rows):
+            return None  # what is pinned in the hole has nowhere else to go
         return running[-1], next(
             slot for slot in range(running[0], running[-1]) if self._rows[slot] is None
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from copy import copy
 from itertools import count
 
 from localgen.engine.backend import Backend, Logits, PassStopped
@@ -19,7 +20,7 @@ from localgen.engine.scheduler import Scheduler
 from localgen.engine.scoring import score
 from localgen.engine.sequence import FinishReason, Sequence
 from localgen.engine.stopping import finish_reason
-from localgen.errors import LocalgenError
+from localgen.errors import BackendError, LocalgenError
 
 # What ended a request: a reason for its rows, or an error.
 Ending = FinishReason | BaseException
@@ -74,10 +75,11 @@ class Loop:
         self._retire(unfinished)
 
     def end_all(self, error: BaseException) -> None:
-        """End every request with an error."""
+        """End every request with an error, each with its own copy: an error carries its call's
+        ``partial``."""
         self._take_submitted()
         for request in list(self._requests):
-            self.end(request, error)
+            self.end(request, copy(error))
 
     def score(self, row: Sequence) -> Logits:
         """Log-probabilities of a row's prompt; see ``scoring.score``. Other rows wait meanwhile."""
@@ -99,6 +101,7 @@ class Loop:
         self._end_overdue(started)
         scheduled = self._scheduler.schedule()
         if scheduled is None:
+            self._end_unfit()
             return
         batch, outputs = scheduled
         requests = list(self._requests)
@@ -146,11 +149,22 @@ class Loop:
             row.finish_reason = "time"
         self._retire(late)
 
+    def _end_unfit(self) -> None:
+        """End the request that waits first if it can't run any more: what was pinned since it came
+        has left no room."""
+        if self._scheduler.waiting and not self._scheduler.running:
+            row = self._scheduler.waiting[0]
+            try:
+                self.kv_cache.check_fits(len(row.tokens))
+            except BackendError as error:
+                self.end(self._request_of[row], error)
+
     def _end_batch(self, slots: list[int], error: BaseException) -> None:
         """End the requests of which a row was in a pass that failed."""
         rows = [row for row in self._scheduler.running if row.slot in slots]
         for request in {id(r): r for r in map(self._request_of.__getitem__, rows)}.values():
             self.end(request, error)
+            error = copy(error)  # which carries one call's ``partial``
 
     def _rows(self, logits: Logits, outputs: list[Sequence]) -> tuple[list[Logits], list[Sequence]]:
         """One row of logits for each row to sample, forks of a finished prefill included."""
@@ -164,14 +178,18 @@ class Loop:
     def _sample(self, logits: list[Logits], sequences: list[Sequence]) -> float:
         """Choose a token for each row and take note of it; returns when they were chosen."""
         tokens: list[int | BaseException] = []
+        interrupt = None
         for row, sequence in zip(logits, sequences, strict=True):
             try:
                 tokens.append(sequence.sampler.sample(row, sequence))
-            except Exception as error:  # of a caller's own processor: it is for that caller
+            except KeyboardInterrupt as error:  # for this thread; what was drawn is not lost
+                interrupt = error
+                break
+            except BaseException as error:  # of a caller's own processor: it is for that caller
                 tokens.append(error)
         sampled = time.perf_counter()
         finished = []
-        for sequence, token in zip(sequences, tokens, strict=True):
+        for sequence, token in zip(sequences, tokens, strict=interrupt is None):
             if sequence.finish_reason is not None:
                 continue
             try:
@@ -179,10 +197,14 @@ class Loop:
                     raise token
                 if self._accept(sequence, token, sampled):
                     finished.append(sequence)
-            except Exception as error:  # as above, or of a stopping criterion
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # as above, or of a stopping criterion
                 self.end(self._request_of[sequence], error)
         if finished:
             self._retire(finished)
+        if interrupt is not None:
+            raise interrupt
         return sampled
 
     def _accept(self, sequence: Sequence, token_id: int, now: float) -> bool:

@@ -45,7 +45,7 @@ class Scheduler:
     def start_afresh(self, unfinished: list[Sequence]) -> None:
         """Run these rows, of which nothing is in the KV cache any more, from their beginning."""
         for row in unfinished:
-            row.slot, row.n_kv, row.awaits = None, 0, None
+            row.slot, row.n_kv, row.n_cached, row.awaits = None, 0, 0, None
         self.waiting = deque(sorted(unfinished, key=lambda row: row.order))
         self.running = []
         self._steady = None

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from types import FrameType
 
 from localgen.engine.loop import Loop
@@ -30,6 +31,9 @@ class Turns:
         self._changed = threading.Condition()
         self._driver: int | None = None
         self._n_asleep = 0
+        # Those that need the turn between two steps only: a driver lets them in, every other turn.
+        self._n_urgent = 0
+        self._was_urgent = False
         self._alarms: list[tuple[Callable[[], bool], Callable[[], object]]] = []
         self._closed_by: BaseException | None = None
 
@@ -43,7 +47,9 @@ class Turns:
             while not (request.done or is_enough()):
                 if self._take_turn(lambda: request.done or is_enough()):
                     self._drive(request, is_enough)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and not request.done:
+                request.error = error  # for others that wait for this request
             self.cancel(request)
             raise
         if request.error is not None:
@@ -54,7 +60,7 @@ class Turns:
         self.refuse_reentry()
         with self._changed:
             if self._closed_by is not None:
-                raise self._closed_by
+                raise copy(self._closed_by)
             self._loop.submit(request)
 
     def call_when(self, is_time: Callable[[], bool], call: Callable[[], object]) -> None:
@@ -67,16 +73,19 @@ class Turns:
 
     def cancel(self, request: Request) -> None:
         """End a request, and wait until it has ended."""
+        self.refuse_reentry()
         request.is_cancelled = True
-        with self.alone():
-            self._loop.end(request, "cancelled")
+        if self._take_turn(lambda: request.done, urgent=True):
+            try:
+                self._loop.end(request, "cancelled")
+            finally:
+                self._give_turn()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """The right to use loop and backend between two steps."""
         self.refuse_reentry()
-        while not self._take_turn(lambda: False):
-            pass
+        self._take_turn(lambda: False, urgent=True)
         try:
             yield
         finally:
@@ -96,20 +105,27 @@ class Turns:
 
     # --- turns ---
 
-    def _take_turn(self, is_enough: Callable[[], bool]) -> bool:
+    def _take_turn(self, is_enough: Callable[[], bool], *, urgent: bool = False) -> bool:
         """Sleep while another thread drives; True if this one now has to, False if there is no
         need any more."""
         with self._changed:
             self._n_asleep += 1
+            self._n_urgent += urgent
             try:
-                while self._driver is not None and not is_enough():
+                while not is_enough() and (self._driver is not None or self._yields(urgent)):
                     self._changed.wait()
             finally:
                 self._n_asleep -= 1
+                self._n_urgent -= urgent
+                if urgent:
+                    self._changed.notify_all()
             if is_enough():
                 return False
-            self._driver = threading.get_ident()
+            self._driver, self._was_urgent = threading.get_ident(), urgent
             return True
+
+    def _yields(self, urgent: bool) -> bool:
+        return not urgent and self._n_urgent > 0 and not self._was_urgent
 
     def _give_turn(self) -> None:
         with self._changed:
@@ -126,6 +142,8 @@ class Turns:
                         self._loop.end(request, "cancelled")
                         raise KeyboardInterrupt
                     self._wake()
+                    if self._n_urgent:
+                        break
         finally:
             self._give_turn()
 

@@ -1,0 +1,68 @@
+"""What must be true of a model's engine between any two calls; it reads the engine's insides."""
+
+from __future__ import annotations
+
+from localgen import LocalModel
+from localgen.engine.kv_cache import Entry, KvCache
+from localgen.engine.sequence import Sequence
+from tests.fakes import FakeBackend
+
+
+def kv_cache_of(model: LocalModel) -> KvCache:
+    return model._loop.kv_cache
+
+
+def pinned_entries(model: LocalModel) -> list[Entry]:
+    return [entry for entry in kv_cache_of(model).entries if entry.n_pins]
+
+
+def check_slots(model: LocalModel) -> None:
+    """Rows and entries name each other's slots rightly, and the scheduler runs just those rows."""
+    cache, backend = kv_cache_of(model), model._backend
+    rows, entries = cache._rows, cache._entries
+    assert len(rows) == len(entries) == backend.n_slots <= model.config.max_sequences
+    assert not any(row and entry for row, entry in zip(rows, entries, strict=True))
+    assert all(row.slot == slot for slot, row in enumerate(rows) if row)
+    assert all(entry.slot == slot for slot, entry in enumerate(entries) if entry)
+    scheduler = model._loop._scheduler
+    assert scheduler.running == [row for row in rows if row]
+    if not scheduler.waiting:  # else the next step fills the holes
+        _check_consecutive(cache)
+
+
+def _check_consecutive(cache: KvCache) -> None:
+    """Holes between running rows are closed, unless only pinned entries are free to be moved."""
+    running = [slot for slot, row in enumerate(cache._rows) if row]
+    if running and running[-1] - running[0] >= len(running):
+        assert len(running) + cache.n_pinned == len(cache._rows)
+
+
+def check_contents(model: LocalModel) -> None:
+    """A slot of a FakeBackend holds just what its row or entry says, and nothing if it has none."""
+    cache, backend = kv_cache_of(model), model._backend
+    assert isinstance(backend, FakeBackend)
+    if cache._epoch != backend.epoch:
+        return  # all was lost, which is noticed at the next step
+    for slot, (row, entry) in enumerate(zip(cache._rows, cache._entries, strict=True)):
+        assert backend.kv[slot] == _claimed(row, entry), f"slot {slot}"
+    if backend.budget is not None:
+        assert backend.n_slots * backend.n_ctx_seq <= backend.budget
+
+
+def _claimed(row: Sequence | None, entry: Entry | None) -> list[int]:
+    if row is not None:
+        return row.tokens[: row.n_kv].tolist()
+    return [] if entry is None else entry.token_ids.tolist()
+
+
+def check_idle(model: LocalModel) -> None:
+    """No request is left, no row runs or waits, and every slot is free."""
+    loop = model._loop
+    assert loop.idle
+    assert not loop._request_of
+    assert not loop._deadlines
+    assert not loop._scheduler.running
+    assert not loop._scheduler.waiting
+    assert loop.kv_cache.n_running == 0
+    assert model._turns._driver is None
+    check_slots(model)

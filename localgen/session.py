@@ -146,8 +146,9 @@ class _Reader:
         theirs, lengths = self._parse(header.tobytes())
         self._check_identity(theirs, identity)
         n_body = _n_body(lengths)
-        if n_body != self._n_left - _DIGEST:
-            raise self._damaged(f"its sequences take {n_body} bytes, which it does not have")
+        n_there = self._n_left - _DIGEST
+        if n_body != n_there:
+            raise self._damaged(f"its sequences take {n_body} bytes, and it has {n_there}")
         body = self._take(n_body)
         self._check_digest()
         return list(_sequences(body, lengths))
@@ -168,8 +169,8 @@ class _Reader:
             )
         if size < n_bytes:
             raise self._cut_off(size, n_bytes)
-        if size > n_bytes or n_header > min(_MAX_HEADER, size - _START.size - 2 * _DIGEST):
-            raise self._damaged("its lengths do not add up")
+        if n_header > _MAX_HEADER:
+            raise self._damaged(f"its header takes {n_header} bytes")
         return int(n_header)
 
     def _take(self, n_bytes: int) -> State:
@@ -178,7 +179,7 @@ class _Reader:
         for start in range(0, n_bytes, _CHUNK):
             part = data[start : start + _CHUNK].data
             if self._file.readinto(part) < len(part):  # type: ignore[attr-defined]
-                raise self._damaged("it became shorter while it was read")
+                raise self._damaged("it ends too early")
             self._digest.update(part)
         self._n_left -= n_bytes
         return data

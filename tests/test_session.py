@@ -25,6 +25,7 @@ from localgen import (
     session,
 )
 from localgen.engine.backend import Saved
+from localgen.llama.library import llama
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
 from tests.fakes import FakeBackend, fake_model, reference_greedy
 
@@ -338,12 +339,25 @@ def test_empty_session(tmp_path: Path) -> None:
 
 
 def test_order_of_use_is_kept(talk: Path) -> None:
-    """What a session used last is forgotten last, and all of it after what was cached before."""
-    model = fake_model(max_sequences=3)
-    text_of(model, list(b"something before, of some length as well"))
+    """What a session used last is forgotten last, and all of it after what was cached before: for
+    that there are more slots where they fit."""
+    before = list(b"something before, of some length as well")
+    expected = [[*ids, *reference_greedy(ids, 7)] for ids in (before, OTHER, THIRD, TALK)]
+    for max_sequences in (3, 4):
+        model = fake_model(max_sequences=max_sequences)
+        text_of(model, before)
+        assert model.load_session(talk) == 3
+        assert token_lists(model) == expected[-max_sequences:]
+
+
+def test_slots_are_not_given_up(talk: Path) -> None:
+    """A session takes the places of what was used least recently, and nothing else goes."""
+    model = fake_model(max_sequences=6)
+    model.complete([[65 + i] * 60 for i in range(6)], max_new_tokens=4)
+    before = token_lists(model)
     assert model.load_session(talk) == 3
-    expected = [[*prompt, *reference_greedy(prompt, 7)] for prompt in (OTHER, THIRD, TALK)]
-    assert token_lists(model) == expected
+    assert token_lists(model)[:3] == before[3:]
+    assert len(token_lists(model)) == 6
 
 
 @pytest.mark.parametrize("limit", ["max_sequences", "budget"])
@@ -382,9 +396,10 @@ def test_longer_than_the_context(tmp_path: Path) -> None:
 
 
 def test_pinned_stays(talk: Path) -> None:
-    """A pinned prefix is never forgotten for a session."""
+    """A pinned prefix is never forgotten for a session, though it be used least recently."""
     model = fake_model(max_sequences=2)
     prefix = model.prefill("pinned, and longer than sixteen tokens")
+    text_of(model, OTHER)
     assert model.load_session(talk) == 1
     assert prefix.is_cached
     assert len(cached(model)) == 2
@@ -418,24 +433,39 @@ def test_loaded_while_rows_run(n_before: int, talk: Path) -> None:
     assert done.stats.n_cached == len(TALK) + 7
 
 
-def test_loss_while_rows_run(talk: Path) -> None:
-    """Protects running rows where finishing the backend's copies loses the whole KV cache."""
+def lose_all(backend: FakeBackend) -> None:
+    backend.forget()
+    backend.epoch += 1
+
+
+@pytest.mark.parametrize("n_slots", [1, 4])
+def test_loss_while_rows_run(n_slots: int, talk: Path) -> None:
+    """Protects running rows where finishing the backend's copies loses the whole KV cache, whether
+    it is made anew for the session or not."""
     model = fake_model()
+    model.complete([[65 + i] * 70 for i in range(n_slots)], max_new_tokens=1)
     stream = model.stream(OTHER, max_new_tokens=20)
     for _ in range(5):
         next(stream)
-    backend = model._backend
-
-    def lose() -> None:
-        backend.forget()
-        backend.epoch += 1
-
-    backend.settle = lose  # type: ignore[method-assign]
+    backend: FakeBackend = model._backend
+    n_made = backend.count("reserve")
+    backend.settle = lambda: lose_all(backend)  # type: ignore[method-assign]
     assert model.load_session(talk) == 3
+    assert backend.epoch == 1
+    assert (backend.count("reserve") > n_made) == (n_slots == 1)
     for _ in stream:
         pass
     assert stream.completion.token_ids == reference_greedy(OTHER, 20)
-    assert text_of(model, TALK) == reference_greedy(TALK, 8)
+    done = model.complete([[*TALK, *reference_greedy(TALK, 8)]], max_new_tokens=4)[0]
+    assert done.stats.n_cached == len(TALK) + 7
+
+
+def test_loss_while_saving(tmp_path: Path) -> None:
+    """What was lost is not saved."""
+    model = fake_model()
+    text_of(model, TALK)
+    model._backend.settle = lambda: lose_all(model._backend)
+    assert model.save_session(tmp_path / "s") == 0
 
 
 @pytest.mark.parametrize("options", [{}, {"max_sequences": 3}, {"budget": 300}], ids=str)
@@ -679,6 +709,14 @@ def test_sliding_window_has_no_session(tmp_path: Path) -> None:
             with pytest.raises(StateError, match="sliding window"):
                 use(tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_hybrid_model_has_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes fit only a context with as many slots: that is said before a file is there."""
+    make_llama_bpe(tmp_path / "tiny.gguf")
+    monkeypatch.setattr(llama(), "llama_model_is_hybrid", lambda _: True)
+    with load(tmp_path / "tiny.gguf") as model, pytest.raises(StateError, match="recurrent"):
+        model.save_session(tmp_path / "s")
 
 
 def test_model_file_that_is_gone(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def generate(
     loading: LoadingOptions,
     session: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Go on from what FILE keeps of earlier runs; save to it."),
+        typer.Option(metavar="FILE", help="Go on from what FILE keeps, and save to it."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print a line about speed.")] = False,

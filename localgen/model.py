@@ -160,13 +160,18 @@ class LocalModel:
         """Run one row, with each token put to ``streamer`` as transformers does."""
         wrap: Callable[[Any], Any] = to_torch if use_torch else np.asarray
         (row,) = call.sequences
-        streamer.put(wrap(prompt))
         n_put = 0
-        while n_put < row.n_new or not call.request.done:
-            self._turns.run(call.request, lambda n=n_put: row.n_new > n)  # type: ignore[misc]
-            for token_id in row.new_token_ids[n_put:].tolist():
-                n_put += 1
-                streamer.put(wrap(np.array([token_id], np.int64)))
+        try:
+            streamer.put(wrap(prompt))
+            while n_put < row.n_new or not call.request.done:
+                self._turns.run(call.request, lambda n=n_put: row.n_new > n)  # type: ignore[misc]
+                for token_id in row.new_token_ids[n_put:].tolist():
+                    n_put += 1
+                    streamer.put(wrap(np.array([token_id], np.int64)))
+            self._turns.run(call.request)  # raises what ended it between two tokens
+        except BaseException:  # of the streamer, perhaps
+            self._turns.cancel(call.request)
+            raise
         streamer.end()
 
     # --- text API ---

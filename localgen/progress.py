@@ -22,14 +22,17 @@ def show_progress(call: Call, turns: Turns) -> None:
     started = time.perf_counter()
     with _bar() as bar:
         task = bar.add_task("generating", total=len(rows), speed="")
-        while True:
-            again_at = time.perf_counter() + _SECONDS
-            turns.run(call.request, lambda again_at=again_at: time.perf_counter() >= again_at)  # type: ignore[misc]
-            speed = _speed(sum(row.n_new for row in rows), started)
-            n_done = sum(row.finish_reason is not None for row in rows)
-            bar.update(task, completed=n_done, speed=speed)
-            if call.request.done:
-                return
+        try:
+            while not call.request.done:
+                again_at = time.perf_counter() + _SECONDS
+                turns.run(call.request, lambda again_at=again_at: time.perf_counter() >= again_at)  # type: ignore[misc]
+                speed = _speed(sum(row.n_new for row in rows), started)
+                n_done = sum(row.finish_reason is not None for row in rows)
+                bar.update(task, completed=n_done, speed=speed)
+            turns.run(call.request)  # raises what ended it between two turns
+        except BaseException:  # Ctrl-C between two turns, perhaps
+            turns.cancel(call.request)
+            raise
 
 
 @contextmanager

@@ -38,15 +38,21 @@ def _check_consecutive(cache: KvCache) -> None:
 
 
 def check_contents(model: LocalModel) -> None:
-    """A slot of a FakeBackend holds just what its row or entry says, and nothing if it has none."""
+    """A slot holds just what its row or entry says, and nothing if it has none.
+
+    Of a FakeBackend these are tokens; of llama.cpp it is known how many.
+    """
     cache, backend = kv_cache_of(model), model._backend
-    assert isinstance(backend, FakeBackend)
     if cache._epoch != backend.epoch:
         return  # all was lost, which is noticed at the next step
     for slot, (row, entry) in enumerate(zip(cache._rows, cache._entries, strict=True)):
-        assert backend.kv[slot] == _claimed(row, entry), f"slot {slot}"
-    if backend.budget is not None:
-        assert backend.n_slots * backend.n_ctx_seq <= backend.budget
+        claimed = _claimed(row, entry)
+        if isinstance(backend, FakeBackend):
+            assert backend.kv[slot] == claimed, f"slot {slot}"
+        else:
+            last = backend._llama.llama_memory_seq_pos_max(backend._memory, slot)
+            assert last + 1 == len(claimed), f"slot {slot}"
+    assert backend.n_slots <= max(1, backend.n_slots_that_fit(max(1, backend.n_ctx_seq)))
 
 
 def _claimed(row: Sequence | None, entry: Entry | None) -> list[int]:

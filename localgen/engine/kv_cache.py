@@ -26,6 +26,7 @@ _SHARED_PART = 64
 # Slots that are made for what finished rows left, beyond those that rows need.
 _SPARE_SLOTS = 4
 
+_DETERMINISTIC = "deterministic=True: a prompt is always computed in the same passes"
 _RECURRENT = "the model's state is recurrent: it can only go on from its end"
 
 
@@ -347,6 +348,7 @@ class KvCache:
         """Who begins most like the row's prompt, and for how many tokens; at least the last token
         of a prompt is computed, for its logits."""
         if not self._reuses:
+            row.not_reused = _DETERMINISTIC
             return None, 0
         prompt = row.prompt_ids[:-1]
         best: tuple[Sequence | Entry | None, int] = (None, 0)

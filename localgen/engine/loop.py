@@ -20,7 +20,7 @@ from localgen.engine.scheduler import Scheduler
 from localgen.engine.scoring import score
 from localgen.engine.sequence import FinishReason, Sequence
 from localgen.engine.stopping import finish_reason
-from localgen.errors import BackendError, LocalgenError
+from localgen.errors import BackendError, DecodeError, LocalgenError
 
 # What ended a request: a reason for its rows, or an error.
 Ending = FinishReason | BaseException
@@ -83,6 +83,15 @@ class Loop:
 
     def score(self, row: Sequence) -> Logits:
         """Log-probabilities of a row's prompt; see ``scoring.score``. Other rows wait meanwhile."""
+        try:
+            return self._score(row)
+        except DecodeError:
+            raise
+        except BaseException:
+            self.start_afresh()
+            raise
+
+    def _score(self, row: Sequence) -> Logits:
         self.kv_cache.check_fits(len(row.tokens))
         self.kv_cache.make_room([row])
         while not self.kv_cache.admit(row, reuse=False):

@@ -93,12 +93,12 @@ class Scheduler:
     def retire(self, finished: Iterable[Sequence]) -> None:
         """Take rows that are over out, and close the holes that no waiting row will fill."""
         self._steady = None
-        for row in finished:
-            if row.slot is None:
-                self.waiting.remove(row)
-            else:
-                self.running.remove(row)
-                self._kv_cache.release(row)
+        over = set(finished)
+        if any(row.slot is None for row in over):
+            self.waiting = deque(row for row in self.waiting if row not in over)
+        for row in [row for row in self.running if row in over]:
+            self.running.remove(row)
+            self._kv_cache.release(row)
         if not self.waiting and self._kv_cache.close_holes():
             self.running.sort(key=slot_of)
 

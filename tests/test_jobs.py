@@ -417,8 +417,9 @@ def test_file_that_is_no_output(content: bytes, files: Files, model: LocalModel)
 def test_format_of_another_version(files: Files, model: LocalModel) -> None:
     """A layout that this version does not know is not added to."""
     files.write({"prompt": "a"})
-    files.target.write_bytes(b'{"localgen_batch": 2}\n')
-    refused(files, model, "another version")
+    for header in (b'{"localgen_batch": 2, "seed": 1}\n', b'{"localgen_batch": 1}\n'):
+        files.target.write_bytes(header)
+        refused(files, model, "another version")
 
 
 def test_overwrite(half: Files, model: LocalModel) -> None:
@@ -433,8 +434,10 @@ def test_overwrite(half: Files, model: LocalModel) -> None:
 def test_damaged_line(half: Files, model: LocalModel) -> None:
     """Only the last line can be torn by a kill; another one is for a person to look at."""
     header, first, second = half.target.read_bytes().splitlines(keepends=True)
-    for damaged in (first[:-9] + b"\n", b"\x00" * 9 + b"\n", b"{}\n", b'{"line": "x"}\n'):
-        half.target.write_bytes(header + damaged + second)
+    no_result = b'{"id": 1, "line": 1, "line_hash": ""}'
+    no_line = b'{"id": 1, "line": "x", "line_hash": "", "text": ""}'
+    for damaged in (first[:-9], b"\x00" * 9, b"{}", no_result, no_line):
+        half.target.write_bytes(header + damaged + b"\n" + second)
         with pytest.raises(JobError, match="line 2 is damaged; delete"):
             half.run(model, max_new_tokens=2)
     half.target.write_bytes(header + second)

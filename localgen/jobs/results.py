@@ -221,7 +221,6 @@ def _add(found: Found, record: Record) -> None:
     if "error" in record:
         found.failed[line] = record
     else:
-        found.failed.pop(line, None)
         found.done[line] = Done(record["id"], record["line_hash"])
 
 

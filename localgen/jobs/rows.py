@@ -166,7 +166,6 @@ def _prompt(fields: dict[str, Any]) -> str | list[int]:
     if name == "prompt":
         if not isinstance(value, str):
             raise ValueError(f"prompt must be a string, got {type(value).__name__}")
-        _check_unicode(name, value)
         return value
     if not isinstance(value, list) or not value:
         raise ValueError("prompt_token_ids must be a list of at least one token id")
@@ -189,17 +188,16 @@ def _config(
     _check_names(options)
     for name, value in options.items():
         _check_unicode(name, value)
-    if options.get("seed") is not None:
-        check_int("seed", options["seed"], 0)
     config = dataclasses.replace(defaults, **options)
+    if options.get("seed") is not None:
+        check_int("seed", options["seed"], 0)  # not one a sequence: a row is one
+        return config
     # Asked here, since the seed that every row gets would be taken for a wish to sample.
     do_sample = config.do_sample
     if do_sample is None:
         do_sample = bool(config.changed_sampling_options)
-    if options.get("seed") is None:
-        own = row_seed(seed, row_id) if do_sample else None
-        return dataclasses.replace(config, do_sample=do_sample, seed=own)
-    return dataclasses.replace(config, do_sample=do_sample)
+    own_seed = row_seed(seed, row_id) if do_sample else None
+    return dataclasses.replace(config, do_sample=do_sample, seed=own_seed)
 
 
 def _check_names(options: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from localgen import ClosedError, DecodeError, GenerationInterrupted
+from localgen import BackendError, ClosedError, DecodeError, GenerationInterrupted
 from localgen.engine.request import Request
 from tests.fakes import fake_model, reference_greedy
 
@@ -243,6 +243,20 @@ def test_an_interrupt_while_tokens_are_chosen_loses_no_draw():
         model.generate([B], logits_processor=interrupt)
     list(stream)
     assert stream.completion.token_ids == whole
+
+
+def test_a_score_that_no_longer_fits_does_not_wait_for_ever():
+    """The row before it was pinned meanwhile, and leaves no slot: refused, and nothing is lost."""
+    model = fake_model(max_sequences=1)
+    stream = model.stream(A, max_new_tokens=1)
+    stream._call.sequences[0].pins = True
+    model._turns.submit(stream._call.request)
+    model._backend.n_batch = 4
+    model._loop.step()  # a part of its prompt
+    for _ in range(2):
+        with pytest.raises(BackendError, match="1 are pinned"):
+            model.score(B)
+    assert model._loop.kv_cache.n_pinned == 1
 
 
 def test_an_alarm_rings_once_when_it_is_time():

@@ -138,10 +138,18 @@ class KvCache:
         kept += [entry for entry in idle if len(entry.token_ids) <= n_tokens]
         kept = kept[:n_slots]
         slots = [slot for item in kept if (slot := item.slot) is not None]
-        for entry in self.entries:
-            entry.slot = None
+        entries = self.entries
         self._rows, self._entries = [], []
-        self._backend.reserve(n_slots, n_tokens, slots)
+        try:
+            self._backend.reserve(n_slots, n_tokens, slots)
+        except BaseException:
+            kept = []
+            raise
+        finally:
+            # Not for a moment is an entry that is kept without a slot: other threads may look.
+            for entry in entries:
+                if entry not in kept:
+                    entry.slot = None
         self._rows = [None] * self._backend.n_slots
         self._entries = [None] * self._backend.n_slots
         for slot, item in enumerate(kept):
@@ -440,17 +448,18 @@ class KvCache:
         self._entries[slot] = None
         if entry is None:
             return
-        entry.slot = None
         target = self._cheapest_slot(slot, spare)
         if target is None and entry.n_pins:
             target = self._cheapest_slot(slot, None)
+        there = None if target is None else self._entries[target]
+        if there is not None and not entry.n_pins and there.last_used > entry.last_used:
+            target = None
         if target is not None:
-            there = self._entries[target]
-            if there is None or entry.n_pins or there.last_used < entry.last_used:
-                if there is not None:
-                    there.slot = None
-                self._backend.kv_copy(slot, target)
-                entry.slot, self._entries[target] = target, entry
+            if there is not None:
+                there.slot = None
+            self._backend.kv_copy(slot, target)
+            self._entries[target] = entry
+        entry.slot = target
         self._backend.kv_truncate(slot, 0)
 
     def _cheapest_slot(self, besides: int, spare: Entry | None) -> int | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from itertools import count
 
@@ -83,24 +84,32 @@ class Loop:
 
     def score(self, row: Sequence) -> Logits:
         """Log-probabilities of a row's prompt; see ``scoring.score``. Other rows wait meanwhile."""
+        self.kv_cache.check_fits(len(row.tokens))
+        while not self._enter(row):
+            self.step()
+            self.kv_cache.check_fits(len(row.tokens))  # rows that ended may be pinned now
+        with self._whole():
+            try:
+                return score(self._backend, row)
+            finally:
+                self.kv_cache.release(row)
+
+    def _enter(self, row: Sequence) -> bool:
+        """Give a row that is to be scored an empty slot, if there is one."""
+        with self._whole():
+            self.kv_cache.make_room([row])
+            return self.kv_cache.admit(row, reuse=False)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Start afresh after an error inside, but for that of a pass, which the backend undoes."""
         try:
-            return self._score(row)
+            yield
         except DecodeError:
             raise
         except BaseException:
             self.start_afresh()
             raise
-
-    def _score(self, row: Sequence) -> Logits:
-        self.kv_cache.check_fits(len(row.tokens))
-        self.kv_cache.make_room([row])
-        while not self.kv_cache.admit(row, reuse=False):
-            self.step()
-            self.kv_cache.make_room([row])
-        try:
-            return score(self._backend, row)
-        finally:
-            self.kv_cache.release(row)
 
     # --- one step ---
 

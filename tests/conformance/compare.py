@@ -29,10 +29,14 @@ TOLERANCE = 1e-2
 
 
 class Alone:
-    """What a model says of each prompt alone, on an empty KV cache; kept once it was asked for."""
+    """What a model says of each prompt alone, on an empty KV cache; kept once it was asked for.
 
-    def __init__(self, model: LocalModel) -> None:
+    tolerance: how far logits may be apart, from one way of computing to another.
+    """
+
+    def __init__(self, model: LocalModel, tolerance: float = TOLERANCE) -> None:
         self._model = model
+        self._tolerance = tolerance
         self._rows: dict[tuple[tuple[int, ...], int], Completion] = {}
 
     def row(self, prompt: Prompt, n_new: int) -> Completion:
@@ -47,7 +51,7 @@ class Alone:
         """How many tokens there are before the first whose choice is not clear."""
         steps = self.row(prompt, n_new).logprobs or []
         gaps = [np.subtract(*[p for _, p in step.top]) for step in steps]
-        return next((i for i, gap in enumerate(gaps) if gap < TOLERANCE), len(gaps))
+        return next((i for i, gap in enumerate(gaps) if gap < self._tolerance), len(gaps))
 
     def check(self, got: Prompt, prompt: Prompt, n_new: int, *, whole: bool = True) -> None:
         """``got`` are the tokens after ``prompt`` as far as their choice is clear; or, if not
@@ -68,7 +72,7 @@ class Alone:
         for mine, theirs in zip(
             (got.logprobs or [])[:n_clear], expected.logprobs or [], strict=False
         ):
-            assert abs(mine.logprob - theirs.logprob) < TOLERANCE
+            assert abs(mine.logprob - theirs.logprob) < self._tolerance
 
     def sampled(self, prompt: Prompt, **options: Any) -> Prompt | None:
         return None  # a draw may fall between the two ways of computing

@@ -7,6 +7,12 @@ after the call that broke it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +22,9 @@ import pytest
 from localgen import LocalModel
 from localgen.engine.backend import Logits
 from tests.conformance.compare import OPTIONS, Alone, watch
+from tests.conformance.invariants import check_contents, check_idle
 from tests.conformance.walk import Prompt, Walk
+from tests.conftest import CHILD_SECONDS
 from tests.fakes import EOS, FakeBackend, fake_model, hashed_letter, hashed_logits, reference_greedy
 
 N_CTX = 256
@@ -99,3 +107,69 @@ def test_random_walk_on_llama_cpp(setting: str, path: Path, alone: Alone) -> Non
     with LocalModel.from_pretrained(path, **{**OPTIONS, **REAL_SETTINGS[setting]}) as model:
         watch(model)
         take(Walk(model, alone, 2, ids=range(100, 126), longest=540), 120)
+
+
+class Crowded(Walk):
+    """A walk beside others on the same model: nothing can be said of slots between its calls."""
+
+    def kinds(self) -> dict[Callable[[], None], int]:
+        return {
+            self.complete: 30, self.complete_with_samples: 8, self.complete_sampled: 6,
+            self.complete_some: 8, self.open_stream: 10, self.read_stream: 12,
+            self.leave_stream: 8, self.prefill: 3, self.release: 6, self.score: 6,
+            self.bad_processor: 4, self.cancelled_from_elsewhere: 8, self.as_task: 6,
+        }  # fmt: skip
+
+    def check(self) -> None:
+        assert all(prefix.is_cached for prefix in self.prefixes)
+
+    def prefill(self) -> None:
+        if not self.prefixes:  # one for each walk, so that there is always a slot left
+            super().prefill()
+
+    def counts(self) -> bool:
+        return False
+
+    def cancelled_from_elsewhere(self) -> None:
+        prompts, cancel = self.prompts(), threading.Event()
+        timer = threading.Thread(target=cancel.set)
+        timer.start()
+        self.check_rows(self.model.complete(prompts, max_new_tokens=12, cancel=cancel), prompts, 12)
+        timer.join()
+
+    def as_task(self) -> None:
+        prompts, timeout = self.prompts(), self.random.choice([0.001, 60])
+
+        async def main() -> Any:
+            call = self.model.acomplete(prompts, max_new_tokens=5)
+            return await asyncio.wait_for(call, timeout)
+
+        with contextlib.suppress(asyncio.TimeoutError):
+            self.check_rows(asyncio.run(main()), prompts, 5)
+
+
+@pytest.mark.parametrize("setting", ["plain", "five slots, passes of five", "recurrent"])
+def test_random_walks_of_several_threads(setting: str) -> None:
+    """Protects turns: threads that come and go at any moment get what they get alone."""
+    n_walks = 4 if setting != "recurrent" else 3
+    first = fake_walk(1, setting)
+    walks = [
+        Crowded(first.model, first.oracle, seed, ids=first.ids, longest=120)
+        for seed in range(n_walks)
+    ]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(n_walks) as pool:
+            for future in [pool.submit(take, walk, 100) for walk in walks]:
+                future.result(CHILD_SECONDS)
+    finally:
+        sys.setswitchinterval(interval)
+    for walk in walks:
+        for _, _, stream, _ in walk.streams:
+            stream.close()
+        for prefix in walk.prefixes:
+            prefix.release()
+    first.model.complete([[97]], max_new_tokens=1)
+    check_idle(first.model)
+    check_contents(first.model)

@@ -77,15 +77,19 @@ class Walk:
 
     # --- a step of the walk ---
 
-    def step(self) -> None:
-        """One call of a random kind, and the invariants after it."""
-        steps: dict[Callable[[], None], int] = {
+    def kinds(self) -> dict[Callable[[], None], int]:
+        """The kinds of calls, and how often each comes."""
+        return {
             self.complete: 30, self.complete_with_samples: 8, self.complete_sampled: 6,
             self.complete_some: 8, self.generate_padded: 5, self.cancelled: 8,
             self.open_stream: 10, self.read_stream: 12, self.leave_stream: 8,
             self.prefill: 8, self.release: 7, self.extend: 3, self.score: 6, self.chat: 10,
             self.stopped_pass: 5, self.failed_pass: 5, self.broken_pass: 2, self.bad_processor: 4,
         }  # fmt: skip
+
+    def step(self) -> None:
+        """One call of a random kind, and the invariants after it."""
+        steps = self.kinds()
         if self.random.random() < 0.02:
             self.texts[self.random.randrange(4)] = self._letters(self.longest)
         (kind,) = self.random.choices(list(steps), weights=list(steps.values()))
@@ -126,7 +130,7 @@ class Walk:
 
     def complete(self) -> None:
         prompts, n_new = self.prompts(), self.n_new()
-        alone, epoch, before = self.model._loop.idle, self.backend.epoch, self.backend.n_decoded
+        alone, epoch, before = self.counts(), self.backend.epoch, self.backend.n_decoded
         done = self.attempt(
             [(prompt, n_new) for prompt in prompts],
             lambda: self.model.complete(prompts, max_new_tokens=n_new),
@@ -139,6 +143,10 @@ class Walk:
             assert self.backend.n_decoded - before == sum(computed) - len(done)
         for row in done:
             assert not (row.stats.n_cached and row.stats.not_reused)
+
+    def counts(self) -> bool:
+        """Whether nothing but the next call will be computed."""
+        return self.model._loop.idle
 
     def check_rows(self, done: Any, prompts: list[Prompt], n_new: int) -> None:
         for row, prompt in zip(done, prompts, strict=True):

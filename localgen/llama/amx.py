@@ -1,8 +1,8 @@
 """Whether AMX, Intel's matrix unit, can be trusted with a build of llama.cpp.
 
-GCC before 14 may drop the writes of the tile configuration that llama.cpp's AMX kernels load, and
-then the first product of two matrices kills the process (llama.cpp's issue 20824 and pull request
-26954). Nothing in the library tells, so one product is tried in a child process.
+Some versions of GCC (12.2 is one) drop the writes of the tile configuration that llama.cpp's AMX
+kernels load, and then the first product of two matrices kills the process (llama.cpp's issue 20824
+and pull request 26954). Nothing in the library tells, so one product is tried in a child process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_safe() -> bool:
     if _probe(library_folder()):
         return True
     logger.warning(
-        "the AMX kernels of this build of llama.cpp crash (an old GCC compiled them wrongly), so "
+        "the AMX kernels of this build of llama.cpp crash (some versions of GCC compile them wrongly), so "
         "weights are not repacked, which is slower; for full speed build without them: "
         'CFLAGS="-mno-amx-int8" CXXFLAGS="-mno-amx-int8" pip install --force-reinstall '
         "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python"

@@ -26,8 +26,8 @@ class Batch:
     """One forward pass, tokens of one sequence together and sequences in rising ``seq_id``.
 
     token_ids, positions, seq_ids: int32 (n_tokens,); wants_logits: int8 (n_tokens,), 1 where the
-    token's row of logits is needed. The same object given to ``decode`` again means the same rows
-    with other tokens, each one position further.
+    token's row of logits is needed. All are C-contiguous. The same object given to ``decode`` again
+    means the same rows with other tokens, each one position further.
     """
 
     token_ids: TokenIds

@@ -163,9 +163,10 @@ class Loop:
             if request.is_stopped:
                 self.end(request, "cancelled")
         late = [row for row, deadline in self._deadlines.items() if now >= deadline]
-        for row in late:
-            row.finish_reason = "time"
-        self._retire(late)
+        if late:
+            for row in late:
+                row.finish_reason = "time"
+            self._retire(late)
 
     def _end_unfit(self) -> None:
         """End the request that waits first if it can't run any more: what was pinned since it came

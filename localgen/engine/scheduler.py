@@ -59,8 +59,11 @@ class Scheduler:
         if self._kv_cache.notice_loss():
             self._steady = None
         if self._steady is not None:
-            self._steady.positions[:] += 1
-            self._steady.token_ids[:] = [row.last_token for row in self.running]
+            # Plain stores: after a forward pass the caches are cold, NumPy's machinery included.
+            token_ids, positions = self._steady.token_ids, self._steady.positions
+            for index, row in enumerate(self.running):
+                token_ids[index] = row.last_token
+                positions[index] = row.n_kv
             return self._steady, self.running
         self._admit()
         self._in_flight = takes = self._takes()

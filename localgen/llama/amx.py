@@ -32,8 +32,8 @@ def is_safe() -> bool:
     if _probe(library_folder()):
         return True
     logger.warning(
-        "the AMX kernels of this build of llama.cpp crash (some versions of GCC compile them wrongly), so "
-        "weights are not repacked, which is slower; for full speed build without them: "
+        "the AMX kernels of this build of llama.cpp crash (some versions of GCC compile them "
+        "wrongly), so weights are not repacked, which is slower; for full speed build without: "
         'CFLAGS="-mno-amx-int8" CXXFLAGS="-mno-amx-int8" pip install --force-reinstall '
         "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
     )

@@ -83,6 +83,8 @@ class LlamaBackend:
         # What each sequence holds, as of the batch before the last one: see ``_note_lengths``.
         self._kv_lengths = np.zeros(0, np.int32)
         self._last_batch: Batch | None = None
+        self._first_positions = np.zeros(0, np.int32)
+        self._n_passes = 0
         self._copies_pending = False
         self._n_outputs = 0
         self._logits_address = 0
@@ -335,35 +337,31 @@ class LlamaBackend:
     # --- forward passes ---
 
     def _make_batch(self) -> None:
-        """A llama_batch over our own arrays: filling it is a few vectorised assignments."""
+        """A llama_batch whose tokens, positions and outputs ``_point_to`` gives it."""
         n = self.config.n_batch
-        self._tokens = np.zeros(n, np.int32)
-        self._positions = np.zeros(n, np.int32)
         self._n_seq_ids = np.ones(n, np.int32)
         self._seq_ids = np.zeros(n, np.int32)
-        self._outputs = np.zeros(n, np.int8)
         # Each token's seq_id pointer points to its own place in one contiguous array.
         first = self._seq_ids.ctypes.data
         self._seq_pointers = np.arange(first, first + 4 * n, 4, dtype=np.uintp)
-        int32_p, int8_p = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int8)
+        self._int32_p = ctypes.POINTER(ctypes.c_int32)
+        self._int8_p = ctypes.POINTER(ctypes.c_int8)
         self._batch = self._llama.llama_batch(
             n_tokens=0,
-            token=self._tokens.ctypes.data_as(ctypes.POINTER(self._llama.llama_token)),
             embd=None,
-            pos=self._positions.ctypes.data_as(ctypes.POINTER(self._llama.llama_pos)),
-            n_seq_id=self._n_seq_ids.ctypes.data_as(int32_p),
+            n_seq_id=self._n_seq_ids.ctypes.data_as(self._int32_p),
             seq_id=ctypes.cast(
-                self._seq_pointers.ctypes.data,
-                ctypes.POINTER(ctypes.POINTER(self._llama.llama_seq_id)),
+                self._seq_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))
             ),
-            logits=self._outputs.ctypes.data_as(int8_p),
         )
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         """See ``Backend``. Raises DecodeError, and what ``should_stop`` raises."""
-        if batch is self._last_batch:
-            self._fill_next(batch)
-        else:
+        # The same batch again has the same rows, with other tokens one position further, in arrays
+        # that C reads already. What was checked is not checked again: each NumPy call costs some
+        # microseconds after a forward pass, which leaves the caches cold, and C itself refuses a
+        # token or a position that is out of range.
+        if batch is not self._last_batch:
             self._fill(batch)
         n_tokens = self._batch.n_tokens
         if should_stop is None or n_tokens < _INTERRUPTIBLE_TOKENS:
@@ -371,7 +369,9 @@ class LlamaBackend:
         else:
             code, stopped = self._decode_interruptibly(should_stop)
         self._copies_pending = False
-        if code != 0:
+        if code == 0:
+            self._n_passes += 1
+        else:
             self._roll_back(batch, code)
         if stopped is not None:
             raise stopped
@@ -419,31 +419,26 @@ class LlamaBackend:
             raise DecodeError(f"a position outside 0 to {self._n_ctx_seq - 1} is in the batch")
         if (batch.positions != self._next_positions(batch.seq_ids)).any():
             raise DecodeError("positions must follow what the KV cache holds of their sequence")
-        self._tokens[:n] = batch.token_ids
-        self._positions[:n] = batch.positions
-        self._seq_ids[:n] = batch.seq_ids
-        self._outputs[:n] = batch.wants_logits
-        self._batch.n_tokens = n
+        self._point_to(batch)
         self._n_outputs = int(np.count_nonzero(batch.wants_logits))
         self._last_batch = batch
+        self._first_positions, self._n_passes = batch.positions.copy(), 0
 
-    def _fill_next(self, batch: Batch) -> None:
-        """The batch before with other tokens, each one position further: what most steps are.
-
-        Each NumPy call costs some microseconds after a forward pass, which leaves the caches cold,
-        so nothing that was checked is checked again; C itself refuses a token or a position that is
-        out of range.
-        """
-        n = self._batch.n_tokens
-        self._tokens[:n] = batch.token_ids
-        self._positions[:n] += 1
+    def _point_to(self, batch: Batch) -> None:
+        """Let the llama_batch be a batch's own arrays, which live as long as it is the last one."""
+        n = len(batch.token_ids)
+        self._seq_ids[:n] = batch.seq_ids
+        self._batch.n_tokens = n
+        self._batch.token = batch.token_ids.ctypes.data_as(self._int32_p)
+        self._batch.pos = batch.positions.ctypes.data_as(self._int32_p)
+        self._batch.logits = batch.wants_logits.ctypes.data_as(self._int8_p)
 
     def _note_lengths(self) -> None:
         """Bring ``_kv_lengths`` up to the last batch."""
         if self._last_batch is not None:
-            n = self._batch.n_tokens
-            # Of a sequence's tokens the last one counts.
-            self._kv_lengths[self._seq_ids[:n]] = self._positions[:n] + 1
+            # Of a sequence's tokens the last one counts; its own positions may be ahead already.
+            lengths = self._first_positions + self._n_passes
+            self._kv_lengths[self._last_batch.seq_ids] = lengths
             self._last_batch = None
 
     def _next_positions(self, seq_ids: TokenIds) -> TokenIds:
@@ -475,9 +470,9 @@ class LlamaBackend:
     def _roll_back(self, batch: Batch, code: int) -> None:
         """Remove what a failed pass may have left: its first micro-batches stay in the cache."""
         self._last_batch = None
-        n = self._batch.n_tokens
         # Where a sequence's first token was to go is what it held before; assigned last, it stays.
-        self._kv_lengths[self._seq_ids[:n][::-1]] = self._positions[:n][::-1]
+        lengths = self._first_positions + self._n_passes
+        self._kv_lengths[batch.seq_ids[::-1]] = lengths[::-1]
         if code in (1, -1):
             return
         if self._is_recurrent:
@@ -538,8 +533,8 @@ class LlamaBackend:
             return
         slot = int(self._kv_lengths.argmin())
         n_kv = int(self._kv_lengths[slot])
-        self._tokens[0], self._positions[0], self._seq_ids[0], self._outputs[0] = 0, n_kv, slot, 0
-        self._batch.n_tokens = 1
+        token, position, seq_id = (np.array([number], np.int32) for number in (0, n_kv, slot))
+        self._point_to(Batch(token, position, seq_id, np.zeros(1, np.int8)))
         code = self._llama.llama_decode(self._context, self._batch)
         self._llama.llama_memory_seq_rm(self._memory, slot, n_kv or -1, -1)
         if code not in (0, 1):

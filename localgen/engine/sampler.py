@@ -12,7 +12,7 @@ import numpy as np
 from localgen.engine import sampling
 from localgen.engine.backend import Logits, TokenIds
 from localgen.engine.sampling import Ids, RunningSums, Weights
-from localgen.engine.sequence import Sequence
+from localgen.engine.sequence import Sequence, TokenCounts
 from localgen.errors import DecodeError
 
 Processor = Callable[[Logits, Sequence], None]
@@ -89,12 +89,22 @@ class Sampler:
         assert sequence.counts is not None
         seen = sequence.counts.seen
         values = logits[seen]
+        logits[seen] = self._penalized(values, sequence.counts)
         try:
-            for penalize in self._processors:
-                penalize(logits, sequence)
             return self._choose(logits, logits, sequence)
         finally:
             logits[seen] = values
+
+    def _penalized(self, values: Logits, counts: TokenCounts) -> Logits:
+        """The logits ``values`` of the seen tokens after the penalties, in transformers' order."""
+        options = self._options
+        if options.repetition_penalty != 1.0:
+            values = sampling.repetition_penalized(values, options.repetition_penalty)
+        if options.frequency_penalty or options.presence_penalty:
+            values = sampling.counts_penalized(
+                values, counts.generated, options.frequency_penalty, options.presence_penalty
+            )
+        return values
 
     def _choose(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
         """The token id by the row after all processors; ``logits`` are the model's own."""

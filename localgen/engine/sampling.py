@@ -50,17 +50,31 @@ _BLOCK = 512
 def penalize_repetition(logits: Logits, seen: Ids, penalty: float) -> None:
     """Keskar et al. 2019 (CTRL), section 4.1: seen tokens' logits are divided, or if < 0
     multiplied, by ``penalty``."""
-    values = logits[seen]
+    logits[seen] = repetition_penalized(logits[seen], penalty)
+
+
+def repetition_penalized(values: Logits, penalty: float) -> Logits:
+    """The logits of seen tokens after ``penalize_repetition``."""
     # Of the two results that is the smaller one for a penalty above 1, else the larger one.
     choose = np.minimum if penalty > 1.0 else np.maximum
-    logits[seen] = choose(values * penalty, values / penalty)
+    penalized: Logits = choose(values * penalty, values / penalty)
+    return penalized
 
 
 def penalize_counts(
     logits: Logits, ids: Ids, counts: npt.NDArray[np.float32], frequency: float, presence: float
 ) -> None:
     """OpenAI's penalties: logit - count * frequency - (count > 0) * presence."""
-    logits[ids] -= counts * np.float32(frequency) + (counts > 0) * np.float32(presence)
+    logits[ids] = counts_penalized(logits[ids], counts, frequency, presence)
+
+
+def counts_penalized(
+    values: Logits, counts: npt.NDArray[np.float32], frequency: float, presence: float
+) -> Logits:
+    """The logits of tokens with these counts after ``penalize_counts``."""
+    penalized: Logits = values - counts * np.float32(frequency)
+    penalized -= (counts > 0) * np.float32(presence)
+    return penalized
 
 
 def ngram_repeats(tokens: TokenIds, size: int) -> TokenIds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen.engine.backend import Logits, TokenIds
+
+_UNIFORMS = 64
 
 FinishReason = Literal["eos", "stop", "length", "time", "cancelled"]
 StopCheck = Callable[["Sequence"], bool]
@@ -32,7 +34,14 @@ class RowSampler(Protocol):
 def uniform_stream(seed: int, row: int) -> Callable[[], float]:
     """The uniforms in [0, 1) of one row: NumPy's counter-based Philox keyed by (seed, row)."""
     key = np.array([seed, row], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).random
+    generator = np.random.Generator(np.random.Philox(key=key))
+
+    def uniforms() -> Iterator[float]:
+        while True:
+            # Many at once: the same numbers, without a call into NumPy for each token.
+            yield from generator.random(_UNIFORMS).tolist()
+
+    return uniforms().__next__
 
 
 class TokenCounts:

@@ -32,6 +32,7 @@ one. equal: decode speed by that of llama.cpp alone with kv_unified false and tr
 per second, by `Llama` one prompt after the other at the same threads, and by localgen in static
 batches of 32. shared: seconds of prefill without sharing by those with it, and the decode speeds
 likewise. chat: time to first token of the tenth turn, by that of a prompt of 30 tokens.
+n_cached, n_prompt: of that turn.
 steps: microseconds of a step beside sampling and llama.cpp, by number of rows.
 soak: resident memory at the end by that after the first 1,000 calls."""
 
@@ -209,9 +210,13 @@ def shared(model: Any, n_rounds: int) -> list[Row]:
         for reuses in (True, False):
             clear(model)
             cache._reuses = reuses
-            stats = model.complete(prompts, **options)[0].stats
-            seconds[reuses] = (stats.prefill_seconds, stats.decode_seconds)
-        cache._reuses = True
+            prefill = model.complete(prompts, **options)[0].stats.prefill_seconds
+            cache._reuses = True
+            # Without sharing, rows decode beside the prompts of others: decoding is timed in a
+            # second call, whose prompts are cached.
+            model.complete(prompts, max_new_tokens=1)
+            decode = model.complete(prompts, **options)[0].stats.decode_seconds
+            seconds[reuses] = (prefill, decode)
         rounds.append(seconds)
     return [
         {

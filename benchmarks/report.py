@@ -16,6 +16,9 @@ _TITLES = {
     "overhead": "Overhead over llama.cpp alone",
     "memory": "Memory over llama.cpp alone",
     "peers": "Against llama-cpp-python and transformers",
+    "batching": "Batching, reuse, and the scheduler",
+    "layouts": "The two KV layouts",
+    "sessions": "Saved sessions",
     "sampling": "Sampling",
 }
 _INTRODUCTION = """\

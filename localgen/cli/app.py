@@ -49,10 +49,6 @@ def _root(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s"
     )
-    if not verbose:
-        # Of localgen's own warnings each is for its user; llama.cpp's are mostly for its makers.
-        logging.getLogger("localgen").setLevel(logging.WARNING)
-        logging.getLogger("localgen.llama").setLevel(logging.ERROR)
 
 
 def run() -> None:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 DEFAULT_MAX_NEW_TOKENS = 256
 DEVICES = ("auto", "cpu", "cuda", "metal")
 FLASH_ATTENTION = ("auto", "on", "off")
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+UNQUANTIZED = ("f32", "f16", "bf16")
+KV_TYPES = (*UNQUANTIZED, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 Config = TypeVar("Config", "ModelConfig", "GenerationConfig")
 
@@ -67,7 +68,9 @@ class ModelConfig:
     kv_budget: bytes that the KV cache may take; None means half of the memory that this process can
     still get when it first generates, its cgroup's limit counted.
     kv_type: the type of the KV cache's numbers, one of ``KV_TYPES``.
-    flash_attention: "auto", "on" or "off".
+    flash_attention: "on", "off" or "auto": off on a CPU, where that is faster in all but long
+    prefills, unless ``kv_type`` is quantized or the scores of one batch could take more than 512
+    MiB; else what llama.cpp chooses.
     deterministic: bitwise the same logits for a row whatever runs beside it, on the same machine
     and build: rows run one at a time, without flash attention, and reuse no earlier call's KV.
     """
@@ -102,7 +105,7 @@ class ModelConfig:
         check_choice("flash_attention", self.flash_attention, FLASH_ATTENTION)
         if self.device == "cpu" and self.n_gpu_layers:
             raise ValueError(f"n_gpu_layers={self.n_gpu_layers} needs a GPU, but device is 'cpu'")
-        quantized = self.kv_type not in ("f32", "f16", "bf16")
+        quantized = self.kv_type not in UNQUANTIZED
         if quantized and self.flash_attention == "off":
             raise ValueError(
                 f"kv_type={self.kv_type!r} needs flash attention: a quantized KV cache is read "

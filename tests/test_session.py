@@ -658,7 +658,7 @@ def test_other_models_and_settings(gguf: Path, tmp_path: Path) -> None:
     for path, options, words in (
         (other, {}, "fingerprint"),
         (gguf, {"kv_type": "f16"}, "kv_type is f32, here it is f16"),
-        (gguf, {"flash_attention": "off"}, "flash_attention is auto, here it is off"),
+        (gguf, {"flash_attention": "on"}, "flash_attention is off, here it is on"),
     ):
         with load(path, **options) as model, pytest.raises(StateError, match=words):
             model.load_session(tmp_path / "s")

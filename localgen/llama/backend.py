@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from localgen.config import ModelConfig
+from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, TokenIds
 from localgen.errors import (
     CLOSED,
@@ -43,6 +43,8 @@ _BYTES_PER_VALUE = {
 }  # fmt: skip
 _QUANT_BLOCK = 32
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+# Of the attention scores of one batch over a full context, which flash attention does not keep.
+_MOST_SCORE_BYTES = 2**29
 _CELLS = 256
 _MIN_CONTEXT = 512
 # The share of the memory still free that the KV cache may take, if its budget is not given.
@@ -152,12 +154,13 @@ class LlamaBackend:
         self._is_recurrent = not self._has_kv or bool(lib.llama_model_is_hybrid(model))
         self.not_saved_because = self._obstacle_to_saving()
         self._check_kv_type()
+        self._flash_attention = self._flash_attention_mode()
         self._make_batch()
 
     def _check_kv_type(self) -> None:
         head_size = self._head_size("key_length")
         value_size = self._head_size("value_length")
-        quantized = self.config.kv_type not in ("f32", "f16", "bf16")
+        quantized = self.config.kv_type not in UNQUANTIZED
         if quantized and (head_size % _QUANT_BLOCK or value_size % _QUANT_BLOCK):
             raise BackendError(
                 f"kv_type={self.config.kv_type!r} stores blocks of {_QUANT_BLOCK} values, but this "
@@ -309,9 +312,20 @@ class LlamaBackend:
         self._max_batch = min(self.config.n_batch, int(self._llama.llama_n_batch(self._context)))
         self._kv_lengths = np.zeros(n_slots, np.int32)
 
-    @property
-    def _flash_attention(self) -> str:
-        return "off" if self.config.deterministic else self.config.flash_attention
+    def _flash_attention_mode(self) -> str:
+        """What "auto" means; llama.cpp would take it for "on" wherever it can.
+
+        On a CPU its kernel is slow where few tokens meet many cached ones: a chat's turn, and every
+        decode step. It is worth it where the scores of a whole batch would take much memory.
+        """
+        if self.config.deterministic:
+            return "off"
+        quantized = self.config.kv_type not in UNQUANTIZED
+        if self.config.flash_attention != "auto" or self.uses_gpu or quantized:
+            return self.config.flash_attention
+        n_head = int(self._llama.llama_model_n_head(self._model))
+        score_bytes = 4 * n_head * self.config.n_batch * self.config.n_ctx
+        return "off" if score_bytes <= _MOST_SCORE_BYTES else "auto"
 
     def _new_context(self, n_slots: int, n_ctx_seq: int) -> Any:
         params = self._llama.llama_context_default_params()

@@ -26,6 +26,7 @@ from localgen import (
 )
 from localgen.engine.backend import Saved
 from localgen.llama.library import llama
+from localgen.stream import CompletionStream
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
 from tests.fakes import FakeBackend, fake_model, reference_greedy
 
@@ -409,7 +410,7 @@ def test_pinned_stays(talk: Path) -> None:
         full.load_session(talk)
 
 
-@pytest.mark.parametrize("n_before", [1, 4])
+@pytest.mark.parametrize("n_before", [0, 4])
 def test_loaded_while_rows_run(n_before: int, talk: Path) -> None:
     """Protects running rows, in whatever slots they are when the KV cache is made anew: they go on
     with their own tokens."""
@@ -433,29 +434,37 @@ def test_loaded_while_rows_run(n_before: int, talk: Path) -> None:
     assert done.stats.n_cached == len(TALK) + 7
 
 
+def running(model: LocalModel, prompts: list[list[int]]) -> list[CompletionStream]:
+    """Streams of 20 tokens that are some tokens on their way."""
+    streams = [model.stream(prompt, max_new_tokens=20) for prompt in prompts]
+    for _ in range(5):
+        for stream in streams:
+            next(stream)
+    return streams
+
+
 def lose_all(backend: FakeBackend) -> None:
     backend.forget()
     backend.epoch += 1
 
 
-@pytest.mark.parametrize("n_slots", [1, 4])
-def test_loss_while_rows_run(n_slots: int, talk: Path) -> None:
+@pytest.mark.parametrize("n_running", [1, 2])
+def test_loss_while_rows_run(n_running: int, talk: Path) -> None:
     """Protects running rows where finishing the backend's copies loses the whole KV cache, whether
     it is made anew for the session or not."""
-    model = fake_model()
-    model.complete([[65 + i] * 70 for i in range(n_slots)], max_new_tokens=1)
-    stream = model.stream(OTHER, max_new_tokens=20)
-    for _ in range(5):
-        next(stream)
+    model = fake_model(max_sequences=8)
+    prompts = [[*OTHER, 65 + i] for i in range(n_running)]
+    streams = running(model, prompts)
     backend: FakeBackend = model._backend
     n_made = backend.count("reserve")
     backend.settle = lambda: lose_all(backend)  # type: ignore[method-assign]
     assert model.load_session(talk) == 3
     assert backend.epoch == 1
-    assert (backend.count("reserve") > n_made) == (n_slots == 1)
-    for _ in stream:
-        pass
-    assert stream.completion.token_ids == reference_greedy(OTHER, 20)
+    assert (backend.count("reserve") > n_made) == (n_running == 2)
+    for prompt, stream in zip(prompts, streams, strict=True):
+        for _ in stream:
+            pass
+        assert stream.completion.token_ids == reference_greedy(prompt, 20)
     done = model.complete([[*TALK, *reference_greedy(TALK, 8)]], max_new_tokens=4)[0]
     assert done.stats.n_cached == len(TALK) + 7
 
@@ -487,18 +496,19 @@ def test_refused_state(which: list[int], options: dict[str, Any], talk: Path) ->
 @pytest.mark.parametrize("error", [BackendError("no memory"), KeyboardInterrupt()], ids=repr)
 def test_error_in_the_middle(error: BaseException, talk: Path) -> None:
     """Protects the model when making room fails: nothing is cached, and rows start afresh."""
-    model = fake_model()
-    stream = model.stream(OTHER, max_new_tokens=20)
-    next(stream)
+    model = fake_model(max_sequences=8)
+    prompts = [[*OTHER, 65], [*OTHER, 66]]
+    streams = running(model, prompts)
     backend: FakeBackend = model._backend
     reserve = backend.reserve
     backend.reserve = fail(error)  # type: ignore[method-assign]
     with pytest.raises(type(error)):
         model.load_session(talk)
     backend.reserve = reserve  # type: ignore[method-assign]
-    for _ in stream:
-        pass
-    assert stream.completion.token_ids == reference_greedy(OTHER, 20)
+    for prompt, stream in zip(prompts, streams, strict=True):
+        for _ in stream:
+            pass
+        assert stream.completion.token_ids == reference_greedy(prompt, 20)
     assert text_of(model, TALK) == reference_greedy(TALK, 8)
 
 

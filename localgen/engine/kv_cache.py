@@ -23,8 +23,9 @@ from localgen.errors import BackendError, StateError
 # A copy moves a whole slot, so fewer shared tokens than these are computed again instead.
 _MIN_SHARED = 16
 _SHARED_PART = 64
-# Slots that are made for what finished rows left, beyond those that rows need.
+# Slots that there are at least, if they take no more than this part of the budget.
 _SPARE_SLOTS = 4
+_SPARE_PART = 4
 
 _DETERMINISTIC = "deterministic=True: a prompt is always computed in the same passes"
 _RECURRENT = "the model's state is recurrent: it can only go on from its end"
@@ -94,11 +95,8 @@ class KvCache:
         waiting = list(islice(waiting, self._max_slots))
         rows = [*waiting, *(row for row in self._rows if row is not None)]
         n_slots, n_tokens = self._backend.n_slots, self._backend.n_ctx_seq
-        wanted = len(rows) + self.n_pinned
+        wanted = min(len(rows) + self.n_pinned, self._max_slots)
         lengths = {max(len(row.tokens), n_tokens) for row in rows}
-        if n_slots < _SPARE_SLOTS or lengths != {n_tokens}:
-            wanted = max(wanted, self._n_with_spare(waiting))
-        wanted = min(wanted, self._max_slots)
         if wanted <= n_slots and lengths == {n_tokens}:
             return
         # The longest that leaves enough slots for those that run, and at least one for a new row:
@@ -110,24 +108,15 @@ class KvCache:
         for length in sorted(lengths, reverse=True):
             n_fit = self._backend.n_slots_that_fit(length)
             if n_fit > self.n_running + self.n_pinned:
-                n_new = min(wanted, n_fit)
+                n_new = min(max(wanted, self._n_spare(n_fit)), n_fit)
                 if length > n_tokens or n_new > n_slots:
                     self._remake(n_new, length)
                 return
 
-    def _n_with_spare(self, waiting: list[Sequence]) -> int:
-        """Slots that keep, beside all rows, some of what these rows do not go on from."""
-        if not self._reuses:
-            return 0
-        left = [
-            entry
-            for entry in self.entries
-            if not any(
-                _is_used_up(entry, common_length(row.prompt_ids, entry.token_ids))
-                for row in waiting
-            )
-        ]
-        return min(_SPARE_SLOTS, len(waiting) + self.n_running + len(left))
+    def _n_spare(self, n_fit: int) -> int:
+        """Slots that are made even for fewer rows, so that what these leave is kept when others
+        come: making slots anew takes longer than a short prompt."""
+        return min(_SPARE_SLOTS, self._max_slots, n_fit // _SPARE_PART) if self._reuses else 1
 
     def _remake(self, n_slots: int, n_tokens: int) -> None:
         """Make the slots anew: running rows first, then what is pinned, then what is recent."""
@@ -304,14 +293,13 @@ class KvCache:
         n_kept = self.n_running + self.n_pinned
         for n_left_out in range(len(lengths)):
             n_tokens = max(self._backend.n_ctx_seq, *lengths[n_left_out:])
-            n_fit = min(self._backend.n_slots_that_fit(n_tokens), self._max_slots)
+            n_fit = self._backend.n_slots_that_fit(n_tokens)
             n_needed = n_kept + len(lengths) - n_left_out
-            if n_needed > n_fit:
+            if n_needed > min(n_fit, self._max_slots):
                 continue
             if n_tokens == self._backend.n_ctx_seq:
                 n_needed = max(n_needed, self._backend.n_slots)
-            n_all = self.n_running + len(self.entries) + len(lengths) - n_left_out
-            return max(n_needed, min(n_all, n_fit, _SPARE_SLOTS)), n_tokens, n_left_out
+            return max(n_needed, self._n_spare(n_fit)), n_tokens, n_left_out
         raise StateError(
             f"a saved sequence of {lengths[-1]} tokens does not fit beside {n_kept} that run or "
             f"are pinned: use a larger kv_budget or max_sequences"

@@ -19,7 +19,14 @@ from typing import Any
 import common
 import numpy as np
 from common import Row
-from overhead import prompt_batch, run_batches, step_batches, text_of
+from overhead import (
+    make_batch,
+    new_context,
+    prompt_batch,
+    run_batches,
+    step_batches,
+    text_of,
+)
 
 _EQUAL_ROWS, _EQUAL_PROMPT, _EQUAL_NEW = 32, 128, 64
 _RAGGED_ROWS = 64
@@ -31,8 +38,9 @@ Each figure is one thing by another, measured by turns; above 1 means that local
 one. equal: decode speed by that of llama.cpp alone with kv_unified false and true. ragged: tokens
 per second, by `Llama` one prompt after the other at the same threads, and by localgen in static
 batches of 32. shared: seconds of prefill without sharing by those with it, and the decode speeds
-likewise. chat: time to first token of the tenth turn, by that of a prompt of 30 tokens.
-n_cached, n_prompt: of that turn.
+likewise. chat: time to first token of the tenth turn, by that of a prompt of 30 tokens;
+bare_by_short: the same of llama.cpp alone, where reuse costs nothing; n_cached, n_prompt: of that
+turn.
 steps: microseconds of a step beside sampling and llama.cpp, by number of rows.
 soak: resident memory at the end by that after the first 1,000 calls."""
 
@@ -72,14 +80,10 @@ class BareContext:
 
     def decode(self) -> float:
         """Seconds of all decode steps, after a prefill that is not timed."""
-        params = self._llama.llama_context_default_params()
         per_slot = self._backend._slot_size(self._n_tokens)
         n_cells = -(-self._n_tokens // 256) * 256 if self._unified else per_slot
-        params.n_ctx = n_cells * self._n_slots
-        params.n_batch = params.n_ubatch = self._backend.n_batch
-        params.n_seq_max, params.kv_unified = self._n_slots, self._unified
-        params.n_threads = params.n_threads_batch = self._backend.n_threads
-        context = self._llama.llama_init_from_model(self._backend._model, params)
+        n_ctx = n_cells * self._n_slots
+        context = new_context(self._backend, self._n_slots, n_ctx, unified=self._unified)
         try:
             run_batches(self._llama, context, self._prefill)
             return run_batches(self._llama, context, self._steps)
@@ -247,17 +251,42 @@ def chat(model: Any, n_rounds: int) -> list[Row]:
         model.complete([history[:_HISTORY]], max_new_tokens=2, eos_token_id=[])
         turn = model.complete([history[:_HISTORY] + question], max_new_tokens=2)[0].stats
         fresh = model.complete([short], max_new_tokens=2)[0].stats
-        rounds.append((turn.ttft, fresh.ttft, turn.n_cached, turn.n_prompt))
+        bare = bare_turn(model._backend, history[:_HISTORY], question, short)
+        rounds.append((turn, fresh, *bare))
     return [
         {
             "case": "chat",
-            **common.spread("by_short", [turn / fresh for turn, fresh, *_ in rounds]),
-            **common.spread("turn_ms", [turn * 1e3 for turn, *_ in rounds]),
-            **common.spread("short_ms", [fresh * 1e3 for _, fresh, *_ in rounds]),
-            "n_cached": rounds[-1][2],
-            "n_prompt": rounds[-1][3],
+            **common.spread("by_short", [turn.ttft / fresh.ttft for turn, fresh, *_ in rounds]),
+            **common.spread("bare_by_short", [turn / fresh for *_, turn, fresh in rounds]),
+            **common.spread("turn_ms", [turn.ttft * 1e3 for turn, *_ in rounds]),
+            **common.spread("short_ms", [fresh.ttft * 1e3 for _, fresh, *_ in rounds]),
+            "n_cached": rounds[-1][0].n_cached,
+            "n_prompt": rounds[-1][0].n_prompt,
         }
     ]
+
+
+def bare_turn(
+    backend: Any, history: list[int], question: list[int], short: list[int]
+) -> tuple[float, float]:
+    """Seconds of llama.cpp alone for ``question`` after ``history``, and for ``short`` alone."""
+    llama = backend._llama
+    context = new_context(backend, 1, backend._slot_size(len(history) + len(question)))
+
+    def run(token_ids: list[int], start: int) -> float:
+        n = len(token_ids)
+        outputs = [0] * (n - 1) + [1]
+        batch = make_batch(llama, token_ids, range(start, start + n), [0] * n, outputs)
+        return run_batches(llama, context, [batch])
+
+    try:
+        for start in range(0, len(history), backend.n_batch):
+            run(history[start : start + backend.n_batch], start)
+        turn = run(question, len(history))
+        llama.llama_memory_clear(llama.llama_get_memory(context), True)
+        return turn, run(short, 0)
+    finally:
+        llama.llama_free(context)
 
 
 def text_ids(tokenizer: Any, n_tokens: int, first: int) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any
 import common
 import numpy as np
 from common import Row
-from overhead import make_batch, run_batches
+from overhead import make_batch, new_context, run_batches
 
 _NOTE = """\
 decode: tokens per second with kv_unified=True by those with False; above 1 means that the unified
@@ -69,16 +69,12 @@ class Runner:
         return prefill, decode
 
     def _context(self, case: Case, *, unified: bool) -> Any:
-        params = self._llama.llama_context_default_params()
         per_row = self._backend._slot_size(case.n_prompt + case.n_new)
         cells = case.n_rows * per_row
         if unified and case.shared:
             cells = case.n_prompt + case.n_rows * case.n_new
-        params.n_ctx = -(-cells // 256) * 256
-        params.n_batch = params.n_ubatch = self._backend.n_batch
-        params.n_seq_max, params.kv_unified = case.n_rows, unified
-        params.n_threads = params.n_threads_batch = self._backend.n_threads
-        return self._llama.llama_init_from_model(self._backend._model, params)
+        n_ctx = -(-cells // 256) * 256
+        return new_context(self._backend, case.n_rows, n_ctx, unified=unified)
 
     def _tokens(self, n: int) -> list[int]:
         found: list[int] = self._random.randint(0, self._backend.n_vocab, n).tolist()

@@ -33,8 +33,9 @@ temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition_penalty 1.1, with 
 sample_us, text_us and python_us are what localgen spends a step, for all rows together, outside of
 llama.cpp: choosing tokens, making text of them, and the rest."""
 _MEMORY_NOTE = """\
-Peak resident memory of a process that loads the model, makes the same context, prefills 128 tokens
-and decodes the rest: through llama_cpp's bindings alone, and through localgen."""
+Peak resident memory of a process that loads the model, makes a context, prefills 128 tokens and
+decodes the rest: through llama_cpp's bindings alone, with a context for this one sequence, and
+through localgen, whose context has room for some later ones as well."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,18 @@ def run_batches(llama: Any, context: Any, batches: Sequence[Any]) -> float:
             raise RuntimeError(f"llama_decode returned {code}")
         llama.llama_get_logits(context)
     return time.perf_counter() - started
+
+
+def new_context(backend: Any, n_seqs: int, n_ctx: int, *, unified: bool = False) -> Any:
+    """A context of ``n_ctx`` tokens in all, made as a LocalModel's backend makes its own."""
+    from localgen.llama.backend import FLASH_ATTENTION_TYPES  # noqa: PLC0415  (loads llama.cpp)
+
+    params = backend._llama.llama_context_default_params()
+    params.n_ctx, params.n_seq_max, params.kv_unified = n_ctx, n_seqs, unified
+    params.n_batch = params.n_ubatch = backend.n_batch
+    params.n_threads = params.n_threads_batch = backend.n_threads
+    params.flash_attn_type = FLASH_ATTENTION_TYPES[backend._flash_attention]
+    return backend._llama.llama_init_from_model(backend._model, params)
 
 
 class Floor:
@@ -275,7 +288,8 @@ def localgen_memory(model: str, n_new: int) -> Row:
             "prompt": done.prompt_token_ids,
             "new": done.token_ids,
             "n_gpu_layers": backend._n_gpu_layers,
-            "n_ctx": int(backend._llama.llama_n_ctx(backend._context)),
+            "n_ctx": backend.n_ctx_seq,
+            "flash_attention": backend._flash_attention,
             "n_batch": backend.n_batch,
             "n_threads": backend.n_threads,
         }
@@ -284,6 +298,7 @@ def localgen_memory(model: str, n_new: int) -> Row:
 def bare_memory(like: Row) -> Row:
     """The child that runs llama.cpp's bindings alone, on what the other child did."""
     llama = importlib.import_module("llama_cpp.llama_cpp")
+    flash_attention = importlib.import_module("localgen.llama.backend").FLASH_ATTENTION_TYPES
     silent = llama.llama_log_callback(lambda *_: None)
     llama.llama_log_set(silent, None)
     llama.llama_backend_init()
@@ -294,6 +309,7 @@ def bare_memory(like: Row) -> Row:
     params.n_ctx, params.n_seq_max, params.kv_unified = like["n_ctx"], 1, False
     params.n_batch = params.n_ubatch = like["n_batch"]
     params.n_threads = params.n_threads_batch = like["n_threads"]
+    params.flash_attn_type = flash_attention[like["flash_attention"]]
     context = llama.llama_init_from_model(model, params)
     run_batches(llama, context, [prompt_batch(llama, [like["prompt"]])])
     run_batches(llama, context, step_batches(llama, [like["prompt"]], [like["new"]]))

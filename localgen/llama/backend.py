@@ -42,7 +42,7 @@ _BYTES_PER_VALUE = {
     "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
 }  # fmt: skip
 _QUANT_BLOCK = 32
-_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+FLASH_ATTENTION_TYPES = {"auto": -1, "off": 0, "on": 1}
 # Of the attention scores of one batch over a full context, which flash attention does not keep.
 _MOST_SCORE_BYTES = 2**29
 _CELLS = 256
@@ -334,7 +334,7 @@ class LlamaBackend:
         params.n_seq_max = n_slots
         params.n_threads = params.n_threads_batch = self.n_threads
         params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
-        params.flash_attn_type = _FLASH_ATTENTION[self._flash_attention]
+        params.flash_attn_type = FLASH_ATTENTION_TYPES[self._flash_attention]
         # One KV stream a slot: rows do not look at each other's cells.
         params.kv_unified = False
         params.offload_kqv = params.op_offload = self.uses_gpu

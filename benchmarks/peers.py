@@ -138,7 +138,7 @@ class Transformers:
 
     def load(self, model: str, n_new: int) -> None:
         hf = importlib.import_module("transformers")
-        folder, name = os.path.split(_path(model))
+        folder, name = os.path.split(os.path.abspath(_path(model)))
         self._tokenizer = hf.AutoTokenizer.from_pretrained(folder, gguf_file=name)
         self._model = hf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name)
         self._tokenizer.padding_side = "left"

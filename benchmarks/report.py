@@ -43,7 +43,6 @@ def main() -> None:
 
 def section(result: Row) -> str:
     """One result: what it is, how and where it was made, and its rows."""
-    name = result["benchmark"]
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     counts = [
         f"{result[key]} {unit}"
@@ -54,7 +53,7 @@ def section(result: Row) -> str:
     return "\n\n".join(
         part
         for part in (
-            f"## {_TITLES.get(name, name)}",
+            f"## {_title(result)}",
             f"`{result['command']}`",
             f"{where}; {versions}.",
             result.get("note"),
@@ -62,6 +61,11 @@ def section(result: Row) -> str:
         )
         if part
     )
+
+
+def _title(result: Row) -> str:
+    title = _TITLES.get(result["benchmark"], result["benchmark"])
+    return f"{title}: {result['model']}" if "model" in result else title
 
 
 def markdown_table(cells: Sequence[Sequence[str]]) -> str:

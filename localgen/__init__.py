@@ -14,6 +14,7 @@ from localgen.errors import (
     ModelFileError,
     ModelNotFoundError,
     StateError,
+    TemplateError,
 )
 from localgen.model import LocalModel
 from localgen.tokenizer import BatchEncoding, Tokenizer
@@ -39,6 +40,7 @@ __all__ = [
     "ModelNotFoundError",
     "StateError",
     "Stats",
+    "TemplateError",
     "TokenLogprob",
     "Tokenizer",
     "__version__",

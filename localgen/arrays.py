@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,8 @@ def _integers(value: Any, what: str) -> npt.NDArray[Any]:
 
 
 def _matrix(input_ids: Any) -> Matrix:
+    if isinstance(input_ids, Mapping):
+        raise TypeError("input_ids is what a tokenizer returned: pass **inputs, or its input_ids")
     array = _integers(to_numpy(input_ids), "input_ids")
     if array.ndim == 1 and array.size:
         array = array[None, :]

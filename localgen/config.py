@@ -15,6 +15,17 @@ FLASH_ATTENTION = ("auto", "on", "off")
 UNQUANTIZED = ("f32", "f16", "bf16")
 KV_TYPES = (*UNQUANTIZED, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
+# An unknown name that is one of these is no mistyped one.
+_ONLY_IN_TRANSFORMERS = frozenset({
+    "assistant_model", "begin_suppress_tokens", "bos_token_id", "cache_implementation",
+    "decoder_start_token_id", "diversity_penalty", "early_stopping", "encoder_repetition_penalty",
+    "epsilon_cutoff", "eta_cutoff", "exponential_decay_length_penalty", "forced_bos_token_id",
+    "forced_eos_token_id", "guidance_scale", "length_penalty", "min_length", "num_beam_groups",
+    "num_beams", "output_attentions", "output_hidden_states", "past_key_values", "penalty_alpha",
+    "prefix_allowed_tokens_fn", "prompt_lookup_num_tokens", "renormalize_logits", "synced_gpus",
+    "token_healing", "use_cache", "watermarking_config",
+})  # fmt: skip
+
 Config = TypeVar("Config", "ModelConfig", "GenerationConfig")
 
 
@@ -49,6 +60,8 @@ def replace_options(config: Config, overrides: Mapping[str, Any]) -> Config:
     names = [field.name for field in dataclasses.fields(config)]
     for name in overrides:
         if name not in names:
+            if name in _ONLY_IN_TRANSFORMERS:
+                raise TypeError(f"transformers has the option {name!r}, localgen does not")
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"unknown option {name!r}{hint}")

@@ -7,6 +7,7 @@
     ├── ContextFullError          the prompt does not fit the context
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
+    ├── TemplateError             there is no chat template, or it does not take these messages
     ├── StateError                a session cannot be saved, or its file not be used here
     ├── ClosedError               the model was closed
     └── JobError                  a job's output file cannot be gone on with
@@ -69,6 +70,10 @@ class DecodeError(LocalgenError):
 
 class BackendError(LocalgenError):
     """This build of llama.cpp, this machine or this process cannot do what was asked."""
+
+
+class TemplateError(LocalgenError):
+    """The model has no chat template, or its template fails on what it was given."""
 
 
 class StateError(LocalgenError):

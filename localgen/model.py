@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,20 @@ from localgen.engine.sampler import Sampler, SamplingOptions
 from localgen.engine.sequence import Sequence as Row
 from localgen.engine.turns import Turns
 from localgen.errors import CLOSED, ClosedError, ContextFullError, StateError
-from localgen.options import eos_token_ids, pad_token_id, with_sampling_resolved
+from localgen.options import (
+    check_generate_options,
+    check_text_options,
+    eos_token_ids,
+    pad_token_id,
+    resolved_configs,
+)
 from localgen.prefix import Prefix
 from localgen.progress import show_progress
 from localgen.stream import CompletionStream, partial_on_error
 from localgen.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from localgen.chat_template import Message
 
 Prompt = str | Sequence[int]
 
@@ -92,6 +101,15 @@ class LocalModel:
     ) -> None:
         self.close()
 
+    @property
+    def sampling_defaults(self) -> dict[str, float]:
+        """The sampling options that the model's file asks for (``general.sampling``).
+
+        The text API and ``chat()`` take them for options that the caller does not name, unless
+        there is a ``generation_config`` or ``do_sample=False``; ``generate()`` never does.
+        """
+        return dict(self._backend.sampling_defaults)
+
     def close(self) -> None:
         """Free the model; calling it again does nothing.
 
@@ -130,9 +148,9 @@ class LocalModel:
         Ctrl-C, with what was generated as ``partial``.
         """
         started = time.perf_counter()
-        configs = _configs(generation_config, overrides, infer=False)
+        configs = resolved_configs(generation_config, overrides, infer=False)
         config = configs[0]
-        _check_generate_options(configs)
+        check_generate_options(configs)
         vocab = self.tokenizer
         self._backend.check_usable()
         pad = pad_token_id(config, vocab.pad_token_id, vocab.vocab_size)
@@ -318,6 +336,88 @@ class LocalModel:
                 if piece := text.take():
                     yield piece
 
+    # --- chat ---
+
+    def chat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Answer a conversation, or several together.
+
+        messages: dicts with "role" and "content", the last one for the model to answer. tools to
+        split_special_tokens: see ``Tokenizer.apply_chat_template``; template_variables are its
+        further ones. options: the arguments of ``complete()``.
+        Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
+        1), else a list. Raises TemplateError, and as ``complete()``.
+        """
+        several = bool(messages) and not isinstance(messages[0], Mapping)
+        chats: Any = messages if several else [messages]
+        prompts = [
+            self._chat_prompt(
+                chat,
+                tools=tools,
+                documents=documents,
+                chat_template=chat_template,
+                continue_final_message=continue_final_message,
+                split_special_tokens=split_special_tokens,
+                variables=template_variables,
+            )
+            for chat in chats
+        ]
+        done = self.complete(prompts, **options)
+        return done if several or len(done) > 1 else done[0]
+
+    def chat_stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        **options: Any,
+    ) -> CompletionStream:
+        """``chat()`` for one conversation, piece by piece; see ``stream()``."""
+        prompt = self._chat_prompt(
+            messages,
+            tools=tools,
+            documents=documents,
+            chat_template=chat_template,
+            continue_final_message=continue_final_message,
+            split_special_tokens=split_special_tokens,
+            variables=template_variables,
+        )
+        return self.stream(prompt, **options)
+
+    def _chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool,
+        variables: Mapping[str, Any] | None,
+        **given: Any,
+    ) -> list[int]:
+        self._backend.check_usable()
+        ids: list[int] = self.tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=not continue_final_message,
+            continue_final_message=continue_final_message,
+            return_dict=False,
+            **given,
+            **(variables or {}),
+        )
+        return ids
+
     def prefill(self, text: Prompt, *, split_special_tokens: bool = False) -> Prefix:
         """Compute the beginning of later prompts, and pin it in the KV cache.
 
@@ -429,14 +529,18 @@ class LocalModel:
         cancel: threading.Event | None = None,
     ) -> Call:
         started = time.perf_counter()
-        configs = _configs(config, overrides, infer=True)
+        if config is None and overrides.get("do_sample") is not False:
+            overrides = {**self.sampling_defaults, **overrides}
+        configs = resolved_configs(config, overrides, infer=True)
         for each in configs:
-            _check_text_options(each)
+            check_text_options(each)
         self._backend.check_usable()
         texts = _prompt_list(prompts)
         before = time.perf_counter()
         rows = [
-            self._token_ids(prompt, split_special_tokens, f"prompt {index}")
+            self._token_ids(
+                prompt, split_special_tokens, f"prompt {index}" if len(texts) > 1 else "the prompt"
+            )
             for index, prompt in enumerate(texts)
         ]
         text_seconds = time.perf_counter() - before
@@ -479,41 +583,6 @@ class LocalModel:
         )
         self._loop.kv_cache.check_fits(max(len(row.tokens) for row in call.sequences))
         return call
-
-
-def _configs(
-    given: GenerationConfig | Sequence[GenerationConfig] | None,
-    overrides: dict[str, Any],
-    *,
-    infer: bool,
-) -> list[GenerationConfig]:
-    """One config for all prompts, or one each, with overrides; see ``with_sampling_resolved``."""
-    if given is None or isinstance(given, GenerationConfig):
-        given = [given or GenerationConfig()]
-    configs = []
-    for config in given:
-        if not isinstance(config, GenerationConfig):
-            raise TypeError(f"generation_config must hold GenerationConfigs, got {config!r}")
-        configs.append(with_sampling_resolved(replace_options(config, overrides), infer=infer))
-    return configs
-
-
-def _check_text_options(config: GenerationConfig) -> None:
-    for name in ("return_dict_in_generate", "output_scores", "output_logits"):
-        if getattr(config, name):
-            raise ValueError(f"{name} is for generate(); here use logprobs=n")
-
-
-def _check_generate_options(configs: list[GenerationConfig]) -> None:
-    for config in configs:
-        if config.logprobs is not None:
-            raise ValueError("logprobs is for complete() and stream(); here use output_logits=True")
-        asked = [name for name in ("output_scores", "output_logits") if getattr(config, name)]
-        if asked and not config.return_dict_in_generate:
-            raise ValueError(f"{' and '.join(asked)} needs return_dict_in_generate=True")
-    for name in ("return_dict_in_generate", "output_scores", "output_logits", "pad_token_id"):
-        if len({getattr(config, name) for config in configs}) > 1:
-            raise ValueError(f"{name} must be the same for all prompts of a call")
 
 
 def _prompt_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:

@@ -4,16 +4,53 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from localgen.arrays import check_ids
-from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
+from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig, replace_options
 from localgen.engine.sampler import CustomProcessor, SamplingOptions
 from localgen.errors import ContextFullError
+
+
+def resolved_configs(
+    given: GenerationConfig | Sequence[GenerationConfig] | None,
+    overrides: Mapping[str, Any],
+    *,
+    infer: bool,
+) -> list[GenerationConfig]:
+    """One config for all prompts, or one each, with overrides; see ``with_sampling_resolved``."""
+    if given is None or isinstance(given, GenerationConfig):
+        given = [given or GenerationConfig()]
+    configs = []
+    for config in given:
+        if not isinstance(config, GenerationConfig):
+            raise TypeError(f"generation_config must hold GenerationConfigs, got {config!r}")
+        configs.append(with_sampling_resolved(replace_options(config, overrides), infer=infer))
+    return configs
+
+
+def check_text_options(config: GenerationConfig) -> None:
+    """ValueError for what only generate() returns."""
+    for name in ("return_dict_in_generate", "output_scores", "output_logits"):
+        if getattr(config, name):
+            raise ValueError(f"{name} is for generate(); here use logprobs=n")
+
+
+def check_generate_options(configs: list[GenerationConfig]) -> None:
+    """ValueError for what only the text API returns, or rows of one call cannot differ in."""
+    for config in configs:
+        if config.logprobs is not None:
+            raise ValueError("logprobs is for complete() and stream(); here use output_logits=True")
+        asked = [name for name in ("output_scores", "output_logits") if getattr(config, name)]
+        if asked and not config.return_dict_in_generate:
+            raise ValueError(f"{' and '.join(asked)} needs return_dict_in_generate=True")
+    for name in ("return_dict_in_generate", "output_scores", "output_logits", "pad_token_id"):
+        if len({getattr(config, name) for config in configs}) > 1:
+            raise ValueError(f"{name} must be the same for all prompts of a call")
 
 
 def with_sampling_resolved(config: GenerationConfig, *, infer: bool) -> GenerationConfig:

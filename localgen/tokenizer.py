@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections import UserDict
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from localgen.arrays import check_ids, is_torch, to_numpy, to_torch
 from localgen.engine.backend import TokenIds
+
+if TYPE_CHECKING:
+    from localgen.chat import ChatEncoder, ChatTemplates
+    from localgen.chat_template import Message
 
 
 class Vocab(Protocol):
@@ -21,6 +26,8 @@ class Vocab(Protocol):
     eos_token_id: int | None
     pad_token_id: int | None
     adds_space_prefix: bool
+    adds_bos: bool
+    chat_templates: Mapping[str, str]
 
     @property
     def eog_ids(self) -> tuple[int, ...]: ...
@@ -96,6 +103,11 @@ class Tokenizer:
         return self._vocab.eos_token_id if pad is None else pad
 
     @property
+    def chat_template(self) -> str | None:
+        """The source of the model's chat template, if it has one."""
+        return self._vocab.chat_templates.get("default")
+
+    @property
     def all_special_ids(self) -> list[int]:
         return [i for i in range(self.vocab_size) if self._vocab.is_special(i)]
 
@@ -114,8 +126,6 @@ class Tokenizer:
         return_tensors: "np" or "pt" for arrays or torch tensors; None for lists (arrays if
         padded). split_special_tokens: see ``encode``.
         """
-        if return_tensors not in (None, "np", "pt"):
-            raise ValueError(f"return_tensors must be None, 'np' or 'pt', got {return_tensors!r}")
         single = isinstance(text, str)
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
@@ -128,6 +138,13 @@ class Tokenizer:
             )
             for one in texts
         ]
+        return self._encoding(rows, padding, return_tensors, single=single)
+
+    def _encoding(
+        self, rows: list[list[int]], padding: bool, return_tensors: str | None, *, single: bool
+    ) -> BatchEncoding:
+        if return_tensors not in (None, "np", "pt"):
+            raise ValueError(f"return_tensors must be None, 'np' or 'pt', got {return_tensors!r}")
         masks = [[1] * len(row) for row in rows]
         if not padding and return_tensors is None:
             return BatchEncoding(
@@ -183,6 +200,92 @@ class Tokenizer:
             data, add_special=add_special_tokens, parse_special=not split_special_tokens
         ).tolist()
         return ids
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Message] | Sequence[Sequence[Message]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        tokenize: bool = True,
+        padding: bool = False,
+        return_tensors: str | None = None,
+        return_dict: bool = True,
+        *,
+        split_special_tokens: bool = True,
+        **variables: Any,
+    ) -> Any:
+        """Render a conversation, or several, by the model's chat template, and encode the text.
+
+        tools: JSON schemas. chat_template: a template, or the name of one of the model's.
+        add_generation_prompt: end with the beginning of an answer. continue_final_message: end
+        inside the last message. split_special_tokens: take control tokens that messages spell as
+        text. variables: what else this template reads, ``enable_thinking`` for example.
+        Returns a BatchEncoding as ``__call__`` does; without ``return_dict`` its input_ids, without
+        ``tokenize`` the text. Raises TemplateError, TypeError, ValueError.
+        """
+        several = bool(conversation) and not isinstance(conversation[0], Mapping)
+        chats: Any = conversation if several else [conversation]
+        given: dict[str, Any] = {
+            "tools": tools,
+            "documents": documents,
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": continue_final_message,
+            "special_tokens": self._special_token_texts,
+            "variables": variables,
+        }
+        template = self._chat_templates.choose(chat_template, has_tools=bool(tools))
+        if not tokenize:
+            texts = [template.render(chat, **given) for chat in chats]
+            return texts if several else texts[0]
+        rows = [
+            self._with_bos(
+                self._chat_encoder.encode(
+                    template, chat, split_special_tokens=split_special_tokens, **given
+                )
+            )
+            for chat in chats
+        ]
+        encoding = self._encoding(rows, padding, return_tensors, single=not several)
+        return encoding if return_dict else encoding["input_ids"]
+
+    # jinja2 is imported for chats only, and importing localgen stays light.
+
+    @cached_property
+    def _chat_templates(self) -> ChatTemplates:
+        from localgen.chat import ChatTemplates  # noqa: PLC0415
+
+        return ChatTemplates(self._vocab.chat_templates)
+
+    @cached_property
+    def _special_token_texts(self) -> dict[str, str]:
+        """What a template reads as ``bos_token`` and the like."""
+        ids = {
+            "bos_token": self._vocab.bos_token_id,
+            "eos_token": self._vocab.eos_token_id,
+            "pad_token": self._vocab.pad_token_id,
+        }
+        return {name: self._spelled(i) for name, i in ids.items() if i is not None}
+
+    @cached_property
+    def _chat_encoder(self) -> ChatEncoder:
+        from localgen.chat import ChatEncoder  # noqa: PLC0415
+
+        return ChatEncoder(
+            {self._spelled(i): i for i in self.all_special_ids},
+            lambda text: self.encode(text, add_special_tokens=False, split_special_tokens=True),
+            lambda text: self.encode(text, add_special_tokens=False),
+        )
+
+    def _spelled(self, token_id: int) -> str:
+        return self.token_bytes(token_id).decode("utf-8", errors="replace")
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        """Some templates begin with BOS, others leave it to the tokenizer."""
+        bos = self.bos_token_id
+        return ids if bos is None or not self._vocab.adds_bos or ids[:1] == [bos] else [bos, *ids]
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False) -> str:
         """Text of one row of ids (list, array or tensor) or of a single id.

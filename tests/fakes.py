@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class FakeVocab:
     eos_token_id = EOS
     pad_token_id = None
     adds_space_prefix = False
+    adds_bos = False
+    chat_templates: ClassVar[dict[str, str]] = {}
     eog_ids = (EOS, END_OF_TURN)
 
     def is_special(self, token_id: int) -> bool:
@@ -92,6 +94,7 @@ class FakeBackend:
         self.closed = False
         self.is_forked = False
         self.not_saved_because: str | None = None
+        self.sampling_defaults: dict[str, float] = {}
         self.state_identity = {"model": "fake"}
         self.refuses_state: Callable[[list[int]], bool] = lambda _: False
         self._last: Batch | None = None

@@ -235,7 +235,7 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     """
     monkeypatch.setattr("localgen.llama.backend._INTERRUPTIBLE_TOKENS", 1)
     backend = LlamaBackend(path, ModelConfig(n_batch=32, max_sequences=2, **OPTIONS))
-    recurrent = backend.metadata("general.architecture") == "mamba"
+    recurrent = backend._file.metadata["general.architecture"] == "mamba"
     before, batch = two_sequences(0, (10, 10)), two_sequences(10, (20, 11))
     backend.reserve(2, 64)
     backend.decode(before)

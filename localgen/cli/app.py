@@ -13,7 +13,9 @@ import typer
 
 import localgen
 from localgen.cli.batch import batch
+from localgen.cli.chat import chat
 from localgen.cli.generate import generate
+from localgen.cli.options import as_flags
 from localgen.errors import LocalgenError
 
 ERROR, USAGE, INTERRUPTED = 1, 2, 130
@@ -27,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(batch)
+app.command()(chat)
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,10 +76,13 @@ def _run() -> int:
         return app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except (LocalgenError, OSError) as error:
-        return _say(str(error), ERROR)
+    except LocalgenError as error:
+        return _say(as_flags(str(error)), ERROR)
+    except OSError as error:
+        named = error.filename is not None and error.strerror
+        return _say(f"{error.filename}: {error.strerror}" if named else str(error), ERROR)
     except (ValueError, TypeError) as error:
-        return _say(str(error), USAGE)
+        return _say(as_flags(str(error)), USAGE)
     except Exception as error:
         # Click's usage errors print themselves and know their exit code; others are our bugs.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):

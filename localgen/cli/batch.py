@@ -22,7 +22,7 @@ from localgen.cli.options import (
 from localgen.config import ModelConfig
 from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, Results, make_header, open_results, other_versions
-from localgen.llama.gguf import check_file
+from localgen.llama.gate import check_model
 from localgen.model import LocalModel
 from localgen.progress import job_bar
 
@@ -66,7 +66,7 @@ def batch(
     check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)
-    check_file(path)
+    check_model(path)
     header = make_header(path, config, defaults, split_special_tokens=split_special_tokens)
     with open_lines(source) as lines, open_results(target, header, overwrite=overwrite) as results:
         job = Job(lines, results, defaults, split_special_tokens=split_special_tokens)

@@ -17,10 +17,11 @@ from localgen.cli.options import (
     ModelName,
     SplitSpecialTokens,
     model_or_default,
+    stats_line,
     with_options,
 )
 from localgen.cli.sessions import kept_session
-from localgen.completion import Completion, Stats
+from localgen.completion import Completion
 from localgen.config import GenerationConfig
 from localgen.model import LocalModel
 
@@ -59,7 +60,7 @@ def generate(
         if as_json:
             print(json.dumps(_as_dict(text, completion), ensure_ascii=False))
         if stats:
-            print(_stats_line(completion.stats), file=sys.stderr)
+            print(stats_line(completion.stats), file=sys.stderr)
         if completion.finish_reason == "cancelled":
             raise KeyboardInterrupt
 
@@ -89,15 +90,3 @@ def _stream(
 
 def _as_dict(prompt: str, completion: Completion) -> dict[str, Any]:
     return {"prompt": prompt, **asdict(completion)}
-
-
-def _stats_line(stats: Stats) -> str:
-    prefill = stats.n_prompt - stats.n_cached
-    rate = prefill / stats.prefill_seconds if stats.prefill_seconds else 0.0
-    decode = f"{stats.tokens_per_second:.1f}" if stats.tokens_per_second else "-"
-    ttft = f"{stats.ttft * 1e3:.0f} ms" if stats.ttft is not None else "-"
-    return (
-        f"localgen: {stats.n_prompt} prompt tokens at {rate:.1f}/s, {stats.n_new} new at "
-        f"{decode}/s, first after {ttft}, {stats.wall_seconds:.2f} s in all"
-        + (f", seed {stats.seed}" if stats.seed is not None else "")
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from localgen import hub
+from localgen.completion import Stats
 from localgen.config import GenerationConfig, ModelConfig
 
 _MODEL = ModelConfig()
@@ -80,13 +82,28 @@ class LoadingOptions:
         return ModelConfig(**asdict(self), **more)
 
 
-_GROUPS = (GenerationOptions, LoadingOptions)
+_GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
+
+
+def as_flags(message: str) -> str:
+    """A message of the library with the options that it names as they are on the command line."""
+    names = "|".join(field.name for group in _GROUPS for field in fields(group))
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match[1].replace("_", "-"), match[2]
+        if value is None and "_" not in match[1]:
+            return match[0]  # a word as well: temperature, seed
+        if value == "False":
+            return f"--no-{name}"
+        return f"--{name}" if value in (None, "True") else f"--{name} {value}"
+
+    return re.sub(rf"\b({names})(?:=([\w.'-]+))?", flag, message)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """``command`` as typer can read it: the fields of a group stand where the group stood."""
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, Callable[..., Any]] = {}
+    groups: dict[str, Any] = {}
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         if parameter.annotation in _GROUPS:
             groups[parameter.name] = parameter.annotation
@@ -97,7 +114,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(**values: Any) -> None:
         for name, group in groups.items():
-            names = [field.name for field in fields(group)]  # type: ignore[arg-type]
+            names = [field.name for field in fields(group)]
             values[name] = group(**{each: values.pop(each) for each in names})
         command(**values)
 
@@ -112,3 +129,16 @@ def model_or_default(model: str | None) -> str:
     path = hub.resolve(hub.DEFAULT_MODEL)
     print(f"localgen: no -m, using {hub.DEFAULT_MODEL} ({path.name})", file=sys.stderr)
     return hub.DEFAULT_MODEL
+
+
+def stats_line(stats: Stats) -> str:
+    """The speed of a call, for people."""
+    prefill = stats.n_prompt - stats.n_cached
+    rate = prefill / stats.prefill_seconds if stats.prefill_seconds else 0.0
+    decode = f"{stats.tokens_per_second:.1f}" if stats.tokens_per_second else "-"
+    ttft = f"{stats.ttft * 1e3:.0f} ms" if stats.ttft is not None else "-"
+    return (
+        f"localgen: {stats.n_prompt} prompt tokens at {rate:.1f}/s, {stats.n_new} new at "
+        f"{decode}/s, first after {ttft}, {stats.wall_seconds:.2f} s in all"
+        + (f", seed {stats.seed}" if stats.seed is not None else "")
+    )

@@ -161,12 +161,10 @@ def _record(row: Row, completion: Completion) -> Record:
 
 
 def _error_record(line: Line, row_id: str | int | None, error: Exception) -> Record:
-    # The model counts the prompts of a call; here a call has one, and the line says which.
-    message = str(error).replace("prompt 0", "the prompt", 1)
     return {
         "id": row_id,
         "line": line.number,
-        "error": {"type": type(error).__name__, "message": message},
+        "error": {"type": type(error).__name__, "message": str(error)},
         "line_hash": line.hash,
     }
 

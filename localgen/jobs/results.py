@@ -25,7 +25,7 @@ import localgen
 from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import JobError
 from localgen.jobs.rows import RowId
-from localgen.llama.gguf import fingerprint
+from localgen.llama.fingerprint import fingerprint
 
 try:
     import fcntl

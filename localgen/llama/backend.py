@@ -6,7 +6,6 @@ not ours.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
@@ -28,9 +27,12 @@ from localgen.errors import (
     InvalidGGUFError,
     ModelFileError,
 )
-from localgen.llama import amx, devices, gguf, state
+from localgen.llama import devices, gate, state
 from localgen.llama.callbacks import keeping_errors
+from localgen.llama.fingerprint import fingerprint
+from localgen.llama.gguf import Array, Value
 from localgen.llama.library import llama, llama_version, log_router, logger
+from localgen.llama.loading import Handles, Progress, load_model
 from localgen.llama.vocab import LlamaVocab
 
 _GGML_TYPES = {
@@ -45,6 +47,13 @@ _QUANT_BLOCK = 32
 FLASH_ATTENTION_TYPES = {"auto": -1, "off": 0, "on": 1}
 # Of the attention scores of one batch over a full context, which flash attention does not keep.
 _MOST_SCORE_BYTES = 2**29
+_SAMPLING_KEYS = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+}
 _CELLS = 256
 _MIN_CONTEXT = 512
 # The share of the memory still free that the KV cache may take, if its budget is not given.
@@ -54,8 +63,6 @@ KV_SHARE = 0.5
 # prefill, but too much for a decode step, which is short anyway.
 _INTERRUPTIBLE_TOKENS = 64
 
-Progress = Callable[[float], object]
-
 
 class LlamaBackend:
     """One loaded model and the context that its forward passes run in; implements ``Backend``.
@@ -64,17 +71,17 @@ class LlamaBackend:
     """
 
     def __init__(self, path: Path, config: ModelConfig, progress: Progress | None = None) -> None:
-        self.path = path
         self.config = config
         self.epoch = 0
         self.n_threads = config.n_threads or devices.usable_cpus()
         self._llama = llama()
         self._pid = os.getpid()
-        self._file = gguf.check_file(path)
+        self._file = gate.check_model(path)
+        self.path = self._file.path  # of the first shard, whichever was named
         self._n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
-        self._model = self._load(progress)
+        self._model = load_model(self.path, self._n_gpu_layers, progress)
         # Frees context, then model, when closed, collected or at exit, whichever comes first.
-        self._handles = _Handles(self._llama, self._model)
+        self._handles = Handles(self._llama, self._model)
         self._finalizer = weakref.finalize(self, self._handles.free)
         self._context: Any = None
         self._memory: Any = None
@@ -99,34 +106,6 @@ class LlamaBackend:
 
     # --- loading and closing ---
 
-    def _load(self, progress: Progress | None) -> Any:
-        params = self._llama.llama_model_default_params()
-        params.n_gpu_layers = self._n_gpu_layers
-        params.use_extra_bufts = amx.is_safe()
-
-        def on_progress(fraction: float, _user_data: object) -> bool:
-            try:
-                if progress is not None and not errors:
-                    progress(fraction)
-            except BaseException as error:
-                # Raised again below: C must get an answer, and False stops the load.
-                errors.append(error)
-            return not errors
-
-        callback = self._llama.llama_progress_callback(on_progress)
-        params.progress_callback = callback
-        log_router.take_complaints()
-        with keeping_errors() as errors:
-            model = self._llama.llama_model_load_from_file(os.fsencode(self.path), params)
-        if errors:
-            if model:
-                self._llama.llama_model_free(model)
-            raise errors[0]
-        if not model:
-            reason = log_router.take_complaints() or "no reason was given"
-            raise InvalidGGUFError(f"llama.cpp cannot load {self.path}: {reason}")
-        return model
-
     def _read_model(self) -> None:
         lib, model = self._llama, self._model
         if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
@@ -137,12 +116,7 @@ class LlamaBackend:
         self._n_vocab = int(lib.llama_vocab_n_tokens(vocab))
         if not self._n_vocab:
             raise InvalidGGUFError(f"{self.path} holds no vocabulary")
-        self.vocab = LlamaVocab(vocab, self.metadata, self._check_open)
-        if not self.vocab.has_byte_tokens:
-            raise InvalidGGUFError(
-                f"{self.path}: its SentencePiece vocabulary lacks some of the 256 byte tokens, so "
-                f"llama.cpp would abort at the first character that it does not know"
-            )
+        self.vocab = LlamaVocab(vocab, self._file.metadata, self._check_open)
         self.n_ctx_train = int(lib.llama_model_n_ctx_train(model))
         if self.config.n_ctx > self.n_ctx_train:
             logger.info(
@@ -167,24 +141,29 @@ class LlamaBackend:
                 f"model's attention heads are {head_size} wide; use 'f16', 'bf16' or 'f32'"
             )
 
+    def _hyperparameter(self, name: str) -> Value | None:
+        metadata = self._file.metadata
+        return metadata.get(f"{metadata['general.architecture']}.{name}")
+
     def _head_size(self, key: str) -> int:
-        stated = self.metadata(f"{self.metadata('general.architecture')}.attention.{key}")
-        if stated and stated.isdigit():
-            return int(stated)
+        stated = self._hyperparameter(f"attention.{key}")
+        if isinstance(stated, int) and stated > 0:
+            return stated
         n_head = int(self._llama.llama_model_n_head(self._model))
         return int(self._llama.llama_model_n_embd(self._model)) // max(1, n_head)
 
-    def metadata(self, key: str) -> str | None:
-        """One metadata value of the file as text, or None."""
-        size = 256
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            n_bytes = self._llama.llama_model_meta_val_str(self._model, key.encode(), buffer, size)
-            if n_bytes < 0:
-                return None
-            if n_bytes < size:
-                return buffer.raw[:n_bytes].decode("utf-8", errors="replace")
-            size = n_bytes + 1
+    @property
+    def sampling_defaults(self) -> dict[str, float]:
+        """The sampling that the file asks for, by the names of ``GenerationConfig``; none if it
+        asks for greedy decoding."""
+        found = {name: self._file.metadata.get(key) for key, name in _SAMPLING_KEYS.items()}
+        if found["temperature"] == 0:
+            return {}
+        return {
+            name: value
+            for name, value in found.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
 
     def close(self) -> None:
         """Free context and model; calling it again does nothing."""
@@ -212,11 +191,8 @@ class LlamaBackend:
             )
         self._check_open()
         # A file that shrinks while it is mapped kills the process at the next read.
-        with contextlib.suppress(FileNotFoundError):
-            if gguf.FileIdentity.of(self.path) != self._file:
-                raise BackendError(
-                    f"{self.path} was changed after it was loaded; load the model again"
-                )
+        if self._file.has_changed():
+            raise BackendError(f"{self.path} was changed after it was loaded; load the model again")
 
     # --- context ---
 
@@ -236,9 +212,13 @@ class LlamaBackend:
     def kv_bytes_per_token(self) -> int:
         """Bytes of KV cache that one token takes; for windowed or recurrent models, at most."""
         values = self._head_size("key_length") + self._head_size("value_length")
-        n_head_kv = int(self._llama.llama_model_n_head_kv(self._model))
-        n_layer = int(self._llama.llama_model_n_layer(self._model))
-        return int(n_layer * n_head_kv * values * _BYTES_PER_VALUE[self.config.kv_type])
+        of_layers = self._hyperparameter("attention.head_count_kv")
+        if isinstance(of_layers, Array) and of_layers.values is not None:
+            n_heads = int(of_layers.values.sum())
+        else:
+            n_heads = int(self._llama.llama_model_n_layer(self._model))
+            n_heads *= int(self._llama.llama_model_n_head_kv(self._model))
+        return int(n_heads * values * _BYTES_PER_VALUE[self.config.kv_type])
 
     @property
     def n_slots(self) -> int:
@@ -580,11 +560,11 @@ class LlamaBackend:
         Raises ModelFileError if the model's file cannot be read any more.
         """
         try:
-            fingerprint = gguf.fingerprint(self.path)
+            model = fingerprint(*self._file.paths)
         except OSError as error:
             raise ModelFileError(f"{self.path} cannot be read any more: {error}") from error
         return {
-            "model's fingerprint": fingerprint,
+            "model's fingerprint": model,
             "llama.cpp": llama_version(),
             "kv_type": self.config.kv_type,
             "flash_attention": self._flash_attention,
@@ -631,26 +611,6 @@ class LlamaBackend:
         for slot in slots:
             if not 0 <= slot < self._n_slots:
                 raise DecodeError(f"slot {slot} is outside 0 to {self._n_slots - 1}")
-
-
-class _Handles:
-    """The C objects of one model, freed in the order that C needs; outlives the backend."""
-
-    def __init__(self, bindings: Any, model: Any) -> None:
-        self._llama = bindings
-        self._model = model
-        self.context: Any = None
-
-    def free_context(self) -> None:
-        if self.context:
-            self._llama.llama_free(self.context)
-        self.context = None
-
-    def free(self) -> None:
-        self.free_context()
-        if self._model:
-            self._llama.llama_model_free(self._model)
-        self._model = None
 
 
 def _largest(values: TokenIds) -> int:

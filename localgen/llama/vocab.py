@@ -5,20 +5,20 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
-from itertools import compress, islice, repeat
+from collections.abc import Callable, Mapping
+from itertools import compress, repeat
 from typing import Any, TypeVar
 
 import numpy as np
 
 from localgen.engine.backend import TokenIds
+from localgen.llama.gguf import Value
 from localgen.llama.library import llama
 
 Result = TypeVar("Result")
 
 _SPM = 1
 _CONTROL = 1 << 3
-_BYTE = 1 << 5
 _UNKNOWN = 1 << 0
 # Some pre-tokenizers run a recursive std::regex: a long run without spaces overflows a normal
 # thread's stack and kills the process. 512 MiB (of address space, touched only when needed)
@@ -26,6 +26,7 @@ _UNKNOWN = 1 << 0
 _LONG_TEXT = 4096
 _BIG_STACK = 512 * 2**20
 _LONGEST_RUN = 1_000_000
+_TEMPLATE = "tokenizer.chat_template"
 _stack_size_lock = threading.Lock()
 
 
@@ -35,10 +36,11 @@ class LlamaVocab:
     def __init__(
         self,
         vocab: Any,
-        metadata: Callable[[str], str | None],
+        metadata: Mapping[str, Value],
         check_open: Callable[[], None],
     ) -> None:
-        """``check_open`` raises when the model is closed and its vocabulary gone."""
+        """metadata: the model file's. check_open: raises when the model is closed and its
+        vocabulary gone."""
         self._llama = llama()
         self._check_open = check_open
         self._vocab = vocab
@@ -48,17 +50,10 @@ class LlamaVocab:
         self.pad_token_id = self._optional(self._llama.llama_vocab_pad(vocab))
         self._is_spm = self._llama.llama_vocab_type(vocab) == _SPM
         self.adds_space_prefix = (
-            self._is_spm and metadata("tokenizer.ggml.add_space_prefix") != "false"
+            self._is_spm and metadata.get("tokenizer.ggml.add_space_prefix") is not False
         )
-
-    @property
-    def has_byte_tokens(self) -> bool:
-        """Whether every byte can be tokenized; of SentencePiece vocabularies some can't."""
-        if not self._is_spm:
-            return True
-        attribute = self._llama.llama_vocab_get_attr
-        byte_ids = (i for i in range(self.n_vocab) if attribute(self._vocab, i) & _BYTE)
-        return sum(1 for _ in islice(byte_ids, 256)) == 256
+        self.adds_bos = bool(self._llama.llama_vocab_get_add_bos(vocab))
+        self.chat_templates = _chat_templates(metadata)
 
     def is_special(self, token_id: int) -> bool:
         """Whether ``skip_special_tokens`` leaves the token out: a control or unknown token."""
@@ -119,6 +114,16 @@ class LlamaVocab:
             if n_bytes >= 0:
                 return buffer.raw[:n_bytes]
             size = -n_bytes
+
+
+def _chat_templates(metadata: Mapping[str, Value]) -> dict[str, str]:
+    """The templates of a file by name; the one that has none is "default"."""
+    found = {
+        key.removeprefix(_TEMPLATE).removeprefix(".") or "default": value
+        for key, value in metadata.items()
+        if key == _TEMPLATE or key.startswith(f"{_TEMPLATE}.")
+    }
+    return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 def _on_big_stack(work: Callable[[], Result]) -> Result:

@@ -1,0 +1,235 @@
+"""``localgen chat``: talk to a model on the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from localgen.cli.options import (
+    GenerationOptions,
+    LoadingOptions,
+    ModelName,
+    as_flags,
+    model_or_default,
+    stats_line,
+    with_options,
+)
+from localgen.completion import Completion
+from localgen.config import GenerationConfig, check_choice, replace_options
+from localgen.conversation import OVERFLOW, Conversation
+from localgen.errors import LocalgenError
+from localgen.model import LocalModel
+
+# Without any sampling option, of the command or of the model's file: answers that are neither
+# always the same nor far-fetched.
+_DEFAULT_SAMPLING = {"temperature": 0.7, "top_p": 0.9}
+_HELP = """\
+/help            this
+/system [TEXT]   set the system message, or take it away
+/retry           another answer to the last question
+/undo            take the last question and its answer back
+/clear           forget all but the system message
+/save FILE       write the chat to FILE
+/load FILE       go on with the chat in FILE
+/stats           the speed of the last answer, and how full the context is
+/exit            leave; Ctrl-D does too
+Enter sends, Alt-Enter begins a new line. Ctrl-C stops an answer."""
+
+
+@with_options
+def chat(
+    *,
+    model: ModelName = None,
+    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    overflow: Annotated[
+        str,
+        typer.Option(help="When the context is full: stop, or drop-oldest question and answer."),
+    ] = "stop",
+    load: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Go on with a chat that /save wrote.")
+    ] = None,
+    sampling: GenerationOptions,
+    loading: LoadingOptions,
+) -> None:
+    """Talk to a model; /help in the chat lists its commands.
+
+    Where stdin is no terminal, each of its lines is a question.
+    """
+    config = sampling.config()
+    loading.config()
+    check_choice("overflow", overflow, OVERFLOW)
+    source = model_or_default(model)
+    with LocalModel.from_pretrained(source, **asdict(loading)) as loaded:
+        config = _with_sampling(config, loaded)
+        talk = Conversation(loaded, config, system=system, overflow=overflow)
+        if load is not None:
+            talk.load(load)
+        Chat(loaded, talk).run()
+
+
+def _with_sampling(config: GenerationConfig, model: LocalModel) -> GenerationConfig:
+    """``config``, or where it says no more of sampling than a seed, as the file or a chat does."""
+    if config.do_sample is not None or set(config.changed_sampling_options) - {"seed"}:
+        return config
+    return replace_options(
+        config, {"do_sample": True, **(model.sampling_defaults or _DEFAULT_SAMPLING)}
+    )
+
+
+@dataclass
+class Chat:
+    """The terminal's side of a conversation."""
+
+    model: LocalModel
+    talk: Conversation
+    last: Completion | None = None
+
+    def run(self) -> None:
+        """Read and answer until the end of the input."""
+        commands: dict[str, Callable[[str], None]] = {
+            "help": lambda _: _say(_HELP),
+            "system": self._system,
+            "retry": self._retry,
+            "undo": self._undo,
+            "clear": lambda _: self.talk.clear(),
+            "save": self._save,
+            "load": self._load,
+            "stats": self._stats,
+        }
+        for text in _inputs(self._fill):
+            name, _, rest = text.removeprefix("/").partition(" ")
+            if not text.startswith("/"):
+                self._ask(text)
+            elif name in ("exit", "quit"):
+                return
+            elif name in commands:
+                try:
+                    commands[name](rest.strip())
+                except (LocalgenError, OSError, ValueError) as error:
+                    _complain(error)
+            else:
+                _say(f"localgen: there is no command /{name}; /help lists them")
+
+    def _ask(self, text: str) -> None:
+        try:
+            stream, n_forgotten = self.talk.ask(text)
+        except (LocalgenError, ValueError) as error:
+            _complain(error)
+            return
+        if n_forgotten:
+            _say(f"localgen: the context is full: the {n_forgotten} oldest messages are forgotten")
+        try:
+            for piece in stream:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            stream.close()
+        finally:
+            print(flush=True)
+            self.last = stream.completion
+            self.talk.keep(stream)
+        if self.last.finish_reason == "length":
+            _say("localgen: the answer was cut at its limit (--max-new-tokens, or the context)")
+
+    def _system(self, text: str) -> None:
+        self.talk.set_system(text)
+        _say("the system message is set" if text else "there is no system message now")
+
+    def _retry(self, _: str) -> None:
+        question = self.talk.undo()
+        if question is None:
+            raise ValueError("there is no question to answer again")
+        self._ask(question)
+
+    def _undo(self, _: str) -> None:
+        question = self.talk.undo()
+        if question is None:
+            raise ValueError("there is nothing to take back")
+        _say(f"taken back: {question}")
+
+    def _save(self, name: str) -> None:
+        self.talk.save(_file(name, "/save"))
+        _say(f"saved to {name}")
+
+    def _load(self, name: str) -> None:
+        self.talk.load(_file(name, "/load"))
+        _say(f"{len(self.talk.messages)} messages")
+
+    def _stats(self, _: str) -> None:
+        if self.last is not None:
+            _say(stats_line(self.last.stats))
+        _say(f"context: {self._fill()} tokens")
+
+    def _fill(self) -> str:
+        """The context meter: tokens of the chat, of those that there is room for."""
+        return f"{self.talk.n_tokens}/{self.model.config.n_ctx}"
+
+
+def _file(name: str, command: str) -> Path:
+    if not name:
+        raise ValueError(f"{command} needs the name of a file")
+    return Path(name).expanduser()
+
+
+def _complain(error: Exception) -> None:
+    _say(f"localgen: {as_flags(str(error))}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _inputs(meter: Callable[[], str]) -> Iterator[str]:
+    """What the user sends, until the end; empty inputs are left out."""
+    lines = _typed(meter) if sys.stdin.isatty() and sys.stdout.isatty() else iter(sys.stdin)
+    for text in lines:
+        if text.strip():
+            yield text.strip()
+
+
+def _typed(meter: Callable[[], str]) -> Iterator[str]:
+    """Inputs from a line editor with a history, in which a paste may have many lines."""
+    # Only for a chat on a terminal.
+    from prompt_toolkit import PromptSession  # noqa: PLC0415
+    from prompt_toolkit.history import FileHistory  # noqa: PLC0415
+    from prompt_toolkit.key_binding import KeyBindings  # noqa: PLC0415
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _send(event: Any) -> None:
+        event.current_buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def _new_line(event: Any) -> None:
+        event.current_buffer.insert_text("\n")
+
+    session: PromptSession[str] = PromptSession(
+        history=FileHistory(str(_history_file())),
+        multiline=True,
+        key_bindings=keys,
+        prompt_continuation="  ",
+    )
+    _say("Ask something; /help lists the commands, Ctrl-D leaves.")
+    while True:
+        try:
+            yield session.prompt(f"[{meter()}] > ")
+        except KeyboardInterrupt:
+            _say("Ctrl-D or /exit leaves.")
+        except EOFError:
+            return
+
+
+def _history_file() -> Path:
+    """Where earlier inputs are kept, for their owner alone to read."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    path = state / "localgen" / "chat_history"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    return path

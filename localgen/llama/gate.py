@@ -1,0 +1,192 @@
+"""Refuses model files that llama.cpp would not survive; it knows GGUF's keys, and loads nothing.
+
+llama.cpp checks much of a file itself and gives an error. What is checked here is what it asserts,
+which ends the process, or takes for granted, which reads memory that is not the file's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from localgen.errors import InvalidGGUFError
+from localgen.llama.fingerprint import FileIdentity
+from localgen.llama.gguf import GGUF, TOKENS, Array, Value, read_gguf
+
+_MAX_LAYERS = 512
+_N_BYTES = 256
+_BYTE_TYPE = 6
+_BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_SPLIT_COUNT, _SPLIT_NUMBER = "split.count", "split.no"
+# What stands beside each token, and the type that llama.cpp reads it as.
+_BESIDE_TOKENS = {
+    "tokenizer.ggml.scores": ("f32",),
+    "tokenizer.ggml.token_type": ("i32", "u32"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model's file, or all of its shards in order; the first one holds the metadata."""
+
+    shards: tuple[GGUF, ...]
+    identities: tuple[FileIdentity, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.shards[0].path
+
+    @property
+    def metadata(self) -> dict[str, Value]:
+        return self.shards[0].metadata
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(shard.path for shard in self.shards)
+
+    def has_changed(self) -> bool:
+        """Whether a file is another one than was checked; False if it was only removed or renamed,
+        since what is mapped stays."""
+        for path, identity in zip(self.paths, self.identities, strict=True):
+            try:
+                if FileIdentity.of(path) != identity:
+                    return True
+            except FileNotFoundError:
+                continue
+        return False
+
+
+def check_model(path: Path) -> ModelFile:
+    """Read a model's file, and that of each other shard, and refuse what must not reach C.
+
+    path: of any of a model's shards. Raises ModelNotFoundError, or InvalidGGUFError with the
+    reason.
+    """
+    paths = shard_paths(path)
+    identities = []
+    shards = []
+    for number, each in enumerate(paths):
+        shards.append(read_gguf(each))
+        identities.append(FileIdentity.of(each))
+        _check_split(shards[-1], number, len(paths))
+    _check_names(shards)
+    _check_architecture(shards[0])
+    _check_vocabulary(shards[0])
+    return ModelFile(tuple(shards), tuple(identities))
+
+
+def shard_paths(path: Path) -> list[Path]:
+    """All files of the model that ``path`` is of, in order: one, unless its name says otherwise.
+
+    The names are made from the given one, never taken from the file.
+    """
+    match = _SHARD.fullmatch(path.name)
+    if match is None or match["count"] == "00001":
+        return [path]
+    count = int(match["count"])
+    if not 1 <= int(match["number"]) <= count:
+        raise InvalidGGUFError(f"{path} is named as number {match['number']} of {count} shards")
+    return [
+        path.with_name(f"{match['stem']}-{number:05d}-of-{count:05d}.gguf")
+        for number in range(1, count + 1)
+    ]
+
+
+def _refuse(file: GGUF, reason: str) -> NoReturn:
+    raise InvalidGGUFError(f"{file.path} is damaged or no model: {reason}")
+
+
+def _check_split(file: GGUF, number: int, n_shards: int) -> None:
+    count = file.metadata.get(_SPLIT_COUNT, 0)
+    if n_shards == 1:
+        if count not in (0, 1):
+            _refuse(
+                file,
+                f"it is one of {count} shards, and its name is not of the form "
+                f"NAME-00001-of-{count:05d}.gguf by which the others are found",
+            )
+        return
+    found = file.metadata.get(_SPLIT_NUMBER)
+    if file.types.get(_SPLIT_NUMBER) != "u16" or found != number:
+        _refuse(file, f"{_SPLIT_NUMBER} is {found!r}, and by its name it is {number} in a u16")
+    if file.types.get(_SPLIT_COUNT) != "u16" or count != n_shards:
+        _refuse(file, f"{_SPLIT_COUNT} is {count!r}, and by its name it is {n_shards} in a u16")
+
+
+def _check_names(shards: list[GGUF]) -> None:
+    seen: set[str] = set()
+    for shard in shards:
+        for tensor in shard.tensors:
+            if tensor.name in seen:
+                _refuse(shard, f"the tensor {tensor.name!r} is in another shard already")
+            seen.add(tensor.name)
+
+
+def _check_architecture(file: GGUF) -> None:
+    architecture = file.metadata.get("general.architecture")
+    if not isinstance(architecture, str) or not architecture:
+        _refuse(file, f"general.architecture is {architecture!r}")
+    key = f"{architecture}.block_count"
+    n_layers = file.metadata.get(key)
+    if type(n_layers) is not int or not 0 < n_layers <= _MAX_LAYERS:
+        _refuse(file, f"{key} is {n_layers!r}; it must be 1 to {_MAX_LAYERS}")
+
+
+def _check_vocabulary(file: GGUF) -> None:
+    tokens = file.metadata.get(TOKENS)
+    if not isinstance(tokens, Array) or tokens.type != "string" or not tokens.length:
+        _refuse(file, f"it has no vocabulary: {TOKENS} is no list of texts")
+    for key, types in _BESIDE_TOKENS.items():
+        beside = file.metadata.get(key)
+        if beside is None:
+            continue
+        if not isinstance(beside, Array) or beside.type not in types:
+            _refuse(file, f"{key} is no list of {types[0]}")
+        elif beside.length != tokens.length:
+            _refuse(file, f"{key} has {beside.length} items for {tokens.length} tokens")
+    merges = file.metadata.get("tokenizer.ggml.merges")
+    if merges is not None and not (isinstance(merges, Array) and merges.type == "string"):
+        _refuse(file, "tokenizer.ggml.merges is no list of texts")
+    _check_tokens(file)
+
+
+def _check_tokens(file: GGUF) -> None:
+    # A C string ends at its first NUL. Of empty tokens llama.cpp makes different ones.
+    tokens = [token.split(b"\0", 1)[0] if b"\0" in token else token for token in file.tokens]
+    unique = set(tokens)
+    n_empty = tokens.count(b"")
+    if len(unique) + max(0, n_empty - 1) != len(tokens):
+        seen: set[bytes] = set()
+        for token_id, token in enumerate(tokens):
+            if token and token in seen:
+                _refuse(
+                    file, f"token {token_id}, {token[:80]!r}, is in its vocabulary a second time"
+                )
+            seen.add(token)
+    if file.metadata.get("tokenizer.ggml.model") == "llama":
+        _check_bytes(file, unique)
+
+
+def _check_bytes(file: GGUF, tokens: set[bytes]) -> None:
+    """A SentencePiece vocabulary spells what it does not know in tokens of one byte each."""
+    missing = [
+        byte
+        for byte in range(_N_BYTES)
+        if b"<0x%02X>" % byte not in tokens and bytes([byte]) not in tokens
+    ]
+    if missing:
+        _refuse(
+            file,
+            f"its SentencePiece vocabulary lacks {len(missing)} of the {_N_BYTES} byte tokens, so "
+            f"that llama.cpp would abort at the first character that it does not know",
+        )
+    types = file.metadata.get("tokenizer.ggml.token_type")
+    if isinstance(types, Array) and types.values is not None:
+        for token_id in np.flatnonzero(types.values == _BYTE_TYPE).tolist():
+            if not _BYTE_TOKEN.fullmatch(file.tokens[token_id]):
+                _refuse(file, f"token {token_id}, {file.tokens[token_id][:80]!r}, is no byte token")

@@ -56,7 +56,6 @@ def test_the_same_as_the_packages_reader(good: Path) -> None:
 def test_types_of_tensors() -> None:
     """Blocks and bytes are ggml's own, for every type that both know."""
     known = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
-    known[int(GGMLQuantizationType.Q8_1)] = (32, 36)  # the package has an older layout
     shared = known.keys() & TENSOR_TYPES.keys()
     assert len(shared) > 25
     for number in shared:

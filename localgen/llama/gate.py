@@ -6,6 +6,7 @@ which ends the process, or takes for granted, which reads memory that is not the
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from localgen.llama.gguf import GGUF, TOKENS, Array, Value, read_gguf
 
 _MAX_LAYERS = 512
 _N_BYTES = 256
+_WINDOW_PATTERN = "attention.sliding_window_pattern"
 _BYTE_TYPE = 6
+_INTEGERS = ("I8", "I16", "I32", "I64")
 _BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SPLIT_COUNT, _SPLIT_NUMBER = "split.count", "split.no"
@@ -74,6 +77,7 @@ def check_model(path: Path) -> ModelFile:
         shards.append(read_gguf(each))
         identities.append(FileIdentity.of(each))
         _check_split(shards[-1], number, len(paths))
+        _check_vectors(shards[-1])
     _check_names(shards)
     _check_architecture(shards[0])
     _check_vocabulary(shards[0])
@@ -135,6 +139,41 @@ def _check_architecture(file: GGUF) -> None:
     n_layers = file.metadata.get(key)
     if type(n_layers) is not int or not 0 < n_layers <= _MAX_LAYERS:
         _refuse(file, f"{key} is {n_layers!r}; it must be 1 to {_MAX_LAYERS}")
+    _check_hyperparameters(file, architecture)
+
+
+def _check_hyperparameters(file: GGUF, architecture: str) -> None:
+    """What ggml's operations assert of their parameters, and a loop without an end."""
+
+    def of_model(name: str) -> Value | None:
+        return file.metadata.get(f"{architecture}.{name}")
+
+    for name in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
+        epsilon = of_model(name)
+        if isinstance(epsilon, float) and not 0 <= epsilon < math.inf:
+            _refuse(file, f"{architecture}.{name} is {epsilon}")
+    n_rotated, head_size = of_model("rope.dimension_count"), of_model("attention.key_length")
+    n_embd, n_head = of_model("embedding_length"), of_model("attention.head_count")
+    if head_size is None and isinstance(n_embd, int) and isinstance(n_head, int):
+        head_size = n_embd // max(1, n_head)
+    both_known = isinstance(n_rotated, int) and isinstance(head_size, int)
+    if both_known and (n_rotated % 2 or not 0 < n_rotated <= head_size):  # type: ignore[operator]
+        _refuse(
+            file,
+            f"{architecture}.rope.dimension_count is {n_rotated}; it must be even, and at most the "
+            f"{head_size} of an attention head",
+        )
+    window, pattern = of_model("attention.sliding_window"), of_model(_WINDOW_PATTERN)
+    if window and isinstance(pattern, Array) and not np.any(pattern.values):
+        _refuse(file, "it has a sliding window, and no layer that uses it")
+
+
+def _check_vectors(file: GGUF) -> None:
+    """ggml adds and multiplies by a vector in F32 only."""
+    for tensor in file.tensors:
+        name = tensor.type.name
+        if len(tensor.shape) == 1 and name != "F32" and name not in _INTEGERS:
+            _refuse(file, f"{tensor.name} is a vector of type {name}; only F32 can be computed")
 
 
 def _check_vocabulary(file: GGUF) -> None:

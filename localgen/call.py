@@ -252,6 +252,7 @@ class Call:
             ttft=_seconds(self._started, sequence.first_token_at),
             tokens_per_second=_rate(sequence),
             n_rows=len(self.sequences),
+            kv_unified=sequence.kv_unified,
             seed=seed if self._row_configs[sequence.row].do_sample else None,
             seed_row=seed_row,
         )

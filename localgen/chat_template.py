@@ -269,11 +269,11 @@ class _Namespace(jinja2.utils.Namespace):
     def __init__(self, /, *args: Any, **values: Any) -> None:
         names = dict(*args, **values)
         for name in names:
-            self._check(name)
+            _Namespace._check(name)
         super().__init__(names)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._check(name)
+        _Namespace._check(name)  # attributes of an instance are the template's own
         super().__setitem__(name, value)
 
     @staticmethod

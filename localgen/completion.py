@@ -18,6 +18,7 @@ class Stats:
     tokens), decode (the other passes), sample (choosing tokens), text (tokenizing, detokenizing,
     stop strings) and overhead (Python bookkeeping, and making the context where one was needed);
     together they are ``wall_seconds``, but for what the caller does between a stream's pieces.
+    kv_unified: whether the row shared cells of the KV cache with others that began alike.
     tokens_per_second: the row's tokens after the first, over the time that they took; None with
     fewer than two. seed: what reproduces the row's draws, with ``seed=[seed]`` if ``seed_row`` is
     0; None for greedy.
@@ -36,6 +37,7 @@ class Stats:
     ttft: float | None
     tokens_per_second: float | None
     n_rows: int
+    kv_unified: bool
     seed: int | None
     seed_row: int
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,11 +85,15 @@ class FakeBackend:
         self.vocab = FakeVocab()
         self.epoch = 0
         self.can_truncate = can_truncate
+        self.can_share_cells = can_truncate
+        self.n_cells: int | None = None
         self.n_batch = n_batch
         self.budget = budget
         self.n_ctx_seq = 0
         self.script = script
         self.kv: dict[int, list[int]] = {}
+        self.cells: dict[int, list[int]] = {}
+        self._cell_numbers = count()
         self.calls: list[tuple[str, object]] = []
         self.on_decode: Callable[[], None] = lambda: None
         self.closed = False
@@ -115,13 +120,24 @@ class FakeBackend:
     def n_slots_that_fit(self, n_tokens: int) -> int:
         return 1000 if self.budget is None else self.budget // n_tokens
 
-    def reserve(self, n_slots: int, n_tokens: int, keep: Sequence[int] = ()) -> None:
-        assert n_slots <= self.n_slots_that_fit(n_tokens)
+    def cells_fit(self, n_cells: int) -> bool:
+        return self.budget is None or n_cells <= self.budget
+
+    def reserve(
+        self, n_slots: int, n_tokens: int, keep: Sequence[int] = (), *, n_cells: int | None = None
+    ) -> None:
+        if n_cells is None:
+            assert n_slots <= self.n_slots_that_fit(n_tokens)
+        else:
+            assert self.can_share_cells
+            assert self.cells_fit(n_cells)
+        self.n_cells = n_cells
         self.calls.append(("reserve", (n_slots, n_tokens)))
         kept = [self.kv[slot] for slot in keep]
-        assert all(len(tokens) <= n_tokens for tokens in kept)
+        self.n_ctx_seq = n_tokens if n_cells is None else n_cells
+        assert all(len(tokens) <= self.n_ctx_seq for tokens in kept)
         self.kv = {slot: kept[slot] if slot < len(kept) else [] for slot in range(n_slots)}
-        self.n_ctx_seq = n_tokens
+        self.cells = {slot: self._new_cells(len(tokens)) for slot, tokens in self.kv.items()}
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         assert 0 < len(batch.token_ids) <= self.n_batch
@@ -142,27 +158,41 @@ class FakeBackend:
             assert position == len(self.kv[slot]), "positions must follow what the slot holds"
             assert position < self.n_ctx_seq, "a slot must be long enough"
             self.kv[slot].append(token)
+            self.cells[slot].append(next(self._cell_numbers))
             if wanted:
                 rows.append(hashed_logits(self.kv[slot], self.script(self.kv[slot])))
+        self._check_cells()
         # As in llama.cpp, rows of an earlier call are overwritten.
         self._buffer[:] = np.nan
         self._buffer = np.array(rows, np.float32).reshape(len(rows), N_VOCAB)
         return self._buffer
 
+    def _check_cells(self) -> None:
+        """A copy takes no cells of its own."""
+        if self.n_cells is not None:
+            taken = {cell for cells in self.cells.values() for cell in cells}
+            assert len(taken) <= self.n_cells, "there must be a cell for each token"
+
+    def _new_cells(self, n: int) -> list[int]:
+        return [next(self._cell_numbers) for _ in range(n)]
+
     def forget(self) -> None:
         self.kv = {slot: [] for slot in self.kv}
+        self.cells = {slot: [] for slot in self.kv}
 
     def kv_truncate(self, slot: int, n_tokens: int) -> bool:
         self.calls.append(("kv_truncate", (slot, n_tokens)))
         if 0 < n_tokens < len(self.kv[slot]) and not self.can_truncate:
             return False
         self.kv[slot] = self.kv[slot][:n_tokens]
+        self.cells[slot] = self.cells[slot][:n_tokens]
         return True
 
     def kv_copy(self, source: int, target: int) -> None:
         assert source != target
         self.calls.append(("kv_copy", (source, target)))
         self.kv[target] = list(self.kv[source])
+        self.cells[target] = list(self.cells[source])
 
     def settle(self) -> None:
         """Copies are done at once here."""
@@ -178,6 +208,7 @@ class FakeBackend:
         assert n_tokens <= self.n_ctx_seq, "a slot must be long enough"
         refused = self.refuses_state(tokens)
         self.kv[slot] = [] if refused else tokens
+        self.cells[slot] = self._new_cells(len(self.kv[slot]))
         return not refused
 
     def count(self, name: str) -> int:

@@ -154,13 +154,13 @@ def test_help(args: list[str]) -> None:
         (["--temprature", "1"], ["--temprature"]),
         (["--temperature", "hot"], ["--temperature", "number"]),
         (["--temperature", "nan"], ["temperature", "nan"]),
-        (["--temperature", "0"], ["temperature", "do_sample"]),
-        (["--top-p", "1.5"], ["top_p", "1.5"]),
-        (["--max-new-tokens", "0"], ["max_new_tokens", "0"]),
+        (["--temperature", "0"], ["temperature", "--no-do-sample"]),
+        (["--top-p", "1.5"], ["--top-p", "1.5"]),
+        (["--max-new-tokens", "0"], ["--max-new-tokens", "0"]),
         (["--seed", "-1"], ["seed", "-1"]),
-        (["--n-ctx", "1"], ["n_ctx", "1"]),
+        (["--n-ctx", "1"], ["--n-ctx", "1"]),
         (["--device", "gpu"], ["device", "'gpu'", "cuda"]),
-        (["--kv-type", "f64"], ["kv_type", "'f64'"]),
+        (["--kv-type", "f64"], ["--kv-type", "'f64'"]),
         (["--logprobs", "3"], ["--json"]),
         (["--stop", ""], ["stop_strings"]),
         (["second prompt"], ["second prompt"]),
@@ -175,7 +175,7 @@ def test_wrong_usage(args: list[str], parts: list[str], generate: Any) -> None:
 def test_wrong_option_is_said_before_the_model(tmp_path: Path) -> None:
     """Nobody waits for a load, or is told of the file, before a typo."""
     result = localgen_command("generate", "hi", "-m", tmp_path / "no.gguf", "--top-p", "7")
-    assert_refused(result, 2, "top_p")
+    assert_refused(result, 2, "--top-p")
 
 
 def test_empty_prompt(generate: Any) -> None:

@@ -218,7 +218,7 @@ def test_bar_in_a_terminal(batch: Command) -> None:
     ("args", "parts"),
     [
         (["--temprature", "1"], ["--temprature"]),
-        (["--top-p", "1.5"], ["top_p", "1.5"]),
+        (["--top-p", "1.5"], ["--top-p", "1.5"]),
         (["--max-sequences", "0"], ["max_sequences", "0"]),
         (["--device", "gpu"], ["device", "'gpu'"]),
         (["--deterministic", "--flash-attention", "on"], ["deterministic"]),
@@ -261,7 +261,7 @@ def test_results_of_another_job(batch: Command) -> None:
     batch.write({"prompt": "a"})
     assert batch(*QUICK).returncode == 0
     before = batch.target.read_bytes()
-    assert_refused(batch(*QUICK, "--top-k", "3"), 1, "top_k was 50 and is 3", "--overwrite")
+    assert_refused(batch(*QUICK, "--top-k", "3"), 1, "--top-k was 50 and is 3", "--overwrite")
     assert batch.target.read_bytes() == before
 
 

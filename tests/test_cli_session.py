@@ -59,7 +59,7 @@ def test_session_of_other_settings(run: Any, tmp_path: Path) -> None:
     """Protects a session from a wrong option: it says which, and the file stays as it is."""
     assert run(PROMPT).returncode == 0
     before = (tmp_path / "s").read_bytes()
-    assert_refused(run(PROMPT, "--kv-type", "f32"), 1, "kv_type is f16, here it is f32")
+    assert_refused(run(PROMPT, "--kv-type", "f32"), 1, "--kv-type is f16, here it is f32")
     assert (tmp_path / "s").read_bytes() == before
 
 

@@ -34,7 +34,7 @@ def caches(n_slots: int, n_tokens: int = 64, **options) -> tuple[FakeBackend, Kv
     """A backend, and a KvCache that has made ``n_slots`` slots of it."""
     backend = FakeBackend(**options)
     cache = KvCache(backend, n_slots)
-    cache.make_room([row(b"x" * (n_tokens - 1)) for _ in range(n_slots)])
+    cache.make_room([row(bytes([65 + i]) * (n_tokens - 1)) for i in range(n_slots)])
     assert (backend.n_slots, backend.n_ctx_seq) == (n_slots, n_tokens)
     return backend, cache
 
@@ -317,7 +317,7 @@ def test_a_failure_to_remake_leaves_no_entry_behind():
     backend, cache = caches(2, n_tokens=32)
     pinned = left(cache, LETTERS, pins=True)
 
-    def refuse(*args):
+    def refuse(*args, **options):
         backend.kv = {}
         raise BackendError("no memory")
 

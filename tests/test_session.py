@@ -203,7 +203,7 @@ def test_only_the_owner_may_read(path: Path, tmp_path: Path) -> None:
 
 
 def fail(error: BaseException) -> Callable[..., Any]:
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise error
 
     return failing

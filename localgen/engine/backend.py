@@ -49,10 +49,12 @@ class Backend(Protocol):
 
     ``epoch`` grows whenever all that the KV cache held is lost. ``can_truncate``: whether a
     sequence can be cut anywhere, or only be forgotten (a recurrent state knows no earlier one).
+    ``can_share_cells``: whether ``reserve`` knows ``n_cells``.
     """
 
     epoch: int
     can_truncate: bool
+    can_share_cells: bool
 
     @property
     def n_vocab(self) -> int: ...
@@ -72,11 +74,17 @@ class Backend(Protocol):
     def n_slots_that_fit(self, n_tokens: int) -> int:
         """How many slots for ``n_tokens`` each the KV budget allows; may be 0."""
 
-    def reserve(self, n_slots: int, n_tokens: int, keep: Sequence[int] = ()) -> None:
+    def cells_fit(self, n_cells: int) -> bool:
+        """Whether the KV budget allows as many cells, shared by all slots."""
+
+    def reserve(
+        self, n_slots: int, n_tokens: int, keep: Sequence[int] = (), *, n_cells: int | None = None
+    ) -> None:
         """Make the KV cache anew, for ``n_slots`` of at least ``n_tokens`` each.
 
-        What was in slot ``keep[i]`` is then in slot i; everything else is forgotten. Raises
-        BackendError if it does not fit the budget.
+        n_cells: let the slots take their tokens from that many cells in common; what one has as a
+        copy of another takes none. What was in slot ``keep[i]`` is then in slot i; everything else
+        is forgotten. Raises BackendError if it does not fit the budget.
         """
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:

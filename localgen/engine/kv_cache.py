@@ -3,7 +3,11 @@
 A row that comes finds the slot whose tokens begin like its prompt: it goes on in that slot, or
 copies it. What is needed least recently is forgotten first; a pinned entry never is.
 
-The slots of running rows are kept next to each other: with one KV stream a slot, llama.cpp
+Rows that begin alike and end soon share the cells of their beginning (one KV stream for all slots,
+llama.cpp's ``kv_unified``); all others have a KV stream of their own, which does not make them look
+at each other's cells. See ``cell_sharing``.
+
+The slots of rows with streams are kept next to each other: with one KV stream a slot, llama.cpp
 evaluates only *consecutive* slots in one graph, and a hole among them would cost a second pass over
 the weights at every step. What stands in the way moves to another slot, or is forgotten.
 """
@@ -17,9 +21,11 @@ from itertools import islice
 import numpy as np
 
 from localgen.engine.backend import Backend, Saved, State, TokenIds
+from localgen.engine.cell_sharing import Plan, common_length, plan_sharing
 from localgen.engine.sequence import Sequence
 from localgen.errors import BackendError, StateError
 
+_NO_TOKENS = np.empty(0, np.int32)
 # A copy moves a whole slot, so fewer shared tokens than these are computed again instead.
 _MIN_SHARED = 16
 _SHARED_PART = 64
@@ -57,6 +63,10 @@ class KvCache:
         self._clock = 0
         self._epoch = backend.epoch
         self._changed = False
+        # The beginning whose cells rows share, None with a stream a slot; and those that hold, or
+        # will hold, these very cells.
+        self._beginning: TokenIds | None = None
+        self._sharing: set[Sequence | Entry] = set()
 
     # --- room ---
 
@@ -93,8 +103,12 @@ class KvCache:
     def make_room(self, waiting: Iterable[Sequence]) -> None:
         """Make slots for the rows that wait, as far as the budget and the running rows allow."""
         waiting = list(islice(waiting, self._max_slots))
+        if self._share_cells(waiting):
+            return
         rows = [*waiting, *(row for row in self._rows if row is not None)]
         n_slots, n_tokens = self._backend.n_slots, self._backend.n_ctx_seq
+        if self._beginning is not None:  # streams have to be made, long enough for what is cached
+            n_slots, n_tokens = 0, max((len(e.token_ids) for e in self.entries), default=0)
         wanted = min(len(rows) + self.n_pinned, self._max_slots)
         lengths = {max(len(row.tokens), n_tokens) for row in rows}
         if wanted <= n_slots and lengths == {n_tokens}:
@@ -113,24 +127,49 @@ class KvCache:
                     self._remake(n_new, length)
                 return
 
+    def _share_cells(self, waiting: list[Sequence]) -> bool:
+        """Whether rows share cells: chosen where none runs, and the KV cache then made so."""
+        if self.n_running:
+            return self._beginning is not None
+        if not self._reuses or not self._backend.can_share_cells:
+            return False
+        plan = plan_sharing(waiting, self.entries, self._max_slots)
+        if plan is None or not self._backend.cells_fit(plan.n_cells):
+            return False
+        has_room = self._backend.n_slots >= plan.n_slots
+        has_cells = self._backend.n_ctx_seq >= plan.n_cells
+        same = self._beginning is not None and np.array_equal(self._beginning, plan.beginning)
+        if not (has_room and has_cells and same):
+            self._remake(plan.n_slots, max(len(row.tokens) for row in waiting), plan)
+        return True
+
     def _n_spare(self, n_fit: int) -> int:
         """Slots that are made even for fewer rows, so that what these leave is kept when others
         come: making slots anew takes longer than a short prompt."""
         return min(_SPARE_SLOTS, self._max_slots, n_fit // _SPARE_PART) if self._reuses else 1
 
-    def _remake(self, n_slots: int, n_tokens: int) -> None:
-        """Make the slots anew: running rows first, then what is pinned, then what is recent."""
+    def _remake(self, n_slots: int, n_tokens: int, plan: Plan | None = None) -> None:
+        """Make the slots anew: running rows first, then what is pinned, then what is recent; with a
+        plan, for rows that share cells, and with what it keeps."""
         running = [row for row in self._rows if row is not None]
         idle = sorted(self.entries, key=lambda entry: (entry.n_pins > 0, entry.last_used))[::-1]
         kept: list[Sequence | Entry] = []
         kept += running
-        kept += [entry for entry in idle if len(entry.token_ids) <= n_tokens]
+        if plan is None:
+            kept += [entry for entry in idle if len(entry.token_ids) <= n_tokens]
+        else:
+            kept += plan.kept
         kept = kept[:n_slots]
         slots = [slot for item in kept if (slot := item.slot) is not None]
         entries = self.entries
         self._rows, self._entries = [], []
+        self._beginning, self._sharing = None, set()
+        n_cells = None
+        if plan is not None:
+            self._beginning, n_cells = plan.beginning, plan.n_cells
+            self._sharing.update(plan.kept[:1] if plan.first_kept_shares else ())
         try:
-            self._backend.reserve(n_slots, n_tokens, slots)
+            self._backend.reserve(n_slots, n_tokens, slots, n_cells=n_cells)
         except BaseException:
             kept = []
             raise
@@ -162,9 +201,15 @@ class KvCache:
         for entry in self.entries:
             entry.slot = None
         self._entries = [None] * len(self._entries)
-        for row in self._rows:
-            if row is not None:
-                row.n_kv, row.n_cached, row.awaits = 0, 0, None
+        running = [row for row in self._rows if row is not None]
+        for row in running:
+            row.n_kv, row.n_cached, row.awaits = 0, 0, None
+        if self._beginning is not None:
+            # Again one computes the beginning, for all.
+            self._sharing.intersection_update(running)
+            sharing = [row for row in running if row in self._sharing]
+            for row in sharing[1:]:
+                row.awaits = (sharing[0], len(self._beginning))
         return True
 
     def forget(self) -> None:
@@ -174,6 +219,7 @@ class KvCache:
         self._epoch = self._backend.epoch
         self._entries = [None] * self._backend.n_slots
         self._rows = [None] * self._backend.n_slots
+        self._sharing.clear()
 
     # --- rows come and go ---
 
@@ -188,8 +234,14 @@ class KvCache:
         slot = self._free_slot(source, n_shared)
         if slot is None:
             return False
+        if self._beginning is not None:
+            if not self._take_cells(row, row.fork_of if forks else source):
+                return False
+            if isinstance(source, Entry) and source.slot is None:
+                source, n_shared = None, 0  # there was no room for both
         self._clock += 1
         row.slot, row.n_kv = slot, 0
+        row.kv_unified = self._beginning is not None
         if isinstance(source, Entry):
             source.last_used = self._clock
             self._take_over(row, source, n_shared)
@@ -211,8 +263,11 @@ class KvCache:
         elif source.slot is None:
             row.awaits = None
             left, n_shared = self._best_match(row)
-            if isinstance(left, Entry) and left.slot is not None and n_shared >= self._worthwhile:
-                self._copy(row, left.slot, n_shared)
+            if isinstance(left, Entry):
+                if left.slot is not None and n_shared >= self._worthwhile:
+                    self._copy(row, left.slot, n_shared)
+            elif left is not None and left.awaits is None and left.fork_of is None:
+                row.awaits = (left, n_shared)  # which itself waits for nobody
 
     def fork(self, source: Sequence, target: Sequence) -> None:
         """Give ``target``, which has the same prompt, all that ``source`` has computed."""
@@ -232,6 +287,9 @@ class KvCache:
         entry = Entry(row.tokens[: row.n_kv].copy(), slot, self._clock, int(row.pins))
         self._entries[slot] = entry
         row.kept = entry
+        if row in self._sharing and row.n_kv >= len(self._shared_tokens):
+            self._sharing.add(entry)
+        self._sharing.discard(row)
 
     def unpin(self, entry: Entry) -> None:
         """Let an entry be forgotten again."""
@@ -239,6 +297,8 @@ class KvCache:
 
     def close_holes(self) -> bool:
         """Move running rows until their slots are consecutive; whether one was moved."""
+        if self._beginning is not None:
+            return False  # with one KV stream for all it makes no difference
         moved = False
         while (hole := self._hole()) is not None:
             source, target = hole
@@ -251,6 +311,52 @@ class KvCache:
             self._rows[source], self._rows[target] = None, row
             moved = True
         return moved
+
+    # --- shared cells ---
+
+    @property
+    def _shared_tokens(self) -> TokenIds:
+        return _NO_TOKENS if self._beginning is None else self._beginning
+
+    def _take_cells(self, row: Sequence, source: Sequence | Entry | None) -> bool:
+        """Have the cells that a row may need, on top of what it shares with ``source``; False if
+        they are not to be had now."""
+        begins_so = common_length(row.prompt_ids, self._shared_tokens) == len(self._shared_tokens)
+        shares = begins_so and (source in self._sharing or not self._sharing)
+        needed = len(row.tokens) - (len(self._shared_tokens) if shares else 0)
+        if not self._free_cells(needed, source):
+            if not isinstance(source, Entry) or source.n_pins:
+                return False
+            self._drop(source)
+            return self._take_cells(row, None)
+        if shares:
+            self._sharing.add(row)
+        return True
+
+    def _free_cells(self, needed: int, source: Sequence | Entry | None) -> bool:
+        """Forget what was used least recently until there are as many cells; False if that does not
+        help."""
+        idle = [entry for entry in self.entries if not entry.n_pins and entry is not source]
+        n_free = self._backend.n_ctx_seq - self._n_cells_taken
+        if n_free + sum(map(self._n_own_cells, idle)) < needed:
+            return False
+        for entry in idle:
+            if n_free >= needed:
+                break
+            n_free += self._n_own_cells(entry)
+            self._drop(entry)
+        return True
+
+    @property
+    def _n_cells_taken(self) -> int:
+        """At most: each row may come to its end, and the beginning is always kept room for."""
+        items: list[Sequence | Entry] = [*self.entries]
+        items += [row for row in self._rows if row is not None]
+        return len(self._shared_tokens) + sum(map(self._n_own_cells, items))
+
+    def _n_own_cells(self, item: Sequence | Entry) -> int:
+        n_tokens = len(item.token_ids if isinstance(item, Entry) else item.tokens)
+        return n_tokens - (len(self._shared_tokens) if item in self._sharing else 0)
 
     # --- sessions ---
 
@@ -276,7 +382,8 @@ class KvCache:
         states = [self._state(entry) for entry in lost]
         for entry in lost:
             self._drop(entry)
-        if (n_slots, n_tokens) != (self._backend.n_slots, self._backend.n_ctx_seq):
+        as_it_is = (n_slots, n_tokens) == (self._backend.n_slots, self._backend.n_ctx_seq)
+        if not as_it_is or self._beginning is not None:
             self._remake(n_slots, n_tokens)
         first = self._clock + 1
         self._clock += len(saved)
@@ -291,8 +398,12 @@ class KvCache:
         """How many slots, of how many tokens each, take sequences of these lengths, and how many
         of the first of them have to be left out."""
         n_kept = self.n_running + self.n_pinned
+        n_now = self._backend.n_ctx_seq
+        if self._beginning is not None:  # slots with streams are made, which need not be as long
+            running = (len(row.tokens) for row in self._rows if row is not None)
+            n_now = max(self._longest_pinned, *running, 0)
         for n_left_out in range(len(lengths)):
-            n_tokens = max(self._backend.n_ctx_seq, *lengths[n_left_out:])
+            n_tokens = max(n_now, *lengths[n_left_out:])
             n_fit = self._backend.n_slots_that_fit(n_tokens)
             n_needed = n_kept + len(lengths) - n_left_out
             if n_needed > min(n_fit, self._max_slots):
@@ -337,6 +448,7 @@ class KvCache:
             self._backend.kv_truncate(entry.slot, 0)
             self._entries[entry.slot] = None
             entry.slot = None
+            self._sharing.discard(entry)
 
     # --- matching ---
 
@@ -365,6 +477,8 @@ class KvCache:
 
     @property
     def _worthwhile(self) -> int:
+        if self._beginning is not None:
+            return _MIN_SHARED  # a copy moves nothing
         return max(_MIN_SHARED, self._backend.n_ctx_seq // _SHARED_PART)
 
     def _free_slot(self, source: Sequence | Entry | None, n_shared: int) -> int | None:
@@ -477,15 +591,6 @@ class KvCache:
 def _is_used_up(entry: Entry, n_shared: int) -> bool:
     """Whether a row may go on in the entry's own slot: little is lost of it."""
     return not entry.n_pins and 2 * n_shared >= len(entry.token_ids)
-
-
-def common_length(a: TokenIds, b: TokenIds) -> int:
-    """How many tokens ``a`` and ``b`` begin with in common."""
-    n = min(len(a), len(b))
-    if not n or a[0] != b[0]:
-        return 0
-    differing = np.flatnonzero(a[:n] != b[:n])
-    return int(differing[0]) if len(differing) else n
 
 
 def is_computing_prompt(row: Sequence) -> bool:

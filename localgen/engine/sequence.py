@@ -81,8 +81,8 @@ class Sequence:
     whose prefill, logits included, this one shares. ``awaits`` is a running row and how many tokens
     of it to copy once it has computed them. ``n_cached`` counts prompt tokens that this row did not
     have to compute; ``not_reused`` says why none, where some could have been. ``order`` is when the
-    row came, ``deadline`` when it ends with "time", ``pins`` whether its
-    KV stays when it is over (then as ``kept``, a ``KvCache`` entry).
+    row came, ``deadline`` when it ends with "time", ``pins`` whether its KV stays when it is over
+    (then as ``kept``, a ``KvCache`` entry), ``kv_unified`` whether it shares cells with others.
     Times are ``time.perf_counter()`` values.
     """
 
@@ -104,6 +104,7 @@ class Sequence:
     n_tokens: int = field(init=False)
     last_token: int = field(init=False)
     order: int = 0
+    kv_unified: bool = False
     n_kv: int = 0
     n_cached: int = 0
     not_reused: str | None = None

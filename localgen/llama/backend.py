@@ -87,6 +87,7 @@ class LlamaBackend:
         self._memory: Any = None
         self._n_slots = 0
         self._n_ctx_seq = 0
+        self._shares_cells = False
         self._kv_budget = config.kv_budget
         self._max_batch = 0
         # What each sequence holds, as of the batch before the last one: see ``_note_lengths``.
@@ -253,12 +254,22 @@ class LlamaBackend:
         rounded = max(_MIN_CONTEXT, 1 << (n_tokens - 1).bit_length())
         return min(rounded, -(-self.config.n_ctx // _CELLS) * _CELLS)
 
-    def reserve(self, n_slots: int, n_tokens: int, keep: Sequence[int] = ()) -> None:
+    @property
+    def can_share_cells(self) -> bool:
+        return not self._is_recurrent and self.can_save
+
+    def cells_fit(self, n_cells: int) -> bool:
+        """See ``Backend``."""
+        return self.kv_budget is None or n_cells * self.kv_bytes_per_token <= self.kv_budget
+
+    def reserve(
+        self, n_slots: int, n_tokens: int, keep: Sequence[int] = (), *, n_cells: int | None = None
+    ) -> None:
         """See ``Backend``."""
         if n_tokens > self._slot_size(self.config.n_ctx):
             raise ContextFullError(n_tokens, self.config.n_ctx)
         n_fit = self.n_slots_that_fit(n_tokens)
-        if n_slots > n_fit:
+        if n_cells is None and n_slots > n_fit:
             per_slot = self.kv_bytes_per_token * self._slot_size(n_tokens)
             raise BackendError(
                 f"{n_slots} sequences of {n_tokens} tokens take {n_slots * per_slot / 2**20:.0f} "
@@ -271,7 +282,8 @@ class LlamaBackend:
         if self.can_save:
             kept = [(self.kv_state(slot), int(self._kv_lengths[slot])) for slot in keep]
         self._free_context()
-        self._make_context(n_slots, self._slot_size(n_tokens))
+        self._shares_cells = n_cells is not None
+        self._make_context(n_slots, self._slot_size(n_tokens) if n_cells is None else n_cells)
         restored = [self.set_kv_state(slot, *saved) for slot, saved in enumerate(kept)]
         if sum(restored) < len(keep):
             self._lose_all()
@@ -284,6 +296,7 @@ class LlamaBackend:
         self._kv_lengths = np.zeros(0, np.int32)
 
     def _make_context(self, n_slots: int, n_ctx_seq: int) -> None:
+        """``n_ctx_seq``: tokens of each slot, or of all that share their cells."""
         self._context = self._new_context(n_slots, n_ctx_seq)
         self._handles.context = self._context
         self._memory = self._llama.llama_get_memory(self._context)
@@ -309,14 +322,14 @@ class LlamaBackend:
 
     def _new_context(self, n_slots: int, n_ctx_seq: int) -> Any:
         params = self._llama.llama_context_default_params()
-        params.n_ctx = n_ctx_seq * n_slots
+        params.n_ctx = n_ctx_seq * (1 if self._shares_cells else n_slots)
         params.n_batch = params.n_ubatch = self.config.n_batch
         params.n_seq_max = n_slots
         params.n_threads = params.n_threads_batch = self.n_threads
         params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
         params.flash_attn_type = FLASH_ATTENTION_TYPES[self._flash_attention]
-        # One KV stream a slot: rows do not look at each other's cells.
-        params.kv_unified = False
+        # With one KV stream a slot, rows do not look at each other's cells.
+        params.kv_unified = self._shares_cells
         params.offload_kqv = params.op_offload = self.uses_gpu
         log_router.take_complaints()
         context = self._llama.llama_init_from_model(self._model, params)
@@ -512,8 +525,9 @@ class LlamaBackend:
         self._llama.llama_memory_seq_rm(self._memory, target, -1, -1)
         self._llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         self._kv_lengths[target] = self._kv_lengths[source]
-        # Sequences share a recurrent state until one of them goes on: no data waits to be copied.
-        self._copies_pending = self._has_kv
+        # Slots share cells, and a recurrent state until one of them goes on, without any data that
+        # waits to be copied.
+        self._copies_pending = self._has_kv and not self._shares_cells
 
     def settle(self) -> None:
         """Have the data of copied slots copied now: llama.cpp does it before the next pass only, so
@@ -583,7 +597,9 @@ class LlamaBackend:
         n_written = int(self._llama.llama_state_seq_get_data(self._context, pointer, size, slot))
         if n_written != size:
             raise BackendError(f"llama.cpp gave {n_written} of the {size} bytes of slot {slot}")
-        return written if self._is_recurrent else state.to_one_stream(written, slot)
+        if self._is_recurrent or self._shares_cells:
+            return written
+        return state.to_one_stream(written, slot)
 
     def set_kv_state(self, slot: int, saved: state.State, n_tokens: int) -> bool:
         """Fill a slot with the ``n_tokens`` tokens of a ``kv_state``; False, with the slot empty,
@@ -595,7 +611,7 @@ class LlamaBackend:
         self.settle()
         self.kv_truncate(slot, 0)
         if not self._is_recurrent:
-            saved = state.to_streams(saved, self._n_slots)
+            saved = state.to_streams(saved, 1 if self._shares_cells else self._n_slots)
         pointer = saved.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         size = len(saved)
         n_read = int(self._llama.llama_state_seq_set_data(self._context, pointer, size, slot))

@@ -52,7 +52,11 @@ def check_contents(model: LocalModel) -> None:
         else:
             last = backend._llama.llama_memory_seq_pos_max(backend._memory, slot)
             assert last + 1 == len(claimed), f"slot {slot}"
-    assert backend.n_slots <= max(1, backend.n_slots_that_fit(max(1, backend.n_ctx_seq)))
+    if cache._beginning is not None:
+        assert backend.cells_fit(backend.n_ctx_seq)
+        assert cache._n_cells_taken <= backend.n_ctx_seq
+    else:
+        assert backend.n_slots <= max(1, backend.n_slots_that_fit(max(1, backend.n_ctx_seq)))
 
 
 def _claimed(row: Sequence | None, entry: Entry | None) -> list[int]:

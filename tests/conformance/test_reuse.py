@@ -106,6 +106,22 @@ def test_prompts_of_one_call_share_their_beginning(counted: LocalModel, alone: A
         assert [row.stats.n_cached for row in rows] == [0, 80, 80]
 
 
+def test_rows_that_share_cells(path: Path, alone: Alone) -> None:
+    """Rows with a long beginning in common give what they give alone, before and after others."""
+    with LocalModel.from_pretrained(path, max_sequences=8, **OPTIONS) as model:
+        watch(model)
+        for first in (30, 50, 30):
+            rows = complete(model, [[*CACHED, *prompt(first + i, 5)] for i in range(8)], alone)
+            can_share = model._backend.can_share_cells
+            assert [row.stats.kv_unified for row in rows] == [can_share] * 8
+            (other,) = complete(model, [[*CACHED, *prompt(first + 3, 5), 9]], alone)
+            assert not other.stats.kv_unified
+            if can_share:
+                assert other.stats.n_cached >= 80
+        check_contents(model)
+        check_idle(model)
+
+
 def test_a_pinned_prefix_stays_and_is_reused(counted: LocalModel, alone: Alone) -> None:
     """Protects prefill(): after any number of other calls, what follows it is all that is computed.
 

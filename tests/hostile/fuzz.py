@@ -24,7 +24,8 @@ _AT_A_TIME = 100
 def some_bad_files(data: bytes, rng: random.Random) -> list[BadFile]:
     """Random ones of a good file's mutations, each with some bits flipped as well."""
     n_before_weights = fields_of(data)[-1].start
-    chosen = rng.sample(list(bad_files(data, n_flips=0)), _AT_A_TIME // 2)
+    share = _AT_A_TIME / 2 / sum(1 for _ in bad_files(data, n_flips=0))
+    chosen = [bad for bad in bad_files(data, n_flips=0) if rng.random() < share]
     twice = [
         BadFile(f"{bad.name}, and {more.name}", more.data)
         for bad in chosen

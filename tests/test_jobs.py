@@ -140,16 +140,21 @@ BAD_LINES = {
     "too large a number": ('{"prompt": "a", "top_k": ' + "1" * 5000 + "}", "limit"),
     "NaN": ('{"prompt": "a", "temperature": NaN}', "NaN"),
     "a name twice": ('{"prompt": "a", "prompt": "b"}', "'prompt' comes twice"),
-    "no prompt": ({"id": "x"}, "prompt and prompt_token_ids"),
+    "no prompt": ({"id": "x"}, "prompt, prompt_token_ids and messages"),
     "prompt misspelt": ({"promt": "a"}, "'promt' may be meant for 'prompt'"),
-    "two prompts": ({"prompt": "a", "prompt_token_ids": [1]}, "prompt and prompt_token_ids"),
+    "two prompts": ({"prompt": "a", "prompt_token_ids": [1]}, "got prompt and prompt_token_ids"),
     "prompt that is no text": ({"prompt": ["a"]}, "must be a string"),
     "empty prompt": ({"prompt": ""}, "the prompt is empty"),
     "no token ids": ({"prompt_token_ids": []}, "prompt_token_ids"),
     "token id that is none": ({"prompt_token_ids": [1, True]}, "prompt_token_ids"),
     "token id too large": ({"prompt_token_ids": [1000]}, "1000"),
     "prompt too long": ({"prompt": "a" * 600}, "600 tokens"),
-    "a chat": ({"messages": [{"role": "user", "content": "Hi"}]}, "chat templates"),
+    "no messages": ({"messages": []}, "at least one message"),
+    "messages that are no list": ({"messages": "Hi"}, "at least one message"),
+    "a chat without a template": (
+        {"messages": [{"role": "user", "content": "Hi"}]},
+        "no chat template",
+    ),
     "unknown option": ({"prompt": "a", "temprature": 1}, "did you mean 'temperature'?"),
     "option of the call": ({"prompt": "a", "num_return_sequences": 2}, "not for a job"),
     "bad value": ({"prompt": "a", "top_p": 7}, "top_p"),
@@ -178,10 +183,23 @@ def test_bad_line(name: str, files: Files, model: LocalModel) -> None:
     assert set(records) == {1, 2, 3}
     assert set(records[2]) == {"id", "line", "error", "line_hash"}
     assert part in records[2]["error"]["message"]
-    assert records[2]["error"]["type"] in ("ValueError", "TypeError", "ContextFullError")
+    types = ("ValueError", "TypeError", "ContextFullError", "TemplateError")
+    assert records[2]["error"]["type"] in types
     assert records[1]["text"]
     assert records[3]["text"]
     assert len(reports) == 3
+
+
+def test_a_chat(files: Files, model: LocalModel) -> None:
+    """Messages are rendered by the model's template, and the record shows them as they were."""
+    vocab: Any = model._backend.vocab
+    vocab.chat_templates = {"default": "{% for m in messages %}{{ m.content }}{% endfor %}:"}
+    messages = [{"role": "user", "content": "Hi"}]
+    files.write({"messages": messages}, {"prompt": "Hi:"})
+    files.run(model, max_new_tokens=4)
+    records = {record["line"]: record for record in files.records()}
+    assert records[1]["messages"] == messages
+    assert records[1]["token_ids"] == records[2]["token_ids"]
 
 
 def test_id_of_a_bad_line(files: Files, model: LocalModel) -> None:

@@ -57,9 +57,10 @@ def batch(
 ) -> None:
     """Continue every prompt of IN, and write each result to OUT as soon as it is there.
 
-    A line of IN has a "prompt" or "prompt_token_ids", perhaps an "id", and any of the options below
-    by its name in Python ("max_new_tokens", "stop_strings"), for that line alone. Where OUT has
-    results of the same job, the rest is done. Exit code 1 if some lines could not be done.
+    A line of IN has a "prompt", "prompt_token_ids" or "messages", perhaps an "id", and any of the
+    options below by its name in Python ("max_new_tokens", "stop_strings"), for that line alone.
+    Where OUT has results of the same job, the rest is done. Exit code 1 if some lines could not be
+    done.
     """
     defaults = sampling.config(logprobs=logprobs)
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)

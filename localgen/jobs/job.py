@@ -15,13 +15,19 @@ from typing import BinaryIO
 
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
-from localgen.errors import ContextFullError, DecodeError, JobError, LocalgenError
+from localgen.errors import (
+    ContextFullError,
+    DecodeError,
+    JobError,
+    LocalgenError,
+    TemplateError,
+)
 from localgen.jobs.results import Record, Results
 from localgen.jobs.rows import BadLine, Line, Row, read_lines, read_rows
 from localgen.model import LocalModel
 
 # What is wrong with one row. All else, as a GPU that is lost, would go wrong with every row.
-_ROW_ERRORS = (ValueError, TypeError, ContextFullError, DecodeError)
+_ROW_ERRORS = (ValueError, TypeError, ContextFullError, DecodeError, TemplateError)
 _STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_seconds", "seed")
 
 
@@ -104,8 +110,13 @@ class Job:
 
     async def _do(self, model: LocalModel, row: Row, report: Callable[[Record], object]) -> None:
         try:
+            prompt = row.prompt
+            if row.kind == "messages":
+                prompt = model.tokenizer.apply_chat_template(
+                    prompt, add_generation_prompt=True, return_dict=False
+                )
             (completion,) = await model.acomplete(
-                [row.prompt],
+                [prompt],
                 generation_config=row.config,
                 split_special_tokens=self._split_special_tokens,
             )
@@ -145,12 +156,11 @@ def _other_input(number: int, what: str) -> JobError:
 
 
 def _record(row: Row, completion: Completion) -> Record:
-    name = "prompt" if isinstance(row.prompt, str) else "prompt_token_ids"
     done = asdict(completion)
     record = {
         "id": row.id,
         "line": row.line.number,
-        name: row.prompt,
+        row.kind: row.prompt,
         **{key: done[key] for key in ("text", "token_ids", "finish_reason", "stop_match")},
     }
     if completion.logprobs is not None:

@@ -42,11 +42,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a line asks for. ``id`` is its own, or the number of the line."""
+    """What a line asks for. ``id`` is its own, or the number of the line; ``kind`` is the name of
+    what it has as a prompt."""
 
     line: Line
     id: RowId
-    prompt: str | list[int]
+    kind: str
+    prompt: Any
     config: GenerationConfig
 
 
@@ -85,7 +87,8 @@ def read_rows(
             fields = _object(line.data)
             row_id = _row_id(fields, line.number)
             _check_new(row_id, line.number, ids)
-            result = Row(line, row_id, _prompt(fields), _config(fields, defaults, seed, row_id))
+            kind, prompt = _prompt(fields)
+            result = Row(line, row_id, kind, prompt, _config(fields, defaults, seed, row_id))
         except RecursionError:
             result = BadLine(line, row_id, ValueError("this JSON is nested too deeply"))
         except (ValueError, TypeError) as error:
@@ -153,23 +156,25 @@ def _check_unicode(name: str, value: object) -> None:
         raise ValueError(f"{name!r} holds a lone surrogate, which is no Unicode text") from None
 
 
-def _prompt(fields: dict[str, Any]) -> str | list[int]:
+def _prompt(fields: dict[str, Any]) -> tuple[str, Any]:
+    """The name of what is to be continued, and its value; a chat's messages are checked later."""
     given = [name for name in _PROMPTS if name in fields]
     if len(given) != 1:
         near = _nearest(fields)
         found = " and ".join(given) or "none of them"
-        raise ValueError(f"a line needs one of prompt and prompt_token_ids, got {found}{near}")
+        raise ValueError(
+            f"a line needs one of prompt, prompt_token_ids and messages, got {found}{near}"
+        )
     (name,) = given
     value = fields[name]
-    if name == "messages":
-        raise ValueError("messages are not supported yet: there are no chat templates; use prompt")
-    if name == "prompt":
-        if not isinstance(value, str):
-            raise ValueError(f"prompt must be a string, got {type(value).__name__}")
-        return value
-    if not isinstance(value, list) or not value:
-        raise ValueError("prompt_token_ids must be a list of at least one token id")
-    return [check_int(name, token_id, 0) for token_id in value]
+    if name == "prompt" and not isinstance(value, str):
+        raise ValueError(f"prompt must be a string, got {type(value).__name__}")
+    if name != "prompt" and not (isinstance(value, list) and value):
+        what = "token id" if name == "prompt_token_ids" else "message"
+        raise ValueError(f"{name} must be a list of at least one {what}")
+    if name == "prompt_token_ids":
+        value = [check_int(name, token_id, 0) for token_id in value]
+    return name, value
 
 
 def _nearest(fields: dict[str, Any]) -> str:

@@ -107,6 +107,23 @@ def test_greedy_reruns_are_identical(model: LocalModel) -> None:
 SAMPLED: dict[str, Any] = {"max_new_tokens": 8, "do_sample": True, "top_k": 0}
 
 
+def test_deterministic_rows_are_bitwise_the_same(path: Path) -> None:
+    """The logits of a row do not change in their last bit, whatever is computed beside it."""
+    options = {**OPTIONS, "flash_attention": "auto", "deterministic": True}
+    prompts = [prompt(row, 40) for row in range(5)]
+    more: dict[str, Any] = {
+        "max_new_tokens": 8, "output_logits": True, "return_dict_in_generate": True,
+        "eos_token_id": [],
+    }  # fmt: skip
+    with LocalModel.from_pretrained(path, **options) as model:
+        first = model.generate([prompts[2]], **more)
+        together = model.generate(prompts, **more)
+        again = model.generate([prompts[2]], **more)
+    for alone, ours, later in zip(first.logits, together.logits, again.logits, strict=True):
+        np.testing.assert_array_equal(alone[0], ours[2])
+        np.testing.assert_array_equal(alone[0], later[0])
+
+
 def test_same_seed_same_draws_alone_or_in_any_batch(path: Path) -> None:
     """Protects draws: bitwise equal logits (deterministic=True) and a row's own seed give them."""
     options = {**OPTIONS, "max_sequences": 3, "deterministic": True}

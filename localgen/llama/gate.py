@@ -196,7 +196,9 @@ def _check_vocabulary(file: GGUF) -> None:
 
 def _check_tokens(file: GGUF) -> None:
     # A C string ends at its first NUL. Of empty tokens llama.cpp makes different ones.
-    tokens = [token.split(b"\0", 1)[0] if b"\0" in token else token for token in file.tokens]
+    tokens = file.tokens
+    if b"\0" in b"".join(tokens):
+        tokens = [token.split(b"\0", 1)[0] for token in tokens]
     unique = set(tokens)
     n_empty = tokens.count(b"")
     if len(unique) + max(0, n_empty - 1) != len(tokens):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -23,16 +22,19 @@ VERSIONS = (2, 3)
 ALIGNMENT = "general.alignment"
 TOKENS = "tokenizer.ggml.tokens"
 
-_CHUNK_BYTES = 2**20
+_CHUNK_BYTES = 2**22
 _MAX_ITEMS = 2**16  # keys, and tensors
 _MAX_KEY_BYTES = 2**16 - 1
 _MAX_NAME_BYTES = 63
 _MAX_DIMS = 4
+_SHAPE_TYPE_OFFSET = [struct.Struct(f"<{n_dims}QIQ") for n_dims in range(_MAX_DIMS + 1)]
 # The metadata of models is some 20 MB at most; more would only be a way to fill the memory.
 _MAX_METADATA_BYTES = 2**27
 # An array of numbers that is longer than any vocabulary is described, its numbers are not kept.
 _MAX_KEPT = 2**21
 
+_STRINGS_AT_ONCE = 2**14
+_LENGTH = struct.Struct("<Q")
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 # GGUF's type of a value → NumPy's.
 _NUMBERS = {
@@ -271,7 +273,7 @@ class _Reader:
         self._types[key] = f"[{name}]"
         length = self._int("<Q", f"the length of {key}")
         if kind == _STRING:
-            self._strings(length, key, self._tokens.append if key == TOKENS else None)
+            self._strings(length, key, self._tokens if key == TOKENS else None)
             return Array(name, length)
         dtype = np.dtype(_NUMBERS[kind])
         if length * dtype.itemsize > self._size:
@@ -289,28 +291,48 @@ class _Reader:
         if kind == _BOOL and data.strip(b"\0\1"):
             self._fail(f"{key} has a truth value that is neither 0 nor 1", self._position)
 
-    def _strings(self, length: int, key: str, keep: Callable[[bytes], None] | None) -> None:
-        """Pass over an array of strings; a vocabulary has some hundred thousand."""
+    def _strings(self, length: int, key: str, keep: list[bytes] | None) -> None:
+        """Pass over an array of strings, and add them to ``keep``."""
         if length * 8 > self._size:
             self._fail(f"{key} is said to have {length} items", self._position - 8)
-        unpack = struct.Struct("<Q").unpack_from
         n_left = length
         while n_left:
             self._need(8, key)
-            buffer, at = self._buffer, self._at
-            last = len(buffer) - 8
-            while n_left and at <= last:
-                (n_bytes,) = unpack(buffer, at)
-                end = at + 8 + n_bytes
-                if end > len(buffer):
-                    break
-                if keep is not None:
-                    keep(buffer[at + 8 : end])
-                at = end
-                n_left -= 1
-            self._at = at
-            if n_left and at <= last:
+            n_passed = self._pass_over(min(n_left, _STRINGS_AT_ONCE), keep)
+            n_left -= n_passed
+            if not n_passed:  # not even one is in the buffer, or it is damaged
+                (n_bytes,) = _LENGTH.unpack_from(self._buffer, self._at)
                 self._need(8 + n_bytes, f"item {length - n_left} of {key}")
+
+    def _pass_over(self, n_strings: int, keep: list[bytes] | None) -> int:
+        """Pass over some strings that are wholly in the buffer; over how many.
+
+        A vocabulary has some hundred thousand: they are taken without a look at the buffer's end,
+        and if that has come, half as many anew.
+        """
+        unpack, buffer = _LENGTH.unpack_from, self._buffer
+        while n_strings:
+            at = self._at
+            found: list[bytes] = []
+            append = found.append
+            try:
+                if keep is None:
+                    for _ in range(n_strings):
+                        at += 8 + unpack(buffer, at)[0]
+                else:
+                    for _ in range(n_strings):
+                        start = at + 8
+                        at = start + unpack(buffer, at)[0]
+                        append(buffer[start:at])
+            except (struct.error, OverflowError):
+                at = len(buffer) + 1
+            if at <= len(buffer):
+                self._at = at
+                if keep is not None:
+                    keep += found
+                return n_strings
+            n_strings //= 2
+        return 0
 
     def _alignment(self, metadata: dict[str, Value]) -> int:
         alignment = metadata.get(ALIGNMENT, 32)
@@ -338,14 +360,17 @@ class _Reader:
         if n_dims > _MAX_DIMS:
             self._fail(f"{name} has {n_dims} dimensions", self._position - 4)
         at = self._position
-        shape = struct.unpack(f"<{n_dims}Q", self._take(8 * n_dims, f"the shape of {name}"))
+        layout = _SHAPE_TYPE_OFFSET[n_dims]
+        *shape, number, offset = layout.unpack(
+            self._take(layout.size, f"shape, type and offset of {name}")
+        )
         n_values = 1
         for size in shape:
             n_values *= size
         if not n_values or n_values >= 2**60:
-            self._fail(f"{name} has the shape {list(shape)}", at)
-        at = self._position
-        kind = TENSOR_TYPES.get(self._int("<I", f"the type of {name}"))
+            self._fail(f"{name} has the shape {shape}", at)
+        at += 8 * n_dims
+        kind = TENSOR_TYPES.get(number)
         if kind is None:
             self._fail(f"{name} is of an unknown type", at)
         row_length = shape[0] if shape else 1
@@ -354,8 +379,8 @@ class _Reader:
                 f"{name} has rows of {row_length}, and {kind.name} needs multiples of {kind.block}",
                 at,
             )
-        offset = self._int("<Q", f"the offset of {name}")
-        return Tensor(name, shape, kind, offset, n_values // kind.block * kind.n_bytes)
+        n_bytes = n_values // kind.block * kind.n_bytes
+        return Tensor(name, tuple(shape), kind, offset, n_bytes)
 
     def _check_places(self, tensors: list[Tensor], alignment: int, data_offset: int) -> None:
         """Tensors follow each other with nothing but padding between, inside the file."""

@@ -11,7 +11,6 @@ import ctypes
 import datetime
 import functools
 import json
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +22,7 @@ import jinja2.sandbox
 import jinja2.utils
 
 from localgen.errors import TemplateError
+from localgen.threads import started
 
 Message = Mapping[str, Any]
 Result = TypeVar("Result")
@@ -308,17 +308,7 @@ class _Late(BaseException):
 
 def _in_time(work: Callable[[], Result]) -> Result:
     """Run ``work`` on a thread of its own, which is stopped after ``MAX_SECONDS``."""
-    results: list[Result] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:  # handed to the caller below, whatever it is
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="localgen-template", daemon=True)
-    thread.start()
+    thread, future = started(work, "localgen-template")
     try:
         thread.join(MAX_SECONDS)
     finally:
@@ -326,8 +316,6 @@ def _in_time(work: Callable[[], Result]) -> Result:
             identity = ctypes.c_ulong(thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(_Late))
             thread.join(1)
-    if errors and not isinstance(errors[0], _Late):
-        raise errors[0]
-    if not results:
+    if not future.done() or isinstance(future.exception(), _Late):
         raise TemplateError(f"the chat template takes longer than {MAX_SECONDS:.0f} seconds")
-    return results[0]
+    return future.result()

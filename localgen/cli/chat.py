@@ -59,7 +59,7 @@ def chat(
 ) -> None:
     """Talk to a model; /help in the chat lists its commands.
 
-    Where stdin is no terminal, each of its lines is a question.
+    Where stdin is no terminal, each of its lines is a question; exit code 1 if one of them failed.
     """
     config = sampling.config()
     loading.config()
@@ -70,7 +70,10 @@ def chat(
         talk = Conversation(loaded, config, system=system, overflow=overflow)
         if load is not None:
             talk.load(load)
-        Chat(loaded, talk).run()
+        terminal = Chat(loaded, talk)
+        terminal.run()
+    if terminal.n_errors and not sys.stdin.isatty():
+        raise typer.Exit(1)
 
 
 def _with_sampling(config: GenerationConfig, model: LocalModel) -> GenerationConfig:
@@ -89,6 +92,7 @@ class Chat:
     model: LocalModel
     talk: Conversation
     last: Completion | None = None
+    n_errors: int = 0
 
     def run(self) -> None:
         """Read and answer until the end of the input."""
@@ -112,15 +116,15 @@ class Chat:
                 try:
                     commands[name](rest.strip())
                 except (LocalgenError, OSError, ValueError) as error:
-                    _complain(error)
+                    self._complain(error)
             else:
-                _say(f"localgen: there is no command /{name}; /help lists them")
+                self._complain(ValueError(f"there is no command /{name}; /help lists them"))
 
     def _ask(self, text: str) -> None:
         try:
             stream, n_forgotten = self.talk.ask(text)
         except (LocalgenError, ValueError) as error:
-            _complain(error)
+            self._complain(error)
             return
         if n_forgotten:
             _say(f"localgen: the context is full: the {n_forgotten} oldest messages are forgotten")
@@ -136,6 +140,10 @@ class Chat:
             self.talk.keep(stream)
         if self.last.finish_reason == "length":
             _say("localgen: the answer was cut at its limit (--max-new-tokens, or the context)")
+
+    def _complain(self, error: Exception) -> None:
+        self.n_errors += 1
+        _say(f"localgen: {as_flags(str(error))}")
 
     def _system(self, text: str) -> None:
         self.talk.set_system(text)
@@ -175,10 +183,6 @@ def _file(name: str, command: str) -> Path:
     if not name:
         raise ValueError(f"{command} needs the name of a file")
     return Path(name).expanduser()
-
-
-def _complain(error: Exception) -> None:
-    _say(f"localgen: {as_flags(str(error))}")
 
 
 def _say(text: str) -> None:

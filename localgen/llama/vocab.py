@@ -14,6 +14,7 @@ import numpy as np
 from localgen.engine.backend import TokenIds
 from localgen.llama.gguf import Value
 from localgen.llama.library import llama
+from localgen.threads import started
 
 Result = TypeVar("Result")
 
@@ -128,23 +129,11 @@ def _chat_templates(metadata: Mapping[str, Value]) -> dict[str, str]:
 
 def _on_big_stack(work: Callable[[], Result]) -> Result:
     """Run ``work`` on a thread with a big stack; its result or its exception comes back."""
-    results: list[Result] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:  # handed to the caller below, whatever it is
-            errors.append(error)
-
     with _stack_size_lock:
         before = threading.stack_size(_BIG_STACK)
         try:
-            thread = threading.Thread(target=run, name="localgen-tokenize")
-            thread.start()
+            thread, future = started(work, "localgen-tokenize")
         finally:
             threading.stack_size(before)
     thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return future.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -208,3 +209,20 @@ def test_plan_of_equal_prompts() -> None:
     plan = plan_sharing([row(BEGINNING) for _ in range(4)], [], 8)
     assert plan is not None
     np.testing.assert_array_equal(plan.beginning, list(BEGINNING))
+
+
+def test_cancelled_and_asked_again(model: LocalModel) -> None:
+    """Protects from rows that are over and still counted as holding the beginning's cells: the same
+    rows would then wait for ever."""
+    beginning = bytes(range(33, 127)) * 4
+    prompts = [list(beginning + end) for end in ENDS[:4]]
+    backend: FakeBackend = model._backend
+    cancel = threading.Event()
+    backend.on_decode = cancel.set
+    done = model.complete(prompts, max_new_tokens=4, cancel=cancel)
+    assert {each.finish_reason for each in done} == {"cancelled"}
+    backend.on_decode = lambda: None
+    again = model.complete(prompts, max_new_tokens=4)
+    assert all(each.stats.kv_unified for each in again)
+    for prompt, each in zip(prompts, again, strict=True):
+        assert each.token_ids == reference_greedy(prompt, 4)

@@ -321,6 +321,8 @@ class KvCache:
     def _take_cells(self, row: Sequence, source: Sequence | Entry | None) -> bool:
         """Have the cells that a row may need, on top of what it shares with ``source``; False if
         they are not to be had now."""
+        # Rows that ended early and entries that gave up their slot hold no cells any more.
+        self._sharing = {item for item in self._sharing if item.slot is not None}
         begins_so = common_length(row.prompt_ids, self._shared_tokens) == len(self._shared_tokens)
         shares = begins_so and (source in self._sharing or not self._sharing)
         needed = len(row.tokens) - (len(self._shared_tokens) if shares else 0)

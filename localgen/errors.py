@@ -3,6 +3,7 @@
     LocalgenError
     ├── ModelFileError            the file that was named cannot be used
     │   ├── ModelNotFoundError    there is no such file or name
+    │   ├── DownloadError         it is on the Hub, and cannot be had from there
     │   └── InvalidGGUFError      it is not a GGUF file, or llama.cpp refuses it
     ├── ContextFullError          the prompt does not fit the context
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
@@ -40,6 +41,10 @@ class ModelFileError(LocalgenError):
 
 class ModelNotFoundError(ModelFileError):
     """There is no file at that path, and no model of that name."""
+
+
+class DownloadError(ModelFileError):
+    """A file on the Hub cannot be had: no network, no right, no room, or it came damaged."""
 
 
 class InvalidGGUFError(ModelFileError):

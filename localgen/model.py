@@ -68,18 +68,23 @@ class LocalModel:
         cls,
         source: str | os.PathLike[str],
         *,
+        revision: str | None = None,
+        local_files_only: bool = False,
         progress: Callable[[float], object] | None = None,
         **options: Any,
     ) -> LocalModel:
         """Load a model.
 
-        source: "smollm2" (with the extra of that name installed), or the path of a .gguf file.
+        source: the path of a .gguf file; "org/repo", "org/repo:Q4_K_M" or "org/repo/file.gguf" on
+        the Hugging Face Hub, perhaps with "@revision"; or an alias, as "smollm2" (with the extra of
+        that name installed). With no level named it is Q4_K_M, else the nearest one.
+        revision: a branch, a tag or a commit. local_files_only: make no request.
         progress: called with the loaded fraction, 0 to 1; what it raises stops the load.
         options: the fields of ``ModelConfig``.
-        Raises ModelNotFoundError, InvalidGGUFError, BackendError, or ValueError for an option.
+        Raises ModelNotFoundError, DownloadError, InvalidGGUFError, BackendError, or ValueError.
         """
         config = replace_options(ModelConfig(), options)
-        path = hub.resolve(source)
+        path = hub.resolve(source, revision=revision, local_files_only=local_files_only)
         # llama.cpp is loaded only now, so that importing localgen stays light.
         from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
 

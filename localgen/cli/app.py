@@ -52,6 +52,8 @@ def _root(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s"
     )
+    # Which file a name came to mean is never left unsaid.
+    logging.getLogger("localgen.hub").setLevel(logging.INFO)
 
 
 def run() -> None:

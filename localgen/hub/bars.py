@@ -1,0 +1,37 @@
+"""A bar on stderr for bytes on their way; nothing where stderr is no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def transfer_bar(description: str, n_bytes: int) -> Iterator[Callable[[float], None]]:
+    """A bar for ``n_bytes``; call what it gives with the bytes that have come.
+
+    HF_HUB_DISABLE_PROGRESS_BARS switches it off, as it does huggingface_hub's own.
+    """
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty() or are_progress_bars_disabled(),
+    ) as bar:
+        task = bar.add_task(description, total=n_bytes or None)
+        yield lambda n: bar.advance(task, n)

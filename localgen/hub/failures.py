@@ -1,0 +1,122 @@
+"""What the Hub's errors mean for a user, and what to do about them."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from localgen.errors import DownloadError, LocalgenError, ModelNotFoundError
+from localgen.hub.names import HubName
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_N_NEAREST = 3
+_TOO_MANY = 429
+_REFUSALS = {
+    401: "the Hub refused the token for {repo} (401): it is wrong or expired; log in again with "
+    "`hf auth login`, or unset HF_TOKEN for a public repository",
+    403: "the Hub forbids {repo} (403): the token lacks the right to read it; log in with one that "
+    "may, by `hf auth login` or HF_TOKEN",
+    404: "{name} is not there any more (404): the repository changes; try again",
+}
+
+
+class UnreachableError(DownloadError):
+    """The Hub did not answer, or not now: what the cache holds may be used instead."""
+
+
+@contextlib.contextmanager
+def explained(name: HubName) -> Iterator[None]:
+    """What huggingface_hub raises inside, as a DownloadError that says what to do."""
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    # The base of all errors of the HTTP client, which differs between versions of huggingface_hub.
+    of_client: type[Exception] = errors.HfHubHTTPError.__bases__[0]
+    try:
+        yield
+    except LocalgenError:
+        raise
+    except OSError as error:
+        if not _is_of_hub(error):
+            raise
+        raise _as_download_error(name, error) from error
+    except (of_client, RuntimeError) as error:  # RuntimeError: xet's transfer
+        raise UnreachableError(_not_had(name, error)) from error
+
+
+def _is_of_hub(error: OSError) -> bool:
+    """Whether it is not of the disk: those carry an errno, and keep their meaning."""
+    return error.errno is None or isinstance(error, ConnectionError | TimeoutError)
+
+
+def _as_download_error(name: HubName, error: OSError) -> DownloadError:
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, errors.HfHubHTTPError):
+        cause = cause.__cause__
+    if cause is None:
+        return UnreachableError(_not_had(name, error.__cause__ or error))
+    if isinstance(cause, errors.GatedRepoError):
+        return DownloadError(
+            f"{name.repo} is gated: accept its terms at https://huggingface.co/{name.repo}, then "
+            f"log in with `hf auth login`, or set HF_TOKEN to a token of that account"
+        )
+    status = cause.response.status_code
+    if status in _REFUSALS:
+        return DownloadError(_REFUSALS[status].format(name=name, repo=name.repo))
+    if status == _TOO_MANY:
+        wait = cause.response.headers.get("Retry-After")
+        return UnreachableError(
+            f"the Hub takes no more requests for now (429): try again "
+            f"{f'in {wait} seconds' if wait else 'later'}; `hf auth login` allows more of them"
+        )
+    return UnreachableError(
+        f"the Hub failed while it was asked for {name} ({status}): try again later"
+    )
+
+
+def _not_had(name: HubName, error: BaseException) -> str:
+    here = f"there is no file {name} here, and it" if name.file else str(name)
+    return (
+        f"{here} could not be had from the Hub: {_first_line(error)}; connect and try again, or "
+        f"use what was downloaded before with local_files_only=True or HF_HUB_OFFLINE=1"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def missing_repository(api: HfApi, name: HubName) -> ModelNotFoundError:
+    """The error for a repository that the Hub does not show, with the nearest that it has."""
+    owner, title = name.repo.split("/")
+    with contextlib.suppress(Exception):  # it is only a hint
+        found = [model.id for model in api.list_models(author=owner, filter="gguf", limit=200)]
+        found += [model.id for model in api.list_models(search=title, filter="gguf", limit=50)]
+        return ModelNotFoundError(_no_repository(name) + _nearest(name.repo, found))
+    return ModelNotFoundError(_no_repository(name))
+
+
+def _no_repository(name: HubName) -> str:
+    return (
+        f"there is no file {name} here, and the Hub shows no repository {name.repo}: it does "
+        f"not exist, or it is private and needs `hf auth login` or HF_TOKEN"
+    )
+
+
+def missing_revision(api: HfApi, name: HubName) -> ModelNotFoundError:
+    """The error for a revision that a repository lacks, with those that it has."""
+    hint = ""
+    with contextlib.suppress(Exception):  # it is only a hint
+        refs = api.list_repo_refs(name.repo)
+        hint = f"; it has {', '.join(ref.name for ref in [*refs.branches, *refs.tags])}"
+    return ModelNotFoundError(f"{name.repo} has no revision {name.revision}{hint}")
+
+
+def _nearest(repo: str, found: Iterable[str]) -> str:
+    near = difflib.get_close_matches(repo, sorted(set(found)), n=_N_NEAREST, cutoff=0.5)
+    return f"; near it: {', '.join(near)}" if near else ""

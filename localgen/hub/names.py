@@ -1,0 +1,100 @@
+"""What a model's name says; pure text, it looks at no disk and at no network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAIN = "main"
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_NAME = re.compile(
+    rf"(?P<repo>{_PART}/{_PART})"
+    r"(?:/(?P<file>[^@]+\.gguf)|:(?P<level>[A-Za-z0-9_-]+))?"
+    r"(?:@(?P<revision>[^@]+))?",
+    re.IGNORECASE,
+)
+_ALIAS = re.compile(r"(?P<alias>[^/\\:@]+)(?::(?P<level>[A-Za-z0-9_-]+))?(?:@(?P<revision>[^@]+))?")
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# Names that Windows keeps for devices, whatever their extension.
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """``org/repo``, perhaps with one of its files or a quantization level, at a revision."""
+
+    repo: str
+    file: str | None = None
+    level: str | None = None
+    revision: str = MAIN
+
+    def __str__(self) -> str:
+        part = f"/{self.file}" if self.file else f":{self.level}" if self.level else ""
+        at = "" if self.revision == MAIN else f"@{self.revision}"
+        return f"{self.repo}{part}{at}"
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a commit, whose files never change."""
+        return bool(_COMMIT.fullmatch(self.revision))
+
+
+@dataclass(frozen=True, slots=True)
+class AliasName:
+    """A word without a slash: an alias, if the catalogue has it."""
+
+    alias: str
+    level: str | None
+    revision: str | None
+
+
+def parse_hub_name(text: str, revision: str | None = None) -> HubName | None:
+    """The parts of a name on the Hub, or None if ``text`` is no such name.
+
+    Raises ValueError for a file or a revision that no repository can have, and for two revisions.
+    """
+    match = _NAME.fullmatch(text)
+    # "folder/model.gguf" is a path that leads nowhere.
+    if match is None or ".." in match["repo"] or match["repo"].lower().endswith(".gguf"):
+        return None
+    if match["file"]:
+        reason = why_unsafe(match["file"])
+        if reason:
+            raise ValueError(f"{text!r} names no file of a repository: {reason}")
+    name = one_revision(text, match["revision"], revision) or MAIN
+    return HubName(match["repo"], match["file"], match["level"], name)
+
+
+def parse_alias(text: str) -> AliasName | None:
+    """The parts of ``alias[:LEVEL][@revision]``, or None if ``text`` is not of that form."""
+    match = _ALIAS.fullmatch(text)
+    return AliasName(match["alias"], match["level"], match["revision"]) if match else None
+
+
+def one_revision(text: str, in_name: str | None, argument: str | None) -> str | None:
+    """The revision of a name or of an argument; ValueError if they differ, or if it is none."""
+    if in_name and argument and in_name != argument:
+        raise ValueError(f"{text!r} and revision={argument!r} name two revisions; give one")
+    revision = in_name or argument
+    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise ValueError(
+            f"{revision!r} is no revision; give a branch, a tag or a commit of 40 hex digits"
+        )
+    return revision
+
+
+def why_unsafe(file: str) -> str | None:
+    """Why a file's name could lead out of its folder, on POSIX or Windows; None if it cannot."""
+    found = _NOT_IN_NAMES.search(file)
+    if found:
+        return f"it contains {found[0]!r}"
+    for part in file.split("/"):
+        if part in ("", ".", ".."):
+            return f"it has the part {part!r}"
+        if part[-1] in ". ":
+            return f"its part {part!r} ends with {part[-1]!r}"
+        if _DEVICES.fullmatch(part):
+            return f"its part {part!r} is a device on Windows"
+    return None

@@ -1,0 +1,143 @@
+"""Finds the file that a name means, and fetches it if it is on the Hub."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import warnings
+from pathlib import Path
+
+from localgen.errors import DownloadError, ModelNotFoundError
+from localgen.hub import cache, catalog, names
+from localgen.hub.levels import DEFAULT_LEVEL, choose
+from localgen.hub.names import HubName
+
+logger = logging.getLogger("localgen.hub")
+_MOST_MOVES = 3
+
+
+def resolve(
+    source: str | os.PathLike[str], *, revision: str | None = None, local_files_only: bool = False
+) -> Path:
+    """The GGUF file that ``source`` means; of a split model, the first shard.
+
+    source: an alias of the catalogue, a path, "org/repo", "org/repo:LEVEL" or
+    "org/repo/file.gguf"; all but paths may end in "@revision". With no level named it is Q4_K_M,
+    else the nearest one that there is, which a warning names.
+    local_files_only: take what is on the disk, and make no request; HF_HUB_OFFLINE=1 does the same.
+    Raises ModelNotFoundError, DownloadError, and ValueError for a name that cannot be one.
+    """
+    if not isinstance(source, str):
+        return _existing(Path(source), revision)
+    alias = names.parse_alias(source)
+    entry = catalog.catalog().get(alias.alias.lower()) if alias else None
+    if alias and entry:
+        wanted = names.one_revision(source, alias.revision, revision)
+        if entry.repo is None:
+            if wanted or alias.level:
+                raise ValueError(f"{alias.alias!r} is one installed file: it has no other versions")
+            return catalog.installed_file(alias.alias, entry)
+        name = HubName(entry.repo, None, alias.level, wanted or names.MAIN)
+        return _from_hub(name, entry.level or DEFAULT_LEVEL, local_files_only)
+    if Path(source).expanduser().exists():
+        return _existing(Path(source), revision)
+    hub_name = names.parse_hub_name(source, revision)
+    if hub_name is None:
+        raise ModelNotFoundError(_not_found(source))
+    return _from_hub(hub_name, DEFAULT_LEVEL, local_files_only)
+
+
+def _existing(path: Path, revision: str | None) -> Path:
+    path = path.expanduser()
+    if not path.exists():
+        raise ModelNotFoundError(_not_found(str(path)))
+    if revision is not None:
+        raise ValueError(f"revision={revision!r} is for a name on the Hub, and {path} is a file")
+    return path
+
+
+def _not_found(source: str) -> str:
+    aliases = list(catalog.catalog())
+    near = difflib.get_close_matches(source.lower(), aliases, n=3)
+    hint = f"did you mean {' or '.join(near)}? Else name" if near else "name"
+    return (
+        f"there is no file {source}; {hint} a .gguf file that you have, a repository on the Hub "
+        f"(org/name, or org/name:Q4_K_M), or one of {', '.join(aliases)}"
+    )
+
+
+def _from_hub(name: HubName, default: str, local_files_only: bool) -> Path:
+    from localgen.hub.failures import UnreachableError  # noqa: PLC0415
+
+    if local_files_only or _is_offline():
+        return _from_cache(name, default)
+    if name.is_pinned:  # a commit's files never change
+        try:
+            return _from_cache(name, name.level or default, only_exact=True)
+        except (ModelNotFoundError, DownloadError):
+            pass  # then they are fetched
+    try:
+        return _fetch(name, default)
+    except UnreachableError as error:
+        try:
+            path = _from_cache(name, default)
+        except (ModelNotFoundError, DownloadError):
+            raise error from None
+        logger.warning("%s: the copy that was downloaded before is used", error)
+        return path
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _fetch(name: HubName, default: str) -> Path:
+    from localgen.hub import remote  # noqa: PLC0415
+
+    for _ in range(_MOST_MOVES):
+        listing = remote.listing(name)
+        model = _chosen(name, tuple(listing.files), default)
+        try:
+            return remote.download(name, listing, model)
+        except remote.MovedError:
+            logger.info("%s moved while it was downloaded; its new state is taken", name)
+    raise DownloadError(f"{name} changes all the time; name a commit: {name.repo}@COMMIT")
+
+
+def _from_cache(name: HubName, default: str, *, only_exact: bool = False) -> Path:
+    from localgen.hub import remote  # noqa: PLC0415
+
+    found = cache.snapshot(name)
+    if found is None or not found.files:
+        raise ModelNotFoundError(
+            f"{name} is not in {cache.root()}, and the Hub is not asked (local_files_only or "
+            f"HF_HUB_OFFLINE); fetch it once with: localgen models pull {name}"
+        )
+    if only_exact:
+        choice = choose(found.files, name, default)
+        if choice.substituted:
+            raise ModelNotFoundError(f"{name} is not in the cache")
+        files = choice.model.files
+    else:
+        files = _chosen(name, found.files, default)
+    for file in files:
+        remote.verify(name, found.folder.name, file)
+    return found.folder / files[0]
+
+
+def _chosen(name: HubName, files: tuple[str, ...], default: str) -> tuple[str, ...]:
+    """The files of the model that is meant; says which, where the name does not."""
+    choice = choose(files, name, default)
+    first = choice.model.files[0]
+    if choice.substituted:
+        warnings.warn(
+            f"{name.repo} has no {default}; the nearest is taken: {first}",
+            UserWarning,
+            stacklevel=2,
+        )
+    elif not (name.file or name.level):
+        logger.info("%s: %s", name.repo, first)
+    return choice.model.files

@@ -1,0 +1,418 @@
+"""Names on the Hub become files: a real huggingface_hub against a hub on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import localgen
+from localgen import DownloadError, LocalModel, ModelNotFoundError
+from localgen.hub import cache, remote, resolve
+from localgen.hub.names import HubName
+from models.make_tiny import make_llama_bpe
+from tests.conftest import RunChild
+from tests.hub.server import LoopbackHub, Request
+
+NO_NETWORK = "http://127.0.0.1:9"  # the port for what is thrown away: nothing listens there
+
+
+def _data(seed: int, n_bytes: int = 5000) -> bytes:
+    return random.Random(seed).randbytes(n_bytes)
+
+
+LEVELS = {f"model-{level}.gguf": _data(i) for i, level in enumerate(["Q4_K_M", "Q8_0", "Q2_K"])}
+
+
+def _transfers(hub: LoopbackHub) -> list[Request]:
+    return [request for request in hub.requests if request.path.startswith("/cdn/")]
+
+
+def test_a_model_is_loaded_by_its_name(hub: LoopbackHub, tiny_bpe_path: Path) -> None:
+    hub.repo("org/tiny-GGUF", {"tiny-Q4_K_M.gguf": tiny_bpe_path.read_bytes()})
+    with LocalModel.from_pretrained("org/tiny-GGUF", n_ctx=64) as model:
+        assert model.complete("a", max_new_tokens=2).token_ids
+    assert len(_transfers(hub)) == 1
+    with LocalModel.from_pretrained("org/tiny-GGUF", n_ctx=64):
+        assert len(_transfers(hub)) == 1  # the second time it is in the cache
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("org/repo", "model-Q4_K_M.gguf"),
+        ("org/repo:q2_k", "model-Q2_K.gguf"),
+        ("org/repo/model-Q8_0.gguf", "model-Q8_0.gguf"),
+        ("org/repo:Q8_0@main", "model-Q8_0.gguf"),
+    ],
+)
+def test_what_a_name_fetches(hub: LoopbackHub, name: str, file: str) -> None:
+    hub.repo("org/repo", {"README.md": b"text", **LEVELS})
+    path = resolve(name)
+    assert path.name == file
+    assert path.read_bytes() == LEVELS[file]
+    assert len(_transfers(hub)) == 1
+
+
+def test_an_alias_leads_to_its_repository(hub: LoopbackHub) -> None:
+    hub.repo("Qwen/Qwen3-0.6B-GGUF", {"Qwen3-0.6B-Q8_0.gguf": _data(1)})
+    assert resolve("qwen3-0.6b").read_bytes() == _data(1)
+
+
+def test_the_nearest_level_is_said(hub: LoopbackHub) -> None:
+    hub.repo("org/repo", {name: LEVELS[name] for name in ("model-Q8_0.gguf", "model-Q2_K.gguf")})
+    with pytest.warns(UserWarning, match=r"has no Q4_K_M; the nearest is taken: model-Q8_0\.gguf"):
+        resolve("org/repo")
+
+
+def test_the_default_level_is_logged(hub: LoopbackHub, caplog: pytest.LogCaptureFixture) -> None:
+    hub.repo("org/repo", LEVELS)
+    with caplog.at_level(logging.INFO, "localgen.hub"):
+        resolve("org/repo")
+    assert "org/repo: model-Q4_K_M.gguf" in caplog.messages
+
+
+def test_small_files_are_checked_too(hub: LoopbackHub) -> None:
+    """A file outside of LFS has git's checksum, not a sha256."""
+    hub.repo("org/repo", {"a.gguf": b"small"})
+    assert resolve("org/repo").read_bytes() == b"small"
+    hub.repos["org/repo"].commit({"a.gguf": b"SMALL"})
+    assert resolve("org/repo").read_bytes() == b"SMALL"
+
+
+def test_shards_come_together(hub: LoopbackHub) -> None:
+    shards = {f"m-Q4_K_M-0000{n}-of-00002.gguf": _data(n) for n in (1, 2)}
+    hub.repo("org/repo", shards)
+    path = resolve("org/repo")
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == shards
+    assert path.name == "m-Q4_K_M-00001-of-00002.gguf"
+
+
+# --- revisions ---
+
+
+def test_revisions(hub: LoopbackHub) -> None:
+    repo = hub.repo("org/repo", {"a.gguf": _data(1)})
+    old = repo.refs["main"]
+    repo.commit({"a.gguf": _data(2)}, ref="v2")
+    assert resolve("org/repo@v2").read_bytes() == _data(2)
+    assert resolve("org/repo", revision=old).read_bytes() == _data(1)
+    with pytest.raises(ModelNotFoundError, match="no revision v3; it has main, v2"):
+        resolve("org/repo@v3")
+
+
+def test_a_commit_that_is_cached_needs_no_request(hub: LoopbackHub) -> None:
+    commit = hub.repo("org/repo", LEVELS).refs["main"]
+    resolve(f"org/repo:Q8_0@{commit}")
+    hub.requests.clear()
+    assert resolve(f"org/repo:Q8_0@{commit}").read_bytes() == LEVELS["model-Q8_0.gguf"]
+    assert not hub.requests
+
+
+def test_a_moved_main_is_followed(hub: LoopbackHub) -> None:
+    repo = hub.repo("org/repo", {"a.gguf": _data(1)})
+    assert resolve("org/repo").read_bytes() == _data(1)
+    repo.commit({"a.gguf": _data(2)})
+    assert resolve("org/repo").read_bytes() == _data(2)
+    assert resolve("org/repo", local_files_only=True).read_bytes() == _data(2)
+
+
+def test_main_that_moves_during_a_download(hub: LoopbackHub) -> None:
+    """The listing says one commit, the file comes from the next: its checksum is that one's."""
+    repo = hub.repo("org/repo", {"a.gguf": _data(1)})
+
+    def move() -> None:
+        hub.before_transfer = None
+        repo.commit({"a.gguf": _data(2)})
+
+    hub.before_transfer = move
+    path = resolve("org/repo")
+    assert path.read_bytes() == _data(2)
+    assert cache.unverified("org/repo", path.parent.name, "a.gguf") is None
+
+
+def test_main_that_never_rests(hub: LoopbackHub) -> None:
+    """Shards of one model must be of one commit, and here there is never one that has both."""
+    repo = hub.repo("org/repo")
+
+    def move() -> None:
+        commit = len(repo.commits)
+        repo.commit({f"m-0000{n}-of-00002.gguf": _data(10 * commit + n) for n in (1, 2)})
+
+    move()
+    hub.before_transfer = move
+    with pytest.raises(DownloadError, match="changes all the time; name a commit"):
+        resolve("org/repo")
+    hub.before_transfer = None
+    assert resolve("org/repo").parent.name == repo.refs["main"]
+
+
+# --- transfers that go wrong ---
+
+
+def test_a_cut_connection_is_resumed(hub: LoopbackHub) -> None:
+    """From where it was cut: the second request asks for the rest alone."""
+    data = _data(1, 24_000_000)  # huggingface_hub writes 10 MiB at a time
+    hub.repo("org/repo", {"a.gguf": data})
+    hub.cut_after, hub.cuts_left = 12_000_000, 1
+    assert resolve("org/repo").read_bytes() == data
+    first, second = _transfers(hub)
+    assert first.range is None
+    start = int(str(second.range).removeprefix("bytes=").removesuffix("-"))
+    assert 0 < start <= 12_000_000
+
+
+def test_a_wrong_checksum(hub: LoopbackHub) -> None:
+    """Nothing wrong stays on the disk, and the true file is fetched when it is there."""
+    repo = hub.repo("org/repo", {"a.gguf": _data(1)})
+    repo.stated_sha256 = hashlib.sha256(b"something else").hexdigest()
+    with pytest.raises(DownloadError, match=rf"checksum is .*the Hub states {repo.stated_sha256}"):
+        resolve("org/repo")
+    assert not list(cache.root().rglob("*.gguf"))
+    assert not [file for file in cache.root().rglob("blobs/*") if file.is_file()]
+    repo.stated_sha256 = None
+    assert resolve("org/repo").read_bytes() == _data(1)
+
+
+def test_a_check_that_was_cut_off_is_made_up_for(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the transfer and the check leaves a file that is checked when it is used."""
+    repo = hub.repo("org/repo", {"a.gguf": _data(1)})
+    repo.stated_sha256 = hashlib.sha256(b"something else").hexdigest()
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "_digest", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            resolve("org/repo")
+    with pytest.raises(DownloadError, match="damaged on its way"):
+        resolve("org/repo", local_files_only=True)
+
+
+def _killed(*_: object) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_no_room_for_the_file(hub: LoopbackHub) -> None:
+    """Said before a byte of it is fetched."""
+    repo = hub.repo("org/repo", {"a.gguf": _data(1)})
+    repo.stated_size = 10**18
+    with pytest.raises(DownloadError, match=r"takes 1,000,000,000,000 MB, and .* free; make room"):
+        resolve("org/repo")
+    assert not _transfers(hub)
+
+
+def test_a_disk_that_becomes_full(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real small disk, and a hub that understates the file's size."""
+    from huggingface_hub import constants
+
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small / "cache"))
+        repo = hub.repo("org/repo", {"a.gguf": _data(1, 25_000_000)})
+        repo.stated_size = 1000
+        with (
+            pytest.warns(UserWarning, match="Not enough free disk space"),  # huggingface_hub's
+            pytest.raises(DownloadError, match="became full while org/repo was downloaded"),
+        ):
+            resolve("org/repo")
+        assert not [file for file in cache.root().rglob("blobs/*") if file.is_file()]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.parametrize("file", ["../../evil.gguf", "a\\..\\evil.gguf", "C:\\evil.gguf"])
+def test_a_listing_that_leads_out_of_the_cache(hub: LoopbackHub, file: str) -> None:
+    hub.repo("org/repo", {file: _data(1), "model-Q4_K_M.gguf": _data(2)})
+    with pytest.raises(DownloadError, match="nothing of it is downloaded"):
+        resolve("org/repo")
+    assert not _transfers(hub)
+    assert not cache.root().exists()
+
+
+# --- refusals ---
+
+
+def test_an_unknown_repository_names_the_nearest(hub: LoopbackHub) -> None:
+    hub.repo("org/Tiny-1B-GGUF", LEVELS)
+    hub.repo("org/Other-GGUF", LEVELS)
+    with pytest.raises(ModelNotFoundError, match=r"no repository .*; near it: org/Tiny-1B-GGUF"):
+        resolve("org/Tny-1B-GGUF")
+
+
+def test_an_unknown_file_and_level_name_those_there_are(hub: LoopbackHub) -> None:
+    hub.repo("org/repo", LEVELS)
+    with pytest.raises(ModelNotFoundError, match="has no Q5_K_M; it has Q2_K, Q4_K_M, Q8_0"):
+        resolve("org/repo:Q5_K_M")
+    with pytest.raises(ModelNotFoundError, match=r"no file model-Q8\.gguf at main; the nearest"):
+        resolve("org/repo/model-Q8.gguf")
+    hub.repo("org/weights", {"model.safetensors": _data(1)})
+    with pytest.raises(ModelNotFoundError, match="holds no GGUF file"):
+        resolve("org/weights")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message"),
+    [
+        (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "refused the"),
+        (403, {"X-Error-Code": "GatedRepo"}, "gated: accept its terms at https.*hf auth login"),
+        (403, {}, "lacks the right"),
+        (429, {"Retry-After": "7"}, "try again in 7 seconds"),
+        (500, {}, r"failed while it was asked for org/repo \(500\)"),
+        (503, {}, "503"),
+    ],
+)
+def test_answers_that_refuse(
+    hub: LoopbackHub, status: int, headers: dict[str, str], message: str
+) -> None:
+    repo = hub.repo("org/repo", LEVELS)
+    repo.status, repo.headers = status, headers
+    with pytest.raises(DownloadError, match=message):
+        resolve("org/repo")
+    repo.status = 200
+    assert resolve("org/repo").read_bytes()
+
+
+@pytest.mark.parametrize(("status", "message"), [(404, "404"), (403, "403"), (500, "500")])
+def test_transfers_that_are_refused(hub: LoopbackHub, status: int, message: str) -> None:
+    hub.repo("org/repo", LEVELS)
+    hub.cdn_status = status
+    with pytest.raises(DownloadError, match=message):
+        resolve("org/repo")
+    hub.cdn_status = 200
+    assert resolve("org/repo").read_bytes()
+
+
+def test_a_token_is_for_the_hub_alone(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files' own host must not see it."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.repo("org/repo", LEVELS)
+    resolve("org/repo")
+    tokens = {request.path.split("/")[1]: request.token for request in hub.requests}
+    assert tokens["api"] == "Bearer hf_secret"
+    assert tokens["cdn"] is None
+
+
+# --- without the network ---
+
+
+def test_local_files_only_makes_no_request(hub: LoopbackHub) -> None:
+    hub.repo("org/repo", LEVELS)
+    with pytest.raises(ModelNotFoundError, match="models pull org/repo"):
+        resolve("org/repo", local_files_only=True)
+    fetched = resolve("org/repo:Q8_0")
+    hub.requests.clear()
+    assert resolve("org/repo", local_files_only=True) == fetched  # the one that is there
+    assert resolve("org/repo:Q8_0", local_files_only=True) == fetched
+    with pytest.raises(ModelNotFoundError, match="has no Q2_K; it has Q8_0"):
+        resolve("org/repo:Q2_K", local_files_only=True)
+    assert not hub.requests
+
+
+def test_without_a_network_the_cache_serves(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from huggingface_hub import constants
+
+    hub.repo("org/repo", LEVELS)
+    fetched = resolve("org/repo")
+    monkeypatch.setattr(constants, "ENDPOINT", NO_NETWORK)
+    assert resolve("org/repo") == fetched
+    assert "the copy that was downloaded before is used" in caplog.text
+    with pytest.raises(
+        DownloadError, match=r"could not be had from the Hub.*local_files_only=True"
+    ):
+        resolve("org/other")
+
+
+OFFLINE = """
+import socket, sys
+class NoSocket(socket.socket):
+    def connect(self, *_): raise AssertionError("a request was made")
+socket.socket = NoSocket
+from localgen import ModelNotFoundError
+from localgen.hub import resolve
+print(resolve("org/repo"))
+try:
+    resolve("org/other")
+except ModelNotFoundError as error:
+    print(error)
+"""
+
+
+def test_the_environment_variables(
+    hub: LoopbackHub, tmp_path: Path, run_child: RunChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE, as a process of its own reads them."""
+    hub.repo("org/repo", LEVELS)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    code = "from localgen.hub import resolve; print(resolve('org/repo'))"
+    online = run_child(code)
+    path = Path(online.stdout.strip())
+    assert path.is_relative_to(tmp_path / "home"), online.stderr
+    assert path.read_bytes() == LEVELS["model-Q4_K_M.gguf"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    offline = run_child(OFFLINE)
+    assert offline.stdout.splitlines()[0] == str(path), offline.stderr
+    assert "the Hub is not asked" in offline.stdout
+
+
+def test_ctrl_c_leaves_no_broken_file(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was interrupted is fetched anew; nothing half is taken for whole."""
+    hub.repo("org/repo", {"a.gguf": _data(1)})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "transfer_bar", _interrupting_bar)
+        with pytest.raises(KeyboardInterrupt):
+            resolve("org/repo")
+    assert not [file for file in cache.root().rglob("blobs/*") if file.is_file()]
+    assert resolve("org/repo").read_bytes() == _data(1)
+
+
+@contextlib.contextmanager
+def _interrupting_bar(*_: object) -> Iterator[Callable[[float], None]]:
+    yield _killed
+
+
+def test_two_loads_of_one_name_at_a_time(hub: LoopbackHub) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    hub.repo("org/repo", {"a.gguf": _data(1, 2_000_000)})
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(resolve, ["org/repo"] * 4))
+    assert {path.read_bytes() for path in paths} == {_data(1, 2_000_000)}
+
+
+def test_a_damaged_model_is_refused_by_the_gate(hub: LoopbackHub) -> None:
+    """A right checksum says that it is what the Hub has, not that it is a model."""
+    hub.repo("org/repo", {"a.gguf": b"GGUF" + _data(1)})
+    with pytest.raises(localgen.InvalidGGUFError):
+        LocalModel.from_pretrained("org/repo")
+
+
+def test_a_split_model_from_the_hub_runs(hub: LoopbackHub, tmp_path: Path) -> None:
+    """The cache's entries are links: the shards are found by their names beside each other."""
+    path = tmp_path / "tiny-00001-of-00001.gguf"
+    make_llama_bpe(path)
+    hub.repo("org/repo", {path.name: path.read_bytes()})
+    with LocalModel.from_pretrained("org/repo", n_ctx=64) as model:
+        assert model.complete("a", max_new_tokens=1).token_ids
+
+
+def test_a_name_that_the_hub_cannot_have() -> None:
+    with pytest.raises(ValueError, match="--"):
+        remote.listing(HubName("a--b/c"))

@@ -1,0 +1,200 @@
+"""What a name says, and which file of a repository it means; no request is made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from localgen import LocalModel, ModelNotFoundError
+from localgen.hub import resolve
+from localgen.hub.catalog import catalog
+from localgen.hub.levels import LADDER, choose, level_of, models_of
+from localgen.hub.names import HubName, parse_hub_name, why_unsafe
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("org/repo", HubName("org/repo")),
+        ("org/repo:Q8_0", HubName("org/repo", level="Q8_0")),
+        ("org/repo:Q8_0@v1.0", HubName("org/repo", level="Q8_0", revision="v1.0")),
+        ("org/repo/a.gguf", HubName("org/repo", file="a.gguf")),
+        ("org/repo/sub/a.gguf@dev", HubName("org/repo", file="sub/a.gguf", revision="dev")),
+        ("Org.1/re-po_2@refs/pr/3", HubName("Org.1/re-po_2", revision="refs/pr/3")),
+        ("org/repo@" + COMMIT, HubName("org/repo", revision=COMMIT)),
+        # Paths, whether they exist or not.
+        ("folder/model.gguf", None),
+        ("./org/repo", None),
+        ("../org/repo", None),
+        ("/org/repo", None),
+        ("~/repo", None),
+        ("C:\\models\\a.gguf", None),
+        ("org/repo/folder", None),
+        ("model", None),
+        ("", None),
+    ],
+)
+def test_names(text: str, expected: HubName | None) -> None:
+    assert parse_hub_name(text) == expected
+
+
+def test_a_name_reads_as_it_was_written() -> None:
+    for text in ("org/repo", "org/repo:Q8_0@v1", "org/repo/sub/a.gguf@" + COMMIT):
+        assert str(parse_hub_name(text)) == text
+
+
+def test_a_revision_is_given_once() -> None:
+    assert parse_hub_name("org/repo", "v2") == HubName("org/repo", revision="v2")
+    assert parse_hub_name("org/repo@v2", "v2") == HubName("org/repo", revision="v2")
+    with pytest.raises(ValueError, match="two revisions"):
+        parse_hub_name("org/repo@v1", "v2")
+
+
+@pytest.mark.parametrize("revision", ["../x", "a/../b", "", " ", "a b", "/main", "x\\y", "x\0"])
+def test_a_revision_cannot_leave_the_cache(revision: str) -> None:
+    """It becomes a file's name under refs/."""
+    with pytest.raises(ValueError, match="is no revision"):
+        parse_hub_name("org/repo", revision)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "../a.gguf", "a/../b.gguf", "/a.gguf", "a//b.gguf", "./a.gguf", "a/./b.gguf",
+        "..\\a.gguf", "a\\b.gguf", "C:a.gguf", "C:\\a.gguf", "\\\\host\\a.gguf", "a.gguf:stream",
+        "nul.gguf", "CON", "sub/com1.gguf", "a./b.gguf", "a /b.gguf", "a.gguf.", "a\0.gguf",
+        "a\n.gguf", "a?.gguf", "", "..",
+    ],
+)  # fmt: skip
+def test_unsafe_files(file: str) -> None:
+    """Under the rules of POSIX and of Windows, whichever this machine is."""
+    assert why_unsafe(file)
+
+
+@pytest.mark.parametrize("file", ["a.gguf", "sub/a-Q4_K_M.gguf", "..a.gguf", "console.gguf", "ä"])
+def test_safe_files(file: str) -> None:
+    assert why_unsafe(file) is None
+
+
+def test_an_unsafe_file_in_a_name_is_a_wrong_argument() -> None:
+    with pytest.raises(ValueError, match=r"it has the part '\.\.'"):
+        parse_hub_name("org/repo/../../a.gguf")
+
+
+@pytest.mark.parametrize(
+    ("file", "level"),
+    [
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", "Q4_1"),
+        ("qwen2.5-0.5b-instruct-q4_k_m.gguf", "Q4_K_M"),
+        ("Qwen3-0.6B-Q8_0.gguf", "Q8_0"),
+        ("gemma-3-1b-it-UD-Q4_K_XL.gguf", "UD-Q4_K_XL"),
+        ("BF16/Model-BF16-00001-of-00002.gguf", "BF16"),
+        ("model-fp16.gguf", "F16"),
+        ("model-IQ2_XXS.gguf", "IQ2_XXS"),
+        ("gpt-oss-20b-mxfp4.gguf", "MXFP4"),
+        ("Q6_K/model-00001-of-00003.gguf", "Q6_K"),
+        ("llama-32-1b.gguf", None),
+        ("model-Q4_0_4_4.gguf", None),
+        ("ggml-model.gguf", None),
+    ],
+)
+def test_levels(file: str, level: str | None) -> None:
+    assert level_of(file) == level
+
+
+def _files(*levels: str) -> list[str]:
+    return [f"model-{level}.gguf" for level in levels]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        (["Q8_0", "Q4_K_M", "Q4_0"], "Q4_K_M"),
+        (["Q8_0", "Q4_K_S", "Q2_K"], "Q4_K_S"),
+        (["F16", "Q8_0"], "Q8_0"),
+        (["Q2_K", "F32"], "Q2_K"),
+        (["Q4_0", "Q4_K_XL"], "Q4_0"),  # two steps down, two up: the smaller one
+    ],
+)
+def test_without_a_level_the_default_or_the_nearest(levels: list[str], expected: str) -> None:
+    choice = choose(_files(*levels), HubName("org/repo"))
+    assert choice.model.level == expected
+    assert choice.substituted == (expected != "Q4_K_M")
+
+
+def test_a_level_in_any_case() -> None:
+    choice = choose(_files("Q4_K_M", "q8_0"), HubName("org/repo", level="q8_0"))
+    assert choice.model.files == ("model-q8_0.gguf",)
+
+
+def test_a_missing_level_names_those_there_are() -> None:
+    with pytest.raises(ModelNotFoundError, match="has no Q5_K_M; it has Q4_0, Q8_0"):
+        choose(_files("Q8_0", "Q4_0"), HubName("org/repo", level="Q5_K_M"))
+
+
+def test_two_models_of_one_level_are_named() -> None:
+    files = ["small-Q4_K_M.gguf", "large-Q4_K_M.gguf"]
+    with pytest.raises(ModelNotFoundError, match=r"large-Q4_K_M\.gguf, small-Q4_K_M\.gguf; name"):
+        choose(files, HubName("org/repo"))
+
+
+def test_what_is_no_model_is_left_alone() -> None:
+    """Vision parts and importance matrices are GGUF files too."""
+    files = ["mmproj-model-f16.gguf", "model-imatrix.gguf", "README.md", "model-Q8_0.gguf"]
+    assert [model.files for model in models_of(files)] == [("model-Q8_0.gguf",)]
+    named = choose(files, HubName("org/repo", file="mmproj-model-f16.gguf"))
+    assert named.model.files == ("mmproj-model-f16.gguf",)
+
+
+def test_a_repository_without_gguf() -> None:
+    with pytest.raises(ModelNotFoundError, match="holds no GGUF file"):
+        choose(["model.safetensors"], HubName("org/repo"))
+
+
+def test_shards_are_one_model() -> None:
+    shards = [f"m-Q4_K_M-0000{n}-of-00003.gguf" for n in (3, 1, 2)]
+    for name in (HubName("org/repo"), HubName("org/repo", file=shards[0])):
+        assert choose(shards, name).model.files == tuple(sorted(shards))
+    with pytest.raises(ModelNotFoundError, match="split into 3 files, and only 2"):
+        choose(shards[:2], HubName("org/repo"))
+
+
+def test_a_mistyped_file_names_the_nearest() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"nearest there: model-Q8_0\.gguf"):
+        choose(_files("Q8_0"), HubName("org/repo", file="modl-Q8_0.gguf"))
+
+
+def test_the_catalogue_is_well_formed() -> None:
+    """Each alias is a word that a path cannot be, and leads to a repository or to a package."""
+    assert next(iter(catalog())) == "smollm2"
+    for alias, entry in catalog().items():
+        assert alias == alias.lower()
+        assert "/" not in alias and not alias.endswith(".gguf")  # noqa: PT018
+        assert (entry.repo is None) != (entry.package is None)
+        assert entry.repo is None or parse_hub_name(entry.repo) == HubName(entry.repo)
+        assert entry.level is None or entry.level in LADDER
+        assert entry.description
+        assert entry.license
+
+
+def test_a_mistyped_alias_names_the_nearest() -> None:
+    with pytest.raises(ModelNotFoundError, match="no file smolm2; did you mean smollm2"):
+        resolve("smolm2")
+
+
+def test_paths_win_over_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("org/repo/model.gguf")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"")
+    assert resolve("org/repo/model.gguf") == file
+    with pytest.raises(ValueError, match="is for a name on the Hub"):
+        LocalModel.from_pretrained("org/repo/model.gguf", revision="main")
+
+
+def test_an_installed_model_has_no_revisions() -> None:
+    with pytest.raises(ValueError, match="no other versions"):
+        resolve("smollm2", revision="main")

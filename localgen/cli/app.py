@@ -15,6 +15,7 @@ import localgen
 from localgen.cli.batch import batch
 from localgen.cli.chat import chat
 from localgen.cli.generate import generate
+from localgen.cli.models import models
 from localgen.cli.options import as_flags
 from localgen.errors import LocalgenError
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(batch)
 app.command()(chat)
+app.add_typer(models, name="models")
 
 
 def _print_version(wanted: bool) -> None:

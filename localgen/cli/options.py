@@ -27,7 +27,10 @@ LOGPROBS_HELP = "log-probabilities of the n likeliest tokens."
 ModelName = Annotated[
     str | None,
     typer.Option(
-        "-m", "--model", help="A .gguf file, or 'smollm2' (the default).", metavar="MODEL"
+        "-m",
+        "--model",
+        help="A .gguf file, org/name[:LEVEL] on the Hub, or an alias (smollm2).",
+        metavar="MODEL",
     ),
 ]
 SplitSpecialTokens = Annotated[

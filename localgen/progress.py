@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,26 @@ def job_bar(n_rows: int) -> Iterator[Callable[[int], None]]:
             bar.update(task, advance=1, speed=_speed(n_tokens, started))
 
         yield row_ended
+
+
+@contextmanager
+def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar for each run over a model's tensors: call what it gives with (number begun, how many
+    there are, name); number 1 begins the next bar."""
+    waiting = iter(descriptions)
+    bar = _bar()
+    tasks = []
+
+    def tensor_begun(index: int, n_tensors: int, name: str) -> None:
+        if index == 1:
+            tasks.append(bar.add_task(next(waiting), total=n_tensors, speed=""))
+            bar.start()  # not before: an error that comes first stands alone
+        bar.update(tasks[-1], completed=index, speed=name)
+
+    try:
+        yield tensor_begun
+    finally:
+        bar.stop()
 
 
 def _speed(n_tokens: int, started: float) -> str:

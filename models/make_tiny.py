@@ -336,6 +336,7 @@ def make_llama_bpe(
     eos: str = END_OF_TEXT,
     add_bos: bool = False,
     file_type: FileType = "F32",
+    n_embd: int = 64,
 ) -> None:
     """Write a llama model with a byte-level BPE vocabulary to `path`.
 
@@ -345,7 +346,8 @@ def make_llama_bpe(
     vocab = bpe_vocab(eos=eos, add_bos=add_bos)
     writer = GGUFWriter(path, "llama")
     writer.add_name("tiny llama, BPE vocabulary")
-    write_llama(writer, LlamaShape(n_ctx_train), len(vocab.tokens), seed, file_type)
+    shape = LlamaShape(n_ctx_train, n_embd=n_embd, n_ff=2 * n_embd)
+    write_llama(writer, shape, len(vocab.tokens), seed, file_type)
     write_vocab(writer, vocab, chat_template)
     finish(writer)
 

@@ -17,6 +17,7 @@ from localgen.cli.chat import chat
 from localgen.cli.generate import generate
 from localgen.cli.models import models
 from localgen.cli.options import as_flags
+from localgen.cli.quantize import quantize
 from localgen.errors import LocalgenError
 
 ERROR, USAGE, INTERRUPTED = 1, 2, 130
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(batch)
 app.command()(chat)
+app.command()(quantize)
 app.add_typer(models, name="models")
 
 

@@ -86,11 +86,13 @@ class LoadingOptions:
 
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
+# Of commands that declare their options themselves.
+_OTHERS = ("allow_requantize", "imatrix")
 
 
 def as_flags(message: str) -> str:
     """A message of the library with the options that it names as they are on the command line."""
-    names = "|".join(field.name for group in _GROUPS for field in fields(group))
+    names = "|".join([field.name for group in _GROUPS for field in fields(group)] + [*_OTHERS])
 
     def flag(match: re.Match[str]) -> str:
         name, value = match[1].replace("_", "-"), match[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 _WIDTH = 400
 
@@ -17,9 +18,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: st
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=_WIDTH)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        is_right = column in right.split()
-        table.add_column(column, justify="right" if is_right else "left", overflow="fold")
+    for number, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column in right.split() else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -101,6 +101,12 @@ def shard_paths(path: Path) -> list[Path]:
     ]
 
 
+def shard_stem(path: Path) -> str:
+    """A model's name without ".gguf" and without a shard's number."""
+    match = _SHARD.fullmatch(path.name)
+    return match["stem"] if match else path.stem
+
+
 def _refuse(file: GGUF, reason: str) -> NoReturn:
     raise InvalidGGUFError(f"{file.path} is damaged or no model: {reason}")
 

@@ -1,0 +1,164 @@
+"""One run of llama.cpp's quantizer, in a process of its own: it cannot be stopped otherwise.
+
+    python -m localgen.llama.quantize
+
+It reads one ``Task`` as a line of JSON from stdin, and writes events to stdout, one JSON object a
+line: {"tensor", "index", "of"} as each tensor is begun; at the end {"types": {tensor: type},
+"n_fallback", "needs_imatrix"}, or {"error"}. When stdin ends, the parent is gone: it stops at once,
+and removes what it wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import json
+import os
+import re
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from localgen.llama.imatrix import read_imatrix
+from localgen.llama.library import llama
+
+_PREFIX = re.compile(r"LLAMA_FTYPE_(?:MOSTLY_|ALL_)?")
+# Not types to write: what a file without the key is taken for, a mixture of the past, and what the
+# quantizer has no default type for.
+_NOT_WRITTEN = ("GUESSED", "Q4_1_SOME_F16", "NVFP4")
+_TENSOR = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)\s")
+_TYPES = re.compile(r"\[\s*\d+/\s*\d+\]\s+(\S+)\s.*, type =\s*(\w+),(.*)")
+_NEW_TYPE = re.compile(r"-> .*\((\w+)\)|converting to (\w+)")
+_FALLBACK = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback")
+_NEEDS_IMATRIX = "will require an imatrix"
+_FAILED = "failed to quantize: "
+
+
+@functools.cache
+def quantization_types() -> dict[str, int]:
+    """What this build of llama.cpp can write, by the name that people use → its number."""
+    bindings = llama()
+    found = {
+        _PREFIX.sub("", name): int(getattr(bindings, name))
+        for name in dir(bindings)
+        if name.startswith("LLAMA_FTYPE_")
+    }
+    found = {name: number for name, number in found.items() if name not in _NOT_WRITTEN}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What one run does; ``ftype`` is llama.cpp's number. A dry run only says what it would do."""
+
+    source: str
+    target: str
+    ftype: int
+    n_threads: int
+    pure: bool
+    allow_requantize: bool
+    imatrix: str | None
+    dry_run: bool
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class _Log:
+    """llama.cpp's log of one run: it comes in pieces, and says what happens to each tensor."""
+
+    def __init__(self) -> None:
+        self.types: dict[str, str] = {}
+        self.n_fallback = 0
+        self.needs_imatrix = False
+        self.errors: list[str] = []
+        self._line = ""
+
+    def __call__(self, _level: int, text: bytes, _user_data: object) -> None:
+        piece = text.decode("utf-8", errors="replace")
+        begun = _TENSOR.match(piece)
+        if begun:
+            _emit(index=int(begun[1]), of=int(begun[2]), tensor=begun[3])
+        self._line += piece
+        while "\n" in self._line:
+            line, self._line = self._line.split("\n", 1)
+            self._read(line)
+
+    def _read(self, line: str) -> None:
+        if found := _TYPES.match(line):
+            name, old, rest = found.groups()
+            new = _NEW_TYPE.search(rest)
+            self.types[name] = (new[1] or new[2] if new else old).upper()
+        elif found := _FALLBACK.search(line):
+            self.n_fallback = int(found[1])
+        elif _NEEDS_IMATRIX in line:
+            self.needs_imatrix = True
+        elif _FAILED in line:
+            self.errors.append(line.split(_FAILED, 1)[1])
+
+
+def _emit(**event: Any) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def run(task: Task) -> dict[str, Any]:
+    """The last event of a task. C may end the process instead."""
+    bindings = llama()
+    log = _Log()
+    callback = bindings.llama_log_callback(log)
+    bindings.llama_log_set(callback, None)
+    params = bindings.llama_model_quantize_default_params()
+    params.ftype = task.ftype
+    params.nthread = task.n_threads
+    params.pure = task.pure
+    params.allow_requantize = task.allow_requantize
+    params.dry_run = task.dry_run
+    if task.imatrix:
+        matrix = _as_imatrix(bindings, Path(task.imatrix))
+        params.imatrix = ctypes.cast(matrix, type(params.imatrix))
+    code = bindings.llama_model_quantize(
+        os.fsencode(task.source), os.fsencode(task.target), ctypes.byref(params)
+    )
+    bindings.llama_log_set(bindings.llama_log_callback(), None)
+    if code:
+        return {"error": "; ".join(log.errors) or f"llama_model_quantize returned {code}"}
+    return {
+        "types": log.types,
+        "n_fallback": log.n_fallback,
+        "needs_imatrix": log.needs_imatrix,
+    }
+
+
+def _as_imatrix(bindings: Any, path: Path) -> Any:
+    """An array of llama_model_imatrix_data that ends with an empty one; keeps its data alive."""
+    values = read_imatrix(path)
+    array = (bindings.llama_model_imatrix_data * (len(values) + 1))()
+    float_p = ctypes.POINTER(ctypes.c_float)
+    for entry, (name, data) in zip(array, values.items(), strict=False):
+        entry.name = name.encode()
+        entry.data = data.ctypes.data_as(float_p)
+        entry.size = data.size
+    array.kept_alive = values
+    return array
+
+
+def main() -> None:
+    """Do the task on stdin."""
+    task = Task(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_parent, args=(task.target,), daemon=True).start()
+    _emit(**run(task))
+
+
+def _end_with_parent(target: str) -> None:
+    sys.stdin.read()
+    with contextlib.suppress(OSError):
+        os.unlink(target)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

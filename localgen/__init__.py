@@ -5,6 +5,7 @@ from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import (
     BackendError,
     ClosedError,
+    CompareError,
     ContextFullError,
     DecodeError,
     DownloadError,
@@ -28,6 +29,7 @@ __all__ = [
     "BackendError",
     "BatchEncoding",
     "ClosedError",
+    "CompareError",
     "Completion",
     "ContextFullError",
     "DecodeError",

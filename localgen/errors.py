@@ -9,6 +9,7 @@
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
     ├── TemplateError             there is no chat template, or it does not take these messages
+    ├── CompareError              levels cannot be compared, or none be recommended
     ├── QuantizeError             a quantized file cannot be made
     ├── StateError                a session cannot be saved, or its file not be used here
     ├── ClosedError               the model was closed
@@ -80,6 +81,10 @@ class BackendError(LocalgenError):
 
 class TemplateError(LocalgenError):
     """The model has no chat template, or its template fails on what it was given."""
+
+
+class CompareError(LocalgenError):
+    """Levels cannot be compared as asked, a result be read, or a level be recommended."""
 
 
 class QuantizeError(LocalgenError):

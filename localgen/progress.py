@@ -71,6 +71,22 @@ def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str
         bar.stop()
 
 
+@contextmanager
+def step_bar(description: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar for steps: call what it gives with (done, of all, what is next)."""
+    bar = _bar()
+    task = bar.add_task(description, total=None, speed="")
+
+    def step(n_done: int, n_steps: int, what: str) -> None:
+        bar.start()
+        bar.update(task, completed=n_done, total=n_steps or None, speed=what)
+
+    try:
+        yield step
+    finally:
+        bar.stop()
+
+
 def _speed(n_tokens: int, started: float) -> str:
     return f"{n_tokens / (time.perf_counter() - started):.0f} tokens/s"
 

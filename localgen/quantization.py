@@ -112,7 +112,7 @@ def quantize(
     Raises ValueError for a level, ModelFileError for the source, and QuantizeError.
     """
     wanted = [levels] if isinstance(levels, str) else list(levels)
-    numbers = {name: _ftype(name) for name in (_spelled(level) for level in wanted)}
+    numbers = {name: _ftype(name) for name in (spelled_level(level) for level in wanted)}
     path = hub.resolve(source)
     file = gate.check_model(path)
     folder = Path(output).expanduser()
@@ -131,7 +131,8 @@ def quantize(
     return done[0] if isinstance(levels, str) else done
 
 
-def _spelled(level: str) -> str:
+def spelled_level(level: str) -> str:
+    """A level's name as llama.cpp has it: "q4_k" is Q4_K_M."""
     name = level.strip().upper()
     return _SPELLINGS.get(name, name)
 

@@ -14,6 +14,7 @@ import typer
 import localgen
 from localgen.cli.batch import batch
 from localgen.cli.chat import chat
+from localgen.cli.compare import compare
 from localgen.cli.generate import generate
 from localgen.cli.models import models
 from localgen.cli.options import as_flags
@@ -33,6 +34,7 @@ app.command()(generate)
 app.command()(batch)
 app.command()(chat)
 app.command()(quantize)
+app.command()(compare)
 app.add_typer(models, name="models")
 
 

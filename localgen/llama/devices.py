@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from localgen.errors import BackendError
 from localgen.llama.library import llama, system_info
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
 # The names under which llama.cpp's system info lists the backend of each device.
 _BACKEND_NAMES = {"cuda": ("CUDA", "ROCm", "MUSA"), "metal": ("Metal", "MTL")}
 _BUILD_FLAGS = {"cuda": "-DGGML_CUDA=on", "metal": "-DGGML_METAL=on"}
@@ -24,6 +26,12 @@ def usable_cpus() -> int:
         n_cpus = os.cpu_count() or 1
     quota = _cgroup_cpus()
     return max(1, n_cpus if quota is None else min(n_cpus, math.ceil(quota)))
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system tells it."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _read(_CPUINFO), re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def usable_memory() -> int | None:

@@ -1,0 +1,15 @@
+"""Quantization levels of one model, measured side by side: quality, speed, memory.
+
+run.py      compare(): makes the levels, measures each, keeps what is done
+walk.py     a text under two models at once     metrics.py   what their logits say, pure NumPy
+speed.py    a level in a process of its own     divergence.py   texts side by side
+results.py  the result's types, and its JSON    recommend.py   which level to keep, and why
+"""
+
+from __future__ import annotations
+
+from localgen.compare.recommend import Recommendation
+from localgen.compare.results import Comparison, LevelResult, Spread
+from localgen.compare.run import compare
+
+__all__ = ["Comparison", "LevelResult", "Recommendation", "Spread", "compare"]

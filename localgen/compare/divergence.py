@@ -1,0 +1,44 @@
+"""Greedy texts of two levels side by side: how long they agree."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from localgen.compare.results import Divergence
+from localgen.completion import Completion
+
+N_NEW = 64
+PROMPTS = (
+    "The capital of France is",
+    "To make bread, you need",
+    "Once upon a time, in a village by the sea,",
+    "The difference between a list and a tuple in Python is",
+    "def fibonacci(n):\n",
+    "Water boils at",
+    "My favourite season is autumn, because",
+    "In 1969, the first people",
+)
+
+
+def divergences(
+    prompts: Sequence[str], reference: Sequence[Completion], texts: Sequence[Completion]
+) -> tuple[Divergence, ...]:
+    """Each prompt's two texts, and how many of their first tokens are the same."""
+    return tuple(
+        Divergence(prompt, theirs.text, ours.text, n_same(theirs.token_ids, ours.token_ids))
+        for prompt, theirs, ours in zip(prompts, reference, texts, strict=True)
+    )
+
+
+def n_same(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of the beginning that two lists of tokens have in common."""
+    for index, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return index
+    return min(len(a), len(b))
+
+
+def median_tokens(found: Sequence[Divergence]) -> float:
+    """The median of ``n_same``."""
+    return float(statistics.median(each.n_same for each in found))

@@ -1,0 +1,153 @@
+"""How far one model's predictions are from another's: pure NumPy, and statistics of the results.
+
+The conventions are llama-perplexity's, so that figures compare: natural logarithms, a token's
+probabilities under both models over the same text, and standard errors of means over tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.float32]
+Values = npt.NDArray[np.float64]
+
+# Rows that are worked on at a time: what they take fits the caches of a CPU.
+_BLOCK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMetrics:
+    """One value a token, float64 (n,).
+
+    nll_reference, nll: -ln of the text's own token's probability. kld: of the reference's
+    distribution from the candidate's, nats. delta_p: candidate's probability of the text's token
+    minus the reference's. same_top: 1 where both hold the same token for the likeliest.
+    """
+
+    nll_reference: Values
+    nll: Values
+    kld: Values
+    delta_p: Values
+    same_top: Values
+
+    @classmethod
+    def joined(cls, parts: list[TokenMetrics]) -> TokenMetrics:
+        names = cls.__slots__
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def token_metrics(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int32]) -> TokenMetrics:
+    """Compare two models' logits for the same positions.
+
+    reference, candidate: (n, n_vocab), left as they are. targets: (n,), the tokens that the text
+    has there.
+    """
+    blocks = [
+        _block(reference[i : i + _BLOCK], candidate[i : i + _BLOCK], targets[i : i + _BLOCK])
+        for i in range(0, len(targets), _BLOCK)
+    ]
+    return TokenMetrics.joined(blocks)
+
+
+def _block(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int32]) -> TokenMetrics:
+    """With s = logits - max and Z = sum(exp(s)), ln p = s - ln Z, so that
+
+    KLD = sum(p_ref * (s_ref - s)) - ln Z_ref + ln Z, which is exactly 0 for equal rows.
+    """
+    rows = np.arange(len(targets))
+    tops = reference.argmax(axis=1), candidate.argmax(axis=1)
+    shifted_ref = reference - reference[rows, tops[0]][:, None]
+    shifted = candidate - candidate[rows, tops[1]][:, None]
+    nll_ref = -shifted_ref[rows, targets].astype(np.float64)
+    nll = -shifted[rows, targets].astype(np.float64)
+    difference = shifted_ref - shifted
+    weights = np.exp(shifted_ref, out=shifted_ref)
+    z_ref = weights.sum(axis=1, dtype=np.float64)
+    z = np.exp(shifted, out=shifted).sum(axis=1, dtype=np.float64)
+    log_z_ref, log_z = np.log(z_ref), np.log(z)
+    weights *= difference
+    kld = weights.sum(axis=1, dtype=np.float64) / z_ref - log_z_ref + log_z
+    nll_ref += log_z_ref
+    nll += log_z
+    return TokenMetrics(
+        nll_reference=nll_ref,
+        nll=nll,
+        kld=kld,
+        delta_p=np.exp(-nll) - np.exp(-nll_ref),
+        same_top=(tops[0] == tops[1]).astype(np.float64),
+    )
+
+
+def negative_log_likelihood(logits: Rows, targets: npt.NDArray[np.int32]) -> Values:
+    """-ln p of each target, float64 (n,), from logits (n, n_vocab)."""
+    return np.concatenate(
+        [
+            _block(rows, rows, targets[i : i + _BLOCK]).nll
+            for i in range(0, len(targets), _BLOCK)
+            for rows in [logits[i : i + _BLOCK]]
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over tokens and its standard error."""
+
+    value: float
+    se: float
+
+
+def mean(values: Values) -> Mean:
+    """sqrt((mean(x^2) - mean(x)^2) / (n - 1)) is the standard error."""
+    variance = float(np.var(values)) / max(1, len(values) - 1)
+    return Mean(float(np.mean(values)), math.sqrt(variance))
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """A candidate beside its reference, over the tokens of one text; see ``TokenMetrics``.
+
+    perplexity: exp of the mean nll; its error is its derivative times the mean's. ln_ppl_ratio:
+    ln(PPL / PPL of the reference), the mean of paired differences, hence its small error.
+    top1_agreement: a share of 1. delta_p_rms: root of the mean square.
+    """
+
+    n_tokens: int
+    perplexity: float
+    perplexity_se: float
+    ln_ppl_ratio: float
+    ln_ppl_ratio_se: float
+    kld_mean: float
+    kld_se: float
+    kld_median: float
+    kld_p90: float
+    kld_p99: float
+    kld_max: float
+    top1_agreement: float
+    delta_p_rms: float
+
+
+def quality(tokens: TokenMetrics) -> Quality:
+    """The statistics of a whole text."""
+    nll, ratio, kld = mean(tokens.nll), mean(tokens.nll - tokens.nll_reference), mean(tokens.kld)
+    median, p90, p99 = (float(q) for q in np.quantile(tokens.kld, (0.5, 0.9, 0.99)))
+    perplexity = math.exp(nll.value)
+    return Quality(
+        n_tokens=len(tokens.kld),
+        perplexity=perplexity,
+        perplexity_se=perplexity * nll.se,
+        ln_ppl_ratio=ratio.value,
+        ln_ppl_ratio_se=ratio.se,
+        kld_mean=kld.value,
+        kld_se=kld.se,
+        kld_median=median,
+        kld_p90=p90,
+        kld_p99=p99,
+        kld_max=float(tokens.kld.max()),
+        top1_agreement=float(tokens.same_top.mean()),
+        delta_p_rms=math.sqrt(float(np.mean(tokens.delta_p**2))),
+    )

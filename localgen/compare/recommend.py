@@ -1,0 +1,153 @@
+"""Which level to keep: of what was measured, and of nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from localgen.errors import CompareError
+
+if TYPE_CHECKING:
+    from localgen.compare.results import LevelResult
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_Z95 = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The level to keep, one sentence why, and the Pareto front over size, speed and KLD."""
+
+    level: LevelResult
+    sentence: str
+    front: tuple[LevelResult, ...]
+
+
+def parse_bytes(amount: int | str) -> int:
+    """Bytes of 4000000000, "4GB", "4G" or "3.5 GiB". Raises ValueError."""
+    if isinstance(amount, int):
+        return amount
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", amount, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{amount!r} is no amount of memory; write 4GB, 3.5GiB or bytes")
+    unit = _UNITS[match[2].upper()]
+    if match[3]:
+        unit = 2 ** (10 * list(_UNITS).index(match[2].upper()))
+    return int(float(match[1]) * unit)
+
+
+def recommend(
+    levels: Sequence[LevelResult], *, memory: int | str | None = None, max_kld: float | None = None
+) -> Recommendation:
+    """The level to keep: of the Pareto front the smallest within ``max_kld``; without that limit,
+    the knee of size against KLD.
+
+    memory: the most that a process may take at its peak (its file, where that was not measured).
+    Raises CompareError, which says how far the nearest one is, if none fits.
+    """
+    measured = [level for level in levels if level.error is None and _kld(level) is not None]
+    if not measured:
+        raise CompareError("no level's quality was measured, so none can be recommended")
+    limit = None if memory is None else parse_bytes(memory)
+    fitting = [level for level in measured if limit is None or _memory(level) <= limit]
+    if not fitting:
+        least = min(measured, key=_memory)
+        raise CompareError(
+            f"no level fits {_size(limit or 0)}: the smallest, {least.label}, takes "
+            f"{_size(_memory(least))}"
+        )
+    good = [level for level in fitting if max_kld is None or (_kld(level) or 0.0) <= max_kld]
+    if not good:
+        best = min(fitting, key=lambda level: _kld(level) or 0.0)
+        raise CompareError(
+            f"no level that fits has a mean KLD of at most {max_kld}: the best, {best.label}, has "
+            f"{best.kld_mean:.4f}"
+        )
+    front = pareto(good)
+    chosen = min(front, key=_bytes) if max_kld is not None else _knee(front)
+    return Recommendation(chosen, _sentence(chosen, measured, limit, max_kld), front)
+
+
+def pareto(levels: Sequence[LevelResult]) -> tuple[LevelResult, ...]:
+    """Those that no other one beats in size, speed and KLD at once, the smallest first."""
+    kept = [a for a in levels if not any(_beats(b, a) for b in levels)]
+    return tuple(sorted(kept, key=_bytes))
+
+
+def _beats(a: LevelResult, b: LevelResult) -> bool:
+    ours, theirs = _costs(a), _costs(b)
+    return all(x <= y for x, y in zip(ours, theirs, strict=True)) and ours != theirs
+
+
+def _costs(level: LevelResult) -> tuple[float, float, float]:
+    speed = level.decode_tps.median if level.decode_tps else 0.0
+    return _bytes(level), -speed, _kld(level) or 0.0
+
+
+def _knee(front: Sequence[LevelResult]) -> LevelResult:
+    """The point farthest below the line from the smallest level to the best, both axes from 0 to 1
+    (Satopää et al., "Finding a Kneedle in a Haystack", 2011)."""
+    small, best = front[0], min(front, key=lambda level: _kld(level) or 0.0)
+    width = _bytes(best) - _bytes(small)
+    height = (_kld(small) or 0.0) - (_kld(best) or 0.0)
+    if not width or not height:
+        return best
+
+    def depth(level: LevelResult) -> float:
+        x = (_bytes(level) - _bytes(small)) / width
+        y = ((_kld(level) or 0.0) - (_kld(best) or 0.0)) / height
+        return 1 - x - y
+
+    return max(front, key=depth)
+
+
+def _sentence(
+    chosen: LevelResult,
+    measured: Sequence[LevelResult],
+    limit: int | None,
+    max_kld: float | None,
+) -> str:
+    asked = [f"fits {_size(limit)}"] if limit is not None else []
+    asked += [f"stays within a mean KLD of {max_kld:g}"] if max_kld is not None else []
+    reference = next((level for level in measured if level.is_reference), None)
+    why = (
+        f"is the smallest that {' and '.join(asked)}"
+        if max_kld is not None
+        else (
+            "is the knee of size against KLD, below which smaller files cost the most"
+            + (f", of those that {asked[0]}" if asked else "")
+        )
+    )
+    facts = f"{_size(_bytes(chosen))}, mean KLD {chosen.kld_mean or 0:.4f}"
+    if chosen.decode_tps:
+        facts += f", {chosen.decode_tps.median:.0f} tokens/s"
+    same = _indistinguishable(chosen, reference)
+    return f"Keep {chosen.label}: it {why} ({facts}){same}."
+
+
+def _indistinguishable(chosen: LevelResult, reference: LevelResult | None) -> str:
+    """What the chosen level's perplexity cannot be told from: the paired interval covers zero."""
+    if chosen.is_reference:
+        return "; it is the reference"
+    ratio, se = chosen.ln_ppl_ratio, chosen.ln_ppl_ratio_se
+    if reference is not None and ratio is not None and se is not None and abs(ratio) <= _Z95 * se:
+        return f"; its perplexity is not distinguishable from {reference.label}'s"
+    return ""
+
+
+def _kld(level: LevelResult) -> float | None:
+    return 0.0 if level.is_reference and level.kld_mean is None else level.kld_mean
+
+
+def _bytes(level: LevelResult) -> int:
+    return level.file_bytes or 0
+
+
+def _memory(level: LevelResult) -> int:
+    return level.peak_rss_bytes or _bytes(level)
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 10**9 else f"{n_bytes / 1e6:.0f} MB"

@@ -1,0 +1,111 @@
+"""The speed of one level, in a fresh process: ``python -m localgen.compare.speed``.
+
+It reads a task as JSON from stdin and writes the measurements as JSON to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from localgen.errors import CompareError
+
+N_PREFILL, N_DECODE, N_TTFT = 512, 64, 128
+_LIMIT_SECONDS = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """token_ids: a text of at least ``N_PREFILL`` tokens. cold: drop the file from the page cache
+    before it is loaded (where the system can)."""
+
+    file: str
+    kv_type: str
+    n_threads: int | None
+    token_ids: list[int]
+    cold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One round of one level; seconds, tokens/s and bytes."""
+
+    load_seconds: float
+    prefill_tps: float
+    decode_tps: float
+    ttft_seconds: float
+    peak_rss_bytes: int
+
+
+def measure(task: Task) -> Measured:
+    """Run one round in a child process. Raises CompareError with what the child said."""
+    command = [sys.executable, "-m", "localgen.compare.speed"]
+    child = subprocess.run(
+        command,
+        input=json.dumps(asdict(task)),
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_SECONDS,
+        check=False,
+    )
+    if child.returncode:
+        said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+        raise CompareError(f"its speed could not be measured: {said[0]}")
+    return Measured(**json.loads(child.stdout))
+
+
+def _run(task: Task) -> Measured:
+    from localgen import LocalModel  # noqa: PLC0415  # loaded only in the child
+    from localgen.llama.library import llama  # noqa: PLC0415
+
+    llama()  # so that loading a model does not count the library's own
+    if task.cold:
+        _drop_from_page_cache(Path(task.file))
+    started = time.perf_counter()
+    with LocalModel.from_pretrained(
+        task.file, n_ctx=1024, kv_type=task.kv_type, n_threads=task.n_threads
+    ) as model:
+        loaded = time.perf_counter() - started
+        options: dict[str, Any] = {"eos_token_id": [], "do_sample": False}
+        prompt = task.token_ids[:N_PREFILL]
+        # The first calls make the context and touch the weights. Each prompt begins differently, so
+        # that nothing of an earlier one is reused.
+        model.complete([prompt[1:]], max_new_tokens=2, **options)
+        prefill = model.complete([prompt], max_new_tokens=1, **options)[0].stats
+        short = model.complete([prompt[2 : 2 + N_TTFT]], max_new_tokens=1, **options)[0].stats
+        decode = model.complete([prompt[3:4]], max_new_tokens=N_DECODE, **options)[0].stats
+    return Measured(
+        load_seconds=loaded,
+        prefill_tps=(prefill.n_prompt - prefill.n_cached) / prefill.prefill_seconds,
+        decode_tps=decode.tokens_per_second or 0.0,
+        ttft_seconds=short.ttft or 0.0,
+        peak_rss_bytes=_peak_rss(),
+    )
+
+
+def _peak_rss() -> int:
+    """Bytes. Linux's ru_maxrss starts at the parent's peak, so VmHWM is read where there is one."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if found:
+        return int(found[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _drop_from_page_cache(path: Path) -> None:
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(_run(Task(**json.load(sys.stdin))))))

@@ -30,31 +30,18 @@ from localgen.errors import (
 from localgen.llama import devices, gate, state
 from localgen.llama.callbacks import keeping_errors
 from localgen.llama.fingerprint import fingerprint
-from localgen.llama.gguf import Array, Value
+from localgen.llama.hyperparameters import Hyperparameters, sampling_defaults
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
+from localgen.llama.memory import CELLS, flash_attention_mode
 from localgen.llama.vocab import LlamaVocab
 
 _GGML_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20,
     "bf16": 30,
 }  # fmt: skip
-_BYTES_PER_VALUE = {
-    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
-    "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
-}  # fmt: skip
 _QUANT_BLOCK = 32
 FLASH_ATTENTION_TYPES = {"auto": -1, "off": 0, "on": 1}
-# Of the attention scores of one batch over a full context, which flash attention does not keep.
-_MOST_SCORE_BYTES = 2**29
-_SAMPLING_KEYS = {
-    "general.sampling.temp": "temperature",
-    "general.sampling.top_k": "top_k",
-    "general.sampling.top_p": "top_p",
-    "general.sampling.min_p": "min_p",
-    "general.sampling.penalty_repeat": "repetition_penalty",
-}
-_CELLS = 256
 _MIN_CONTEXT = 512
 # The share of the memory still free that the KV cache may take, if its budget is not given.
 KV_SHARE = 0.5
@@ -78,6 +65,7 @@ class LlamaBackend:
         self._pid = os.getpid()
         self._file = gate.check_model(path)
         self.path = self._file.path  # of the first shard, whichever was named
+        self._sizes = Hyperparameters(self._file.metadata)
         self._n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
         self._model = load_model(self.path, self._n_gpu_layers, progress)
         # Frees context, then model, when closed, collected or at exit, whichever comes first.
@@ -129,12 +117,14 @@ class LlamaBackend:
         self._is_recurrent = not self._has_kv or bool(lib.llama_model_is_hybrid(model))
         self.not_saved_because = self._obstacle_to_saving()
         self._check_kv_type()
-        self._flash_attention = self._flash_attention_mode()
+        self._flash_attention = flash_attention_mode(
+            self._sizes.n_head, self.config, uses_gpu=self.uses_gpu
+        )
         self._make_batch()
 
     def _check_kv_type(self) -> None:
-        head_size = self._head_size("key_length")
-        value_size = self._head_size("value_length")
+        head_size = self._sizes.head_size("key_length")
+        value_size = self._sizes.head_size("value_length")
         quantized = self.config.kv_type not in UNQUANTIZED
         if quantized and (head_size % _QUANT_BLOCK or value_size % _QUANT_BLOCK):
             raise BackendError(
@@ -142,29 +132,10 @@ class LlamaBackend:
                 f"model's attention heads are {head_size} wide; use 'f16', 'bf16' or 'f32'"
             )
 
-    def _hyperparameter(self, name: str) -> Value | None:
-        metadata = self._file.metadata
-        return metadata.get(f"{metadata['general.architecture']}.{name}")
-
-    def _head_size(self, key: str) -> int:
-        stated = self._hyperparameter(f"attention.{key}")
-        if isinstance(stated, int) and stated > 0:
-            return stated
-        n_head = int(self._llama.llama_model_n_head(self._model))
-        return int(self._llama.llama_model_n_embd(self._model)) // max(1, n_head)
-
     @property
     def sampling_defaults(self) -> dict[str, float]:
-        """The sampling that the file asks for, by the names of ``GenerationConfig``; none if it
-        asks for greedy decoding."""
-        found = {name: self._file.metadata.get(key) for key, name in _SAMPLING_KEYS.items()}
-        if found["temperature"] == 0:
-            return {}
-        return {
-            name: value
-            for name, value in found.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-        }
+        """See ``hyperparameters.sampling_defaults``."""
+        return sampling_defaults(self._file.metadata)
 
     def close(self) -> None:
         """Free context and model; calling it again does nothing."""
@@ -212,14 +183,7 @@ class LlamaBackend:
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of KV cache that one token takes; for windowed or recurrent models, at most."""
-        values = self._head_size("key_length") + self._head_size("value_length")
-        of_layers = self._hyperparameter("attention.head_count_kv")
-        if isinstance(of_layers, Array) and of_layers.values is not None:
-            n_heads = int(of_layers.values.sum())
-        else:
-            n_heads = int(self._llama.llama_model_n_layer(self._model))
-            n_heads *= int(self._llama.llama_model_n_head_kv(self._model))
-        return int(n_heads * values * _BYTES_PER_VALUE[self.config.kv_type])
+        return self._sizes.kv_bytes_per_token(self.config.kv_type)
 
     @property
     def n_slots(self) -> int:
@@ -252,7 +216,7 @@ class LlamaBackend:
         """The tokens of a slot that is made for ``n_tokens``: powers of two, so that a chat that
         grows remakes its context only a few times."""
         rounded = max(_MIN_CONTEXT, 1 << (n_tokens - 1).bit_length())
-        return min(rounded, -(-self.config.n_ctx // _CELLS) * _CELLS)
+        return min(rounded, -(-self.config.n_ctx // CELLS) * CELLS)
 
     @property
     def can_share_cells(self) -> bool:
@@ -304,21 +268,6 @@ class LlamaBackend:
         self._n_ctx_seq = int(self._llama.llama_n_ctx_seq(self._context))
         self._max_batch = min(self.config.n_batch, int(self._llama.llama_n_batch(self._context)))
         self._kv_lengths = np.zeros(n_slots, np.int32)
-
-    def _flash_attention_mode(self) -> str:
-        """What "auto" means; llama.cpp would take it for "on" wherever it can.
-
-        On a CPU its kernel is slow where few tokens meet many cached ones: a chat's turn, and every
-        decode step. It is worth it where the scores of a whole batch would take much memory.
-        """
-        if self.config.deterministic:
-            return "off"
-        quantized = self.config.kv_type not in UNQUANTIZED
-        if self.config.flash_attention != "auto" or self.uses_gpu or quantized:
-            return self.config.flash_attention
-        n_head = int(self._llama.llama_model_n_head(self._model))
-        score_bytes = 4 * n_head * self.config.n_batch * self.config.n_ctx
-        return "off" if score_bytes <= _MOST_SCORE_BYTES else "auto"
 
     def _new_context(self, n_slots: int, n_ctx_seq: int) -> Any:
         params = self._llama.llama_context_default_params()

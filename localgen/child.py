@@ -50,7 +50,7 @@ class Ended:
 
 
 def ask(module: str, *args: str, limit_seconds: float) -> Any:
-    """What ``answer`` was given in ``python -m module args…``; a Failure if that came to nothing."""
+    """What ``python -m module args…`` answers; a Failure if that comes to nothing."""
     ended = run(
         [sys.executable, "-c", _RUN, module, *args],
         limit_seconds,
@@ -67,7 +67,7 @@ def ask(module: str, *args: str, limit_seconds: float) -> Any:
 
 
 def answer(work: Callable[[], object]) -> None:
-    """In the child: print as JSON, on the last line, what ``work`` gives, or the error it raises."""
+    """In the child: print what ``work`` gives, or what it raises, as JSON on the last line."""
     try:
         said = {"answer": work()}
     except Exception as error:
@@ -112,7 +112,9 @@ def _failure(ended: Ended) -> Failure:
     else:
         reason = "gave no answer"
     last = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:]
-    return Failure(f"{reason}, and its last words were: {_short(last[0])}" if last else reason, name)
+    return Failure(
+        f"{reason}, and its last words were: {_short(last[0])}" if last else reason, name
+    )
 
 
 def _signal_name(number: int) -> str:

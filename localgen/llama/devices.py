@@ -50,7 +50,7 @@ def cpu_name() -> str:
 
 
 def cpu_flags() -> tuple[str, ...]:
-    """What the processor can do, in the kernel's words (avx2, asimddp); empty if it can't be told."""
+    """What the processor can do, in the kernel's words (avx2, asimddp); empty if unknown."""
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read(_CPUINFO), re.MULTILINE)
     return tuple(found[1].split()) if found else ()
 

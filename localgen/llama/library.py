@@ -126,6 +126,6 @@ def library_folder() -> Path:
 
 
 def rebuild_command(*settings: str) -> str:
-    """The command that compiles llama-cpp-python for this machine; ``settings`` are NAME="value"."""
+    """The command that compiles llama-cpp-python here; ``settings`` are NAME="value"."""
     pip = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python"
     return " ".join([*settings, pip, "llama-cpp-python"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from localgen.doctor import diagnose
 from localgen.llama.build_report import BuildReport, Device
 
 _WIDTH, _LABEL = 79, 12
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
 
 
 def doctor(
@@ -49,13 +51,18 @@ def _print(diagnosis: Diagnosis) -> None:
 
 
 def _as_text(finding: Finding) -> str:
-    # A command that is too long goes on in the next line as a shell takes it.
-    command = _wrapped(finding.fix, "    ", "      ").replace("\n", " \\\n")
-    return f"{_wrapped(f'{finding.severity}: {finding.sentence}', '', '  ')}\n{command}"
+    sentence = _wrapped(f"{finding.severity}: {finding.sentence}", "", "  ")
+    return f"{sentence}\n{_as_lines(finding.fix)}"
+
+
+def _as_lines(command: str) -> str:
+    """A command that is too long for one line goes on in the next as a shell takes it."""
+    whole = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", "\0"), command)
+    return _wrapped(whole, "    ", "      ").replace("\n", " \\\n").replace("\0", " ")
 
 
 def _wrapped(text: str, first: str, rest: str) -> str:
-    """``text`` in 79 columns; words, and so paths and quoted arguments, stay whole."""
+    """``text`` in 79 columns; what has no space in it, as a path, stays whole."""
     return textwrap.fill(
         text,
         _WIDTH - 2,  # room for a shell's " \\"

@@ -46,7 +46,9 @@ def test_arguments_arrive(ask: Script) -> None:
 def test_an_exception_is_told_without_a_traceback(ask: Script) -> None:
     """Errors of localgen and of the system explain themselves; of others the type is said too."""
     assert ask(f"{ANSWER}(lambda: {{}}['x'])") == Failure("failed: KeyError: 'x'")
-    named = "from localgen import BackendError\ndef work(): raise BackendError('no\\n such thing')\n"
+    named = (
+        "from localgen import BackendError\ndef work(): raise BackendError('no\\n such thing')\n"
+    )
     assert ask(f"{named}{ANSWER}(work)") == Failure("failed: no such thing")
 
 

@@ -94,12 +94,14 @@ class Facts:
     system, machine: as the platform module names them ("Darwin", "arm64"). packages: name →
     version, None if not installed. build, cache, speed: a Failure where they could not be looked
     at; speed is None where it was not tried. nvidia_gpus: their names, as the system, not
-    llama.cpp, tells them. cuda_visible_devices: the environment variable. tools: the programs on
-    PATH, of those that a build needs.
+    llama.cpp, tells them. cuda_visible_devices, omp_wait_policy: the environment variables. tools:
+    the programs on PATH, of those that a build needs. default_file: the default model's; None if it
+    is not installed. model: the one of the speed probe.
     """
 
     localgen: str
     python: str
+    executable: str
     system: str
     machine: str
     platform: str
@@ -109,8 +111,10 @@ class Facts:
     memory: Memory
     nvidia_gpus: tuple[str, ...]
     cuda_visible_devices: str | None
+    omp_wait_policy: str | None
     tools: tuple[str, ...]
     cache: Cache | Failure
+    default_file: Path | None
     model: Model
     speed: Speed | Failure | None
 
@@ -240,11 +244,12 @@ def _about_speed(facts: Facts) -> Iterator[Finding]:
         yield Finding("problem", sentence, show)
     load, n_cpus = facts.cpus.load, facts.cpus.logical
     if load and n_cpus and load > _BUSY * n_cpus:
-        sentence = (
-            f"Other processes keep the CPUs busy (a load of {load:.1f} on {n_cpus}), which slows "
-            f"down decoding most of all."
-        )
-        yield Finding("hint", sentence, "top")
+        sentence = f"Other processes keep the CPUs busy: a load of {load:.1f} on {n_cpus}."
+        fix = "top"
+        if _threads_spin(facts):
+            sentence += " llama.cpp's threads wait for each other by spinning, unless told not to."
+            fix = "export OMP_WAIT_POLICY=passive"
+        yield Finding("hint", sentence, fix)
 
 
 def _about_cache(facts: Facts) -> Iterator[Finding]:
@@ -291,6 +296,14 @@ def _build_settings(facts: Facts) -> list[str]:
     if build and not build.amx_is_safe:
         settings += WITHOUT_AMX
     return settings
+
+
+def _threads_spin(facts: Facts) -> bool:
+    """Whether a thread that waits keeps its CPU, as OpenMP's do by default; on a busy machine that
+    makes decoding tens of times slower."""
+    build = facts.build
+    openmp = isinstance(build, BuildReport) and "OPENMP" in build.features.get("CPU", ())
+    return openmp and facts.omp_wait_policy is None
 
 
 def _has(build: BuildReport, device: str) -> bool:

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def diagnose(model: str | None = None, *, probe: bool = True) -> Diagnosis:
     facts = Facts(
         localgen=__version__,
         python=platform.python_version(),
+        executable=sys.executable,
         system=platform.system(),
         machine=platform.machine(),
         platform=platform.platform(),
@@ -49,8 +51,10 @@ def diagnose(model: str | None = None, *, probe: bool = True) -> Diagnosis:
         memory=devices.memory(),
         nvidia_gpus=_nvidia_gpus(),
         cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"),
         tools=tuple(tool for tool in _TOOLS if shutil.which(tool)),
         cache=_cache(),
+        default_file=catalog()[hub.DEFAULT_MODEL].package_file(),
         model=chosen,
         speed=speed_probe.measure(chosen.file) if runs and chosen.file else None,
     )

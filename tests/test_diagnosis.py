@@ -47,6 +47,7 @@ BUILD = BuildReport(
 HEALTHY = Facts(
     localgen="0.1.0",
     python="3.11.7",
+    executable="/usr/bin/python3",
     system="Linux",
     machine="x86_64",
     platform="Linux-6.1-x86_64",
@@ -61,6 +62,7 @@ HEALTHY = Facts(
     memory=Memory(16 * GB, 12 * GB, None, None),
     nvidia_gpus=(),
     cuda_visible_devices=None,
+    omp_wait_policy=None,
     tools=("c++", "g++"),
     cache=Cache(
         folder=Path("/home/u/.cache/huggingface/hub"),
@@ -70,6 +72,7 @@ HEALTHY = Facts(
         is_writable=True,
         offline=None,
     ),
+    default_file=Path("/m.gguf"),
     model=Model(
         name="smollm2",
         file=Path("/m.gguf"),
@@ -196,6 +199,15 @@ def test_one_command_mends_all_that_a_build_can_mend() -> None:
 def test_a_busy_machine(load: float | None, said: bool) -> None:
     """Against the machine's four CPUs, whose load it is, not this process's two."""
     assert bool(findings(facts(cpus={"load": load}))) is said
+
+
+def test_threads_that_spin() -> None:
+    """OpenMP's do, unless told not to; nothing else is to be had from this command."""
+    busy = facts(cpus={"load": 9.0})
+    assert only(findings(busy)).fix == "export OMP_WAIT_POLICY=passive"
+    assert only(findings(replace(busy, omp_wait_policy="passive"))).fix == "top"
+    build = replace(BUILD, features={"CPU": tuple(name for name in NATIVE if name != "OPENMP")})
+    assert only(findings(replace(busy, build=build))).fix == "top"
 
 
 # --- GPUs ---

@@ -17,6 +17,7 @@ from localgen.cli.options import ModelName
 from localgen.cli.tables import as_size
 from localgen.diagnosis import Diagnosis, Facts, Finding
 from localgen.doctor import diagnose
+from localgen.hub import DEFAULT_MODEL
 from localgen.llama.build_report import BuildReport, Device
 
 _WIDTH, _LABEL = 79, 12
@@ -75,7 +76,7 @@ def _wrapped(text: str, first: str, rest: str) -> str:
 
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     """What is printed of the facts, as (label, text)."""
-    yield "localgen", f"{facts.localgen}, Python {facts.python}"
+    yield "localgen", f"{facts.localgen}, Python {facts.python}: {facts.executable}"
     yield "platform", facts.platform
     versions = {name: version or "not installed" for name, version in facts.packages.items()}
     yield "packages", ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -85,6 +86,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.nvidia_gpus:
         yield "NVIDIA", ", ".join(facts.nvidia_gpus)
     yield "models", _models(facts)
+    yield "default", f"{DEFAULT_MODEL}: {_default(facts)}"
     yield "probe", f"{facts.model.name}: {_speed(facts)}"
 
 
@@ -137,6 +139,10 @@ def _models(facts: Facts) -> str:
         f"{models} in {cache.folder}, which takes {as_size(cache.n_bytes)}; "
         f"{as_size(cache.free_bytes)} free"
     )
+
+
+def _default(facts: Facts) -> str:
+    return facts.default_file.name if facts.default_file else "not installed"
 
 
 def _speed(facts: Facts) -> str:

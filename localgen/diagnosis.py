@@ -35,8 +35,6 @@ _CPU_FEATURES = {
 }
 _OTHER_CACHE = 'export HF_HUB_CACHE="$HOME/models"'
 _LITTLE_DISK = 10**9
-# A model that was run just before doctor fills every CPU itself.
-_BUSY = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,9 @@ class Facts:
     version, None if not installed. build, cache, speed: a Failure where they could not be looked
     at; speed is None where it was not tried. nvidia_gpus: their names, as the system, not
     llama.cpp, tells them. cuda_visible_devices, omp_wait_policy: the environment variables. tools:
-    the programs on PATH, of those that a build needs. default_file: the default model's; None if it
-    is not installed. model: the one of the speed probe.
+    the programs on PATH, of those that a build needs. hub_error: why huggingface_hub cannot be
+    imported, if so. default_file: the default model's; None if it is not installed. model: the one
+    of the speed probe.
     """
 
     localgen: str
@@ -113,6 +112,7 @@ class Facts:
     cuda_visible_devices: str | None
     omp_wait_policy: str | None
     tools: tuple[str, ...]
+    hub_error: str | None
     cache: Cache | Failure
     default_file: Path | None
     model: Model
@@ -161,7 +161,7 @@ def _about_library(facts: Facts) -> Iterator[Finding]:
         sentence = "llama-cpp-python is not installed, and no model runs without it."
         yield Finding("problem", sentence, " ".join([*_build_settings(facts), INSTALL]))
         return
-    sentence = f"llama-cpp-python {version} cannot be used: loading it {facts.build.reason}."
+    sentence = _ended(f"llama-cpp-python {version} cannot be used: loading it {facts.build.reason}")
     if facts.build.signal == "SIGILL":
         sentence += " It was compiled for another processor."
     yield Finding("problem", sentence, rebuild_command(*_build_settings(facts)))
@@ -230,12 +230,12 @@ def _about_model(facts: Facts) -> Iterator[Finding]:
         )
         yield Finding("hint", sentence, model.get)
     else:
-        yield Finding("problem", f"There is no model to probe: {model.missing}.", model.get)
+        yield Finding("problem", _ended(f"There is no model to probe: {model.missing}"), model.get)
 
 
 def _about_speed(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.speed, Failure):
-        sentence = f"The speed probe with {facts.model.name} {facts.speed.reason}."
+        sentence = _ended(f"The speed probe with {facts.model.name} {facts.speed.reason}")
         show = f"localgen -v generate -m {shlex.quote(facts.model.name)} --stats Hello"
         if facts.speed.signal == "SIGKILL":
             sentence += " Most likely there was too little memory."
@@ -243,7 +243,7 @@ def _about_speed(facts: Facts) -> Iterator[Finding]:
             show = rebuild_command(*_build_settings(facts))
         yield Finding("problem", sentence, show)
     load, n_cpus = facts.cpus.load, facts.cpus.logical
-    if load and n_cpus and load > _BUSY * n_cpus:
+    if load and n_cpus and load > n_cpus:
         sentence = f"Other processes keep the CPUs busy: a load of {load:.1f} on {n_cpus}."
         fix = "top"
         if _threads_spin(facts):
@@ -254,10 +254,12 @@ def _about_speed(facts: Facts) -> Iterator[Finding]:
 
 def _about_cache(facts: Facts) -> Iterator[Finding]:
     cache = facts.cache
+    if facts.hub_error is not None:
+        sentence = _ended(f"huggingface_hub cannot be imported: {facts.hub_error}")
+        yield Finding("problem", sentence, "pip install --force-reinstall huggingface_hub")
+        return
     if isinstance(cache, Failure):
-        is_there = facts.packages["huggingface_hub"] is not None
-        fix = _OTHER_CACHE if is_there else "pip install huggingface_hub"
-        yield Finding("problem", f"The Hub's cache {cache.reason}.", fix)
+        yield Finding("problem", _ended(f"The Hub's cache {cache.reason}"), _OTHER_CACHE)
         return
     if cache.offline:
         sentence = f"{cache.offline} is set, so nothing is fetched from the Hub."
@@ -312,6 +314,11 @@ def _has(build: BuildReport, device: str) -> bool:
 
 def _sees_gpu(build: BuildReport) -> bool:
     return any(device.is_gpu for device in build.devices)
+
+
+def _ended(text: str) -> str:
+    """``text``, which may end in somebody else's sentence, with one full stop."""
+    return f"{text.rstrip('. ')}."
 
 
 def _listed(names: list[str]) -> str:

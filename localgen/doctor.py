@@ -53,6 +53,7 @@ def diagnose(model: str | None = None, *, probe: bool = True) -> Diagnosis:
         cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
         omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"),
         tools=tuple(tool for tool in _TOOLS if shutil.which(tool)),
+        hub_error=_hub_error(),
         cache=_cache(),
         default_file=catalog()[hub.DEFAULT_MODEL].package_file(),
         model=chosen,
@@ -97,6 +98,14 @@ def _nvidia_gpus() -> tuple[str, ...]:
     return tuple(re.findall(r"^GPU \d+: (.+?)(?: \(UUID|$)", ended.stdout, re.MULTILINE))
 
 
+def _hub_error() -> str | None:
+    try:
+        import huggingface_hub  # noqa: F401, PLC0415
+    except ImportError as error:
+        return str(error)
+    return None
+
+
 def _cache() -> Cache | Failure:
     try:
         from huggingface_hub import constants  # noqa: PLC0415
@@ -126,7 +135,7 @@ def _model(wanted: str | None) -> Model:
     try:
         file = hub.resolve(name, local_files_only=True)
     except (LocalgenError, ValueError, OSError, ImportError) as error:
-        missing = str(error).rstrip(".")
+        missing = str(error)
     return Model(
         name=name, file=file, missing=missing, get=_command_for(name), is_default=wanted is None
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -159,6 +160,13 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "not" / "yet"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     return folder
+
+
+def test_a_hub_library_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._hub_error() is None
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "huggingface_hub" in (doctor._hub_error() or "")
+    assert isinstance(doctor._cache(), Failure)
 
 
 def test_a_cache_that_is_not_there_yet(empty_cache: Path) -> None:

@@ -202,13 +202,18 @@ def test_a_busy_machine(load: float | None, said: bool) -> None:
     assert bool(findings(facts(cpus={"load": load}))) is said
 
 
-def test_threads_that_spin() -> None:
-    """OpenMP's do, unless told not to; nothing else is to be had from this command."""
+def test_threads_that_spin_or_sleep() -> None:
+    """Spinning, OpenMP's default, is for quiet machines; other threads do not know the setting."""
     busy = facts(cpus={"load": 9.0})
     assert only(findings(busy)).fix == "export OMP_WAIT_POLICY=passive"
     assert only(findings(replace(busy, omp_wait_policy="passive"))).fix == "top"
     build = replace(BUILD, features={"CPU": tuple(name for name in NATIVE if name != "OPENMP")})
     assert only(findings(replace(busy, build=build))).fix == "top"
+    quiet = facts(cpus={"load": 1.9}, omp_wait_policy="PASSIVE")
+    assert only(findings(quiet)).fix == "unset OMP_WAIT_POLICY"
+    assert findings(replace(quiet, cpus=replace(quiet.cpus, load=2.0))) == ()
+    assert findings(replace(quiet, omp_wait_policy="active")) == ()
+    assert findings(replace(quiet, build=build)) == ()
 
 
 # --- GPUs ---

@@ -49,3 +49,24 @@ def test_memory_is_the_smaller_of_free_and_allowed(machine):
     assert devices.usable_memory() == 8 * GIB
     machine(1, {**free, "memory.max": str(3 * GIB), "memory.current": str(GIB)})
     assert devices.usable_memory() == 2 * GIB
+
+
+def test_what_a_processor_can_do(machine):
+    """The kernel's line is called flags on x86 and Features on ARM; elsewhere there is none."""
+    machine(1, {"cpuinfo": "model name\t: A\nflags\t\t: fpu avx2\n\nflags\t\t: fpu avx2\n"})
+    assert devices.cpu_flags() == ("fpu", "avx2")
+    machine(1, {"cpuinfo": "Features\t: asimd i8mm"})
+    assert devices.cpu_flags() == ("asimd", "i8mm")
+    machine(1, {})
+    assert devices.cpu_flags() == ()
+
+
+def test_cores_are_counted_once(tmp_path, monkeypatch):
+    """However many threads each of them runs."""
+    monkeypatch.setattr(devices, "_TOPOLOGY", tmp_path)
+    assert devices.physical_cpus() is None
+    for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(siblings)
+    (tmp_path / "cpufreq").mkdir()
+    assert devices.physical_cpus() == 2

@@ -15,6 +15,7 @@ import localgen
 from localgen.cli.batch import batch
 from localgen.cli.chat import chat
 from localgen.cli.compare import compare
+from localgen.cli.doctor import doctor
 from localgen.cli.generate import generate
 from localgen.cli.models import models
 from localgen.cli.options import as_flags
@@ -35,6 +36,7 @@ app.command()(batch)
 app.command()(chat)
 app.command()(quantize)
 app.command()(compare)
+app.command()(doctor)
 app.add_typer(models, name="models")
 
 

@@ -40,6 +40,12 @@ def on_this_machine(folders: Iterable[Path] = ()) -> list[LocalCopy]:
     return [*_in_cache(), *_in_packages(), *(copy for each in folders for copy in _in_folder(each))]
 
 
+def totals() -> tuple[int, int]:
+    """How many models the Hub's cache holds, and the bytes of all that is in it."""
+    cached = _scan()
+    return (len(_all(cached)), cached.size_on_disk) if cached else (0, 0)
+
+
 def matching(name: str) -> tuple[list[LocalCopy], int]:
     """The cached copies that ``name`` means, in all revisions unless it says one, and the bytes
     that ``remove`` would free.

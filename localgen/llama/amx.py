@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 
 from localgen.llama import amx_probe
-from localgen.llama.library import library_folder, system_info
+from localgen.llama.library import library_folder, rebuild_command, system_info
 
 _PROBE_SECONDS = 30
+WITHOUT_AMX = ('CFLAGS="-mno-amx-int8"', 'CXXFLAGS="-mno-amx-int8"')
 
 logger = logging.getLogger("localgen")
 
@@ -33,9 +34,8 @@ def is_safe() -> bool:
         return True
     logger.warning(
         "the AMX kernels of this build of llama.cpp crash (some versions of GCC compile them "
-        "wrongly), so weights are not repacked, which is slower; for full speed build without: "
-        'CFLAGS="-mno-amx-int8" CXXFLAGS="-mno-amx-int8" pip install --force-reinstall '
-        "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+        "wrongly), so weights are not repacked, which is slower; for full speed build without: %s",
+        rebuild_command(*WITHOUT_AMX),
     )
     return False
 

@@ -6,16 +6,31 @@ import math
 import os
 import platform
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from localgen.errors import BackendError
-from localgen.llama.library import llama, system_info
+from localgen.llama.library import llama, rebuild_command, system_info
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
+_TOPOLOGY = Path("/sys/devices/system/cpu")
 # The names under which llama.cpp's system info lists the backend of each device.
-_BACKEND_NAMES = {"cuda": ("CUDA", "ROCm", "MUSA"), "metal": ("Metal", "MTL")}
-_BUILD_FLAGS = {"cuda": "-DGGML_CUDA=on", "metal": "-DGGML_METAL=on"}
+BACKEND_NAMES = {"cuda": ("CUDA", "ROCm", "MUSA"), "metal": ("Metal", "MTL")}
+BUILD_SETTINGS = {
+    "cuda": 'CMAKE_ARGS="-DGGML_CUDA=on"',
+    "metal": 'CMAKE_ARGS="-DGGML_METAL=on"',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes; None where the system does not tell. limit and used: the cgroup's."""
+
+    total: int | None
+    available: int | None
+    limit: int | None
+    used: int | None
 
 
 def usable_cpus() -> int:
@@ -34,31 +49,53 @@ def cpu_name() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
+def cpu_flags() -> tuple[str, ...]:
+    """What the processor can do, in the kernel's words (avx2, asimddp); empty if unknown."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read(_CPUINFO), re.MULTILINE)
+    return tuple(found[1].split()) if found else ()
+
+
+def physical_cpus() -> int | None:
+    """The machine's cores, each counted once however many threads it runs; None if unknown."""
+    siblings = {_read(path) for path in _TOPOLOGY.glob("cpu[0-9]*/topology/thread_siblings_list")}
+    return len(siblings - {""}) or None
+
+
 def usable_memory() -> int | None:
     """Bytes of memory that can still be had, cgroup limits counted; None if it can't be told."""
-    amounts = [amount for amount in (_available_memory(), _cgroup_memory()) if amount is not None]
+    found = memory()
+    left = None
+    if found.limit is not None and found.used is not None:
+        left = max(0, found.limit - found.used)
+    free = found.total if found.available is None else found.available
+    amounts = [amount for amount in (free, left) if amount is not None]
     return min(amounts) if amounts else None
 
 
-def _available_memory() -> int | None:
+def memory() -> Memory:
+    """The machine's memory, and what this process's cgroup allows."""
     found = re.search(r"MemAvailable:\s+(\d+) kB", _read(Path("/proc/meminfo")))
-    if found:
-        return int(found[1]) * 1024
+    available = int(found[1]) * 1024 if found else None
+    return Memory(_total_memory(), available, *_cgroup_memory())
+
+
+def _total_memory() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
 
 
-def _cgroup_memory() -> int | None:
+def _cgroup_memory() -> tuple[int | None, int | None]:
+    """The cgroup's limit and what it uses; None and None if there is no limit."""
     limit, used = _read(_CGROUP / "memory.max"), _read(_CGROUP / "memory.current")
     if not limit:
         folder = _CGROUP / "memory"
         limit = _read(folder / "memory.limit_in_bytes")
         used = _read(folder / "memory.usage_in_bytes")
     if not (limit.isdigit() and used.isdigit()):
-        return None
-    return max(0, int(limit) - int(used))
+        return None, None
+    return int(limit), int(used)
 
 
 def _cgroup_cpus() -> float | None:
@@ -86,19 +123,18 @@ def n_gpu_layers(device: str, wanted: int | None) -> int:
     """
     if device == "cpu":
         return 0
-    if device in _BACKEND_NAMES and not _has_backend(device):
+    if device in BACKEND_NAMES and not _has_backend(device):
         raise BackendError(
             f"device={device!r} was asked for, but this build of llama.cpp has no such backend "
             f"({system_info() or 'no features listed'}); get one with: "
-            f'CMAKE_ARGS="{_BUILD_FLAGS[device]}" pip install --force-reinstall --no-cache-dir '
-            f"--no-binary llama-cpp-python llama-cpp-python"
+            f"{rebuild_command(BUILD_SETTINGS[device])}"
         )
     has_gpu = bool(llama().llama_supports_gpu_offload())
     if wanted and not has_gpu:
         raise BackendError(
             f"n_gpu_layers={wanted} was asked for, but this build of llama.cpp has no GPU backend; "
             f"leave it out, or install llama-cpp-python with "
-            f'CMAKE_ARGS="{_BUILD_FLAGS["cuda"]}" or CMAKE_ARGS="{_BUILD_FLAGS["metal"]}"'
+            f"{BUILD_SETTINGS['cuda']} or {BUILD_SETTINGS['metal']}"
         )
     if not has_gpu:
         return 0
@@ -108,4 +144,4 @@ def n_gpu_layers(device: str, wanted: int | None) -> int:
 def _has_backend(device: str) -> bool:
     if not llama().llama_supports_gpu_offload():
         return False
-    return any(re.search(rf"\b{name}\b", system_info()) for name in _BACKEND_NAMES[device])
+    return any(re.search(rf"\b{name}\b", system_info()) for name in BACKEND_NAMES[device])

@@ -24,6 +24,8 @@ _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ER
 _CONTINUED = 5
 _KEPT_LINES = 12
 
+INSTALL = "pip install llama-cpp-python"
+
 
 class _LogRouter:
     """Takes llama.cpp's log lines; keeps the last errors for error messages."""
@@ -72,8 +74,7 @@ def llama() -> Any:
         bindings: Any = importlib.import_module("llama_cpp.llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:
         raise BackendError(
-            f"llama-cpp-python cannot be imported ({error}); "
-            f"install it with: pip install llama-cpp-python"
+            f"llama-cpp-python cannot be imported ({error}); install it with: {INSTALL}"
         ) from error
     _route_log(bindings)
     bindings.llama_backend_init()
@@ -96,9 +97,20 @@ def _reset_log(bindings: Any, _kept_alive: object, silent: object) -> None:
 @functools.cache
 def llama_version() -> str:
     """llama-cpp-python's version, and the commit of the llama.cpp in it."""
+    return f"{bindings_version()} ({llama_commit()})"
+
+
+def bindings_version() -> str:
+    """llama-cpp-python's version."""
+    return str(importlib.import_module("llama_cpp").__version__)
+
+
+def llama_commit() -> str:
+    """The commit of llama.cpp that the library was built from."""
     commit = llama()._lib.ggml_commit
     commit.restype = ctypes.c_char_p
-    return f"{importlib.import_module('llama_cpp').__version__} ({commit().decode()})"
+    text: bytes = commit()
+    return text.decode()
 
 
 @functools.cache
@@ -111,3 +123,9 @@ def system_info() -> str:
 def library_folder() -> Path:
     """Where the shared libraries of llama.cpp lie."""
     return Path(llama().__file__).parent / "lib"
+
+
+def rebuild_command(*settings: str) -> str:
+    """The command that compiles llama-cpp-python here; ``settings`` are NAME="value"."""
+    pip = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python"
+    return " ".join([*settings, pip, "llama-cpp-python"])

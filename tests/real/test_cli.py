@@ -91,6 +91,17 @@ def test_session(tmp_path: Path) -> None:
     assert second["stats"]["n_cached"] == second["stats"]["n_prompt"] - 1
 
 
+def test_doctor() -> None:
+    """Nothing is wrong with the environment of these tests, and SmolLM2's speed is told."""
+    result = output("python -m localgen", "doctor", "--json")
+    told = json.loads(result.stdout)
+    assert told["ok"]
+    assert told["facts"]["model"]["name"] == "smollm2"
+    speed = told["facts"]["speed"]
+    assert 0 < speed["load_seconds"] < CHILD_SECONDS
+    assert min(speed["prefill_tps"], speed["decode_tps"]) > 0
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_streams_in_a_terminal(name: str) -> None:
     """In a terminal the text comes as it is generated; Ctrl-C ends it with 130."""

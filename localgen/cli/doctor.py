@@ -1,0 +1,157 @@
+"""``localgen doctor``: what this installation is, what is wrong with it, and what mends it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from localgen.child import Failure
+from localgen.cli.options import ModelName
+from localgen.cli.tables import as_size
+from localgen.diagnosis import Diagnosis, Facts, Finding
+from localgen.doctor import diagnose
+from localgen.hub import DEFAULT_MODEL
+from localgen.llama.build_report import BuildReport, Device
+
+_WIDTH, _LABEL = 79, 12
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
+
+
+def doctor(
+    model: ModelName = None,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Do not measure speed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Say what is installed, how fast it is, and what is wrong; 1 if there is a problem."""
+    if sys.stderr.isatty():
+        print("localgen: this takes some seconds", file=sys.stderr)
+    diagnosis = diagnose(model, probe=not no_probe)
+    if as_json:
+        print(json.dumps({"ok": diagnosis.ok, **asdict(diagnosis)}, default=str))
+    else:
+        _print(diagnosis)
+    if not diagnosis.ok:
+        raise typer.Exit(1)
+
+
+def _print(diagnosis: Diagnosis) -> None:
+    for label, text in _lines(diagnosis.facts):
+        indent = " " * (_LABEL + 1)
+        print(_wrapped(text, f"{label:{_LABEL}} ", indent))
+    for finding in diagnosis.findings:
+        print(f"\n{_as_text(finding)}")
+    if not diagnosis.findings:
+        print("\nNothing is wrong.")
+
+
+def _as_text(finding: Finding) -> str:
+    sentence = _wrapped(f"{finding.severity}: {finding.sentence}", "", "  ")
+    return f"{sentence}\n{_as_lines(finding.fix)}"
+
+
+def _as_lines(command: str) -> str:
+    """A command that is too long for one line goes on in the next as a shell takes it."""
+    whole = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", "\0"), command)
+    return _wrapped(whole, "    ", "      ").replace("\n", " \\\n").replace("\0", " ")
+
+
+def _wrapped(text: str, first: str, rest: str) -> str:
+    """``text`` in 79 columns; what has no space in it, as a path, stays whole."""
+    return textwrap.fill(
+        text,
+        _WIDTH - 2,  # room for a shell's " \\"
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    """What is printed of the facts, as (label, text)."""
+    yield "localgen", f"{facts.localgen}, Python {facts.python}: {facts.executable}"
+    yield "platform", facts.platform
+    versions = {name: version or "not installed" for name, version in facts.packages.items()}
+    yield "packages", ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield from _build_lines(facts)
+    yield "CPUs", _cpus(facts)
+    yield "memory", _memory(facts)
+    if facts.nvidia_gpus:
+        yield "NVIDIA", ", ".join(facts.nvidia_gpus)
+    yield "models", _models(facts)
+    yield "default", f"{DEFAULT_MODEL}: {_default(facts)}"
+    yield "probe", f"{facts.model.name}: {_speed(facts)}"
+
+
+def _build_lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    build = facts.build
+    if not isinstance(build, BuildReport):
+        yield "llama.cpp", "not usable"
+        return
+    yield "llama.cpp", f"commit {build.commit}"
+    for backend, features in build.features.items():
+        yield "build", f"{backend}: {' '.join(features)}"
+    for device in build.devices:
+        yield "device", _device(device)
+    yield "GPU offload", "yes" if build.gpu_offload else "no"
+
+
+def _device(device: Device) -> str:
+    free = "" if device.free_bytes is None else f"{as_size(device.free_bytes)} free of "
+    return (
+        f"{device.name} ({device.kind}): {device.description}, {free}{as_size(device.total_bytes)}"
+    )
+
+
+def _cpus(facts: Facts) -> str:
+    cpus = facts.cpus
+    of_all = f" of {cpus.logical}" if cpus.logical else ""
+    cores = f" on {cpus.physical} cores" if cpus.physical else ""
+    return f"{cpus.name}: {cpus.usable} usable{of_all}{cores}, so n_threads is {cpus.usable}"
+
+
+def _memory(facts: Facts) -> str:
+    memory = facts.memory
+    parts = []
+    if memory.available is not None:
+        parts.append(f"{as_size(memory.available)} available")
+    if memory.total is not None:
+        parts.append(f"{as_size(memory.total)} in all")
+        # Some systems write "no limit" as a huge one.
+        if memory.limit is not None and memory.limit < memory.total:
+            parts.append(f"the cgroup's limit is {as_size(memory.limit)}")
+    return ", ".join(parts) or "unknown"
+
+
+def _models(facts: Facts) -> str:
+    cache = facts.cache
+    if isinstance(cache, Failure):
+        return cache.reason
+    models = "1 model" if cache.n_models == 1 else f"{cache.n_models} models"
+    return (
+        f"{models} in {cache.folder}, which takes {as_size(cache.n_bytes)}; "
+        f"{as_size(cache.free_bytes)} free"
+    )
+
+
+def _default(facts: Facts) -> str:
+    return facts.default_file.name if facts.default_file else "not installed"
+
+
+def _speed(facts: Facts) -> str:
+    speed = facts.speed
+    if isinstance(speed, Failure):
+        return speed.reason
+    if speed is None:
+        return "not here" if facts.model.file is None else "not probed"
+    return (
+        f"loads in {speed.load_seconds:.2f} s, prefill {speed.prefill_tps:.0f} tokens/s "
+        f"(of {speed.n_prefill}), decode {speed.decode_tps:.1f} tokens/s (of {speed.n_decode})"
+    )

@@ -15,10 +15,12 @@ from localgen.errors import (
     LocalgenError,
     ModelFileError,
     ModelNotFoundError,
+    NotEnoughMemoryError,
     QuantizeError,
     StateError,
     TemplateError,
 )
+from localgen.inspection import ModelInfo, inspect
 from localgen.model import LocalModel
 from localgen.quantization import QuantizedFile, quantize
 from localgen.tokenizer import BatchEncoding, Tokenizer
@@ -43,7 +45,9 @@ __all__ = [
     "LocalgenError",
     "ModelConfig",
     "ModelFileError",
+    "ModelInfo",
     "ModelNotFoundError",
+    "NotEnoughMemoryError",
     "QuantizeError",
     "QuantizedFile",
     "StateError",
@@ -52,5 +56,6 @@ __all__ = [
     "TokenLogprob",
     "Tokenizer",
     "__version__",
+    "inspect",
     "quantize",
 ]

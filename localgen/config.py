@@ -86,6 +86,8 @@ class ModelConfig:
     MiB; else what llama.cpp chooses.
     deterministic: bitwise the same logits for a row whatever runs beside it, on the same machine
     and build: rows run one at a time, without flash attention, and reuse no earlier call's KV.
+    check_memory: refuse a model that, with one sequence of ``n_ctx`` tokens, would not fit the
+    memory that can be had now.
     """
 
     n_ctx: int = 4096
@@ -98,6 +100,7 @@ class ModelConfig:
     kv_type: str = "f16"
     flash_attention: str = "auto"
     deterministic: bool = False
+    check_memory: bool = True
 
     def __post_init__(self) -> None:
         check_int("n_ctx", self.n_ctx, 2, 2**27)
@@ -124,8 +127,10 @@ class ModelConfig:
                 f"kv_type={self.kv_type!r} needs flash attention: a quantized KV cache is read "
                 f"only by the flash-attention kernels; use flash_attention='on' or 'auto'"
             )
-        if not isinstance(self.deterministic, bool):
-            raise ValueError(f"deterministic must be True or False, got {self.deterministic!r}")
+        for name in ("deterministic", "check_memory"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, got {value!r}")
         if self.deterministic and (quantized or self.flash_attention == "on"):
             raise ValueError(
                 f"deterministic=True runs without flash attention, whose results depend on the "

@@ -8,6 +8,7 @@
     ├── ContextFullError          the prompt does not fit the context
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
+    │   └── NotEnoughMemoryError  a model would not fit the memory that can be had
     ├── TemplateError             there is no chat template, or it does not take these messages
     ├── CompareError              levels cannot be compared, or none be recommended
     ├── QuantizeError             a quantized file cannot be made
@@ -77,6 +78,21 @@ class DecodeError(LocalgenError):
 
 class BackendError(LocalgenError):
     """This build of llama.cpp, this machine or this process cannot do what was asked."""
+
+
+class NotEnoughMemoryError(BackendError):
+    """A model, with one sequence of ``n_ctx`` tokens, does not fit; nothing was loaded.
+
+    ``needed`` and ``available`` are bytes, of RAM or of the GPUs together.
+    """
+
+    def __init__(self, message: str, needed: int, available: int) -> None:
+        self.needed = needed
+        self.available = available
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[NotEnoughMemoryError], tuple[str, int, int]]:
+        return type(self), (str(self), self.needed, self.available)
 
 
 class TemplateError(LocalgenError):

@@ -19,8 +19,9 @@ from localgen.diagnosis import (
     findings,
     unused_features,
 )
-from localgen.llama.build_report import BuildReport, Device
+from localgen.llama.build_report import BuildReport
 from localgen.llama.devices import Memory
+from localgen.llama.ggml_devices import Device
 from localgen.speed_probe import Speed
 
 GB = 10**9

@@ -17,6 +17,7 @@ from localgen.cli.chat import chat
 from localgen.cli.compare import compare
 from localgen.cli.doctor import doctor
 from localgen.cli.generate import generate
+from localgen.cli.inspect import inspect
 from localgen.cli.models import models
 from localgen.cli.options import as_flags
 from localgen.cli.quantize import quantize
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(batch)
 app.command()(chat)
+app.command()(inspect)
 app.command()(quantize)
 app.command()(compare)
 app.command()(doctor)

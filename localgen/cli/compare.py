@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from localgen.cli.tables import as_size, print_table
+from localgen.cli.tables import print_table
 from localgen.compare import Comparison, LevelResult, Spread
 from localgen.compare import compare as measure
 from localgen.errors import CompareError
 from localgen.progress import step_bar
+from localgen.units import as_size
 
 _BAR_WIDTH = 12
 

@@ -14,11 +14,12 @@ import typer
 
 from localgen.child import Failure
 from localgen.cli.options import ModelName
-from localgen.cli.tables import as_size
 from localgen.diagnosis import Diagnosis, Facts, Finding
 from localgen.doctor import diagnose
 from localgen.hub import DEFAULT_MODEL
-from localgen.llama.build_report import BuildReport, Device
+from localgen.llama.build_report import BuildReport
+from localgen.llama.ggml_devices import Device
+from localgen.units import as_size
 
 _WIDTH, _LABEL = 79, 12
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")

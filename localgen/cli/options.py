@@ -79,6 +79,9 @@ class LoadingOptions:
     n_gpu_layers: Annotated[int | None, typer.Option(help="Layers on the GPU (all).")] = None
     kv_type: Annotated[str, typer.Option(help="Type of the KV cache.")] = _MODEL.kv_type
     flash_attention: Annotated[str, typer.Option(help="auto, on or off.")] = _MODEL.flash_attention
+    check_memory: Annotated[bool, typer.Option(help="Refuse a model that would not fit.")] = (
+        _MODEL.check_memory
+    )
 
     def config(self, **more: Any) -> ModelConfig:
         """As a ModelConfig, with ``more`` of its fields. Raises ValueError."""

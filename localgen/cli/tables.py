@@ -26,9 +26,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: st
     console.print(table)
 
 
-def as_size(n_bytes: float) -> str:
-    """A number of bytes for people: 145 MB, 1.23 GB."""
-    for unit, scale, digits in (("GB", 1e9, 2), ("MB", 1e6, 0)):
-        if n_bytes >= scale:
-            return f"{n_bytes / scale:.{digits}f} {unit}"
-    return f"{n_bytes / 1e3:.0f} kB"
+def printable(text: str) -> str:
+    """``text`` without what would move the cursor or change the terminal: files are not trusted."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -27,13 +27,13 @@ from localgen.errors import (
     InvalidGGUFError,
     ModelFileError,
 )
-from localgen.llama import devices, gate, state
+from localgen.llama import devices, fitting, gate, state
 from localgen.llama.callbacks import keeping_errors
 from localgen.llama.fingerprint import fingerprint
-from localgen.llama.hyperparameters import Hyperparameters, sampling_defaults
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
 from localgen.llama.memory import CELLS, flash_attention_mode
+from localgen.llama.metadata import Hyperparameters, sampling_defaults
 from localgen.llama.vocab import LlamaVocab
 
 _GGML_TYPES = {
@@ -67,6 +67,8 @@ class LlamaBackend:
         self.path = self._file.path  # of the first shard, whichever was named
         self._sizes = Hyperparameters(self._file.metadata)
         self._n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
+        if config.check_memory:
+            fitting.check(self._file, config, self._n_gpu_layers)
         self._model = load_model(self.path, self._n_gpu_layers, progress)
         # Frees context, then model, when closed, collected or at exit, whichever comes first.
         self._handles = Handles(self._llama, self._model)
@@ -134,7 +136,7 @@ class LlamaBackend:
 
     @property
     def sampling_defaults(self) -> dict[str, float]:
-        """See ``hyperparameters.sampling_defaults``."""
+        """See ``metadata.sampling_defaults``."""
         return sampling_defaults(self._file.metadata)
 
     def close(self) -> None:
@@ -202,7 +204,11 @@ class LlamaBackend:
         """Bytes that all slots together may take; None if only the GPU's memory limits them."""
         if self._kv_budget is None and not self.uses_gpu:
             memory = devices.usable_memory()
-            self._kv_budget = None if memory is None else int(memory * KV_SHARE)
+            if memory is not None:
+                # One sequence may become as long as was promised, where that was checked.
+                least = self.kv_bytes_per_token * self._slot_size(self.config.n_ctx)
+                least = least if self.config.check_memory else 0
+                self._kv_budget = max(int(memory * KV_SHARE), least)
         return self._kv_budget
 
     def n_slots_that_fit(self, n_tokens: int) -> int:

@@ -5,36 +5,16 @@ A process of its own asks it, since a library built for another machine can abor
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from localgen import child
 from localgen.errors import BackendError
 from localgen.llama import amx
+from localgen.llama.ggml_devices import Device, ggml_devices
 from localgen.llama.library import bindings_version, llama, llama_commit, system_info
 
 _LIMIT_SECONDS = 60.0
-# ggml-backend.h's enum ggml_backend_dev_type.
-_KINDS = {0: "cpu", 1: "gpu", 2: "integrated gpu", 3: "accelerator", 4: "meta"}
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device as llama.cpp sees it; kind: cpu, gpu, integrated gpu, accelerator or meta.
-
-    free_bytes: None for the CPU, of whose memory llama.cpp takes all to be free.
-    """
-
-    name: str
-    description: str
-    kind: str
-    free_bytes: int | None
-    total_bytes: int
-
-    @property
-    def is_gpu(self) -> bool:
-        return self.kind.endswith("gpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,49 +67,11 @@ def _report() -> dict[str, Any]:
         version=bindings_version(),
         commit=llama_commit(),
         features=parse_features(system_info()),
-        devices=_devices(bindings._lib),
+        devices=ggml_devices(),
         gpu_offload=bool(bindings.llama_supports_gpu_offload()),
         amx_is_safe=amx.is_safe(),
     )
     return asdict(report)
-
-
-def _devices(library: Any) -> tuple[Device, ...]:
-    get = _function(library, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-    count = _function(library, "ggml_backend_dev_count", ctypes.c_size_t)()
-    return tuple(_device(library, get(index)) for index in range(count))
-
-
-def _device(library: Any, device: int) -> Device:
-    def ask(name: str, result: Any) -> Any:
-        return _function(library, name, result, ctypes.c_void_p)(device)
-
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    size_pointer = ctypes.POINTER(ctypes.c_size_t)
-    memory = _function(
-        library, "ggml_backend_dev_memory", None, ctypes.c_void_p, size_pointer, size_pointer
-    )
-    memory(device, ctypes.byref(free), ctypes.byref(total))
-    number = ask("ggml_backend_dev_type", ctypes.c_int)
-    kind = _KINDS.get(number, f"kind {number}")
-    return Device(
-        name=_text(ask("ggml_backend_dev_name", ctypes.c_char_p)),
-        description=_text(ask("ggml_backend_dev_description", ctypes.c_char_p)),
-        kind=kind,
-        free_bytes=None if kind == "cpu" else free.value,
-        total_bytes=total.value,
-    )
-
-
-def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
-    """A C function of ggml, which the bindings do not declare."""
-    function = library[name]
-    function.restype, function.argtypes = result, arguments
-    return function
-
-
-def _text(text: bytes | None) -> str:
-    return (text or b"").decode("utf-8", errors="replace").strip()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,12 @@ from localgen.errors import BackendError
 from localgen.llama.library import llama, rebuild_command, system_info
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+# A limit and what is used of it, in version 2 and version 1.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 _CPUINFO = Path("/proc/cpuinfo")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 # The names under which llama.cpp's system info lists the backend of each device.
@@ -87,25 +93,46 @@ def _total_memory() -> int | None:
 
 
 def _cgroup_memory() -> tuple[int | None, int | None]:
-    """The cgroup's limit and what it uses; None and None if there is no limit."""
-    limit, used = _read(_CGROUP / "memory.max"), _read(_CGROUP / "memory.current")
-    if not limit:
-        folder = _CGROUP / "memory"
-        limit = _read(folder / "memory.limit_in_bytes")
-        used = _read(folder / "memory.usage_in_bytes")
-    if not (limit.isdigit() and used.isdigit()):
-        return None, None
-    return int(limit), int(used)
+    """The tightest limit that a cgroup sets, and what is used of it; None and None if none does.
+
+    Cached files are not counted as used: they give way to whatever needs the memory.
+    """
+    found = []
+    for folder in _cgroup_folders("memory"):
+        for limit_file, used_file in _MEMORY_FILES:
+            limit, used = _read(folder / limit_file), _read(folder / used_file)
+            if limit.isdigit() and used.isdigit():
+                cached = re.findall(
+                    r"^(?:in)?active_file (\d+)$", _read(folder / "memory.stat"), re.M
+                )
+                found.append((int(limit), max(0, int(used) - sum(map(int, cached)))))
+    return min(found, key=lambda pair: pair[0] - pair[1]) if found else (None, None)
 
 
 def _cgroup_cpus() -> float | None:
-    quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
-    if not quota:
-        folder = _CGROUP / "cpu"
-        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-    if not (quota.isdigit() and period.isdigit() and int(period)):
-        return None
-    return int(quota) / int(period)
+    found = []
+    for folder in _cgroup_folders("cpu"):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if not quota:
+            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period):
+            found.append(int(quota) / int(period))
+    return min(found, default=None)
+
+
+def _cgroup_folders(controller: str) -> list[Path]:
+    """Of this process's cgroup and those that it is in, in either version of cgroups."""
+    folders = [_CGROUP, _CGROUP / controller]
+    for line in _read(_OWN_CGROUP).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and controller not in controllers.split(","):
+            continue
+        folder = _CGROUP / controller if controllers else _CGROUP
+        for part in Path(path).parts[1:]:
+            folder /= part
+            folders.append(folder)
+    return folders
 
 
 def _read(path: Path) -> str:

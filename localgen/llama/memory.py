@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.llama.gate import ModelFile
 from localgen.llama.gguf import TOKENS, Array, Tensor, Value
-from localgen.llama.hyperparameters import Hyperparameters
+from localgen.llama.metadata import Hyperparameters
 
 # A sequence gets room for tokens by this many.
 CELLS = 256
@@ -35,12 +35,6 @@ _REPACKED_BY = {
     "DOTPROD": ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q8_0", "Q1_0"),
 }
 _REPACKED_ROWS = 8
-# Bits a weight of whole files of a common model, Llama-3.1-8B, embeddings included: what to expect
-# of a level that is not there to be measured (llama.cpp's tools/quantize/README.md).
-_TYPICAL_BITS = {
-    "Q8_0": 8.50, "Q6_K": 6.56, "Q5_K_M": 5.70, "Q4_K_M": 4.89, "Q3_K_M": 4.00, "Q2_K": 3.16,
-    "IQ2_XS": 2.59,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,22 +161,6 @@ def estimate(
         ),
         reclaimable=n_repacked,
     )
-
-
-def levels_that_fit(file: ModelFile, found: MemoryEstimate, available: int) -> list[str]:
-    """Levels of the same model that ``available`` bytes of RAM would hold, the largest first.
-
-    By what such levels usually weigh; RAM and GPU are taken as one.
-    """
-    n_weights = sum(tensor.n_values for shard in file.shards for tensor in shard.tensors)
-    others = found.needed + found.gpu.total - found.ram.weights - found.gpu.weights
-    room = available - others
-    n_bytes = found.ram.weights + found.gpu.weights
-    return [
-        level
-        for level, bits in _TYPICAL_BITS.items()
-        if n_weights * bits / 8 <= min(room, n_bytes - 1)
-    ]
 
 
 def _layer(tensor: Tensor, n_layer: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from localgen.engine.backend import TokenIds
 from localgen.llama.gguf import Value
 from localgen.llama.library import llama
+from localgen.llama.metadata import chat_templates
 from localgen.threads import started
 
 Result = TypeVar("Result")
@@ -27,7 +28,6 @@ _UNKNOWN = 1 << 0
 _LONG_TEXT = 4096
 _BIG_STACK = 512 * 2**20
 _LONGEST_RUN = 1_000_000
-_TEMPLATE = "tokenizer.chat_template"
 _stack_size_lock = threading.Lock()
 
 
@@ -54,7 +54,7 @@ class LlamaVocab:
             self._is_spm and metadata.get("tokenizer.ggml.add_space_prefix") is not False
         )
         self.adds_bos = bool(self._llama.llama_vocab_get_add_bos(vocab))
-        self.chat_templates = _chat_templates(metadata)
+        self.chat_templates = chat_templates(metadata)
 
     def is_special(self, token_id: int) -> bool:
         """Whether ``skip_special_tokens`` leaves the token out: a control or unknown token."""
@@ -115,16 +115,6 @@ class LlamaVocab:
             if n_bytes >= 0:
                 return buffer.raw[:n_bytes]
             size = -n_bytes
-
-
-def _chat_templates(metadata: Mapping[str, Value]) -> dict[str, str]:
-    """The templates of a file by name; the one that has none is "default"."""
-    found = {
-        key.removeprefix(_TEMPLATE).removeprefix(".") or "default": value
-        for key, value in metadata.items()
-        if key == _TEMPLATE or key.startswith(f"{_TEMPLATE}.")
-    }
-    return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 def _on_big_stack(work: Callable[[], Result]) -> Result:

@@ -1,7 +1,8 @@
-"""The sizes of a model and what else its metadata says of it, by name; nothing is loaded."""
+"""What the metadata of a file says of its model; nothing is loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from localgen.llama.gguf import Array, Value
@@ -10,6 +11,7 @@ BYTES_PER_VALUE = {
     "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
     "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
 }  # fmt: skip
+_TEMPLATE = "tokenizer.chat_template"
 _SAMPLING_KEYS = {
     "general.sampling.temp": "temperature",
     "general.sampling.top_k": "top_k",
@@ -97,3 +99,13 @@ def sampling_defaults(metadata: dict[str, Value]) -> dict[str, float]:
         for name, value in found.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
+
+
+def chat_templates(metadata: Mapping[str, Value]) -> dict[str, str]:
+    """The templates of a file by name; the one that has none is "default"."""
+    found = {
+        key.removeprefix(_TEMPLATE).removeprefix(".") or "default": value
+        for key, value in metadata.items()
+        if key == _TEMPLATE or key.startswith(f"{_TEMPLATE}.")
+    }
+    return {name: value for name, value in found.items() if isinstance(value, str)}

@@ -1,0 +1,154 @@
+"""``localgen inspect``: what is in a model's file, and what it will take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from localgen.cli.options import as_flags
+from localgen.cli.tables import print_table, printable
+from localgen.config import ModelConfig
+from localgen.inspection import ModelInfo
+from localgen.inspection import inspect as describe
+from localgen.llama.memory import Share
+from localgen.units import as_size
+
+_DEFAULT = ModelConfig()
+_NAME_WIDTH = 13
+
+
+def inspect(
+    source: Annotated[str, typer.Argument(metavar="MODEL", help="A model, as -m takes it.")],
+    n_ctx: Annotated[
+        int, typer.Option("--ctx", "--n-ctx", help="Tokens of a sequence.")
+    ] = _DEFAULT.n_ctx,
+    sequences: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
+    kv_type: Annotated[str, typer.Option(help="Type of the KV cache.")] = _DEFAULT.kv_type,
+    flash_attention: Annotated[
+        str, typer.Option(help="auto, on or off.")
+    ] = _DEFAULT.flash_attention,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or metal.")] = _DEFAULT.device,
+    n_gpu_layers: Annotated[int | None, typer.Option(help="Layers on the GPU (all).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Describe a model without loading it, and say whether it fits this machine."""
+    info = describe(
+        source,
+        n_ctx=n_ctx,
+        kv_type=kv_type,
+        flash_attention=flash_attention,
+        n_sequences=sequences,
+        device=device,
+        n_gpu_layers=n_gpu_layers,
+    )
+    if as_json:
+        print(json.dumps(_as_json(info), default=str))
+        return
+    for name, text in _lines(info):
+        print(f"{name:<{_NAME_WIDTH}}{printable(text)}")
+    _print_types(info)
+    _print_memory(info)
+
+
+def _as_json(info: ModelInfo) -> dict[str, object]:
+    memory = info.memory
+    data = asdict(info)
+    for given, types in zip(data["tensor_types"], info.tensor_types, strict=True):
+        given["bits_per_weight"] = types.bits_per_weight
+    data["memory"] |= {"needed": memory.needed}
+    for name, share in (("ram", memory.ram), ("gpu", memory.gpu)):
+        data["memory"][name] |= {"total": share.total}
+    return data
+
+
+def _lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
+    shards = f", {info.n_shards} shards" if info.n_shards > 1 else ""
+    yield "file", f"{info.path.name}, {as_size(info.file_bytes)}{shards}"
+    if info.name:
+        yield "name", info.name + (f" ({info.license})" if info.license else "")
+    experts = f", {info.n_experts} experts" if info.n_experts else ""
+    yield "architecture", f"{info.architecture}, {_count(info.n_weights)} parameters{experts}"
+    yield "level", f"{info.level or 'not stated'}, {info.bits_per_weight:.2f} bits per weight"
+    yield (
+        "shape",
+        f"{info.n_layer} layers of {info.n_embd}, {info.n_head} heads, {info.n_kv_heads} KV heads",
+    )
+    yield "context", f"trained on {info.n_ctx_train:,} tokens"
+    tokens = info.tokenizer
+    ends = f"BOS {tokens.bos or 'none'}, EOS {tokens.eos or 'none'}"
+    kind = "/".join(part for part in (tokens.model, tokens.pre) if part)
+    yield "tokenizer", f"{kind or 'not stated'}, {tokens.n_tokens:,} tokens, {ends}"
+    yield "template", ", ".join(info.chat_templates) or "none: not made for chat, or made without"
+    sampling = [f"{name}={value:g}" for name, value in info.sampling_defaults.items()]
+    yield "sampling", ", ".join(sampling) or "no defaults in the file"
+
+
+def _print_types(info: ModelInfo) -> None:
+    rows = [
+        (
+            types.name,
+            str(types.n_tensors),
+            _count(types.n_weights),
+            f"{types.bits_per_weight:.2f}",
+            as_size(types.n_bytes),
+        )
+        for types in info.tensor_types
+    ]
+    right = "tensors parameters bits/weight size"
+    print_table(("type", "tensors", "parameters", "bits/weight", "size"), rows, right=right)
+
+
+def _print_memory(info: ModelInfo) -> None:
+    memory = info.memory
+    many = f"{memory.n_sequences} sequences" if memory.n_sequences > 1 else "one sequence"
+    print(f"with {many} of {memory.n_ctx:,} tokens (--ctx), KV in {memory.kv_type}:")
+    per_token = f"{as_size(memory.kv_bytes_per_token)} a token"
+    columns = ["memory", "RAM"]
+    shares = [memory.ram]
+    if memory.gpu.total:
+        columns.append("GPU")
+        shares.append(memory.gpu)
+    rows = [
+        (title, *(as_size(getattr(share, name)) for share in shares), note)
+        for title, name, note in (
+            ("weights", "weights", ""),
+            ("repacked", "repacked", "copies for this CPU; their originals can be dropped"),
+            ("KV cache", "kv_cache", per_token),
+            ("compute", "compute", "a full batch over the full context"),
+            ("vocabulary", "vocabulary", ""),
+            ("in all", "total", ""),
+        )
+        if any(getattr(share, name) for share in shares)
+    ]
+    print_table((*columns, ""), rows, right="RAM GPU")
+    print(_verdict(info))
+
+
+def _verdict(info: ModelInfo) -> str:
+    memory = info.memory
+    have = f"{as_size(info.ram_available or 0)} of memory can be had"
+    gpus = "".join(
+        f", {as_size(gpu.free_bytes or 0)} on {gpu.description or gpu.name}" for gpu in info.gpus
+    )
+    if info.fits is None:
+        return f"It needs {as_size(memory.needed)}; this system does not tell what can be had."
+    if info.fits:
+        return f"It fits: it needs {as_size(memory.needed)}, and {have}{gpus}."
+    hints = as_flags("; ".join(info.hints)) or "use a smaller --ctx, --n-gpu-layers, or level"
+    needs = _needs(memory.needed, memory.gpu)
+    return f"It does not fit: it needs {needs}, and {have}{gpus}; {hints}."
+
+
+def _needs(ram: int, gpu: Share) -> str:
+    return as_size(ram) + (f", and {as_size(gpu.total)} on GPUs" if gpu.total else "")
+
+
+def _count(number: int) -> str:
+    for unit, scale in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= scale:
+            return f"{number / scale:.3g}{unit}"
+    return str(number)

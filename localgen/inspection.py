@@ -1,0 +1,225 @@
+"""Describes a model's file, and what it will take; the gate reads it, and nothing is loaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from localgen import hub
+from localgen.config import ModelConfig, check_int
+from localgen.hub.levels import level_of
+from localgen.llama import devices, fitting, gate
+from localgen.llama.gate import ModelFile
+from localgen.llama.ggml_devices import Device, ggml_devices
+from localgen.llama.gguf import TOKENS, Array, Value
+from localgen.llama.memory import MemoryEstimate
+from localgen.llama.metadata import Hyperparameters, chat_templates, sampling_defaults
+from localgen.llama.quantize import quantization_types
+
+_MERGES = "tokenizer.ggml.merges"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorTypes:
+    """All tensors of one type; ``n_bytes`` without what aligns them."""
+
+    name: str
+    n_tensors: int
+    n_weights: int
+    n_bytes: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.n_bytes / self.n_weights if self.n_weights else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerInfo:
+    """model: the kind, as GGUF names it ("gpt2" is byte-level BPE). pre: how text is split first.
+
+    bos and eos: the tokens' texts; None if the file names none.
+    """
+
+    model: str | None
+    pre: str | None
+    n_tokens: int
+    n_merges: int
+    adds_bos: bool | None
+    bos: str | None
+    eos: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What a file holds. What it does not state is None.
+
+    file_bytes: of all shards. level: the quantization level that the file states, else its name
+    does. n_weights: numbers in all tensors. n_kv_heads: of the layer that has most. chat_templates:
+    their names. sampling_defaults: what ``complete()`` and ``chat()`` use unless told otherwise.
+    memory: what the model takes with the given settings. ram_available: bytes that this process
+    can get now, None if the system does not tell. fits: whether it would be loaded; hints: what to
+    change if not.
+    """
+
+    path: Path
+    n_shards: int
+    file_bytes: int
+    name: str | None
+    license: str | None
+    architecture: str
+    level: str | None
+    n_weights: int
+    bits_per_weight: float
+    n_ctx_train: int
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_kv_heads: int
+    n_experts: int
+    tokenizer: TokenizerInfo
+    chat_templates: tuple[str, ...]
+    sampling_defaults: dict[str, float]
+    tensor_types: tuple[TensorTypes, ...]
+    memory: MemoryEstimate
+    ram_available: int | None
+    gpus: tuple[Device, ...]
+    fits: bool | None
+    hints: tuple[str, ...]
+
+
+def inspect(
+    source: str | os.PathLike[str],
+    *,
+    n_ctx: int = ModelConfig().n_ctx,
+    kv_type: str = "f16",
+    flash_attention: str = "auto",
+    n_sequences: int = 1,
+    device: str = "auto",
+    n_gpu_layers: int | None = None,
+) -> ModelInfo:
+    """Describe a model, and what it takes with ``n_sequences`` sequences of ``n_ctx`` tokens each.
+
+    source, and the other settings: as in ``LocalModel.from_pretrained``. Raises ValueError for a
+    setting, ModelFileError for the source, and BackendError for a device that is not there.
+    """
+    check_int("n_sequences", n_sequences, 1, 256)
+    config = ModelConfig(
+        n_ctx=n_ctx,
+        kv_type=kv_type,
+        flash_attention=flash_attention,
+        device=device,
+        n_gpu_layers=n_gpu_layers,
+    )
+    file = gate.check_model(hub.resolve(source))
+    on_gpu = devices.n_gpu_layers(device, n_gpu_layers)
+    memory = fitting.estimate(file, config, on_gpu, n_sequences)
+    available = devices.usable_memory()
+    gpus = tuple(each for each in ggml_devices() if each.is_gpu)
+    hints: list[str] = []
+    if available is not None and memory.needed > available:
+        hints = fitting.what_fits(file, config, on_gpu, available)
+    return _describe(
+        file,
+        memory=memory,
+        ram_available=available,
+        gpus=gpus,
+        fits=_fits(memory, available, gpus),
+        hints=tuple(hints),
+    )
+
+
+def _fits(memory: MemoryEstimate, available: int | None, gpus: tuple[Device, ...]) -> bool | None:
+    if available is None:
+        return None
+    free = sum(gpu.free_bytes or 0 for gpu in gpus)
+    return memory.needed <= available and memory.gpu.total <= free
+
+
+def _describe(
+    file: ModelFile,
+    *,
+    memory: MemoryEstimate,
+    ram_available: int | None,
+    gpus: tuple[Device, ...],
+    fits: bool | None,
+    hints: tuple[str, ...],
+) -> ModelInfo:
+    sizes = Hyperparameters(file.metadata)
+    types = tensor_types(file)
+    n_weights = sum(each.n_weights for each in types)
+    return ModelInfo(
+        path=file.path,
+        n_shards=len(file.shards),
+        file_bytes=sum(shard.size for shard in file.shards),
+        name=_text(file.metadata.get("general.name")),
+        license=_text(file.metadata.get("general.license")),
+        architecture=str(file.metadata["general.architecture"]),
+        level=_level(file),
+        n_weights=n_weights,
+        bits_per_weight=8 * sum(each.n_bytes for each in types) / max(1, n_weights),
+        n_ctx_train=sizes.number("context_length"),
+        n_layer=sizes.n_layer,
+        n_embd=sizes.n_embd,
+        n_head=sizes.n_head,
+        n_kv_heads=max(sizes.kv_heads, default=0),
+        n_experts=sizes.number("expert_count"),
+        tokenizer=_tokenizer(file),
+        chat_templates=tuple(chat_templates(file.metadata)),
+        sampling_defaults=sampling_defaults(file.metadata),
+        tensor_types=types,
+        memory=memory,
+        ram_available=ram_available,
+        gpus=gpus,
+        fits=fits,
+        hints=hints,
+    )
+
+
+def tensor_types(file: ModelFile) -> tuple[TensorTypes, ...]:
+    """The types that a file's tensors have, the one with most bytes first."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for shard in file.shards:
+        for tensor in shard.tensors:
+            found.setdefault(tensor.type.name, []).append((tensor.n_values, tensor.n_bytes))
+    types = [
+        TensorTypes(name, len(sizes), sum(n for n, _ in sizes), sum(b for _, b in sizes))
+        for name, sizes in found.items()
+    ]
+    return tuple(sorted(types, key=lambda each: -each.n_bytes))
+
+
+def _level(file: ModelFile) -> str | None:
+    number = file.metadata.get("general.file_type")
+    names = [name for name, ftype in quantization_types().items() if ftype == number]
+    return names[0] if names else level_of(file.path.name)
+
+
+def _tokenizer(file: ModelFile) -> TokenizerInfo:
+    metadata = file.metadata
+    adds_bos = metadata.get("tokenizer.ggml.add_bos_token")
+    return TokenizerInfo(
+        model=_text(metadata.get("tokenizer.ggml.model")),
+        pre=_text(metadata.get("tokenizer.ggml.pre")),
+        n_tokens=_length(metadata.get(TOKENS)),
+        n_merges=_length(metadata.get(_MERGES)),
+        adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
+        bos=_token(file, "tokenizer.ggml.bos_token_id"),
+        eos=_token(file, "tokenizer.ggml.eos_token_id"),
+    )
+
+
+def _token(file: ModelFile, key: str) -> str | None:
+    token_id = file.metadata.get(key)
+    tokens = file.shards[0].tokens
+    if not isinstance(token_id, int) or not 0 <= token_id < len(tokens):
+        return None
+    return tokens[token_id].decode("utf-8", errors="replace")
+
+
+def _length(value: Value | None) -> int:
+    return value.length if isinstance(value, Array) else 0
+
+
+def _text(value: Value | None) -> str | None:
+    return value if isinstance(value, str) else None

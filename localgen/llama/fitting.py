@@ -1,0 +1,113 @@
+"""Refuses a model that would not fit the memory that can be had, and says what would."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NoReturn
+
+from localgen.config import UNQUANTIZED, ModelConfig
+from localgen.errors import NotEnoughMemoryError
+from localgen.llama import amx, devices, memory
+from localgen.llama.gate import ModelFile
+from localgen.llama.ggml_devices import gpu_memory
+from localgen.llama.library import system_info
+from localgen.llama.memory import MemoryEstimate
+from localgen.units import as_size
+
+# Bits a weight of whole files of a common model, Llama-3.1-8B, embeddings included: what to expect
+# of a level that is not there to be measured (llama.cpp's tools/quantize/README.md).
+_TYPICAL_BITS = {
+    "Q8_0": 8.50, "Q6_K": 6.56, "Q5_K_M": 5.70, "Q4_K_M": 4.89, "Q3_K_M": 4.00, "Q2_K": 3.16,
+    "IQ2_XS": 2.59,
+}  # fmt: skip
+_LEAST_CONTEXT = 512
+_SMALLER_KV = "q8_0"
+
+
+def estimate(
+    file: ModelFile, config: ModelConfig, n_gpu_layers: int, n_sequences: int = 1
+) -> MemoryEstimate:
+    """``memory.estimate`` for the llama.cpp of this process."""
+    repacked = memory.repacked_types(system_info()) if amx.is_safe() else ()
+    return memory.estimate(
+        file, config, n_sequences=n_sequences, n_gpu_layers=n_gpu_layers, repacked=repacked
+    )
+
+
+def check(file: ModelFile, config: ModelConfig, n_gpu_layers: int) -> None:
+    """Raise NotEnoughMemoryError if ``file``, with one sequence of ``config.n_ctx`` tokens, takes
+    more RAM than this process can get, or more than the GPUs have free."""
+    found = estimate(file, config, n_gpu_layers)
+    available = devices.usable_memory()
+    if available is not None and found.needed > available:
+        _refuse(file, config, n_gpu_layers, available)
+    if n_gpu_layers and (free := gpu_memory()) is not None and found.gpu.total > free:
+        parts = _parts(found.gpu)
+        raise NotEnoughMemoryError(
+            f"{file.path.name} with n_ctx={config.n_ctx} needs about {as_size(found.gpu.total)} of "
+            f"the GPUs' memory ({parts}), and {as_size(free)} are free; use a smaller n_gpu_layers "
+            f"or n_ctx, or check_memory=False to load it all the same",
+            found.gpu.total,
+            free,
+        )
+
+
+def _refuse(file: ModelFile, config: ModelConfig, n_gpu_layers: int, available: int) -> NoReturn:
+    found = estimate(file, config, n_gpu_layers)
+    hints = what_fits(file, config, n_gpu_layers, available)
+    raise NotEnoughMemoryError(
+        f"{file.path.name} with n_ctx={config.n_ctx} needs about {as_size(found.needed)} of memory "
+        f"({_parts(found.ram, found.reclaimable)}), and {as_size(available)} can be had; "
+        f"{'; '.join(hints) or 'no level of it would fit'}; check_memory=False loads it all the "
+        f"same",
+        found.needed,
+        available,
+    )
+
+
+def what_fits(file: ModelFile, config: ModelConfig, n_gpu_layers: int, available: int) -> list[str]:
+    """What to change so that the model fits ``available`` bytes of RAM, in words."""
+
+    def needed(**changed: int | str) -> int:
+        changed_config = dataclasses.replace(config, **changed)  # type: ignore[arg-type]
+        return estimate(file, changed_config, n_gpu_layers).needed
+
+    hints = []
+    n_ctx = config.n_ctx // 2
+    while n_ctx >= _LEAST_CONTEXT and needed(n_ctx=n_ctx) > available:
+        n_ctx //= 2
+    if n_ctx >= _LEAST_CONTEXT:
+        hints.append(f"n_ctx={n_ctx} would fit")
+    may_be_quantized = config.flash_attention != "off" and not config.deterministic
+    is_larger = config.kv_type in UNQUANTIZED
+    if may_be_quantized and is_larger and needed(kv_type=_SMALLER_KV) <= available:
+        hints.append(f"kv_type={_SMALLER_KV!r} would fit")
+    if levels := levels_that_fit(file, estimate(file, config, n_gpu_layers), available):
+        several = len(levels) > 1
+        hints.append(f"the level{'s' if several else ''} {', '.join(levels)} of it would fit")
+    return hints
+
+
+def levels_that_fit(file: ModelFile, found: MemoryEstimate, available: int) -> list[str]:
+    """Levels of the same model that ``available`` bytes of RAM would hold, the largest first, by
+    what such levels usually weigh."""
+    n_weights = sum(tensor.n_values for shard in file.shards for tensor in shard.tensors)
+    n_bytes = sum(tensor.n_bytes for shard in file.shards for tensor in shard.tensors)
+    # The weights in RAM shrink as all do.
+    share = found.ram.weights / n_bytes if n_bytes else 0.0
+    room = available - (found.needed - found.ram.weights)
+    return [
+        level
+        for level, bits in _TYPICAL_BITS.items()
+        if n_weights * bits / 8 < n_bytes and share * n_weights * bits / 8 <= room
+    ]
+
+
+def _parts(share: memory.Share, reclaimable: int = 0) -> str:
+    amounts = {
+        "weights": share.weights + share.repacked - reclaimable,
+        "KV cache": share.kv_cache,
+        "compute": share.compute,
+        "vocabulary": share.vocabulary,
+    }
+    return ", ".join(f"{name} {as_size(n)}" for name, n in amounts.items() if n)

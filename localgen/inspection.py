@@ -155,7 +155,7 @@ def _describe(
         name=_text(file.metadata.get("general.name")),
         license=_text(file.metadata.get("general.license")),
         architecture=str(file.metadata["general.architecture"]),
-        level=_level(file),
+        level=stated_level(file),
         n_weights=n_weights,
         bits_per_weight=8 * sum(each.n_bytes for each in types) / max(1, n_weights),
         n_ctx_train=sizes.number("context_length"),
@@ -189,7 +189,8 @@ def tensor_types(file: ModelFile) -> tuple[TensorTypes, ...]:
     return tuple(sorted(types, key=lambda each: -each.n_bytes))
 
 
-def _level(file: ModelFile) -> str | None:
+def stated_level(file: ModelFile) -> str | None:
+    """The quantization level that a file states, else the one in its name."""
     number = file.metadata.get("general.file_type")
     names = [name for name, ftype in quantization_types().items() if ftype == number]
     return names[0] if names else level_of(file.path.name)

@@ -61,6 +61,71 @@ def test_what_a_processor_can_do(machine):
     assert devices.cpu_flags() == ()
 
 
+@pytest.fixture
+def cgroups(tmp_path, monkeypatch):
+    """Write files below a folder that stands for /sys/fs/cgroup, and the process's own path."""
+    monkeypatch.setattr(devices, "_CGROUP", tmp_path)
+    own = tmp_path / "own"
+    monkeypatch.setattr(devices, "_OWN_CGROUP", own)
+
+    def write(own_path: str, files: dict[str, str]) -> None:
+        own.write_text(own_path)
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+
+    return write
+
+
+def test_the_tightest_of_nested_cgroups_counts(cgroups):
+    """A service's limit is set in the folder of the service or of its slice, not at the root."""
+    cgroups(
+        "0::/user.slice/job.service\n",
+        {
+            "user.slice/memory.max": str(3 * GIB),
+            "user.slice/memory.current": str(2 * GIB),
+            "user.slice/job.service/memory.max": str(4 * GIB),
+            "user.slice/job.service/memory.current": str(GIB),
+            "user.slice/job.service/cpu.max": "150000 100000",
+            "user.slice/cpu.max": "max 100000",
+        },
+    )
+    assert devices.memory().limit == 3 * GIB
+    assert devices.memory().used == 2 * GIB
+    assert devices._cgroup_cpus() == 1.5
+
+
+def test_nested_cgroups_of_version_1(cgroups):
+    """Each controller has its own tree and its own path."""
+    cgroups(
+        "5:cpu,cpuacct:/a\n4:memory:/b\n",
+        {
+            "memory/b/memory.limit_in_bytes": str(GIB),
+            "memory/b/memory.usage_in_bytes": "1000",
+            "memory/a/memory.limit_in_bytes": "1",
+            "memory/a/memory.usage_in_bytes": "0",
+            "cpu/a/cpu.cfs_quota_us": "50000",
+            "cpu/a/cpu.cfs_period_us": "100000",
+        },
+    )
+    assert (devices.memory().limit, devices.memory().used) == (GIB, 1000)
+    assert devices._cgroup_cpus() == 0.5
+
+
+def test_cached_files_do_not_count_as_used(cgroups):
+    """A model that was just downloaded is in the cgroup's page cache, and would not fit itself."""
+    cgroups(
+        "0::/\n",
+        {
+            "memory.max": str(8 * GIB),
+            "memory.current": str(7 * GIB),
+            "memory.stat": f"anon {GIB}\nfile {6 * GIB}\ninactive_file {4 * GIB}\n"
+            f"active_file {2 * GIB}\ninactive_anon 5\n",
+        },
+    )
+    assert devices.memory().used == GIB
+
+
 def test_cores_are_counted_once(tmp_path, monkeypatch):
     """However many threads each of them runs."""
     monkeypatch.setattr(devices, "_TOPOLOGY", tmp_path)

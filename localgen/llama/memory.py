@@ -1,7 +1,7 @@
 """How much memory a model takes, told from its file before C loads it; it allocates nothing.
 
-What the terms stand for was found by measuring llama.cpp on CPUs (``benchmarks/memory.py`` repeats
-it); where models differ from the common form, a term is what they take at most.
+What the terms stand for was found by measuring llama.cpp on CPUs, which ``benchmarks/estimate.py``
+repeats; where models differ from the common form, a term is what they take at most.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def _length(metadata: dict[str, Value], key: str) -> int:
 def _compute_bytes(sizes: Hyperparameters, config: ModelConfig, *, uses_gpu: bool) -> int:
     """Activations, masks, and without flash attention the scores of a batch over the context."""
     n_tokens = min(config.n_batch, config.n_ctx)
-    n_ff = sizes.number("feed_forward_length")
+    n_ff_expert = sizes.number("expert_feed_forward_length") * sizes.number("expert_used_count")
+    n_ff = max(sizes.number("feed_forward_length"), n_ff_expert)
     activations = 4 * n_tokens * (2 * n_ff + 3 * sizes.n_embd)
     if not any(sizes.kv_heads):
         return activations

@@ -182,7 +182,7 @@ def test_context_that_does_not_fit_memory(
     monkeypatch.setattr("localgen.llama.devices.usable_memory", lambda: 1000)
     options = {"n_ctx": 512, "n_threads": 1}
     with (
-        LocalModel.from_pretrained(tiny_bpe_path, **options) as model,
+        LocalModel.from_pretrained(tiny_bpe_path, check_memory=False, **options) as model,
         pytest.raises(BackendError, match="kv_budget"),
     ):
         model.generate([[40, 60]], max_new_tokens=4)
@@ -200,7 +200,8 @@ def test_fewer_sequences_where_memory_is_short(
         whole = model.generate(ids, max_new_tokens=4, min_new_tokens=4).tolist()
         per_sequence = model._backend.kv_bytes_per_token * 512
     monkeypatch.setattr("localgen.llama.devices.usable_memory", lambda: 5 * per_sequence)
-    with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
+    options = {"n_ctx": 512, "n_threads": 1, "check_memory": False}
+    with LocalModel.from_pretrained(tiny_bpe_path, **options) as model:
         assert model.generate(ids, max_new_tokens=4, min_new_tokens=4).tolist() == whole
         assert model._backend.n_slots == 2
 

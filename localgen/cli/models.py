@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 from localgen import hub
-from localgen.cli.tables import as_size, print_table
+from localgen.cli.tables import print_table
 from localgen.hub import inventory
 from localgen.hub.catalog import catalog
+from localgen.sizes import as_size
 
 _DAY = 86400
 

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from localgen.cli.tables import as_size, print_table
+from localgen.cli.tables import print_table
 from localgen.progress import tensor_bars
 from localgen.quantization import quantize as write_levels
+from localgen.sizes import as_size
 
 
 def quantize(

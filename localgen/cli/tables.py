@@ -24,11 +24,3 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: st
     for row in rows:
         table.add_row(*row)
     console.print(table)
-
-
-def as_size(n_bytes: float) -> str:
-    """A number of bytes for people: 145 MB, 1.23 GB."""
-    for unit, scale, digits in (("GB", 1e9, 2), ("MB", 1e6, 0)):
-        if n_bytes >= scale:
-            return f"{n_bytes / scale:.{digits}f} {unit}"
-    return f"{n_bytes / 1e3:.0f} kB"

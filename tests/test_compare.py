@@ -346,7 +346,10 @@ def test_a_merged_result_tells_machines_apart(compared: Comparison) -> None:
 def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     text, result = tmp_path / "text.txt", tmp_path / "r.json"
     text.write_text(TEXT, "utf-8")
-    small = ["--text", text, "--n-ctx", "16", "--chunks", "2", "--no-speed", "-o", result]
+    small = [
+        *("--text", text, "--n-ctx", "16", "--chunks", "2", "--no-speed", "-o", result),
+        *("--n-threads", "1"),
+    ]
     done = localgen_command("compare", tiny_bpe_path, "--levels", "F32,Q8_0,Q4_0", *small)
     assert done.returncode == 0, done.stderr
     assert "Keep " in done.stderr

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from localgen import CompareError
-from localgen.compare import Comparison, LevelResult, plots, report, save_html, save_png
+from localgen.compare import Comparison, LevelResult, labels, plots, report, save_html, save_png
 from localgen.compare.command import command_line
 from localgen.compare.formats import COLUMNS
 from localgen.compare.metrics import KLD_PROBABILITIES
@@ -122,7 +122,7 @@ def test_names_stand_apart(n_kv_types: int) -> None:
         assert len(boxes) >= 10
         assert result.recommend().level.label in [name for name, _ in boxes]
         for (_, a), (_, b) in itertools.combinations(boxes, 2):
-            assert plots._overlap(a, b) <= 0.15 * min(a.width * a.height, b.width * b.height)
+            assert labels._overlap(a, b) <= 0.15 * min(a.width * a.height, b.width * b.height)
 
 
 def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
@@ -131,8 +131,7 @@ def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
 
     with plots._style():
         figure = Figure((4.4, panel.n_inches), layout="constrained")
-        labels = panel.draw(figure)
-        plots._written(figure, labels, "png")
+        plots._written(figure, panel.draw(figure), "png")
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     texts = [text for axes in figure.axes for text in axes.texts]
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]

@@ -4,7 +4,7 @@ run.py      compare(): makes the levels, measures each, keeps what is done
 walk.py     a text under two models at once     metrics.py   what their logits say, pure NumPy
 speed.py    a level in a process of its own     divergence.py   texts side by side
 results.py  the result's types, and its JSON    recommend.py   which level to keep, and why
-report.py   a result as PNG and as a page       plots.py, page/   what they are made of
+report.py   a result as PNG and as a page       plots.py, labels.py, page/   their parts
 formats.py  a level's figures as text           command.py   the command that repeats a run
 """
 

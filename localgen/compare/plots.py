@@ -6,7 +6,6 @@ It decides nothing: which level is kept, and which are on the Pareto front, it i
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import re
 import textwrap
@@ -15,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
+from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut, place
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison, LevelResult, Spread
@@ -24,19 +22,9 @@ from localgen.compare.results import Comparison, LevelResult, Spread
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
-    from matplotlib.transforms import Bbox
 
     Canvas: TypeAlias = Figure | SubFigure
 
-# Each colour stands for one role, and no two are the same: a page finds its own for each.
-PALETTE = {
-    "ink": "#1f1d1a",
-    "muted": "#6f6a61",
-    "rule": "#dfdbd2",
-    "paper": "#fffefb",
-    "accent": "#0b6e5a",
-    "band": "#b9c7c2",
-}
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": PALETTE["muted"],
@@ -62,26 +50,11 @@ _INCHES = 4.4, 3.7
 _ROW_INCHES = 0.3
 _DPI = 160
 _CAPTION_WIDTH = 82
-_NAME_LENGTH = 24
 # From this ratio of the largest file to the smallest, sizes stand on a logarithmic axis.
 _LOG_SIZES = 3.0
-# A label that has no better place than one where so much of it is covered is left out.
-_MOST_COVERED = 0.15
-_FRONT = "front"
 # The largest quantile that is drawn: the maximum says more of the text's length.
 _RIGHT = 0.999
 _LEGEND = {"frameon": False, "fontsize": 7, "handletextpad": 0.4, "labelcolor": PALETTE["muted"]}
-# Where a label may stand beside its point: offsets in points, the best first.
-_PLACES = tuple(
-    (x * distance, y * distance)
-    for distance in (1.0, 1.8, 2.8)
-    for x, y in ((6, 0), (-6, 0), (0, 6), (0, -6), (5, 4), (-5, 4), (5, -4), (-5, -4))
-)
-_ALIGN: dict[int, tuple[Any, Any]] = {
-    -1: ("right", "top"),
-    0: ("center", "center"),
-    1: ("left", "bottom"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +67,7 @@ class Panel:
     title: str
     caption: str
     n_inches: float
-    draw: Callable[[Canvas], list[_Label]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Label:
-    """The name of a point, whose bar goes from ``low`` to ``high``; in data units."""
-
-    axes: Axes
-    text: str
-    x: float
-    y: float
-    low: float
-    high: float
-    is_kept: bool
+    draw: Callable[[Canvas], list[Label]]
 
 
 def panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel, ...]:
@@ -142,7 +102,7 @@ def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
             caption = textwrap.fill(panel.caption, _CAPTION_WIDTH)
             part.supxlabel(caption, x=0.02, ha="left", fontsize=7, color=PALETTE["muted"])
             labels += panel.draw(part)
-        heading = f"{_cut(title, 150)}\n{_cut(subtitle, 68 * len(drawn))}"
+        heading = f"{cut(title, 150)}\n{cut(subtitle, 68 * len(drawn))}"
         figure.suptitle(heading, x=0.008, ha="left", fontsize=10, parse_math=False)
         return _written(figure, labels, "png")
 
@@ -177,13 +137,13 @@ def _style(salt: str = "") -> Iterator[None]:
         yield
 
 
-def _written(figure: Figure, labels: Sequence[_Label], kind: str) -> bytes:
+def _written(figure: Figure, labels: Sequence[Label], kind: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
 
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # labels stand where they are put
-    _place(labels, canvas.get_renderer())  # type: ignore[no-untyped-call]
+    place(labels, canvas.get_renderer())  # type: ignore[no-untyped-call]
     data = io.BytesIO()
     metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
     figure.savefig(data, format=kind, metadata=metadata)
@@ -194,7 +154,7 @@ def _written(figure: Figure, labels: Sequence[_Label], kind: str) -> bytes:
 
 
 def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> Panel:
-    def draw(figure: Canvas) -> list[_Label]:
+    def draw(figure: Canvas) -> list[Label]:
         axes: Axes = figure.subplots()
         points = [(level, level.kld_mean or 0.0, level.kld_se or 0.0) for level in levels]
         positive = [(y, se) for _, y, se in points if y > 0]
@@ -211,12 +171,11 @@ def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> P
             if y > 0:
                 _point(axes, x, y, (se, se), level, kept)
             else:  # it has no place on this axis, so it stands on its end
-                axes.plot(
-                    x, bottom, "v", clip_on=False, ms=5, mfc=PALETTE["paper"], mec=PALETTE["ink"]
-                )
+                colour = PALETTE["accent" if _is_kept(level, kept) else "ink"]
+                axes.plot(x, bottom, "v", clip_on=False, ms=5, mfc=PALETTE["paper"], mec=colour)
             low, high = max(bottom, y - se), max(bottom, y + se)
             is_kept = _is_kept(level, kept)
-            labels.append(_Label(axes, level.label, x, max(bottom, y), low, high, is_kept))
+            labels.append(Label(axes, level.label, x, max(bottom, y), low, high, is_kept))
         _loss_legend(axes, levels, kept)
         return labels
 
@@ -240,7 +199,7 @@ def _draw_front(
         if level in levels and level.kld_mean is not None and level.kld_mean < best:
             best = level.kld_mean
             line.append(((level.file_bytes or 0) / unit, max(best, axes.get_ylim()[0])))
-    axes.plot(*zip(*line, strict=True), color=PALETTE["band"], lw=1.4, zorder=1, gid=_FRONT)
+    axes.plot(*zip(*line, strict=True), color=PALETTE["band"], lw=1.4, zorder=1, gid=FRONT)
 
 
 def _loss_legend(axes: Axes, levels: Sequence[LevelResult], kept: Recommendation | None) -> None:
@@ -266,7 +225,7 @@ def _loss_legend(axes: Axes, levels: Sequence[LevelResult], kept: Recommendation
 def _speed_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> Panel:
     kinds = [kind for kind in ("decode", "prefill") if any(_speed(each, kind) for each in levels)]
 
-    def draw(figure: Canvas) -> list[_Label]:
+    def draw(figure: Canvas) -> list[Label]:
         grid = figure.subplots(len(kinds), 1, sharex=True, squeeze=False)
         labels = []
         for (axes,), kind in zip(grid, kinds, strict=True):
@@ -278,7 +237,7 @@ def _speed_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> 
                     x, y = (level.file_bytes or 0) / unit, speed.median
                     _point(axes, x, y, (y - speed.low, speed.high - y), level, kept)
                     is_kept = _is_kept(level, kept)
-                    labels.append(_Label(axes, level.label, x, y, speed.low, speed.high, is_kept))
+                    labels.append(Label(axes, level.label, x, y, speed.low, speed.high, is_kept))
             axes.margins(y=0.2)
             axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
             axes.label_outer()
@@ -296,7 +255,7 @@ def _speed(level: LevelResult, kind: str) -> Spread | None:
 
 
 def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> Panel:
-    def draw(figure: Canvas) -> list[_Label]:
+    def draw(figure: Canvas) -> list[Label]:
         axes: Axes = figure.subplots()
         rows = [_quantiles(level) for level in levels]
         right = max(row[_RIGHT] for row in rows)
@@ -316,7 +275,7 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
             axes.vlines(max(row[0.5], left), y - box / 2, y + box / 2, colour, lw=1.8, zorder=4)
             if level.kld_mean and level.kld_mean > left:
                 axes.plot(level.kld_mean, y, "D", ms=4, c=colour, mec=PALETTE["paper"], zorder=5)
-        names = [_cut(level.label, _NAME_LENGTH) for level in levels]
+        names = [cut(level.label, NAME_LENGTH) for level in levels]
         axes.set_yticks(range(len(levels)), names, parse_math=False)
         axes.tick_params("y", length=0, labelcolor=PALETTE["ink"])
         axes.set_ylim(len(levels) - 0.4, -0.6)
@@ -396,94 +355,3 @@ def _plain_log_ticks(axis: Any, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=steps, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def _place(labels: Sequence[_Label], renderer: Any) -> None:
-    """Write each label where it covers the least: of the axes' edge, points, bars, the line of the
-    front and the labels that stand already; the kept level's first."""
-    taken = {label.axes: _drawn(label.axes, renderer) for label in labels}
-    for label in labels:
-        taken[label.axes] += _point_boxes(label, renderer)
-    for label in sorted(labels, key=lambda label: not label.is_kept):
-        box = _write_label(label, taken[label.axes], renderer)
-        if box is not None:
-            taken[label.axes].append(box)
-
-
-def _drawn(axes: Axes, renderer: Any) -> list[Bbox]:
-    """What the legend and the line of the front fill, in pixels."""
-    from matplotlib.transforms import Bbox  # noqa: PLC0415
-
-    legend = axes.get_legend()
-    boxes = [] if legend is None else [legend.get_window_extent(renderer)]
-    reach = renderer.points_to_pixels(1.0)
-    for line in axes.get_lines():
-        if line.get_gid() == _FRONT:
-            corners = axes.transData.transform(line.get_xydata())
-            for start, end in itertools.pairwise(corners):
-                n_dots = 1 + int(abs(end - start).max() / (2 * reach))
-                for x, y in np.linspace(start, end, n_dots):
-                    boxes.append(Bbox([(x - reach, y - reach), (x + reach, y + reach)]))
-    return boxes
-
-
-def _point_boxes(label: _Label, renderer: Any) -> list[Bbox]:
-    """What a point and its bar fill, in pixels."""
-    from matplotlib.transforms import Bbox  # noqa: PLC0415
-
-    corners = [(label.x, label.low), (label.x, label.y), (label.x, label.high)]
-    (x, low), (_, y), (_, high) = label.axes.transData.transform(corners)
-    reach = renderer.points_to_pixels(4.0)
-    return [
-        Bbox([(x - reach, y - reach), (x + reach, y + reach)]),
-        Bbox([(x - reach / 2, low), (x + reach / 2, high)]),
-    ]
-
-
-def _write_label(label: _Label, taken: Sequence[Bbox], renderer: Any) -> Bbox | None:
-    """Returns the box that the label fills, in pixels; None where it found no room."""
-    text = label.axes.annotate(
-        _cut(label.text, _NAME_LENGTH),
-        (label.x, label.y),
-        xytext=(0, 0),
-        textcoords="offset points",
-        fontsize=7.5,
-        weight="bold" if label.is_kept else "normal",
-        color=PALETTE["accent"] if label.is_kept else PALETTE["ink"],
-        parse_math=False,
-        annotation_clip=False,
-        zorder=6,
-    )
-    inside = label.axes.get_window_extent(renderer)
-
-    def stand(place: tuple[float, float]) -> Bbox:
-        text.set_position(place)
-        sides = [(value > 0) - (value < 0) for value in place]
-        text.set_horizontalalignment(_ALIGN[sides[0]][0])
-        text.set_verticalalignment(_ALIGN[sides[1]][1])
-        return text.get_window_extent(renderer)
-
-    def covered(place: tuple[float, float]) -> float:
-        """The share of the label that lies outside, or over something."""
-        box = stand(place)
-        area = float(box.width * box.height) or 1.0
-        return 1 - (_overlap(box, inside) - sum(_overlap(box, each) for each in taken)) / area
-
-    best = min(_PLACES, key=covered)
-    if not label.is_kept and covered(best) > _MOST_COVERED:
-        text.remove()
-        return None
-    return stand(best)
-
-
-def _overlap(a: Bbox, b: Bbox) -> float:
-    """The pixels that two boxes have in common."""
-    width = float(min(a.x1, b.x1) - max(a.x0, b.x0))
-    height = float(min(a.y1, b.y1) - max(a.y0, b.y0))
-    return max(0.0, width) * max(0.0, height)
-
-
-def _cut(text: str, most: int) -> str:
-    """One line of at most so many characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from localgen import CompareError
 from localgen.compare import Comparison, LevelResult, Spread, compare
 from localgen.compare import run as compare_run
 from localgen.compare.divergence import n_same
-from localgen.compare.metrics import mean, quality, token_metrics
+from localgen.compare.metrics import (
+    KLD_PROBABILITIES,
+    TokenMetrics,
+    mean,
+    quality,
+    token_metrics,
+)
 from localgen.compare.recommend import pareto, parse_bytes, recommend
 from localgen.compare.walk import chunks
 from models.make_tiny import make_llama_spm
@@ -74,6 +81,17 @@ def test_statistics() -> None:
     assert found.perplexity == pytest.approx(math.sqrt(8), rel=1e-5)  # exp((ln 2 + ln 4) / 2)
     assert found.ln_ppl_ratio == found.ln_ppl_ratio_se == 0.0
     assert found.top1_agreement == 1.0
+
+
+def test_quantiles_of_the_kld() -> None:
+    """Of 0, 1, … 1000 the quantile at p is 1000 p; the other statistics are some of them."""
+    values = np.arange(1001.0)
+    rng = np.random.default_rng(3)
+    found = quality(TokenMetrics(values, values, rng.permutation(values), values, values))
+    assert found.kld_quantiles == pytest.approx([1000 * p for p in KLD_PROBABILITIES])
+    assert (found.kld_median, found.kld_p90, found.kld_p99, found.kld_max) == pytest.approx(
+        (500, 900, 990, 1000)
+    )
 
 
 def test_chunks_begin_with_bos() -> None:
@@ -194,6 +212,7 @@ def test_one_bad_level_leaves_the_others(tiny_bpe_path: Path, tmp_path: Path) ->
     errors = {level.label: level.error for level in found.levels if level.error}
     assert set(errors) == {"bad", "other"}
     assert "damaged" in errors["bad"]
+    assert str(tmp_path) not in found.to_json()  # files have names, and no folders
     assert "vocabulary is not that of tiny-bpe" in errors["other"]
 
 
@@ -236,7 +255,11 @@ def test_a_text_that_is_too_short(tiny_bpe_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["", "{}", "[1]", '{"schema": 99}', '{"schema": 1, "x": 2}', "\xff"]
+    "data",
+    [
+        *("", "{}", "[1]", '{"schema": 1}', '{"schema": 99}', '{"schema": 2, "x": 2}', "\xff"),
+        '{"schema": 2, "levels": ["F16"]}',
+    ],
 )
 def test_a_result_that_cannot_be_read(tmp_path: Path, data: str) -> None:
     path = tmp_path / "r.json"
@@ -314,6 +337,7 @@ def test_a_merged_result_tells_machines_apart(compared: Comparison) -> None:
     both = Comparison.merged([compared, dataclasses.replace(compared, settings={"cpu": "other"})])
     assert both["Q8_0 #1"].kld_mean == both["Q8_0 #2"].kld_mean
     assert both.settings["#2"] == {"cpu": "other"}
+    assert (both.source, both.notes) == (compared.source, compared.notes)
 
 
 # --- the command ---
@@ -322,14 +346,22 @@ def test_a_merged_result_tells_machines_apart(compared: Comparison) -> None:
 def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     text, result = tmp_path / "text.txt", tmp_path / "r.json"
     text.write_text(TEXT, "utf-8")
-    small = ["--text", text, "--n-ctx", "16", "--chunks", "2", "--no-speed", "-o", result]
+    small = [
+        *("--text", text, "--n-ctx", "16", "--chunks", "2", "--no-speed", "-o", result),
+        *("--n-threads", "1"),
+    ]
     done = localgen_command("compare", tiny_bpe_path, "--levels", "F32,Q8_0,Q4_0", *small)
     assert done.returncode == 0, done.stderr
     assert "Keep " in done.stderr
     assert "reference" in done.stdout
     again = localgen_command("compare", "--from-json", result, "--max-kld", "10", "--json")
-    assert json.loads(again.stdout)["schema"] == 1
+    assert json.loads(again.stdout)["schema"] == 2
     assert "Keep Q4_0: it is the smallest" in again.stderr
+    recorded = Comparison.load(result)
+    command = shlex.split(recorded.settings["command"].replace("TEXT_FILE", str(text)))
+    repeated = localgen_command(*command[1:], "--json", cwd=tiny_bpe_path.parent)
+    assert repeated.returncode == 0, repeated.stderr
+    assert Comparison.from_json(repeated.stdout) == recorded
     text.write_bytes(b"\xff\xfe")
     refused = localgen_command("compare", tiny_bpe_path, "--levels", "F32", *small)
     assert refused.returncode == 1

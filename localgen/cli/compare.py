@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from localgen.cli.tables import print_table
-from localgen.compare import Comparison, LevelResult, Spread
+from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
+from localgen.compare.formats import COLUMNS, KLD, noise_line, share_of_most
+from localgen.compare.recommend import parse_bytes
 from localgen.errors import CompareError
 from localgen.progress import step_bar
-from localgen.units import as_size
 
 _BAR_WIDTH = 12
 
@@ -53,6 +54,10 @@ def compare(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Show a result again; several are merged."),
     ] = None,
+    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Plots of it.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="A page of it: all in one file.")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="4GB", help="The most memory the kept level may take.")
     ] = None,
@@ -64,6 +69,9 @@ def compare(
     """Measure quantization levels of SRC side by side, and say which one to keep."""
     if (source is None) == (from_json is None):
         raise ValueError("give SRC, or --from-json FILE")
+    report.check_targets([path for path in (png, html) if path is not None])
+    if budget is not None:
+        parse_bytes(budget)  # a wrong one is said before the measuring, not after
     if from_json:
         found = [Comparison.load(path) for path in from_json]
         result = found[0] if len(found) == 1 else Comparison.merged(found)
@@ -86,6 +94,10 @@ def compare(
                 resume=resume,
                 progress=progress,
             )
+    if png is not None:
+        report.save_png(result, png, memory=budget, max_kld=max_kld)
+    if html is not None:
+        report.save_html(result, html, memory=budget, max_kld=max_kld)
     if as_json:
         print(result.to_json())
     else:
@@ -103,57 +115,24 @@ def _read(path: Path) -> str:
 
 
 def _print(result: Comparison) -> None:
-    most = max((level.kld_mean or 0.0 for level in result.levels), default=0.0)
-    columns = (
-        "level",
-        "size",
-        "bits/w",
-        "load",
-        "prefill",
-        "decode",
-        "ppl",
-        "KLD",
-        "",
-        "same top",
-        "same text",
-    )
-    rows = [_cells(level, most) for level in result.levels if level.error is None]
-    print_table(columns, rows, right="size bits/w load prefill decode ppl KLD")
+    columns = [column for column in COLUMNS if column.in_terminal]
+    titles = [column.title for column in columns]
+    after = titles.index(KLD.title) + 1
+    rows = []
+    for level in result.levels:
+        if level.error is None:
+            row = [column.text(level) for column in columns]
+            bar = "█" * round(_BAR_WIDTH * share_of_most(level, result))
+            rows.append([*row[:after], bar, *row[after:]])
+    right = "size bits/w load prefill decode ppl KLD"
+    print_table([*titles[:after], "", *titles[after:]], rows, right=right)
     for level in result.levels:
         if level.error is not None:
             print(f"localgen: {level.label}: {level.error}", file=sys.stderr)
-    if result.noise is not None and result.noise.kld_mean is not None:
-        print(f"noise: {result.noise.name}: KLD {result.noise.kld_mean:.2g}")
+    if noise := noise_line(result):
+        print(noise)
     for note in result.notes:
         print(f"note: {note}")
-
-
-def _cells(level: LevelResult, most: float) -> tuple[str, ...]:
-    kld = "-" if level.kld_mean is None else f"{level.kld_mean:.4f} ± {level.kld_se or 0:.4f}"
-    share = (level.kld_mean or 0.0) / most if most else 0.0
-    ppl = "-" if level.perplexity is None else f"{level.perplexity:.2f} ± {level.perplexity_se:.2f}"
-    top = "-" if level.top1_agreement is None else f"{100 * level.top1_agreement:.1f} %"
-    same = "-" if level.divergence_tokens is None else f"{level.divergence_tokens:g} tokens"
-    return (
-        level.label,
-        as_size(level.file_bytes or 0),
-        f"{level.bits_per_weight or 0:.2f}",
-        _spread(level.load_seconds, "s", 2),
-        _spread(level.prefill_tps, "/s", 0),
-        _spread(level.decode_tps, "/s", 0),
-        ppl,
-        kld,
-        "█" * round(_BAR_WIDTH * share),
-        "reference" if level.is_reference else top,
-        "" if level.is_reference else same,
-    )
-
-
-def _spread(found: Spread | None, unit: str, digits: int) -> str:
-    if found is None:
-        return "-"
-    half = (found.high - found.low) / 2
-    return f"{found.median:.{digits}f} ± {half:.{digits}f} {unit}"
 
 
 def _recommend(result: Comparison, budget: str | None, max_kld: float | None) -> None:

@@ -31,8 +31,8 @@ def divergences(
     )
 
 
-def n_same(a: Sequence[int], b: Sequence[int]) -> int:
-    """The length of the beginning that two lists of tokens have in common."""
+def n_same(a: Sequence[object], b: Sequence[object]) -> int:
+    """The length of the beginning that two lists of tokens, or two texts, have in common."""
     for index, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return index

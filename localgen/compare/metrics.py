@@ -15,6 +15,13 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 
+# Where the distribution of the tokens' KLD is kept: all that llama-perplexity prints, and the
+# deciles and quartiles. They are part of the schema of a comparison's JSON.
+KLD_PROBABILITIES = (
+    0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4,
+    0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0,
+)  # fmt: skip
+
 # Rows that are worked on at a time: what they take fits the caches of a CPU.
 _BLOCK = 4
 
@@ -113,7 +120,8 @@ class Quality:
 
     perplexity: exp of the mean nll; its error is its derivative times the mean's. ln_ppl_ratio:
     ln(PPL / PPL of the reference), the mean of paired differences, hence its small error.
-    top1_agreement: a share of 1. delta_p_rms: root of the mean square.
+    kld_quantiles: at ``KLD_PROBABILITIES``, linear between two tokens. top1_agreement: a share
+    of 1. delta_p_rms: root of the mean square.
     """
 
     n_tokens: int
@@ -127,6 +135,7 @@ class Quality:
     kld_p90: float
     kld_p99: float
     kld_max: float
+    kld_quantiles: tuple[float, ...]
     top1_agreement: float
     delta_p_rms: float
 
@@ -134,7 +143,8 @@ class Quality:
 def quality(tokens: TokenMetrics) -> Quality:
     """The statistics of a whole text."""
     nll, ratio, kld = mean(tokens.nll), mean(tokens.nll - tokens.nll_reference), mean(tokens.kld)
-    median, p90, p99 = (float(q) for q in np.quantile(tokens.kld, (0.5, 0.9, 0.99)))
+    quantiles = tuple(float(q) for q in np.quantile(tokens.kld, KLD_PROBABILITIES))
+    at = dict(zip(KLD_PROBABILITIES, quantiles, strict=True))
     perplexity = math.exp(nll.value)
     return Quality(
         n_tokens=len(tokens.kld),
@@ -144,10 +154,11 @@ def quality(tokens: TokenMetrics) -> Quality:
         ln_ppl_ratio_se=ratio.se,
         kld_mean=kld.value,
         kld_se=kld.se,
-        kld_median=median,
-        kld_p90=p90,
-        kld_p99=p99,
-        kld_max=float(tokens.kld.max()),
+        kld_median=at[0.5],
+        kld_p90=at[0.9],
+        kld_p99=at[0.99],
+        kld_max=at[1.0],
+        kld_quantiles=quantiles,
         top1_agreement=float(tokens.same_top.mean()),
         delta_p_rms=math.sqrt(float(np.mean(tokens.delta_p**2))),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from localgen.errors import CompareError
+from localgen.units import as_size
 
 if TYPE_CHECKING:
     from localgen.compare.results import LevelResult
@@ -48,15 +49,15 @@ def recommend(
     Raises CompareError, which says how far the nearest one is, if none fits.
     """
     measured = [level for level in levels if level.error is None and _kld(level) is not None]
-    if not measured:
+    if all(level.kld_mean is None for level in measured):
         raise CompareError("no level's quality was measured, so none can be recommended")
     limit = None if memory is None else parse_bytes(memory)
     fitting = [level for level in measured if limit is None or _memory(level) <= limit]
     if not fitting:
         least = min(measured, key=_memory)
         raise CompareError(
-            f"no level fits {_size(limit or 0)}: the smallest, {least.label}, takes "
-            f"{_size(_memory(least))}"
+            f"no level fits {as_size(limit or 0)}: the smallest, {least.label}, takes "
+            f"{as_size(_memory(least))}"
         )
     good = [level for level in fitting if max_kld is None or (_kld(level) or 0.0) <= max_kld]
     if not good:
@@ -109,7 +110,7 @@ def _sentence(
     limit: int | None,
     max_kld: float | None,
 ) -> str:
-    asked = [f"fits {_size(limit)}"] if limit is not None else []
+    asked = [f"fits {as_size(limit)}"] if limit is not None else []
     asked += [f"stays within a mean KLD of {max_kld:g}"] if max_kld is not None else []
     reference = next((level for level in measured if level.is_reference), None)
     why = (
@@ -120,7 +121,7 @@ def _sentence(
             + (f", of those that {asked[0]}" if asked else "")
         )
     )
-    facts = f"{_size(_bytes(chosen))}, mean KLD {chosen.kld_mean or 0:.4f}"
+    facts = f"{as_size(_bytes(chosen))}, mean KLD {chosen.kld_mean or 0:.4f}"
     if chosen.decode_tps:
         facts += f", {chosen.decode_tps.median:.0f} tokens/s"
     same = _indistinguishable(chosen, reference)
@@ -147,7 +148,3 @@ def _bytes(level: LevelResult) -> int:
 
 def _memory(level: LevelResult) -> int:
     return level.peak_rss_bytes or _bytes(level)
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 10**9 else f"{n_bytes / 1e6:.0f} MB"

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation, recommend
 from localgen.errors import CompareError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class LevelResult:
     kld_p90: float | None = None
     kld_p99: float | None = None
     kld_max: float | None = None
+    kld_quantiles: tuple[float, ...] = ()
     top1_agreement: float | None = None
     delta_p_rms: float | None = None
     divergence_tokens: float | None = None
@@ -94,7 +96,8 @@ class Comparison:
     """Levels of one model side by side, and all that a repetition needs.
 
     noise: the reference against itself under other threads and batches: what is no larger than
-    this means nothing. settings: the arguments, versions, CPU and text.
+    this means nothing. settings: the command, versions, CPU and text; of a merged comparison a
+    dict of these for each machine, under "#1", "#2" and so on.
     """
 
     source: str
@@ -122,16 +125,14 @@ class Comparison:
 
     def save(self, path: Path) -> None:
         """Write the JSON to ``path``, as a whole or not at all."""
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(self.to_json(), "utf-8")
-        partial.replace(path)
+        write_whole(path, self.to_json().encode())
 
     @classmethod
     def load(cls, path: Path) -> Comparison:
         """Read what ``save`` wrote. Raises CompareError for anything else."""
         try:
             return cls.from_json(path.read_text("utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise CompareError(f"{path} is no comparison, or is damaged: {error}") from error
         except CompareError as error:
             raise CompareError(f"{path}: {error}") from error
@@ -152,7 +153,7 @@ class Comparison:
 
     @classmethod
     def merged(cls, parts: Iterable[Comparison]) -> Comparison:
-        """The levels of several machines in one; each name gets its machine's number."""
+        """The levels and notes of several machines in one; each name gets its machine's number."""
         parts = list(parts)
         levels = tuple(
             dataclasses.replace(level, name=f"{level.name} #{number}")
@@ -160,7 +161,12 @@ class Comparison:
             for level in part.levels
         )
         settings = {f"#{number}": part.settings for number, part in enumerate(parts, 1)}
-        return dataclasses.replace(parts[0], levels=levels, settings=settings, noise=None)
+        return cls(
+            source=", ".join(dict.fromkeys(part.source for part in parts)),
+            settings=settings,
+            levels=levels,
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        )
 
 
 _SPREADS = ("load_seconds", "cold_load_seconds", "prefill_tps", "decode_tps", "ttft_seconds")
@@ -172,4 +178,21 @@ def _level(data: dict[str, Any]) -> LevelResult:
         if data.get(name) is not None:
             data[name] = Spread(**data[name])
     data["divergences"] = tuple(Divergence(**each) for each in data.get("divergences", ()))
+    data["kld_quantiles"] = tuple(data.get("kld_quantiles", ()))
+    if len(data["kld_quantiles"]) not in (0, len(KLD_PROBABILITIES)):
+        raise CompareError(
+            f"{data.get('name')} has {len(data['kld_quantiles'])} quantiles of the KLD, where "
+            f"schema {SCHEMA} has {len(KLD_PROBABILITIES)}: the file is damaged"
+        )
     return LevelResult(**data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file as a whole or not at all: what was there before stays until all is written."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

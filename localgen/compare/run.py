@@ -19,6 +19,7 @@ import localgen
 from localgen import hub
 from localgen.compare import metrics
 from localgen.compare import speed as speed_child
+from localgen.compare.command import command_line
 from localgen.compare.divergence import N_NEW, PROMPTS, divergences, median_tokens
 from localgen.compare.metrics import TokenMetrics
 from localgen.compare.results import Comparison, LevelResult, Spread
@@ -39,6 +40,8 @@ from localgen.tokenizer import Tokenizer
 Progress = Callable[[int, int, str], object]
 _N_COLD = 1
 _HASHED_BYTES = 2**20
+# What is noted of a run, and may be another where it is gone on with.
+_MAY_CHANGE = ("command", "python", "numpy", "platform")
 
 
 def compare(
@@ -81,8 +84,22 @@ def compare(
         check_choice("kv_types", kv_type, KV_TYPES)
     if not levels or not kv_types:
         raise ValueError("compare() needs at least one level and one KV type")
+    command = command_line(
+        source,
+        levels,
+        own_text=text is not None,
+        n_ctx=n_ctx,
+        n_chunks=n_chunks,
+        kv_types=kv_types,
+        speed=speed,
+        quality=quality,
+        n_rounds=n_rounds,
+        n_threads=n_threads or devices.usable_cpus(),
+        imatrix=imatrix,
+    )
     run = _Run(
         source=hub.resolve(source),
+        command=command,
         text=_default_text() if text is None else text,
         n_ctx=n_ctx,
         n_chunks=n_chunks,
@@ -148,6 +165,7 @@ class _Run:
         self,
         *,
         source: Path,
+        command: str,
         text: str,
         n_ctx: int,
         n_chunks: int,
@@ -158,6 +176,7 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self._source = source
+        self._command = command
         self._text = text
         self._n_ctx, self._n_chunks = n_ctx, n_chunks
         self._kv_types = kv_types
@@ -166,6 +185,7 @@ class _Run:
         self._results = results
         self._progress = progress
         self._levels: list[_Level] = []
+        self._folders = {source.parent}
         self._rows: dict[str, LevelResult] = {}
         self._noise: LevelResult | None = None
         self._notes: list[str] = []
@@ -195,6 +215,13 @@ class _Run:
         if self._results is not None:
             self.comparison.save(self._results)
 
+    def _said(self, error: LocalgenError) -> str:
+        """Its message with files as names alone: where they lie is this machine's business."""
+        message = str(error)
+        for folder in sorted({str(folder) for folder in self._folders} - {"."}, key=len)[::-1]:
+            message = message.replace(f"{folder}{os.sep}", "")
+        return message
+
     def _step(self, what: str) -> None:
         self._n_done += 1
         if self._progress is not None:
@@ -205,10 +232,15 @@ class _Run:
     def start(self, levels: list[_Level], *, resume: bool) -> None:
         """Note the settings, and take up what ``results`` has of them."""
         self._levels = levels
+        self._folders |= {level.path.parent for level in levels if level.path is not None}
         self._settings = {
+            "command": self._command,
             "localgen": localgen.__version__,
             "llama_cpp": llama_version(),
             "features": system_info(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "platform": platform.platform(),
             "machine": platform.machine(),
             "cpu": devices.cpu_name(),
             "n_threads": self._n_threads,
@@ -226,7 +258,11 @@ class _Run:
             self._take_up(Comparison.load(self._results))
 
     def _take_up(self, old: Comparison) -> None:
-        changed = [key for key in self._settings if old.settings.get(key) != self._settings[key]]
+        changed = [
+            key
+            for key, value in self._settings.items()
+            if key not in _MAY_CHANGE and old.settings.get(key) != value
+        ]
         if changed:
             raise CompareError(
                 f"{self._results} was made with another {', '.join(changed)}: go on with the same, "
@@ -237,6 +273,7 @@ class _Run:
 
     def make(self, folder: Path, imatrix: str | os.PathLike[str] | None) -> None:
         """Have each level as a checked file; one that cannot be had gets its error."""
+        self._folders.add(folder)
         for level in self._levels:
             try:
                 if level.path is None:
@@ -244,7 +281,7 @@ class _Run:
                 if level.path is not None:
                     level.file = gate.check_model(level.path)
             except LocalgenError as error:
-                level.error = str(error)
+                level.error = self._said(error)
             for kv_type in self._kv_types:
                 self._add_row(level, kv_type)
         self._save()
@@ -330,7 +367,7 @@ class _Run:
                 try:
                     self._measure_one(reference, level, row, parts)
                 except LocalgenError as error:
-                    self._set(row, error=str(error))
+                    self._set(row, error=self._said(error))
             if self._noise is None:
                 self._measure_noise(reference, parts)
         self._measure_texts()
@@ -437,7 +474,7 @@ class _Run:
             try:
                 found = divergences(PROMPTS, theirs, self._texts(level, row.kv_type))
             except LocalgenError as error:
-                self._set(row, error=str(error))
+                self._set(row, error=self._said(error))
                 continue
             self._set(row, divergences=found, divergence_tokens=median_tokens(found))
 
@@ -474,7 +511,7 @@ class _Run:
                 try:
                     measured = speed_child.measure(task)
                 except LocalgenError as error:
-                    self._set(row, error=str(error))
+                    self._set(row, error=self._said(error))
                     continue
                 if number < _N_COLD:
                     cold[row.label].append(measured.load_seconds)

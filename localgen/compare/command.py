@@ -1,0 +1,46 @@
+"""The command line of a comparison, by which it can be repeated; it runs nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+TEXT_FILE = "TEXT_FILE"
+
+
+def command_line(
+    source: str | os.PathLike[str],
+    levels: Sequence[str | os.PathLike[str]],
+    *,
+    own_text: bool,
+    n_ctx: int,
+    n_chunks: int,
+    kv_types: Sequence[str],
+    speed: bool,
+    quality: bool,
+    n_rounds: int,
+    n_threads: int,
+    imatrix: str | os.PathLike[str] | None,
+) -> str:
+    """The ``localgen compare`` that measures the same.
+
+    Files are named without their folders. own_text: the text is none of ours; it stands there as
+    ``TEXT_FILE``.
+    """
+    words = ["localgen", "compare", _without_folder(source)]
+    words += ["--levels", ",".join(_without_folder(level) for level in levels)]
+    words += ["--kv-types", ",".join(kv_types)]
+    words += ["--text", TEXT_FILE] if own_text else []
+    words += ["--n-ctx", str(n_ctx), "--chunks", str(n_chunks)]
+    words += ["--rounds", str(n_rounds)] if speed else ["--no-speed"]
+    words += [] if quality else ["--no-quality"]
+    words += ["--imatrix", _without_folder(imatrix)] if imatrix is not None else []
+    return shlex.join([*words, "--n-threads", str(n_threads)])
+
+
+def _without_folder(source: str | os.PathLike[str]) -> str:
+    """The name of a file; a name on the Hub, which is no path, as it is."""
+    path = Path(source).expanduser()
+    return path.name if not isinstance(source, str) or path.exists() else source

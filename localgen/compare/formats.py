@@ -1,0 +1,153 @@
+"""A level's figures as text: the same in the terminal's table and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from localgen.compare.results import Comparison, LevelResult
+from localgen.units import as_size
+
+MISSING = "-"
+
+Value = float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One figure of each level.
+
+    meaning: a sentence for those who read the table. value: what it is sorted by; None where it was
+    not measured. text: as it is shown. is_text: it is no number. in_terminal: it has a place there.
+    """
+
+    title: str
+    meaning: str
+    value: Callable[[LevelResult], Value]
+    text: Callable[[LevelResult], str]
+    is_text: bool = False
+    in_terminal: bool = True
+
+
+def _number(
+    title: str, name: str, text: Callable[[float], str], meaning: str, *, in_terminal: bool = True
+) -> Column:
+    def shown(level: LevelResult) -> str:
+        value = getattr(level, name)
+        return MISSING if value is None else text(value)
+
+    return Column(
+        title, meaning, lambda level: getattr(level, name), shown, in_terminal=in_terminal
+    )
+
+
+def _with_error(title: str, name: str, se: str, digits: int, meaning: str) -> Column:
+    def shown(level: LevelResult) -> str:
+        value = getattr(level, name)
+        error = getattr(level, se) or 0.0
+        return MISSING if value is None else f"{value:.{digits}f} ± {error:.{digits}f}"
+
+    return Column(title, meaning, lambda level: getattr(level, name), shown)
+
+
+def _spread(
+    title: str, name: str, unit: str, digits: int, meaning: str, *, in_terminal: bool = True
+) -> Column:
+    def value(level: LevelResult) -> float | None:
+        found = getattr(level, name)
+        return None if found is None else found.median
+
+    def shown(level: LevelResult) -> str:
+        found = getattr(level, name)
+        if found is None:
+            return MISSING
+        half = (found.high - found.low) / 2
+        return f"{found.median:.{digits}f} ± {half:.{digits}f} {unit}"
+
+    return Column(title, meaning, value, shown, in_terminal=in_terminal)
+
+
+def _same_top(level: LevelResult) -> str:
+    if level.is_reference:
+        return "reference"
+    return MISSING if level.top1_agreement is None else f"{100 * level.top1_agreement:.1f} %"
+
+
+def _same_text(level: LevelResult) -> str:
+    if level.is_reference:
+        return ""
+    return MISSING if level.divergence_tokens is None else f"{level.divergence_tokens:g} tokens"
+
+
+LEVEL = Column(
+    "level",
+    "the quantization level, and the type of the KV cache where that is not F16",
+    lambda level: level.label,
+    lambda level: level.label,
+    is_text=True,
+)
+KLD = _with_error(
+    "KLD",
+    "kld_mean",
+    "kld_se",
+    4,
+    "Kullback-Leibler divergence of the reference's predictions from the level's, nats: mean over "
+    "tokens ± standard error",
+)
+COLUMNS = (
+    LEVEL,
+    _number("size", "file_bytes", as_size, "of the file, all shards"),
+    _number("bits/w", "bits_per_weight", "{:.2f}".format, "bits a weight, over all tensors"),
+    _number(
+        "memory",
+        "peak_rss_bytes",
+        as_size,
+        "the most that a process took that loaded it and generated",
+        in_terminal=False,
+    ),
+    _spread("load", "load_seconds", "s", 2, "with the file in the page cache"),
+    _spread(
+        "first token",
+        "ttft_seconds",
+        "s",
+        2,
+        "the time to it, after a prompt of 128 tokens",
+        in_terminal=False,
+    ),
+    _spread("prefill", "prefill_tps", "/s", 0, "tokens a second, of a prompt of 512"),
+    _spread("decode", "decode_tps", "/s", 0, "new tokens a second, one sequence"),
+    _with_error("ppl", "perplexity", "perplexity_se", 2, "perplexity of the text ± standard error"),
+    KLD,
+    _number(
+        "KLD p99",
+        "kld_p99",
+        "{:.3f}".format,
+        "the KLD that one token in a hundred exceeds",
+        in_terminal=False,
+    ),
+    Column(
+        "same top",
+        "tokens for which the reference holds the same one for the likeliest",
+        lambda level: level.top1_agreement,
+        _same_top,
+    ),
+    Column(
+        "same text",
+        "median of the greedy tokens before the text leaves the reference's",
+        lambda level: level.divergence_tokens,
+        _same_text,
+    ),
+)
+
+
+def share_of_most(level: LevelResult, result: Comparison) -> float:
+    """A level's mean KLD as a share of the largest one, for a bar beside it."""
+    most = max((each.kld_mean or 0.0 for each in result.levels), default=0.0)
+    return max(0.0, (level.kld_mean or 0.0) / most) if most else 0.0
+
+
+def noise_line(result: Comparison) -> str | None:
+    """What the reference against itself gave, or None if that was not measured."""
+    if result.noise is None or result.noise.kld_mean is None:
+        return None
+    return f"noise: {result.noise.name}: KLD {result.noise.kld_mean:.2g}"

@@ -1,0 +1,357 @@
+"""A comparison drawn with matplotlib: panels, alone as SVG or side by side as PNG; no pyplot.
+
+It decides nothing: which level is kept, and which are on the Pareto front, it is told.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut, place
+from localgen.compare.metrics import KLD_PROBABILITIES
+from localgen.compare.recommend import Recommendation
+from localgen.compare.results import Comparison, LevelResult, Spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    Canvas: TypeAlias = Figure | SubFigure
+
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": PALETTE["muted"],
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": PALETTE["muted"],
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.unicode_minus": True,
+    "figure.facecolor": PALETTE["paper"],
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.0,
+    "grid.color": PALETTE["rule"],
+    "grid.linewidth": 0.5,
+    "svg.fonttype": "none",
+    "text.color": PALETTE["ink"],
+    "text.usetex": False,
+    "xtick.color": PALETTE["muted"],
+    "ytick.color": PALETTE["muted"],
+}
+_INCHES = 4.4, 3.7
+_ROW_INCHES = 0.3
+_DPI = 160
+_CAPTION_WIDTH = 82
+# From this ratio of the largest file to the smallest, sizes stand on a logarithmic axis.
+_LOG_SIZES = 3.0
+# The largest quantile that is drawn: the maximum says more of the text's length.
+_RIGHT = 0.999
+_LEGEND = {"frameon": False, "fontsize": 7, "handletextpad": 0.4, "labelcolor": PALETTE["muted"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture. draw: puts it on a figure, and tells its labels.
+
+    caption: what is to be seen, in a sentence. n_inches: its height.
+    """
+
+    title: str
+    caption: str
+    n_inches: float
+    draw: Callable[[Canvas], list[Label]]
+
+
+def panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel, ...]:
+    """The pictures for which there are data."""
+    levels = [level for level in result.levels if level.error is None]
+    sized = [level for level in levels if level.file_bytes]
+    lossy = [level for level in sized if level.kld_mean is not None]
+    spread = [level for level in levels if _quantiles(level).get(_RIGHT, 0.0) > 0]
+    fast = [level for level in sized if level.decode_tps or level.prefill_tps]
+    found = []
+    if any((level.kld_mean or 0.0) > 0 for level in lossy):
+        found.append(_loss_panel(lossy, kept))
+    if fast:
+        found.append(_speed_panel(fast, kept))
+    if spread:
+        found.append(_tokens_panel(spread, kept))
+    return tuple(found)
+
+
+def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
+    """Panels side by side under a title."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
+
+    with _style():
+        height = max(panel.n_inches for panel in drawn) + 1.1
+        figure = Figure((_INCHES[0] * len(drawn), height), dpi=_DPI, layout="constrained")
+        parts = figure.subfigures(1, len(drawn), squeeze=False, wspace=0.04)[0]
+        labels = []
+        for panel, part in zip(drawn, parts, strict=True):
+            part.set_facecolor("none")
+            part.suptitle(panel.title, x=0.02, ha="left", fontsize=9, parse_math=False)
+            caption = textwrap.fill(panel.caption, _CAPTION_WIDTH)
+            part.supxlabel(caption, x=0.02, ha="left", fontsize=7, color=PALETTE["muted"])
+            labels += panel.draw(part)
+        heading = f"{cut(title, 150)}\n{cut(subtitle, 68 * len(drawn))}"
+        figure.suptitle(heading, x=0.008, ha="left", fontsize=10, parse_math=False)
+        return _written(figure, labels, "png")
+
+
+def as_svg(panel: Panel) -> str:
+    """One panel as an ``<svg>`` element for a page, which gives it colours (``var(--ink)``, for
+    each name of ``PALETTE``), a font and a width."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
+
+    with _style(panel.title):
+        figure = Figure((_INCHES[0], panel.n_inches), layout="constrained")
+        text = _written(figure, panel.draw(figure), "svg").decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style type=\"text/css\">.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # those ids are the same in every figure
+    text = re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1>", text)
+    for name, colour in PALETTE.items():
+        text = text.replace(colour, f"var(--{name})")
+    return text
+
+
+@contextmanager
+def _style(salt: str = "") -> Iterator[None]:
+    """The settings that have no other way in; they hold while a figure is made and written.
+
+    salt: sets the ids of one SVG apart from those of the others on a page, the same every time.
+    """
+    import matplotlib  # noqa: PLC0415  # an optional extra
+
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"localgen {salt}"}):
+        yield
+
+
+def _written(figure: Figure, labels: Sequence[Label], kind: str) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # labels stand where they are put
+    place(labels, canvas.get_renderer())  # type: ignore[no-untyped-call]
+    data = io.BytesIO()
+    metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
+    figure.savefig(data, format=kind, metadata=metadata)
+    return data.getvalue()
+
+
+# --- panels ---
+
+
+def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> Panel:
+    def draw(figure: Canvas) -> list[Label]:
+        axes: Axes = figure.subplots()
+        points = [(level, level.kld_mean or 0.0, level.kld_se or 0.0) for level in levels]
+        positive = [(y, se) for _, y, se in points if y > 0]
+        bottom = 0.5 * min(y for y, _ in positive)
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(bottom, 1.6 * max(y + se for y, se in positive))
+        axes.set_ylabel("mean KLD, nats")
+        unit = _size_axis(axes, levels)
+        _plain_log_ticks(axes.yaxis, *axes.get_ylim())
+        _draw_front(axes, levels, kept, unit)
+        labels = []
+        for level, y, se in points:
+            x = (level.file_bytes or 0) / unit
+            if y > 0:
+                _point(axes, x, y, (se, se), level, kept)
+            else:  # it has no place on this axis, so it stands on its end
+                colour = PALETTE["accent" if _is_kept(level, kept) else "ink"]
+                axes.plot(x, bottom, "v", clip_on=False, ms=5, mfc=PALETTE["paper"], mec=colour)
+            low, high = max(bottom, y - se), max(bottom, y + se)
+            is_kept = _is_kept(level, kept)
+            labels.append(Label(axes, level.label, x, max(bottom, y), low, high, is_kept))
+        _loss_legend(axes, levels, kept)
+        return labels
+
+    caption = (
+        "Mean KLD ± standard error against file size: lower is nearer to the reference, left is "
+        "smaller. Names that find no room are left out."
+    )
+    return Panel("Quality against size", caption, _INCHES[1], draw)
+
+
+def _draw_front(
+    axes: Axes, levels: Sequence[LevelResult], kept: Recommendation | None, unit: float
+) -> None:
+    """A line through those of the front that are better than all smaller ones: the others are on
+    it for their speed."""
+    if kept is None:
+        return
+    best = float("inf")
+    line = []
+    for level in kept.front:
+        if level in levels and level.kld_mean is not None and level.kld_mean < best:
+            best = level.kld_mean
+            line.append(((level.file_bytes or 0) / unit, max(best, axes.get_ylim()[0])))
+    axes.plot(*zip(*line, strict=True), color=PALETTE["band"], lw=1.4, zorder=1, gid=FRONT)
+
+
+def _loss_legend(axes: Axes, levels: Sequence[LevelResult], kept: Recommendation | None) -> None:
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    ink, accent, paper = PALETTE["ink"], PALETTE["accent"], PALETTE["paper"]
+    handles = []
+    if kept is not None:
+        handles += [
+            Line2D([], [], ls="", marker="o", ms=7, c=accent, label="to keep"),
+            Line2D([], [], c=PALETTE["band"], marker="o", ms=4.5, mec=ink, mfc=ink),
+        ]
+        handles[1].set_label("Pareto front: size, speed, KLD")
+        if any(level not in kept.front for level in levels):
+            handles.append(Line2D([], [], ls="", marker="o", ms=4.5, mec=ink, mfc=paper))
+            handles[-1].set_label("beaten, or over a limit")
+    if any(not level.kld_mean or level.kld_mean <= 0 for level in levels):
+        handles.append(Line2D([], [], ls="", marker="v", ms=4.5, mec=ink, mfc=paper))
+        handles[-1].set_label("KLD 0 (the reference is)")
+    axes.legend(handles=handles, loc="upper right", **_LEGEND)
+
+
+def _speed_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> Panel:
+    kinds = [kind for kind in ("decode", "prefill") if any(_speed(each, kind) for each in levels)]
+
+    def draw(figure: Canvas) -> list[Label]:
+        grid = figure.subplots(len(kinds), 1, sharex=True, squeeze=False)
+        labels = []
+        for (axes,), kind in zip(grid, kinds, strict=True):
+            unit = _size_axis(axes, levels)
+            axes.set_ylabel(f"{kind}, tokens/s")
+            for level in levels:
+                speed = _speed(level, kind)
+                if speed is not None:
+                    x, y = (level.file_bytes or 0) / unit, speed.median
+                    _point(axes, x, y, (y - speed.low, speed.high - y), level, kept)
+                    is_kept = _is_kept(level, kept)
+                    labels.append(Label(axes, level.label, x, y, speed.low, speed.high, is_kept))
+            axes.margins(y=0.2)
+            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
+            axes.label_outer()
+        return labels
+
+    caption = (
+        "Speed against file size: medians of the rounds, and bars from the slowest to the fastest. "
+        "Names that find no room are left out."
+    )
+    return Panel("Speed against size", caption, _INCHES[1], draw)
+
+
+def _speed(level: LevelResult, kind: str) -> Spread | None:
+    return level.decode_tps if kind == "decode" else level.prefill_tps
+
+
+def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> Panel:
+    def draw(figure: Canvas) -> list[Label]:
+        axes: Axes = figure.subplots()
+        rows = [_quantiles(level) for level in levels]
+        right = max(row[_RIGHT] for row in rows)
+        left = max(min((row[0.01] for row in rows if row[0.01] > 0), default=0.0), right * 1e-7)
+        axes.set_xscale("log")
+        axes.set_xlim(left / 1.5, right * 1.5)
+        _plain_log_ticks(axes.xaxis, *axes.get_xlim())
+        axes.set_xlabel("KLD of a token, nats")
+        axes.grid(visible=False, axis="y")
+        box = 0.5 * min(1.0, len(levels) / 6)
+        for y, (level, row) in enumerate(zip(levels, rows, strict=True)):
+            colour = PALETTE["accent"] if _is_kept(level, kept) else PALETTE["ink"]
+            for low, high, width in ((0.01, _RIGHT, 0.8), (0.05, 0.95, 2.6)):
+                axes.hlines(y, max(row[low], left), max(row[high], left), colour, lw=width)
+            low, high = max(row[0.25], left), max(row[0.75], left)
+            axes.barh(y, high - low, box, low, color=PALETTE["band"], ec=colour, lw=0.8, zorder=3)
+            axes.vlines(max(row[0.5], left), y - box / 2, y + box / 2, colour, lw=1.8, zorder=4)
+            if level.kld_mean and level.kld_mean > left:
+                axes.plot(level.kld_mean, y, "D", ms=4, c=colour, mec=PALETTE["paper"], zorder=5)
+        names = [cut(level.label, NAME_LENGTH) for level in levels]
+        axes.set_yticks(range(len(levels)), names, parse_math=False)
+        axes.tick_params("y", length=0, labelcolor=PALETTE["ink"])
+        axes.set_ylim(len(levels) - 0.4, -0.6)
+        return []
+
+    caption = (
+        "How far single tokens are off. Thin lines: from the 1st percentile to the 99.9th; thick: "
+        "5th to 95th; boxes: 25th to 75th; bars across: medians; diamonds: means."
+    )
+    n_inches = max(_INCHES[1], 1.0 + _ROW_INCHES * len(levels))
+    return Panel("The distribution over tokens", caption, n_inches, draw)
+
+
+# --- parts of panels ---
+
+
+def _quantiles(level: LevelResult) -> dict[float, float]:
+    """The KLD of tokens by probability; empty where it was not measured."""
+    return dict(zip(KLD_PROBABILITIES, level.kld_quantiles, strict=False))
+
+
+def _is_kept(level: LevelResult, kept: Recommendation | None) -> bool:
+    return kept is not None and level.label == kept.level.label
+
+
+def _point(
+    axes: Axes,
+    x: float,
+    y: float,
+    errors: tuple[float, float],
+    level: LevelResult,
+    kept: Recommendation | None,
+) -> None:
+    """A dot and its bar: full on the Pareto front, large and in colour where it is kept."""
+    is_kept = _is_kept(level, kept)
+    is_open = kept is not None and level not in kept.front
+    colour = PALETTE["accent"] if is_kept else PALETTE["ink"]
+    axes.errorbar(
+        x,
+        y,
+        yerr=[[errors[0]], [errors[1]]],
+        fmt="o",
+        color=colour,
+        ms=7 if is_kept else 4.5,
+        mfc=PALETTE["paper"] if is_open else colour,
+        mec=colour,
+        ecolor=colour,
+        elinewidth=0.8,
+        capsize=2,
+        capthick=0.8,
+        zorder=4 if is_kept else 3,
+    )
+
+
+def _size_axis(axes: Axes, levels: Sequence[LevelResult]) -> float:
+    """Limits and a title for file sizes; returns the bytes of its unit."""
+    sizes = [level.file_bytes or 0 for level in levels]
+    name, unit = ("GB", 1e9) if max(sizes) >= 10**9 else ("MB", 1e6)
+    low, high = min(sizes) / unit, max(sizes) / unit
+    if high / low >= _LOG_SIZES:
+        axes.set_xscale("log")
+        axes.set_xlim(low * (low / high) ** 0.1, high * (high / low) ** 0.1)
+        _plain_log_ticks(axes.xaxis, *axes.get_xlim())
+    else:
+        margin = 0.1 * (high - low) or 0.1 * high
+        axes.set_xlim(low - margin, high + margin)
+    axes.set_xlabel(f"file size, {name}")
+    return unit
+
+
+def _plain_log_ticks(axis: Any, low: float, high: float) -> None:
+    """0.001 and 0.01, with others between where that leaves few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
+
+    decades = math.log10(high / low)
+    steps = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 1 else (1.0, 2.0, 3.0, 4.0, 6.0)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

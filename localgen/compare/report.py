@@ -1,0 +1,225 @@
+"""A comparison as a picture, and as a page that is all in one file; it measures nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localgen.compare import plots
+from localgen.compare.command import TEXT_FILE
+from localgen.compare.divergence import n_same
+from localgen.compare.formats import COLUMNS, KLD, share_of_most
+from localgen.compare.recommend import Recommendation
+from localgen.compare.results import Comparison, Divergence, LevelResult, write_whole
+from localgen.errors import CompareError
+from localgen.units import as_size
+
+# The settings, as they are called on the page; others keep their names.
+_SETTINGS = {
+    "localgen": "localgen",
+    "llama_cpp": "llama-cpp-python (llama.cpp)",
+    "features": "build of llama.cpp",
+    "python": "Python",
+    "numpy": "NumPy",
+    "platform": "system",
+    "machine": "machine",
+    "cpu": "CPU",
+    "n_threads": "threads",
+    "n_ctx": "tokens of a chunk",
+    "n_chunks": "chunks",
+    "kv_types": "types of the KV cache",
+    "text_sha256": "SHA-256 of the text",
+    "source_sha256": "SHA-256 of the model",
+}
+
+
+def check_targets(paths: Sequence[Path]) -> None:
+    """Raise CompareError now if a report could not be written to ``paths`` after the measuring."""
+    if paths:
+        _require_matplotlib()
+    for path in paths:
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise CompareError(
+                f"{path} cannot be written: it is a folder, or its own folder is not there"
+            )
+
+
+def save_png(
+    result: Comparison,
+    path: str | os.PathLike[str],
+    *,
+    memory: int | str | None = None,
+    max_kld: float | None = None,
+) -> None:
+    """Draw quality and speed against size, and the KLD of tokens, to a PNG file.
+
+    What was not measured is left out. memory, max_kld: as in ``Comparison.recommend``, for the
+    level that is marked. Raises CompareError without matplotlib, or if nothing was measured.
+    """
+    _require_matplotlib()
+    kept, sentence = _kept(result, memory, max_kld)
+    drawn = plots.panels(result, kept)
+    if not drawn:
+        raise CompareError("no level was measured, so there is nothing to draw")
+    write_whole(Path(path), plots.as_png(drawn, result.source, sentence))
+
+
+def save_html(
+    result: Comparison,
+    path: str | os.PathLike[str],
+    *,
+    memory: int | str | None = None,
+    max_kld: float | None = None,
+) -> None:
+    """Write a page that needs no other file and no network: the table, the plots, the texts side by
+    side, and what a repetition needs.
+
+    memory, max_kld: as in ``Comparison.recommend``, for the level that is marked. Raises
+    CompareError without matplotlib.
+    """
+    _require_matplotlib()
+    write_whole(Path(path), _page(result, memory, max_kld).encode("utf-8", "replace"))
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib.figure  # noqa: F401, PLC0415  # an optional extra
+    except ImportError as error:
+        raise CompareError(
+            f"reports are drawn with matplotlib, which cannot be imported ({error}): "
+            f"pip install 'localgen[report]'"
+        ) from error
+
+
+def _kept(
+    result: Comparison, memory: int | str | None, max_kld: float | None
+) -> tuple[Recommendation | None, str]:
+    """What is recommended, and why; or None, and why not."""
+    try:
+        found = result.recommend(memory=memory, max_kld=max_kld)
+    except CompareError as error:
+        message = str(error)
+        return None, f"{message[:1].upper()}{message[1:]}."
+    return found, found.sentence
+
+
+# --- the page ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """One figure: as it is shown, and what it is sorted by ("" where it was not measured)."""
+
+    text: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One level of the table. share: of the largest mean KLD, in per cent, for a bar."""
+
+    level: LevelResult
+    cells: tuple[_Cell, ...]
+    share: float
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Two texts cut where they part: what they share, each one's next word, and its rest."""
+
+    prompt: str
+    n_same: int
+    same: str
+    reference: tuple[str, str]
+    text: tuple[str, str]
+
+    @property
+    def is_same(self) -> bool:
+        return not any((*self.reference, *self.text))
+
+
+def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -> str:
+    import jinja2  # noqa: PLC0415  # only where a page is made
+
+    kept, sentence = _kept(result, memory, max_kld)
+    files = jinja2.Environment(
+        loader=jinja2.PackageLoader("localgen.compare", "page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = files.get_template("page.js").render()
+    digest = hashlib.sha256(script.encode()).digest()
+    return files.get_template("page.html.jinja").render(
+        result=result,
+        sentence=sentence,
+        columns=COLUMNS,
+        kld=KLD,
+        rows=[_row(level, result, kept) for level in result.levels if level.error is None],
+        failed=[level for level in result.levels if level.error is not None],
+        pictures=[(panel, plots.as_svg(panel)) for panel in plots.panels(result, kept)],
+        texts=[
+            (level, [sides(each) for each in level.divergences])
+            for level in result.levels
+            if level.divergences
+        ],
+        kept=kept,
+        machines=_machines(result.settings),
+        text_file=TEXT_FILE,
+        as_size=as_size,
+        script=script,
+        script_hash=base64.b64encode(digest).decode(),
+    )
+
+
+def _row(level: LevelResult, result: Comparison, kept: Recommendation | None) -> _Row:
+    values = [(column, column.value(level)) for column in COLUMNS]
+    return _Row(
+        level,
+        tuple(_Cell(column.text(level), "" if v is None else str(v)) for column, v in values),
+        round(100 * share_of_most(level, result), 1),
+        kept is not None and level.label == kept.level.label,
+    )
+
+
+def sides(found: Divergence) -> _Sides:
+    """Cut both texts at the first character that differs; where one has ended, its word is ""."""
+    n = n_same(found.reference, found.text)
+    return _Sides(
+        found.prompt,
+        found.n_same,
+        found.text[:n],
+        _word(found.reference[n:]),
+        _word(found.text[n:]),
+    )
+
+
+def _word(text: str) -> tuple[str, str]:
+    """The first word, with the space before it, and the rest."""
+    match = re.match(r"\s*\S*", text)
+    end = match.end() if match else 0
+    return text[:end], text[end:]
+
+
+def _machines(settings: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Of each machine: its number ("" where it is the only one), its command, its settings."""
+    is_merged = bool(settings) and all(isinstance(each, dict) for each in settings.values())
+    parts = settings if is_merged else {"": settings}
+    return [
+        (number, str(part.get("command", "")), list(_named(part))) for number, part in parts.items()
+    ]
+
+
+def _named(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        if key != "command":
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield _SETTINGS.get(key, key), shown

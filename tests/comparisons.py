@@ -1,0 +1,96 @@
+"""Hand-made comparisons, whose figures are easy to check and whose texts mean harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from localgen.compare import Comparison, LevelResult, Spread
+from localgen.compare.metrics import KLD_PROBABILITIES
+from localgen.compare.results import Divergence
+
+# Each would set window.harmed if a browser took it for more than text.
+SCRIPT = "<script>window.harmed = 1</script>"
+IMAGE = '"><img src="http://127.0.0.1:9/x.png" onerror="window.harmed = 1">'
+BREAKOUT = "</script></style></svg><script>window.harmed = 1</script>{{ 7 * 7 }}$\\frac$"
+
+
+def level(name: str, n_bytes: int, kld: float, speed: float, **more: Any) -> LevelResult:
+    """A level whose tokens' KLDs go evenly from 0 to twice the mean."""
+    return LevelResult(
+        **{
+            "name": name,
+            "file": f"{name}.gguf",
+            "sha256": "0f" * 32,
+            "file_bytes": n_bytes,
+            "bits_per_weight": n_bytes / 10**9,
+            "prefill_tps": Spread(10 * speed, 9 * speed, 11 * speed),
+            "decode_tps": Spread(speed, 0.9 * speed, 1.1 * speed),
+            "perplexity": 10.0 + kld,
+            "perplexity_se": 0.1,
+            "kld_mean": kld,
+            "kld_se": kld / 10,
+            "kld_p99": 1.98 * kld,
+            "kld_quantiles": tuple(2 * kld * p for p in KLD_PROBABILITIES),
+            "top1_agreement": 1 - kld,
+            "divergence_tokens": 4.0,
+            **more,
+        }
+    )
+
+
+def comparison(**more: Any) -> Comparison:
+    """Six levels, of which Q4_0 is the knee and Q5_bad beaten by Q5_0; one more failed, and one
+    has figures for nothing but its size."""
+    return Comparison(
+        **{
+            "source": "model-F16.gguf",
+            "settings": {
+                "command": "localgen compare model-F16.gguf --levels F16,Q4_0 --n-threads 2",
+                "localgen": "0.1.0",
+                "cpu": "A CPU",
+                "n_threads": 2,
+                "kv_types": ["f16"],
+                "text_sha256": "ab" * 32,
+            },
+            "levels": (
+                level("F16", 16 * 10**9, 0.0, 10, is_reference=True),
+                level("Q8_0", 8 * 10**9, 0.001, 18),
+                level("Q5_bad", 7 * 10**9, 0.03, 19),
+                level("Q5_0", 6 * 10**9, 0.02, 20),
+                level("Q4_0", 5 * 10**9, 0.04, 25, divergences=DIVERGENCES),
+                level("Q2_K", 3 * 10**9, 0.9, 22),
+                LevelResult(name="sized", file_bytes=4 * 10**9),
+                LevelResult(name="IQ1_S", error="it needs an importance matrix"),
+            ),
+            "noise": LevelResult(name="F16 against itself", kld_mean=1.5e-6, kld_se=1e-7),
+            "notes": ("the text has 12 chunks, not 16",),
+            **more,
+        }
+    )
+
+
+DIVERGENCES = (
+    Divergence("The capital of France is", " Paris, a city.", " Paris, the city.", 2),
+    Divergence("Water boils at", " 100 °C.", " 100 °C.", 5),
+    Divergence("Once upon a time", " there was", " there was a cat", 2),
+)
+
+
+def hostile() -> Comparison:
+    """Markup in every text that a user, a file or a model can choose."""
+    divergences = (
+        Divergence(SCRIPT, f"same {SCRIPT}", f"same {IMAGE}", 1),
+        Divergence(IMAGE, BREAKOUT, BREAKOUT, 9),
+    )
+    return comparison(
+        source=f"{SCRIPT}.gguf",
+        settings={"command": f"localgen {BREAKOUT}", SCRIPT: IMAGE, "cpu": BREAKOUT},
+        levels=(
+            level(SCRIPT, 8 * 10**9, 0.0, 10, is_reference=True, file=IMAGE, sha256=SCRIPT),
+            level(IMAGE, 5 * 10**9, 0.01, 20, kv_type=SCRIPT, divergences=divergences),
+            level(BREAKOUT, 4 * 10**9, 0.02, 25),
+            LevelResult(name=IMAGE, error=f"{SCRIPT}{BREAKOUT}"),
+        ),
+        noise=LevelResult(name=SCRIPT, kld_mean=1e-6),
+        notes=(IMAGE, BREAKOUT),
+    )

@@ -1,0 +1,159 @@
+"""The page of a comparison in a real browser: Chromium, driven through its own driver.
+
+Without both (Debian's packages chromium and chromium-driver) these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localgen.compare import save_html
+from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None, reason="chromium or chromedriver is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that keeps a log of its console and of its requests."""
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    options.add_argument("--headless=new")
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # root cannot have one
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Any:
+    """``opened(result, width)`` saves and loads a page; on a phone's width as a phone does."""
+
+    def opened(result: Any, width: int = 1200) -> Any:
+        path = tmp_path / "page.html"
+        save_html(result, path)
+        is_phone = width < 500
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": is_phone}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get_log("browser")
+        browser.get_log("performance")
+        browser.get(path.as_uri())
+        return browser
+
+    return opened
+
+
+def _requests(browser: Any) -> list[str]:
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def _column(browser: Any, number: int) -> list[str]:
+    """What the cells of a column are sorted by, from above."""
+    script = (
+        "return [...document.querySelector('table').tBodies[0].rows]"
+        ".map((row) => row.cells[arguments[0]].dataset.value)"
+    )
+    found: list[str] = browser.execute_script(script, number)
+    return found
+
+
+def _has_sideways_scroll(browser: Any) -> bool:
+    script = (
+        "document.querySelectorAll('details').forEach((each) => { each.open = true; });"
+        "return document.documentElement.scrollWidth > window.innerWidth"
+    )
+    return bool(browser.execute_script(script))
+
+
+@pytest.mark.parametrize("make", [comparison, hostile])
+def test_a_page_asks_for_nothing_and_complains_of_nothing(opened: Any, make: Any) -> None:
+    browser = opened(make())
+    assert [url.rpartition("/")[2] for url in _requests(browser)] == ["page.html"]
+    assert browser.get_log("browser") == []
+
+
+def test_each_header_sorts(opened: Any) -> None:
+    """Up, then down; what was not measured is last both times, and nothing is lost."""
+    browser = opened(comparison())
+    headers = browser.find_elements("css selector", "thead th")
+    for number, header in enumerate(headers):
+        before = _column(browser, number)
+        as_key = str if header.get_attribute("data-kind") == "text" else float
+        for direction in ("ascending", "descending"):
+            header.find_element("tag name", "button").click()
+            assert header.get_attribute("aria-sort") == direction
+            measured = [value for value in before if value]
+            measured.sort(key=as_key, reverse=direction == "descending")
+            assert _column(browser, number) == measured + [""] * before.count("")
+        assert len(browser.find_elements("css selector", "th[aria-sort]")) == 1
+    sizes = [header.text for header in headers].index("size")
+    headers[sizes].find_element("tag name", "button").send_keys("\ue007")  # the Enter key
+    assert _column(browser, sizes)[0] == str(3 * 10**9)
+
+
+def test_the_words_where_texts_part_are_marked(opened: Any) -> None:
+    browser = opened(comparison())
+    sides = browser.find_elements("css selector", "details[open] .sides pre")
+    assert [side.text.strip() for side in sides] == [
+        "Paris, a city.", "Paris, the city.", "100 °C.", "there wasends here", "there was a cat",
+    ]  # fmt: skip
+    marks = browser.find_elements("css selector", "details[open] mark")
+    assert [mark.text.strip() for mark in marks] == ["a", "the", "ends here", "a"]
+
+
+@pytest.mark.parametrize("make", [comparison, hostile])
+def test_a_phone_scrolls_downwards_alone(opened: Any, make: Any) -> None:
+    """The page is as wide as the screen, and the table scrolls in its own frame."""
+    browser = opened(make(), 375)
+    assert browser.execute_script("return window.innerWidth") == 375
+    assert not _has_sideways_scroll(browser)
+    frame = "const frame = document.querySelector('.frame');"
+    assert browser.execute_script(f"{frame} return frame.scrollWidth > frame.clientWidth")
+
+
+def test_what_a_model_writes_is_text(opened: Any) -> None:
+    browser = opened(hostile())
+    assert browser.execute_script("return window.harmed") is None
+    assert len(browser.find_elements("css selector", "script")) == 1
+    assert browser.find_elements("css selector", "img, svg script, [onerror]") == []
+    script = "return document.body.textContent"
+    shown = browser.execute_script(script)
+    assert all(text in shown for text in (SCRIPT, IMAGE, BREAKOUT))
+
+
+def test_a_dark_screen_has_dark_paper(opened: Any) -> None:
+    """The plots take the page's colours: their ink is as light as that of the text."""
+    colours = []
+    for scheme in ("light", "dark"):
+        browser = opened(comparison())
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        script = (
+            "const style = (each) => getComputedStyle(document.querySelector(each));"
+            "return [style('body').backgroundColor, style('body').color, style('svg text').fill]"
+        )
+        colours.append(browser.execute_script(script))
+    (light_paper, light_ink, light_plot), (dark_paper, dark_ink, dark_plot) = colours
+    assert (light_paper, light_ink) == ("rgb(255, 254, 251)", "rgb(31, 29, 26)")
+    assert (dark_paper, dark_ink) == ("rgb(23, 22, 20)", "rgb(232, 228, 220)")
+    assert light_plot != dark_plot

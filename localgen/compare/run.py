@@ -22,13 +22,14 @@ from localgen.compare import speed as speed_child
 from localgen.compare.command import command_line
 from localgen.compare.divergence import N_NEW, PROMPTS, divergences, median_tokens
 from localgen.compare.metrics import TokenMetrics
+from localgen.compare.reference import LiveReference, Reference, StoredReference
 from localgen.compare.results import Comparison, LevelResult, Spread
 from localgen.compare.walk import chunks, compare_chunk, rows_at_a_time
 from localgen.completion import Completion
 from localgen.config import KV_TYPES, ModelConfig, check_choice, check_int
 from localgen.engine.backend import TokenIds
 from localgen.errors import CompareError, LocalgenError
-from localgen.llama import devices, gate
+from localgen.llama import devices, fitting, gate
 from localgen.llama.backend import LlamaBackend
 from localgen.llama.gate import ModelFile
 from localgen.llama.library import llama_version, system_info
@@ -36,6 +37,7 @@ from localgen.llama.quantize import quantization_types
 from localgen.model import LocalModel
 from localgen.quantization import QuantizedFile, quantize, spelled_level
 from localgen.tokenizer import Tokenizer
+from localgen.units import as_size
 
 Progress = Callable[[int, int, str], object]
 _N_COLD = 1
@@ -357,11 +359,9 @@ class _Run:
 
     def measure_quality(self) -> None:
         """Perplexity, divergence from the reference, and texts, of each level."""
-        if self._reference is None or self._reference.path is None:
-            raise CompareError("there is no reference")
-        with self._backend(self._reference, self._kv_types[0]) as reference:
-            parts = self._parts(reference)
-            todo = [pair for pair in self._candidates() if pair[1].kld_mean is None]
+        todo = [pair for pair in self._candidates() if pair[1].kld_mean is None]
+        with ExitStack() as stack:
+            reference, parts = self._open_reference(stack, todo)
             self._n_steps = self._n_done + len(parts) * (len(todo) + (self._noise is None))
             for level, row in todo:
                 try:
@@ -371,6 +371,50 @@ class _Run:
             if self._noise is None:
                 self._measure_noise(reference, parts)
         self._measure_texts()
+
+    def _open_reference(
+        self, stack: ExitStack, todo: list[tuple[_Level, LevelResult]]
+    ) -> tuple[Reference, list[TokenIds]]:
+        """The reference, loaded until ``stack`` closes, or in a file where memory is short."""
+        level, kv_type = self._needed_reference, self._kv_types[0]
+        others = [(each, row.kv_type) for each, row in todo] + [(level, kv_type)]
+        if self._fit_together((level, kv_type), others):
+            backend = stack.enter_context(self._backend(level, kv_type))
+            parts = self._parts(backend)
+            return LiveReference(backend, parts), parts
+        with self._backend(level, kv_type) as backend:
+            parts = self._parts(backend)
+            folder = Path(tempfile.gettempdir())
+            stored = StoredReference(folder, parts, backend.n_vocab, backend.n_batch)
+            stack.callback(stored.close)
+            live = LiveReference(backend, parts)
+            self._n_steps = self._n_done + len(parts)
+            for number in range(len(parts)):
+                stored.take(live.blocks(number))
+                self._step(f"{level.name} to the disk")
+        self._notes.append(
+            f"{level.name} and a level do not fit the memory together: its log-probabilities were "
+            f"kept on the disk, {as_size(stored.n_bytes)}, each off by at most "
+            f"{stored.step / 2:.1g}"
+        )
+        return stored, parts
+
+    @property
+    def _needed_reference(self) -> _Level:
+        if self._reference is None:
+            raise CompareError("there is no reference")
+        return self._reference
+
+    def _fit_together(
+        self, reference: tuple[_Level, str], others: list[tuple[_Level, str]]
+    ) -> bool:
+        """Whether the memory holds the reference and any one of ``others``."""
+        models = [
+            (level.file, self._config(level.file, kv_type))
+            for level, kv_type in (reference, *others)
+            if level.file is not None
+        ]
+        return all(fitting.fit_together([models[0], other]) for other in models[1:])
 
     def _parts(self, reference: Any) -> list[TokenIds]:
         vocab = reference.vocab
@@ -398,13 +442,11 @@ class _Run:
         """A level loaded, with a context for one chunk whose passes are of a block of rows."""
         if level.path is None or level.file is None:
             raise CompareError(f"{level.name} has no file")
-        n_vocab = len(level.file.shards[0].tokens)
-        config = ModelConfig(
-            n_ctx=self._n_ctx,
-            n_batch=n_batch or rows_at_a_time(n_vocab),
-            max_sequences=1,
-            n_threads=n_threads or self._n_threads,
-            kv_type=kv_type,
+        config = self._config(level.file, kv_type)
+        config = dataclasses.replace(
+            config,
+            n_threads=n_threads or config.n_threads,
+            n_batch=n_batch or config.n_batch,
         )
         backend = LlamaBackend(level.path, config)
         try:
@@ -413,8 +455,17 @@ class _Run:
         finally:
             backend.close()
 
+    def _config(self, file: ModelFile, kv_type: str) -> ModelConfig:
+        return ModelConfig(
+            n_ctx=self._n_ctx,
+            n_batch=rows_at_a_time(len(file.shards[0].tokens)),
+            max_sequences=1,
+            n_threads=self._n_threads,
+            kv_type=kv_type,
+        )
+
     def _measure_one(
-        self, reference: Any, level: _Level, row: LevelResult, parts: list[TokenIds]
+        self, reference: Reference, level: _Level, row: LevelResult, parts: list[TokenIds]
     ) -> None:
         with self._backend(level, row.kv_type) as candidate:
             found = self._walk(reference, candidate, parts, row.label)
@@ -434,24 +485,25 @@ class _Run:
 
     def _walk(
         self,
-        reference: Any,
+        reference: Reference,
         candidate: Any,
         parts: list[TokenIds],
         what: str,
     ) -> TokenMetrics:
         found = []
-        for part in parts:
-            found.append(compare_chunk(reference, candidate, part))
+        for number, part in enumerate(parts):
+            theirs = reference.blocks(number)
+            found.append(compare_chunk(theirs, candidate, part, reference.n_rows))
             self._step(f"quality of {what}")
         return TokenMetrics.joined(found)
 
-    def _measure_noise(self, reference: Any, parts: list[TokenIds]) -> None:
+    def _measure_noise(self, reference: Reference, parts: list[TokenIds]) -> None:
         """The reference against itself, with half of the threads and of the rows of a pass."""
         level = self._reference
         if level is None:
             return
         kv_type = self._kv_types[0]
-        n_batch = max(1, reference.n_batch // 2)
+        n_batch = max(1, reference.n_rows // 2)
         other = self._backend(
             level, kv_type, n_threads=max(1, self._n_threads // 2), n_batch=n_batch
         )

@@ -34,16 +34,18 @@ def chunks(token_ids: TokenIds, n_ctx: int, n_chunks: int, bos: int | None) -> l
     return parts
 
 
-def compare_chunk(reference: Backend, candidate: Backend, chunk: TokenIds) -> TokenMetrics:
-    """Both models over one chunk, and their difference at each token of its second half."""
-    n_rows = max(reference.n_batch, candidate.n_batch)
-    theirs, ours = (_scored_blocks(each, chunk, n_rows) for each in (reference, candidate))
+def compare_chunk(
+    theirs: Iterator[tuple[Logits, TokenIds]], candidate: Backend, chunk: TokenIds, n_rows: int
+) -> TokenMetrics:
+    """The candidate over one chunk, and its difference from the reference's blocks of ``n_rows``,
+    at each token of the chunk's second half."""
+    ours = scored_blocks(candidate, chunk, n_rows)
     return TokenMetrics.joined(
         [token_metrics(a, b, targets) for (a, targets), (b, _) in zip(theirs, ours, strict=True)]
     )
 
 
-def _scored_blocks(
+def scored_blocks(
     backend: Backend, chunk: TokenIds, n_rows: int
 ) -> Iterator[tuple[Logits, TokenIds]]:
     """Logits (n_rows, n_vocab), borrowed until the next block, and the tokens that follow."""

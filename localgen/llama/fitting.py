@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NoReturn
 
 from localgen.config import UNQUANTIZED, ModelConfig
@@ -50,6 +51,20 @@ def check(file: ModelFile, config: ModelConfig, n_gpu_layers: int) -> None:
             found.gpu.total,
             free,
         )
+
+
+def fit_together(models: Sequence[tuple[ModelFile, ModelConfig]]) -> bool:
+    """Whether all of ``models`` can be loaded at the same time; True where nothing tells."""
+    found = [
+        estimate(file, config, devices.n_gpu_layers(config.device, config.n_gpu_layers))
+        for file, config in models
+    ]
+    available = devices.usable_memory()
+    if available is not None and sum(each.needed for each in found) > available:
+        return False
+    on_gpu = sum(each.gpu.total for each in found)
+    free = gpu_memory() if on_gpu else None
+    return free is None or on_gpu <= free
 
 
 def _refuse(file: ModelFile, config: ModelConfig, n_gpu_layers: int, available: int) -> NoReturn:

@@ -1,0 +1,131 @@
+"""The reference's logits, block by block: from the model itself, or from a file where it and a
+level do not fit the memory together."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from localgen.compare.walk import scored_blocks
+from localgen.engine.backend import Backend, Logits, TokenIds
+from localgen.errors import CompareError
+from localgen.units import as_size
+
+Blocks = Iterator[tuple[Logits, TokenIds]]
+_MOST = np.iinfo(np.uint16).max
+_SPARE_BYTES = 2**26
+_INSTEAD = "use fewer chunks, a reference with fewer bits, or another TMPDIR"
+
+
+class Reference(Protocol):
+    """n_rows: of a block. blocks: of a chunk by its number; see ``walk.scored_blocks``."""
+
+    n_rows: int
+
+    def blocks(self, number: int) -> Blocks: ...
+
+
+class LiveReference:
+    """A loaded model, which computes each chunk anew for each level: nothing is kept."""
+
+    def __init__(self, backend: Backend, parts: Sequence[TokenIds]) -> None:
+        self.n_rows = backend.n_batch
+        self._backend = backend
+        self._parts = parts
+
+    def blocks(self, number: int) -> Blocks:
+        return scored_blocks(self._backend, self._parts[number], self.n_rows)
+
+
+class StoredReference:
+    """The log-probabilities of all scored tokens, 16 bits each, in a file.
+
+    A row's are spread evenly between its smallest and its largest, which only the likeliest token
+    holds, so that it stays the likeliest. step: the largest distance of two neighbours; a stored
+    value is off by at most half of it.
+    """
+
+    def __init__(self, folder: Path, parts: Sequence[TokenIds], n_vocab: int, n_rows: int) -> None:
+        """folder: where the file is, without a name, until ``close``. Raises CompareError if the
+        disk there has not the room."""
+        self._check_disk(folder, parts, n_vocab)
+        self.n_rows = n_rows
+        self.n_bytes = 0
+        self.step = 0.0
+        self._folder = folder
+        self._file = tempfile.TemporaryFile(prefix="localgen-", dir=folder)  # noqa: SIM115
+        self._parts = parts
+        self._n_vocab = n_vocab
+        # (first byte, tokens that follow, smallest and step of each row) of each block of a chunk.
+        self._index: list[list[tuple[int, TokenIds, Logits, Logits]]] = []
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+    @staticmethod
+    def _check_disk(folder: Path, parts: Sequence[TokenIds], n_vocab: int) -> None:
+        n_scored = sum(len(part) - 1 - len(part) // 2 for part in parts)
+        n_bytes, free = 2 * n_vocab * n_scored, shutil.disk_usage(folder).free
+        if n_bytes + _SPARE_BYTES > free:
+            raise CompareError(
+                f"the two models do not fit the memory together, and the reference's predictions "
+                f"would take {as_size(n_bytes)} in {folder}, where {as_size(free)} are free; "
+                f"{_INSTEAD}"
+            )
+
+    def take(self, blocks: Blocks) -> None:
+        """Store the next chunk."""
+        index = []
+        for logits, targets in blocks:
+            packed, low, step = pack(logits)
+            index.append((self.n_bytes, targets.copy(), low, step))
+            self._write(packed.tobytes())
+            self.n_bytes += packed.nbytes
+            self.step = max(self.step, float(step.max()))
+        self._index.append(index)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise CompareError(
+                f"the reference's predictions cannot be kept in {self._folder}: {error.strerror}; "
+                f"{_INSTEAD}"
+            ) from error
+
+    def blocks(self, number: int) -> Blocks:
+        for first, targets, low, step in self._index[number]:
+            self._file.seek(first)
+            data = self._file.read(2 * self._n_vocab * len(targets))
+            packed = np.frombuffer(data, np.uint16).reshape(len(targets), self._n_vocab)
+            yield unpack(packed, low, step), targets
+
+
+def pack(logits: Logits) -> tuple[npt.NDArray[np.uint16], Logits, Logits]:
+    """(n, n_vocab) logits as 16-bit numbers, and each row's smallest value and step, (n, 1).
+
+    Softmax takes no notice of the constant that is lost.
+    """
+    tops = logits.argmax(axis=1)[:, None]
+    shifted = logits - np.take_along_axis(logits, tops, axis=1)
+    low = shifted.min(axis=1, keepdims=True)
+    step = np.where(low < 0, -low / _MOST, 1).astype(np.float32)
+    packed = np.minimum(np.rint((shifted - low) / step), _MOST - 1).astype(np.uint16)
+    np.put_along_axis(packed, tops, np.uint16(_MOST), axis=1)
+    return packed, low, step
+
+
+def unpack(packed: npt.NDArray[np.uint16], low: Logits, step: Logits) -> Logits:
+    """The logits that ``pack`` was given, but for rounding and a constant a row."""
+    logits = packed.astype(np.float32)
+    logits *= step
+    logits += low
+    return logits

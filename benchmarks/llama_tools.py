@@ -1,0 +1,224 @@
+"""Do localgen's figures agree with those of llama.cpp's own tools, and in what time?
+
+python benchmarks/llama_tools.py perplexity --tools BUILD/bin --model F16.gguf --level Q4_K_M.gguf
+python benchmarks/llama_tools.py bench --tools BUILD/bin --model Q4_0.gguf
+
+``--tools`` is the folder of llama-perplexity and llama-bench, built from the llama.cpp that is
+vendored in llama-cpp-python's source package. Both sides have the same file, text, batch and
+threads, and no flash attention; they take turns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import Row, argument_parser, progress, report, run_child, spread, usable_cpus
+
+from localgen.llama import library
+
+N_CTX, N_BATCH = 512, 512
+_SHOWN = {
+    "perplexity": r"Mean PPL\(Q\)\s*:\s*([\d.]+)",
+    "kld_mean": r"Mean\s+KLD:\s*([-\d.]+)",
+    "kld_median": r"Median\s+KLD:\s*([-\d.]+)",
+    "top1_agreement": r"Same top p:\s*([\d.]+)",
+}
+
+
+def main() -> None:
+    """Run one of the two comparisons."""
+    parser = argument_parser(__doc__, rounds=3, new_tokens=64)
+    parser.add_argument("what", choices=["perplexity", "bench"], nargs="?")
+    parser.add_argument("--tools", type=Path)
+    parser.add_argument("--level", help="the file whose loss is measured against --model")
+    parser.add_argument("--chunks", type=int, default=16)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(_ours(**options.child)))
+        return
+    if options.what is None or options.tools is None:
+        parser.error("perplexity or bench, and --tools, are needed")
+    run = perplexity if options.what == "perplexity" else bench
+    run(options)
+
+
+# --- perplexity ---
+
+
+def perplexity(options: Any) -> None:
+    """Perplexity and KL divergence of ``--level``, with the wall time of both passes."""
+    rounds = []
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "text.txt"
+        text.write_text(_prose(), encoding="utf-8")
+        for number in range(options.rounds):
+            progress(f"round {number + 1}")
+            task = {
+                "model": options.model,
+                "level": options.level,
+                "text": str(text),
+                "n_chunks": options.chunks,
+            }
+            started = time.perf_counter()
+            ours = run_child(task)
+            ours["seconds"] = time.perf_counter() - started
+            rounds.append((ours, _theirs(options, text)))
+    ours, theirs = rounds[0]
+    rows: list[Row] = [
+        {
+            "figure": name,
+            "localgen": ours[name],
+            "llama.cpp": theirs[name],
+            "ratio": ours[name] / theirs[name],
+        }
+        for name in _SHOWN
+    ]
+    seconds = [(a["seconds"], b["seconds"]) for a, b in rounds]
+    rows.append(
+        {
+            "figure": "seconds, both passes",
+            "localgen": sorted(a for a, _ in seconds)[len(seconds) // 2],
+            "llama.cpp": sorted(b for _, b in seconds)[len(seconds) // 2],
+            "ratio": sorted(a / b for a, b in seconds)[len(seconds) // 2],
+        }
+    )
+    note = (
+        f"{options.chunks} chunks of {N_CTX} tokens of CPython's own prose; "
+        f"{Path(options.level).name} against {Path(options.model).name}; whole processes; "
+        f"llama-perplexity's logits file: {theirs['file_bytes'] / 1e6:.0f} MB, localgen's: none."
+    )
+    report("llama_perplexity", rows, options, threads=usable_cpus(), note=note)
+
+
+def _prose() -> str:
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    return "\n".join(topics.values())
+
+
+def _theirs(options: Any, text: Path) -> Row:
+    """What llama-perplexity prints, and its wall time: one pass that writes the reference's logits,
+    and one that reads them."""
+    logits = text.with_name("logits.kld")
+    common = ["-f", str(text), "-c", str(N_CTX), "-b", str(N_BATCH), "-ub", str(N_BATCH)]
+    common += ["--chunks", str(options.chunks), "-t", str(usable_cpus()), "-fa", "off"]
+    tool = str(options.tools / "llama-perplexity")
+    started = time.perf_counter()
+    _run([tool, "-m", options.model, "--kl-divergence-base", str(logits), *common])
+    said = _run(
+        [tool, "-m", options.level, "--kl-divergence-base", str(logits), "--kl-divergence", *common]
+    )
+    found: Row = {"seconds": time.perf_counter() - started, "file_bytes": logits.stat().st_size}
+    for name, pattern in _SHOWN.items():
+        match = re.search(pattern, said)
+        if match is None:
+            raise RuntimeError(f"llama-perplexity did not print {name}:\n{said[-2000:]}")
+        found[name] = float(match[1])
+    found["top1_agreement"] /= 100
+    logits.unlink()
+    return found
+
+
+def _ours(model: str, level: str, text: str, n_chunks: int) -> Row:
+    """The same by localgen's walk, in a process that does nothing else."""
+    # Only the child needs them, and its time is measured.
+    import dataclasses  # noqa: PLC0415
+
+    import numpy as np  # noqa: PLC0415
+
+    from localgen import ModelConfig, Tokenizer  # noqa: PLC0415
+    from localgen.compare import metrics  # noqa: PLC0415
+    from localgen.compare.reference import LiveReference  # noqa: PLC0415
+    from localgen.compare.walk import chunks, compare_chunk, rows_at_a_time  # noqa: PLC0415
+    from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
+
+    config = ModelConfig(n_ctx=N_CTX, max_sequences=1, flash_attention="off")
+    reference = LlamaBackend(Path(model), config)
+    rows = rows_at_a_time(reference.n_vocab)
+    reference.close()
+    config = dataclasses.replace(config, n_batch=rows)
+    reference, candidate = (LlamaBackend(Path(file), config) for file in (model, level))
+    for backend in (reference, candidate):
+        backend.reserve(1, N_CTX)
+    vocab = reference.vocab
+    token_ids = np.array(Tokenizer(vocab).encode(Path(text).read_text("utf-8")), np.int32)
+    parts = chunks(token_ids, N_CTX, n_chunks, vocab.bos_token_id if vocab.adds_bos else None)
+    live = LiveReference(reference, parts)
+    found = metrics.TokenMetrics.joined(
+        [
+            compare_chunk(live.blocks(number), candidate, part, live.n_rows)
+            for number, part in enumerate(parts)
+        ]
+    )
+    return dataclasses.asdict(metrics.quality(found))
+
+
+# --- bench ---
+
+
+def bench(options: Any) -> None:
+    """``localgen bench`` and llama-bench by turns."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for number in range(options.rounds):
+        progress(f"round {number + 1}")
+        sides = [_localgen_bench, _llama_bench]
+        speeds = {side: side(options) for side in (sides if number % 2 else sides[::-1])}
+        ours, theirs = speeds[_localgen_bench], speeds[_llama_bench]
+        for name, speed in theirs.items():
+            found.setdefault(name, []).append((ours[name], speed))
+    rows = [
+        {
+            "test": name,
+            **spread("localgen", [a for a, _ in pairs]),
+            **spread("llama-bench", [b for _, b in pairs]),
+            **spread("ratio", [a / b for a, b in pairs]),
+        }
+        for name, pairs in found.items()
+    ]
+    note = (
+        "Tokens/s; each round starts both programs anew, and takes the median of two runs of each."
+    )
+    report("llama_bench", rows, options, threads=usable_cpus(), note=note)
+
+
+def _llama_bench(options: Any) -> dict[str, float]:
+    common = [str(options.tools / "llama-bench"), "-m", options.model, "-t", str(usable_cpus())]
+    common += ["-fa", "0", "-b", str(N_BATCH), "-ub", str(N_BATCH), "-r", "2", "-o", "json"]
+    found = {}
+    prefill, decode = ["-p", "128,512", "-n", "0"], ["-p", "0", "-n", str(options.new_tokens)]
+    for what in (prefill, [*decode, "-d", "0,1024"]):
+        for row in json.loads(_run([*common, *what], stdout_only=True)):
+            name = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+            name += f"@d{row['n_depth']}" if row["n_depth"] else ""
+            speeds = sorted(row["samples_ts"])
+            found[name] = (speeds[0] + speeds[-1]) / 2
+    return found
+
+
+def _localgen_bench(options: Any) -> dict[str, float]:
+    command = [sys.executable, "-m", "localgen", "bench", options.model, "--rounds", "2"]
+    command += ["--prompt-tokens", "128,512", "--new-tokens", str(options.new_tokens)]
+    command += ["--depth", "0,1024", "--batch", "1", "--flash-attention", "off", "--json"]
+    said = json.loads(_run(command, stdout_only=True))
+    return {each["name"]: each["localgen"]["median"] for each in said["speeds"]}
+
+
+def _run(command: list[str], *, stdout_only: bool = False) -> str:
+    """A tool's output; it runs on the shared libraries that localgen runs on."""
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library.library_folder())}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stderr[-2000:]}")
+    return done.stdout if stdout_only else done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,9 @@ _TITLES = {
     "layouts": "The two KV layouts",
     "sessions": "Saved sessions",
     "sampling": "Sampling",
+    "estimate": "The memory estimate against what is taken",
+    "llama_perplexity": "Quality figures beside llama-perplexity's",
+    "quant_levels": "Quantization levels of SmolLM2",
 }
 _INTRODUCTION = """\
 # Benchmark results

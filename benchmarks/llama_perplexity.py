@@ -1,11 +1,10 @@
-"""Do localgen's figures agree with those of llama.cpp's own tools, and in what time?
+"""Do the figures of ``localgen compare`` agree with llama-perplexity's, and in what time?
 
-python benchmarks/llama_tools.py perplexity --tools BUILD/bin --model F16.gguf --level Q4_K_M.gguf
-python benchmarks/llama_tools.py bench --tools BUILD/bin --model Q4_0.gguf
+python benchmarks/llama_perplexity.py --tools BUILD/bin --model F16.gguf --level Q4_K_M.gguf
 
-``--tools`` is the folder of llama-perplexity and llama-bench, built from the llama.cpp that is
-vendored in llama-cpp-python's source package. Both sides have the same file, text, batch and
-threads, and no flash attention; they take turns.
+``--tools`` is the folder of llama-perplexity, built from the llama.cpp that is vendored in
+llama-cpp-python's source package. Both sides have the same file, text and threads, and no flash
+attention; they take turns.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import Row, argument_parser, progress, report, run_child, spread, usable_cpus
+from common import Row, argument_parser, progress, report, run_child, usable_cpus
 
 from localgen.llama import library
 
@@ -35,9 +33,8 @@ _SHOWN = {
 
 
 def main() -> None:
-    """Run one of the two comparisons."""
+    """Compare the figures and the time of both sides."""
     parser = argument_parser(__doc__, rounds=3, new_tokens=64)
-    parser.add_argument("what", choices=["perplexity", "bench"], nargs="?")
     parser.add_argument("--tools", type=Path)
     parser.add_argument("--level", help="the file whose loss is measured against --model")
     parser.add_argument("--chunks", type=int, default=16)
@@ -45,13 +42,9 @@ def main() -> None:
     if options.child:
         print(json.dumps(_ours(**options.child)))
         return
-    if options.what is None or options.tools is None:
-        parser.error("perplexity or bench, and --tools, are needed")
-    run = perplexity if options.what == "perplexity" else bench
-    run(options)
-
-
-# --- perplexity ---
+    if options.tools is None or options.level is None:
+        parser.error("--tools and --level are needed")
+    perplexity(options)
 
 
 def perplexity(options: Any) -> None:
@@ -161,63 +154,13 @@ def _ours(model: str, level: str, text: str, n_chunks: int) -> Row:
     return dataclasses.asdict(metrics.quality(found))
 
 
-# --- bench ---
-
-
-def bench(options: Any) -> None:
-    """``localgen bench`` and llama-bench by turns."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for number in range(options.rounds):
-        progress(f"round {number + 1}")
-        sides = [_localgen_bench, _llama_bench]
-        speeds = {side: side(options) for side in (sides if number % 2 else sides[::-1])}
-        ours, theirs = speeds[_localgen_bench], speeds[_llama_bench]
-        for name, speed in theirs.items():
-            found.setdefault(name, []).append((ours[name], speed))
-    rows = [
-        {
-            "test": name,
-            **spread("localgen", [a for a, _ in pairs]),
-            **spread("llama-bench", [b for _, b in pairs]),
-            **spread("ratio", [a / b for a, b in pairs]),
-        }
-        for name, pairs in found.items()
-    ]
-    note = (
-        "Tokens/s; each round starts both programs anew, and takes the median of two runs of each."
-    )
-    report("llama_bench", rows, options, threads=usable_cpus(), note=note)
-
-
-def _llama_bench(options: Any) -> dict[str, float]:
-    common = [str(options.tools / "llama-bench"), "-m", options.model, "-t", str(usable_cpus())]
-    common += ["-fa", "0", "-b", str(N_BATCH), "-ub", str(N_BATCH), "-r", "2", "-o", "json"]
-    found = {}
-    prefill, decode = ["-p", "128,512", "-n", "0"], ["-p", "0", "-n", str(options.new_tokens)]
-    for what in (prefill, [*decode, "-d", "0,1024"]):
-        for row in json.loads(_run([*common, *what], stdout_only=True)):
-            name = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-            name += f"@d{row['n_depth']}" if row["n_depth"] else ""
-            speeds = sorted(row["samples_ts"])
-            found[name] = (speeds[0] + speeds[-1]) / 2
-    return found
-
-
-def _localgen_bench(options: Any) -> dict[str, float]:
-    command = [sys.executable, "-m", "localgen", "bench", options.model, "--rounds", "2"]
-    command += ["--prompt-tokens", "128,512", "--new-tokens", str(options.new_tokens)]
-    command += ["--depth", "0,1024", "--batch", "1", "--flash-attention", "off", "--json"]
-    said = json.loads(_run(command, stdout_only=True))
-    return {each["name"]: each["localgen"]["median"] for each in said["speeds"]}
-
-
-def _run(command: list[str], *, stdout_only: bool = False) -> str:
+def _run(command: list[str]) -> str:
     """A tool's output; it runs on the shared libraries that localgen runs on."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(library.library_folder())}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed:\n{done.stderr[-2000:]}")
-    return done.stdout if stdout_only else done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 if __name__ == "__main__":

@@ -114,26 +114,18 @@ def inspect(
     file = gate.check_model(hub.resolve(source))
     on_gpu = devices.n_gpu_layers(device, n_gpu_layers)
     memory = fitting.estimate(file, config, on_gpu, n_sequences)
-    available = devices.usable_memory()
-    gpus = tuple(each for each in ggml_devices() if each.is_gpu)
+    room = fitting.Room.now([memory])
     hints: list[str] = []
-    if available is not None and memory.needed > available:
-        hints = fitting.what_fits(file, config, on_gpu, available)
+    if room.ram is not None and not room.has_ram([memory]):
+        hints = fitting.what_fits(file, config, on_gpu, room.ram)
     return _describe(
         file,
         memory=memory,
-        ram_available=available,
-        gpus=gpus,
-        fits=_fits(memory, available, gpus),
+        ram_available=room.ram,
+        gpus=tuple(each for each in ggml_devices() if each.is_gpu),
+        fits=None if room.ram is None else room.has_ram([memory]) and room.has_gpu([memory]),
         hints=tuple(hints),
     )
-
-
-def _fits(memory: MemoryEstimate, available: int | None, gpus: tuple[Device, ...]) -> bool | None:
-    if available is None:
-        return None
-    free = sum(gpu.free_bytes or 0 for gpu in gpus)
-    return memory.needed <= available and memory.gpu.total <= free
 
 
 def _describe(

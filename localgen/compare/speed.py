@@ -1,6 +1,6 @@
-"""The speed of one level, in a fresh process: ``python -m localgen.compare.speed``.
+"""The speed of one level, in a fresh process: ``python -m localgen.compare.speed TASK``.
 
-It reads a task as JSON from stdin and writes the measurements as JSON to stdout.
+It takes a task as JSON and answers with the measurements; see ``child``.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import json
 import os
 import re
 import resource
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from localgen import child
 from localgen.errors import CompareError
 
 N_PREFILL, N_DECODE, N_TTFT = 512, 64, 128
-_LIMIT_SECONDS = 1800
+_LIMIT_SECONDS = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +46,13 @@ class Measured:
 
 
 def measure(task: Task) -> Measured:
-    """Run one round in a child process. Raises CompareError with what the child said."""
-    command = [sys.executable, "-m", "localgen.compare.speed"]
-    child = subprocess.run(
-        command,
-        input=json.dumps(asdict(task)),
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_SECONDS,
-        check=False,
+    """Run one round in a child process. Raises CompareError with why there is no result."""
+    said = child.ask(
+        "localgen.compare.speed", json.dumps(asdict(task)), limit_seconds=_LIMIT_SECONDS
     )
-    if child.returncode:
-        said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
-        raise CompareError(f"its speed could not be measured: {said[0]}")
-    return Measured(**json.loads(child.stdout))
+    if isinstance(said, child.Failure):
+        raise CompareError(f"its speed could not be measured: the process {said.reason}")
+    return Measured(**said)
 
 
 def _run(task: Task) -> Measured:
@@ -108,4 +101,4 @@ def _drop_from_page_cache(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_run(Task(**json.load(sys.stdin))))))
+    child.answer(lambda: asdict(_run(Task(**json.loads(sys.argv[1])))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NoReturn
+from dataclasses import dataclass
 
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.errors import NotEnoughMemoryError
@@ -35,21 +35,49 @@ def estimate(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that can be had now: RAM, and on all GPUs; None where that is not told."""
+
+    ram: int | None
+    gpu: int | None
+
+    @classmethod
+    def now(cls, found: Sequence[MemoryEstimate]) -> Room:
+        """GPUs are asked only if ``found`` takes any of them: asking makes one allocate."""
+        on_gpu = any(each.gpu.total for each in found)
+        return cls(devices.usable_memory(), gpu_memory() if on_gpu else None)
+
+    def has_ram(self, found: Sequence[MemoryEstimate]) -> bool:
+        """Whether all of ``found`` fit the RAM; what is not told is taken for enough."""
+        return self.ram is None or sum(each.needed for each in found) <= self.ram
+
+    def has_gpu(self, found: Sequence[MemoryEstimate]) -> bool:
+        return self.gpu is None or sum(each.gpu.total for each in found) <= self.gpu
+
+
 def check(file: ModelFile, config: ModelConfig, n_gpu_layers: int) -> None:
     """Raise NotEnoughMemoryError if ``file``, with one sequence of ``config.n_ctx`` tokens, takes
     more RAM than this process can get, or more than the GPUs have free."""
     found = estimate(file, config, n_gpu_layers)
-    available = devices.usable_memory()
-    if available is not None and found.needed > available:
-        _refuse(file, config, n_gpu_layers, available)
-    if n_gpu_layers and (free := gpu_memory()) is not None and found.gpu.total > free:
-        parts = _parts(found.gpu)
+    room = Room.now([found])
+    if room.ram is not None and not room.has_ram([found]):
+        hints = what_fits(file, config, n_gpu_layers, room.ram)
+        raise NotEnoughMemoryError(
+            f"{file.path.name} with n_ctx={config.n_ctx} needs about {as_size(found.needed)} of "
+            f"memory ({_parts(found.ram, found.reclaimable)}), and {as_size(room.ram)} can be had; "
+            f"{'; '.join(hints) or 'no level of it would fit'}; check_memory=False loads it all "
+            f"the same",
+            found.needed,
+            room.ram,
+        )
+    if room.gpu is not None and not room.has_gpu([found]):
         raise NotEnoughMemoryError(
             f"{file.path.name} with n_ctx={config.n_ctx} needs about {as_size(found.gpu.total)} of "
-            f"the GPUs' memory ({parts}), and {as_size(free)} are free; use a smaller n_gpu_layers "
-            f"or n_ctx, or check_memory=False to load it all the same",
+            f"the GPUs' memory ({_parts(found.gpu)}), and {as_size(room.gpu)} are free; use a "
+            f"smaller n_gpu_layers or n_ctx, or check_memory=False to load it all the same",
             found.gpu.total,
-            free,
+            room.gpu,
         )
 
 
@@ -59,25 +87,8 @@ def fit_together(models: Sequence[tuple[ModelFile, ModelConfig]]) -> bool:
         estimate(file, config, devices.n_gpu_layers(config.device, config.n_gpu_layers))
         for file, config in models
     ]
-    available = devices.usable_memory()
-    if available is not None and sum(each.needed for each in found) > available:
-        return False
-    on_gpu = sum(each.gpu.total for each in found)
-    free = gpu_memory() if on_gpu else None
-    return free is None or on_gpu <= free
-
-
-def _refuse(file: ModelFile, config: ModelConfig, n_gpu_layers: int, available: int) -> NoReturn:
-    found = estimate(file, config, n_gpu_layers)
-    hints = what_fits(file, config, n_gpu_layers, available)
-    raise NotEnoughMemoryError(
-        f"{file.path.name} with n_ctx={config.n_ctx} needs about {as_size(found.needed)} of memory "
-        f"({_parts(found.ram, found.reclaimable)}), and {as_size(available)} can be had; "
-        f"{'; '.join(hints) or 'no level of it would fit'}; check_memory=False loads it all the "
-        f"same",
-        found.needed,
-        available,
-    )
+    room = Room.now(found)
+    return room.has_ram(found) and room.has_gpu(found)
 
 
 def what_fits(file: ModelFile, config: ModelConfig, n_gpu_layers: int, available: int) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from localgen.child import Failure
-from localgen.llama.amx import WITHOUT_AMX
+from localgen.llama.amx import WORKING_AMX
 from localgen.llama.build_report import BuildReport
 from localgen.llama.devices import BACKEND_NAMES, BUILD_SETTINGS, Memory
 from localgen.llama.library import INSTALL, rebuild_command
@@ -214,7 +214,7 @@ def _about_kernels(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "hint",
             "The AMX kernels of this build of llama.cpp crash (some versions of GCC compile them "
-            "wrongly), so weights are not repacked, which is slower.",
+            "wrongly), so weights are not repacked, which is much slower.",
             rebuild_command(*_build_settings(facts)),
         )
 
@@ -311,7 +311,7 @@ def _build_settings(facts: Facts) -> list[str]:
     if (build and "CUDA" in build.features) or (facts.nvidia_gpus and "nvcc" in facts.tools):
         settings.append(BUILD_SETTINGS["cuda"])
     if build and not build.amx_is_safe:
-        settings += WITHOUT_AMX
+        settings += WORKING_AMX
     return settings
 
 

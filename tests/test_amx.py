@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -54,7 +55,7 @@ def test_a_probe_killed_by_a_signal_is_not_trusted_and_the_warning_says_what_to_
 ):
     amx_build(-11)
     assert not amx.is_safe()
-    assert "-mno-amx-int8" in caplog.text
+    assert "-fno-dse" in caplog.text
 
 
 def test_a_probe_that_cannot_start_is_not_trusted(amx_build, monkeypatch):
@@ -65,6 +66,21 @@ def test_a_probe_that_cannot_start_is_not_trusted(amx_build, monkeypatch):
 
     monkeypatch.setattr(amx.subprocess, "run", refuse)
     assert not amx.is_safe()
+
+
+def test_the_libraries_that_were_loaded_are_probed(tmp_path):
+    """LLAMA_CPP_LIB_PATH takes others than the package's: those would be judged for these."""
+    other = tmp_path / "lib"
+    other.symlink_to(library_folder())
+    script = "from localgen.llama.library import library_folder; print(library_folder())"
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "LLAMA_CPP_LIB_PATH": str(other)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == str(other)
 
 
 def test_the_probe_itself_runs_on_this_build():

@@ -25,7 +25,7 @@ from localgen.llama.devices import usable_cpus
 from localgen.speed_probe import Speed, measure
 from tests.conftest import ROOT
 from tests.test_cli import ENVIRONMENT, Result, localgen_command
-from tests.test_diagnosis import CUDA0, GENERIC, H100, HEALTHY, NO_AMX, REBUILD, facts
+from tests.test_diagnosis import CUDA0, GENERIC, H100, HEALTHY, REBUILD, WORKING_AMX, facts
 
 Stub = Callable[[str], Path]
 
@@ -286,7 +286,8 @@ def test_a_library_that_dies_when_it_loads_a_model(llama_cpp: Stub, tiny_bpe_pat
     assert told["facts"]["build"]["version"] == "0.0.1"
     assert told["facts"]["speed"]["signal"] == "SIGABRT"
     problem = told["findings"][0]
-    assert (problem["severity"], problem["fix"]) == ("problem", REBUILD)
+    assert problem["severity"] == "problem"
+    assert problem["fix"].endswith(REBUILD)  # after what this machine's compiler has to be told
     assert "tiny-bpe.gguf was killed by SIGABRT" in problem["sentence"]
 
 
@@ -325,7 +326,7 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
     command._print(Diagnosis(machine, found))
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
-    assert NO_AMX in [finding.fix.partition(" ")[2] for finding in found]
+    assert WORKING_AMX in [finding.fix.partition(" ")[2] for finding in found]
     commands = [block.partition("\n    ")[2] for block in printed.split("\n\n")[1:]]
     # A shell joins lines at a backslash; a line end without one would end the command.
     joined = [command.rstrip("\n").replace("\\\n", "") for command in commands]

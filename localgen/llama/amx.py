@@ -1,8 +1,9 @@
 """Whether AMX, Intel's matrix unit, can be trusted with a build of llama.cpp.
 
-Some versions of GCC (12.2 is one) drop the writes of the tile configuration that llama.cpp's AMX
-kernels load, and then the first product of two matrices kills the process (llama.cpp's issue 20824
-and pull request 26954). Nothing in the library tells, so one product is tried in a child process.
+Some versions of GCC (12.2 is one) take it that the instruction which loads a tile configuration
+reads eight bytes of it, and drop the writes of the others as dead stores; then the first product of
+two matrices kills the process (llama.cpp's issue 20824 and pull request 26954). Nothing in the
+library tells, so one product is tried in a child process. Without that optimisation, AMX works.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from localgen.llama import amx_probe
 from localgen.llama.library import library_folder, rebuild_command, system_info
 
 _PROBE_SECONDS = 30
-WITHOUT_AMX = ('CFLAGS="-mno-amx-int8"', 'CXXFLAGS="-mno-amx-int8"')
+WORKING_AMX = ('CXXFLAGS="-fno-dse"',)
 
 logger = logging.getLogger("localgen")
 
@@ -34,8 +35,8 @@ def is_safe() -> bool:
         return True
     logger.warning(
         "the AMX kernels of this build of llama.cpp crash (some versions of GCC compile them "
-        "wrongly), so weights are not repacked, which is slower; for full speed build without: %s",
-        rebuild_command(*WITHOUT_AMX),
+        "wrongly), so weights are not repacked, which is much slower; build it for full speed: %s",
+        rebuild_command(*WORKING_AMX),
     )
     return False
 

@@ -121,8 +121,9 @@ def system_info() -> str:
 
 
 def library_folder() -> Path:
-    """Where the shared libraries of llama.cpp lie."""
-    return Path(llama().__file__).parent / "lib"
+    """Where the shared libraries of llama.cpp lie that were loaded: LLAMA_CPP_LIB_PATH may name
+    others than the package's own."""
+    return Path(llama()._lib._name).parent
 
 
 def rebuild_command(*settings: str) -> str:

@@ -21,10 +21,11 @@ from localgen.call import Call, as_hooks
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.backend import TokenIds
-from localgen.engine.kv_cache import Entry, KvCache
+from localgen.engine.kv_cache import KvCache
 from localgen.engine.loop import Loop
 from localgen.engine.sampler import Sampler, SamplingOptions
 from localgen.engine.sequence import Sequence as Row
+from localgen.engine.slots import Entry
 from localgen.engine.turns import Turns
 from localgen.errors import CLOSED, ClosedError, ContextFullError, StateError
 from localgen.options import (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from localgen.completion import Completion
 from localgen.engine.backend import TokenIds
-from localgen.engine.kv_cache import Entry
 from localgen.engine.sequence import Sequence as Row
+from localgen.engine.slots import Entry
 
 if TYPE_CHECKING:
     from localgen.model import LocalModel

@@ -7,7 +7,8 @@ walk.py     a text under two models at once     metrics.py   what their logits s
 texts.py    greedy texts of each level          divergence.py   how long they agree
 rounds.py   the speed of all levels in turn     speed.py   one of them in a process of its own
 results.py  the result's types, and its JSON    recommend.py   which level to keep, and why
-report.py   a result as PNG and as a page       plots.py, labels.py, page/   their parts
+report.py   a result as PNG and as a page       plots.py, labels.py   what is drawn
+pictures.py   drawings as files                 page/   the page's template
 formats.py  a level's figures as text           command.py   the command that repeats a run
 """
 

@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from localgen import hub, session
-from localgen.arrays import id_row, parse_prompts, to_torch
+from localgen import hub
 from localgen.background import Background
-from localgen.call import Call, as_hooks
+from localgen.call_maker import CallMaker, Prompt, one_or_all
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, ModelConfig, replace_options
-from localgen.engine.backend import TokenIds
-from localgen.engine.kv_cache import Entry, KvCache
 from localgen.engine.loop import Loop
-from localgen.engine.sampler import Sampler, SamplingOptions
-from localgen.engine.sequence import Sequence as Row
+from localgen.engine.slots import Entry
 from localgen.engine.turns import Turns
-from localgen.errors import CLOSED, ClosedError, ContextFullError, StateError
-from localgen.options import (
-    check_generate_options,
-    check_text_options,
-    eos_token_ids,
-    pad_token_id,
-    resolved_configs,
-)
+from localgen.errors import CLOSED, ClosedError
 from localgen.prefix import Prefix
 from localgen.progress import show_progress
-from localgen.stream import CompletionStream, partial_on_error
+from localgen.saving import Sessions
+from localgen.stream import CompletionStream, as_they_finish, partial_on_error, put_tokens
 from localgen.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from localgen.chat_template import Message
-
-Prompt = str | Sequence[int]
 
 
 class LocalModel:
@@ -62,6 +47,8 @@ class LocalModel:
         self._loop = Loop(backend, config.max_sequences, deterministic=config.deterministic)
         self._turns = Turns(self._loop)
         self._background = Background(self._turns)
+        self._calls = CallMaker(self.tokenizer, backend, self._loop.kv_cache, config.n_ctx)
+        self._sessions = Sessions(backend, self._loop, self._turns, config)
 
     @classmethod
     def from_pretrained(
@@ -98,12 +85,7 @@ class LocalModel:
     def __enter__(self) -> LocalModel:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -152,50 +134,25 @@ class LocalModel:
         Raises ValueError, TypeError, ContextFullError, DecodeError; GenerationInterrupted on
         Ctrl-C, with what was generated as ``partial``.
         """
-        started = time.perf_counter()
-        configs = resolved_configs(generation_config, overrides, infer=False)
-        config = configs[0]
-        check_generate_options(configs)
-        vocab = self.tokenizer
-        self._backend.check_usable()
-        pad = pad_token_id(config, vocab.pad_token_id, vocab.vocab_size)
-        eos = eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
-        ends = eos.union(vocab.eos_token_ids)
-        prompts = parse_prompts(input_ids, attention_mask, vocab.vocab_size, pad, ends)
-        widths = [prompts.matrix.shape[1]] * len(prompts.rows)
-        hooks = as_hooks(logits_processor, stopping_criteria, prompts.is_torch)
-        call = self._call(configs, prompts.rows, widths, started, hooks=hooks, cancel=cancel)
+        made = self._calls.of_ids(
+            input_ids,
+            attention_mask,
+            generation_config,
+            overrides,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+            cancel=cancel,
+        )
+        call = made.call
         if streamer is not None and len(call.sequences) != 1:
             raise ValueError(f"a streamer takes one row, and this call has {len(call.sequences)}")
-        pad = pad if pad is not None else min(eos, default=0)
-        with partial_on_error(lambda: call.output(prompts, pad)):
+        with partial_on_error(made.output):
             self._turns.submit(call.request)
             if streamer is None:
                 self._turns.run(call.request)
             else:
-                self._stream_to(streamer, call, prompts.matrix, prompts.is_torch)
-        output = call.output(prompts, pad)
-        return output if config.return_dict_in_generate else output.sequences
-
-    def _stream_to(
-        self, streamer: Any, call: Call, prompt: npt.NDArray[np.int64], use_torch: bool
-    ) -> None:
-        """Run one row, with each token put to ``streamer`` as transformers does."""
-        wrap: Callable[[Any], Any] = to_torch if use_torch else np.asarray
-        (row,) = call.sequences
-        n_put = 0
-        try:
-            streamer.put(wrap(prompt))
-            while n_put < row.n_new or not call.request.done:
-                self._turns.run(call.request, lambda n=n_put: row.n_new > n)  # type: ignore[misc]
-                for token_id in row.new_token_ids[n_put:].tolist():
-                    n_put += 1
-                    streamer.put(wrap(np.array([token_id], np.int64)))
-            self._turns.run(call.request)  # raises what ended it between two tokens
-        except BaseException:  # of the streamer, perhaps
-            self._turns.cancel(call.request)
-            raise
-        streamer.end()
+                put_tokens(streamer, call, made.prompts, self._turns)
+        return made.result()
 
     # --- text API ---
 
@@ -242,8 +199,8 @@ class LocalModel:
         Returns a Completion for a single text (a list of them with ``num_return_sequences`` > 1),
         else a list: ``num_return_sequences`` in a row for each prompt. Raises as ``generate()``.
         """
-        call = self._text_call(
-            prompts, generation_config, overrides, split_special_tokens, cancel=cancel
+        call = self._calls.of_texts(
+            prompts, generation_config, overrides, split_special_tokens, cancel
         )
         with partial_on_error(call.completions):
             self._turns.submit(call.request)
@@ -251,7 +208,7 @@ class LocalModel:
                 show_progress(call, self._turns)
             else:
                 self._turns.run(call.request)
-        return _one_or_all(prompts, call.completions())
+        return one_or_all(prompts, call.completions())
 
     def complete_iter(
         self,
@@ -266,25 +223,10 @@ class LocalModel:
 
         Leaving the loop early cancels the rest.
         """
-        call = self._text_call(
-            prompts, generation_config, overrides, split_special_tokens, cancel=cancel
+        call = self._calls.of_texts(
+            prompts, generation_config, overrides, split_special_tokens, cancel
         )
-        return self._as_they_finish(call)
-
-    def _as_they_finish(self, call: Call) -> Iterator[tuple[int, Completion]]:
-        waiting = dict(enumerate(call.sequences))
-        try:
-            with partial_on_error(call.completions):
-                self._turns.submit(call.request)
-                while waiting:
-                    self._turns.run(
-                        call.request, lambda: any(row.finish_reason for row in waiting.values())
-                    )
-                    for index in [i for i, row in waiting.items() if row.finish_reason]:
-                        del waiting[index]
-                        yield index, call.completion(index)
-        finally:
-            call.request.is_cancelled = True
+        return as_they_finish(call, self._turns)
 
     def stream(
         self,
@@ -299,10 +241,9 @@ class LocalModel:
 
         Takes the arguments of ``complete()``. Other calls may come between two pieces.
         """
-        call = self._text_call(
-            [prompt], generation_config, overrides, split_special_tokens, cancel=cancel
+        call = self._calls.of_text(
+            prompt, generation_config, overrides, split_special_tokens, cancel
         )
-        _check_one_row(call)
         return CompletionStream(call, self._turns, self._backend.check_usable)
 
     async def acomplete(
@@ -317,10 +258,10 @@ class LocalModel:
 
         Cancelling the task ends the generation.
         """
-        call = self._text_call(prompts, generation_config, overrides, split_special_tokens)
+        call = self._calls.of_texts(prompts, generation_config, overrides, split_special_tokens)
         with partial_on_error(call.completions):
             await self._background.run(call.request)
-        return _one_or_all(prompts, call.completions())
+        return one_or_all(prompts, call.completions())
 
     async def astream(
         self,
@@ -331,8 +272,7 @@ class LocalModel:
         **overrides: Any,
     ) -> AsyncIterator[str]:
         """``stream()`` for ``async for``; leaving the loop ends the generation."""
-        call = self._text_call([prompt], generation_config, overrides, split_special_tokens)
-        _check_one_row(call)
+        call = self._calls.of_text(prompt, generation_config, overrides, split_special_tokens)
         text = call.text_checks[0].stream
         with partial_on_error(call.completions):
             async for _ in self._background.steps(call.request, lambda: text.has_more):
@@ -366,14 +306,14 @@ class LocalModel:
         several = bool(messages) and not isinstance(messages[0], Mapping)
         chats: Any = messages if several else [messages]
         prompts = [
-            self._chat_prompt(
+            self._calls.chat_prompt(
                 chat,
                 tools=tools,
                 documents=documents,
                 chat_template=chat_template,
                 continue_final_message=continue_final_message,
                 split_special_tokens=split_special_tokens,
-                variables=template_variables,
+                template_variables=template_variables,
             )
             for chat in chats
         ]
@@ -393,69 +333,34 @@ class LocalModel:
         **options: Any,
     ) -> CompletionStream:
         """``chat()`` for one conversation, piece by piece; see ``stream()``."""
-        prompt = self._chat_prompt(
+        prompt = self._calls.chat_prompt(
             messages,
             tools=tools,
             documents=documents,
             chat_template=chat_template,
             continue_final_message=continue_final_message,
             split_special_tokens=split_special_tokens,
-            variables=template_variables,
+            template_variables=template_variables,
         )
         return self.stream(prompt, **options)
-
-    def _chat_prompt(
-        self,
-        messages: Sequence[Message],
-        *,
-        continue_final_message: bool,
-        variables: Mapping[str, Any] | None,
-        **given: Any,
-    ) -> list[int]:
-        self._backend.check_usable()
-        ids: list[int] = self.tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=not continue_final_message,
-            continue_final_message=continue_final_message,
-            return_dict=False,
-            **given,
-            **(variables or {}),
-        )
-        return ids
 
     def prefill(self, text: Prompt, *, split_special_tokens: bool = False) -> Prefix:
         """Compute the beginning of later prompts, and pin it in the KV cache.
 
         Raises ContextFullError, BackendError where another pinned prefix does not fit.
         """
-        started = time.perf_counter()
-        self._backend.check_usable()
-        token_ids = self._token_ids(text, split_special_tokens, "text")
-        config = GenerationConfig(max_new_tokens=1, do_sample=False)
-        call = self._call([config], [token_ids], [len(token_ids)], started)
+        call = self._calls.of_prefix(text, split_special_tokens)
         (row,) = call.sequences
-        row.pins = True
         self._turns.submit(call.request)
         self._turns.run(call.request)
-        return Prefix(self, token_ids, row)
+        return Prefix(self, row.prompt_ids, row)
 
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
         """Log-probability of each token of ``text`` after the tokens before it.
 
         Returns float32 (n_tokens - 1,), natural logarithms. Raises ContextFullError.
         """
-        self._backend.check_usable()
-        token_ids = self._token_ids(text, split_special_tokens, "text")
-        if len(token_ids) > self.config.n_ctx:
-            raise ContextFullError(len(token_ids), self.config.n_ctx)
-        row = Row(
-            row=0,
-            prompt_ids=token_ids,
-            max_new_tokens=0,
-            eos_token_ids=frozenset(),
-            sampler=Sampler(SamplingOptions(), self.tokenizer.vocab_size),
-            uniform=float,
-        )
+        row = self._calls.row_to_score(text, split_special_tokens)
         with self._turns.alone():
             self._backend.check_usable()
             return self._loop.score(row)
@@ -471,11 +376,7 @@ class LocalModel:
         Raises StateError where the model's state cannot be saved, OSError where the file cannot be
         written.
         """
-        self._check_sessions()
-        with self._alone_with_cache() as kv_cache:
-            saved = kv_cache.save()
-        session.write(Path(path), self._backend.state_identity, saved)
-        return len(saved)
+        return self._sessions.save(Path(path))
 
     def load_session(self, path: str | os.PathLike[str]) -> int:
         """Take up what ``save_session`` wrote: a prompt that begins so computes only what follows.
@@ -486,128 +387,8 @@ class LocalModel:
         was saved by another model, version of llama.cpp or with other settings (it says which), or
         if not even the sequence used last fits. What was cached before is then still there.
         """
-        self._check_sessions()
-        saved = session.read(Path(path), self._backend.state_identity)
-        n_ctx = self.config.n_ctx
-        if saved and len(saved[-1].token_ids) > n_ctx:
-            raise StateError(
-                f"{path} ends with a sequence of {len(saved[-1].token_ids)} tokens and n_ctx is "
-                f"{n_ctx}: load the model with a larger n_ctx"
-            )
-        with self._alone_with_cache() as kv_cache:
-            return kv_cache.restore([each for each in saved if len(each.token_ids) <= n_ctx])
-
-    def _check_sessions(self) -> None:
-        """StateError unless what this model computes can be kept in a file."""
-        self._backend.check_usable()
-        obstacle = self._backend.not_saved_because
-        if self.config.deterministic:
-            obstacle = "with deterministic=True nothing that was computed is used again"
-        if obstacle:
-            raise StateError(f"this model can have no sessions: {obstacle}")
-
-    @contextmanager
-    def _alone_with_cache(self) -> Iterator[KvCache]:
-        """The KV cache between two steps; an error inside leaves nothing half done."""
-        with self._turns.alone():
-            self._backend.check_usable()
-            try:
-                yield self._loop.kv_cache
-            except StateError:
-                raise
-            except BaseException:
-                self._loop.start_afresh()
-                raise
+        return self._sessions.load(Path(path))
 
     def _unpin(self, entry: Entry) -> None:
         with self._turns.alone():
             self._loop.kv_cache.unpin(entry)
-
-    # --- the parts of a call ---
-
-    def _text_call(
-        self,
-        prompts: str | Sequence[Prompt],
-        config: GenerationConfig | Sequence[GenerationConfig] | None,
-        overrides: dict[str, Any],
-        split_special_tokens: bool,
-        cancel: threading.Event | None = None,
-    ) -> Call:
-        started = time.perf_counter()
-        if config is None and overrides.get("do_sample") is not False:
-            overrides = {**self.sampling_defaults, **overrides}
-        configs = resolved_configs(config, overrides, infer=True)
-        for each in configs:
-            check_text_options(each)
-        self._backend.check_usable()
-        texts = _prompt_list(prompts)
-        before = time.perf_counter()
-        rows = [
-            self._token_ids(
-                prompt, split_special_tokens, f"prompt {index}" if len(texts) > 1 else "the prompt"
-            )
-            for index, prompt in enumerate(texts)
-        ]
-        text_seconds = time.perf_counter() - before
-        return self._call(
-            configs,
-            rows,
-            [len(row) for row in rows],
-            started,
-            keep_text=True,
-            text_seconds=text_seconds,
-            cancel=cancel,
-        )
-
-    def _token_ids(self, prompt: Prompt, split_special_tokens: bool, what: str) -> TokenIds:
-        if not isinstance(prompt, str):
-            return id_row(prompt, self.tokenizer.vocab_size, what)
-        ids = self.tokenizer.encode(prompt, split_special_tokens=split_special_tokens)
-        if not ids:
-            raise ValueError(
-                f"{what} is empty: it has no tokens, and this model adds none of its own"
-            )
-        return np.array(ids, np.int32)
-
-    def _call(
-        self,
-        configs: list[GenerationConfig],
-        rows: list[TokenIds],
-        widths: list[int],
-        started: float,
-        **options: Any,
-    ) -> Call:
-        if len(configs) not in (1, len(rows)):
-            raise ValueError(
-                f"generation_config has {len(configs)} entries for {len(rows)} prompts; give one "
-                f"for all, or one a prompt"
-            )
-        n_ctx = self.config.n_ctx
-        call = Call(
-            self.tokenizer, configs, rows, n_ctx=n_ctx, widths=widths, started=started, **options
-        )
-        self._loop.kv_cache.check_fits(max(len(row.tokens) for row in call.sequences))
-        return call
-
-
-def _prompt_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:
-    if isinstance(prompts, str):
-        return [prompts]
-    if not isinstance(prompts, Iterable):
-        raise TypeError(f"prompts must be a text or a list of texts or token ids, got {prompts!r}")
-    prompts = list(prompts)
-    if not prompts:
-        raise ValueError("the batch is empty: pass at least one prompt")
-    return prompts
-
-
-def _check_one_row(call: Call) -> None:
-    if len(call.sequences) != 1:
-        raise ValueError(f"stream() gives one text; num_return_sequences is {len(call.sequences)}")
-
-
-def _one_or_all(
-    prompts: str | Sequence[Prompt], completions: list[Completion]
-) -> Completion | list[Completion]:
-    single = isinstance(prompts, str) and len(completions) == 1
-    return completions[0] if single else completions

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from localgen.call_maker import one_or_all
 from localgen.completion import Completion
 from localgen.engine.backend import TokenIds
-from localgen.engine.kv_cache import Entry
 from localgen.engine.sequence import Sequence as Row
+from localgen.engine.slots import Entry
 
 if TYPE_CHECKING:
     from localgen.model import LocalModel
@@ -29,12 +29,7 @@ class Prefix:
     def __enter__(self) -> Prefix:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     @property
@@ -59,8 +54,7 @@ class Prefix:
     def complete(self, texts: str | list[str], **options: Any) -> Completion | list[Completion]:
         """``model.complete()`` of this prefix and each text after it."""
         prompts = [self._with(text) for text in ([texts] if isinstance(texts, str) else texts)]
-        completions = self._model.complete(prompts, **options)
-        return completions[0] if isinstance(texts, str) and len(completions) == 1 else completions
+        return one_or_all(texts, self._model.complete(prompts, **options))
 
     def stream(self, text: str, **options: Any) -> CompletionStream:
         """``model.stream()`` of this prefix and a text after it."""

@@ -1,10 +1,17 @@
-"""The text of one row, piece by piece; and errors that carry what had been generated."""
+"""What a call gives before it is over: pieces of a text, tokens, whole rows.
+
+And errors that carry what had been generated.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
+
+from localgen.arrays import Prompts, to_torch
 from localgen.call import Call
 from localgen.completion import Completion
 from localgen.engine.turns import Turns
@@ -69,6 +76,41 @@ class CompletionStream:
                 self._ended = True
                 self._call.text_checks[0].stream.take()  # ``completion`` has it, as ``partial`` has
                 raise
+
+
+def put_tokens(streamer: Any, call: Call, prompts: Prompts, turns: Turns) -> None:
+    """Run the one row of a submitted call, with its prompt and then each token put to ``streamer``
+    as transformers does."""
+    wrap: Callable[[Any], Any] = to_torch if prompts.is_torch else np.asarray
+    (row,) = call.sequences
+    n_put = 0
+    try:
+        streamer.put(wrap(prompts.matrix))
+        while n_put < row.n_new or not call.request.done:
+            turns.run(call.request, lambda n=n_put: row.n_new > n)  # type: ignore[misc]
+            for token_id in row.new_token_ids[n_put:].tolist():
+                n_put += 1
+                streamer.put(wrap(np.array([token_id], np.int64)))
+        turns.run(call.request)  # raises what ended it between two tokens
+    except BaseException:  # of the streamer, perhaps
+        turns.cancel(call.request)
+        raise
+    streamer.end()
+
+
+def as_they_finish(call: Call, turns: Turns) -> Iterator[tuple[int, Completion]]:
+    """Run a call: (number of the row, Completion) as each is ready; leaving early ends the rest."""
+    waiting = dict(enumerate(call.sequences))
+    try:
+        with partial_on_error(call.completions):
+            turns.submit(call.request)
+            while waiting:
+                turns.run(call.request, lambda: any(row.finish_reason for row in waiting.values()))
+                for index in [i for i, row in waiting.items() if row.finish_reason]:
+                    del waiting[index]
+                    yield index, call.completion(index)
+    finally:
+        call.request.is_cancelled = True
 
 
 @contextmanager

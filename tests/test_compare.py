@@ -14,7 +14,6 @@ import pytest
 
 from localgen import CompareError
 from localgen.compare import Comparison, LevelResult, Spread, compare
-from localgen.compare import run as compare_run
 from localgen.compare.divergence import n_same
 from localgen.compare.metrics import (
     KLD_PROBABILITIES,
@@ -23,6 +22,7 @@ from localgen.compare.metrics import (
     quality,
     token_metrics,
 )
+from localgen.compare.quality import Quality
 from localgen.compare.recommend import pareto, parse_bytes, recommend
 from localgen.compare.walk import chunks
 from models.make_tiny import make_llama_spm
@@ -178,7 +178,7 @@ def test_what_is_done_is_not_measured_again(
         "results": tmp_path / "r.json", "keep": tmp_path,
     }  # fmt: skip
     walked: list[str] = []
-    walk = compare_run._Run._walk
+    walk = Quality._walk
 
     def counted(self: Any, reference: Any, candidate: Any, parts: Any, what: str) -> Any:
         if len(walked) == 1 and "stop" not in walked:
@@ -187,7 +187,7 @@ def test_what_is_done_is_not_measured_again(
         walked.append(what)
         return walk(self, reference, candidate, parts, what)
 
-    monkeypatch.setattr(compare_run._Run, "_walk", counted)
+    monkeypatch.setattr(Quality, "_walk", counted)
     levels = ["F32", "Q8_0", "Q4_0"]
     with pytest.raises(KeyboardInterrupt):
         compare(tiny_bpe_path, levels, **options)

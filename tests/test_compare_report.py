@@ -19,7 +19,16 @@ import numpy as np
 import pytest
 
 from localgen import CompareError
-from localgen.compare import Comparison, LevelResult, labels, plots, report, save_html, save_png
+from localgen.compare import (
+    Comparison,
+    LevelResult,
+    labels,
+    pictures,
+    plots,
+    report,
+    save_html,
+    save_png,
+)
 from localgen.compare.command import command_line
 from localgen.compare.formats import COLUMNS
 from localgen.compare.metrics import KLD_PROBABILITIES
@@ -129,9 +138,9 @@ def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with plots._style():
+    with pictures._style():
         figure = Figure((4.4, panel.n_inches), layout="constrained")
-        plots._written(figure, panel.draw(figure), "png")
+        pictures._written(figure, panel.draw(figure), "png")
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     texts = [text for axes in figure.axes for text in axes.texts]
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
@@ -140,10 +149,10 @@ def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
 def test_a_plot_on_a_page_has_the_page_s_colours() -> None:
     """It is XML, has no colour, size or identifier of its own, and is the same every time."""
     drawn = plots.panels(comparison(), comparison().recommend())
-    pictures = [plots.as_svg(panel) for panel in drawn]
-    assert pictures == [plots.as_svg(panel) for panel in drawn]
+    svgs = [pictures.as_svg(panel) for panel in drawn]
+    assert svgs == [pictures.as_svg(panel) for panel in drawn]
     ids: list[str] = []
-    for picture in pictures:
+    for picture in svgs:
         ET.fromstring(picture.replace("xlink:href", "href"))
         assert picture.startswith('<svg viewBox="0 0 ')
         assert set(re.findall(r"#[0-9a-f]{6}\b", picture)) <= {"#ffffff", "#000000"}
@@ -284,7 +293,7 @@ def test_a_report_is_written_as_a_whole_or_not_at_all(
     def broken(panel: object) -> str:
         raise MemoryError
 
-    monkeypatch.setattr(plots, "as_svg", broken)
+    monkeypatch.setattr(pictures, "as_svg", broken)
     with pytest.raises(MemoryError):
         save_html(comparison(), path)
     (tmp_path / "folder").mkdir()

@@ -226,6 +226,23 @@ def test_do_sample_is_inferred_by_the_text_api_only():
     assert out[0, 3:].tolist() == reference_greedy(list(b"abc"), 8)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, options: model.generate([list(b"abc")], **options),
+        lambda model, options: model.complete("abc", **options),
+        lambda model, options: model.stream("abc", **options),
+        lambda model, options: model.prefill("abc").complete("d", **options),
+    ],
+)
+def test_a_warning_names_the_caller_s_line(call):
+    """However many of localgen's functions lie between: Python shows a warning once a line."""
+    options = {"max_new_tokens": 2, "max_length": 9, "top_k": 5, "do_sample": False}
+    with pytest.warns(UserWarning, match="top_k has no effect|max_new_tokens wins") as caught:
+        call(fake_model(), options)
+    assert [warning.filename for warning in caught] == [__file__] * 2
+
+
 def test_a_config_object_and_overrides():
     """Options given by name win over those of the object."""
     config = GenerationConfig(max_new_tokens=3, do_sample=False)

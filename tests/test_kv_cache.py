@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from localgen import BackendError
-from localgen.engine.kv_cache import Entry, KvCache
+from localgen.engine.kv_cache import KvCache
 from localgen.engine.sequence import Sequence
+from localgen.engine.slots import Entry
 from tests.fakes import FakeBackend
 
 LETTERS = b"abcdefghijklmnopqrstuvwxyz"

@@ -1,20 +1,16 @@
-"""A comparison drawn with matplotlib: panels, alone as SVG or side by side as PNG; no pyplot.
+"""A comparison drawn with matplotlib: what is on each of its panels; ``pictures`` writes them.
 
 It decides nothing: which level is kept, and which are on the Pareto front, it is told.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut, place
+from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison, LevelResult, Spread
@@ -25,31 +21,9 @@ if TYPE_CHECKING:
 
     Canvas: TypeAlias = Figure | SubFigure
 
-_STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": PALETTE["muted"],
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.labelcolor": PALETTE["muted"],
-    "axes.linewidth": 0.6,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.unicode_minus": True,
-    "figure.facecolor": PALETTE["paper"],
-    "font.family": ["DejaVu Sans"],
-    "font.size": 8.0,
-    "grid.color": PALETTE["rule"],
-    "grid.linewidth": 0.5,
-    "svg.fonttype": "none",
-    "text.color": PALETTE["ink"],
-    "text.usetex": False,
-    "xtick.color": PALETTE["muted"],
-    "ytick.color": PALETTE["muted"],
-}
-_INCHES = 4.4, 3.7
+# The height of a panel, and of each row of one that has rows.
+_N_INCHES = 3.7
 _ROW_INCHES = 0.3
-_DPI = 160
-_CAPTION_WIDTH = 82
 # From this ratio of the largest file to the smallest, sizes stand on a logarithmic axis.
 _LOG_SIZES = 3.0
 # The largest quantile that is drawn: the maximum says more of the text's length.
@@ -87,69 +61,6 @@ def panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel, ...]
     return tuple(found)
 
 
-def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
-    """Panels side by side under a title."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
-
-    with _style():
-        height = max(panel.n_inches for panel in drawn) + 1.1
-        figure = Figure((_INCHES[0] * len(drawn), height), dpi=_DPI, layout="constrained")
-        parts = figure.subfigures(1, len(drawn), squeeze=False, wspace=0.04)[0]
-        labels = []
-        for panel, part in zip(drawn, parts, strict=True):
-            part.set_facecolor("none")
-            part.suptitle(panel.title, x=0.02, ha="left", fontsize=9, parse_math=False)
-            caption = textwrap.fill(panel.caption, _CAPTION_WIDTH)
-            part.supxlabel(caption, x=0.02, ha="left", fontsize=7, color=PALETTE["muted"])
-            labels += panel.draw(part)
-        heading = f"{cut(title, 150)}\n{cut(subtitle, 68 * len(drawn))}"
-        figure.suptitle(heading, x=0.008, ha="left", fontsize=10, parse_math=False)
-        return _written(figure, labels, "png")
-
-
-def as_svg(panel: Panel) -> str:
-    """One panel as an ``<svg>`` element for a page, which gives it colours (``var(--ink)``, for
-    each name of ``PALETTE``), a font and a width."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
-
-    with _style(panel.title):
-        figure = Figure((_INCHES[0], panel.n_inches), layout="constrained")
-        text = _written(figure, panel.draw(figure), "svg").decode("utf-8")
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<style type=\"text/css\">.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # those ids are the same in every figure
-    text = re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1>", text)
-    for name, colour in PALETTE.items():
-        text = text.replace(colour, f"var(--{name})")
-    return text
-
-
-@contextmanager
-def _style(salt: str = "") -> Iterator[None]:
-    """The settings that have no other way in; they hold while a figure is made and written.
-
-    salt: sets the ids of one SVG apart from those of the others on a page, the same every time.
-    """
-    import matplotlib  # noqa: PLC0415  # an optional extra
-
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"localgen {salt}"}):
-        yield
-
-
-def _written(figure: Figure, labels: Sequence[Label], kind: str) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-
-    canvas = FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # labels stand where they are put
-    place(labels, canvas.get_renderer())  # type: ignore[no-untyped-call]
-    data = io.BytesIO()
-    metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
-    figure.savefig(data, format=kind, metadata=metadata)
-    return data.getvalue()
-
-
 # --- panels ---
 
 
@@ -183,7 +94,7 @@ def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> P
         "Mean KLD ± standard error against file size: lower is nearer to the reference, left is "
         "smaller. Names that find no room are left out."
     )
-    return Panel("Quality against size", caption, _INCHES[1], draw)
+    return Panel("Quality against size", caption, _N_INCHES, draw)
 
 
 def _draw_front(
@@ -247,7 +158,7 @@ def _speed_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> 
         "Speed against file size: medians of the rounds, and bars from the slowest to the fastest. "
         "Names that find no room are left out."
     )
-    return Panel("Speed against size", caption, _INCHES[1], draw)
+    return Panel("Speed against size", caption, _N_INCHES, draw)
 
 
 def _speed(level: LevelResult, kind: str) -> Spread | None:
@@ -285,7 +196,7 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
         "How far single tokens are off. Thin lines: from the 1st percentile to the 99.9th; thick: "
         "5th to 95th; boxes: 25th to 75th; bars across: medians; diamonds: means."
     )
-    n_inches = max(_INCHES[1], 1.0 + _ROW_INCHES * len(levels))
+    n_inches = max(_N_INCHES, 1.0 + _ROW_INCHES * len(levels))
     return Panel("The distribution over tokens", caption, n_inches, draw)
 
 

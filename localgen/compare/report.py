@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localgen.compare import plots
+from localgen.compare import pictures, plots
 from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
 from localgen.compare.formats import COLUMNS, KLD, share_of_most
@@ -67,7 +67,7 @@ def save_png(
     drawn = plots.panels(result, kept)
     if not drawn:
         raise CompareError("no level was measured, so there is nothing to draw")
-    write_whole(Path(path), plots.as_png(drawn, result.source, sentence))
+    write_whole(Path(path), pictures.as_png(drawn, result.source, sentence))
 
 
 def save_html(
@@ -165,7 +165,7 @@ def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -
         kld=KLD,
         rows=[_row(level, result, kept) for level in result.levels if level.error is None],
         failed=[level for level in result.levels if level.error is not None],
-        pictures=[(panel, plots.as_svg(panel)) for panel in plots.panels(result, kept)],
+        pictures=[(panel, pictures.as_svg(panel)) for panel in plots.panels(result, kept)],
         texts=[
             (level, [sides(each) for each in level.divergences])
             for level in result.levels

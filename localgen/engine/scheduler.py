@@ -14,8 +14,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from localgen.engine.backend import Backend, Batch
-from localgen.engine.kv_cache import KvCache, is_computing_prompt, slot_of
-from localgen.engine.sequence import Sequence
+from localgen.engine.kv_cache import KvCache
+from localgen.engine.sequence import Sequence, is_computing_prompt, slot_of
 
 
 class Scheduler:

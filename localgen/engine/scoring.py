@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from localgen.engine.backend import Backend, Batch, Logits
-from localgen.engine.kv_cache import slot_of
 from localgen.engine.sampling import log_softmax
-from localgen.engine.sequence import Sequence
+from localgen.engine.sequence import Sequence, slot_of
 from localgen.errors import DecodeError
 
 # Every position's logits are wanted here, so a pass is kept to this many bytes of them.

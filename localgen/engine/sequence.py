@@ -144,3 +144,14 @@ class Sequence:
         self.last_token = token_id
         if self.counts is not None:
             self.counts.add(token_id)
+
+
+def is_computing_prompt(row: Sequence) -> bool:
+    """Whether the row runs, and has not given a token yet."""
+    return row.slot is not None and not row.n_new
+
+
+def slot_of(row: Sequence) -> int:
+    """The slot of a row that runs."""
+    assert row.slot is not None
+    return row.slot

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from localgen import LocalModel
-from localgen.engine.kv_cache import Entry, KvCache
+from localgen.engine.kv_cache import KvCache
 from localgen.engine.sequence import Sequence
+from localgen.engine.slots import Entry
 from tests.fakes import FakeBackend
 
 
@@ -19,7 +20,7 @@ def pinned_entries(model: LocalModel) -> list[Entry]:
 def check_slots(model: LocalModel) -> None:
     """Rows and entries name each other's slots rightly, and the scheduler runs just those rows."""
     cache, backend = kv_cache_of(model), model._backend
-    rows, entries = cache._rows, cache._entries
+    rows, entries = cache._slots.rows, cache._slots.entries
     assert len(rows) == len(entries) == backend.n_slots <= model.config.max_sequences
     assert not any(row and entry for row, entry in zip(rows, entries, strict=True))
     assert all(row.slot == slot for slot, row in enumerate(rows) if row)
@@ -32,9 +33,9 @@ def check_slots(model: LocalModel) -> None:
 
 def _check_consecutive(cache: KvCache) -> None:
     """Holes between running rows are closed, unless only pinned entries are free to be moved."""
-    running = [slot for slot, row in enumerate(cache._rows) if row]
+    running = [slot for slot, row in enumerate(cache._slots.rows) if row]
     if running and running[-1] - running[0] >= len(running):
-        assert len(running) + cache.n_pinned == len(cache._rows)
+        assert len(running) + cache.n_pinned == len(cache._slots.rows)
 
 
 def check_contents(model: LocalModel) -> None:
@@ -45,16 +46,17 @@ def check_contents(model: LocalModel) -> None:
     cache, backend = kv_cache_of(model), model._backend
     if cache._epoch != backend.epoch:
         return  # all was lost, which is noticed at the next step
-    for slot, (row, entry) in enumerate(zip(cache._rows, cache._entries, strict=True)):
+    slots = cache._slots
+    for slot, (row, entry) in enumerate(zip(slots.rows, slots.entries, strict=True)):
         claimed = _claimed(row, entry)
         if isinstance(backend, FakeBackend):
             assert backend.kv[slot] == claimed, f"slot {slot}"
         else:
             last = backend._llama.llama_memory_seq_pos_max(backend._memory, slot)
             assert last + 1 == len(claimed), f"slot {slot}"
-    if cache._beginning is not None:
+    if cache._shared is not None:
         assert backend.cells_fit(backend.n_ctx_seq)
-        assert cache._n_cells_taken <= backend.n_ctx_seq
+        assert cache._shared.n_taken <= backend.n_ctx_seq
     else:
         assert backend.n_slots <= max(1, backend.n_slots_that_fit(max(1, backend.n_ctx_seq)))
 

@@ -1,0 +1,122 @@
+"""What a comparison was asked for → checked files: levels that are made, and files as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+from localgen import hub
+from localgen.compare.results import LevelResult
+from localgen.errors import CompareError
+from localgen.llama import gate
+from localgen.llama.gate import ModelFile
+from localgen.llama.quantize import quantization_types
+from localgen.quantization import QuantizedFile, quantize, spelled_level
+
+_HASHED_BYTES = 2**20
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Level:
+    """A level that was asked for: a file, or one that ``make`` makes. ``error``: why it cannot be
+    measured."""
+
+    name: str
+    path: Path | None
+    made: QuantizedFile | None = None
+    file: ModelFile | None = None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, level: str | os.PathLike[str]) -> Level:
+        """A type's name, a file or a name on the Hub; ValueError for anything else."""
+        if isinstance(level, str):
+            name = spelled_level(level)
+            if name in quantization_types():
+                return cls(name, None)
+            if "/" not in level and not level.endswith(".gguf") and not Path(level).exists():
+                import difflib  # noqa: PLC0415  # only for this message
+
+                near = difflib.get_close_matches(name, quantization_types(), n=3)
+                hint = f"; did you mean {' or '.join(near)}?" if near else ""
+                raise ValueError(
+                    f"{level!r} is no quantization level, no file and no name on the Hub{hint}"
+                )
+        return cls(Path(level).stem, hub.resolve(level))
+
+    def make(
+        self,
+        source: Path,
+        folder: Path,
+        *,
+        imatrix: str | os.PathLike[str] | None,
+        n_threads: int,
+    ) -> None:
+        """Make its file from ``source``. Raises LocalgenError."""
+        self.made = quantize(
+            source,
+            self.name,
+            output=folder,
+            imatrix=imatrix,
+            allow_requantize=True,
+            n_threads=n_threads,
+        )
+        self.path = self.made.path
+
+    def check(self) -> None:
+        """Check its file, which there must be. Raises LocalgenError."""
+        if self.path is not None:
+            self.file = gate.check_model(self.path)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Variant:
+    """A level with one type of KV cache: what one LevelResult is of."""
+
+    level: Level
+    kv_type: str
+
+    @property
+    def label(self) -> str:
+        return LevelResult(name=self.level.name, kv_type=self.kv_type).label
+
+    @property
+    def path(self) -> Path:
+        if self.level.path is None:
+            raise CompareError(f"{self.level.name} has no file")
+        return self.level.path
+
+    @property
+    def file(self) -> ModelFile:
+        if self.level.file is None:
+            raise CompareError(f"{self.level.name} has no file")
+        return self.level.file
+
+    def described(self) -> LevelResult:
+        """What is known of it before it is measured."""
+        level = self.level
+        row = LevelResult(name=level.name, kv_type=self.kv_type, error=level.error)
+        if level.file is None or level.path is None:
+            return row
+        tensors = [tensor for shard in level.file.shards for tensor in shard.tensors]
+        n_bits = 8 * sum(tensor.n_bytes for tensor in tensors)
+        return dataclasses.replace(
+            row,
+            file=level.path.name,
+            sha256=sha256(level.path),
+            file_bytes=sum(shard.size for shard in level.file.shards),
+            bits_per_weight=n_bits / sum(tensor.n_values for tensor in tensors),
+            n_fallback=level.made.n_fallback if level.made else None,
+        )
+
+
+def sha256(path: Path) -> str:
+    """Of a model's file, or of all shards of one that is split."""
+    digest = hashlib.sha256()
+    for each in gate.shard_paths(path):
+        with each.open("rb", buffering=0) as file:
+            while block := file.read(_HASHED_BYTES):
+                digest.update(block)
+    return digest.hexdigest()

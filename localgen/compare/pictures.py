@@ -1,0 +1,108 @@
+"""Panels as files: alone as SVG, or side by side as PNG; by matplotlib without pyplot.
+
+It knows nothing of what is on them but their labels, which it places last.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from localgen.compare.labels import PALETTE, Label, cut, place
+from localgen.compare.plots import Panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": PALETTE["muted"],
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": PALETTE["muted"],
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.unicode_minus": True,
+    "figure.facecolor": PALETTE["paper"],
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.0,
+    "grid.color": PALETTE["rule"],
+    "grid.linewidth": 0.5,
+    "svg.fonttype": "none",
+    "text.color": PALETTE["ink"],
+    "text.usetex": False,
+    "xtick.color": PALETTE["muted"],
+    "ytick.color": PALETTE["muted"],
+}
+# Of one panel, in inches.
+_WIDTH = 4.4
+_DPI = 160
+_CAPTION_WIDTH = 82
+
+
+def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
+    """Panels side by side under a title."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
+
+    with _style():
+        height = max(panel.n_inches for panel in drawn) + 1.1
+        figure = Figure((_WIDTH * len(drawn), height), dpi=_DPI, layout="constrained")
+        parts = figure.subfigures(1, len(drawn), squeeze=False, wspace=0.04)[0]
+        labels = []
+        for panel, part in zip(drawn, parts, strict=True):
+            part.set_facecolor("none")
+            part.suptitle(panel.title, x=0.02, ha="left", fontsize=9, parse_math=False)
+            caption = textwrap.fill(panel.caption, _CAPTION_WIDTH)
+            part.supxlabel(caption, x=0.02, ha="left", fontsize=7, color=PALETTE["muted"])
+            labels += panel.draw(part)
+        heading = f"{cut(title, 150)}\n{cut(subtitle, 68 * len(drawn))}"
+        figure.suptitle(heading, x=0.008, ha="left", fontsize=10, parse_math=False)
+        return _written(figure, labels, "png")
+
+
+def as_svg(panel: Panel) -> str:
+    """One panel as an ``<svg>`` element for a page, which gives it colours (``var(--ink)``, for
+    each name of ``PALETTE``), a font and a width."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
+
+    with _style(panel.title):
+        figure = Figure((_WIDTH, panel.n_inches), layout="constrained")
+        text = _written(figure, panel.draw(figure), "svg").decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style type=\"text/css\">.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # those ids are the same in every figure
+    text = re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1>", text)
+    for name, colour in PALETTE.items():
+        text = text.replace(colour, f"var(--{name})")
+    return text
+
+
+@contextmanager
+def _style(salt: str = "") -> Iterator[None]:
+    """The settings that have no other way in; they hold while a figure is made and written.
+
+    salt: sets the ids of one SVG apart from those of the others on a page, the same every time.
+    """
+    import matplotlib  # noqa: PLC0415  # an optional extra
+
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"localgen {salt}"}):
+        yield
+
+
+def _written(figure: Figure, labels: Sequence[Label], kind: str) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # labels stand where they are put
+    place(labels, canvas.get_renderer())  # type: ignore[no-untyped-call]
+    data = io.BytesIO()
+    metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
+    figure.savefig(data, format=kind, metadata=metadata)
+    return data.getvalue()

@@ -1,0 +1,178 @@
+"""What quantization costs: each variant walks a text beside the reference, one after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from localgen.compare import metrics
+from localgen.compare.levels import Variant
+from localgen.compare.metrics import TokenMetrics
+from localgen.compare.record import Record
+from localgen.compare.reference import LiveReference, Reference, StoredReference
+from localgen.compare.results import LevelResult
+from localgen.compare.settings import Settings
+from localgen.compare.walk import chunks, compare_chunk, rows_at_a_time
+from localgen.config import ModelConfig
+from localgen.engine.backend import TokenIds
+from localgen.errors import CompareError, LocalgenError
+from localgen.llama import fitting
+from localgen.llama.backend import LlamaBackend
+from localgen.tokenizer import Tokenizer
+from localgen.units import as_size
+
+
+class Quality:
+    """Perplexity, and divergence from the reference."""
+
+    def __init__(self, settings: Settings, record: Record, reference: Variant) -> None:
+        self._settings = settings
+        self._record = record
+        self._reference = reference
+
+    def measure(self, variants: Sequence[Variant]) -> None:
+        """Measure each variant that has not been yet, and the reference against itself."""
+        record = self._record
+        todo = [variant for variant in variants if record[variant].kld_mean is None]
+        with ExitStack() as stack:
+            reference, parts = self._open_reference(stack, todo)
+            record.plan(len(parts) * (len(todo) + (record.noise is None)))
+            for variant in todo:
+                try:
+                    self._measure_one(reference, variant, parts)
+                except LocalgenError as error:
+                    record.fail(variant, error)
+            if record.noise is None:
+                self._measure_noise(reference, parts)
+
+    # --- the reference ---
+
+    def _open_reference(
+        self, stack: ExitStack, others: list[Variant]
+    ) -> tuple[Reference, list[TokenIds]]:
+        """The reference, loaded until ``stack`` closes, or in a file where memory is short."""
+        if self._fits_beside([*others, self._reference]):
+            backend = stack.enter_context(self._backend(self._reference))
+            parts = self._parts(backend)
+            return LiveReference(backend, parts), parts
+        with self._backend(self._reference) as backend:
+            parts = self._parts(backend)
+            stored = self._stored(stack, backend, parts)
+        self._record.note(
+            f"{self._reference.level.name} and a level do not fit the memory together: its "
+            f"log-probabilities were kept on the disk, {as_size(stored.n_bytes)}, each off by at "
+            f"most {stored.step / 2:.1g}"
+        )
+        return stored, parts
+
+    def _fits_beside(self, others: list[Variant]) -> bool:
+        """Whether the memory holds the reference and any one of ``others``."""
+        reference = self._reference.file, self._config(self._reference)
+        return all(
+            fitting.fit_together([reference, (other.file, self._config(other))]) for other in others
+        )
+
+    def _stored(self, stack: ExitStack, backend: Any, parts: list[TokenIds]) -> StoredReference:
+        """What the loaded reference says of all chunks, in a file until ``stack`` closes."""
+        folder = Path(tempfile.gettempdir())
+        stored = StoredReference(folder, parts, backend.n_vocab, backend.n_batch)
+        stack.callback(stored.close)
+        live = LiveReference(backend, parts)
+        self._record.plan(len(parts))
+        for number in range(len(parts)):
+            stored.take(live.blocks(number))
+            self._record.step(f"{self._reference.level.name} to the disk")
+        return stored
+
+    def _parts(self, reference: Any) -> list[TokenIds]:
+        vocab = reference.vocab
+        n_ctx, n_chunks = self._settings.n_ctx, self._settings.n_chunks
+        token_ids = np.array(Tokenizer(vocab).encode(self._settings.text), np.int32)
+        bos = vocab.bos_token_id if vocab.adds_bos else None
+        parts = chunks(token_ids, n_ctx, n_chunks, bos)
+        if not parts:
+            raise CompareError(
+                f"the text has {len(token_ids)} tokens, and one chunk takes n_ctx={n_ctx}: "
+                f"give a longer text, or a smaller n_ctx"
+            )
+        if len(parts) < n_chunks:
+            self._record.note(f"the text has {len(parts)} chunks, not {n_chunks}")
+        return parts
+
+    # --- models ---
+
+    @contextmanager
+    def _backend(self, variant: Variant, config: ModelConfig | None = None) -> Iterator[Any]:
+        """A variant loaded, with a context for one chunk; ``config`` if not its own."""
+        backend = LlamaBackend(variant.path, config or self._config(variant))
+        try:
+            backend.reserve(1, self._settings.n_ctx)
+            yield backend
+        finally:
+            backend.close()
+
+    def _config(self, variant: Variant) -> ModelConfig:
+        """For one chunk, in passes of a block of rows."""
+        return ModelConfig(
+            n_ctx=self._settings.n_ctx,
+            n_batch=rows_at_a_time(len(variant.file.shards[0].tokens)),
+            max_sequences=1,
+            n_threads=self._settings.n_threads,
+            kv_type=variant.kv_type,
+        )
+
+    # --- walks ---
+
+    def _measure_one(self, reference: Reference, variant: Variant, parts: list[TokenIds]) -> None:
+        with self._backend(variant) as candidate:
+            found = self._walk(reference, candidate, parts, variant.label)
+        self._record.set(variant, **_as_fields(found))
+        if self._record[self._reference].perplexity is None:
+            self._record.set(self._reference, **_as_fields(_of_reference(found)))
+
+    def _measure_noise(self, reference: Reference, parts: list[TokenIds]) -> None:
+        """The reference against itself, with half of the threads and of the rows of a pass."""
+        itself, record = self._reference, self._record
+        name = f"{itself.level.name} against itself"
+        config = dataclasses.replace(
+            self._config(itself),
+            n_threads=max(1, self._settings.n_threads // 2),
+            n_batch=max(1, reference.n_rows // 2),
+        )
+        with self._backend(itself, config) as again:
+            found = self._walk(reference, again, parts, name)
+        record.noise = LevelResult(name=name, kv_type=itself.kv_type, **_as_fields(found))
+        if record[itself].perplexity is None:  # it is the only level
+            record.set(itself, **_as_fields(found))
+        record.save()
+
+    def _walk(
+        self, reference: Reference, candidate: Any, parts: list[TokenIds], what: str
+    ) -> TokenMetrics:
+        found = []
+        for number, part in enumerate(parts):
+            theirs = reference.blocks(number)
+            found.append(compare_chunk(theirs, candidate, part, reference.n_rows))
+            self._record.step(f"quality of {what}")
+        return TokenMetrics.joined(found)
+
+
+def _of_reference(found: TokenMetrics) -> TokenMetrics:
+    """What a walk beside the reference says of the reference itself."""
+    return dataclasses.replace(
+        found,
+        nll=found.nll_reference,
+        kld=np.zeros_like(found.kld),
+        delta_p=np.zeros_like(found.kld),
+        same_top=np.ones_like(found.kld),
+    )
+
+
+def _as_fields(found: TokenMetrics) -> dict[str, Any]:
+    return dataclasses.asdict(metrics.quality(found))

@@ -1,0 +1,123 @@
+"""What a comparison has found so far, kept in a file, and how far it is; it measures nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from localgen.compare.levels import Variant
+from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.settings import MAY_CHANGE, Settings
+from localgen.errors import CompareError, LocalgenError
+
+Progress = Callable[[int, int, str], object]
+
+
+class Record:
+    """One result for each variant, by its label.
+
+    path: a file that gets all of it whenever something is found. progress: see ``compare()``.
+    folders: those that are left out of messages.
+    """
+
+    def __init__(self, settings: Settings, path: Path | None, progress: Progress | None) -> None:
+        self._source = settings.source
+        self._settings = settings.noted()
+        self._path = path
+        self._progress = progress
+        self._rows: dict[str, LevelResult] = {}
+        self._notes: list[str] = []
+        self._n_done = self._n_steps = 0
+        self.noise: LevelResult | None = None
+        self.folders = {settings.source.parent}
+
+    @property
+    def comparison(self) -> Comparison:
+        order = sorted(self._rows.values(), key=lambda row: -(row.bits_per_weight or 0.0))
+        return Comparison(
+            source=self._source.name,
+            settings=self._settings,
+            levels=tuple(order),
+            noise=self.noise,
+            notes=tuple(self._notes),
+        )
+
+    def resume(self) -> None:
+        """Take up what the file has. Raises CompareError if it was made with other settings."""
+        if self._path is None:
+            raise ValueError("resume=True needs results=, the file to go on with")
+        if not self._path.exists():
+            return
+        old = Comparison.load(self._path)
+        changed = [
+            key
+            for key, value in self._settings.items()
+            if key not in MAY_CHANGE and old.settings.get(key) != value
+        ]
+        if changed:
+            raise CompareError(
+                f"{self._path} was made with another {', '.join(changed)}: go on with the same, "
+                f"or write to another file"
+            )
+        self._rows = {row.label: row for row in old.levels if row.error is None}
+        self.noise = old.noise
+
+    # --- results ---
+
+    def __getitem__(self, variant: Variant) -> LevelResult:
+        return self._rows[variant.label]
+
+    def describe(self, variant: Variant) -> None:
+        """Have a result for a variant: the one that was taken up, if its file is still the same."""
+        row = variant.described()
+        old = self._rows.get(row.label)
+        if old is None or old.sha256 != row.sha256:
+            self._rows[row.label] = row
+
+    def set(self, variant: Variant, **found: Any) -> None:
+        """Take in what was found of a variant, and keep it if it is to be kept."""
+        self._rows[variant.label] = dataclasses.replace(self[variant], **found)
+        self.save()
+
+    def fail(self, variant: Variant, error: LocalgenError) -> None:
+        """Take in why a variant cannot be measured."""
+        self.set(variant, error=self.said(error))
+
+    def without_failed(self, variants: Sequence[Variant]) -> list[Variant]:
+        return [variant for variant in variants if self[variant].error is None]
+
+    def note(self, text: str) -> None:
+        """Take in something that is to be known of the whole; once."""
+        if text not in self._notes:
+            self._notes.append(text)
+
+    def save(self) -> None:
+        if self._path is not None:
+            self.comparison.save(self._path)
+
+    def said(self, error: LocalgenError) -> str:
+        """Its message with files as names alone: where they lie is this machine's business."""
+        message = str(error)
+        for folder in sorted({str(folder) for folder in self.folders} - {"."}, key=len)[::-1]:
+            message = message.replace(f"{folder}{os.sep}", "")
+        return message
+
+    # --- steps ---
+
+    def plan(self, n_steps: int) -> None:
+        """So many more are to come, as far as is known now."""
+        self._n_steps = self._n_done + n_steps
+
+    def begin(self, what: str) -> None:
+        """Tell of something that is no step."""
+        if self._progress is not None:
+            self._progress(self._n_done, self._n_steps, what)
+
+    def step(self, what: str) -> None:
+        """Tell that a step is done."""
+        self._n_done += 1
+        if self._progress is not None:
+            self._progress(self._n_done, max(self._n_steps, self._n_done), what)

@@ -1,0 +1,60 @@
+"""How a comparison measures, and what is noted of that and of the machine for its repetition."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import localgen
+from localgen.compare.levels import sha256
+from localgen.llama import devices
+from localgen.llama.library import llama_version, system_info
+
+# What is noted of a run, and may be another where it is gone on with.
+MAY_CHANGE = ("command", "python", "numpy", "platform")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """See ``compare()``. source: the model's file."""
+
+    source: Path
+    command: str
+    text: str
+    n_ctx: int
+    n_chunks: int
+    kv_types: tuple[str, ...]
+    n_threads: int
+    n_rounds: int
+
+    def noted(self) -> dict[str, Any]:
+        """For ``Comparison.settings``."""
+        return {
+            "command": self.command,
+            "localgen": localgen.__version__,
+            "llama_cpp": llama_version(),
+            "features": system_info(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "platform": platform.platform(),
+            "machine": platform.machine(),
+            "cpu": devices.cpu_name(),
+            "n_threads": self.n_threads,
+            "n_ctx": self.n_ctx,
+            "n_chunks": self.n_chunks,
+            "kv_types": list(self.kv_types),
+            "text_sha256": hashlib.sha256(self.text.encode()).hexdigest(),
+            "source_sha256": sha256(self.source),
+        }
+
+
+def default_text() -> str:
+    """The English prose that every CPython has."""
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    return "\n".join(topics.values())

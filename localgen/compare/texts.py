@@ -1,0 +1,37 @@
+"""Greedy texts of each variant, made beside the reference's; ``divergence`` compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from localgen.compare.divergence import N_NEW, PROMPTS, divergences, median_tokens
+from localgen.compare.levels import Variant
+from localgen.compare.record import Record
+from localgen.compare.settings import Settings
+from localgen.completion import Completion
+from localgen.errors import LocalgenError
+from localgen.model import LocalModel
+
+
+def measure_texts(
+    settings: Settings, record: Record, reference: Variant, variants: Sequence[Variant]
+) -> None:
+    """Find how long the texts of each variant that has none yet agree with the reference's."""
+    todo = [variant for variant in variants if record[variant].divergence_tokens is None]
+    if not todo:
+        return
+    theirs = _texts(reference, settings.n_threads)
+    for variant in todo:
+        try:
+            found = divergences(PROMPTS, theirs, _texts(variant, settings.n_threads))
+        except LocalgenError as error:
+            record.fail(variant, error)
+            continue
+        record.set(variant, divergences=found, divergence_tokens=median_tokens(found))
+
+
+def _texts(variant: Variant, n_threads: int) -> list[Completion]:
+    with LocalModel.from_pretrained(
+        variant.path, n_ctx=512, kv_type=variant.kv_type, n_threads=n_threads
+    ) as model:
+        return model.complete(list(PROMPTS), max_new_tokens=N_NEW, do_sample=False)

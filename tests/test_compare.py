@@ -199,6 +199,22 @@ def test_what_is_done_is_not_measured_again(
         compare(tiny_bpe_path, levels, **{**options, "n_chunks": 1}, resume=True)
 
 
+def test_what_is_done_keeps_its_reference(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Figures of two references must not come together: a level with more bits, or another file
+    under the reference's name, is refused, and what was measured stays. Notes stay as well."""
+    options: dict[str, Any] = {
+        "text": TEXT, "n_ctx": 16, "n_chunks": 900, "speed": False,
+        "results": tmp_path / "r.json", "keep": tmp_path,
+    }  # fmt: skip
+    first = compare(tiny_bpe_path, ["Q8_0", "Q4_0"], **options)
+    assert any("chunks, not 900" in note for note in first.notes)
+    with pytest.raises(CompareError, match=r"compares with Q8_0 .* now it would be F32"):
+        compare(tiny_bpe_path, ["F32", "Q8_0", "Q4_0"], **options, resume=True)
+    kept = Comparison.load(tmp_path / "r.json")
+    assert (kept["Q4_0"].kld_mean, kept.notes) == (first["Q4_0"].kld_mean, first.notes)
+    assert compare(tiny_bpe_path, ["Q8_0", "Q4_0"], **options, resume=True).notes == first.notes
+
+
 def test_one_bad_level_leaves_the_others(tiny_bpe_path: Path, tmp_path: Path) -> None:
     """A level that needs an importance matrix, a damaged file, another vocabulary."""
     bad, other = tmp_path / "bad.gguf", tmp_path / "other.gguf"

@@ -29,6 +29,7 @@ class Record:
         self._path = path
         self._progress = progress
         self._rows: dict[str, LevelResult] = {}
+        self._old_reference: LevelResult | None = None
         self._notes: list[str] = []
         self._n_done = self._n_steps = 0
         self.noise: LevelResult | None = None
@@ -63,6 +64,8 @@ class Record:
                 f"or write to another file"
             )
         self._rows = {row.label: row for row in old.levels if row.error is None}
+        self._old_reference = next((row for row in self._rows.values() if row.is_reference), None)
+        self._notes = list(old.notes)
         self.noise = old.noise
 
     # --- results ---
@@ -81,6 +84,18 @@ class Record:
         """Take in what was found of a variant, and keep it if it is to be kept."""
         self._rows[variant.label] = dataclasses.replace(self[variant], **found)
         self.save()
+
+    def set_reference(self, variant: Variant) -> None:
+        """Say which variant the others are compared with. Raises CompareError if those that were
+        taken up were compared with another."""
+        old, new = self._old_reference, self[variant]
+        if old is not None and (old.label, old.sha256) != (new.label, new.sha256):
+            raise CompareError(
+                f"{self._path} compares with {old.label} ({old.file}, sha256 {old.sha256}), and "
+                f"now it would be {new.label} ({new.file}, sha256 {new.sha256}): go on with the "
+                f"same reference, or write to another file"
+            )
+        self.set(variant, is_reference=True)
 
     def fail(self, variant: Variant, error: LocalgenError) -> None:
         """Take in why a variant cannot be measured."""

@@ -102,6 +102,7 @@ def compare(
             measure_texts(settings, record, reference, record.without_failed(others))
         if speed:
             measure_speed(settings, record, reference, record.without_failed(variants))
+    record.save()  # with notes that came after the last result
     return record.comparison
 
 
@@ -164,5 +165,5 @@ def _reference(settings: Settings, record: Record, usable: Sequence[Level]) -> V
     """The level with the most bits a weight."""
     first = [Variant(level, settings.kv_types[0]) for level in usable]
     reference = max(first, key=lambda variant: record[variant].bits_per_weight or 0.0)
-    record.set(reference, is_reference=True)
+    record.set_reference(reference)
     return reference

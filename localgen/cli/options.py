@@ -90,7 +90,15 @@ class LoadingOptions:
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
 # Of commands that declare their options themselves.
-_OTHERS = ("allow_requantize", "imatrix")
+_OTHERS = (
+    "allow_requantize",
+    "batch_sizes",
+    "imatrix",
+    "max_sequences",
+    "n_rounds",
+    "new_tokens",
+    "prompt_lengths",
+)
 
 
 def as_flags(message: str) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import importlib
 import os
-import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-import localgen
 from localgen import hub
 from localgen.compare import metrics
 from localgen.compare import speed as speed_child
@@ -23,7 +21,7 @@ from localgen.compare.command import command_line
 from localgen.compare.divergence import N_NEW, PROMPTS, divergences, median_tokens
 from localgen.compare.metrics import TokenMetrics
 from localgen.compare.reference import LiveReference, Reference, StoredReference
-from localgen.compare.results import Comparison, LevelResult, Spread
+from localgen.compare.results import Comparison, LevelResult
 from localgen.compare.walk import chunks, compare_chunk, rows_at_a_time
 from localgen.completion import Completion
 from localgen.config import KV_TYPES, ModelConfig, check_choice, check_int
@@ -32,8 +30,8 @@ from localgen.errors import CompareError, LocalgenError
 from localgen.llama import devices, fitting, gate
 from localgen.llama.backend import LlamaBackend
 from localgen.llama.gate import ModelFile
-from localgen.llama.library import llama_version, system_info
 from localgen.llama.quantize import quantization_types
+from localgen.measuring import Spread, surroundings
 from localgen.model import LocalModel
 from localgen.quantization import QuantizedFile, quantize, spelled_level
 from localgen.tokenizer import Tokenizer
@@ -237,14 +235,7 @@ class _Run:
         self._folders |= {level.path.parent for level in levels if level.path is not None}
         self._settings = {
             "command": self._command,
-            "localgen": localgen.__version__,
-            "llama_cpp": llama_version(),
-            "features": system_info(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "platform": platform.platform(),
-            "machine": platform.machine(),
-            "cpu": devices.cpu_name(),
+            **surroundings(),
             "n_threads": self._n_threads,
             "n_ctx": self._n_ctx,
             "n_chunks": self._n_chunks,

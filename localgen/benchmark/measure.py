@@ -139,7 +139,7 @@ class Runner:
         tokens that the floor goes through. Then ``n_rounds``, in each the floor first."""
         n_fit = self._backend.n_slots_that_fit(case.length)
         if n_fit < case.n_rows:
-            self._leave_out(case, f"the KV budget has room for {n_fit} rows of that length")
+            self._leave_out(case, f"{n_fit} of {case.n_rows} rows of that length fit the KV budget")
             return
         # As a model that was just loaded: the context that an earlier case needed is too large.
         self._backend.release()

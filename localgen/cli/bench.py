@@ -49,12 +49,10 @@ def bench(
     ] = ModelConfig().max_sequences,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure how fast MODEL is here, beside llama.cpp alone in the same process.
+    """Measure how fast MODEL is here, beside llama.cpp alone in the same process, by turns.
 
-    Tests are named as llama-bench names them: pp512 computes a prompt of 512 tokens, tg128
-    generates 128 tokens, "@ d1024" with 1,024 in the cache before. The smallest and the largest of
-    the rounds stand beside the median; the ratio, localgen's speed by llama.cpp's, is taken in each
-    round. Ctrl-C prints what is there so far.
+    pp512 computes a prompt of 512 tokens, tg128 generates 128, "@ d1024" after 1,024 cached ones,
+    as in llama-bench. The ratio is localgen's speed by llama.cpp's. Ctrl-C prints what there is.
     """
     interrupted = False
     bar = step_bar("measuring") if sys.stderr.isatty() else nullcontext()

@@ -90,15 +90,7 @@ class LoadingOptions:
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
 # Of commands that declare their options themselves.
-_OTHERS = (
-    "allow_requantize",
-    "batch_sizes",
-    "imatrix",
-    "max_sequences",
-    "n_rounds",
-    "new_tokens",
-    "prompt_lengths",
-)
+_OTHERS = ("allow_requantize", "batch_sizes", "imatrix", "new_tokens", "prompt_lengths")
 
 
 def as_flags(message: str) -> str:

@@ -129,13 +129,13 @@ def test_nothing_fits() -> None:
 
 def test_tokens_are_the_same_everywhere_and_rows_share_none() -> None:
     """Rows that began alike would share what is computed of them."""
-    case = Case(kind="decode", n_rows=8, n_cached=20, n_new=4)
+    case = Case(kind="decode", n_rows=200, n_cached=20, n_new=4)
     rows = token_ids(case, 300)
     assert rows == token_ids(case, 300)
     assert {len(row) for row in rows} == {21}
-    assert len({row[0] for row in rows}) == 8
+    assert len({row[0] for row in rows}) == 200
     assert all(0 <= token_id < 300 for row in rows for token_id in row)
-    assert len(token_ids(case, 5)) == 8
+    assert len(token_ids(case, 5)) == 200
 
 
 # --- figures ---

@@ -64,31 +64,40 @@ def bench(
         batch_sizes=batch_sizes,
         depths=depths,
     )
+    return _run(info, config, cases, n_rounds, progress)
+
+
+def _run(
+    info: ModelInfo,
+    config: ModelConfig,
+    cases: dict[Case, str | None],
+    n_rounds: int,
+    progress: Progress | None,
+) -> BenchResult:
     from localgen.llama.backend import LlamaBackend  # noqa: PLC0415  # importing stays light
     from localgen.llama.bare import Bare  # noqa: PLC0415
-    from localgen.llama.library import llama  # noqa: PLC0415
 
-    llama()  # so that loading a model does not count the library's own
+    # llama.cpp's library is loaded by now: ``inspect`` asked it for its devices.
     held_before, started = peak_rss(), time.perf_counter()
     with closing(LlamaBackend(info.path, config)) as backend:
         load_seconds = time.perf_counter() - started
         runner = Runner(backend, Bare(backend), config, n_rounds, cases, progress)
-
-        def result() -> BenchResult:
-            return BenchResult(
-                setup=_setup(info, backend),
-                load_seconds=load_seconds,
-                memory=_memory(info, config, held_before, runner.contexts),
-                tests=tuple(runner.tests.values()),
-            )
-
+        interrupt = None
         try:
             runner.run()
         except KeyboardInterrupt as error:
-            interrupted = GenerationInterrupted("the benchmark was interrupted")
-            interrupted.partial = result()
-            raise interrupted from error
-        return result()
+            interrupt = error
+        result = BenchResult(
+            setup=_setup(info, backend),
+            load_seconds=load_seconds,
+            memory=_memory(info, config, held_before, runner.contexts),
+            tests=tuple(runner.tests.values()),
+        )
+    if interrupt is not None:
+        interrupted = GenerationInterrupted("the benchmark was interrupted")
+        interrupted.partial = result
+        raise interrupted from interrupt
+    return result
 
 
 class Floor(Protocol):

@@ -19,14 +19,9 @@ from typing import Any
 import common
 import numpy as np
 from common import Row
-from overhead import (
-    make_batch,
-    new_context,
-    prompt_batch,
-    run_batches,
-    step_batches,
-    text_of,
-)
+from overhead import new_context, text_of
+
+from localgen.llama.bare import make_batch, prompt_batches, run_batches, step_batches
 
 _EQUAL_ROWS, _EQUAL_PROMPT, _EQUAL_NEW = 32, 128, 64
 _RAGGED_ROWS = 64
@@ -71,11 +66,7 @@ class BareContext:
         self._n_slots = len(prompts)
         self._n_tokens = len(prompts[0]) + len(new[0])
         self._unified = unified
-        n_rows = backend.n_batch // len(prompts[0])
-        self._prefill = [
-            _shifted(prompt_batch(self._llama, prompts[i : i + n_rows]), i)
-            for i in range(0, len(prompts), n_rows)
-        ]
+        self._prefill = prompt_batches(self._llama, prompts, backend.n_batch)
         self._steps = step_batches(self._llama, prompts, new)
 
     def decode(self) -> float:
@@ -89,13 +80,6 @@ class BareContext:
             return run_batches(self._llama, context, self._steps)
         finally:
             self._llama.llama_free(context)
-
-
-def _shifted(batch: Any, first: int) -> Any:
-    """A batch whose sequence ids begin at ``first``."""
-    for i in range(batch.n_tokens):
-        batch.seq_id[i][0] += first
-    return batch
 
 
 def equal(model: Any, n_rounds: int) -> list[Row]:

@@ -15,7 +15,9 @@ from typing import Any
 import common
 import numpy as np
 from common import Row
-from overhead import make_batch, new_context, run_batches
+from overhead import new_context
+
+from localgen.llama.bare import make_batch, run_batches
 
 _NOTE = """\
 decode: tokens per second with kv_unified=True by those with False; above 1 means that the unified

@@ -11,7 +11,6 @@ floor's time by localgen's: 1 means no overhead.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
@@ -22,6 +21,9 @@ from typing import Any
 
 import common
 from common import CHAIN, PASSAGE, Row
+
+from localgen.llama.backend import FLASH_ATTENTION_TYPES
+from localgen.llama.bare import Bare, prompt_batches, run_batches, step_batches
 
 _PREFILL_TOKENS = 512
 _MEMORY_PROMPT = 128
@@ -67,107 +69,37 @@ PREFILL = f"prefill-{_PREFILL_TOKENS}"
 # --- the floor ---
 
 
-def make_batch(
-    llama: Any,
-    token_ids: Sequence[int],
-    positions: Sequence[int],
-    seq_ids: Sequence[int],
-    outputs: Sequence[int],
-) -> Any:
-    """A filled llama_batch; it keeps its arrays alive. All sequences are (n_tokens,)."""
-    n = len(token_ids)
-    pointer = ctypes.POINTER(llama.llama_seq_id)
-    return llama.llama_batch(
-        n_tokens=n,
-        token=(llama.llama_token * n)(*token_ids),
-        embd=None,
-        pos=(llama.llama_pos * n)(*positions),
-        n_seq_id=(ctypes.c_int32 * n)(*[1] * n),
-        seq_id=(pointer * n)(*[(llama.llama_seq_id * 1)(seq_id) for seq_id in seq_ids]),
-        logits=(ctypes.c_int8 * n)(*outputs),
-    )
-
-
-def prompt_batch(llama: Any, prompts: Sequence[Sequence[int]]) -> Any:
-    """All of ``prompts`` in one batch, with the logits of each one's last token."""
-    places = [(row, i) for row, prompt in enumerate(prompts) for i in range(len(prompt))]
-    return make_batch(
-        llama,
-        [prompts[row][i] for row, i in places],
-        [i for _, i in places],
-        [row for row, _ in places],
-        [int(i == len(prompts[row]) - 1) for row, i in places],
-    )
-
-
-def step_batches(
-    llama: Any, prompts: Sequence[Sequence[int]], new: Sequence[Sequence[int]]
-) -> list[Any]:
-    """One batch for each decode step: every new token but a row's last goes through the model."""
-    rows = range(len(prompts))
-    return [
-        make_batch(
-            llama,
-            [new[row][step] for row in rows],
-            [len(prompts[row]) + step for row in rows],
-            rows,
-            [1 for _ in rows],
-        )
-        for step in range(len(new[0]) - 1)
-    ]
-
-
-def run_batches(llama: Any, context: Any, batches: Sequence[Any]) -> float:
-    """The floor itself: seconds that llama.cpp takes for ``batches``, logits ready after each."""
-    started = time.perf_counter()
-    for batch in batches:
-        code = llama.llama_decode(context, batch)
-        if code:
-            raise RuntimeError(f"llama_decode returned {code}")
-        llama.llama_get_logits(context)
-    return time.perf_counter() - started
-
-
 def new_context(backend: Any, n_seqs: int, n_ctx: int, *, unified: bool = False) -> Any:
     """A context of ``n_ctx`` tokens in all, made as a LocalModel's backend makes its own."""
-    from localgen.llama.backend import FLASH_ATTENTION_TYPES  # noqa: PLC0415  (loads llama.cpp)
-
     params = backend._llama.llama_context_default_params()
     params.n_ctx, params.n_seq_max, params.kv_unified = n_ctx, n_seqs, unified
     params.n_batch = params.n_ubatch = backend.n_batch
     params.n_threads = params.n_threads_batch = backend.n_threads
-    params.flash_attn_type = FLASH_ATTENTION_TYPES[backend._flash_attention]
+    params.flash_attn_type = FLASH_ATTENTION_TYPES[backend.flash_attention]
     return backend._llama.llama_init_from_model(backend._model, params)
 
 
 class Floor:
     """llama.cpp alone, in the context of a LocalModel's own backend.
 
-    It reaches into the backend's private attributes: that is what makes both runs use one context.
+    What the KV cache held is forgotten after each run, so that localgen has no beginning of a
+    prompt to reuse.
     """
 
     def __init__(self, model: Any, completions: Sequence[Any]) -> None:
-        self._model = model
-        self._backend = backend = model._backend
-        self._llama = backend._llama
+        self._bare = bare = Bare(model._backend)
         prompts = [done.prompt_token_ids for done in completions]
         new = [done.token_ids for done in completions]
-        self._prefill = [prompt_batch(self._llama, prompts)]
-        self._steps = step_batches(self._llama, prompts, new)
-
-    def clear(self) -> None:
-        """Empty the KV cache, so that localgen has no beginning of a prompt to reuse."""
-        self._model._loop.start_afresh()
+        self._prefill = bare.fill(prompts, [ids[:1] for ids in new])
+        self._decode = bare.fill(prompts, new, n_cached=len(prompts[0]))
 
     def prefill(self) -> float:
         """Seconds of the one forward pass over all prompts, in a cleared KV cache."""
-        self.clear()
-        return run_batches(self._llama, self._backend._context, self._prefill)
+        return self._bare.seconds(self._prefill)
 
     def decode(self) -> float:
         """Seconds of all decode steps after a prefill that is not timed."""
-        self.prefill()
-        return run_batches(self._llama, self._backend._context, self._steps)
+        return self._bare.seconds(self._decode)
 
 
 # --- floor and localgen by turns ---
@@ -187,7 +119,6 @@ def text_of(tokenizer: Any, n_tokens: int, first: int = 0) -> str:
 def decode_round(model: Any, prompts: list[list[int]], options: Row, floor: Floor) -> Row:
     """localgen between two runs of the floor: seconds after the first token, and where its went."""
     before = floor.decode()
-    floor.clear()
     started = time.perf_counter()
     stats = model.complete(prompts, **options)[0].stats
     seconds = time.perf_counter() - started - stats.ttft
@@ -227,7 +158,6 @@ def prefill_rows(model: Any, n_rounds: int) -> tuple[list[Row], Any]:
     rounds = []
     for _ in range(n_rounds):
         floor_seconds = floor.prefill()
-        floor.clear()
         started = time.perf_counter()
         stats = model.complete([prompt], **options)[0].stats
         seconds = time.perf_counter() - started
@@ -287,9 +217,9 @@ def localgen_memory(model: str, n_new: int) -> Row:
             "path": str(backend.path),
             "prompt": done.prompt_token_ids,
             "new": done.token_ids,
-            "n_gpu_layers": backend._n_gpu_layers,
+            "n_gpu_layers": backend.n_gpu_layers,
             "n_ctx": backend.n_ctx_seq,
-            "flash_attention": backend._flash_attention,
+            "flash_attention": backend.flash_attention,
             "n_batch": backend.n_batch,
             "n_threads": backend.n_threads,
         }
@@ -298,7 +228,6 @@ def localgen_memory(model: str, n_new: int) -> Row:
 def bare_memory(like: Row) -> Row:
     """The child that runs llama.cpp's bindings alone, on what the other child did."""
     llama = importlib.import_module("llama_cpp.llama_cpp")
-    flash_attention = importlib.import_module("localgen.llama.backend").FLASH_ATTENTION_TYPES
     silent = llama.llama_log_callback(lambda *_: None)
     llama.llama_log_set(silent, None)
     llama.llama_backend_init()
@@ -309,9 +238,9 @@ def bare_memory(like: Row) -> Row:
     params.n_ctx, params.n_seq_max, params.kv_unified = like["n_ctx"], 1, False
     params.n_batch = params.n_ubatch = like["n_batch"]
     params.n_threads = params.n_threads_batch = like["n_threads"]
-    params.flash_attn_type = flash_attention[like["flash_attention"]]
+    params.flash_attn_type = FLASH_ATTENTION_TYPES[like["flash_attention"]]
     context = llama.llama_init_from_model(model, params)
-    run_batches(llama, context, [prompt_batch(llama, [like["prompt"]])])
+    run_batches(llama, context, prompt_batches(llama, [like["prompt"]], like["n_batch"]))
     run_batches(llama, context, step_batches(llama, [like["prompt"]], [like["new"]]))
     peak = common.peak_memory_mb()
     llama.llama_free(context)

@@ -1,5 +1,6 @@
 """transformers' generate() on quantized GGUF weights, on your own machine."""
 
+from localgen.benchmark import BenchResult, BenchTest, bench
 from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
 from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import (
@@ -30,6 +31,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendError",
     "BatchEncoding",
+    "BenchResult",
+    "BenchTest",
     "ClosedError",
     "CompareError",
     "Completion",
@@ -56,6 +59,7 @@ __all__ = [
     "TokenLogprob",
     "Tokenizer",
     "__version__",
+    "bench",
     "inspect",
     "quantize",
 ]

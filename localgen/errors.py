@@ -120,6 +120,7 @@ class JobError(LocalgenError):
 
 
 class GenerationInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a call: ``partial`` holds what had been generated, as in ``LocalgenError``."""
+    """Ctrl-C during a call: ``partial`` holds what had been generated, as in ``LocalgenError``, or
+    of ``bench()`` what had been measured."""
 
     partial: Any = None

@@ -9,3 +9,11 @@ def as_size(n_bytes: float) -> str:
         if n_bytes >= scale:
             return f"{n_bytes / scale:.{digits}f} {unit}"
     return f"{n_bytes:.0f} B"
+
+
+def as_count(number: int) -> str:
+    """A number of things, in three digits: 135M, 7.24B."""
+    for unit, scale in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= scale:
+            return f"{number / scale:.3g}{unit}"
+    return str(number)

@@ -180,6 +180,16 @@ class FakeBackend:
         self.kv = {slot: [] for slot in self.kv}
         self.cells = {slot: [] for slot in self.kv}
 
+    def release(self) -> None:
+        self.calls.append(("release", None))
+        self.lose_all()
+        self.kv, self.cells, self.n_ctx_seq = {}, {}, 0
+
+    def lose_all(self) -> None:
+        """What llama.cpp does where nothing that the KV cache held can be trusted any more."""
+        self.forget()
+        self.epoch += 1
+
     def kv_truncate(self, slot: int, n_tokens: int) -> bool:
         self.calls.append(("kv_truncate", (slot, n_tokens)))
         if 0 < n_tokens < len(self.kv[slot]) and not self.can_truncate:

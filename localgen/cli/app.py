@@ -13,6 +13,7 @@ import typer
 
 import localgen
 from localgen.cli.batch import batch
+from localgen.cli.bench import bench
 from localgen.cli.chat import chat
 from localgen.cli.compare import compare
 from localgen.cli.doctor import doctor
@@ -38,6 +39,7 @@ app.command()(chat)
 app.command()(inspect)
 app.command()(quantize)
 app.command()(compare)
+app.command()(bench)
 app.command()(doctor)
 app.add_typer(models, name="models")
 

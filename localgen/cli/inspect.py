@@ -15,7 +15,7 @@ from localgen.config import ModelConfig
 from localgen.inspection import ModelInfo
 from localgen.inspection import inspect as describe
 from localgen.llama.memory import Share
-from localgen.units import as_size
+from localgen.units import as_count, as_size
 
 _DEFAULT = ModelConfig()
 _NAME_WIDTH = 13
@@ -71,7 +71,7 @@ def _lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
     if info.name:
         yield "name", info.name + (f" ({info.license})" if info.license else "")
     experts = f", {info.n_experts} experts" if info.n_experts else ""
-    yield "architecture", f"{info.architecture}, {_count(info.n_weights)} parameters{experts}"
+    yield "architecture", f"{info.architecture}, {as_count(info.n_weights)} parameters{experts}"
     yield "level", f"{info.level or 'not stated'}, {info.bits_per_weight:.2f} bits per weight"
     yield (
         "shape",
@@ -92,7 +92,7 @@ def _print_types(info: ModelInfo) -> None:
         (
             types.name,
             str(types.n_tensors),
-            _count(types.n_weights),
+            as_count(types.n_weights),
             f"{types.bits_per_weight:.2f}",
             as_size(types.n_bytes),
         )
@@ -145,10 +145,3 @@ def _verdict(info: ModelInfo) -> str:
 
 def _needs(ram: int, gpu: Share) -> str:
     return as_size(ram) + (f", and {as_size(gpu.total)} on GPUs" if gpu.total else "")
-
-
-def _count(number: int) -> str:
-    for unit, scale in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= scale:
-            return f"{number / scale:.3g}{unit}"
-    return str(number)

@@ -90,7 +90,7 @@ class LoadingOptions:
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
 # Of commands that declare their options themselves.
-_OTHERS = ("allow_requantize", "imatrix")
+_OTHERS = ("allow_requantize", "batch_sizes", "imatrix", "new_tokens", "prompt_lengths")
 
 
 def as_flags(message: str) -> str:

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from localgen.compare.recommend import Recommendation
 from localgen.compare.report import save_html, save_png
-from localgen.compare.results import Comparison, LevelResult, Spread
+from localgen.compare.results import Comparison, LevelResult
 from localgen.compare.run import compare
+from localgen.measuring import Spread
 
 __all__ = [
     "Comparison",

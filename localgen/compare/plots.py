@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation
-from localgen.compare.results import Comparison, LevelResult, Spread
+from localgen.compare.results import Comparison, LevelResult
+from localgen.measuring import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

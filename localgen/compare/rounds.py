@@ -8,9 +8,9 @@ from typing import Any
 from localgen.compare import speed
 from localgen.compare.levels import Variant
 from localgen.compare.record import Record
-from localgen.compare.results import Spread
 from localgen.compare.settings import Settings, default_text
 from localgen.errors import LocalgenError
+from localgen.measuring import Spread
 from localgen.model import LocalModel
 
 _N_COLD = 1

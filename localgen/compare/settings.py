@@ -5,16 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-import platform
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import localgen
 from localgen.compare.levels import sha256
-from localgen.llama import devices
-from localgen.llama.library import llama_version, system_info
+from localgen.measuring import surroundings
 
 # What is noted of a run, and may be another where it is gone on with.
 MAY_CHANGE = ("command", "python", "numpy", "platform")
@@ -37,14 +32,7 @@ class Settings:
         """For ``Comparison.settings``."""
         return {
             "command": self.command,
-            "localgen": localgen.__version__,
-            "llama_cpp": llama_version(),
-            "features": system_info(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "platform": platform.platform(),
-            "machine": platform.machine(),
-            "cpu": devices.cpu_name(),
+            **surroundings(),
             "n_threads": self.n_threads,
             "n_ctx": self.n_ctx,
             "n_chunks": self.n_chunks,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -17,6 +15,7 @@ from typing import Any
 
 from localgen import child
 from localgen.errors import CompareError
+from localgen.measuring import peak_rss
 
 N_PREFILL, N_DECODE, N_TTFT = 512, 64, 128
 _LIMIT_SECONDS = 1800.0
@@ -80,18 +79,8 @@ def _run(task: Task) -> Measured:
         prefill_tps=(prefill.n_prompt - prefill.n_cached) / prefill.prefill_seconds,
         decode_tps=decode.tokens_per_second or 0.0,
         ttft_seconds=short.ttft or 0.0,
-        peak_rss_bytes=_peak_rss(),
+        peak_rss_bytes=peak_rss(),
     )
-
-
-def _peak_rss() -> int:
-    """Bytes. Linux's ru_maxrss starts at the parent's peak, so VmHWM is read where there is one."""
-    status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    if found:
-        return int(found[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _drop_from_page_cache(path: Path) -> None:

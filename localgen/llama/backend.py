@@ -10,7 +10,8 @@ import ctypes
 import functools
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ KV_SHARE = 0.5
 # 500 for SmolLM2) takes the GIL each time and costs up to a millisecond: nothing for a long
 # prefill, but too much for a decode step, which is short anyway.
 _INTERRUPTIBLE_TOKENS = 64
+_NO_CONTEXT = "there is no context yet: call reserve() first"
 
 
 class LlamaBackend:
@@ -66,10 +68,10 @@ class LlamaBackend:
         self._file = gate.check_model(path)
         self.path = self._file.path  # of the first shard, whichever was named
         self._sizes = Hyperparameters(self._file.metadata)
-        self._n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
+        self.n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
         if config.check_memory:
-            fitting.check(self._file, config, self._n_gpu_layers)
-        self._model = load_model(self.path, self._n_gpu_layers, progress)
+            fitting.check(self._file, config, self.n_gpu_layers)
+        self._model = load_model(self.path, self.n_gpu_layers, progress)
         # Frees context, then model, when closed, collected or at exit, whichever comes first.
         self._handles = Handles(self._llama, self._model)
         self._finalizer = weakref.finalize(self, self._handles.free)
@@ -119,7 +121,7 @@ class LlamaBackend:
         self._is_recurrent = not self._has_kv or bool(lib.llama_model_is_hybrid(model))
         self.not_saved_because = self._obstacle_to_saving()
         self._check_kv_type()
-        self._flash_attention = flash_attention_mode(
+        self.flash_attention = flash_attention_mode(
             self._sizes.n_head, self.config, uses_gpu=self.uses_gpu
         )
         self._make_batch()
@@ -180,7 +182,7 @@ class LlamaBackend:
 
     @property
     def uses_gpu(self) -> bool:
-        return self._n_gpu_layers != 0
+        return self.n_gpu_layers != 0
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -265,6 +267,12 @@ class LlamaBackend:
         self._n_slots = self._n_ctx_seq = 0
         self._kv_lengths = np.zeros(0, np.int32)
 
+    def release(self) -> None:
+        """Free the context with all that it holds: the next ``reserve`` is like the first one."""
+        self._lose_all()
+        self._copies_pending = False
+        self._free_context()
+
     def _make_context(self, n_slots: int, n_ctx_seq: int) -> None:
         """``n_ctx_seq``: tokens of each slot, or of all that share their cells."""
         self._context = self._new_context(n_slots, n_ctx_seq)
@@ -282,7 +290,7 @@ class LlamaBackend:
         params.n_seq_max = n_slots
         params.n_threads = params.n_threads_batch = self.n_threads
         params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
-        params.flash_attn_type = FLASH_ATTENTION_TYPES[self._flash_attention]
+        params.flash_attn_type = FLASH_ATTENTION_TYPES[self.flash_attention]
         # With one KV stream a slot, rows do not look at each other's cells.
         params.kv_unified = self._shares_cells
         params.offload_kqv = params.op_offload = self.uses_gpu
@@ -368,7 +376,7 @@ class LlamaBackend:
     def _fill(self, batch: Batch) -> None:
         """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""
         if self._context is None:
-            raise DecodeError("there is no context yet: call reserve() first")
+            raise DecodeError(_NO_CONTEXT)
         self._note_lengths()
         n = len(batch.token_ids)
         if not 0 < n <= self._max_batch:
@@ -457,6 +465,18 @@ class LlamaBackend:
         self.forget()
         self.epoch += 1
 
+    @contextmanager
+    def lent_context(self) -> Iterator[Any]:
+        """The llama_context, emptied, for passes that are not noted here (see ``bare``); what they
+        leave is lost."""
+        if self._context is None:
+            raise DecodeError(_NO_CONTEXT)
+        self._lose_all()
+        try:
+            yield self._context
+        finally:
+            self._lose_all()
+
     # --- slots ---
 
     def kv_truncate(self, slot: int, n_tokens: int) -> bool:
@@ -536,7 +556,7 @@ class LlamaBackend:
             "model's fingerprint": model,
             "llama.cpp": llama_version(),
             "kv_type": self.config.kv_type,
-            "flash_attention": self._flash_attention,
+            "flash_attention": self.flash_attention,
         }
 
     def kv_state(self, slot: int) -> state.State:

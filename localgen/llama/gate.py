@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -36,7 +37,10 @@ _BESIDE_TOKENS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model's file, or all of its shards in order; the first one holds the metadata."""
+    """A model's file, or all of its shards in order; the first one holds the metadata.
+
+    identities: of the shards; none if they are not on the disk.
+    """
 
     shards: tuple[GGUF, ...]
     identities: tuple[FileIdentity, ...]
@@ -73,16 +77,30 @@ def check_model(path: Path) -> ModelFile:
     """
     paths = shard_paths(path)
     identities = []
-    shards = []
-    for number, each in enumerate(paths):
-        shards.append(read_gguf(each))
+
+    def read(each: Path) -> GGUF:
+        file = read_gguf(each)
         identities.append(FileIdentity.of(each))
-        _check_split(shards[-1], number, len(paths))
-        _check_vectors(shards[-1])
-    _check_names(shards)
-    _check_architecture(shards[0])
-    _check_vocabulary(shards[0])
-    return ModelFile(tuple(shards), tuple(identities))
+        return file
+
+    shards = check_shards(map(read, paths), len(paths))
+    return ModelFile(shards, tuple(identities))
+
+
+def check_shards(shards: Iterable[GGUF], n_shards: int) -> tuple[GGUF, ...]:
+    """What ``check_model`` checks of a model's ``n_shards`` files once they are read, in order.
+
+    Each is checked before the next one is taken. Raises InvalidGGUFError.
+    """
+    checked = []
+    for number, shard in enumerate(shards):
+        _check_split(shard, number, n_shards)
+        _check_vectors(shard)
+        checked.append(shard)
+    _check_names(checked)
+    _check_architecture(checked[0])
+    _check_vocabulary(checked[0])
+    return tuple(checked)
 
 
 def shard_paths(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -125,20 +125,38 @@ def read_gguf(path: Path) -> GGUF:
         raise InvalidGGUFError(f"{path} is a folder; name the .gguf file inside it")
     try:
         with path.open("rb", buffering=0) as file:
-            return _Reader(path, file).read()
+            return read_gguf_from(file, path, os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise ModelNotFoundError(f"there is no file {path}") from None
     except OSError as error:
         raise InvalidGGUFError(f"{path} cannot be read: {error.strerror}") from error
 
 
+class ByteReader(Protocol):
+    """What a file is read from: the next bytes at each call, at most as many as asked for."""
+
+    def read(self, n_bytes: int, /) -> bytes: ...
+
+
+def read_gguf_from(
+    file: ByteReader, path: Path, size: int, *, chunk_bytes: int | None = None
+) -> GGUF:
+    """``read_gguf`` for a file of ``size`` bytes that stands at its start, wherever it comes from.
+
+    path: its name. chunk_bytes: how much to read at least at a time. Raises InvalidGGUFError, and
+    what ``file`` raises.
+    """
+    return _Reader(file, path, size, chunk_bytes or _CHUNK_BYTES).read()
+
+
 class _Reader:
     """A position in a file, and the bytes around it."""
 
-    def __init__(self, path: Path, file: Any) -> None:
+    def __init__(self, file: ByteReader, path: Path, size: int, chunk_bytes: int) -> None:
         self._path = path
-        self._file: BinaryIO = file
-        self._size = os.fstat(file.fileno()).st_size
+        self._file = file
+        self._size = size
+        self._chunk_bytes = chunk_bytes
         self._buffer = b""
         self._start = 0  # of the buffer, in the file
         self._at = 0  # in the buffer
@@ -188,7 +206,7 @@ class _Reader:
             self._fail(f"{what} would make the metadata longer than {_MAX_METADATA_BYTES} bytes")
         left = self._buffer[self._at :]
         self._start, self._at = self._position, 0
-        wanted = min(max(missing, _CHUNK_BYTES), self._size - self._start - len(left))
+        wanted = min(max(missing, self._chunk_bytes), self._size - self._start - len(left))
         parts = [left]
         while wanted > 0:
             part = self._file.read(wanted)

@@ -95,7 +95,7 @@ class Strings:
             word = words[at] & _WORD_MASKS[np.minimum(n_left, 8)]
             mixed = (hashes[going] ^ word) * _MIX
             hashes[going] = mixed ^ (mixed >> _HALF)
-            more = n_left > 8
+            more = np.flatnonzero(n_left > 8)
             going, at, n_left = going[more], at[more] + 8, n_left[more] - 8
         return hashes
 

@@ -18,6 +18,7 @@ _TITLES = {
     "peers": "Against llama-cpp-python and transformers",
     "batching": "Batching, reuse, and the scheduler",
     "layouts": "The two KV layouts",
+    "loading": "Loading",
     "sessions": "Saved sessions",
     "sampling": "Sampling",
     "estimate": "The memory estimate against what is taken",

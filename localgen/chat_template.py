@@ -155,7 +155,7 @@ def _tool(tool: Mapping[str, Any]) -> Any:
     if not isinstance(tool, Mapping):
         raise TypeError(
             f"a tool must be the JSON schema of a function, as a dict, got {tool!r}; "
-            f"transformers.utils.get_json_schema makes one of a Python function"
+            f"localgen.tool_schema.tool_schema makes one of a Python function"
         )
     return _plain(tool)
 

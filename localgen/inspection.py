@@ -1,4 +1,7 @@
-"""Describes a model's file, and what it will take; the gate reads it, and nothing is loaded."""
+"""Describes a model's file, and what it will take; the gate reads it, and nothing is loaded.
+
+Of a model that is on the Hub and not on the disk only what stands before the weights is read.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ from localgen.hub.levels import level_of
 from localgen.llama import devices, fitting, gate
 from localgen.llama.gate import ModelFile
 from localgen.llama.ggml_devices import Device, ggml_devices
-from localgen.llama.gguf import TOKENS, Array, Value
+from localgen.llama.gguf import TOKENS, Array, Value, read_gguf_from
 from localgen.llama.memory import MemoryEstimate
 from localgen.llama.metadata import Hyperparameters, chat_templates, sampling_defaults
 from localgen.llama.quantize import quantization_types
 
 _MERGES = "tokenizer.ggml.merges"
+# Of a request to the Hub. The first shard has the vocabulary, the others little but their tensors.
+_FIRST_CHUNK_BYTES, _CHUNK_BYTES = 2**20, 2**17
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +55,31 @@ class TokenizerInfo:
     eos: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """Where a description was read that is of no file on the disk. n_bytes_read: of all shards."""
+
+    repo: str
+    commit: str
+    n_bytes_read: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """What a file holds. What it does not state is None.
 
-    file_bytes: of all shards. level: the quantization level that the file states, else its name
-    does. n_weights: numbers in all tensors. n_kv_heads: of the layer that has most. chat_templates:
-    their names. sampling_defaults: what ``complete()`` and ``chat()`` use unless told otherwise.
+    path: of the first shard; if ``hub`` is given, where it lies there: org/repo/file.gguf. hub:
+    None if the file is on the disk. file_bytes: of all shards. level: the quantization level that
+    the file states, else its name does. n_weights: numbers in all tensors. n_kv_heads: of the layer
+    that has most. chat_templates: their names. sampling_defaults: what ``complete()`` and
+    ``chat()`` use unless told otherwise.
     memory: what the model takes with the given settings. ram_available: bytes that this process
     can get now, None if the system does not tell. fits: whether it would be loaded; hints: what to
     change if not.
     """
 
     path: Path
+    hub: HubSource | None
     n_shards: int
     file_bytes: int
     name: str | None
@@ -100,8 +117,10 @@ def inspect(
 ) -> ModelInfo:
     """Describe a model, and what it takes with ``n_sequences`` sequences of ``n_ctx`` tokens each.
 
-    source, and the other settings: as in ``LocalModel.from_pretrained``. Raises ValueError for a
-    setting, ModelFileError for the source, and BackendError for a device that is not there.
+    source, and the other settings: as in ``LocalModel.from_pretrained``, but a model on the Hub
+    that is not on the disk is not fetched: what stands before its weights is read from there, and
+    not kept. Raises ValueError for a setting, ModelFileError for the source, and BackendError for
+    a device that is not there.
     """
     check_int("n_sequences", n_sequences, 1, 256)
     config = ModelConfig(
@@ -111,7 +130,7 @@ def inspect(
         device=device,
         n_gpu_layers=n_gpu_layers,
     )
-    file = gate.check_model(hub.resolve(source))
+    file, read_from = _read(source)
     on_gpu = devices.n_gpu_layers(device, n_gpu_layers)
     memory = fitting.estimate(file, config, on_gpu, n_sequences)
     room = fitting.Room.now([memory])
@@ -120,6 +139,7 @@ def inspect(
         hints = fitting.what_fits(file, config, on_gpu, room.ram)
     return _describe(
         file,
+        read_from=read_from,
         memory=memory,
         ram_available=room.ram,
         gpus=tuple(each for each in ggml_devices() if each.is_gpu),
@@ -128,9 +148,25 @@ def inspect(
     )
 
 
+def _read(source: str | os.PathLike[str]) -> tuple[ModelFile, HubSource | None]:
+    found = hub.locate(source)
+    if isinstance(found, Path):
+        return gate.check_model(found), None
+    readers = found.open()
+    chunks = [_FIRST_CHUNK_BYTES] + [_CHUNK_BYTES] * len(readers)
+    shards = (
+        read_gguf_from(reader, Path(reader.name), reader.size, chunk_bytes=chunk)
+        for reader, chunk in zip(readers, chunks, strict=False)
+    )
+    file = ModelFile(gate.check_shards(shards, len(readers)), ())
+    n_bytes = sum(reader.n_read for reader in readers)
+    return file, HubSource(found.name.repo, found.commit, n_bytes)
+
+
 def _describe(
     file: ModelFile,
     *,
+    read_from: HubSource | None,
     memory: MemoryEstimate,
     ram_available: int | None,
     gpus: tuple[Device, ...],
@@ -142,6 +178,7 @@ def _describe(
     n_weights = sum(each.n_weights for each in types)
     return ModelInfo(
         path=file.path,
+        hub=read_from,
         n_shards=len(file.shards),
         file_bytes=sum(shard.size for shard in file.shards),
         name=_text(file.metadata.get("general.name")),

@@ -28,6 +28,7 @@ from localgen.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from localgen.chat_template import Message
+    from localgen.tool_schema import Tool
 
 
 class LocalModel:
@@ -287,7 +288,7 @@ class LocalModel:
         self,
         messages: Sequence[Message] | Sequence[Sequence[Message]],
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Tool] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         chat_template: str | None = None,
         continue_final_message: bool = False,
@@ -297,9 +298,10 @@ class LocalModel:
     ) -> Any:
         """Answer a conversation, or several together.
 
-        messages: dicts with "role" and "content", the last one for the model to answer. tools to
-        split_special_tokens: see ``Tokenizer.apply_chat_template``; template_variables are its
-        further ones. options: the arguments of ``complete()``.
+        messages: dicts with "role" and "content", the last one for the model to answer. tools:
+        Python functions, or JSON schemas. tools to split_special_tokens: see
+        ``Tokenizer.apply_chat_template``; template_variables are its further ones. options: the
+        arguments of ``complete()``.
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
         """
@@ -324,7 +326,7 @@ class LocalModel:
         self,
         messages: Sequence[Message],
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Tool] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         chat_template: str | None = None,
         continue_final_message: bool = False,

@@ -12,6 +12,7 @@ import numpy as np
 
 from localgen.arrays import check_ids, is_torch, to_numpy, to_torch
 from localgen.engine.backend import TokenIds
+from localgen.tool_schema import Tool, as_schemas
 
 if TYPE_CHECKING:
     from localgen.chat import ChatEncoder, ChatTemplates
@@ -204,7 +205,7 @@ class Tokenizer:
     def apply_chat_template(
         self,
         conversation: Sequence[Message] | Sequence[Sequence[Message]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Tool] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         chat_template: str | None = None,
         add_generation_prompt: bool = False,
@@ -219,17 +220,18 @@ class Tokenizer:
     ) -> Any:
         """Render a conversation, or several, by the model's chat template, and encode the text.
 
-        tools: JSON schemas. chat_template: a template, or the name of one of the model's.
-        add_generation_prompt: end with the beginning of an answer. continue_final_message: end
-        inside the last message. split_special_tokens: take control tokens that messages spell as
-        text. variables: what else this template reads, ``enable_thinking`` for example.
+        tools: functions with type hints and a docstring in Google's style, or JSON schemas.
+        chat_template: a template, or the name of one of the model's. add_generation_prompt: end
+        with the beginning of an answer. continue_final_message: end inside the last message.
+        split_special_tokens: take control tokens that messages spell as text. variables: what else
+        this template reads, ``enable_thinking`` for example.
         Returns a BatchEncoding as ``__call__`` does; without ``return_dict`` its input_ids, without
         ``tokenize`` the text. Raises TemplateError, TypeError, ValueError.
         """
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
         chats: Any = conversation if several else [conversation]
         given: dict[str, Any] = {
-            "tools": tools,
+            "tools": as_schemas(tools),
             "documents": documents,
             "add_generation_prompt": add_generation_prompt,
             "continue_final_message": continue_final_message,

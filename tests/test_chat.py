@@ -140,6 +140,34 @@ def test_apply_chat_template(model: LocalModel) -> None:
     assert new[0, : len(ids)].tolist() == ids
 
 
+def weather(city: str, days: int = 1) -> str:
+    """The weather.
+
+    Args:
+        city: Its name<eos>
+        days: How far ahead
+    """
+    return "sunny"
+
+
+def test_tools_are_functions(model: LocalModel) -> None:
+    """A function is rendered as its schema, whose texts stay texts; chat() takes the same."""
+    template = (
+        "{% for t in tools %}{{ t.function.parameters.properties.city | tojson }}{% endfor %}"
+    )
+    apply = model.tokenizer.apply_chat_template
+    text = '{"type": "string", "description": "Its name<eos>"}'
+    assert apply(HI, tools=[weather], chat_template=template, tokenize=False) == text
+    ids = apply(HI, tools=[weather], chat_template=template, return_dict=False)
+    assert bytes(ids) == text.encode()
+    done = model.chat(HI, tools=[weather], chat_template=template, max_new_tokens=1)
+    assert done.prompt_token_ids == ids
+    stream = model.chat_stream(HI, tools=[weather], chat_template=template, max_new_tokens=1)
+    assert "".join(stream) == done.text
+    with pytest.raises(TypeError, match="must be a Python function"):
+        model.chat(HI, tools=[len])
+
+
 def test_bos_comes_once(model: LocalModel) -> None:
     """Protects from the two BOS tokens of a template and a tokenizer that both add one."""
     vocab: Any = model._backend.vocab

@@ -14,6 +14,7 @@ from localgen.llama.gate import ModelFile
 from localgen.llama.gguf import GGUF, TENSOR_TYPES, Array, Tensor
 from localgen.llama.memory import estimate, repacked_types
 from localgen.llama.metadata import Hyperparameters
+from localgen.llama.strings import Strings
 from models.make_tiny import make_mamba
 from tests.conftest import RunChild
 
@@ -39,7 +40,7 @@ def model_file(*tensors: Tensor, n_tokens: int = 1000, **sizes: object) -> Model
     metadata = {"general.architecture": "llama", **{f"llama.{k}": v for k, v in shape.items()}}
     metadata["tokenizer.ggml.tokens"] = Array("string", n_tokens)
     metadata["tokenizer.ggml.merges"] = Array("string", 500)
-    gguf = GGUF(Path("a.gguf"), 1, 3, 32, metadata, {}, tensors, 0, [])
+    gguf = GGUF(Path("a.gguf"), 1, 3, 32, metadata, {}, tensors, 0, Strings([]))
     return ModelFile((gguf,), ())
 
 

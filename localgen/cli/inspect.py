@@ -35,7 +35,7 @@ def inspect(
     n_gpu_layers: Annotated[int | None, typer.Option(help="Layers on the GPU (all).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Describe a model without loading it, and say whether it fits this machine."""
+    """Describe a model without loading or fetching it, and say whether it fits this machine."""
     info = describe(
         source,
         n_ctx=n_ctx,
@@ -68,6 +68,9 @@ def _as_json(info: ModelInfo) -> dict[str, object]:
 def _lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
     shards = f", {info.n_shards} shards" if info.n_shards > 1 else ""
     yield "file", f"{info.path.name}, {as_size(info.file_bytes)}{shards}"
+    if info.hub:
+        read = f"{as_size(info.hub.n_bytes_read)} of it read, nothing kept"
+        yield "from the Hub", f"{info.hub.repo} at {info.hub.commit}: {read}"
     if info.name:
         yield "name", info.name + (f" ({info.license})" if info.license else "")
     experts = f", {info.n_experts} experts" if info.n_experts else ""

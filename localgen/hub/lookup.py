@@ -1,4 +1,4 @@
-"""Finds the file that a name means, and fetches it if it is on the Hub."""
+"""Finds the file that a name means, on the disk or on the Hub, and fetches it if that is asked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import difflib
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from localgen.errors import DownloadError, ModelNotFoundError
 from localgen.hub import cache, catalog, names
 from localgen.hub.levels import DEFAULT_LEVEL, choose
 from localgen.hub.names import HubName
+from localgen.hub.ranges import RemoteModel
+
+Found = TypeVar("Found")
 
 logger = logging.getLogger("localgen.hub")
 _MOST_MOVES = 3
@@ -28,6 +33,18 @@ def resolve(
     local_files_only: take what is on the disk, and make no request; HF_HUB_OFFLINE=1 does the same.
     Raises ModelNotFoundError, DownloadError, and ValueError for a name that cannot be one.
     """
+    found = _meaning(source, revision)
+    return found if isinstance(found, Path) else _from_hub(*found, local_files_only, _fetch)
+
+
+def locate(source: str | os.PathLike[str]) -> Path | RemoteModel:
+    """As ``resolve``, but nothing is fetched: what is not on the disk is told of."""
+    found = _meaning(source, None)
+    return found if isinstance(found, Path) else _from_hub(*found, False, _look_up)
+
+
+def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tuple[HubName, str]:
+    """A file that is here, or a name on the Hub and the level that it means by default."""
     if not isinstance(source, str):
         return _existing(Path(source), revision)
     alias = names.parse_alias(source)
@@ -39,13 +56,13 @@ def resolve(
                 raise ValueError(f"{alias.alias!r} is one installed file: it has no other versions")
             return catalog.installed_file(alias.alias, entry)
         name = HubName(entry.repo, None, alias.level, wanted or names.MAIN)
-        return _from_hub(name, entry.level or DEFAULT_LEVEL, local_files_only)
+        return name, entry.level or DEFAULT_LEVEL
     if Path(source).expanduser().exists():
         return _existing(Path(source), revision)
     hub_name = names.parse_hub_name(source, revision)
     if hub_name is None:
         raise ModelNotFoundError(_not_found(source))
-    return _from_hub(hub_name, DEFAULT_LEVEL, local_files_only)
+    return hub_name, DEFAULT_LEVEL
 
 
 def _existing(path: Path, revision: str | None) -> Path:
@@ -67,7 +84,13 @@ def _not_found(source: str) -> str:
     )
 
 
-def _from_hub(name: HubName, default: str, local_files_only: bool) -> Path:
+def _from_hub(
+    name: HubName,
+    default: str,
+    local_files_only: bool,
+    ask: Callable[[HubName, str], Found],
+) -> Path | Found:
+    """What the cache holds, where that is enough, else what ``ask`` gets from the Hub."""
     from localgen.hub.failures import UnreachableError  # noqa: PLC0415
 
     if local_files_only or _is_offline():
@@ -78,7 +101,7 @@ def _from_hub(name: HubName, default: str, local_files_only: bool) -> Path:
         except (ModelNotFoundError, DownloadError):
             pass  # then they are fetched
     try:
-        return _fetch(name, default)
+        return ask(name, default)
     except UnreachableError as error:
         try:
             path = _from_cache(name, default)
@@ -105,6 +128,17 @@ def _fetch(name: HubName, default: str) -> Path:
         except remote.MovedError:
             logger.info("%s moved while it was downloaded; its new state is taken", name)
     raise DownloadError(f"{name} changes all the time; name a commit: {name.repo}@COMMIT")
+
+
+def _look_up(name: HubName, default: str) -> Path | RemoteModel:
+    from localgen.hub import remote  # noqa: PLC0415
+
+    listing = remote.listing(name)
+    files = _chosen(name, tuple(listing.files), default)
+    if remote.are_here(name, listing.commit, files):
+        return remote.download(name, listing, files)
+    sizes = tuple((file, listing.files[file].size) for file in files)
+    return RemoteModel(name, listing.commit, sizes)
 
 
 def _from_cache(name: HubName, default: str, *, only_exact: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""The Hub: what a repository holds, and its files, checked, on the disk. Alone makes requests.
+"""The Hub: what a repository holds, and its files, checked, on the disk.
 
 huggingface_hub does the transfer: its cache, tokens, retries and resumption, xet, HF_ENDPOINT.
 """
@@ -98,6 +98,11 @@ def download(name: HubName, of: Listing, files: tuple[str, ...]) -> Path:
             _transfer(name, of.commit, file, of.files[file].size)
         verify(name, of.commit, file)
     return _path(name, of.commit, files[0])
+
+
+def are_here(name: HubName, commit: str, files: tuple[str, ...]) -> bool:
+    """Whether all of ``files`` at ``commit`` are in the cache."""
+    return all(_path(name, commit, file).is_file() for file in files)
 
 
 def verify(name: HubName, commit: str, file: str) -> None:

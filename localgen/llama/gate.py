@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,7 @@ _N_BYTES = 256
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
 _BYTE_TYPE = 6
 _INTEGERS = ("I8", "I16", "I32", "I64")
+_BYTE_NAME = len("<0x00>")
 _BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SPLIT_COUNT, _SPLIT_NUMBER = "split.count", "split.no"
@@ -35,7 +37,10 @@ _BESIDE_TOKENS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model's file, or all of its shards in order; the first one holds the metadata."""
+    """A model's file, or all of its shards in order; the first one holds the metadata.
+
+    identities: of the shards; none if they are not on the disk.
+    """
 
     shards: tuple[GGUF, ...]
     identities: tuple[FileIdentity, ...]
@@ -72,16 +77,30 @@ def check_model(path: Path) -> ModelFile:
     """
     paths = shard_paths(path)
     identities = []
-    shards = []
-    for number, each in enumerate(paths):
-        shards.append(read_gguf(each))
+
+    def read(each: Path) -> GGUF:
+        file = read_gguf(each)
         identities.append(FileIdentity.of(each))
-        _check_split(shards[-1], number, len(paths))
-        _check_vectors(shards[-1])
-    _check_names(shards)
-    _check_architecture(shards[0])
-    _check_vocabulary(shards[0])
-    return ModelFile(tuple(shards), tuple(identities))
+        return file
+
+    shards = check_shards(map(read, paths), len(paths))
+    return ModelFile(shards, tuple(identities))
+
+
+def check_shards(shards: Iterable[GGUF], n_shards: int) -> tuple[GGUF, ...]:
+    """What ``check_model`` checks of a model's ``n_shards`` files once they are read, in order.
+
+    Each is checked before the next one is taken. Raises InvalidGGUFError.
+    """
+    checked = []
+    for number, shard in enumerate(shards):
+        _check_split(shard, number, n_shards)
+        _check_vectors(shard)
+        checked.append(shard)
+    _check_names(checked)
+    _check_architecture(checked[0])
+    _check_vocabulary(checked[0])
+    return tuple(checked)
 
 
 def shard_paths(path: Path) -> list[Path]:
@@ -201,26 +220,31 @@ def _check_vocabulary(file: GGUF) -> None:
 
 
 def _check_tokens(file: GGUF) -> None:
-    # A C string ends at its first NUL. Of empty tokens llama.cpp makes different ones.
     tokens = file.tokens
-    if b"\0" in b"".join(tokens):
-        tokens = [token.split(b"\0", 1)[0] for token in tokens]
-    unique = set(tokens)
-    n_empty = tokens.count(b"")
-    if len(unique) + max(0, n_empty - 1) != len(tokens):
+    # A C string ends at its first NUL. Of empty tokens llama.cpp makes different ones.
+    has_nul = tokens.has_nul
+    if has_nul or tokens.may_repeat():
         seen: set[bytes] = set()
-        for token_id, token in enumerate(tokens):
+        for token_id, token in enumerate(map(_as_c_string, tokens)):
             if token and token in seen:
                 _refuse(
                     file, f"token {token_id}, {token[:80]!r}, is in its vocabulary a second time"
                 )
             seen.add(token)
     if file.metadata.get("tokenizer.ggml.model") == "llama":
-        _check_bytes(file, unique)
+        short = set(map(_as_c_string, tokens)) if has_nul else tokens.of_lengths(1, _BYTE_NAME)
+        _check_bytes(file, short)
+
+
+def _as_c_string(token: bytes) -> bytes:
+    return token.split(b"\0", 1)[0]
 
 
 def _check_bytes(file: GGUF, tokens: set[bytes]) -> None:
-    """A SentencePiece vocabulary spells what it does not know in tokens of one byte each."""
+    """A SentencePiece vocabulary spells what it does not know in tokens of one byte each.
+
+    tokens: at least those that could be one.
+    """
     missing = [
         byte
         for byte in range(_N_BYTES)

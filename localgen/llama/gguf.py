@@ -10,19 +10,20 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from localgen.errors import InvalidGGUFError, ModelNotFoundError
+from localgen.llama.strings import LENGTH_BYTES, Strings, string_ends
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = "general.alignment"
 TOKENS = "tokenizer.ggml.tokens"
 
-_CHUNK_BYTES = 2**22
+_CHUNK_BYTES = 2**20
 _MAX_ITEMS = 2**16  # keys, and tensors
 _MAX_KEY_BYTES = 2**16 - 1
 _MAX_NAME_BYTES = 63
@@ -33,8 +34,6 @@ _MAX_METADATA_BYTES = 2**27
 # An array of numbers that is longer than any vocabulary is described, its numbers are not kept.
 _MAX_KEPT = 2**21
 
-_STRINGS_AT_ONCE = 2**14
-_LENGTH = struct.Struct("<Q")
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 # GGUF's type of a value → NumPy's.
 _NUMBERS = {
@@ -114,7 +113,7 @@ class GGUF:
     types: dict[str, str]
     tensors: tuple[Tensor, ...]
     data_offset: int
-    tokens: list[bytes]
+    tokens: Strings
 
 
 def read_gguf(path: Path) -> GGUF:
@@ -126,25 +125,43 @@ def read_gguf(path: Path) -> GGUF:
         raise InvalidGGUFError(f"{path} is a folder; name the .gguf file inside it")
     try:
         with path.open("rb", buffering=0) as file:
-            return _Reader(path, file).read()
+            return read_gguf_from(file, path, os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise ModelNotFoundError(f"there is no file {path}") from None
     except OSError as error:
         raise InvalidGGUFError(f"{path} cannot be read: {error.strerror}") from error
 
 
+class ByteReader(Protocol):
+    """What a file is read from: the next bytes at each call, at most as many as asked for."""
+
+    def read(self, n_bytes: int, /) -> bytes: ...
+
+
+def read_gguf_from(
+    file: ByteReader, path: Path, size: int, *, chunk_bytes: int | None = None
+) -> GGUF:
+    """``read_gguf`` for a file of ``size`` bytes that stands at its start, wherever it comes from.
+
+    path: its name. chunk_bytes: how much to read at least at a time. Raises InvalidGGUFError, and
+    what ``file`` raises.
+    """
+    return _Reader(file, path, size, chunk_bytes or _CHUNK_BYTES).read()
+
+
 class _Reader:
     """A position in a file, and the bytes around it."""
 
-    def __init__(self, path: Path, file: Any) -> None:
+    def __init__(self, file: ByteReader, path: Path, size: int, chunk_bytes: int) -> None:
         self._path = path
-        self._file: BinaryIO = file
-        self._size = os.fstat(file.fileno()).st_size
+        self._file = file
+        self._size = size
+        self._chunk_bytes = chunk_bytes
         self._buffer = b""
         self._start = 0  # of the buffer, in the file
         self._at = 0  # in the buffer
         self._types: dict[str, str] = {}
-        self._tokens: list[bytes] = []
+        self._tokens = Strings([])
 
     def read(self) -> GGUF:
         version, n_tensors, n_kv = self._header()
@@ -189,7 +206,7 @@ class _Reader:
             self._fail(f"{what} would make the metadata longer than {_MAX_METADATA_BYTES} bytes")
         left = self._buffer[self._at :]
         self._start, self._at = self._position, 0
-        wanted = min(max(missing, _CHUNK_BYTES), self._size - self._start - len(left))
+        wanted = min(max(missing, self._chunk_bytes), self._size - self._start - len(left))
         parts = [left]
         while wanted > 0:
             part = self._file.read(wanted)
@@ -273,7 +290,9 @@ class _Reader:
         self._types[key] = f"[{name}]"
         length = self._int("<Q", f"the length of {key}")
         if kind == _STRING:
-            self._strings(length, key, self._tokens if key == TOKENS else None)
+            strings = self._strings(length, key, is_kept=key == TOKENS)
+            if key == TOKENS:
+                self._tokens = strings
             return Array(name, length)
         dtype = np.dtype(_NUMBERS[kind])
         if length * dtype.itemsize > self._size:
@@ -291,48 +310,25 @@ class _Reader:
         if kind == _BOOL and data.strip(b"\0\1"):
             self._fail(f"{key} has a truth value that is neither 0 nor 1", self._position)
 
-    def _strings(self, length: int, key: str, keep: list[bytes] | None) -> None:
-        """Pass over an array of strings, and add them to ``keep``."""
-        if length * 8 > self._size:
+    def _strings(self, length: int, key: str, *, is_kept: bool) -> Strings:
+        """Pass over an array of strings; those of the array if ``is_kept``, else none."""
+        if length * LENGTH_BYTES > self._size:
             self._fail(f"{key} is said to have {length} items", self._position - 8)
+        kept: list[tuple[bytes, npt.NDArray[np.int64]]] = []
         n_left = length
         while n_left:
-            self._need(8, key)
-            n_passed = self._pass_over(min(n_left, _STRINGS_AT_ONCE), keep)
-            n_left -= n_passed
-            if not n_passed:  # not even one is in the buffer, or it is damaged
-                (n_bytes,) = _LENGTH.unpack_from(self._buffer, self._at)
-                self._need(8 + n_bytes, f"item {length - n_left} of {key}")
-
-    def _pass_over(self, n_strings: int, keep: list[bytes] | None) -> int:
-        """Pass over some strings that are wholly in the buffer; over how many.
-
-        A vocabulary has some hundred thousand: they are taken without a look at the buffer's end,
-        and if that has come, half as many anew.
-        """
-        unpack, buffer = _LENGTH.unpack_from, self._buffer
-        while n_strings:
+            self._need(LENGTH_BYTES, key)
             at = self._at
-            found: list[bytes] = []
-            append = found.append
-            try:
-                if keep is None:
-                    for _ in range(n_strings):
-                        at += 8 + unpack(buffer, at)[0]
-                else:
-                    for _ in range(n_strings):
-                        start = at + 8
-                        at = start + unpack(buffer, at)[0]
-                        append(buffer[start:at])
-            except (struct.error, OverflowError):
-                at = len(buffer) + 1
-            if at <= len(buffer):
-                self._at = at
-                if keep is not None:
-                    keep += found
-                return n_strings
-            n_strings //= 2
-        return 0
+            ends = string_ends(self._buffer, at, n_left)
+            if not ends.size:  # not even one is in the buffer, or it is damaged
+                n_bytes = int.from_bytes(self._buffer[at : at + LENGTH_BYTES], "little")
+                self._need(LENGTH_BYTES + n_bytes, f"item {length - n_left} of {key}")
+                continue
+            self._at = int(ends[-1])
+            n_left -= ends.size
+            if is_kept:
+                kept.append((self._buffer[at : self._at], ends - at))
+        return Strings(kept)
 
     def _alignment(self, metadata: dict[str, Value]) -> int:
         alignment = metadata.get(ALIGNMENT, 32)

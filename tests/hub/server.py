@@ -5,10 +5,10 @@ Its large files are served from another host name, as the Hub's are, after a red
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
+import sys
 import threading
 import urllib.parse
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 _LFS_BYTES = 1000
+_BLOCK_BYTES = 2**16
 _API = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/(?:revision/(?P<revision>.+)|(?P<refs>refs))")
 _RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
@@ -50,11 +51,21 @@ class Request:
     token: str | None
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class LoopbackHub:
     """``repos`` by name. ``requests``: what has been asked. Faults of the transfer:
 
     cut_after: bytes after which the next transfer's connection is cut, once. before_transfer:
     called before each file's HEAD or GET is answered. cdn_status: of the file's transfer.
+    ignores_ranges: whether all of a file is sent whatever was asked for. most_of_range: bytes that
+    are sent of one at most. n_sent: bytes of large
+    files that have been sent.
     """
 
     def __init__(self) -> None:
@@ -64,8 +75,11 @@ class LoopbackHub:
         self.cuts_left = 0
         self.cdn_status = 200
         self.before_transfer: Any = None
+        self.ignores_ranges = False
+        self.most_of_range: int | None = None
+        self.n_sent = 0
         self._blobs: dict[str, bytes] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
@@ -197,22 +211,29 @@ class LoopbackHub:
             _send(request, self.cdn_status, {})
             return
         data = self._blobs[sha256]
-        start = 0
-        asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-        if asked:
+        start, end = 0, len(data)
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+        is_part = asked is not None and not self.ignores_ranges
+        if asked and is_part:
             start = int(asked[1])
-        request.send_response(206 if asked else 200)
-        request.send_header("Content-Length", str(len(data) - start))
-        if asked:
-            request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            end = min(end, int(asked[2]) + 1) if asked[2] else end
+            end = min(end, start + self.most_of_range) if self.most_of_range else end
+        request.send_response(206 if is_part else 200)
+        request.send_header("Content-Length", str(end - start))
+        if is_part:
+            request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         request.end_headers()
-        end = len(data)
         if self.cuts_left and self.cut_after is not None:
             self.cuts_left -= 1
             end = start + self.cut_after
             request.close_connection = True
-        with contextlib.suppress(ConnectionError):
-            request.wfile.write(data[start:end])
+        try:
+            for at in range(start, end, _BLOCK_BYTES):
+                part = data[at : min(end, at + _BLOCK_BYTES)]
+                self.n_sent += len(part)
+                request.wfile.write(part)
+        except ConnectionError:
+            request.close_connection = True
 
 
 def _sibling(name: str, data: bytes, repo: Repo) -> dict[str, Any]:

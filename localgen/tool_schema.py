@@ -1,0 +1,241 @@
+"""Python functions → the JSON schemas by which chat templates tell a model of its tools.
+
+As transformers' ``get_json_schema``: names and types are the signature's, and what they mean is
+the docstring's, in Google's style. It knows no template, and calls no function.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, Union
+
+Tool = Mapping[str, Any] | Callable[..., Any]
+Schema = dict[str, Any]
+
+_NAMES: dict[Any, str] = {
+    int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null",
+    list: "array", tuple: "array", dict: "object",
+}  # fmt: skip
+_SCALARS = (int, float, str, bool, type(None))
+# A header ends what stands before it, also in the middle of a line, as it does for transformers.
+_ANY_HEADER = re.compile(r"Args:|Returns:|Raises:")
+_ARGS, _RETURNS = re.compile(r"\n\s*Args:[ \t]*\n"), re.compile(r"\n\s*Returns:[ \t]*\n")
+_AFTER_ARGS, _AFTER_RETURNS = re.compile(r"Returns:|Raises:"), re.compile(r"Raises:")
+_ARGUMENT = re.compile(r"(?P<indent>[ \t]*)(?P<name>\w+)(?:[ \t]*\([^()]*\))?:(?P<text>.*)")
+_CHOICES = re.compile(r"\(choices:\s*(?P<choices>.*?)\)\s*$", re.IGNORECASE)
+_TYPES = "int, float, str, bool, Any, an Enum, Literal, or list, dict, tuple and Union of these"
+
+
+def as_schemas(tools: Sequence[Tool] | None) -> list[Mapping[str, Any]] | None:
+    """Schemas of ``tools``, each a function, or a schema already, which is left as it is.
+
+    Raises TypeError or ValueError, with what to write, for what has no schema.
+    """
+    if tools is None:
+        return None
+    if isinstance(tools, (str, Mapping)) or not isinstance(tools, Sequence):
+        raise TypeError(f"tools must be a list of functions or JSON schemas, got {tools!r}")
+    return [tool if isinstance(tool, Mapping) else tool_schema(tool) for tool in tools]
+
+
+def tool_schema(function: Callable[..., Any]) -> Schema:
+    """The JSON schema of a function or a method.
+
+    Raises TypeError for a type hint that is missing or has no JSON type, and ValueError for a
+    docstring that lacks what a model must know.
+    """
+    if not (inspect.isfunction(function) or inspect.ismethod(function)):
+        raise TypeError(
+            f"a tool must be a Python function, or the JSON schema of one as a dict, got "
+            f"{function!r}; call it from a function of your own, with type hints and a docstring"
+        )
+    name = function.__name__
+    doc = (inspect.getdoc(function) or "").strip()
+    if not doc:
+        raise ValueError(
+            f"the tool {name} has no docstring: say in it what {name} does, and under a line "
+            f"'Args:' what each argument means, as 'name: what it is'"
+        )
+    parameters = _parameters(function)
+    hints = _type_hints(function)
+    properties = {each: _of_hint(hints[each], f"{each} of {name}") for each in parameters}
+    _describe(properties, _arguments(doc), name)
+    schema: Schema = {"type": "object", "properties": properties}
+    if required := [each.name for each in parameters.values() if each.default is each.empty]:
+        schema["required"] = required
+    description = doc[: found.start()] if (found := _ANY_HEADER.search(doc)) else doc
+    tool = {"name": name, "description": description.strip(), "parameters": schema}
+    if (returned := _returned(hints, doc)) is not None:
+        tool["return"] = returned
+    return {"type": "function", "function": tool}
+
+
+# --- the signature ---
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What the model must give: all parameters but the receiver of a method."""
+    found = dict(inspect.signature(function).parameters)
+    first = next(iter(found.values()), None)
+    if first is not None and first.name in ("self", "cls") and first.annotation is first.empty:
+        del found[first.name]
+    for each in found.values():
+        where = f"the argument {each.name} of the tool {function.__name__}"
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+            raise TypeError(f"{where} takes any number of values; give each value a name")
+        if each.annotation is each.empty:
+            raise TypeError(f"{where} has no type hint; write one: {each.name}: str, for example")
+    return found
+
+
+def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, AttributeError, SyntaxError) as error:
+        raise TypeError(
+            f"a type hint of the tool {function.__name__} cannot be evaluated: {error}"
+        ) from error
+
+
+def _returned(hints: Mapping[str, Any], doc: str) -> Schema | None:
+    """What is returned; None if that is not said, or is of a type that JSON lacks.
+
+    The model never writes it, so that it need not be known.
+    """
+    if "return" not in hints:
+        return None
+    try:
+        schema = _of_hint(hints["return"], "")
+    except TypeError:
+        return None
+    text = _section(doc, _RETURNS, _AFTER_RETURNS)
+    return schema if text is None else {**schema, "description": text.strip()}
+
+
+# --- types ---
+
+
+def _of_hint(hint: Any, where: str) -> Schema:
+    """The schema of a type; ``where`` it stands is for errors."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return {}
+    name = _NAMES.get(hint if inner else origin or hint)  # typing.List alone has list as its origin
+    if name:
+        return {"type": name}
+    if origin is None and isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return _of_values(tuple(member.value for member in hint), where)
+    make = _COMPOSED.get(origin)
+    if make is None:
+        _refuse(hint, where, f"has no JSON type; write one of {_TYPES}, or pass a JSON schema")
+    return make(inner, where)
+
+
+def _refuse(hint: Any, where: str, reason: str) -> NoReturn:
+    raise TypeError(f"the type hint {hint!r} of the argument {where} {reason}")
+
+
+def _of_union(inner: tuple[Any, ...], where: str) -> Schema:
+    """One type if one is left beside None, a list of plain types, or ``anyOf``."""
+    schemas = [_of_hint(each, where) for each in inner if each is not type(None)]
+    if len(schemas) == 1:
+        schema = schemas[0]
+    elif all(each.keys() == {"type"} for each in schemas):
+        schema = {"type": _one_or_all(sorted({each["type"] for each in schemas}))}
+    else:
+        schema = {"anyOf": schemas}
+    return {**schema, "nullable": True} if type(None) in inner else schema
+
+
+def _of_values(values: tuple[Any, ...], where: str) -> Schema:
+    if not values or any(type(value) not in _SCALARS for value in values):
+        _refuse(values, where, "must list one or more texts, numbers, truth values or None")
+    names = dict.fromkeys(_NAMES[type(value)] for value in values)
+    return {"type": _one_or_all(list(names)), "enum": list(values)}
+
+
+def _of_list(inner: tuple[Any, ...], where: str) -> Schema:
+    return {"type": "array", "items": _of_hint(inner[0], where)}
+
+
+def _of_dict(inner: tuple[Any, ...], where: str) -> Schema:
+    return {"type": "object", "additionalProperties": _of_hint(inner[1], where)}
+
+
+def _of_tuple(inner: tuple[Any, ...], where: str) -> Schema:
+    if len(inner) < 2 or ... in inner:
+        _refuse(inner, where, "of a tuple must be two or more, each stated; write a list[] instead")
+    return {"type": "array", "prefixItems": [_of_hint(each, where) for each in inner]}
+
+
+_COMPOSED: dict[Any, Callable[[tuple[Any, ...], str], Schema]] = {
+    Union: _of_union, types.UnionType: _of_union, Literal: _of_values, list: _of_list,
+    dict: _of_dict, tuple: _of_tuple,
+}  # fmt: skip
+
+
+def _one_or_all(names: list[str]) -> str | list[str]:
+    return names[0] if len(names) == 1 else names
+
+
+# --- the docstring ---
+
+
+def _section(doc: str, header: re.Pattern[str], end: re.Pattern[str]) -> str | None:
+    """The text between a header and the next one, or None if it is not there."""
+    begin = header.search(doc)
+    if begin is None:
+        return None
+    found = end.search(doc, begin.end())
+    return doc[begin.end() : found.start() if found else len(doc)]
+
+
+def _arguments(doc: str) -> dict[str, str]:
+    """What the docstring says of each argument; lines that go on are joined by spaces."""
+    texts: dict[str, list[str]] = {}
+    name, indent = "", None
+    for line in (_section(doc, _ARGS, _AFTER_ARGS) or "").splitlines():
+        match = _ARGUMENT.match(line)
+        goes_on = indent is not None and re.match(rf"{indent}[ \t]", line)
+        if match and not goes_on:
+            name, indent = match["name"], match["indent"]
+            texts[name] = [match["text"]]
+        elif indent is not None:
+            texts[name].append(line)
+    return {
+        name: " ".join(filter(None, (line.strip() for line in lines)))
+        for name, lines in texts.items()
+    }
+
+
+def _describe(properties: dict[str, Schema], texts: Mapping[str, str], tool: str) -> None:
+    """Give each property its description, and its choices if that ends with some."""
+    for name, schema in properties.items():
+        text = texts.get(name)
+        if not text:
+            raise ValueError(
+                f"the docstring of the tool {tool} does not describe the argument {name}: write "
+                f"'{name}: what it is' under a line 'Args:'"
+            )
+        if match := _CHOICES.search(text):
+            schema["enum"] = _choices(match["choices"], f"the argument {name} of the tool {tool}")
+            text = text[: match.start()].strip()
+        schema["description"] = text
+
+
+def _choices(text: str, where: str) -> list[Any]:
+    try:
+        choices = json.loads(text)
+    except json.JSONDecodeError:
+        choices = None
+    if not isinstance(choices, list):
+        raise ValueError(
+            f'the choices of {where} must be a JSON list, as (choices: ["a", "b"]), got {text}'
+        )
+    return [choice.strip() if isinstance(choice, str) else choice for choice in choices]

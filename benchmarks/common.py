@@ -143,6 +143,19 @@ def run_child(task: Row) -> Row:
     return answer
 
 
+def run_tool(command: Sequence[str]) -> str:
+    """What one of llama.cpp's tools prints; it runs on the shared libraries that localgen runs on.
+
+    Raises RuntimeError with its stderr if it failed.
+    """
+    library = importlib.import_module("localgen.llama.library")
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library.library_folder())}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stderr[-2000:]}")
+    return done.stdout + done.stderr
+
+
 def command_line() -> str:
     """The command that runs this, with files by their names alone."""
     words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]

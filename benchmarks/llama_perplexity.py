@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import Row, argument_parser, progress, report, run_child, usable_cpus
-
-from localgen.llama import library
+from common import Row, argument_parser, progress, report, run_child, run_tool, usable_cpus
 
 N_CTX, N_BATCH = 512, 512
 _SHOWN = {
@@ -105,8 +101,8 @@ def _theirs(options: Any, text: Path) -> Row:
     common += ["--chunks", str(options.chunks), "-t", str(usable_cpus()), "-fa", "off"]
     tool = str(options.tools / "llama-perplexity")
     started = time.perf_counter()
-    _run([tool, "-m", options.model, "--kl-divergence-base", str(logits), *common])
-    said = _run(
+    run_tool([tool, "-m", options.model, "--kl-divergence-base", str(logits), *common])
+    said = run_tool(
         [tool, "-m", options.level, "--kl-divergence-base", str(logits), "--kl-divergence", *common]
     )
     found: Row = {"seconds": time.perf_counter() - started, "file_bytes": logits.stat().st_size}
@@ -152,15 +148,6 @@ def _ours(model: str, level: str, text: str, n_chunks: int) -> Row:
         ]
     )
     return dataclasses.asdict(metrics.quality(found))
-
-
-def _run(command: list[str]) -> str:
-    """A tool's output; it runs on the shared libraries that localgen runs on."""
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(library.library_folder())}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{command[0]} failed:\n{done.stderr[-2000:]}")
-    return done.stdout + done.stderr
 
 
 if __name__ == "__main__":

@@ -218,6 +218,7 @@ def localgen_memory(model: str, n_new: int) -> Row:
             "prompt": done.prompt_token_ids,
             "new": done.token_ids,
             "n_gpu_layers": backend.n_gpu_layers,
+            "use_extra_bufts": importlib.import_module("localgen.llama.amx").is_safe(),
             "n_ctx": backend.n_ctx_seq,
             "flash_attention": backend.flash_attention,
             "n_batch": backend.n_batch,
@@ -233,6 +234,7 @@ def bare_memory(like: Row) -> Row:
     llama.llama_backend_init()
     model_params = llama.llama_model_default_params()
     model_params.n_gpu_layers = like["n_gpu_layers"]
+    model_params.use_extra_bufts = like["use_extra_bufts"]
     model = llama.llama_model_load_from_file(os.fsencode(like["path"]), model_params)
     params = llama.llama_context_default_params()
     params.n_ctx, params.n_seq_max, params.kv_unified = like["n_ctx"], 1, False

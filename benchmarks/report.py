@@ -23,6 +23,7 @@ _TITLES = {
     "sampling": "Sampling",
     "estimate": "The memory estimate against what is taken",
     "llama_perplexity": "Quality figures beside llama-perplexity's",
+    "llama_bench": "Speeds beside llama-bench's",
     "quant_levels": "Quantization levels of SmolLM2",
 }
 _INTRODUCTION = """\

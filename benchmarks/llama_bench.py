@@ -1,0 +1,79 @@
+"""Does `localgen bench` tell the speeds that llama-bench tells of the same file?
+
+python benchmarks/llama_bench.py --tools BUILD/bin --model FILE.gguf
+
+``--tools`` is the folder of llama-bench, built from the llama.cpp that is vendored in
+llama-cpp-python's source package. Both run in processes of their own, by turns, with the same
+threads and without flash attention.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from common import Row, argument_parser, progress, report, run_tool, spread, usable_cpus
+
+_PROMPTS, _NEW = "128,512", 128
+_REPEATS = 3
+_NOTE = """\
+Tokens per second. pp computes a prompt, tg generates. localgen is the whole of `complete()`, bare
+is llama.cpp alone in its process, both as `localgen bench` tells them; llama_bench is the mean that
+llama-bench tells. ratio is localgen's speed by llama-bench's, and bare_ratio that of the bare
+passes, taken in each round."""
+
+
+def main() -> None:
+    """Run both by turns, and compare what they tell."""
+    parser = argument_parser(__doc__, rounds=5, new_tokens=_NEW)
+    parser.add_argument("--tools", type=Path, required=True)
+    options = parser.parse_args()
+    rounds: list[dict[str, tuple[float, float, float]]] = []
+    for number in range(options.rounds):
+        progress(f"round {number + 1} of {options.rounds}")
+        ours = _ours(options.model, options.new_tokens)
+        theirs = _theirs(options.tools / "llama-bench", options.model, options.new_tokens)
+        rounds.append({name: (*ours[name], theirs[name]) for name in ours})
+    rows = [_row(name, [found[name] for found in rounds]) for name in rounds[0]]
+    report("llama_bench", rows, options, threads=usable_cpus(), note=_NOTE)
+
+
+def _row(name: str, found: list[tuple[float, float, float]]) -> Row:
+    return {
+        "test": name,
+        **spread("localgen", [ours for ours, _, _ in found]),
+        **spread("bare", [bare for _, bare, _ in found]),
+        **spread("llama_bench", [theirs for _, _, theirs in found]),
+        **spread("ratio", [ours / theirs for ours, _, theirs in found]),
+        **spread("bare_ratio", [bare / theirs for _, bare, theirs in found]),
+    }
+
+
+def _ours(model: str, n_new: int) -> dict[str, tuple[float, float]]:
+    """By test: localgen's speed, and that of the bare passes beside it."""
+    command = [sys.executable, "-m", "localgen", "bench", model, "--json"]
+    command += ["--prompt-lengths", _PROMPTS, "--new-tokens", str(n_new), "--batch-sizes", "1"]
+    command += ["--depths", "0", "--rounds", str(_REPEATS), "--flash-attention", "off"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {
+        test["name"]: (test["localgen_tps"]["median"], test["llama_cpp_tps"]["median"])
+        for test in json.loads(done.stdout)["tests"]
+        if not test["n_cached"]
+    }
+
+
+def _theirs(tool: Path, model: str, n_new: int) -> dict[str, float]:
+    command = [str(tool), "-m", model, "-p", _PROMPTS, "-n", str(n_new), "-fa", "0", "-o", "json"]
+    command += ["-t", str(usable_cpus()), "-r", str(_REPEATS)]
+    said = run_tool(command)
+    tests = json.loads(said[said.index("[\n") : said.rindex("]") + 1])
+    return {
+        f"pp{test['n_prompt']}" if test["n_prompt"] else f"tg{test['n_gen']}": test["avg_ts"]
+        for test in tests
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ threads and without flash attention.
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,11 @@ from common import Row, argument_parser, progress, report, run_tool, spread, usa
 _PROMPTS, _NEW = "128,512", 128
 _REPEATS = 3
 _NOTE = """\
-Tokens per second. pp computes a prompt, tg generates. localgen is the whole of `complete()`, bare
-is llama.cpp alone in its process, both as `localgen bench` tells them; llama_bench is the mean that
-llama-bench tells. ratio is localgen's speed by llama-bench's, and bare_ratio that of the bare
-passes, taken in each round."""
+Tokens per second, each the median of three repetitions. pp computes a prompt, tg generates.
+localgen is the whole of `complete()`, bare is llama.cpp alone in its process, both as `localgen
+bench` tells them; llama_bench is of llama-bench's own samples. ratio is localgen's speed by
+llama-bench's, and bare_ratio that of the bare passes, taken in each round; who goes first
+changes."""
 
 
 def main() -> None:
@@ -33,8 +35,12 @@ def main() -> None:
     rounds: list[dict[str, tuple[float, float, float]]] = []
     for number in range(options.rounds):
         progress(f"round {number + 1} of {options.rounds}")
+        tool = options.tools / "llama-bench"
+        if number % 2:
+            theirs = _theirs(tool, options.model, options.new_tokens)
         ours = _ours(options.model, options.new_tokens)
-        theirs = _theirs(options.tools / "llama-bench", options.model, options.new_tokens)
+        if not number % 2:
+            theirs = _theirs(tool, options.model, options.new_tokens)
         rounds.append({name: (*ours[name], theirs[name]) for name in ours})
     rows = [_row(name, [found[name] for found in rounds]) for name in rounds[0]]
     report("llama_bench", rows, options, threads=usable_cpus(), note=_NOTE)
@@ -69,10 +75,11 @@ def _theirs(tool: Path, model: str, n_new: int) -> dict[str, float]:
     command += ["-t", str(usable_cpus()), "-r", str(_REPEATS)]
     said = run_tool(command)
     tests = json.loads(said[said.index("[\n") : said.rindex("]") + 1])
-    return {
-        f"pp{test['n_prompt']}" if test["n_prompt"] else f"tg{test['n_gen']}": test["avg_ts"]
-        for test in tests
-    }
+    return {_name(test): statistics.median(test["samples_ts"]) for test in tests}
+
+
+def _name(test: Row) -> str:
+    return f"pp{test['n_prompt']}" if test["n_prompt"] else f"tg{test['n_gen']}"
 
 
 if __name__ == "__main__":

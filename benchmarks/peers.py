@@ -1,7 +1,8 @@
 """localgen beside the other ways to run a GGUF from Python, each used as its own users would.
 
-Peers: localgen, llama-cpp-python's `Llama` at its defaults, the same with a thread for each CPU
-and, with --transformers, transformers on the same file. Each runs in a fresh process a round, by
+Peers: localgen, llama-cpp-python's `Llama` at its defaults, the same with a thread for each CPU,
+llama.cpp alone, which neither samples nor makes text, and, with --transformers, transformers on the
+same file. Each runs in a fresh process a round, by
 turns. Only Llama can meet an EOS token: it has no cheap way to ignore it, so its speeds count the
 tokens that it did generate.
 
@@ -47,10 +48,10 @@ where a peer makes what it did not make while loading. ttft_s and tokens_per_s: 
 further calls, with other prompts of about 128 tokens: seconds to the first piece, then new tokens a
 second. batch_tokens_per_s: new tokens of eight short prompts by the seconds that they took
 together; localgen takes them in one call, transformers as one padded batch, Llama one after the
-other. Sampling is the same everywhere: temperature 0.8, top_k 40, top_p 0.95, min_p 0.05,
-repetition penalty 1.1. peak_mb and batch_peak_mb: peak resident memory, mapped weights included,
-before and after the batch. n_prompt, n_new, n_batch_new: tokens of the second call, and new ones of
-the batch."""
+other. llama.cpp alone goes through given tokens. Sampling is the same elsewhere: temperature 0.8,
+top_k 40, top_p 0.95, min_p 0.05, repetition penalty 1.1. peak_mb and batch_peak_mb: peak resident
+memory, mapped weights included, before and after the batch. n_prompt, n_new, n_batch_new: tokens of
+the second call, and new ones of the batch."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,46 @@ class LlamaCpp:
         return int(self._llama.n_tokens) - n_prompt + 1
 
 
+class LlamaAlone:
+    """llama.cpp alone, in a context as localgen makes it: what no peer can be faster than.
+
+    It goes through tokens of the prompts again, for it chooses none, and makes no text.
+    """
+
+    modules = ("localgen",)
+
+    def load(self, model: str, n_new: int) -> None:
+        localgen = importlib.import_module("localgen")
+        backends = importlib.import_module("localgen.llama.backend")
+        self._bare = importlib.import_module("localgen.llama.bare")
+        self._bindings = importlib.import_module("localgen.llama.library").llama()
+        self._backend = backends.LlamaBackend(Path(_path(model)), localgen.ModelConfig())
+        self._tokenizer = localgen.Tokenizer(self._backend.vocab)
+        self._n_new = n_new
+        self.n_threads = self._backend.n_threads
+
+    def stream(self, prompt: str) -> Run:
+        token_ids = self._tokenizer.encode(prompt)
+        first, end = self._seconds([token_ids])
+        return Run(first, end, len(token_ids), self._n_new)
+
+    def batch(self, prompts: list[str]) -> int:
+        rows = [self._tokenizer.encode(prompt) for prompt in prompts]
+        length = min(map(len, rows))
+        self._seconds([row[:length] for row in rows])
+        return len(rows) * self._n_new
+
+    def _seconds(self, prompts: list[list[int]]) -> tuple[float, float]:
+        """Of the prompts' passes, and with those of the steps after them."""
+        new = [(row * self._n_new)[: self._n_new] for row in prompts]
+        self._backend.reserve(len(prompts), len(prompts[0]) + self._n_new)
+        with self._backend.lent_context() as context:
+            passes = self._bare.prompt_batches(self._bindings, prompts, self._backend.n_batch)
+            first = self._bare.run_batches(self._bindings, context, passes)
+            steps = self._bare.step_batches(self._bindings, prompts, new)
+            return first, first + self._bare.run_batches(self._bindings, context, steps)
+
+
 class Transformers:
     """transformers on the GGUF's weights, in the precision that it chooses itself."""
 
@@ -200,6 +241,7 @@ _PEERS: dict[str, Any] = {
     "localgen": Localgen,
     "Llama": LlamaCpp,
     "Llama, all CPUs": lambda: LlamaCpp(common.usable_cpus()),
+    "llama.cpp alone": LlamaAlone,
     "transformers": Transformers,
 }
 

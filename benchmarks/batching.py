@@ -286,7 +286,7 @@ def text_ids(tokenizer: Any, n_tokens: int, first: int) -> list[int]:
 @contextmanager
 def without_forward_passes(model: Any) -> Iterator[None]:
     """llama_decode does nothing, so that what a step takes is localgen's own."""
-    backend, llama = model._backend, model._backend._llama
+    context, llama = model._backend._context, model._backend._llama
 
     class Bindings:
         """llama.cpp's bindings but for one function."""
@@ -297,11 +297,11 @@ def without_forward_passes(model: Any) -> Iterator[None]:
         def llama_decode(self, _context: object, _batch: object) -> int:
             return 0
 
-    backend._llama = Bindings()
+    context._llama = Bindings()
     try:
         yield
     finally:
-        backend._llama = llama
+        context._llama = llama
 
 
 def steps(model: Any, n_rounds: int) -> list[Row]:

@@ -199,7 +199,7 @@ def test_call_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     """Protects the call after one that ran out of time inside a pass, be it the first or a later
     one of its prefill, or a decode step: it gives the text of a fresh model.
     """
-    monkeypatch.setattr("localgen.llama.backend._INTERRUPTIBLE_TOKENS", 1)
+    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
     found = []
     with LocalModel.from_pretrained(path, n_batch=16, max_sequences=3, **OPTIONS) as model:
         expected = greedy(model, RAGGED[:3], max_new_tokens=3)
@@ -233,7 +233,7 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     empty and the epoch says so; llama.cpp's own count agrees. The same pass, or the whole prefill
     where a sequence was lost, gives the right logits then.
     """
-    monkeypatch.setattr("localgen.llama.backend._INTERRUPTIBLE_TOKENS", 1)
+    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
     backend = LlamaBackend(path, ModelConfig(n_batch=32, max_sequences=2, **OPTIONS))
     recurrent = backend._file.metadata["general.architecture"] == "mamba"
     before, batch = two_sequences(0, (10, 10)), two_sequences(10, (20, 11))
@@ -251,9 +251,10 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
             pass
         else:
             break
-        lengths = backend._kv_lengths.tolist()
+        context = backend._context
+        lengths = context.lengths.tolist()
         lasts = [
-            backend._llama.llama_memory_seq_pos_max(backend._memory, seq_id) for seq_id in (0, 1)
+            backend._llama.llama_memory_seq_pos_max(context.memory, seq_id) for seq_id in (0, 1)
         ]
         assert lasts == [length - 1 for length in lengths]
         assert set(lengths) <= ({0, 10} if recurrent else {10})
@@ -273,7 +274,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
     llama.cpp swaps recurrent states so that those of a pass lie side by side, and a pass that is
     stopped may have renamed them without moving them.
     """
-    monkeypatch.setattr("localgen.llama.backend._INTERRUPTIBLE_TOKENS", 1)
+    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
     backend = LlamaBackend(path, ModelConfig(n_batch=32, max_sequences=3, **OPTIONS))
 
     def feed(seq_id: int, start: int, end: int) -> Batch:
@@ -306,7 +307,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
             pass
         else:
             break
-        if backend._kv_lengths[2] == 0:
+        if backend._context.lengths[2] == 0:
             assert backend.epoch > epoch
             continue
         np.testing.assert_allclose(backend.decode(feed(2, 6, 8)), expected, atol=1e-3)

@@ -47,14 +47,16 @@ class Saved:
 class Backend(Protocol):
     """A model with a KV cache of numbered slots, one sequence each.
 
-    ``epoch`` grows whenever all that the KV cache held is lost. ``can_truncate``: whether a
-    sequence can be cut anywhere, or only be forgotten (a recurrent state knows no earlier one).
-    ``can_share_cells``: whether ``reserve`` knows ``n_cells``.
+    ``can_truncate``: whether a sequence can be cut anywhere, or only be forgotten (a recurrent
+    state knows no earlier one). ``can_share_cells``: whether ``reserve`` knows ``n_cells``.
     """
 
-    epoch: int
     can_truncate: bool
     can_share_cells: bool
+
+    @property
+    def epoch(self) -> int:
+        """Grows whenever all that the KV cache held is lost."""
 
     @property
     def n_vocab(self) -> int: ...

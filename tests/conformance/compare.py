@@ -87,10 +87,11 @@ class Alone:
 
 
 def watch(model: LocalModel) -> None:
-    """Let a LlamaBackend count the tokens it is given, and call ``on_decode`` before each pass, as
-    a FakeBackend does."""
+    """Let a LlamaBackend count the tokens it is given, call ``on_decode`` before each pass, and
+    lose all when told, as a FakeBackend does."""
     backend, decode = model._backend, model._backend.decode
     backend.on_decode = lambda: None
+    backend.lose_all = lambda: backend._context.lose_all()
     backend.n_decoded = 0
 
     def counted(batch: Batch, *args: Any) -> Logits:

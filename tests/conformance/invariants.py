@@ -52,7 +52,7 @@ def check_contents(model: LocalModel) -> None:
         if isinstance(backend, FakeBackend):
             assert backend.kv[slot] == claimed, f"slot {slot}"
         else:
-            last = backend._llama.llama_memory_seq_pos_max(backend._memory, slot)
+            last = backend._llama.llama_memory_seq_pos_max(backend._context.memory, slot)
             assert last + 1 == len(claimed), f"slot {slot}"
     if cache._shared is not None:
         assert backend.cells_fit(backend.n_ctx_seq)

@@ -327,8 +327,7 @@ class Walk:
 
         def stop() -> None:
             if loses:
-                self.backend.forget()
-                self.backend.epoch += 1
+                self.backend.lose_all()
             raise PassStopped
 
         self.in_pass(self.random.randint(1, 6), stop)

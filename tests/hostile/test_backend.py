@@ -91,7 +91,7 @@ def test_before_reserve(tiny_bpe_path: Path) -> None:
     backend = LlamaBackend(tiny_bpe_path, ModelConfig(n_threads=1))
     with pytest.raises(DecodeError):
         backend.decode(one())
-    with pytest.raises(DecodeError, match="slot"):
+    with pytest.raises(DecodeError, match="no context yet"):
         backend.kv_truncate(0, 0)
     backend.close()
 
@@ -152,7 +152,7 @@ def test_pass_that_is_stopped(backend: LlamaBackend, monkeypatch: pytest.MonkeyP
 
     Each round stops one graph node later.
     """
-    monkeypatch.setattr("localgen.llama.backend._INTERRUPTIBLE_TOKENS", 1)
+    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
     batch = many([40 + i for i in range(16)], [*range(10), *range(6)], [0] * 10 + [1] * 6)
     expected = backend.decode(batch).copy()
     backend.forget()

@@ -1,0 +1,343 @@
+"""One llama_context: its forward passes, and what its slots hold; return codes become errors.
+
+Each check here stands before a call that would otherwise abort the process or read memory that is
+not ours.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from localgen.engine.backend import Batch, Logits, PassStopped, TokenIds
+from localgen.errors import BackendError, DecodeError
+from localgen.llama.callbacks import keeping_errors
+from localgen.llama.library import log_router
+from localgen.llama.state import State, to_one_stream, to_streams
+
+# A pass of this many tokens or more can be stopped inside. Asking Python between graph nodes (some
+# 500 for SmolLM2) takes the GIL each time and costs up to a millisecond: nothing for a long
+# prefill, but too much for a decode step, which is short anyway.
+_INTERRUPTIBLE_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryKind:
+    """What a model remembers a sequence by.
+
+    has_kv: keys and values of its tokens. is_recurrent: states, which know no earlier one; a hybrid
+    model has both.
+    """
+
+    has_kv: bool
+    is_recurrent: bool
+
+
+class Context:
+    """A llama_context with ``n_slots`` sequences; it does not free it.
+
+    handle: the llama_context. n_batch: the most tokens of one pass. shares_cells: whether all slots
+    take their cells from one KV stream. lengths: int32 (n_slots,), tokens that each slot holds, as
+    of the batch before the last one. n_losses: how often all that the slots held was lost.
+    """
+
+    def __init__(
+        self,
+        bindings: Any,
+        handle: Any,
+        *,
+        n_slots: int,
+        n_batch: int,
+        n_vocab: int,
+        kind: MemoryKind,
+        shares_cells: bool,
+    ) -> None:
+        self._llama = bindings
+        self.handle = handle
+        self.memory = bindings.llama_get_memory(handle)
+        self.n_slots = n_slots
+        self.n_ctx_seq = int(bindings.llama_n_ctx_seq(handle))
+        self._max_batch = min(n_batch, int(bindings.llama_n_batch(handle)))
+        self._n_vocab = n_vocab
+        self._kind = kind
+        self._shares_cells = shares_cells
+        self.n_losses = 0
+        self.lengths = np.zeros(n_slots, np.int32)
+        self._last_batch: Batch | None = None
+        self._first_positions = np.zeros(0, np.int32)
+        self._n_passes = 0
+        self._n_outputs = 0
+        self._copies_pending = False
+        self._logits_address = 0
+        self._logits_view = np.empty((0, 0), np.float32)
+        self._make_batch(n_batch)
+
+    def _make_batch(self, n_batch: int) -> None:
+        """A llama_batch whose tokens, positions and outputs ``_point_to`` gives it."""
+        self._n_seq_ids = np.ones(n_batch, np.int32)
+        self._seq_ids = np.zeros(n_batch, np.int32)
+        # Each token's seq_id pointer points to its own place in one contiguous array.
+        first = self._seq_ids.ctypes.data
+        self._seq_pointers = np.arange(first, first + 4 * n_batch, 4, dtype=np.uintp)
+        self._int32_p = ctypes.POINTER(ctypes.c_int32)
+        self._int8_p = ctypes.POINTER(ctypes.c_int8)
+        self._batch = self._llama.llama_batch(
+            n_tokens=0,
+            embd=None,
+            n_seq_id=self._n_seq_ids.ctypes.data_as(self._int32_p),
+            seq_id=ctypes.cast(
+                self._seq_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))
+            ),
+        )
+
+    # --- forward passes ---
+
+    def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
+        """See ``Backend``. Raises DecodeError, and what ``should_stop`` raises."""
+        # The same batch again has the same rows, with other tokens one position further, in arrays
+        # that C reads already. What was checked is not checked again: each NumPy call costs some
+        # microseconds after a forward pass, which leaves the caches cold, and C itself refuses a
+        # token or a position that is out of range.
+        if batch is not self._last_batch:
+            self._fill(batch)
+        n_tokens = self._batch.n_tokens
+        if should_stop is None or n_tokens < _INTERRUPTIBLE_TOKENS:
+            code, stopped = self._llama.llama_decode(self.handle, self._batch), None
+        else:
+            code, stopped = self._decode_interruptibly(should_stop)
+        self._copies_pending = False
+        if code == 0:
+            self._n_passes += 1
+        else:
+            self._roll_back(batch, code)
+        if stopped is not None:
+            raise stopped
+        if code != 0:
+            raise DecodeError(_describe(code, n_tokens, log_router.take_complaints()))
+        return self._logits(self._n_outputs)
+
+    def _decode_interruptibly(
+        self, should_stop: Callable[[], bool]
+    ) -> tuple[int, BaseException | None]:
+        """llama_decode that asks between graph nodes whether to go on; code, and why it stopped."""
+        stop = False
+
+        def abort(_user_data: object) -> bool:
+            nonlocal stop
+            # Signal handlers run when this is called; what they raise is in ``errors``.
+            stop = stop or bool(errors) or should_stop()
+            return stop
+
+        callback = self._llama.ggml_abort_callback(abort)
+        with keeping_errors() as errors:
+            self._llama.llama_set_abort_callback(self.handle, callback, None)
+            try:
+                code = self._llama.llama_decode(self.handle, self._batch)
+            finally:
+                nothing = self._llama.ggml_abort_callback()
+                self._llama.llama_set_abort_callback(self.handle, nothing, None)
+        if errors:
+            return code, errors[0]
+        return code, PassStopped() if stop and code != 0 else None
+
+    def _fill(self, batch: Batch) -> None:
+        """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""
+        self._note_lengths()
+        n = len(batch.token_ids)
+        if not 0 < n <= self._max_batch:
+            raise DecodeError(f"a batch of {n} tokens; it must be 1 to {self._max_batch}")
+        if _largest(batch.token_ids) >= self._n_vocab:
+            raise DecodeError(f"a token id outside 0 to {self._n_vocab - 1} is in the batch")
+        if _largest(batch.seq_ids) >= self.n_slots:
+            raise DecodeError(f"a seq_id outside 0 to {self.n_slots - 1} is in the batch")
+        if _largest(batch.positions) >= self.n_ctx_seq:
+            raise DecodeError(f"a position outside 0 to {self.n_ctx_seq - 1} is in the batch")
+        if (batch.positions != self._next_positions(batch.seq_ids)).any():
+            raise DecodeError("positions must follow what the KV cache holds of their sequence")
+        self._point_to(batch)
+        self._n_outputs = int(np.count_nonzero(batch.wants_logits))
+        self._last_batch = batch
+        self._first_positions, self._n_passes = batch.positions.copy(), 0
+
+    def _point_to(self, batch: Batch) -> None:
+        """Let the llama_batch be a batch's own arrays, which live as long as it is the last one."""
+        n = len(batch.token_ids)
+        self._seq_ids[:n] = batch.seq_ids
+        self._batch.n_tokens = n
+        self._batch.token = batch.token_ids.ctypes.data_as(self._int32_p)
+        self._batch.pos = batch.positions.ctypes.data_as(self._int32_p)
+        self._batch.logits = batch.wants_logits.ctypes.data_as(self._int8_p)
+
+    def _note_lengths(self) -> None:
+        """Bring ``_kv_lengths`` up to the last batch."""
+        if self._last_batch is not None:
+            # Of a sequence's tokens the last one counts; its own positions may be ahead already.
+            lengths = self._first_positions + self._n_passes
+            self.lengths[self._last_batch.seq_ids] = lengths
+            self._last_batch = None
+
+    def _next_positions(self, seq_ids: TokenIds) -> TokenIds:
+        """The positions that continue what the KV cache holds of each token's sequence."""
+        positions: TokenIds = self.lengths[seq_ids]
+        if (seq_ids[1:] == seq_ids[:-1]).any():
+            starts = np.flatnonzero(np.diff(seq_ids, prepend=-1))
+            run_lengths = np.diff(starts, append=len(seq_ids))
+            positions += np.arange(len(seq_ids), dtype=np.int32)
+            positions -= np.repeat(starts, run_lengths).astype(np.int32)
+        return positions
+
+    def _logits(self, n_rows: int) -> Logits:
+        """The output rows as a view of llama.cpp's own buffer, (n_rows, n_vocab)."""
+        if not n_rows:
+            # Waits for a graph that runs asynchronously (on a GPU), so that times are true.
+            self._llama.llama_synchronize(self.handle)
+            return np.empty((0, self._n_vocab), np.float32)
+        pointer = self._llama.llama_get_logits(self.handle)
+        if not pointer:
+            raise DecodeError("llama.cpp gave no logits for the tokens that asked for them")
+        address = ctypes.addressof(pointer.contents)
+        if address != self._logits_address or n_rows != len(self._logits_view):
+            buffer: Any = (ctypes.c_float * (n_rows * self._n_vocab)).from_address(address)
+            rows = np.frombuffer(buffer, np.float32).reshape(n_rows, self._n_vocab)
+            self._logits_address, self._logits_view = address, rows
+        return self._logits_view
+
+    def _roll_back(self, batch: Batch, code: int) -> None:
+        """Remove what a failed pass may have left: its first micro-batches stay in the cache."""
+        self._last_batch = None
+        # Where a sequence's first token was to go is what it held before; assigned last, it stays.
+        lengths = self._first_positions + self._n_passes
+        self.lengths[batch.seq_ids[::-1]] = lengths[::-1]
+        if code in (1, -1):
+            return
+        if self._kind.is_recurrent:
+            # A state cannot be taken back, and llama.cpp may have renamed the states of other
+            # sequences without moving them.
+            self.lose_all()
+            return
+        for slot in np.unique(batch.seq_ids):
+            n_kept = int(self.lengths[slot])
+            self._llama.llama_memory_seq_rm(self.memory, int(slot), n_kept, -1)
+
+    def forget(self) -> None:
+        """Empty every slot."""
+        self._last_batch = None
+        self._llama.llama_memory_clear(self.memory, False)
+        self.lengths[:] = 0
+
+    def lose_all(self) -> None:
+        """Empty every slot, and count it as a loss."""
+        self.forget()
+        self.n_losses += 1
+
+    # --- slots ---
+
+    def truncate(self, slot: int, n_tokens: int) -> bool:
+        """See ``Backend``."""
+        self.check_slots(slot)
+        self._note_lengths()
+        if n_tokens >= self.lengths[slot]:
+            return True
+        if n_tokens and self._kind.is_recurrent:
+            return False
+        self._llama.llama_memory_seq_rm(self.memory, slot, n_tokens or -1, -1)
+        self.lengths[slot] = n_tokens
+        return True
+
+    def copy(self, source: int, target: int) -> None:
+        """See ``Backend``."""
+        self.check_slots(source, target)
+        if source == target:
+            return
+        self._note_lengths()
+        self._llama.llama_memory_seq_rm(self.memory, target, -1, -1)
+        self._llama.llama_memory_seq_cp(self.memory, source, target, -1, -1)
+        self.lengths[target] = self.lengths[source]
+        # Slots share cells, and a recurrent state until one of them goes on, without any data that
+        # waits to be copied.
+        self._copies_pending = self._kind.has_kv and not self._shares_cells
+
+    def settle(self) -> None:
+        """Have the data of copied slots copied now: llama.cpp does it before the next pass only, so
+        one is run over a token that is then removed, or does not even fit."""
+        self._note_lengths()
+        if not self._copies_pending:
+            return
+        self._copies_pending = False
+        if self._kind.is_recurrent:
+            self.lose_all()  # its states would go one token on
+            return
+        slot = int(self.lengths.argmin())
+        n_kv = int(self.lengths[slot])
+        token, position, seq_id = (np.array([number], np.int32) for number in (0, n_kv, slot))
+        self._point_to(Batch(token, position, seq_id, np.zeros(1, np.int8)))
+        code = self._llama.llama_decode(self.handle, self._batch)
+        self._llama.llama_memory_seq_rm(self.memory, slot, n_kv or -1, -1)
+        if code not in (0, 1):
+            self.lose_all()
+
+    def state(self, slot: int) -> State:
+        """All that a slot holds, as llama.cpp's own bytes: for this model and settings only.
+
+        The same for any number of slots; see ``state``.
+        """
+        self.check_slots(slot)
+        self.settle()
+        size = int(self._llama.llama_state_seq_get_size(self.handle, slot))
+        written = np.empty(size, np.uint8)
+        pointer = written.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        n_written = int(self._llama.llama_state_seq_get_data(self.handle, pointer, size, slot))
+        if n_written != size:
+            raise BackendError(f"llama.cpp gave {n_written} of the {size} bytes of slot {slot}")
+        if self._kind.is_recurrent or self._shares_cells:
+            return written
+        return to_one_stream(written, slot)
+
+    def set_state(self, slot: int, saved: State, n_tokens: int) -> bool:
+        """Fill a slot with the ``n_tokens`` tokens of a ``state``; False, with the slot empty,
+        if it does not fit.
+
+        The bytes are trusted: C checks little of them.
+        """
+        self.check_slots(slot)
+        self.settle()
+        self.truncate(slot, 0)
+        if not self._kind.is_recurrent:
+            saved = to_streams(saved, 1 if self._shares_cells else self.n_slots)
+        pointer = saved.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        size = len(saved)
+        n_read = int(self._llama.llama_state_seq_set_data(self.handle, pointer, size, slot))
+        last = int(self._llama.llama_memory_seq_pos_max(self.memory, slot))
+        if n_read != size or last + 1 != n_tokens:
+            self._llama.llama_memory_seq_rm(self.memory, slot, -1, -1)
+            log_router.take_complaints()  # else a later error would be explained by them
+            return False
+        self.lengths[slot] = n_tokens
+        return True
+
+    def check_slots(self, *slots: int) -> None:
+        """DecodeError for a slot that there is not."""
+        for slot in slots:
+            if not 0 <= slot < self.n_slots:
+                raise DecodeError(f"slot {slot} is outside 0 to {self.n_slots - 1}")
+
+
+def _largest(values: TokenIds) -> int:
+    """The largest of int32 ``values``; a negative one counts as huge."""
+    return int(values.view(np.uint32).max())
+
+
+def _describe(code: int, n_tokens: int, complaints: str) -> str:
+    meaning = {
+        1: "no room in the KV cache",
+        -1: "the batch was refused",
+        2: "it was aborted",
+        -2: "memory could not be allocated, or the graph not computed",
+        -3: "the graph failed",
+    }.get(code, "an unknown failure")
+    details = f": {complaints}" if complaints else ""
+    return f"llama_decode of {n_tokens} tokens returned {code} ({meaning}){details}"

@@ -91,7 +91,6 @@ def watch(model: LocalModel) -> None:
     lose all when told, as a FakeBackend does."""
     backend, decode = model._backend, model._backend.decode
     backend.on_decode = lambda: None
-    backend.lose_all = lambda: backend._context.lose_all()
     backend.n_decoded = 0
 
     def counted(batch: Batch, *args: Any) -> Logits:
@@ -100,7 +99,10 @@ def watch(model: LocalModel) -> None:
         backend.n_decoded += len(batch.token_ids)
         return logits
 
-    backend.decode = counted
+    def lose_all() -> None:
+        backend._context.lose_all()
+
+    backend.decode, backend.lose_all = counted, lose_all
 
 
 def prompt(row: int, length: int) -> Prompt:

@@ -15,6 +15,7 @@ import pexpect
 import pytest
 
 import localgen
+from localgen.cli.options import as_flags
 from tests.conftest import CHILD_SECONDS, RunChild
 
 COMMAND = [sys.executable, "-m", "localgen"]
@@ -388,3 +389,20 @@ def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Pa
     child = run_child(code, tiny_bpe_path, warnings="default")
     assert child.returncode == 0, child.stderr
     assert child.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("n_ctx must be at least 8", "--n-ctx must be at least 8"),
+        ("use kv_type='q8_0'", "use --kv-type 'q8_0'"),
+        ("pass do_sample=False", "pass --no-do-sample"),
+        ("set allow_requantize=True", "set --allow-requantize"),
+        ("n_rounds must be at least 1", "--rounds must be at least 1"),
+        ("kv_types must be one of", "--kv-types must be one of"),
+        # Not the options that these begin like, and a word that is an option's name as well.
+        ("n_ctx_train is 2048, the temperature", "n_ctx_train is 2048, the temperature"),
+    ],
+)
+def test_messages_name_options_as_they_are_typed(message: str, said: str) -> None:
+    assert as_flags(message) == said

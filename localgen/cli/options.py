@@ -90,22 +90,27 @@ class LoadingOptions:
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
 # Of commands that declare their options themselves.
-_OTHERS = ("allow_requantize", "batch_sizes", "imatrix", "new_tokens", "prompt_lengths")
+_OTHERS = (
+    "allow_requantize", "batch_sizes", "imatrix", "kv_types", "new_tokens", "prompt_lengths",
+)  # fmt: skip
+# What the commands call otherwise than the functions.
+_RENAMED = {"n_rounds": "rounds", "n_chunks": "chunks"}
 
 
 def as_flags(message: str) -> str:
     """A message of the library with the options that it names as they are on the command line."""
-    names = "|".join([field.name for group in _GROUPS for field in fields(group)] + [*_OTHERS])
+    own = [field.name for group in _GROUPS for field in fields(group)]
+    names = "|".join([*own, *_OTHERS, *_RENAMED])
 
     def flag(match: re.Match[str]) -> str:
-        name, value = match[1].replace("_", "-"), match[2]
+        name, value = _RENAMED.get(match[1], match[1]).replace("_", "-"), match[2]
         if value is None and "_" not in match[1]:
             return match[0]  # a word as well: temperature, seed
         if value == "False":
             return f"--no-{name}"
         return f"--{name}" if value in (None, "True") else f"--{name} {value}"
 
-    return re.sub(rf"\b({names})(?:=([\w.'-]+))?", flag, message)
+    return re.sub(rf"\b({names})\b(?:=([\w.'-]+))?", flag, message)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

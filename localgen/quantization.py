@@ -105,10 +105,11 @@ def quantize(
     """Write a model at one or several quantization levels, as llama-quantize does.
 
     source: as in ``LocalModel.from_pretrained``. levels: names as "Q4_K_M"; one gives one result.
-    output: the folder for NAME-LEVEL.gguf; a file of that name is replaced once the new one is
-    whole. imatrix: an importance matrix's file, which the smallest levels need. pure: every tensor
-    of the level's own type. allow_requantize: take a source that is quantized itself, whose loss
-    stays. n_threads: None means all. progress: called with (tensors begun, tensors, name).
+    output: the folder for NAME-LEVEL.gguf, made if need be; a file of that name is replaced once
+    the new one is whole. imatrix: an importance matrix's file, which the smallest levels need.
+    pure: every tensor of the level's own type. allow_requantize: take a source that is quantized
+    itself, whose loss stays. n_threads: None means all. progress: called with (tensors begun,
+    tensors, name).
     Raises ValueError for a level, ModelFileError for the source, and QuantizeError.
     """
     wanted = [levels] if isinstance(levels, str) else list(levels)
@@ -116,14 +117,16 @@ def quantize(
     path = hub.resolve(source)
     file = gate.check_model(path)
     folder = Path(output).expanduser()
-    if not folder.is_dir():
-        raise QuantizeError(f"there is no folder {folder} to write to; make it first")
     _check_source(file, numbers, allow_requantize=allow_requantize)
     run = _Runner(file, imatrix, pure, allow_requantize, n_threads)
     targets = {name: folder / f"{_stem(path)}-{name}.gguf" for name in numbers}
     for target in targets.values():
         _check_target(target, file)
     plans = {name: run.plan(name, number) for name, number in numbers.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QuantizeError(f"the folder {folder} cannot be made: {error.strerror}") from error
     _check_disk(folder, sum(plan.n_bytes for plan in plans.values()))
     done = [
         run.write(name, numbers[name], targets[name], plans[name], progress) for name in numbers

@@ -14,6 +14,10 @@ import pytest
 from localgen import LocalModel
 from models.make_tiny import make_llama_bpe, make_llama_spm
 
+# On a busy machine llama.cpp's threads, which spin while they wait, would take minutes for what
+# takes seconds. Read when its library is loaded, here and in child processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 ROOT = Path(__file__).resolve().parents[1]
 CHILD_SECONDS = 60
 # llama_cpp opens this file when it is imported, and never closes it.

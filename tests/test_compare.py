@@ -254,6 +254,7 @@ def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
         (["F16"], {"n_ctx": 4}, "n_ctx must be between 8"),
         (["F16"], {"kv_types": ["q9"]}, "kv_types must be one of"),
         (["F16"], {"resume": True}, "needs results="),
+        (["F16"], {"speed": False, "quality": False}, "nothing is left to measure"),
     ],
 )
 def test_wrong_arguments(
@@ -322,6 +323,11 @@ def test_recommendations(memory: str | None, max_kld: float | None, name: str) -
     found = recommend(LEVELS, memory=memory, max_kld=max_kld)
     assert found.level.name == name
     assert found.sentence.startswith(f"Keep {name}: ")
+
+
+def test_the_knee_does_not_speak_of_smaller_files_that_there_are_not() -> None:
+    assert "below which smaller files cost the most" in recommend(LEVELS).sentence
+    assert "the smallest that was measured" in recommend(LEVELS[:2]).sentence
 
 
 def test_what_cannot_be_told_apart_is_said() -> None:

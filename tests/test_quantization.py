@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -134,8 +135,14 @@ def test_levels_that_need_an_imatrix(tiny_bpe_path: Path, tmp_path: Path) -> Non
 def test_no_room_and_no_folder(
     tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(QuantizeError, match="there is no folder"):
+    """A folder that is not there is made; a file of its name is in the way of that."""
+    made = quantize(tiny_bpe_path, "Q8_0", output=tmp_path / "a" / "b").path
+    assert made.parent == tmp_path / "a" / "b"
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "none").touch()
+    with pytest.raises(QuantizeError, match=r"none cannot be made: File exists"):
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path / "none")
+    (tmp_path / "none").unlink()
     monkeypatch.setattr(quantization, "_SPARE_BYTES", 2**60)
     with pytest.raises(QuantizeError, match=r"the files take .* MB, and .* MB free"):
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path)

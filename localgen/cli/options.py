@@ -150,8 +150,9 @@ def stats_line(stats: Stats) -> str:
     rate = prefill / stats.prefill_seconds if stats.prefill_seconds else 0.0
     decode = f"{stats.tokens_per_second:.1f}" if stats.tokens_per_second else "-"
     ttft = f"{stats.ttft * 1e3:.0f} ms" if stats.ttft is not None else "-"
+    cached = f", {stats.n_cached} of them cached, the others" if stats.n_cached else ""
     return (
-        f"localgen: {stats.n_prompt} prompt tokens at {rate:.1f}/s, {stats.n_new} new at "
+        f"localgen: {stats.n_prompt} prompt tokens{cached} at {rate:.1f}/s, {stats.n_new} new at "
         f"{decode}/s, first after {ttft}, {stats.wall_seconds:.2f} s in all"
         + (f", seed {stats.seed}" if stats.seed is not None else "")
     )

@@ -116,16 +116,19 @@ def _sentence(
     why = (
         f"is the smallest that {' and '.join(asked)}"
         if max_kld is not None
-        else (
-            "is the knee of size against KLD, below which smaller files cost the most"
-            + (f", of those that {asked[0]}" if asked else "")
-        )
+        else _why_knee(chosen, measured) + (f", of those that {asked[0]}" if asked else "")
     )
     facts = f"{as_size(_bytes(chosen))}, mean KLD {chosen.kld_mean or 0:.4f}"
     if chosen.decode_tps:
         facts += f", {chosen.decode_tps.median:.0f} tokens/s"
     same = _indistinguishable(chosen, reference)
     return f"Keep {chosen.label}: it {why} ({facts}){same}."
+
+
+def _why_knee(chosen: LevelResult, measured: Sequence[LevelResult]) -> str:
+    if chosen is min(measured, key=_bytes):
+        return "is the knee of size against KLD, and the smallest that was measured"
+    return "is the knee of size against KLD, below which smaller files cost the most"
 
 
 def _indistinguishable(chosen: LevelResult, reference: LevelResult | None) -> str:

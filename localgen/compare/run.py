@@ -62,6 +62,8 @@ def compare(
         check_choice("kv_types", kv_type, KV_TYPES)
     if not levels or not kv_types:
         raise ValueError("compare() needs at least one level and one KV type")
+    if not (speed or quality):
+        raise ValueError("nothing is left to measure without speed and without quality")
     n_threads = n_threads or devices.usable_cpus()
     command = command_line(
         source,

@@ -22,7 +22,7 @@ from localgen.speed_probe import Speed
 Severity = Literal["problem", "hint"]
 
 # The kernel's word → llama.cpp's feature: those that its kernels gain most from, and that every
-# compiler in use knows. AMX is left out: some builds are better off without (``llama.amx``).
+# compiler in use knows. AMX is left out: some compilers need to be told how (``llama.amx``).
 _CPU_FEATURES = {
     "avx": "AVX",
     "avx2": "AVX2",

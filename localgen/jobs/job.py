@@ -22,6 +22,7 @@ from localgen.errors import (
     LocalgenError,
     TemplateError,
 )
+from localgen.jobs.interrupts import run_until_interrupt
 from localgen.jobs.results import Record, Results
 from localgen.jobs.rows import BadLine, Line, Row, read_lines, read_rows
 from localgen.model import LocalModel
@@ -61,7 +62,7 @@ class Job:
         """
         self._results.begin()
         try:
-            asyncio.run(self._run(model, report))
+            run_until_interrupt(self._run(model, report))
         finally:
             self._results.sync()
 

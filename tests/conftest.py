@@ -76,3 +76,9 @@ def tiny(tiny_bpe_path: Path) -> Iterator[LocalModel]:
     """The BPE model with n_ctx 512, on one thread: two would wait for each other on a busy CPU."""
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
         yield model
+
+
+def ask_at_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every forward pass ask whether to stop after each of its graph nodes."""
+    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
+    monkeypatch.setattr("localgen.llama.context._SECONDS_BETWEEN_LOOKS", 0)

@@ -23,6 +23,7 @@ from localgen import LocalModel, ModelConfig
 from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
+from tests.conftest import ask_at_every_node
 
 KINDS: dict[str, Callable[[Path], None]] = {
     "llama-bpe": make_llama_bpe,
@@ -199,7 +200,7 @@ def test_call_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     """Protects the call after one that ran out of time inside a pass, be it the first or a later
     one of its prefill, or a decode step: it gives the text of a fresh model.
     """
-    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
+    ask_at_every_node(monkeypatch)
     found = []
     with LocalModel.from_pretrained(path, n_batch=16, max_sequences=3, **OPTIONS) as model:
         expected = greedy(model, RAGGED[:3], max_new_tokens=3)
@@ -233,7 +234,7 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     empty and the epoch says so; llama.cpp's own count agrees. The same pass, or the whole prefill
     where a sequence was lost, gives the right logits then.
     """
-    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
+    ask_at_every_node(monkeypatch)
     backend = LlamaBackend(path, ModelConfig(n_batch=32, max_sequences=2, **OPTIONS))
     recurrent = backend._file.metadata["general.architecture"] == "mamba"
     before, batch = two_sequences(0, (10, 10)), two_sequences(10, (20, 11))
@@ -274,7 +275,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
     llama.cpp swaps recurrent states so that those of a pass lie side by side, and a pass that is
     stopped may have renamed them without moving them.
     """
-    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
+    ask_at_every_node(monkeypatch)
     backend = LlamaBackend(path, ModelConfig(n_batch=32, max_sequences=3, **OPTIONS))
 
     def feed(seq_id: int, start: int, end: int) -> Batch:

@@ -7,6 +7,7 @@ not ours.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,12 @@ from localgen.llama.callbacks import keeping_errors
 from localgen.llama.library import log_router
 from localgen.llama.state import State, to_one_stream, to_streams
 
-# A pass of this many tokens or more can be stopped inside. Asking Python between graph nodes (some
-# 500 for SmolLM2) takes the GIL each time and costs up to a millisecond: nothing for a long
+# A pass of this many tokens or more can be stopped inside. Calling Python between graph nodes (some
+# 600 for SmolLM2) takes the GIL each time and costs up to a millisecond: nothing for a long
 # prefill, but too much for a decode step, which is short anyway.
 _INTERRUPTIBLE_TOKENS = 64
+# Whether to stop is asked this often at most, for the answer takes longer than the call.
+_SECONDS_BETWEEN_LOOKS = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,15 @@ class Context:
         self, should_stop: Callable[[], bool]
     ) -> tuple[int, BaseException | None]:
         """llama_decode that asks between graph nodes whether to go on; code, and why it stopped."""
-        stop = False
+        stop, next_look = False, 0.0
 
         def abort(_user_data: object) -> bool:
-            nonlocal stop
-            # Signal handlers run when this is called; what they raise is in ``errors``.
-            stop = stop or bool(errors) or should_stop()
+            nonlocal stop, next_look
+            now = time.perf_counter()
+            if now >= next_look:
+                next_look = now + _SECONDS_BETWEEN_LOOKS
+                # Signal handlers run when this is called; what they raise is in ``errors``.
+                stop = stop or bool(errors) or should_stop()
             return stop
 
         callback = self._llama.ggml_abort_callback(abort)

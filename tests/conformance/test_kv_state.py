@@ -13,6 +13,7 @@ from localgen import ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped
 from localgen.llama.backend import LlamaBackend
 from tests.conformance.compare import OPTIONS, TOLERANCE, prompt
+from tests.conftest import ask_at_every_node
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_abort_at_every_kth_node_then_retry_equals_no_abort(
     backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects all slots wherever a pass is stopped: each is as before, or the epoch says no."""
-    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
+    ask_at_every_node(monkeypatch)
     ids = prompt(1, 60)
     feed(backend, 1, prompt(2, 20))
     neighbour = feed(backend, 1, prompt(2, 21), 20)

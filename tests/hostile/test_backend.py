@@ -14,7 +14,7 @@ from localgen import BackendError, ContextFullError, DecodeError, LocalModel, Mo
 from localgen.config import FLASH_ATTENTION, KV_TYPES
 from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
-from tests.conftest import RunChild
+from tests.conftest import RunChild, ask_at_every_node
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_pass_that_is_stopped(backend: LlamaBackend, monkeypatch: pytest.MonkeyP
 
     Each round stops one graph node later.
     """
-    monkeypatch.setattr("localgen.llama.context._INTERRUPTIBLE_TOKENS", 1)
+    ask_at_every_node(monkeypatch)
     batch = many([40 + i for i in range(16)], [*range(10), *range(6)], [0] * 10 + [1] * 6)
     expected = backend.decode(batch).copy()
     backend.forget()

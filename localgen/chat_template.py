@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
@@ -58,12 +59,18 @@ class ChatTemplate:
                 f"the chat template has {n_bytes} bytes; at most {MAX_TEMPLATE_BYTES} are allowed"
             )
         try:
-            self._template = _environment().from_string(source)
+            tree = _environment().parse(source)
+            self._reads = jinja2.meta.find_undeclared_variables(tree)
+            self._template = _environment().from_string(tree)
         except jinja2.TemplateSyntaxError as error:
             message = f"the chat template, line {error.lineno}: {error.message}"
             raise TemplateError(message) from error
         except RecursionError:
             raise TemplateError("the chat template is nested too deeply") from None
+
+    def reads(self, name: str) -> bool:
+        """Whether the template uses what it is given under ``name``."""
+        return name in self._reads
 
     def render(
         self,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -12,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from localgen.arrays import check_ids
+from localgen.caller import warn
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig, replace_options
 from localgen.engine.sampler import CustomProcessor, SamplingOptions
 from localgen.errors import ContextFullError
@@ -64,7 +63,7 @@ def with_sampling_resolved(config: GenerationConfig, *, infer: bool) -> Generati
     changed = config.changed_sampling_options
     do_sample = bool(changed) and infer if config.do_sample is None else config.do_sample
     if changed and not do_sample:
-        _warn(f"{', '.join(changed)} has no effect without do_sample=True: decoding is greedy")
+        warn(f"{', '.join(changed)} has no effect without do_sample=True: decoding is greedy")
     if config.num_return_sequences > 1 and not do_sample:
         raise ValueError(
             f"num_return_sequences={config.num_return_sequences} needs do_sample=True: "
@@ -146,7 +145,7 @@ def new_token_limit(config: GenerationConfig, n_prompt: int, width: int, n_ctx: 
 def warn_of_two_lengths(config: GenerationConfig) -> None:
     """transformers' warning where both lengths are given."""
     if config.max_new_tokens is not None and config.max_length is not None:
-        _warn(
+        warn(
             f"both max_new_tokens (={config.max_new_tokens}) and max_length "
             f"(={config.max_length}) are set: max_new_tokens wins"
         )
@@ -164,15 +163,3 @@ def row_seeds(config: GenerationConfig, n_rows: int) -> list[tuple[int, int]]:
         return [(row_seed, 0) for row_seed in seed]
     shared = secrets.randbits(64) if seed is None else cast("int", seed)
     return [(shared, row) for row in range(n_rows)]
-
-
-def _warn(message: str) -> None:
-    """Warn of the line that called localgen, through however many of its functions."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == "localgen"

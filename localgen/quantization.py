@@ -42,7 +42,8 @@ class QuantizedFile:
 
     n_bytes: of the file. bits_per_weight: of all its tensors, as they are. types: how many tensors
     are of each type. n_fallback: tensors whose rows do not fit the blocks of the type that the
-    level has for them, so that they got a larger one. seconds: of quantizing.
+    level has for them, so that they got a larger one. seconds: of quantizing. replaced: whether
+    there was a file of that name.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class QuantizedFile:
     types: dict[str, int]
     n_fallback: int
     seconds: float
+    replaced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,7 @@ class _Runner:
             written = self._check_written(level, partial, plan)
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
+            replaced = target.exists()
             partial.replace(target)
         tensors = written.shards[0].tensors
         n_bits = 8 * sum(tensor.n_bytes for tensor in tensors)
@@ -262,6 +265,7 @@ class _Runner:
             types=dict(Counter(tensor.type.name for tensor in tensors).most_common()),
             n_fallback=plan.n_fallback,
             seconds=seconds,
+            replaced=replaced,
         )
 
     def _check_written(self, level: str, partial: Path, plan: _Plan) -> ModelFile:

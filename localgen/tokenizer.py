@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from localgen.arrays import check_ids, is_torch, to_numpy, to_torch
+from localgen.caller import warn
 from localgen.engine.backend import TokenIds
 from localgen.tool_schema import Tool, as_schemas
 
@@ -239,6 +240,9 @@ class Tokenizer:
             "variables": variables,
         }
         template = self._chat_templates.choose(chat_template, has_tools=bool(tools))
+        set_names = [name for name in ("tools", "documents") if given[name]] + [*variables]
+        if unread := [name for name in set_names if not template.reads(name)]:
+            warn(f"the chat template does not read {', '.join(unread)}: the model sees none of it")
         if not tokenize:
             texts = [template.render(chat, **given) for chat in chats]
             return texts if several else texts[0]

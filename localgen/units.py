@@ -11,6 +11,11 @@ def as_size(n_bytes: float) -> str:
     return f"{n_bytes:.0f} B"
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, each named ``thing``: 1 tensor, 2 tensors."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def as_count(number: int) -> str:
     """A number of things, in three digits: 135M, 7.24B."""
     for unit, scale in (("B", 10**9), ("M", 10**6), ("k", 10**3)):

@@ -168,6 +168,19 @@ def test_tools_are_functions(model: LocalModel) -> None:
         model.chat(HI, tools=[len])
 
 
+def test_what_a_template_does_not_read_is_said(model: LocalModel) -> None:
+    """Tools, documents and variables that no model would see; the warning points at the caller."""
+    apply = model.tokenizer.apply_chat_template
+    given: dict[str, Any] = {"tools": [weather], "documents": [{"text": "x"}], "thinking": True}
+    with pytest.warns(UserWarning, match="does not read tools, documents, thinking:") as warned:
+        apply(HI, chat_template="{{ messages[0].content }}", **given)
+    assert warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="does not read documents:"):
+        apply(HI, chat_template="{{ tools }}{{ thinking }}", **given)
+    # Nothing was asked for: nothing is missing.
+    apply(HI, tools=[], documents=None, chat_template="{{ messages[0].content }}")
+
+
 def test_bos_comes_once(model: LocalModel) -> None:
     """Protects from the two BOS tokens of a template and a tokenizer that both add one."""
     vocab: Any = model._backend.vocab

@@ -53,6 +53,30 @@ def test_published_template(name: str, case: str, monkeypatch: pytest.MonkeyPatc
         assert template.render(messages, **options) == expected
 
 
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("what", ["tools", "documents"])
+def test_what_a_template_reads(name: str, what: str) -> None:
+    """What changes the text is read; what a template never names is not."""
+    source = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+    template = ChatTemplate(source)
+    if what not in source:
+        assert not template.reads(what)
+        return
+    shown = [
+        template.render(case["messages"], special_tokens=SPECIAL_TOKENS, **given)
+        for case in [CASES[what]]
+        for given in ({}, {what: case[what]})
+    ]
+    assert template.reads(what) or shown[0] == shown[1]
+
+
+def test_name_of_its_own_is_not_read() -> None:
+    """A loop's or a ``set``'s own variable is not what is given under that name."""
+    own = ChatTemplate("{% for tools in messages %}{{ tools.role }}{% endfor %}")
+    assert not own.reads("tools")
+    assert ChatTemplate("{% if tools is defined %}{{ tools }}{% endif %}").reads("tools")
+
+
 def test_there_are_enough_templates() -> None:
     """The table is of at least a dozen, and most of its cells are texts."""
     assert len(EXPECTED) >= 12

@@ -146,6 +146,13 @@ def test_help(args: list[str]) -> None:
     assert "generate" in result.stdout
 
 
+def test_help_names_options_whole() -> None:
+    """Also the long ones, in a terminal of 80 columns."""
+    result = localgen_command("generate", "--help", env={**ENVIRONMENT, "COLUMNS": "80"})
+    for name in ("--no-repeat-ngram-size", "--split-special-tokens", "--no-check-memory"):
+        assert name in result.stdout
+
+
 # --- wrong usage: 2; what cannot be done: 1 ---
 
 
@@ -278,6 +285,8 @@ def test_streams_in_a_terminal(tiny_bpe_path: Path) -> None:
     child = pexpect.spawn(sys.executable, args, timeout=CHILD_SECONDS, echo=False, env=ENVIRONMENT)
     child.expect(".")
     child.sendline()
+    # A reader of a terminal is told why the text ends here.
+    child.expect("cut at its limit, 40 new tokens")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
@@ -402,6 +411,7 @@ def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Pa
         ("kv_types must be one of", "--kv-types must be one of"),
         # Not the options that these begin like, and a word that is an option's name as well.
         ("n_ctx_train is 2048, the temperature", "n_ctx_train is 2048, the temperature"),
+        ("temperature must be above 0", "--temperature must be above 0"),
     ],
 )
 def test_messages_name_options_as_they_are_typed(message: str, said: str) -> None:

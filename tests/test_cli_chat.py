@@ -54,8 +54,10 @@ def test_commands(chat: Any, tmp_path: Path) -> None:
     """What the commands do is seen in the chat that is saved."""
     path = tmp_path / "chat.json"
     lines = ["/help", "/system Be kind.", "one", "two", "/undo", "/retry", "/stats", "/what"]
-    result = chat("\n".join([*lines, f"/save {path}", "/exit", "never read"]), *SHORT)
+    lines += [f"/save {path}", f"/save {path}", "/exit", "never read"]
+    result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1  # for /what
+    assert f"saved to {path}\nsaved to {path}, in place of what was there" in result.stderr
     messages = json.loads(path.read_text("utf-8"))["messages"]
     assert [each["role"] for each in messages] == ["system", "user", "assistant"]
     assert [each["content"] for each in messages[:2]] == ["Be kind.", "one"]
@@ -71,7 +73,8 @@ def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
     lines = ["/retry", f"/load {tmp_path / 'none'}", "/save", "x " * 500, "hello"]
     result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1
-    for words in ("no question", "none", "needs the name", "--n-ctx", "limit"):
+    missing = f"{tmp_path / 'none'}: No such file or directory\n"
+    for words in ("no question", missing, "needs the name", "--n-ctx", "limit"):
         assert words in result.stderr
     assert result.stdout.strip()
 

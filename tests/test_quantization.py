@@ -316,6 +316,9 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     assert "bits/weight" in table.stdout
     assert "Q2_K:" in table.stderr
     assert "got a larger type" in table.stderr
+    assert "replaced" not in table.stderr
+    again = localgen_command("quantize", tiny_bpe_path, "-t", "Q2_K", "-o", tmp_path)
+    assert f"{tmp_path / tiny_bpe_path.stem}-Q2_K.gguf was there and is replaced" in again.stderr
 
 
 def test_the_command_says_what_is_wrong(tiny_bpe_path: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from localgen.cli.doctor import doctor
 from localgen.cli.generate import generate
 from localgen.cli.inspect import inspect
 from localgen.cli.models import models
-from localgen.cli.options import as_flags
+from localgen.cli.options import complaint
 from localgen.cli.quantize import quantize
 from localgen.errors import LocalgenError
 
@@ -29,18 +29,19 @@ ERROR, USAGE, INTERRUPTED = 1, 2, 130
 app = typer.Typer(
     name="localgen",
     no_args_is_help=True,
+    rich_markup_mode=None,  # its panels cut the names of long options at 80 columns
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
-app.command()(batch)
+app.command(short_help="Continue every prompt of a file of JSON lines.")(batch)
 app.command()(chat)
-app.command()(inspect)
-app.command()(quantize)
-app.command()(compare)
-app.command()(bench)
-app.command()(doctor)
+app.command(short_help="Describe a model, and say what memory it will take.")(inspect)
+app.command(short_help="Write a model at one or several quantization levels.")(quantize)
+app.command(short_help="Measure levels side by side, and say which one to keep.")(compare)
+app.command(short_help="Measure how fast a model is, beside llama.cpp alone.")(bench)
+app.command(short_help="Say what is installed, how fast it is, and what is wrong.")(doctor)
 app.add_typer(models, name="models")
 
 
@@ -90,13 +91,10 @@ def _run() -> int:
         return app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except LocalgenError as error:
-        return _say(as_flags(str(error)), ERROR)
-    except OSError as error:
-        named = error.filename is not None and error.strerror
-        return _say(f"{error.filename}: {error.strerror}" if named else str(error), ERROR)
+    except (LocalgenError, OSError) as error:
+        return _say(complaint(error), ERROR)
     except (ValueError, TypeError) as error:
-        return _say(as_flags(str(error)), USAGE)
+        return _say(complaint(error), USAGE)
     except Exception as error:
         # Click's usage errors print themselves and know their exit code; others are our bugs.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):

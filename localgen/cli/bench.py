@@ -20,7 +20,7 @@ from localgen.config import ModelConfig
 from localgen.errors import GenerationInterrupted
 from localgen.measuring import Spread
 from localgen.progress import step_bar
-from localgen.units import as_count, as_size
+from localgen.units import as_count, as_size, counted
 
 _LABEL_WIDTH = 13
 _COLUMNS = ("test", "rows", "localgen", "llama.cpp", "ratio")
@@ -113,7 +113,7 @@ def _setup(result: BenchResult) -> Iterator[tuple[str, str]]:
     )
     machine = setup.machine
     yield "versions", f"localgen {machine['localgen']}, llama-cpp-python {machine['llama_cpp']}"
-    threads = "1 thread" if setup.n_threads == 1 else f"{setup.n_threads} threads"
+    threads = counted(setup.n_threads, "thread")
     layers = f" ({setup.n_gpu_layers} layers)" if setup.n_gpu_layers > 0 else ""
     gpu = "" if setup.device == "cpu" else f", on {setup.device}{layers}"
     yield "machine", f"{machine['cpu']}, {threads}{gpu}"
@@ -157,7 +157,7 @@ def _spread(spread: Spread | None, as_text: Callable[[float], str], unit: str = 
     if spread is None:
         return ""
     median, low, high = map(as_text, (spread.median, spread.low, spread.high))
-    return f"{median}{unit} ({low}-{high})"
+    return f"{median}{unit}" if spread.low == spread.high else f"{median}{unit} ({low}-{high})"
 
 
 def _speed(tokens_per_second: float) -> str:
@@ -169,4 +169,4 @@ def _ms(test: BenchTest) -> str:
 
 
 def _rows(test: BenchTest) -> str:
-    return "1 row" if test.case.n_rows == 1 else f"{test.case.n_rows} rows"
+    return counted(test.case.n_rows, "row")

@@ -15,7 +15,7 @@ from localgen.cli.options import (
     GenerationOptions,
     LoadingOptions,
     ModelName,
-    as_flags,
+    complaint,
     model_or_default,
     stats_line,
     with_options,
@@ -25,6 +25,7 @@ from localgen.config import GenerationConfig, check_choice, replace_options
 from localgen.conversation import OVERFLOW, Conversation
 from localgen.errors import LocalgenError
 from localgen.model import LocalModel
+from localgen.units import counted
 
 # Without any sampling option, of the command or of the model's file: answers that are neither
 # always the same nor far-fetched.
@@ -143,7 +144,7 @@ class Chat:
 
     def _complain(self, error: Exception) -> None:
         self.n_errors += 1
-        _say(f"localgen: {as_flags(str(error))}")
+        _say(f"localgen: {complaint(error)}")
 
     def _system(self, text: str) -> None:
         self.talk.set_system(text)
@@ -162,12 +163,14 @@ class Chat:
         _say(f"taken back: {question}")
 
     def _save(self, name: str) -> None:
-        self.talk.save(_file(name, "/save"))
-        _say(f"saved to {name}")
+        path = _file(name, "/save")
+        earlier = ", in place of what was there" if path.exists() else ""
+        self.talk.save(path)
+        _say(f"saved to {name}{earlier}")
 
     def _load(self, name: str) -> None:
         self.talk.load(_file(name, "/load"))
-        _say(f"{len(self.talk.messages)} messages")
+        _say(counted(len(self.talk.messages), "message"))
 
     def _stats(self, _: str) -> None:
         if self.last is not None:

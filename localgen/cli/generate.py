@@ -24,13 +24,15 @@ from localgen.cli.sessions import kept_session
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
 from localgen.model import LocalModel
+from localgen.units import counted
 
 
 @with_options
 def generate(
     *,
     prompt: Annotated[
-        str | None, typer.Argument(help="The text to continue; stdin if left out.")
+        str | None,
+        typer.Argument(metavar="PROMPT", help="The text to continue; stdin if left out."),
     ] = None,
     model: ModelName = None,
     sampling: GenerationOptions,
@@ -59,6 +61,12 @@ def generate(
         completion = _stream(loaded, text, config, split_special_tokens, quiet=as_json)
         if as_json:
             print(json.dumps(_as_dict(text, completion), ensure_ascii=False))
+        elif completion.finish_reason == "length" and sys.stdout.isatty():
+            print(
+                f"localgen: cut at its limit, {counted(completion.stats.n_new, 'new token')} "
+                f"(--max-new-tokens, or the context)",
+                file=sys.stderr,
+            )
         if stats:
             print(stats_line(completion.stats), file=sys.stderr)
         if completion.finish_reason == "cancelled":

@@ -15,7 +15,7 @@ from localgen.config import ModelConfig
 from localgen.inspection import ModelInfo
 from localgen.inspection import inspect as describe
 from localgen.llama.memory import Share
-from localgen.units import as_count, as_size
+from localgen.units import as_count, as_size, counted
 
 _DEFAULT = ModelConfig()
 _NAME_WIDTH = 13
@@ -107,7 +107,7 @@ def _print_types(info: ModelInfo) -> None:
 
 def _print_memory(info: ModelInfo) -> None:
     memory = info.memory
-    many = f"{memory.n_sequences} sequences" if memory.n_sequences > 1 else "one sequence"
+    many = counted(memory.n_sequences, "sequence")
     print(f"with {many} of {memory.n_ctx:,} tokens (--ctx), KV in {memory.kv_type}:")
     per_token = f"{as_size(memory.kv_bytes_per_token)} a token"
     columns = ["memory", "RAM"]

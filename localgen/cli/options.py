@@ -18,6 +18,7 @@ import typer
 from localgen import hub
 from localgen.completion import Stats
 from localgen.config import GenerationConfig, ModelConfig
+from localgen.errors import LocalgenError
 
 _MODEL = ModelConfig()
 _CONFIG = GenerationConfig()
@@ -46,7 +47,8 @@ class GenerationOptions:
     max_time: Annotated[float | None, typer.Option(help="Most seconds.")] = None
     min_new_tokens: Annotated[int | None, typer.Option(help="Fewest new tokens.")] = None
     stop: Annotated[
-        list[str] | None, typer.Option("--stop", help="Stop before this text; may be repeated.")
+        list[str] | None,
+        typer.Option("--stop", metavar="TEXT", help="Stop before this text; may be repeated."),
     ] = None
     do_sample: Annotated[
         bool | None,
@@ -97,6 +99,14 @@ _OTHERS = (
 _RENAMED = {"n_rounds": "rounds", "n_chunks": "chunks"}
 
 
+def complaint(error: Exception) -> str:
+    """An error in the words of the command line."""
+    if isinstance(error, OSError) and not isinstance(error, LocalgenError):
+        named = error.filename is not None and error.strerror
+        return f"{error.filename}: {error.strerror}" if named else str(error)
+    return as_flags(str(error))
+
+
 def as_flags(message: str) -> str:
     """A message of the library with the options that it names as they are on the command line."""
     own = [field.name for group in _GROUPS for field in fields(group)]
@@ -104,7 +114,7 @@ def as_flags(message: str) -> str:
 
     def flag(match: re.Match[str]) -> str:
         name, value = _RENAMED.get(match[1], match[1]).replace("_", "-"), match[2]
-        if value is None and "_" not in match[1]:
+        if value is None and "_" not in match[1] and match.start():
             return match[0]  # a word as well: temperature, seed
         if value == "False":
             return f"--no-{name}"

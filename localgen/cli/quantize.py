@@ -13,13 +13,14 @@ import typer
 from localgen.cli.tables import print_table
 from localgen.progress import tensor_bars
 from localgen.quantization import quantize as write_levels
-from localgen.units import as_size
+from localgen.units import as_size, counted
 
 
 def quantize(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A model, as -m takes it.")],
     levels: Annotated[
-        list[str], typer.Option("-t", "--type", help="Q4_K_M, Q8_0, …; may be repeated.")
+        list[str],
+        typer.Option("-t", "--type", metavar="LEVEL", help="Q4_K_M, Q8_0, …; may be repeated."),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")
@@ -65,7 +66,9 @@ def quantize(
     for file in written:
         if file.n_fallback:
             print(
-                f"localgen: {file.level}: {file.n_fallback} tensors have rows that its blocks do "
-                f"not divide, and got a larger type",
+                f"localgen: {file.level}: {counted(file.n_fallback, 'tensor')} with rows that its "
+                f"blocks do not divide got a larger type",
                 file=sys.stderr,
             )
+        if file.replaced:
+            print(f"localgen: {file.path} was there and is replaced", file=sys.stderr)

@@ -83,7 +83,7 @@ def _not_had(name: HubName, error: BaseException) -> str:
     here = f"there is no file {name} here, and it" if name.file else str(name)
     return (
         f"{here} could not be had from the Hub: {_first_line(error)}; connect and try again, or "
-        f"use what was downloaded before with local_files_only=True or HF_HUB_OFFLINE=1"
+        f"use what was downloaded before with HF_HUB_OFFLINE=1, or local_files_only=True in Python"
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from localgen.caller import warn
 from localgen.errors import DownloadError, ModelNotFoundError
 from localgen.hub import cache, catalog, names
 from localgen.hub.levels import DEFAULT_LEVEL, choose
@@ -147,8 +147,8 @@ def _from_cache(name: HubName, default: str, *, only_exact: bool = False) -> Pat
     found = cache.snapshot(name)
     if found is None or not found.files:
         raise ModelNotFoundError(
-            f"{name} is not in {cache.root()}, and the Hub is not asked (local_files_only or "
-            f"HF_HUB_OFFLINE); fetch it once with: localgen models pull {name}"
+            f"{name} is not in {cache.root()}, and the Hub is not asked (HF_HUB_OFFLINE, or "
+            f"local_files_only=True in Python); fetch it once with: localgen models pull {name}"
         )
     if only_exact:
         choice = choose(found.files, name, default)
@@ -167,11 +167,7 @@ def _chosen(name: HubName, files: tuple[str, ...], default: str) -> tuple[str, .
     choice = choose(files, name, default)
     first = choice.model.files[0]
     if choice.substituted:
-        warnings.warn(
-            f"{name.repo} has no {default}; the nearest is taken: {first}",
-            UserWarning,
-            stacklevel=2,
-        )
+        warn(f"{name.repo} has no {default}; the nearest is taken: {first}")
     elif not (name.file or name.level):
         logger.info("%s: %s", name.repo, first)
     return choice.model.files

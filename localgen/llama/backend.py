@@ -32,6 +32,7 @@ from localgen.llama.loading import Handles, Progress, load_model
 from localgen.llama.memory import CELLS, flash_attention_mode
 from localgen.llama.metadata import Hyperparameters, sampling_defaults
 from localgen.llama.vocab import LlamaVocab
+from localgen.units import counted
 
 _GGML_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20,
@@ -226,9 +227,10 @@ class LlamaBackend:
         if n_cells is None and n_slots > n_fit:
             per_slot = self.kv_bytes_per_token * self._slot_size(n_tokens)
             raise BackendError(
-                f"{n_slots} sequences of {n_tokens} tokens take {n_slots * per_slot / 2**20:.0f} "
-                f"MiB of KV cache, and kv_budget is {(self.kv_budget or 0) / 2**20:.0f} MiB; use "
-                f"fewer tokens, a larger kv_budget, or kv_type='q8_0'"
+                f"{counted(n_slots, 'sequence')} of {n_tokens} tokens would take "
+                f"{n_slots * per_slot / 2**20:.0f} MiB of KV cache, and kv_budget is "
+                f"{(self.kv_budget or 0) / 2**20:.0f} MiB; use fewer tokens, a larger kv_budget, "
+                f"or kv_type='q8_0'"
             )
         kept = self._kept(keep)
         self._free_context()

@@ -153,7 +153,7 @@ def n_gpu_layers(device: str, wanted: int | None) -> int:
     if device in BACKEND_NAMES and not _has_backend(device):
         raise BackendError(
             f"device={device!r} was asked for, but this build of llama.cpp has no such backend "
-            f"({system_info() or 'no features listed'}); get one with: "
+            f"(`localgen doctor` tells what it has); get one with: "
             f"{rebuild_command(BUILD_SETTINGS[device])}"
         )
     has_gpu = bool(llama().llama_supports_gpu_offload())

@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the chat template does not read tools")  # as the README says
 def test_every_python_block_runs(capsys):
     """A reader may paste any block after the ones above it."""
     names: dict[str, object] = {}

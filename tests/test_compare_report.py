@@ -22,6 +22,7 @@ from localgen import CompareError
 from localgen.compare import (
     Comparison,
     LevelResult,
+    Spread,
     labels,
     pictures,
     plots,
@@ -52,6 +53,14 @@ def _n_pixels(path: Path, colour: tuple[int, int, int]) -> int:
 
     pixels = np.round(255 * imread(path)[..., :3]).astype(int)
     return int((pixels == colour).all(axis=-1).sum())
+
+
+def test_one_round_has_no_spread() -> None:
+    """±0 would read as an exact figure."""
+    (decode,) = [column for column in COLUMNS if column.title == "decode"]
+    assert decode.text(level("F16", 10**9, 0.0, 20)) == "20 ± 2 /s"
+    once = level("F16", 10**9, 0.0, 20, decode_tps=Spread(20.0, 20.0, 20.0))
+    assert decode.text(once) == "20 /s"
 
 
 def _page(result: Comparison, folder: Path, **limits: Any) -> str:

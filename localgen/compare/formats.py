@@ -62,7 +62,8 @@ def _spread(
         if found is None:
             return MISSING
         half = (found.high - found.low) / 2
-        return f"{found.median:.{digits}f} ± {half:.{digits}f} {unit}"
+        error = f" ± {half:.{digits}f}" if half else ""  # a single round has none to tell
+        return f"{found.median:.{digits}f}{error} {unit}"
 
     return Column(title, meaning, value, shown, in_terminal=in_terminal)
 

@@ -16,6 +16,7 @@ from localgen.call import Call
 from localgen.completion import Completion
 from localgen.engine.turns import Turns
 from localgen.errors import GenerationInterrupted, LocalgenError
+from localgen.text_stream import TextStream
 
 
 class CompletionStream:
@@ -34,17 +35,15 @@ class CompletionStream:
         return self
 
     def __next__(self) -> str:
-        text, request = self._call.text_checks[0].stream, self._call.request
+        text = self._call.text_checks[0].stream
         if not self._ended:
-            with self._ending_on_error():
-                self._check_usable()
-                if not self._started:
-                    self._turns.submit(request)
-                    self._started = True
-                self._turns.run(request, lambda: text.has_more)
-            if request.done:
+            try:
+                self._advance(text)
+            except BaseException:
                 self._ended = True
-                text.finish()
+                text.take()  # ``completion`` has it, as ``partial`` has
+                with partial_on_error(self._call.completions):
+                    raise
         piece = text.take()
         if not piece:
             raise StopIteration
@@ -67,15 +66,17 @@ class CompletionStream:
         """The Completion: "cancelled" if the stream was closed before its end."""
         return self._call.completion(0)
 
-    @contextmanager
-    def _ending_on_error(self) -> Iterator[None]:
-        with partial_on_error(self._call.completions):
-            try:
-                yield
-            except BaseException:
-                self._ended = True
-                self._call.text_checks[0].stream.take()  # ``completion`` has it, as ``partial`` has
-                raise
+    def _advance(self, text: TextStream) -> None:
+        """Generate until there is more of the text, or nothing follows."""
+        request = self._call.request
+        self._check_usable()
+        if not self._started:
+            self._turns.submit(request)
+            self._started = True
+        self._turns.run(request, lambda: text.has_more)
+        if request.done:
+            self._ended = True
+            text.finish()
 
 
 def put_tokens(streamer: Any, call: Call, prompts: Prompts, turns: Turns) -> None:

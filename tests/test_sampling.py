@@ -66,7 +66,7 @@ def test_ngram_repeats(tokens, size, expected):
 # --- candidates ---
 
 
-@pytest.mark.parametrize("n_vocab", [1, 5, 63, 64, 65, 200, 50257, 65600, 65601, 70001])
+@pytest.mark.parametrize("n_vocab", [1, 5, 31, 32, 33, 64, 200, 50257, 65536, 65600, 65601, 70001])
 def test_reaching_finds_every_id(n_vocab):
     """No id is lost or invented between the matrix, its left-over end and the direct search."""
     logits = np.random.RandomState(n_vocab).standard_normal(n_vocab).astype(np.float32)

@@ -68,8 +68,7 @@ class Sampler:
         self._weights = np.empty(n_vocab, np.float32)
         self._temperature = np.float32(options.temperature)
         self._has_top_k = 0 < options.top_k < n_vocab
-        has_bound = options.top_p < 1.0 or options.min_p > 0.0
-        self._reads_maxima = self._has_top_k or (has_bound and sampling.is_long(n_vocab))
+        self._cuts = self._has_top_k or options.top_p < 1.0 or options.min_p > 0.0
 
     @property
     def counts_tokens(self) -> bool:
@@ -115,7 +114,7 @@ class Sampler:
             for recorder in sequence.recorders:
                 recorder.record(logits, lambda: processed, token_id)
             return token_id
-        maxima = sampling.column_maxima(processed) if self._reads_maxima else processed
+        maxima = sampling.column_maxima(processed) if self._cuts else processed
         # argmax stops at the first NaN, so one look at the winner finds NaN and inf anywhere.
         best = float(maxima[maxima.argmax()])
         _check_finite(best, logits, sequence)

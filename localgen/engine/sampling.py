@@ -5,9 +5,9 @@ typical_p → draw. Sorting a whole vocabulary costs milliseconds, so the filter
 *candidates*: the few ids that can survive, found by a ``*_candidates`` function that is provably
 complete, and then sorted.
 
-Seen as a matrix of 64 rows, a row of logits has the largest of each column as its *maxima*: they
-cost one pass, and show where the large logits are. In a long row candidates are then found by a
-look at a few columns.
+Seen as a matrix of some rows, a row of logits has the largest of each column as its *maxima*: they
+cost one pass, and show where the large logits are. Candidates are then found by a look at a few
+columns.
 
 Sorted candidates have weights exp(score - best score), falling from 1. top_k, top_p and min_p each
 keep a beginning of them, so a filter is just the number of candidates that it keeps.
@@ -28,10 +28,10 @@ Weights = RowWeights | npt.NDArray[np.float64]
 RunningSums = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.intp]
 
-_MATRIX_ROWS = 64
-_ROW_NUMBERS = np.arange(_MATRIX_ROWS)[:, None]
-# Up to this many logits, looking at all of them is faster than looking for the right columns.
-_SHORT = 2**16
+# Many rows make few columns to look for, and few rows make short ones to look at.
+_MATRIX_ROWS, _LONG_MATRIX_ROWS = 32, 64
+_LONG = 2**16
+_ROW_NUMBERS = np.arange(_LONG_MATRIX_ROWS)[:, None]
 # Temperature is applied after the candidates are chosen. Two logits that differ by less than
 # this part of their size can become equal when divided in float32, so candidates are taken this
 # much below an exact bound; the exact filter on the scaled scores then decides.
@@ -92,36 +92,33 @@ def ngram_repeats(tokens: TokenIds, size: int) -> TokenIds:
 
 
 def column_maxima(logits: Logits) -> Logits:
-    """The maxima of ``logits`` (n_vocab,): (n_vocab // 64,), and then the few logits that the
+    """The maxima of ``logits`` (n_vocab,): (n_vocab // rows,), and then the few logits that the
     matrix leaves over. NaN if a logit is, so their largest tells whether a row is finite."""
-    width = len(logits) // _MATRIX_ROWS
-    n_in_matrix = width * _MATRIX_ROWS
-    maxima: Logits = np.maximum.reduce(logits[:n_in_matrix].reshape(_MATRIX_ROWS, width))
+    n_rows, width = _matrix_shape(len(logits))
+    n_in_matrix = n_rows * width
+    maxima: Logits = np.maximum.reduce(logits[:n_in_matrix].reshape(n_rows, width))
     if n_in_matrix == len(logits):
         return maxima
     return np.concatenate([maxima, logits[n_in_matrix:]])
 
 
-def is_long(n_vocab: int) -> bool:
-    """Whether large logits are found faster through the maxima than by a look at all logits."""
-    return n_vocab > _SHORT
+def _matrix_shape(n_vocab: int) -> tuple[int, int]:
+    n_rows = _LONG_MATRIX_ROWS if n_vocab > _LONG else _MATRIX_ROWS
+    return n_rows, n_vocab // n_rows
 
 
 def reaching(logits: Logits, maxima: Logits, bound: float) -> Ids:
-    """The ids whose logits are at least ``bound``, in no particular order; a short row's maxima
-    are not read."""
-    if not is_long(len(logits)):
-        return (logits >= bound).nonzero()[0]
+    """The ids whose logits are at least ``bound``, in no particular order."""
     places = (maxima >= bound).nonzero()[0]
     if len(places) > len(maxima) // 4:
         return (logits >= bound).nonzero()[0]
-    width = len(logits) // _MATRIX_ROWS
+    n_rows, width = _matrix_shape(len(logits))
     columns = places if len(maxima) == width else places[places < width]
-    in_columns = _ROW_NUMBERS * width + columns
+    in_columns = _ROW_NUMBERS[:n_rows] * width + columns
     ids: Ids = in_columns[logits[in_columns] >= bound]
     if len(columns) == len(places):
         return ids
-    return np.concatenate([ids, places[len(columns) :] + width * (_MATRIX_ROWS - 1)])
+    return np.concatenate([ids, places[len(columns) :] + width * (n_rows - 1)])
 
 
 def top_k_candidates(logits: Logits, k: int, maxima: Logits | None = None) -> Ids:

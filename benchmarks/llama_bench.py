@@ -18,9 +18,9 @@ from pathlib import Path
 from common import Row, argument_parser, progress, report, run_tool, spread, usable_cpus
 
 _PROMPTS, _NEW = "128,512", 128
-_REPEATS = 3
+_REPEATS = 5
 _NOTE = """\
-Tokens per second, each the median of three repetitions. pp computes a prompt, tg generates.
+Tokens per second, each the median of five repetitions. pp computes a prompt, tg generates.
 localgen is the whole of `complete()`, bare is llama.cpp alone in its process, both as `localgen
 bench` tells them; llama_bench is of llama-bench's own samples. ratio is localgen's speed by
 llama-bench's, and bare_ratio that of the bare passes, taken in each round; who goes first

@@ -53,8 +53,8 @@ class Background:
         with self._lock:
             self._requests.append(request)
             if not self._is_running:
-                self._is_running = True
                 threading.Thread(target=self._work, name="localgen-async").start()
+                self._is_running = True
 
     def _work(self) -> None:
         while True:

@@ -20,6 +20,7 @@ from localgen.engine.loop import Loop
 from localgen.engine.slots import Entry
 from localgen.engine.turns import Turns
 from localgen.errors import CLOSED, ClosedError
+from localgen.exits import close_at_exit
 from localgen.prefix import Prefix
 from localgen.progress import show_progress
 from localgen.saving import Sessions
@@ -50,6 +51,7 @@ class LocalModel:
         self._background = Background(self._turns)
         self._calls = CallMaker(self.tokenizer, backend, self._loop.kv_cache, config.n_ctx)
         self._sessions = Sessions(backend, self._loop, self._turns, config)
+        close_at_exit(self._turns, backend)
 
     @classmethod
     def from_pretrained(
@@ -103,9 +105,10 @@ class LocalModel:
 
         Calls that still run in other threads, and all later ones, raise ClosedError.
         """
-        if not self._backend.is_forked:  # else a thread that this process lacks may hold the turn
-            self._turns.close(ClosedError(CLOSED))
-        self._backend.close()
+        if self._backend.is_forked:  # a thread that this process lacks may hold the turn
+            self._backend.close()
+        else:
+            self._turns.close(ClosedError(CLOSED), self._backend.close)
 
     # --- transformers' API ---
 
@@ -353,8 +356,9 @@ class LocalModel:
         """
         call = self._calls.of_prefix(text, split_special_tokens)
         (row,) = call.sequences
-        self._turns.submit(call.request)
-        self._turns.run(call.request)
+        with partial_on_error(lambda: None):
+            self._turns.submit(call.request)
+            self._turns.run(call.request)
         return Prefix(self, row.prompt_ids, row)
 
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
@@ -363,7 +367,7 @@ class LocalModel:
         Returns float32 (n_tokens - 1,), natural logarithms. Raises ContextFullError.
         """
         row = self._calls.row_to_score(text, split_special_tokens)
-        with self._turns.alone():
+        with partial_on_error(lambda: None), self._turns.alone():
             self._backend.check_usable()
             return self._loop.score(row)
 
@@ -392,5 +396,4 @@ class LocalModel:
         return self._sessions.load(Path(path))
 
     def _unpin(self, entry: Entry) -> None:
-        with self._turns.alone():
-            self._loop.kv_cache.unpin(entry)
+        self._loop.kv_cache.unpin(entry)

@@ -6,7 +6,7 @@ And errors that carry what had been generated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from localgen.arrays import Prompts, to_torch
 from localgen.call import Call
 from localgen.completion import Completion
 from localgen.engine.turns import Turns
-from localgen.errors import GenerationInterrupted, LocalgenError
+from localgen.errors import GenerationInterrupted
 from localgen.text_stream import TextStream
 
 
@@ -51,10 +51,11 @@ class CompletionStream:
 
     def close(self) -> None:
         """End the generation; what came so far stays in ``completion``."""
-        if self._started and not self._ended:
+        request = self._call.request
+        if self._started and not self._ended and not request.done:
             self._ended = True
             self._check_usable()
-            self._turns.cancel(self._call.request)
+            self._turns.cancel(request)
         self._ended = True
 
     def __del__(self) -> None:
@@ -119,8 +120,10 @@ def partial_on_error(results: Callable[[], object]) -> Iterator[None]:
     """Errors and Ctrl-C inside carry ``results()`` as ``partial``."""
     try:
         yield
-    except LocalgenError as error:
-        error.partial = results()
+    except Exception as error:
+        # Of a caller's own function it may be of a class without room for it.
+        with suppress(AttributeError):
+            error.partial = results()  # type: ignore[attr-defined]
         raise
     except GenerationInterrupted:
         raise

@@ -292,7 +292,7 @@ def cached(model: LocalModel) -> list[tuple[list[int], int | None, int]]:
     entries = model._loop.kv_cache.entries
     for entry in entries:
         assert model._backend.kv[entry.slot] == entry.token_ids.tolist()
-    return [(entry.token_ids.tolist(), entry.slot, entry.n_pins) for entry in entries]
+    return [(entry.token_ids.tolist(), entry.slot, entry.is_pinned) for entry in entries]
 
 
 def token_lists(model: LocalModel) -> list[list[int]]:

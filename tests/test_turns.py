@@ -7,12 +7,15 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import pytest
 
 from localgen import BackendError, ClosedError, DecodeError, GenerationInterrupted
 from localgen.engine.request import Request
+from localgen.engine.scheduler import Scheduler
+from localgen.engine.turns import Turns, _deferred_interrupt
 from tests.fakes import fake_model, reference_greedy
 
 SECONDS = 20  # the end of a test that would hang
@@ -303,3 +306,182 @@ def test_cancelling_what_is_over_or_was_never_submitted():
     assert stream.completion.finish_reason == "length"
     model._turns.cancel(model.stream(B)._call.request)
     assert model._loop.idle
+
+
+# --- signals that fall where they hurt ---
+
+
+def interrupted_before(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+    """Ctrl-C comes as the method is called for the first time."""
+    method, calls = getattr(owner, name), iter(range(1))
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if next(calls, None) is not None:
+            signal.raise_signal(signal.SIGINT)
+        return method(*args, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize("name", ["_drive", "_give_turn", "_take_turn"])
+def test_ctrl_c_around_a_turn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that was just taken, or is being given, is not kept for ever."""
+    model = fake_model()
+    interrupted_before(monkeypatch, Turns, name)
+    with pytest.raises(GenerationInterrupted):
+        model.complete([A], max_new_tokens=4)
+    assert model.complete([A], max_new_tokens=4)[0].token_ids == reference_greedy(A, 4)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(model.complete, [B], max_new_tokens=4)
+        assert other.result(SECONDS)[0].token_ids == reference_greedy(B, 4)
+    model.close()
+
+
+@pytest.mark.parametrize("name", ["retire", "start_afresh"])
+def test_second_ctrl_c_while_the_first_ends_the_call(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row is left running without a call that it belongs to."""
+    model = fake_model(max_sequences=2)
+    model._backend.on_decode = lambda: (
+        signal.raise_signal(signal.SIGINT) if model._backend.count("decode") == 3 else None
+    )
+    interrupted_before(monkeypatch, Scheduler, name)
+    with pytest.raises(GenerationInterrupted):
+        model.complete([A, B], max_new_tokens=20)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert model._loop.idle
+    assert model._loop.kv_cache.n_running == 0
+    assert model.complete([B], max_new_tokens=4)[0].token_ids == reference_greedy(B, 4)
+
+
+def test_second_ctrl_c_puts_the_handler_back() -> None:
+    """Wherever it falls: a handler that stayed would raise in the middle of every later step."""
+    handlers = []
+
+    def interrupt_twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    with pytest.raises(KeyboardInterrupt), _deferred_interrupt():
+        interrupt_twice()
+    assert handlers == [signal.default_int_handler]
+
+
+# --- closing ---
+
+
+def test_memory_is_freed_in_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread cannot come between the end of the calls and the end of the memory."""
+    model = fake_model()
+    turns, close, drivers = model._turns, model._backend.close, []
+    monkeypatch.setattr(model._backend, "close", lambda: (drivers.append(turns._driver), close()))
+    model.close()
+    assert drivers == [threading.get_ident()]
+    for call in (lambda: model.score("a text"), lambda: model.save_session("never.lgs")):
+        with pytest.raises(ClosedError):
+            call()
+    with pytest.raises(ClosedError), turns.alone():
+        pytest.fail("there is nothing to use any more")
+
+
+def test_end_of_python_waits_for_a_thread(stage: Stage) -> None:
+    """What another thread generates ends before the memory does; nothing is freed under it."""
+    call = stage.start(A, max_new_tokens=400)
+    freed = []
+    assert not stage.model._turns.close_within(0.01, ClosedError("x"), lambda: freed.append(1))
+    assert not freed
+    stage.gates[1].set()
+    assert stage.model._turns.close_within(SECONDS, ClosedError("x"), lambda: freed.append(2))
+    assert freed == [2]
+    assert call.result(SECONDS)[0].finish_reason == "cancelled"
+
+
+def test_stream_that_is_closed_after_its_model() -> None:
+    """There is nothing left to end."""
+    model = fake_model()
+    stream = model.stream(A, max_new_tokens=20)
+    next(stream)
+    model.close()
+    stream.close()
+    assert stream.completion.finish_reason == "cancelled"
+
+
+# --- errors stay where they belong ---
+
+
+def test_room_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
+    """A context that llama.cpp refuses ends the call that needs it; the others go on, and right."""
+    backend = stage.model._backend
+    reserve = backend.reserve
+
+    def refusing(n_slots: int, n_tokens: int, *args: Any, **options: Any) -> None:
+        if n_tokens > 100:
+            backend.lose_all()
+            raise BackendError(f"no context of {n_tokens} tokens")
+        reserve(n_slots, n_tokens, *args, **options)
+
+    monkeypatch.setattr(backend, "reserve", refusing)
+    small = stage.start(A, max_new_tokens=12)
+    long = stage.start(B, max_new_tokens=300)
+    stage.gates[1].set()
+    with pytest.raises(BackendError, match="no context of 3"):
+        long.result(SECONDS)
+    assert stage.result(small) == reference_greedy(A, 12)
+
+
+def test_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a limit of threads one task fails; the next does not wait for ever."""
+    model = fake_model()
+
+    def refuse(_: threading.Thread) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await model.acomplete([A], max_new_tokens=2)
+        (done,) = await asyncio.wait_for(model.acomplete([A], max_new_tokens=4), SECONDS)
+        assert done.token_ids == reference_greedy(A, 4)
+
+    asyncio.run(main())
+
+
+def test_error_of_a_callers_function_carries_what_there_is() -> None:
+    """It ends the call, and the other rows' text is not lost."""
+    model = fake_model()
+
+    def fail(input_ids: Any, scores: Any) -> Any:
+        if input_ids.shape[1] == len(A) + 3:
+            raise RuntimeError("of the caller")
+        return scores
+
+    options = {"max_new_tokens": 8, "return_dict_in_generate": True}
+    with pytest.raises(RuntimeError, match="of the caller") as caught:
+        model.generate([A], logits_processor=fail, **options)
+    partial = caught.value.partial  # type: ignore[attr-defined]
+    assert partial.sequences[0].tolist() == [*A, *reference_greedy(A, 3)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DecodeError])
+def test_prefill_that_did_not_end_pins_nothing(error: type[BaseException]) -> None:
+    """Nobody would ever release it."""
+    model = fake_model(max_sequences=1, n_batch=16)
+    passes = count(1)
+
+    def fail_once() -> None:
+        if next(passes) == 2:
+            if error is KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
+            else:
+                raise error("of the second pass")
+
+    model._backend.on_decode = fail_once
+    with pytest.raises(GenerationInterrupted if error is KeyboardInterrupt else error):
+        model.prefill(A * 6)
+    assert model._loop.kv_cache.n_pinned == 0
+    assert model.complete([B], max_new_tokens=4)[0].token_ids == reference_greedy(B, 4)

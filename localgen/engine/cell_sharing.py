@@ -48,7 +48,7 @@ def plan_sharing(waiting: Rows[Sequence], entries: Rows[Entry], max_slots: int) 
     if matching is not None and common_length(matching.token_ids, beginning) < _MIN_BEGINNING:
         matching = None
     kept = [] if matching is None else [matching]
-    kept += [entry for entry in entries if entry.n_pins and entry is not matching]
+    kept += [entry for entry in entries if entry.is_pinned and entry is not matching]
     shares = matching is not None and common_length(matching.token_ids, beginning) == len(beginning)
     lengths = [len(row.tokens) for row in waiting]
     n_cells = len(beginning) + sum(lengths) - len(lengths) * len(beginning)
@@ -92,7 +92,7 @@ class SharedCells:
         shares = begins_so and (source in self._holders or not self._holders)
         needed = len(row.tokens) - (len(self.beginning) if shares else 0)
         if not self._free(needed, source):
-            if not isinstance(source, Entry) or source.n_pins:
+            if not isinstance(source, Entry) or source.is_pinned:
                 return False
             self._slots.drop(source)
             return self.take(row, None)
@@ -121,7 +121,7 @@ class SharedCells:
     def _free(self, needed: int, source: Sequence | Entry | None) -> bool:
         """Forget what was used least recently until there are as many cells; False if that does not
         help."""
-        idle = [entry for entry in self._slots.kept if not entry.n_pins and entry is not source]
+        idle = [entry for entry in self._slots.kept if not entry.is_pinned and entry is not source]
         n_free = self._backend.n_ctx_seq - self.n_taken
         if n_free + sum(map(self._n_own, idle)) < needed:
             return False

@@ -98,7 +98,7 @@ class KvCache:
         plan, for rows that share cells, and with what it keeps."""
         kept: list[Sequence | Entry] = [*self._slots.running]
         if plan is None:
-            idle = sorted(self.entries, key=lambda entry: (entry.n_pins > 0, entry.last_used))
+            idle = sorted(self.entries, key=lambda entry: (entry.is_pinned, entry.last_used))
             kept += [entry for entry in idle[::-1] if len(entry.token_ids) <= n_tokens]
         else:
             kept += plan.kept
@@ -186,15 +186,15 @@ class KvCache:
             self._backend.kv_truncate(slot, 0)
             return
         tokens = row.tokens[: row.n_kv].copy()
-        entry = Entry(tokens, slot, next(self._times), int(row.pins))
+        entry = Entry(tokens, slot, next(self._times), row.pins)
         self._slots.entries[slot] = entry
         row.kept = entry
         if self._shared is not None:
             self._shared.leave(row, entry)
 
     def unpin(self, entry: Entry) -> None:
-        """Let an entry be forgotten again."""
-        entry.n_pins = max(0, entry.n_pins - 1)
+        """Let an entry be forgotten again; for any thread, at any time."""
+        entry.is_pinned = False
 
     def close_holes(self) -> bool:
         """Move running rows until their slots are consecutive; whether one was moved."""
@@ -220,7 +220,7 @@ class KvCache:
         n_slots, n_tokens, n_left_out = self._sizing.for_saved([len(s.token_ids) for s in saved])
         saved = saved[n_left_out:]
         n_lost = self.n_running + len(self.entries) + len(saved) - n_slots
-        lost = [entry for entry in self.entries if not entry.n_pins][: max(0, n_lost)]
+        lost = [entry for entry in self.entries if not entry.is_pinned][: max(0, n_lost)]
         states = [self._state(entry) for entry in lost]
         for entry in lost:
             self._slots.drop(entry)

@@ -66,21 +66,34 @@ class Loop:
             raise
 
     def end(self, request: Request, ending: Ending) -> None:
-        """End a request's unfinished rows; what they have stays."""
+        """End a request's unfinished rows; what they have stays, but is not pinned."""
+        try:
+            self._end(request, ending)
+        except BaseException:
+            self.start_afresh()
+            raise
+
+    def _end(self, request: Request, ending: Ending) -> None:
         self._take_submitted()
         if isinstance(ending, BaseException) and not request.done:
             request.error = ending
         unfinished = [row for row in request.sequences if row.finish_reason is None]
         for row in unfinished:
             row.finish_reason = "cancelled" if isinstance(ending, BaseException) else ending
+            row.pins = False
         self._retire(unfinished)
 
+    def stop_all(self) -> None:
+        """Have all requests end soon, with "cancelled"; for any thread."""
+        for request in [*self._requests, *self._submitted]:
+            request.is_cancelled = True
+
     def end_all(self, error: BaseException) -> None:
-        """End every request with an error, each with its own copy: an error carries its call's
-        ``partial``."""
+        """End every request with an error, but those that were cancelled, each with its own copy:
+        an error carries its call's ``partial``."""
         self._take_submitted()
         for request in list(self._requests):
-            self.end(request, copy(error))
+            self.end(request, "cancelled" if request.is_stopped else copy(error))
 
     def score(self, row: Sequence) -> Logits:
         """Log-probabilities of a row's prompt; see ``scoring.score``. Other rows wait meanwhile."""
@@ -117,7 +130,11 @@ class Loop:
         started = time.perf_counter()
         self._take_submitted()
         self._end_overdue(started)
-        scheduled = self._scheduler.schedule()
+        try:
+            scheduled = self._scheduler.schedule()
+        except BackendError as no_room:
+            self._end_longest(no_room)
+            return
         if scheduled is None:
             self._end_unfit()
             return
@@ -177,6 +194,13 @@ class Loop:
                 self.kv_cache.check_fits(len(row.tokens))
             except BackendError as error:
                 self.end(self._request_of[row], error)
+
+    def _end_longest(self, error: BackendError) -> None:
+        """End the request for whose waiting row no room could be made; all others start afresh,
+        for with a context that could not be made the one before it is gone."""
+        row = max(self._scheduler.waiting, key=lambda row: len(row.tokens))
+        self.end(self._request_of[row], error)
+        self.start_afresh()
 
     def _end_batch(self, slots: list[int], error: BaseException) -> None:
         """End the requests of which a row was in a pass that failed."""

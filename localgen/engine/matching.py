@@ -55,7 +55,7 @@ class Matching:
     def take_over(self, row: Sequence, source: Entry, n_shared: int) -> None:
         """Fill the row's slot from an entry: in place, by a copy, or not at all."""
         slot = slot_of(row)
-        if source.slot == slot and not source.n_pins:
+        if source.slot == slot and not source.is_pinned:
             self._slots.entries[slot] = None
             source.slot = None
             self._keep_beginning(row, n_shared)

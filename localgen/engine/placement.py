@@ -57,11 +57,11 @@ class Placement:
         entry = self._slots.entries[slot]
         if entry is None:
             return (False, False, -1)
-        return (entry is keep, entry.n_pins > 0, entry.last_used)
+        return (entry is keep, entry.is_pinned, entry.last_used)
 
     def _is_kept(self, slot: int, spare: Entry | None) -> bool:
         entry = self._slots.entries[slot]
-        return entry is not None and (entry.n_pins > 0 or entry is spare)
+        return entry is not None and (entry.is_pinned or entry is spare)
 
     # --- what was there ---
 
@@ -73,10 +73,10 @@ class Placement:
         if entry is None:
             return
         target = self._cheapest_slot(slot, spare)
-        if target is None and entry.n_pins:
+        if target is None and entry.is_pinned:
             target = self._cheapest_slot(slot, None)
         there = None if target is None else entries[target]
-        if there is not None and not entry.n_pins and there.last_used > entry.last_used:
+        if there is not None and not entry.is_pinned and there.last_used > entry.last_used:
             target = None
         if target is not None:
             if there is not None:
@@ -129,4 +129,4 @@ class Placement:
 
 def _is_used_up(entry: Entry, n_shared: int) -> bool:
     """Whether a row may go on in the entry's own slot: little is lost of it."""
-    return not entry.n_pins and 2 * n_shared >= len(entry.token_ids)
+    return not entry.is_pinned and 2 * n_shared >= len(entry.token_ids)

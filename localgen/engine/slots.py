@@ -16,7 +16,7 @@ class Entry:
     token_ids: TokenIds
     slot: int | None
     last_used: int
-    n_pins: int = 0
+    is_pinned: bool = False
 
 
 class Slots:
@@ -49,12 +49,12 @@ class Slots:
 
     @property
     def n_pinned(self) -> int:
-        return sum(entry.n_pins > 0 for entry in self.kept)
+        return sum(entry.is_pinned for entry in self.kept)
 
     @property
     def longest_pinned(self) -> int:
         """The tokens of the longest pinned entry."""
-        return max((len(entry.token_ids) for entry in self.kept if entry.n_pins), default=0)
+        return max((len(entry.token_ids) for entry in self.kept if entry.is_pinned), default=0)
 
     def first_empty(self) -> int:
         taken = zip(self.rows, self.entries, strict=True)

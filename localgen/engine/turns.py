@@ -55,9 +55,11 @@ class Turns:
                 if self._take_turn(lambda: request.done or is_enough()):
                     self._drive(request, is_enough)
         except BaseException as error:
-            if isinstance(error, Exception) and not request.done:
-                request.error = error  # for others that wait for this request
-            self.cancel(request)
+            with _deferred_interrupt():
+                self._give_turn_back()
+                if isinstance(error, Exception) and not request.done:
+                    request.error = error  # for others that wait for this request
+                self.cancel(request)
             raise
         if request.error is not None:
             raise request.error
@@ -66,8 +68,7 @@ class Turns:
         """Let a request take part; some thread must then drive."""
         self.refuse_reentry()
         with self._changed:
-            if self._closed_by is not None:
-                raise copy(self._closed_by)
+            self._check_open()
             self._loop.submit(request)
 
     def call_when(self, is_time: Callable[[], bool], call: Callable[[], object]) -> None:
@@ -82,35 +83,64 @@ class Turns:
         """End a request, and wait until it has ended."""
         self.refuse_reentry()
         request.is_cancelled = True
-        if self._take_turn(lambda: request.done, urgent=True):
-            try:
+        try:
+            if self._take_turn(lambda: request.done, urgent=True):
                 self._loop.end(request, "cancelled")
-            finally:
-                self._give_turn()
+        finally:
+            self._give_turn_back()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """The right to use loop and backend between two steps."""
-        self.refuse_reentry()
-        self._take_turn(lambda: False, urgent=True)
-        try:
+        with self._turn():
+            self._check_open()
             yield
-        finally:
-            self._give_turn()
 
-    def close(self, error: BaseException) -> None:
-        """End every request with ``error``, as all later ones will."""
-        with self.alone():
+    def close(self, error: BaseException, free: Callable[[], object]) -> None:
+        """End every request with ``error``, as all later ones will, and then ``free()``."""
+        with self._turn():
             with self._changed:
                 self._closed_by = error
             self._loop.end_all(error)
+            free()
+
+    def close_within(
+        self, seconds: float, error: BaseException, free: Callable[[], object]
+    ) -> bool:
+        """``close``, unless another thread still drives after ``seconds``; whether it was closed.
+
+        What runs ends with "cancelled".
+        """
+        self._loop.stop_all()
+        with self._changed:
+            self._n_urgent += 1
+            try:
+                is_free = self._changed.wait_for(lambda: self._driver is None, seconds)
+            finally:
+                self._n_urgent -= 1
+        if is_free:
+            self.close(error, free)
+        return is_free
 
     def refuse_reentry(self) -> None:
         """RuntimeError in a callback of a step, which must not start another."""
         if self._driver == threading.get_ident():
             raise RuntimeError(_REENTRY)
 
+    def _check_open(self) -> None:
+        if self._closed_by is not None:
+            raise copy(self._closed_by)
+
     # --- turns ---
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        self.refuse_reentry()
+        try:
+            self._take_turn(lambda: False, urgent=True)
+            yield
+        finally:
+            self._give_turn_back()
 
     def _take_turn(self, is_enough: Callable[[], bool], *, urgent: bool = False) -> bool:
         """Sleep while another thread drives; True if this one now has to, False if there is no
@@ -134,6 +164,11 @@ class Turns:
     def _yields(self, urgent: bool) -> bool:
         return not urgent and self._n_urgent > 0 and not self._was_urgent
 
+    def _give_turn_back(self) -> None:
+        """Give the turn if this thread has it, as after a Ctrl-C when it was just taken."""
+        if self._driver == threading.get_ident():
+            self._give_turn()
+
     def _give_turn(self) -> None:
         with self._changed:
             self._driver = None
@@ -141,8 +176,8 @@ class Turns:
         self._wake()
 
     def _drive(self, request: Request, is_enough: Callable[[], bool]) -> None:
-        try:
-            with _deferred_interrupt() as interrupted:
+        with _deferred_interrupt() as interrupted:
+            try:
                 while not (request.done or is_enough()):
                     self._loop.step(interrupted)
                     if interrupted():
@@ -151,8 +186,8 @@ class Turns:
                     self._wake()
                     if self._n_urgent:
                         break
-        finally:
-            self._give_turn()
+            finally:
+                self._give_turn()
 
     def _wake(self) -> None:
         """Let other threads, and alarms, see what a step has changed."""
@@ -182,6 +217,8 @@ def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
     def note(number: int, _frame: FrameType | None) -> None:
         times.append(number)
         if len(times) > 1:
+            # Here, for it may come where the handler of before is about to be put back.
+            _set_handler(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt
 
     _set_handler(signal.SIGINT, note)

@@ -41,16 +41,19 @@ async def _cancelled_by_interrupt(main: Coroutine[Any, Any, None]) -> None:
 @contextmanager
 def _interrupts_cancel(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     n_interrupts = 0
+    previous = signal.getsignal(signal.SIGINT)
 
     def note(_number: int, _frame: FrameType | None) -> None:
         nonlocal n_interrupts
         n_interrupts += 1
         if n_interrupts > 1:
+            # Here, for it may come where that is about to be done.
+            signal.signal(signal.SIGINT, previous)
             raise KeyboardInterrupt
         # Also wakes a loop that sleeps.
         loop.call_soon_threadsafe(task.cancel)
 
-    previous = signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:

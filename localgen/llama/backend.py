@@ -127,6 +127,10 @@ class LlamaBackend:
         else:
             self._finalizer()
 
+    def leave(self) -> None:
+        """Free nothing, now or when Python ends: a thread is still in llama.cpp."""
+        self._finalizer.detach()
+
     @property
     def is_forked(self) -> bool:
         """Whether this process is a fork of the one that loaded the model."""

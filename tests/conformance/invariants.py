@@ -14,7 +14,7 @@ def kv_cache_of(model: LocalModel) -> KvCache:
 
 
 def pinned_entries(model: LocalModel) -> list[Entry]:
-    return [entry for entry in kv_cache_of(model).entries if entry.n_pins]
+    return [entry for entry in kv_cache_of(model).entries if entry.is_pinned]
 
 
 def check_slots(model: LocalModel) -> None:

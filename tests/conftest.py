@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHILD_SECONDS = 60
 # llama_cpp opens this file when it is imported, and never closes it.
 LLAMA_CPP_DEV_NULL = "ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"
+# What localgen says of a build whose AMX kernels do not work is for its users.
+AMX = "ignore:the AMX kernels of this build:UserWarning"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ RunChild = Callable[..., Child]
 
 def _run_child(code: str, *args: object, warnings: str = "error") -> Child:
     done = subprocess.run(
-        [sys.executable, "-W", warnings, "-W", LLAMA_CPP_DEV_NULL, "-c", code, *map(str, args)],
+        [
+            *(sys.executable, "-W", warnings, "-W", LLAMA_CPP_DEV_NULL, "-W", AMX),
+            *("-c", code, *map(str, args)),
+        ],
         capture_output=True,
         text=True,
         timeout=CHILD_SECONDS,

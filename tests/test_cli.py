@@ -16,7 +16,7 @@ import pytest
 
 import localgen
 from localgen.cli.options import as_flags
-from tests.conftest import CHILD_SECONDS, RunChild
+from tests.conftest import AMX, CHILD_SECONDS, RunChild
 
 COMMAND = [sys.executable, "-m", "localgen"]
 EIGHT = ["--max-new-tokens", "8", "--min-new-tokens", "8", "--n-threads", "1"]
@@ -28,6 +28,7 @@ ENDLESS = [
 
 # Buffered as users have it: what must come at once has to be flushed.
 ENVIRONMENT = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
+ENVIRONMENT["PYTHONWARNINGS"] = AMX
 
 Result = subprocess.CompletedProcess[str]
 

@@ -9,36 +9,36 @@ library tells, so one product is tried in a child process. Without that optimisa
 from __future__ import annotations
 
 import functools
-import logging
 import subprocess
 import sys
 from pathlib import Path
 
+from localgen.caller import warn
 from localgen.llama import amx_probe
 from localgen.llama.library import library_folder, rebuild_command, system_info
 
 _PROBE_SECONDS = 30
 WORKING_AMX = ('CXXFLAGS="-fno-dse"',)
 
-logger = logging.getLogger("localgen")
-
 
 @functools.cache
 def is_safe() -> bool:
-    """False if this build has AMX kernels and they do not work; a warning is logged then.
+    """False if this build has AMX kernels and they do not work.
 
     llama.cpp must then be kept from repacking weights, of which AMX is a part.
     """
-    if "AMX_INT8 = 1" not in system_info():
-        return True
-    if _probe(library_folder()):
-        return True
-    logger.warning(
-        "the AMX kernels of this build of llama.cpp crash (some versions of GCC compile them "
-        "wrongly), so weights are not repacked, which is much slower; build it for full speed: %s",
-        rebuild_command(*WORKING_AMX),
-    )
-    return False
+    return "AMX_INT8 = 1" not in system_info() or _probe(library_folder())
+
+
+@functools.cache
+def warn_unless_safe() -> None:
+    """Say once what is lost where ``is_safe`` is False, and how to have it."""
+    if not is_safe():
+        warn(
+            f"the AMX kernels of this build of llama.cpp crash (some versions of GCC compile them "
+            f"wrongly) and are left out: another build is about three times as fast; make it "
+            f"with: {rebuild_command(*WORKING_AMX)}"
+        )
 
 
 def _probe(folder: Path) -> bool:

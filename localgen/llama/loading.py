@@ -22,6 +22,7 @@ def load_model(path: Path, n_gpu_layers: int, progress: Progress | None) -> Any:
     params = bindings.llama_model_default_params()
     params.n_gpu_layers = n_gpu_layers
     params.use_extra_bufts = amx.is_safe()
+    amx.warn_unless_safe()
 
     def on_progress(fraction: float, _user_data: object) -> bool:
         try:

@@ -101,10 +101,18 @@ class ChatEncoder:
         if isinstance(value, str):
             return self._pattern.sub(lambda match: match[0][0] + fence + match[0][1:], value)
         if isinstance(value, Mapping):
-            return {key: self._fenced(item, fence) for key, item in value.items()}
+            return {
+                self._fenced_key(key, fence): self._fenced(item, fence)
+                for key, item in value.items()
+            }
         if isinstance(value, (list, tuple)):
             return [self._fenced(item, fence) for item in value]
         return value
+
+    def _fenced_key(self, key: Any, fence: str) -> Any:
+        """``key`` as it is, for the template to look up, unless it spells a control token."""
+        text = _key_text(key)
+        return self._fenced(text, fence) if self._pattern.search(text) else key
 
     def _encode_fenced(self, text: str, fence: str) -> list[int]:
         ids = []
@@ -119,14 +127,19 @@ class ChatEncoder:
 
 
 def _texts(value: Any) -> list[str]:
-    """All texts inside of ``value``, but for the keys of dicts."""
+    """All texts inside of ``value``, the keys of dicts among them."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
-        value = list(value.values())
+        value = [*map(_key_text, value), *value.values()]
     if isinstance(value, (list, tuple)):
         return [text for item in value for text in _texts(item)]
     return []
+
+
+def _key_text(key: Any) -> str:
+    """What a template makes of a dict's key that is no text, such as a tuple of texts."""
+    return key if isinstance(key, str) else str(key)
 
 
 def _unused(characters: Sequence[str], parts: list[Any]) -> str:

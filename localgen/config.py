@@ -149,7 +149,8 @@ class GenerationConfig:
 
     ``do_sample=None`` means False in ``generate()``, as in transformers. In ``complete()`` and
     ``stream()`` it means: sample if any of temperature, top_k, top_p, min_p, typical_p or seed
-    differs from its default, else greedy.
+    differs from its default, else greedy. Options that these are not given, one by one or by a
+    ``generation_config``, are those of the model's file (``LocalModel.sampling_defaults``).
 
     ``top_k=0``, ``top_p=1``, ``min_p=None`` or 0 and ``typical_p=1`` switch a filter off.
     ``frequency_penalty`` and ``presence_penalty`` count generated tokens only, as OpenAI's do:

@@ -359,7 +359,7 @@ class LocalModel:
         with partial_on_error(lambda: None):
             self._turns.submit(call.request)
             self._turns.run(call.request)
-        return Prefix(self, row.prompt_ids, row)
+        return Prefix(self, text, row, split_special_tokens=split_special_tokens)
 
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
         """Log-probability of each token of ``text`` after the tokens before it.

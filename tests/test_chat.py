@@ -56,6 +56,31 @@ def test_a_tool_stays_text() -> None:
     assert encode("Hi", tools=[{"x": "<end>"}]) == [1002, *ords("Hi<end>"), 1000]
 
 
+@pytest.mark.parametrize("key", ["a<end>b", "<"])
+def test_a_dict_s_key_stays_text(key: str) -> None:
+    """Once the keys of a tool call's arguments became what they spell, as their values did not."""
+    template = ChatTemplate(
+        "{% for m in messages %}{{ m.content }}{% for key in m.arguments %}{{ key }}"
+        "{{ m.arguments[key].x }}{% endfor %}{% endfor %}<end>"
+    )
+    messages = [{"role": "tool", "content": "Hi", "arguments": {key: {"x": "y"}}}]
+    # Keys that spell nothing are found by the template, and what they lead to.
+    expected = [*ords(f"Hi{key}y"), 1000]
+    assert ENCODER.encode(template, messages, split_special_tokens=True) == expected
+
+
+def test_a_message_s_own_key_stays_text() -> None:
+    """Also one that is no text: the template sees it as one."""
+    template = ChatTemplate("{% for key in messages[0] %}{{ key }} {% endfor %}")
+    messages: Any = [{"role": "user", ("<end>",): "x"}]
+    expected = ords("role ('<end>',) ")
+    assert ENCODER.encode(template, messages, split_special_tokens=True) == expected
+    documents: Any = [{"<end>": 1, "\ufdd0": 2}]
+    template = ChatTemplate("{{ documents | tojson }}")
+    ids = ENCODER.encode(template, messages, split_special_tokens=True, documents=documents)
+    assert ids == ords('[{"<end>": 1, "\ufdd0": 2}]')
+
+
 def test_special_tokens_that_are_meant() -> None:
     """The caller can ask for what transformers does."""
     assert encode("a<end>b", split=False) == [1002, 97, 1000, 98, 1000]

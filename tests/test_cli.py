@@ -13,9 +13,11 @@ from typing import Any
 
 import pexpect
 import pytest
+from gguf import GGUFWriter
 
 import localgen
 from localgen.cli.options import as_flags
+from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
 from tests.conftest import AMX, CHILD_SECONDS, RunChild
 
 COMMAND = [sys.executable, "-m", "localgen"]
@@ -117,6 +119,49 @@ def test_seed_is_said_and_repeats(generate: Any) -> None:
     seed = first.stderr.split("seed ")[1].strip()
     again = generate("the cat", *EIGHT, "--temperature", "2", "--seed", seed)
     assert again.stdout == first.stdout
+
+
+@pytest.fixture(scope="module")
+def sampling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose file asks for sampling that is as good as greedy."""
+    path = tmp_path_factory.mktemp("models") / "sampling.gguf"
+    vocab = bpe_vocab()
+    writer = GGUFWriter(path, "llama")
+    writer.add_float32("general.sampling.temp", 0.001)
+    writer.add_int32("general.sampling.top_k", 3)
+    write_llama(writer, LlamaShape(512), len(vocab.tokens), 0, "F32")
+    write_vocab(writer, vocab)
+    finish(writer)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        ([], {}),
+        (["--seed", "7"], {"seed": 7}),
+        (["--temperature", "1.0", "--seed", "7"], {"temperature": 1.0, "seed": 7}),
+        (["--top-k", "50", "--temperature", "9", "--seed", "7"],
+         {"top_k": 50, "temperature": 9.0, "seed": 7}),
+        (["--no-do-sample"], {"do_sample": False}),
+        (["--stop", "e", "--max-time", "60"], {"stop_strings": ["e"], "max_time": 60.0}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_left_out_is_the_files(
+    args: list[str], options: dict[str, Any], sampling: Path
+) -> None:
+    """As in complete(), also for what is typed as its default. Once the command was greedy where
+    complete() sampled."""
+    result = localgen_command("generate", "the cat", "-m", sampling, *EIGHT, *args, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    data = json.loads(result.stdout)
+    with localgen.LocalModel.from_pretrained(sampling, n_ctx=512, n_threads=1) as model:
+        assert model.sampling_defaults == {"temperature": pytest.approx(0.001), "top_k": 3}
+        done = model.complete("the cat", max_new_tokens=8, min_new_tokens=8, **options)
+    assert data["text"] == done.text
+    assert (data["stats"]["seed"] is None) == (done.stats.seed is None)
+    assert (done.stats.seed is None) == ("do_sample" in options)
 
 
 def test_stop_string(generate: Any, expected: str) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
 
+from localgen import DecodeError, GenerationConfig
+from localgen.cli.chat import Chat
+from localgen.conversation import Conversation
 from models.make_tiny import make_llama_bpe
 from tests.conftest import CHILD_SECONDS
+from tests.fakes import FakeBackend, fake_model, spelling
 from tests.test_cli import COMMAND, ENVIRONMENT, localgen_command
 
 TEMPLATE = (
@@ -95,6 +101,117 @@ def test_wrong_options(chat: Any, tiny_bpe_path: Path) -> None:
     result = chat("hello\n", "-m", tiny_bpe_path)
     assert result.returncode == 1
     assert "no chat template" in result.stderr
+
+
+# --- on a model of the tests' own, which fails where it is told to ---
+
+PLAIN = "{% for m in messages %}{{ m.content }}?{% endfor %}"
+Said = tuple[list[str], str, str]  # the messages' contents, stdout and stderr
+Talk = Callable[..., Said]
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    backend = FakeBackend(spelling("yes, it is"))
+    backend.vocab.chat_templates = {"default": PLAIN}  # type: ignore[misc]
+    return backend
+
+
+@pytest.fixture
+def talk(
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Talk:
+    """``talk(line, …)`` runs a chat that is given these lines."""
+
+    def run(*lines: str) -> Said:
+        model = fake_model(backend=backend)
+        chat = Chat(model, Conversation(model, GenerationConfig(max_new_tokens=20)))
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+        chat.run()
+        said = capsys.readouterr()
+        return [message["content"] for message in chat.talk.messages], said.out, said.err
+
+    return run
+
+
+def once(number: int, error: BaseException) -> Callable[..., None]:
+    """A function that raises ``error`` in its call of that number."""
+    calls = count(1)
+
+    def call(*_: object, **__: object) -> None:
+        if next(calls) == number:
+            raise error
+
+    return call
+
+
+def test_an_error_in_an_answer_does_not_end_the_chat(talk: Talk, backend: FakeBackend) -> None:
+    """Once it did, with a traceback's exit; what had come of the answer stays in the chat."""
+    backend.on_decode = once(4, DecodeError("boom"))
+    messages, out, err = talk("one", "/stats", "two")
+    assert messages == ["one", "yes", "two", "yes, it is"]
+    assert out == "yes\nyes, it is\n"
+    assert err.startswith("localgen: boom\nlocalgen: 4 prompt tokens")
+
+
+def test_an_error_before_an_answer_takes_the_question_back(
+    talk: Talk, backend: FakeBackend
+) -> None:
+    backend.on_decode = once(1, DecodeError("boom"))
+    messages, _, err = talk("one", "/stats", "two")
+    assert messages == ["two", "yes, it is"]
+    assert err == "localgen: boom\ncontext: 0/512 tokens\n"
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_ctrl_c_before_the_first_token(number: int, talk: Talk, backend: FakeBackend) -> None:
+    """Once it ended the chat while the question was rendered and tokenized, here in its first
+    (room), second (prompt) or third call (the next question's)."""
+    interrupts, tokenize = once(number, KeyboardInterrupt()), backend.vocab.tokenize
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        interrupts()
+        return tokenize(*args, **options)
+
+    backend.vocab.tokenize = interrupted  # type: ignore[method-assign]
+    messages, _, err = talk("one", "two")
+    assert messages == (["one", "yes, it is"] if number == 3 else ["two", "yes, it is"])
+    assert err == ""
+
+
+def test_ctrl_c_between_a_question_and_its_answer(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question, which is among the messages by then, is taken back all the same."""
+    ask, interrupt = Conversation.ask, once(2, KeyboardInterrupt())
+
+    def interrupted(self: Conversation, text: str) -> Any:
+        asked = ask(self, text)
+        interrupt()
+        return asked
+
+    monkeypatch.setattr(Conversation, "ask", interrupted)
+    assert talk("one", "two", "three")[0] == ["one", "yes, it is", "three", "yes, it is"]
+
+
+def test_ctrl_c_in_an_answer(talk: Talk, backend: FakeBackend) -> None:
+    """What came of it is kept."""
+    backend.on_decode = once(4, KeyboardInterrupt())
+    assert talk("one", "two")[:2] == (
+        ["one", "yes", "two", "yes, it is"],
+        "yes\nyes, it is\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["/undo", "/clear"])
+def test_stats_of_an_answer_that_was_taken_back(command: str, talk: Talk) -> None:
+    """Its speed is no longer that of the last answer."""
+    _, _, err = talk("one", command, "/stats")
+    assert err.splitlines()[-1] == "context: 0/512 tokens"
+    assert "prompt tokens" not in err
+
+
+# --- in a terminal ---
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from localgen.config import GenerationConfig, check_choice, replace_options
 from localgen.conversation import OVERFLOW, Conversation
 from localgen.errors import LocalgenError
 from localgen.model import LocalModel
+from localgen.stream import CompletionStream
 from localgen.units import counted
 
 # Without any sampling option, of the command or of the model's file: answers that are neither
@@ -38,7 +39,7 @@ _HELP = """\
 /clear           forget all but the system message
 /save FILE       write the chat to FILE
 /load FILE       go on with the chat in FILE
-/stats           the speed of the last answer, and how full the context is
+/stats           the speed of the last answer, if it is still there, and how full the context is
 /exit            leave; Ctrl-D does too
 Enter sends, Alt-Enter begins a new line. Ctrl-C stops an answer."""
 
@@ -88,7 +89,7 @@ def _with_sampling(config: GenerationConfig, model: LocalModel) -> GenerationCon
 
 @dataclass
 class Chat:
-    """The terminal's side of a conversation."""
+    """The terminal's side of a conversation; ``last`` is its last answer, unless taken back."""
 
     model: LocalModel
     talk: Conversation
@@ -102,7 +103,7 @@ class Chat:
             "system": self._system,
             "retry": self._retry,
             "undo": self._undo,
-            "clear": lambda _: self.talk.clear(),
+            "clear": self._clear,
             "save": self._save,
             "load": self._load,
             "stats": self._stats,
@@ -122,24 +123,35 @@ class Chat:
                 self._complain(ValueError(f"there is no command /{name}; /help lists them"))
 
     def _ask(self, text: str) -> None:
+        """Answer a question; whatever ends that, the chat goes on from what came of it."""
+        before, stream, failure = self.talk.messages, None, None
         try:
             stream, n_forgotten = self.talk.ask(text)
-        except (LocalgenError, ValueError) as error:
-            self._complain(error)
-            return
-        if n_forgotten:
-            _say(f"localgen: the context is full: the {n_forgotten} oldest messages are forgotten")
-        try:
+            if n_forgotten:
+                oldest = f"the {n_forgotten} oldest messages"
+                _say(f"localgen: the context is full: {oldest} are forgotten")
             for piece in stream:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            stream.close()
-        finally:
-            print(flush=True)
-            self.last = stream.completion
-            self.talk.keep(stream)
-        if self.last.finish_reason == "length":
+            if stream is not None:
+                stream.close()
+        except (LocalgenError, ValueError) as error:
+            failure = error
+        if stream is None:
+            self.talk.messages = before
+        else:
+            self._keep(stream)
+        if failure is not None:
+            self._complain(failure)
+
+    def _keep(self, stream: CompletionStream) -> None:
+        """Add what came of an answer to the chat; a question without any is taken back."""
+        print(flush=True)
+        done = stream.completion
+        self.talk.keep(stream)
+        self.last = done if done.text else None
+        if done.finish_reason == "length":
             _say("localgen: the answer was cut at its limit (--max-new-tokens, or the context)")
 
     def _complain(self, error: Exception) -> None:
@@ -151,16 +163,22 @@ class Chat:
         _say("the system message is set" if text else "there is no system message now")
 
     def _retry(self, _: str) -> None:
-        question = self.talk.undo()
-        if question is None:
-            raise ValueError("there is no question to answer again")
-        self._ask(question)
+        self._ask(self._take_back("there is no question to answer again"))
 
     def _undo(self, _: str) -> None:
+        _say(f"taken back: {self._take_back('there is nothing to take back')}")
+
+    def _take_back(self, otherwise: str) -> str:
+        """The last question, whose answer is forgotten. Raises ValueError without one."""
         question = self.talk.undo()
         if question is None:
-            raise ValueError("there is nothing to take back")
-        _say(f"taken back: {question}")
+            raise ValueError(otherwise)
+        self.last = None
+        return question
+
+    def _clear(self, _: str) -> None:
+        self.talk.clear()
+        self.last = None
 
     def _save(self, name: str) -> None:
         path = _file(name, "/save")
@@ -170,6 +188,7 @@ class Chat:
 
     def _load(self, name: str) -> None:
         self.talk.load(_file(name, "/load"))
+        self.last = None
         _say(counted(len(self.talk.messages), "message"))
 
     def _stats(self, _: str) -> None:

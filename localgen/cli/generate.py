@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +35,7 @@ def generate(
         typer.Argument(metavar="PROMPT", help="The text to continue; stdin if left out."),
     ] = None,
     model: ModelName = None,
+    context: typer.Context,
     sampling: GenerationOptions,
     logprobs: Annotated[int | None, typer.Option(help=f"With --json: {LOGPROBS_HELP}")] = None,
     split_special_tokens: SplitSpecialTokens = False,
@@ -46,11 +47,14 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print a line about speed.")] = False,
 ) -> None:
-    """Continue PROMPT and stream the text to stdout."""
+    """Continue PROMPT and stream the text to stdout.
+
+    Sampling options that are left out are the model file's own, where it has some.
+    """
     if logprobs is not None and not as_json:
         raise ValueError("--logprobs prints only with --json")
     # A wrong option is said before anything is read or loaded.
-    config = sampling.config(logprobs=logprobs)
+    options = _typed(context, sampling.config(logprobs=logprobs))
     loading.config()
     source = model_or_default(model)
     text = _read_stdin() if prompt is None else prompt
@@ -58,7 +62,7 @@ def generate(
         LocalModel.from_pretrained(source, **asdict(loading)) as loaded,
         kept_session(loaded, session),
     ):
-        completion = _stream(loaded, text, config, split_special_tokens, quiet=as_json)
+        completion = _stream(loaded, text, options, split_special_tokens, quiet=as_json)
         if as_json:
             print(json.dumps(_as_dict(text, completion), ensure_ascii=False))
         elif completion.finish_reason == "length" and sys.stdout.isatty():
@@ -73,6 +77,23 @@ def generate(
             raise KeyboardInterrupt
 
 
+def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
+    """The fields of ``config`` that were typed, if only as their defaults.
+
+    A whole ``generation_config`` would leave nothing to the file's own sampling.
+    """
+    names = {"stop_strings": "stop"}
+    given = [
+        (field.name, context.get_parameter_source(names.get(field.name, field.name)))
+        for field in fields(config)
+    ]
+    return {
+        name: getattr(config, name)
+        for name, source in given
+        if source is not None and source.name == "COMMANDLINE"
+    }
+
+
 def _read_stdin() -> str:
     if sys.stdin.isatty():
         print("localgen: reading the prompt from stdin; end it with Ctrl-D", file=sys.stderr)
@@ -80,10 +101,10 @@ def _read_stdin() -> str:
 
 
 def _stream(
-    model: LocalModel, text: str, config: GenerationConfig, split: bool, *, quiet: bool
+    model: LocalModel, text: str, options: dict[str, Any], split: bool, *, quiet: bool
 ) -> Completion:
     """Generate, printing pieces as they come unless ``quiet``; Ctrl-C ends it early."""
-    stream = model.stream(text, generation_config=config, split_special_tokens=split)
+    stream = model.stream(text, split_special_tokens=split, **options)
     try:
         for piece in stream:
             if not quiet:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from localgen.caller import warn
+from localgen.config import GenerationConfig
 from localgen.llama.gguf import Array, Value
 
 BYTES_PER_VALUE = {
@@ -19,6 +22,7 @@ _SAMPLING_KEYS = {
     "general.sampling.min_p": "min_p",
     "general.sampling.penalty_repeat": "repetition_penalty",
 }
+_GREEDY = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +92,47 @@ def _integers(array: Array) -> list[int]:
     return [int(number) for number in array.values]
 
 
-def sampling_defaults(metadata: dict[str, Value]) -> dict[str, float]:
+def sampling_defaults(metadata: Mapping[str, Value]) -> dict[str, float]:
     """The sampling that the file asks for, by the names of ``GenerationConfig``; none if it asks
-    for greedy decoding."""
-    found = {name: metadata.get(key) for key, name in _SAMPLING_KEYS.items()}
-    if found["temperature"] == 0:
-        return {}
-    return {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    for greedy decoding.
+
+    Values mean what they mean to llama.cpp. Those that cannot be meant are left out, with a warning
+    of each, once.
+    """
+    found: dict[str, float] = {}
+    for key, name in _SAMPLING_KEYS.items():
+        if key in metadata:
+            option = _sampling_option(name, metadata[key])
+            if option is None:
+                _warn_of_value(key, repr(metadata[key])[:40])
+            else:
+                found[name] = option
+    return {} if found.get("temperature") == _GREEDY else found
+
+
+def _sampling_option(name: str, value: Value) -> float | None:
+    """llama.cpp's number as one of ``GenerationConfig``, which says "off" in one way alone."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if name == "temperature" and value <= 0:
+        return _GREEDY
+    if name == "top_k" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if name in ("top_k", "min_p") and value < 0:
+        value = 0
+    if name == "top_p" and value > 1:
+        value = 1.0
+    try:
+        GenerationConfig(**{name: value})  # type: ignore[arg-type]
+    except ValueError:
+        return None
+    return value
+
+
+# The defaults are asked for with each call.
+@functools.lru_cache(maxsize=64)
+def _warn_of_value(key: str, value: str) -> None:
+    warn(f"{key} is {value} in the model's file, which cannot be: it is left out")
 
 
 def chat_templates(metadata: Mapping[str, Value]) -> dict[str, str]:

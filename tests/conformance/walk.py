@@ -269,7 +269,7 @@ class Walk:
     def extend(self) -> None:
         if self.prefixes:
             prefix, more = self.random.choice(self.prefixes), "and more"
-            self._pin(prefix._with(more), lambda _: prefix.extend(more))
+            self._pin(prefix._with(more, split=False), lambda _: prefix.extend(more))
 
     def _pin(self, prompt: Prompt, make: Callable[[Prompt], Prefix]) -> None:
         if len(prompt) < self.model.config.n_ctx:

@@ -149,6 +149,8 @@ class CallMaker:
     ) -> list[int]:
         """The token ids of a conversation; ``given`` is for ``Tokenizer.apply_chat_template``."""
         self._backend.check_usable()
+        if not messages:
+            raise ValueError("there are no messages to answer: a conversation has at least one")
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=not continue_final_message,

@@ -29,8 +29,15 @@ class ChatTemplates:
     def choose(self, wanted: str | None, *, has_tools: bool) -> ChatTemplate:
         """The template named ``wanted``, or ``wanted`` itself if it is no name; without it the
         model's own. Raises TemplateError if there is none."""
+        if wanted in self.sources:
+            return _compiled(self.sources[wanted])
+        if wanted is not None and "{" not in wanted:
+            raise TemplateError(
+                f"chat_template={wanted!r} is no jinja template, and this model has none of that "
+                f"name ({', '.join(sorted(self.sources)) or 'none at all'})"
+            )
         if wanted is not None:
-            return _compiled(self.sources.get(wanted, wanted))
+            return _compiled(wanted)
         names = (_TOOL_USE, _DEFAULT) if has_tools else (_DEFAULT,)
         for name in names:
             if name in self.sources:

@@ -47,6 +47,11 @@ class Conversation:
         """Tokens of the messages so far, as the model's template renders them."""
         return self._count(self.messages) if self.messages else 0
 
+    @property
+    def system(self) -> str | None:
+        """The system message, if there is one."""
+        return self.messages[0]["content"] if self._n_system else None
+
     def set_system(self, text: str) -> None:
         """Replace the system message; an empty text takes it away."""
         rest = self.messages[self._n_system :]

@@ -382,3 +382,11 @@ def test_no_saved_chat(content: str, model: LocalModel, tmp_path: Path) -> None:
 def test_unknown_overflow(model: LocalModel) -> None:
     with pytest.raises(ValueError, match="stop, drop-oldest"):
         talk(model, overflow="summarise")
+
+
+def test_nothing_to_answer(model: LocalModel) -> None:
+    """An empty conversation is a mistake, and a name that no template has is no template."""
+    with pytest.raises(ValueError, match="no messages"):
+        model.chat([])
+    with pytest.raises(TemplateError, match="'tool_use' is no jinja template"):
+        model.chat(HI, chat_template="tool_use")

@@ -216,7 +216,7 @@ def test_help_names_options_whole() -> None:
         (["--device", "gpu"], ["device", "'gpu'", "cuda"]),
         (["--kv-type", "f64"], ["--kv-type", "'f64'"]),
         (["--logprobs", "3"], ["--json"]),
-        (["--stop", ""], ["stop_strings"]),
+        (["--stop", ""], ["--stop"]),
         (["second prompt"], ["second prompt"]),
     ],
     ids=" ".join,

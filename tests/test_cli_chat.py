@@ -85,11 +85,28 @@ def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
     assert result.stdout.strip()
 
 
+def test_system_message_is_shown_and_taken_away(chat: Any) -> None:
+    """A bare /system only looks."""
+    lines = ["/system", "/system Be kind.", "/system", "/system -", "/system"]
+    said = chat("\n".join(lines)).stderr
+    assert said.count("Be kind.") == 1
+    assert said.count("there is none") == 3
+
+
+def test_texts_that_begin_with_a_slash(chat: Any, tmp_path: Path) -> None:
+    """A path is no command; two slashes send one. Quotes around a file's name are not of it."""
+    path = tmp_path / "a chat.json"
+    result = chat(f"/usr/bin is what?\n//usr/bin is what?\n/save '{path}'", *SHORT)
+    assert "no command /usr/bin: /help lists them, // sends a text" in result.stderr
+    assert json.loads(path.read_text("utf-8"))["messages"][0]["content"] == "/usr/bin is what?"
+
+
 def test_full_context(chat: Any) -> None:
     """The oldest messages are forgotten where that was chosen, and it is said."""
     lines = "\n".join(f"{i} {'hello ' * 20}" for i in range(5))
     stopped = chat(lines, *SHORT)
-    assert "n-ctx" in stopped.stderr
+    assert "context is full" in stopped.stderr
+    assert "/undo, /clear" in stopped.stderr
     dropped = chat(lines, *SHORT, "--overflow", "drop-oldest")
     assert "oldest messages are forgotten" in dropped.stderr
     assert dropped.stdout.count("\n") > stopped.stdout.count("\n")
@@ -250,3 +267,18 @@ def test_a_chat_in_a_terminal(terminal: pexpect.spawn, tmp_path: Path) -> None:
     history = tmp_path / "localgen" / "chat_history"
     assert "second line" in history.read_text("utf-8")
     assert history.stat().st_mode & 0o77 == 0
+
+
+def test_a_chat_that_keeps_nothing(chatty: Path, tmp_path: Path) -> None:
+    """--no-history writes no file of what is typed."""
+    args = [*COMMAND[1:], "chat", "-m", chatty, *SMALL, *SHORT, "--no-history"]
+    environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    child = pexpect.spawn(COMMAND[0], list(map(str, args)), timeout=CHILD_SECONDS, env=environment)
+    child.expect(r"\[0/256\] >")
+    child.send("hello\r")
+    child.expect(r"\[[1-9]\d*/256\] >")
+    child.send("\x04")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert not list(tmp_path.iterdir())

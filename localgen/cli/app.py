@@ -20,7 +20,7 @@ from localgen.cli.doctor import doctor
 from localgen.cli.generate import generate
 from localgen.cli.inspect import inspect
 from localgen.cli.models import models
-from localgen.cli.options import complaint
+from localgen.cli.options import as_flags, complaint
 from localgen.cli.quantize import quantize
 from localgen.errors import LocalgenError
 
@@ -109,4 +109,4 @@ def _say(message: str, code: int) -> int:
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"localgen: {message}", file=sys.stderr)
+    print(f"localgen: {as_flags(str(message))}", file=sys.stderr)

@@ -23,7 +23,7 @@ from localgen.cli.options import (
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, check_choice, replace_options
 from localgen.conversation import OVERFLOW, Conversation
-from localgen.errors import LocalgenError
+from localgen.errors import ContextFullError, LocalgenError, TemplateError
 from localgen.model import LocalModel
 from localgen.stream import CompletionStream
 from localgen.units import counted
@@ -33,7 +33,7 @@ from localgen.units import counted
 _DEFAULT_SAMPLING = {"temperature": 0.7, "top_p": 0.9}
 _HELP = """\
 /help            this
-/system [TEXT]   set the system message, or take it away
+/system [TEXT]   show the system message, or set it; "/system -" takes it away
 /retry           another answer to the last question
 /undo            take the last question and its answer back
 /clear           forget all but the system message
@@ -41,7 +41,10 @@ _HELP = """\
 /load FILE       go on with the chat in FILE
 /stats           the speed of the last answer, if it is still there, and how full the context is
 /exit            leave; Ctrl-D does too
-Enter sends, Alt-Enter begins a new line. Ctrl-C stops an answer."""
+Enter sends, Alt-Enter begins a new line. Ctrl-C stops an answer, which stays in the chat as far
+as it came. A text that begins with a / is sent with a second one before it."""
+
+_TEMPLATES_OWN = " (the model's template may have one of its own)"
 
 
 @with_options
@@ -56,6 +59,10 @@ def chat(
     load: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Go on with a chat that /save wrote.")
     ] = None,
+    history: Annotated[
+        bool,
+        typer.Option(help="Keep what is typed, for the arrow keys of later chats."),
+    ] = True,
     sampling: GenerationOptions,
     loading: LoadingOptions,
 ) -> None:
@@ -72,7 +79,7 @@ def chat(
         talk = Conversation(loaded, config, system=system, overflow=overflow)
         if load is not None:
             talk.load(load)
-        terminal = Chat(loaded, talk)
+        terminal = Chat(loaded, talk, history)
         terminal.run()
     if terminal.n_errors and not sys.stdin.isatty():
         raise typer.Exit(1)
@@ -93,6 +100,7 @@ class Chat:
 
     model: LocalModel
     talk: Conversation
+    keeps_history: bool = True
     last: Completion | None = None
     n_errors: int = 0
 
@@ -108,10 +116,12 @@ class Chat:
             "load": self._load,
             "stats": self._stats,
         }
-        for text in _inputs(self._fill):
+        for text in _inputs(self._fill, keeps_history=self.keeps_history):
             name, _, rest = text.removeprefix("/").partition(" ")
             if not text.startswith("/"):
                 self._ask(text)
+            elif name.startswith("/"):
+                self._ask(text.removeprefix("/"))
             elif name in ("exit", "quit"):
                 return
             elif name in commands:
@@ -120,11 +130,14 @@ class Chat:
                 except (LocalgenError, OSError, ValueError) as error:
                     self._complain(error)
             else:
-                self._complain(ValueError(f"there is no command /{name}; /help lists them"))
+                self._complain(
+                    ValueError(f"there is no command /{name}: /help lists them, // sends a text")
+                )
 
     def _ask(self, text: str) -> None:
         """Answer a question; whatever ends that, the chat goes on from what came of it."""
-        before, stream, failure = self.talk.messages, None, None
+        before, stream = self.talk.messages, None
+        failure: Exception | None = None
         try:
             stream, n_forgotten = self.talk.ask(text)
             if n_forgotten:
@@ -136,6 +149,12 @@ class Chat:
         except KeyboardInterrupt:
             if stream is not None:
                 stream.close()
+        except ContextFullError as error:
+            failure = LocalgenError(
+                f"the context is full, this makes {error.n_prompt} of {error.n_ctx} tokens: "
+                f"take something back (/undo, /clear), or start with --overflow drop-oldest or a "
+                f"larger --n-ctx"
+            )
         except (LocalgenError, ValueError) as error:
             failure = error
         if stream is None:
@@ -159,8 +178,15 @@ class Chat:
         _say(f"localgen: {complaint(error)}")
 
     def _system(self, text: str) -> None:
-        self.talk.set_system(text)
-        _say("the system message is set" if text else "there is no system message now")
+        if not text:
+            found = self.talk.system
+            _say(f"the system message: {found}" if found else f"there is none{_TEMPLATES_OWN}")
+        elif text == "-":
+            self.talk.set_system("")
+            _say(f"there is none now{_TEMPLATES_OWN}")
+        else:
+            self.talk.set_system(text)
+            _say("the system message is set")
 
     def _retry(self, _: str) -> None:
         self._ask(self._take_back("there is no question to answer again"))
@@ -198,32 +224,38 @@ class Chat:
 
     def _fill(self) -> str:
         """The context meter: tokens of the chat, of those that there is room for."""
-        return f"{self.talk.n_tokens}/{self.model.config.n_ctx}"
+        try:
+            n_tokens = str(self.talk.n_tokens)
+        except TemplateError:  # which the next question will say
+            n_tokens = "?"
+        return f"{n_tokens}/{self.model.config.n_ctx}"
 
 
 def _file(name: str, command: str) -> Path:
     if not name:
         raise ValueError(f"{command} needs the name of a file")
-    return Path(name).expanduser()
+    quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "'\""
+    return Path(name[1:-1] if quoted else name).expanduser()
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _inputs(meter: Callable[[], str]) -> Iterator[str]:
+def _inputs(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
     """What the user sends, until the end; empty inputs are left out."""
-    lines = _typed(meter) if sys.stdin.isatty() and sys.stdout.isatty() else iter(sys.stdin)
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    lines = _typed(meter, keeps_history=keeps_history) if is_terminal else iter(sys.stdin)
     for text in lines:
         if text.strip():
             yield text.strip()
 
 
-def _typed(meter: Callable[[], str]) -> Iterator[str]:
+def _typed(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
     """Inputs from a line editor with a history, in which a paste may have many lines."""
     # Only for a chat on a terminal.
     from prompt_toolkit import PromptSession  # noqa: PLC0415
-    from prompt_toolkit.history import FileHistory  # noqa: PLC0415
+    from prompt_toolkit.history import FileHistory, InMemoryHistory  # noqa: PLC0415
     from prompt_toolkit.key_binding import KeyBindings  # noqa: PLC0415
 
     keys = KeyBindings()
@@ -237,7 +269,7 @@ def _typed(meter: Callable[[], str]) -> Iterator[str]:
         event.current_buffer.insert_text("\n")
 
     session: PromptSession[str] = PromptSession(
-        history=FileHistory(str(_history_file())),
+        history=FileHistory(str(_history_file())) if keeps_history else InMemoryHistory(),
         multiline=True,
         key_bindings=keys,
         prompt_continuation="  ",

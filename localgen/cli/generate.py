@@ -42,7 +42,7 @@ def generate(
     loading: LoadingOptions,
     session: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Go on from what FILE keeps, and save to it."),
+        typer.Option(metavar="FILE", help="Take up the KV cache that FILE keeps, and save it."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print a line about speed.")] = False,

@@ -96,7 +96,10 @@ _OTHERS = (
     "allow_requantize", "batch_sizes", "imatrix", "kv_types", "new_tokens", "prompt_lengths",
 )  # fmt: skip
 # What the commands call otherwise than the functions.
-_RENAMED = {"n_rounds": "rounds", "n_chunks": "chunks"}
+_RENAMED = {
+    "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
+    "stop_strings": "stop",
+}  # fmt: skip
 
 
 def complaint(error: Exception) -> str:
@@ -147,7 +150,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def model_or_default(model: str | None) -> str:
     """The model of ``-m``; without it the default one, said on stderr."""
-    if model:
+    if model is not None:
         return model
     path = hub.resolve(hub.DEFAULT_MODEL)
     print(f"localgen: no -m, using {hub.DEFAULT_MODEL} ({path.name})", file=sys.stderr)

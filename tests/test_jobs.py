@@ -298,7 +298,7 @@ def test_cut_anywhere(files: Files, model: LocalModel, monkeypatch: pytest.Monke
     acomplete = model.acomplete
 
     async def counted(prompts: Any, **options: Any) -> Any:
-        asked.append(prompts[0])
+        asked.append(model.tokenizer.decode(prompts[0]))
         return await acomplete(prompts, **options)
 
     monkeypatch.setattr(model, "acomplete", counted)
@@ -578,6 +578,33 @@ def test_few_rows_at_once(
     files.write(*({"prompt": str(i)} for i in range(60)))
     files.run(model, max_new_tokens=2, **options)
     assert len(files.results()) == 60
+    assert most() == expected
+
+
+@pytest.mark.parametrize(
+    ("prompts", "max_new_tokens", "deterministic", "expected"),
+    [
+        (["ab"] * 9, 8, True, 1),  # which runs one row at a time, whatever else
+        (["ab"] * 9, 8, False, 3),  # 30 tokens of 10 each
+        (["x" * 22, *["ab"] * 9], 8, False, 1),  # slots are as long as the longest row
+        (["ab"] * 9, 2, False, 4),  # seven would fit, and max_sequences is four
+    ],
+)
+def test_no_clock_runs_while_a_row_waits(
+    prompts: list[str],
+    max_new_tokens: int,
+    deterministic: bool,
+    expected: int,
+    files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Regression: rows with a max_time were submitted by max_sequences alone, and where fewer could
+    run, the others ended by "time" without a token."""
+    files.write(*({"prompt": prompt} for prompt in prompts))
+    backend = FakeBackend(budget=30)
+    with fake_model(backend=backend, deterministic=deterministic) as model:
+        most = most_at_once(model, monkeypatch)
+        files.run(model, max_new_tokens=max_new_tokens, max_time=900.0)
     assert most() == expected
 
 

@@ -587,6 +587,7 @@ def test_few_rows_at_once(
         (["ab"] * 9, 8, True, 1),  # which runs one row at a time, whatever else
         (["ab"] * 9, 8, False, 3),  # 30 tokens of 10 each
         (["x" * 22, *["ab"] * 9], 8, False, 1),  # slots are as long as the longest row
+        (["x" * 40, *["ab"] * 9], 8, False, 3),  # which fits nowhere
         (["ab"] * 9, 2, False, 4),  # seven would fit, and max_sequences is four
     ],
 )
@@ -631,6 +632,23 @@ def test_failed_pass_is_tried_again(files: Files) -> None:
     with fake_model() as mended:
         (report,) = files.run(mended, max_new_tokens=2)
     assert report["prompt"] == "X"
+
+
+def test_row_too_long_for_the_kv_budget(files: Files) -> None:
+    """Regression: a single such row ended the run, and each later one, before any other was done;
+    with more room, going on does it."""
+    files.write({"prompt": "aa"}, {"prompt": "x" * 300}, {"prompt": "bb"})
+    with fake_model(backend=FakeBackend(budget=200)) as small:
+        files.run(small, max_new_tokens=4)
+    errors = {r["line"]: r["error"] for r in files.records() if "error" in r}
+    assert {r["line"] for r in files.records()} == {1, 2, 3}
+    assert errors.keys() == {2}
+    assert errors[2]["type"] == "KvBudgetError"
+    assert "a sequence of 304 tokens does not fit" in errors[2]["message"]
+    with fake_model() as large:
+        (report,) = files.run(large, max_new_tokens=4)
+    assert report["line"] == 2
+    assert "text" in report
 
 
 def test_failed_backend_ends_the_run(files: Files) -> None:

@@ -19,6 +19,7 @@ from localgen.errors import (
     ContextFullError,
     DecodeError,
     JobError,
+    KvBudgetError,
     LocalgenError,
     TemplateError,
 )
@@ -29,7 +30,9 @@ from localgen.model import LocalModel
 from localgen.options import new_token_limit
 
 # What is wrong with one row. All else, as a GPU that is lost, would go wrong with every row.
-_ROW_ERRORS = (ValueError, TypeError, ContextFullError, DecodeError, TemplateError)
+_ROW_ERRORS = (
+    ValueError, TypeError, ContextFullError, DecodeError, KvBudgetError, TemplateError,
+)  # fmt: skip
 _STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_seconds", "seed")
 
 

@@ -406,6 +406,13 @@ def test_changed_model_options(half: Files, model: LocalModel) -> None:
     assert len(half.records()) == 3
 
 
+def test_memory_check_may_be_left_out(half: Files, model: LocalModel) -> None:
+    """Regression: NotEnoughMemoryError advises it, and going on with it was refused."""
+    header = half.header(ModelConfig(check_memory=False), max_new_tokens=2)
+    half.run(model, header=header, max_new_tokens=2)
+    assert len(half.records()) == 3
+
+
 def test_changed_model(half: Files, model: LocalModel) -> None:
     """It is the content that counts: a file may be renamed, and not be replaced."""
     half.weights = half.weights.rename(half.weights.with_name("renamed.gguf"))

@@ -276,6 +276,15 @@ def test_seed_given_means_sampling_as_elsewhere(files: Files, model: LocalModel)
     assert done[2]["stats"]["seed"] is None
 
 
+def test_greedy_line_of_a_job_that_samples(files: Files, model: LocalModel) -> None:
+    """It is greedy without a warning (an error here) of options that others asked for."""
+    files.write({"prompt": "a", "do_sample": False})
+    (greedy,) = files.run(model, seed=3, **HOT)
+    (alone,) = model.complete(["a"], max_new_tokens=4)
+    assert greedy["text"] == alone.text
+    assert greedy["stats"]["seed"] is None
+
+
 # --- going on ---
 
 SMALL_HEADER = {

@@ -625,6 +625,36 @@ def test_no_clock_runs_while_a_row_waits(
     assert most() == expected
 
 
+def test_row_that_others_left_no_time(
+    files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row whose time ran out before its first token is done again when no other one runs; what
+    it gives then is its result, be it nothing."""
+    n_running = 0
+    alone: list[str] = []
+    acomplete = model.acomplete
+
+    async def starving(prompts: Any, **options: Any) -> Any:
+        nonlocal n_running
+        text = model.tokenizer.decode(prompts[0])
+        n_running += 1
+        if n_running == 1 and text != "first":
+            alone.append(text)
+        (done,) = await acomplete(prompts, **options)
+        n_running -= 1
+        if text == "never" or (text == "late" and alone.count("late") == 0):
+            return [replace(done, finish_reason="time", token_ids=[], text="")]
+        return [done]
+
+    monkeypatch.setattr(model, "acomplete", starving)
+    files.write(*({"id": name, "prompt": name} for name in ("first", "late", "never", "last")))
+    reports = files.run(model, max_new_tokens=3, max_time=900.0)
+    assert alone == ["late", "never"]
+    assert len(reports) == 4
+    ends = {row_id: record["finish_reason"] for row_id, record in files.results().items()}
+    assert ends == {"first": "length", "last": "length", "late": "length", "never": "time"}
+
+
 class FailingBackend(FakeBackend):
     """Fails in each pass that holds an "X", with the error that it was given."""
 

@@ -98,6 +98,7 @@ class Job:
         """
         room = _Room(model)
         tasks: set[asyncio.Task[None]] = set()
+        starved: list[Row] = []
         try:
             for row in self._left():
                 try:
@@ -110,8 +111,11 @@ class Job:
                     await asyncio.sleep(0)  # among many bad lines, rows that end come through too
                     continue
                 await _wait(tasks, most)
-                tasks.add(asyncio.create_task(self._do(model, row, token_ids, report)))
+                crowded = starved if most > 1 else None
+                tasks.add(asyncio.create_task(self._do(model, row, token_ids, report, crowded)))
             await _wait(tasks, 1)
+            for row in starved:
+                await self._do(model, row, self._token_ids(model, row), report)
         finally:
             for task in tasks:
                 task.cancel()
@@ -140,7 +144,13 @@ class Job:
         row: Row,
         token_ids: list[int],
         report: Callable[[Record], object],
+        starved: list[Row] | None = None,
     ) -> None:
+        """Generate a row's text and write its record.
+
+        starved: gets a row whose time ran out before its first token. Rows that share cells may
+        leave none for one that has a slot, and it is to be done again where it is alone.
+        """
         try:
             (completion,) = await model.acomplete([token_ids], generation_config=row.config)
         except _ROW_ERRORS as error:
@@ -149,6 +159,9 @@ class Job:
         if completion.finish_reason == "cancelled":
             # Not by this job: an error outside of any row's own work ended it.
             raise LocalgenError(f"line {row.line.number} was ended before its time; try again")
+        if starved is not None and completion.finish_reason == "time" and not completion.token_ids:
+            starved.append(row)
+            return
         self._write(_record(row, completion), report)
 
     def _write(self, record: Record, report: Callable[[Record], object]) -> None:

@@ -8,7 +8,8 @@
     ├── ContextFullError          the prompt does not fit the context
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
-    │   └── NotEnoughMemoryError  a model would not fit the memory that can be had
+    │   ├── NotEnoughMemoryError  a model would not fit the memory that can be had
+    │   └── KvBudgetError         a sequence is too long for the KV budget
     ├── TemplateError             there is no chat template, or it does not take these messages
     ├── CompareError              levels cannot be compared, or none be recommended
     ├── QuantizeError             a quantized file cannot be made
@@ -93,6 +94,10 @@ class NotEnoughMemoryError(BackendError):
 
     def __reduce__(self) -> tuple[type[NotEnoughMemoryError], tuple[str, int, int]]:
         return type(self), (str(self), self.needed, self.available)
+
+
+class KvBudgetError(BackendError):
+    """A sequence could never run: the KV budget has no room for it beside what is pinned."""
 
 
 class TemplateError(LocalgenError):

@@ -80,6 +80,7 @@ def sampling_options(
     biases = tuple(config.sequence_bias or ())
     listed = {
         "suppress_tokens": config.suppress_tokens or (),
+        "pad_token_id": () if config.pad_token_id is None else (config.pad_token_id,),
         "bad_words_ids": [i for word in bad_words for i in word],
         "sequence_bias": [i for ids, _ in biases for i in ids],
     }

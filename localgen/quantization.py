@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from localgen import hub
+from localgen.config import check_int
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.hub.levels import level_of
 from localgen.llama import gate
@@ -112,10 +113,11 @@ def quantize(
     pure: every tensor of the level's own type. allow_requantize: take a source that is quantized
     itself, whose loss stays. n_threads: None means all. progress: called with (tensors begun,
     tensors, name).
-    Raises ValueError for a level, ModelFileError for the source, and QuantizeError.
+    Raises ValueError for a level or n_threads, ModelFileError for the source, and QuantizeError.
     """
-    wanted = [levels] if isinstance(levels, str) else list(levels)
-    numbers = {name: _ftype(name) for name in (spelled_level(level) for level in wanted)}
+    numbers = _ftypes([levels] if isinstance(levels, str) else list(levels))
+    if n_threads is not None:
+        check_int("n_threads", n_threads, 1, 512)
     path = hub.resolve(source)
     file = gate.check_model(path)
     folder = Path(output).expanduser()
@@ -140,6 +142,19 @@ def spelled_level(level: str) -> str:
     """A level's name as llama.cpp has it: "q4_k" is Q4_K_M."""
     name = level.strip().upper()
     return _SPELLINGS.get(name, name)
+
+
+def _ftypes(levels: list[str]) -> dict[str, int]:
+    """llama.cpp's number of each level, by its name; ValueError for none, or one named twice."""
+    if not levels:
+        raise ValueError("levels is empty: name at least one, as 'Q4_K_M'")
+    numbers: dict[str, int] = {}
+    for level in levels:
+        name = spelled_level(level)
+        if name in numbers:
+            raise ValueError(f"levels has {name} twice ({', '.join(levels)}): name each once")
+        numbers[name] = _ftype(name)
+    return numbers
 
 
 def _ftype(level: str) -> int:
@@ -216,7 +231,7 @@ class _Runner:
             "pure": pure,
             "allow_requantize": allow_requantize,
             "imatrix": os.fspath(imatrix) if imatrix is not None else None,
-            "n_threads": n_threads or usable_cpus(),
+            "n_threads": usable_cpus() if n_threads is None else n_threads,
         }
         if imatrix is not None:
             read_imatrix(Path(imatrix))  # refused before anything runs

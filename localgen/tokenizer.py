@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 from collections import UserDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -18,6 +20,15 @@ from localgen.tool_schema import Tool, as_schemas
 if TYPE_CHECKING:
     from localgen.chat import ChatEncoder, ChatTemplates
     from localgen.chat_template import Message
+
+
+# Arguments of transformers' apply_chat_template that are not there: no template reads them.
+_NOT_HERE = {
+    "truncation": "a conversation is never cut: leave messages out, or cut the ids that you get",
+    "max_length": "a conversation is never cut: leave messages out, or cut the ids that you get",
+    "return_assistant_tokens_mask": "transformers has it, localgen does not",
+    "tokenizer_kwargs": "give padding and return_tensors by themselves",
+}
 
 
 class Vocab(Protocol):
@@ -116,7 +127,7 @@ class Tokenizer:
     def __call__(
         self,
         text: str | Sequence[str],
-        padding: bool = False,
+        padding: bool | str = False,
         add_special_tokens: bool = True,
         return_tensors: str | None = None,
         *,
@@ -124,7 +135,8 @@ class Tokenizer:
     ) -> BatchEncoding:
         """Encode one text or several.
 
-        padding: pad on the left to the longest, and return int64 NumPy arrays (batch, length).
+        padding: True or "longest" to pad on the left to the longest, and return int64 NumPy arrays
+        (batch, length); False or "do_not_pad" not to.
         return_tensors: "np" or "pt" for arrays or torch tensors; None for lists (arrays if
         padded). split_special_tokens: see ``encode``.
         """
@@ -143,23 +155,29 @@ class Tokenizer:
         return self._encoding(rows, padding, return_tensors, single=single)
 
     def _encoding(
-        self, rows: list[list[int]], padding: bool, return_tensors: str | None, *, single: bool
+        self,
+        rows: list[list[int]],
+        padding: bool | str,
+        return_tensors: str | None,
+        *,
+        single: bool,
     ) -> BatchEncoding:
+        pads = _pads(padding)
         if return_tensors not in (None, "np", "pt"):
             raise ValueError(f"return_tensors must be None, 'np' or 'pt', got {return_tensors!r}")
         masks = [[1] * len(row) for row in rows]
-        if not padding and return_tensors is None:
+        if not pads and return_tensors is None:
             return BatchEncoding(
                 input_ids=rows[0] if single else rows, attention_mask=masks[0] if single else masks
             )
-        return self._arrays(rows, masks, padding, return_tensors)
+        return self._arrays(rows, masks, pads, return_tensors)
 
     def _arrays(
-        self, rows: list[list[int]], masks: list[list[int]], padding: bool, tensors: str | None
+        self, rows: list[list[int]], masks: list[list[int]], pads: bool, tensors: str | None
     ) -> BatchEncoding:
         lengths = sorted({len(row) for row in rows})
         if len(lengths) > 1:
-            if not padding:
+            if not pads:
                 raise ValueError(
                     f"the texts have {lengths[0]} to {lengths[-1]} tokens, so they make no "
                     f"rectangular array; use padding=True"
@@ -212,7 +230,7 @@ class Tokenizer:
         add_generation_prompt: bool = False,
         continue_final_message: bool = False,
         tokenize: bool = True,
-        padding: bool = False,
+        padding: bool | str = False,
         return_tensors: str | None = None,
         return_dict: bool = True,
         *,
@@ -224,11 +242,13 @@ class Tokenizer:
         tools: functions with type hints and a docstring in Google's style, or JSON schemas.
         chat_template: a template, or the name of one of the model's. add_generation_prompt: end
         with the beginning of an answer. continue_final_message: end inside the last message.
-        split_special_tokens: take control tokens that messages spell as text. variables: what else
-        this template reads, ``enable_thinking`` for example.
+        padding: see ``__call__``. split_special_tokens: take control tokens that messages spell as
+        text. variables: what else this template reads, ``enable_thinking`` for example.
         Returns a BatchEncoding as ``__call__`` does; without ``return_dict`` its input_ids, without
         ``tokenize`` the text. Raises TemplateError, TypeError, ValueError.
         """
+        _refuse_not_here(variables)
+        _pads(padding)
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
         chats: Any = conversation if several else [conversation]
         given: dict[str, Any] = {
@@ -242,6 +262,7 @@ class Tokenizer:
         template = self._chat_templates.choose(chat_template, has_tools=bool(tools))
         set_names = [name for name in ("tools", "documents") if given[name]] + [*variables]
         if unread := [name for name in set_names if not template.reads(name)]:
+            _refuse_misspelt(unread)
             warn(f"the chat template does not read {', '.join(unread)}: the model sees none of it")
         if not tokenize:
             texts = [template.render(chat, **given) for chat in chats]
@@ -333,6 +354,36 @@ class Tokenizer:
             special = self._vocab.is_special(token_id)
             data = self._text_bytes[token_id] = b"" if special else self.token_bytes(token_id)
         return data
+
+
+def _pads(padding: bool | str) -> bool:
+    """Whether ``padding``, with transformers' names, means to pad to the longest."""
+    if isinstance(padding, bool):
+        return padding
+    if padding not in ("longest", "do_not_pad"):
+        raise ValueError(
+            f"padding must be True or 'longest', False or 'do_not_pad', got {padding!r}; to pad to "
+            f"another length than the longest, pad the arrays yourself, on the left"
+        )
+    return padding == "longest"
+
+
+def _refuse_not_here(variables: dict[str, Any]) -> None:
+    """TypeError for what a template cannot do; what asks for nothing is taken away."""
+    for name, advice in _NOT_HERE.items():
+        value = variables.pop(name, None)
+        if value is not None and value is not False:
+            raise TypeError(f"apply_chat_template has no {name}={value!r}: {advice}")
+
+
+def _refuse_misspelt(unread: Sequence[str]) -> None:
+    """TypeError for a variable that no template reads, and whose name is nearly an argument's."""
+    known = inspect.signature(Tokenizer.apply_chat_template).parameters
+    for name in set(unread) - set(known):
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+            raise TypeError(
+                f"the chat template does not read {name!r}; did you mean the argument {near[0]!r}?"
+            )
 
 
 def _import_torch() -> None:

@@ -13,8 +13,11 @@ from typing import Any
 
 import pexpect
 import pytest
+from gguf import GGUFWriter
 
 import localgen
+from localgen.jobs.rows import row_seed
+from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
 from tests.conftest import CHILD_SECONDS, RunChild
 from tests.test_cli import COMMAND, ENVIRONMENT, Result, assert_refused, localgen_command
 
@@ -190,6 +193,39 @@ def test_stdin_to_stdout(batch: Command) -> None:
     header, *records = map(json.loads, result.stdout.splitlines())
     assert header["localgen_batch"] == 1
     assert {record["line"]: record["prompt"] for record in records} == {1: "é", 3: "b"}
+
+
+def write_warm(path: Path) -> None:
+    """The tiny model, with a file that asks for sampling."""
+    vocab = bpe_vocab()
+    writer = GGUFWriter(path, "llama")
+    writer.add_float32("general.sampling.temp", 1.5)
+    writer.add_int32("general.sampling.top_k", 40)
+    write_llama(writer, LlamaShape(512), len(vocab.tokens), 0, "F32")
+    write_vocab(writer, vocab)
+    finish(writer)
+
+
+def test_the_files_sampling(batch: Command, tmp_path: Path) -> None:
+    """Regression: a file that asks for sampling was decoded greedily, unlike by complete(). What
+    the command line or a line says wins, also where it says the usual."""
+    batch.model = tmp_path / "warm.gguf"
+    write_warm(batch.model)
+    batch.write({"id": "file", "prompt": "the cat"}, {"id": "line", "prompt": "x", "top_k": 1})
+    assert batch(*QUICK).returncode == 0
+    header, *rows = map(json.loads, batch.target.read_text().splitlines())
+    assert header["generation_options"]["temperature"] == 1.5
+    assert header["generation_options"]["top_k"] == 40
+    seeds = {row["id"]: row["stats"]["seed"] for row in rows}
+    assert seeds == {each: row_seed(header["seed"], each) for each in ("file", "line")}
+    assert batch(*QUICK, "--temperature", "1.0", "--overwrite").returncode == 0
+    header = json.loads(batch.target.read_text().splitlines()[0])
+    assert header["generation_options"]["temperature"] == 1.0
+    assert header["generation_options"]["top_k"] == 40
+    assert batch(*QUICK, "--no-do-sample", "--overwrite").returncode == 0
+    header, row, _ = map(json.loads, batch.target.read_text().splitlines())
+    assert header["generation_options"]["temperature"] == 1.0
+    assert row["stats"]["seed"] is None
 
 
 def test_bar_in_a_terminal(batch: Command) -> None:

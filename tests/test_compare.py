@@ -253,6 +253,8 @@ def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
         ([], {}, "at least one level"),
         (["F16"], {"n_ctx": 4}, "n_ctx must be between 8"),
         (["F16"], {"kv_types": ["q9"]}, "kv_types must be one of"),
+        (["F16"], {"n_threads": 0}, "n_threads must be between 1 and 512, got 0"),
+        (["F16"], {"n_threads": -3}, "n_threads must be between 1 and 512, got -3"),
         (["F16"], {"resume": True}, "needs results="),
         (["F16"], {"speed": False, "quality": False}, "nothing is left to measure"),
     ],

@@ -276,6 +276,15 @@ def test_seed_given_means_sampling_as_elsewhere(files: Files, model: LocalModel)
     assert done[2]["stats"]["seed"] is None
 
 
+def test_greedy_line_of_a_job_that_samples(files: Files, model: LocalModel) -> None:
+    """It is greedy without a warning (an error here) of options that others asked for."""
+    files.write({"prompt": "a", "do_sample": False})
+    (greedy,) = files.run(model, seed=3, **HOT)
+    (alone,) = model.complete(["a"], max_new_tokens=4)
+    assert greedy["text"] == alone.text
+    assert greedy["stats"]["seed"] is None
+
+
 # --- going on ---
 
 SMALL_HEADER = {
@@ -298,7 +307,7 @@ def test_cut_anywhere(files: Files, model: LocalModel, monkeypatch: pytest.Monke
     acomplete = model.acomplete
 
     async def counted(prompts: Any, **options: Any) -> Any:
-        asked.append(prompts[0])
+        asked.append(model.tokenizer.decode(prompts[0]))
         return await acomplete(prompts, **options)
 
     monkeypatch.setattr(model, "acomplete", counted)
@@ -402,6 +411,13 @@ def test_changed_model_options(half: Files, model: LocalModel) -> None:
     header = half.header(ModelConfig(kv_type="q8_0"), max_new_tokens=2)
     refused(half, model, "kv_type was 'f16' and is 'q8_0'", header=header, max_new_tokens=2)
     header = half.header(ModelConfig(n_threads=1, max_sequences=2), max_new_tokens=2)
+    half.run(model, header=header, max_new_tokens=2)
+    assert len(half.records()) == 3
+
+
+def test_memory_check_may_be_left_out(half: Files, model: LocalModel) -> None:
+    """Regression: NotEnoughMemoryError advises it, and going on with it was refused."""
+    header = half.header(ModelConfig(check_memory=False), max_new_tokens=2)
     half.run(model, header=header, max_new_tokens=2)
     assert len(half.records()) == 3
 
@@ -581,6 +597,64 @@ def test_few_rows_at_once(
     assert most() == expected
 
 
+@pytest.mark.parametrize(
+    ("prompts", "max_new_tokens", "deterministic", "expected"),
+    [
+        (["ab"] * 9, 8, True, 1),  # which runs one row at a time, whatever else
+        (["ab"] * 9, 8, False, 3),  # 30 tokens of 10 each
+        (["x" * 22, *["ab"] * 9], 8, False, 1),  # slots are as long as the longest row
+        (["x" * 40, *["ab"] * 9], 8, False, 3),  # which fits nowhere
+        (["ab"] * 9, 2, False, 4),  # seven would fit, and max_sequences is four
+    ],
+)
+def test_no_clock_runs_while_a_row_waits(
+    prompts: list[str],
+    max_new_tokens: int,
+    deterministic: bool,
+    expected: int,
+    files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Regression: rows with a max_time were submitted by max_sequences alone, and where fewer could
+    run, the others ended by "time" without a token."""
+    files.write(*({"prompt": prompt} for prompt in prompts))
+    backend = FakeBackend(budget=30)
+    with fake_model(backend=backend, deterministic=deterministic) as model:
+        most = most_at_once(model, monkeypatch)
+        files.run(model, max_new_tokens=max_new_tokens, max_time=900.0)
+    assert most() == expected
+
+
+def test_row_that_others_left_no_time(
+    files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row whose time ran out before its first token is done again when no other one runs; what
+    it gives then is its result, be it nothing."""
+    n_running = 0
+    alone: list[str] = []
+    acomplete = model.acomplete
+
+    async def starving(prompts: Any, **options: Any) -> Any:
+        nonlocal n_running
+        text = model.tokenizer.decode(prompts[0])
+        n_running += 1
+        if n_running == 1 and text != "first":
+            alone.append(text)
+        (done,) = await acomplete(prompts, **options)
+        n_running -= 1
+        if text == "never" or (text == "late" and alone.count("late") == 0):
+            return [replace(done, finish_reason="time", token_ids=[], text="")]
+        return [done]
+
+    monkeypatch.setattr(model, "acomplete", starving)
+    files.write(*({"id": name, "prompt": name} for name in ("first", "late", "never", "last")))
+    reports = files.run(model, max_new_tokens=3, max_time=900.0)
+    assert alone == ["late", "never"]
+    assert len(reports) == 4
+    ends = {row_id: record["finish_reason"] for row_id, record in files.results().items()}
+    assert ends == {"first": "length", "last": "length", "late": "length", "never": "time"}
+
+
 class FailingBackend(FakeBackend):
     """Fails in each pass that holds an "X", with the error that it was given."""
 
@@ -604,6 +678,23 @@ def test_failed_pass_is_tried_again(files: Files) -> None:
     with fake_model() as mended:
         (report,) = files.run(mended, max_new_tokens=2)
     assert report["prompt"] == "X"
+
+
+def test_row_too_long_for_the_kv_budget(files: Files) -> None:
+    """Regression: a single such row ended the run, and each later one, before any other was done;
+    with more room, going on does it."""
+    files.write({"prompt": "aa"}, {"prompt": "x" * 300}, {"prompt": "bb"})
+    with fake_model(backend=FakeBackend(budget=200)) as small:
+        files.run(small, max_new_tokens=4)
+    errors = {r["line"]: r["error"] for r in files.records() if "error" in r}
+    assert {r["line"] for r in files.records()} == {1, 2, 3}
+    assert errors.keys() == {2}
+    assert errors[2]["type"] == "KvBudgetError"
+    assert "a sequence of 304 tokens does not fit" in errors[2]["message"]
+    with fake_model() as large:
+        (report,) = files.run(large, max_new_tokens=4)
+    assert report["line"] == 2
+    assert "text" in report
 
 
 def test_failed_backend_ends_the_run(files: Files) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from localgen import BackendError
+from localgen import BackendError, KvBudgetError
 from localgen.engine.kv_cache import KvCache
 from localgen.engine.sequence import Sequence
 from localgen.engine.slots import Entry
@@ -303,14 +303,14 @@ def test_slots_are_made_shorter_where_that_makes_room():
 def test_what_never_fits_is_refused_with_the_numbers():
     """The error names the length, the room, the limit, and how much is pinned."""
     _, cache = caches(2, n_tokens=32, budget=64)
-    with pytest.raises(BackendError, match=r"65 tokens.*room for 0 .*max_sequences is 2, and 0"):
+    with pytest.raises(KvBudgetError, match=r"65 tokens.*room for 0 .*max_sequences is 2, and 0"):
         cache.check_fits(65)
     left(cache, LETTERS, pins=True)
     cache.check_fits(32)
-    with pytest.raises(BackendError, match=r"33 tokens.*room for 1 .*and 1 are pinned"):
+    with pytest.raises(KvBudgetError, match=r"33 tokens.*room for 1 .*and 1 are pinned"):
         cache.check_fits(33)
     left(cache, LETTERS, pins=True)
-    with pytest.raises(BackendError, match=r"max_sequences is 2, and 2 are pinned"):
+    with pytest.raises(KvBudgetError, match=r"max_sequences is 2, and 2 are pinned"):
         cache.check_fits(1)
 
 

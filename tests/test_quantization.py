@@ -106,6 +106,26 @@ def test_unknown_levels_name_the_nearest(tiny_bpe_path: Path, tmp_path: Path) ->
     assert not _left_in(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("levels", "options", "message"),
+    [
+        ([], {}, "levels is empty"),
+        (["Q8_0", "q8_0"], {}, "levels has Q8_0 twice"),
+        (["Q4_K_M", "Q8_0", "Q4_K"], {}, "levels has Q4_K_M twice"),
+        ("Q8_0", {"n_threads": 0}, "n_threads must be between 1 and 512, got 0"),
+        ("Q8_0", {"n_threads": -3}, "n_threads must be between 1 and 512, got -3"),
+    ],
+)
+def test_wrong_arguments(
+    levels: Any, options: Any, message: str, tiny_bpe_path: Path, tmp_path: Path
+) -> None:
+    """Regression: no level gave no result, one that came twice a single one, and a number of
+    threads below 1 meant all of them, or went to C."""
+    with pytest.raises(ValueError, match=message):
+        quantize(tiny_bpe_path, levels, output=tmp_path, **options)
+    assert not _left_in(tmp_path)
+
+
 def test_a_quantized_source_must_be_allowed(tiny_bpe_path: Path, tmp_path: Path) -> None:
     source = quantize(tiny_bpe_path, "Q4_0", output=tmp_path).path
     with pytest.raises(QuantizeError, match=r"quantized already \(.* of Q4_0.*its loss would add"):

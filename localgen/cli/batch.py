@@ -16,13 +16,15 @@ from localgen.cli.options import (
     LoadingOptions,
     ModelName,
     SplitSpecialTokens,
+    is_given,
     model_or_default,
     with_options,
 )
-from localgen.config import ModelConfig
+from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, Results, make_header, open_results, other_versions
 from localgen.llama.gate import check_model
+from localgen.llama.metadata import sampling_defaults
 from localgen.model import LocalModel
 from localgen.progress import job_bar
 
@@ -32,6 +34,7 @@ _MODEL = ModelConfig()
 @with_options
 def batch(
     *,
+    context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="IN", help="A JSON object a line; - is stdin.")],
     target: Annotated[
         str, typer.Argument(metavar="OUT", help="The results, a line each; - is stdout.")
@@ -59,15 +62,17 @@ def batch(
 
     A line of IN has a "prompt", "prompt_token_ids" or "messages", perhaps an "id", and any of the
     options below by its name in Python ("max_new_tokens", "stop_strings"), for that line alone.
+    What neither says of sampling is as the model's file asks for, unless --no-do-sample.
     Where OUT has results of the same job, the rest is done. Exit code 1 if some lines could not be
     done.
     """
-    defaults = sampling.config(logprobs=logprobs)
+    defaults = sampling.config(logprobs=logprobs)  # a wrong option is said before all
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
     check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)
-    check_model(path)
+    of_file = sampling_defaults(check_model(path).metadata)
+    defaults = _with_sampling(defaults, of_file, context)
     header = make_header(path, config, defaults, split_special_tokens=split_special_tokens)
     with open_lines(source) as lines, open_results(target, header, overwrite=overwrite) as results:
         job = Job(lines, results, defaults, split_special_tokens=split_special_tokens)
@@ -77,6 +82,18 @@ def batch(
             n_failed = _run(job, loaded, quiet=quiet, shows_bar=not quiet and _has_room(target))
     if n_failed:
         raise typer.Exit(1)
+
+
+def _with_sampling(
+    config: GenerationConfig, of_file: dict[str, float], context: typer.Context
+) -> GenerationConfig:
+    """``config`` with what the model's file asks for where the command line says nothing, as in
+    ``complete()``."""
+    if config.do_sample is False:
+        return config
+    return replace_options(
+        config, {name: of_file[name] for name in of_file if not is_given(name, context)}
+    )
 
 
 def _run(job: Job, model: LocalModel, *, quiet: bool, shows_bar: bool) -> int:

@@ -17,9 +17,12 @@ from localgen.errors import CompareError
 from localgen.progress import step_bar
 
 _BAR_WIDTH = 12
+# What a result that was measured earlier can still be asked for.
+_OF_A_RESULT = {"from_json", "output", "png", "html", "budget", "max_kld", "as_json"}
 
 
 def compare(
+    context: typer.Context,
     source: Annotated[
         str | None, typer.Argument(metavar="SRC", help="A model, as -m takes it.")
     ] = None,
@@ -52,7 +55,7 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what --output has.")] = False,
     from_json: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Show a result again; several are merged."),
+        typer.Option(metavar="FILE", help="Show a result again; several are merged, for -o too."),
     ] = None,
     png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Plots of it.")] = None,
     html: Annotated[
@@ -69,12 +72,15 @@ def compare(
     """Measure quantization levels of SRC side by side, and say which one to keep."""
     if (source is None) == (from_json is None):
         raise ValueError("give SRC, or --from-json FILE")
+    _check_use(context, from_json=bool(from_json), no_quality=no_quality)
     report.check_targets([path for path in (png, html) if path is not None])
     if budget is not None:
         parse_bytes(budget)  # a wrong one is said before the measuring, not after
     if from_json:
         found = [Comparison.load(path) for path in from_json]
         result = found[0] if len(found) == 1 else Comparison.merged(found)
+        if output is not None:
+            result.save(output)
     else:
         with step_bar("comparing") as progress:
             result = measure(
@@ -103,6 +109,29 @@ def compare(
     else:
         _print(result)
     _recommend(result, budget, max_kld)
+
+
+def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> None:
+    """ValueError for options that would change nothing."""
+    given = [
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
+    ]
+    if from_json and (unused := [name for name in given if name not in _OF_A_RESULT]):
+        raise ValueError(
+            f"{_flags(unused)} cannot be used with --from-json, which measures nothing; leave "
+            f"them out, or give SRC"
+        )
+    if no_quality and (unused := [name for name in given if name in ("budget", "max_kld")]):
+        raise ValueError(
+            f"{_flags(unused)} cannot be used with --no-quality: the level to keep is chosen by "
+            f"its KLD"
+        )
+
+
+def _flags(names: list[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _read(path: Path) -> str:
@@ -136,6 +165,7 @@ def _print(result: Comparison) -> None:
 
 
 def _recommend(result: Comparison, budget: str | None, max_kld: float | None) -> None:
-    if all(level.kld_mean is None for level in result.levels):
+    is_asked = budget is not None or max_kld is not None
+    if not is_asked and all(level.kld_mean is None for level in result.levels):
         return
     print(result.recommend(memory=budget, max_kld=max_kld).sentence, file=sys.stderr)

@@ -16,6 +16,7 @@ from localgen.cli.options import (
     LoadingOptions,
     ModelName,
     SplitSpecialTokens,
+    is_given,
     model_or_default,
     stats_line,
     with_options,
@@ -82,16 +83,8 @@ def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
 
     A whole ``generation_config`` would leave nothing to the file's own sampling.
     """
-    names = {"stop_strings": "stop"}
-    given = [
-        (field.name, context.get_parameter_source(names.get(field.name, field.name)))
-        for field in fields(config)
-    ]
-    return {
-        name: getattr(config, name)
-        for name, source in given
-        if source is not None and source.name == "COMMANDLINE"
-    }
+    names = [field.name for field in fields(config) if is_given(field.name, context)]
+    return {name: getattr(config, name) for name in names}
 
 
 def _read_stdin() -> str:

@@ -148,6 +148,12 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def is_given(name: str, context: typer.Context) -> bool:
+    """Whether the option for a field was typed, if only as its default."""
+    source = context.get_parameter_source(_RENAMED.get(name, name))
+    return source is not None and source.name != "DEFAULT"
+
+
 def model_or_default(model: str | None) -> str:
     """The model of ``-m``; without it the default one, said on stderr."""
     if model is not None:

@@ -58,13 +58,15 @@ def compare(
     check_int("n_ctx", n_ctx, 8, 2**20)
     check_int("n_chunks", n_chunks, 1)
     check_int("n_rounds", n_rounds, 1)
+    if n_threads is None:
+        n_threads = devices.usable_cpus()
+    check_int("n_threads", n_threads, 1, 512)
     for kv_type in kv_types:
         check_choice("kv_types", kv_type, KV_TYPES)
     if not levels or not kv_types:
         raise ValueError("compare() needs at least one level and one KV type")
     if not (speed or quality):
         raise ValueError("nothing is left to measure without speed and without quality")
-    n_threads = n_threads or devices.usable_cpus()
     command = command_line(
         source,
         levels,

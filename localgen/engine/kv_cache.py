@@ -64,7 +64,7 @@ class KvCache:
     # --- room ---
 
     def check_fits(self, n_tokens: int) -> None:
-        """BackendError if a row of ``n_tokens`` could never run."""
+        """KvBudgetError if a row of ``n_tokens`` could never run."""
         self._sizing.check_fits(n_tokens)
 
     def make_room(self, waiting: Iterable[Sequence]) -> None:

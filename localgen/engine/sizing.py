@@ -5,7 +5,7 @@ from __future__ import annotations
 from localgen.engine.backend import Backend
 from localgen.engine.sequence import Sequence
 from localgen.engine.slots import Slots
-from localgen.errors import BackendError, StateError
+from localgen.errors import KvBudgetError, StateError
 
 # Slots that there are at least, if they take no more than this part of the budget.
 _SPARE_SLOTS = 4
@@ -26,11 +26,11 @@ class Sizing:
         self._most_spare = min(_SPARE_SLOTS, max_slots) if reuses else 1
 
     def check_fits(self, n_tokens: int) -> None:
-        """BackendError if a row of ``n_tokens`` could never run."""
+        """KvBudgetError if a row of ``n_tokens`` could never run."""
         n_pinned = self._slots.n_pinned
         n_fit = self._backend.n_slots_that_fit(max(n_tokens, self._slots.longest_pinned))
         if min(n_fit, self._max_slots) < 1 + n_pinned:
-            raise BackendError(
+            raise KvBudgetError(
                 f"a sequence of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
                 f"of that length, max_sequences is {self._max_slots}, and {n_pinned} are "
                 f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from localgen.errors import ModelNotFoundError
 from localgen.hub import cache
 from localgen.hub.catalog import catalog
-from localgen.hub.levels import Model, level_of, models_of
+from localgen.hub.levels import Model, level_of, models_of, usual_spelling
 from localgen.hub.names import MAIN, HubName, parse_alias, parse_hub_name
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ def _selected(cached: HFCacheInfo, name: HubName | None) -> list[_Found]:
     if name.file:
         return [each for each in found if name.file in each[2].files]
     if name.level:
-        return [each for each in found if (each[2].level or "") == name.level.upper()]
+        wanted = usual_spelling(name.level)
+        return [each for each in found if each[2].level == wanted]
     return found
 
 

@@ -55,8 +55,8 @@ class Choice:
 def level_of(file: str) -> str | None:
     """The quantization level that a file's name states, in the usual spelling, or None."""
     stem = re.sub(r"(?:-\d{5}-of-\d{5})?\.gguf$", "", file, flags=re.IGNORECASE)
-    found = [match["level"].upper() for match in _LEVEL.finditer(stem)]
-    return _SPELLINGS.get(found[-1], found[-1]) if found else None
+    found = [match["level"] for match in _LEVEL.finditer(stem)]
+    return usual_spelling(found[-1]) if found else None
 
 
 def models_of(files: Iterable[str]) -> list[Model]:
@@ -98,7 +98,7 @@ def choose(files: Iterable[str], name: HubName, default: str = DEFAULT_LEVEL) ->
             f"{name.repo} holds no GGUF file: it is not a model for llama.cpp; look for a "
             f"repository of the same model whose name ends in -GGUF"
         )
-    wanted = _level(name.level or default)
+    wanted = usual_spelling(name.level or default)
     found = [model for model in models if model.level == wanted]
     if not found and name.level:
         raise ModelNotFoundError(
@@ -109,8 +109,9 @@ def choose(files: Iterable[str], name: HubName, default: str = DEFAULT_LEVEL) ->
     return Choice(_nearest(models, wanted, name), substituted=len(models) > 1)
 
 
-def _level(text: str) -> str:
-    text = text.upper()
+def usual_spelling(level: str) -> str:
+    """A level as it is usually written: "fp16" is F16."""
+    text = level.upper()
     return _SPELLINGS.get(text, text)
 
 

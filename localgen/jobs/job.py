@@ -19,6 +19,7 @@ from localgen.errors import (
     ContextFullError,
     DecodeError,
     JobError,
+    KvBudgetError,
     LocalgenError,
     TemplateError,
 )
@@ -26,9 +27,12 @@ from localgen.jobs.interrupts import run_until_interrupt
 from localgen.jobs.results import Record, Results
 from localgen.jobs.rows import BadLine, Line, Row, read_lines, read_rows
 from localgen.model import LocalModel
+from localgen.options import new_token_limit
 
 # What is wrong with one row. All else, as a GPU that is lost, would go wrong with every row.
-_ROW_ERRORS = (ValueError, TypeError, ContextFullError, DecodeError, TemplateError)
+_ROW_ERRORS = (
+    ValueError, TypeError, ContextFullError, DecodeError, KvBudgetError, TemplateError,
+)  # fmt: skip
 _STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_seconds", "seed")
 
 
@@ -92,41 +96,72 @@ class Job:
         Each is a call of its own, so that no row waits for the end of another one's window, and
         a row that can't be done takes no other with it.
         """
-        n_slots = model.config.max_sequences
+        room = _Room(model)
         tasks: set[asyncio.Task[None]] = set()
+        starved: list[Row] = []
         try:
             for row in self._left():
-                if isinstance(row, BadLine):
-                    self._write(_error_record(row.line, row.id, row.error), report)
+                try:
+                    if isinstance(row, BadLine):
+                        raise row.error
+                    token_ids = self._token_ids(model, row)
+                    most = room.most_submitted(row.config, len(token_ids))
+                except _ROW_ERRORS as error:
+                    self._write(_error_record(row.line, row.id, error), report)
                     await asyncio.sleep(0)  # among many bad lines, rows that end come through too
                     continue
-                # The clock of max_time runs while a row waits, so such a row comes to a free slot.
-                await _wait(tasks, n_slots * (2 if row.config.max_time is None else 1))
-                tasks.add(asyncio.create_task(self._do(model, row, report)))
+                await _wait(tasks, most)
+                crowded = starved if most > 1 else None
+                tasks.add(asyncio.create_task(self._do(model, row, token_ids, report, crowded)))
             await _wait(tasks, 1)
+            for row in starved:
+                await self._do(model, row, self._token_ids(model, row), report)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _do(self, model: LocalModel, row: Row, report: Callable[[Record], object]) -> None:
-        try:
-            prompt = row.prompt
-            if row.kind == "messages":
-                prompt = model.tokenizer.apply_chat_template(
-                    prompt, add_generation_prompt=True, return_dict=False
-                )
-            (completion,) = await model.acomplete(
-                [prompt],
-                generation_config=row.config,
-                split_special_tokens=self._split_special_tokens,
+    def _token_ids(self, model: LocalModel, row: Row) -> list[int]:
+        if row.kind == "prompt_token_ids":
+            return list(row.prompt)
+        tokenizer = model.tokenizer
+        ids: list[int]
+        if row.kind == "messages":
+            ids = tokenizer.apply_chat_template(
+                row.prompt, add_generation_prompt=True, return_dict=False
             )
+        else:
+            ids = tokenizer.encode(row.prompt, split_special_tokens=self._split_special_tokens)
+        if not ids:
+            raise ValueError(
+                "the prompt is empty: it has no tokens, and this model adds none of its own"
+            )
+        return ids
+
+    async def _do(
+        self,
+        model: LocalModel,
+        row: Row,
+        token_ids: list[int],
+        report: Callable[[Record], object],
+        starved: list[Row] | None = None,
+    ) -> None:
+        """Generate a row's text and write its record.
+
+        starved: gets a row whose time ran out before its first token. Rows that share cells may
+        leave none for one that has a slot, and it is to be done again where it is alone.
+        """
+        try:
+            (completion,) = await model.acomplete([token_ids], generation_config=row.config)
         except _ROW_ERRORS as error:
             self._write(_error_record(row.line, row.id, error), report)
             return
         if completion.finish_reason == "cancelled":
             # Not by this job: an error outside of any row's own work ended it.
             raise LocalgenError(f"line {row.line.number} was ended before its time; try again")
+        if starved is not None and completion.finish_reason == "time" and not completion.token_ids:
+            starved.append(row)
+            return
         self._write(_record(row, completion), report)
 
     def _write(self, record: Record, report: Callable[[Record], object]) -> None:
@@ -134,6 +169,30 @@ class Job:
         if self._results.found.failed.get(record["line"]) != record:
             self._results.write(record)
         report(record)
+
+
+class _Room:
+    """How many rows may be submitted to a model at once."""
+
+    def __init__(self, model: LocalModel) -> None:
+        self._config = model.config
+        self._backend = model._backend
+        self._n_fit = model.config.max_sequences
+
+    def most_submitted(self, config: GenerationConfig, n_prompt: int) -> int:
+        """With a further row of ``n_prompt`` tokens: as many as can run at once if it has a
+        ``max_time``, whose clock runs while it waits, else twice as many.
+
+        Raises ValueError or ContextFullError if the row has no room for a new token.
+        """
+        n_ctx = self._config.n_ctx
+        n_tokens = n_prompt + new_token_limit(config, n_prompt, n_prompt, n_ctx)
+        # All slots are of one size, and do not shrink while rows run: the longest row counts. One
+        # that fits nowhere gets no slot.
+        self._n_fit = min(self._n_fit, self._backend.n_slots_that_fit(n_tokens) or self._n_fit)
+        if config.max_time is None:
+            return 2 * self._config.max_sequences
+        return 1 if self._config.deterministic else self._n_fit
 
 
 async def _wait(tasks: set[asyncio.Task[None]], limit: int) -> None:

@@ -37,9 +37,9 @@ Record = dict[str, Any]
 FORMAT = 1
 SYNC_SECONDS = 5.0
 _BEGINNING = b'{"localgen_batch": '
-# They change how fast rows come, not what was asked for: a job that ran out of memory may go on
-# with fewer sequences.
-_SPEED_ONLY = ("n_threads", "n_batch", "max_sequences", "kv_budget")
+# They change how fast rows come, or whether the model loads, not what was asked for: a job that ran
+# out of memory may go on with fewer sequences.
+_NOT_ASKED_FOR = ("n_threads", "n_batch", "max_sequences", "kv_budget", "check_memory")
 _START_OVER = "name another file, or start over with --overwrite"
 
 
@@ -242,7 +242,7 @@ def _changes(old: Record, new: Record) -> Iterator[str]:
         yield f"the model was {_model(old)} and is {_model(new)}"
     for part in ("model_options", "generation_options"):
         before, now = old.get(part) or {}, new[part]
-        for name in sorted({*before, *now} - {*_SPEED_ONLY}):
+        for name in sorted({*before, *now} - {*_NOT_ASKED_FOR}):
             if before.get(name) != now.get(name):
                 yield f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
 

@@ -193,6 +193,11 @@ def _config(
     _check_names(options)
     for name, value in options.items():
         _check_unicode(name, value)
+    if options.get("do_sample") is False:
+        # The sampling that others asked for is not this line's, and nothing to warn of.
+        plain = GenerationConfig()
+        unset = {name: getattr(plain, name) for name in defaults.changed_sampling_options}
+        options = {**unset, **options}
     config = dataclasses.replace(defaults, **options)
     if options.get("seed") is not None:
         check_int("seed", options["seed"], 0)  # not one a sequence: a row is one

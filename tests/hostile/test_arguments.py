@@ -298,6 +298,9 @@ def test_token_id_outside_this_vocabulary(name: str, value: Any, tiny: LocalMode
     """An id that only the model can judge is refused before anything is computed."""
     with unharmed(tiny), pytest.raises(ValueError, match=f"{name}.*10000"):
         tiny.generate([[40, 60]], max_new_tokens=2, **{name: value})
+    # Regression: the text API, which pads nothing, took any pad_token_id.
+    with unharmed(tiny), pytest.raises(ValueError, match=f"{name}.*10000"):
+        tiny.complete([[40, 60]], max_new_tokens=2, **{name: value})
 
 
 CALLS: dict[str, Callable[..., object]] = {

@@ -86,6 +86,17 @@ def test_removing_one_level_leaves_the_other(two_levels: LoopbackHub) -> None:
     assert resolve("org/repo", local_files_only=True).read_bytes() == A
 
 
+def test_a_level_is_spelled_here_as_it_is_fetched(hub: LoopbackHub) -> None:
+    """Regression: a name that pull takes found nothing to remove."""
+    hub.repo("org/repo", {"m-F16.gguf": A, "m-MXFP4_MOE.gguf": B})
+    for name in ("org/repo:FP16", "org/repo:mxfp4_moe"):
+        path = resolve(name)
+        copies, _ = inventory.matching(name)
+        assert [copy.files for copy in copies] == [(path,)]
+        inventory.remove(name)
+    assert _names(inventory.on_this_machine()) == {}
+
+
 def test_removing_a_repository(two_levels: LoopbackHub) -> None:
     inventory.remove("org/repo")
     assert not cache.repository_folder("org/repo").exists()

@@ -1,0 +1,89 @@
+"""``localgen compare``: what it is asked for and cannot use is refused, not ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from localgen.cli import app
+from localgen.compare.results import Comparison, LevelResult
+
+LEVEL = LevelResult(name="Q8_0", file_bytes=10, bits_per_weight=8.5)
+MEASURED = Comparison(source="m.gguf", settings={}, levels=(LEVEL,))
+
+
+class Command:
+    """``localgen compare`` in this process, beside a result of an earlier run."""
+
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.earlier, self.output = folder / "earlier.json", folder / "out.json"
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        MEASURED.save(self.earlier)
+
+    def __call__(self, *args: object) -> tuple[int, str]:
+        """The exit code, and what it says on stderr."""
+        self._monkeypatch.setattr("sys.argv", ["localgen", "compare", *map(str, args)])
+        return app._run(), self._capsys.readouterr().err
+
+
+@pytest.fixture
+def compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return Command(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--levels", "F16"],
+        ["--kv-types", "f16"],
+        ["--text", "text.txt"],
+        ["--n-ctx", "512"],  # the default, which changes as little as another one
+        ["--chunks", "16"],
+        ["--rounds", "-7"],
+        ["--no-speed"],
+        ["--no-quality"],
+        ["--imatrix", "imatrix.gguf"],
+        ["--keep", "/nonexistent"],
+        ["--n-threads", "2"],
+        ["--resume"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_measured_with_an_earlier_result(args: list[str], compare: Command) -> None:
+    """Regression: options of measuring were ignored beside --from-json, wrong ones too."""
+    code, said = compare("--from-json", compare.earlier, "-o", compare.output, *args)
+    assert code == 2
+    assert f"{args[0]} cannot be used with --from-json" in said
+    assert not compare.output.exists()
+
+
+def test_all_that_cannot_be_used_is_named(compare: Command) -> None:
+    code, said = compare("--from-json", compare.earlier, "--resume", "--levels", "NOPE")
+    assert code == 2
+    assert "--levels" in said
+    assert "--resume" in said
+
+
+def test_earlier_results_are_written_as_one(compare: Command) -> None:
+    """Regression: -o was ignored beside --from-json."""
+    earlier = ["--from-json", compare.earlier] * 2
+    assert compare(*earlier, "-o", compare.output) == (0, "")
+    assert Comparison.load(compare.output) == Comparison.merged([MEASURED, MEASURED])
+
+
+@pytest.mark.parametrize("args", [["--max-kld", "0.1"], ["--budget", "4GB"]], ids=" ".join)
+def test_no_level_to_keep_without_quality(args: list[str], compare: Command) -> None:
+    """Regression: a limit was ignored where no quality is measured, or none was."""
+    code, said = compare("no-model", "--no-quality", *args)
+    assert code == 2
+    assert f"{args[0]} cannot be used with --no-quality" in said
+    code, said = compare("--from-json", compare.earlier, *args)
+    assert code == 1
+    assert "no level's quality was measured" in said
+    assert compare("--from-json", compare.earlier) == (0, "")

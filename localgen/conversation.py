@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig, check_choi
 from localgen.errors import ContextFullError, StateError
 from localgen.model import LocalModel
 from localgen.stream import CompletionStream
+from localgen.whole_files import write_whole
 
 OVERFLOW = ("stop", "drop-oldest")
 _ROLES = ("system", "user", "assistant", "tool")
@@ -92,15 +91,7 @@ class Conversation:
     def save(self, path: Path) -> None:
         """Write the messages as JSON, as a whole or not at all, for their owner alone to read."""
         text = json.dumps({"messages": self.messages}, ensure_ascii=False, indent=1)
-        folder, name = path.absolute().parent, path.name
-        descriptor, temporary = tempfile.mkstemp(prefix=name, dir=folder)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_whole(path, f"{text}\n".encode(), is_private=True)
 
     def load(self, path: Path) -> None:
         """Take the messages of a file that ``save`` wrote. Raises StateError, OSError."""

@@ -33,7 +33,8 @@ from localgen.compare import (
 from localgen.compare.command import command_line
 from localgen.compare.formats import COLUMNS
 from localgen.compare.metrics import KLD_PROBABILITIES
-from localgen.compare.results import Divergence, write_whole
+from localgen.compare.results import Divergence
+from localgen.whole_files import write_whole
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile, level
 from tests.conftest import ROOT, RunChild
 from tests.test_cli import ENVIRONMENT, localgen_command

@@ -16,9 +16,10 @@ from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
 from localgen.compare.formats import COLUMNS, KLD, share_of_most
 from localgen.compare.recommend import Recommendation
-from localgen.compare.results import Comparison, Divergence, LevelResult, write_whole
+from localgen.compare.results import Comparison, Divergence, LevelResult
 from localgen.errors import CompareError
 from localgen.units import as_size
+from localgen.whole_files import write_whole
 
 # The settings, as they are called on the page; others keep their names.
 _SETTINGS = {

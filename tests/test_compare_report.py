@@ -139,7 +139,7 @@ def test_names_stand_apart(n_kv_types: int) -> None:
     for panel in plots.panels(result, result.recommend())[:2]:
         boxes = _name_boxes(panel)
         assert len(boxes) >= 10
-        assert result.recommend().level.label in [name for name, _ in boxes]
+        assert any(result.recommend().keeps(result[name]) for name, _ in boxes)
         for (_, a), (_, b) in itertools.combinations(boxes, 2):
             assert labels._overlap(a, b) <= 0.15 * min(a.width * a.height, b.width * b.height)
 
@@ -244,6 +244,17 @@ def test_a_budget_that_nothing_fits_is_said(tmp_path: Path) -> None:
     assert "No level fits 1.00 GB: the smallest, Q2_K, takes 3.00 GB." in page
     assert 'class="kept"' not in page
     assert 'class="kept"' in _page(comparison(), tmp_path, memory="4GB")
+
+
+def test_two_levels_are_drawn_and_none_is_marked(tmp_path: Path) -> None:
+    """Neither page nor picture keeps a level where the sentence keeps none."""
+    two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]))
+    page = _page(two, tmp_path)
+    assert "Too little to choose by: Q4_0 (" in page
+    assert 'class="kept"' not in page
+    assert "to keep" not in page
+    save_png(two, tmp_path / "two.png")
+    assert _n_pixels(tmp_path / "two.png", ACCENT) == 0
 
 
 def test_a_run_without_quality_has_a_page(tmp_path: Path) -> None:

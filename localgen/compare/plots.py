@@ -120,11 +120,10 @@ def _loss_legend(axes: Axes, levels: Sequence[LevelResult], kept: Recommendation
     ink, accent, paper = PALETTE["ink"], PALETTE["accent"], PALETTE["paper"]
     handles = []
     if kept is not None:
-        handles += [
-            Line2D([], [], ls="", marker="o", ms=7, c=accent, label="to keep"),
-            Line2D([], [], c=PALETTE["band"], marker="o", ms=4.5, mec=ink, mfc=ink),
-        ]
-        handles[1].set_label("Pareto front: size, speed, KLD")
+        if kept.level is not None:
+            handles.append(Line2D([], [], ls="", marker="o", ms=7, c=accent, label="to keep"))
+        handles.append(Line2D([], [], c=PALETTE["band"], marker="o", ms=4.5, mec=ink, mfc=ink))
+        handles[-1].set_label("Pareto front: size, speed, KLD")
         if any(level not in kept.front for level in levels):
             handles.append(Line2D([], [], ls="", marker="o", ms=4.5, mec=ink, mfc=paper))
             handles[-1].set_label("beaten, or over a limit")
@@ -210,7 +209,7 @@ def _quantiles(level: LevelResult) -> dict[float, float]:
 
 
 def _is_kept(level: LevelResult, kept: Recommendation | None) -> bool:
-    return kept is not None and level.label == kept.level.label
+    return kept is not None and kept.keeps(level)
 
 
 def _point(

@@ -187,7 +187,7 @@ def _row(level: LevelResult, result: Comparison, kept: Recommendation | None) ->
         level,
         tuple(_Cell(column.text(level), "" if v is None else str(v)) for column, v in values),
         round(100 * share_of_most(level, result), 1),
-        kept is not None and level.label == kept.level.label,
+        kept is not None and kept.keeps(level),
     )
 
 

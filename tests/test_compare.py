@@ -139,6 +139,20 @@ def test_every_level_and_kv_type_has_a_row(compared: Comparison) -> None:
     assert all(level.error is None for level in compared.levels)
 
 
+def test_what_loss_is_measured_against_is_said(compared: Comparison, tiny_bpe_path: Path) -> None:
+    """Not the file that the levels are made from, unless that is a level itself."""
+    note = (
+        "levels are made from tiny-bpe.gguf; loss is measured against {}, the most precise level "
+        "given"
+    )
+    assert compared.notes == (note.format("F32"),)
+    options: dict[str, Any] = {"text": TEXT, "n_ctx": 16, "n_chunks": 1, "speed": False}
+    found = compare(tiny_bpe_path, ["Q4_0", "Q8_0"], **options)
+    assert found["Q8_0"].is_reference
+    assert found.notes == (note.format("Q8_0"),)
+    assert compare(tiny_bpe_path, [tiny_bpe_path], **options).notes == ()
+
+
 def test_the_same_weights_differ_by_nothing(compared: Comparison) -> None:
     """The file itself beside the F32 made from it; and the reference against itself."""
     assert compared["tiny-bpe"].kld_max == 0.0

@@ -297,6 +297,39 @@ def test_texts_are_cut_where_they_part(
     assert found.is_same == (reference == text)
 
 
+@pytest.mark.parametrize(
+    ("reference", "text", "theirs", "ours"),
+    [
+        ("Paris is", " Paris is", "Paris", "␣Paris"),  # they looked the same, and were marked
+        ("x\ny", "x y", "↵\ny", "␣y"),
+        ("end ", "end", "␣", "ends here"),
+        ("end ", "end.", "␣", "."),
+        ("the cat", "the\u00a0cat", "␣cat", "⍽cat"),
+        ("one two", "one", " two", "ends here"),
+        ("one two", "one, two", " two", ","),
+    ],
+)
+def test_a_difference_of_white_space_can_be_seen(
+    tmp_path: Path, reference: str, text: str, theirs: str, ours: str
+) -> None:
+    found = Divergence("prompt", reference, text, 1)
+    page = _page(
+        comparison(levels=(level("Q4_0", 10**9, 0.1, 20, divergences=(found,)),)), tmp_path
+    )
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", page, re.DOTALL) == [theirs, ours]
+
+
+def test_one_round_is_called_one() -> None:
+    """A caption promised medians and bars where there were none to see."""
+    (of_three,) = [
+        each.caption for each in plots.panels(comparison(), None) if "Speed" in each.title
+    ]
+    assert "medians of the rounds, and bars" in of_three
+    once = _only(comparison(), decode_tps=Spread(20.0, 20.0, 20.0), prefill_tps=None)
+    (of_one,) = [each.caption for each in plots.panels(once, None) if "Speed" in each.title]
+    assert of_one.startswith("Speed against file size: of one round, so")
+
+
 def test_what_was_not_measured_is_a_dash() -> None:
     texts = [column.text(LevelResult(name="Q8_0")) for column in COLUMNS]
     assert texts == ["Q8_0", *["-"] * (len(COLUMNS) - 1)]

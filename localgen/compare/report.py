@@ -38,6 +38,8 @@ _SETTINGS = {
     "text_sha256": "SHA-256 of the text",
     "source_sha256": "SHA-256 of the model",
 }
+# White space that can be seen; what breaks a line still does.
+_SIGNS = str.maketrans({" ": "␣", "\t": "⇥\t", "\n": "↵\n", "\r": "␍", "\u00a0": "⍽"})
 
 
 def check_targets(paths: Sequence[Path]) -> None:
@@ -133,7 +135,10 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Two texts cut where they part: what they share, each one's next word, and its rest."""
+    """Two texts cut where they part: what they share, each one's next word, and its rest.
+
+    shows_space: the two words look alike but for white space, or one is nothing else.
+    """
 
     prompt: str
     n_same: int
@@ -144,6 +149,15 @@ class _Sides:
     @property
     def is_same(self) -> bool:
         return not any((*self.reference, *self.text))
+
+    @property
+    def shows_space(self) -> bool:
+        ours, theirs = self.reference[0], self.text[0]
+        return ours.split() == theirs.split() or any(each.isspace() for each in (ours, theirs))
+
+    def mark(self, word: str) -> str:
+        """A word as it is marked: with signs for white space, if that is the difference."""
+        return word.translate(_SIGNS) if self.shows_space else word
 
 
 def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -> str:

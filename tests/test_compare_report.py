@@ -396,6 +396,8 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
     [
         (["--html", "no-folder/r.html"], "cannot be written"),
         (["--png", "."], "cannot be written"),
+        (["--png", "r.txt"], "plots are written as PNG"),
+        (["--png", "r.svg"], "name it r.png or r.html"),
         (["--budget", "much"], "no amount of memory"),
     ],
 )

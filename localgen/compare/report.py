@@ -38,15 +38,23 @@ _SETTINGS = {
     "text_sha256": "SHA-256 of the text",
     "source_sha256": "SHA-256 of the model",
 }
+# Of what reports are; a name may also have none.
+_SUFFIXES = ("", ".png", ".html", ".htm")
 # White space that can be seen; what breaks a line still does.
 _SIGNS = str.maketrans({" ": "␣", "\t": "⇥\t", "\n": "↵\n", "\r": "␍", "\u00a0": "⍽"})
 
 
 def check_targets(paths: Sequence[Path]) -> None:
-    """Raise CompareError now if a report could not be written to ``paths`` after the measuring."""
+    """Raise CompareError now if a report could not be written to ``paths`` after the measuring, or
+    would be something else than its name says."""
     if paths:
         _require_matplotlib()
     for path in paths:
+        if path.suffix.lower() not in _SUFFIXES:
+            raise CompareError(
+                f"{path} would not be what its name says: plots are written as PNG, and pages as "
+                f"HTML; name it {path.stem}.png or {path.stem}.html"
+            )
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise CompareError(
                 f"{path} cannot be written: it is a folder, or its own folder is not there"

@@ -58,10 +58,10 @@ def aliases(
         print(json.dumps({alias: asdict(entry) for alias, entry in entries.items()}))
         return
     rows = [
-        (alias, entry.description, entry.repo or entry.install or "", entry.license)
+        (alias, entry.repo or entry.install or "", entry.license, entry.description)
         for alias, entry in entries.items()
     ]
-    print_table(("alias", "model", "from", "licence"), rows)
+    print_table(("alias", "from", "licence", "model"), rows, prose=("model",))
 
 
 @models.command()

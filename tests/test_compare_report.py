@@ -156,6 +156,26 @@ def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
 
 
+@pytest.mark.parametrize("without", [{}, WITHOUT_QUALITY])
+def test_a_picture_s_heading_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: Any
+) -> None:
+    """A long sentence ran over the edge; over one panel it takes more lines than over three."""
+    figures: list[Any] = []
+    written = pictures._written
+
+    def noted(figure: Any, *rest: Any) -> bytes:
+        figures.append(figure)
+        return written(figure, *rest)
+
+    monkeypatch.setattr(pictures, "_written", noted)
+    two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]), source="W" * 20)
+    save_png(_only(two, **without), tmp_path / "r.png")
+    (heading,) = [each for figure in figures for each in figure.texts]
+    assert heading.get_window_extent().x1 < figures[0].bbox.x1
+    assert heading.get_text().endswith(".")
+
+
 def test_a_plot_on_a_page_has_the_page_s_colours() -> None:
     """It is XML, has no colour, size or identifier of its own, and is the same every time."""
     drawn = plots.panels(comparison(), comparison().recommend())

@@ -32,12 +32,10 @@ def print_table(
     width = shutil.get_terminal_size().columns if is_terminal else None
     encoding = (sys.stdout.encoding or "").lower()
     rule = "─" if encoding.startswith("utf") else "-"
-    cells = list(zip(*([printable(text) for text in row] for row in rows), strict=True)) or [
-        ()
-    ] * len(columns)
+    shown = [[printable(text) for text in row] for row in rows]
     table = [
-        _Column(title, column, title in right.split(), title in prose)
-        for title, column in zip(columns, cells, strict=True)
+        _Column(title, tuple(row[i] for row in shown), title in right.split(), title in prose)
+        for i, title in enumerate(columns)
     ]
     print("\n".join(_lines(table, width, rule)))
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig, check_choice
 from localgen.errors import ContextFullError, StateError
 from localgen.model import LocalModel
 from localgen.stream import CompletionStream
+from localgen.whole_files import write_whole
 
 OVERFLOW = ("stop", "drop-oldest")
 _ROLES = ("system", "user", "assistant", "tool")
@@ -97,30 +97,14 @@ class Conversation:
     def save(self, path: Path) -> None:
         """Write the messages as JSON, as a whole or not at all, for their owner alone to read."""
         text = json.dumps({"messages": self.messages}, ensure_ascii=False, indent=1)
-        folder, name = path.absolute().parent, path.name
-        descriptor, temporary = tempfile.mkstemp(prefix=name, dir=folder)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_whole(path, f"{text}\n".encode(), is_private=True)
 
     def load(self, path: Path) -> None:
         """Take the messages of a file that ``save`` wrote. Raises StateError, OSError."""
         try:
-            messages = json.loads(path.read_text(encoding="utf-8"))["messages"]
-            found = [{"role": each["role"], "content": each["content"]} for each in messages]
-        except (ValueError, LookupError, TypeError) as error:
-            raise StateError(f"{path} is no saved chat: {error}") from error
-        texts = [value for each in found for value in each.values()]
-        if not all(isinstance(text, str) for text in texts):
-            raise StateError(f"{path} is no saved chat: a role or a content is no text")
-        unknown = {each["role"] for each in found}.difference(_ROLES)
-        if unknown:
-            raise StateError(f"{path} is no saved chat: it has the role {min(unknown)!r}")
-        self.messages = found
+            self.messages = _saved_messages(path.read_bytes())
+        except ValueError as error:
+            raise StateError(f"{path} is no saved chat: {error}") from None
 
     @property
     def _n_system(self) -> int:
@@ -146,3 +130,33 @@ class Conversation:
             while kept[n_system]["role"] != "user":
                 del kept[n_system]
         return kept
+
+
+def _saved_messages(data: bytes) -> list[dict[str, str]]:
+    """The messages of a saved chat. Raises ValueError, which says what is missing."""
+    try:
+        saved = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    messages = saved.get("messages") if isinstance(saved, dict) else None
+    if not isinstance(messages, list):
+        raise ValueError("it has no list of messages")
+    return [_saved_message(number, each) for number, each in enumerate(messages, 1)]
+
+
+def _saved_message(number: int, message: Any) -> dict[str, str]:
+    if not isinstance(message, dict):
+        raise ValueError(f"message {number} is no object with a 'role' and a 'content'")
+    for name in ("role", "content"):
+        if name not in message:
+            raise ValueError(f"message {number} has no {name!r}")
+        if not isinstance(message[name], str):
+            raise ValueError(f"the {name!r} of message {number} is no text")
+    if message["role"] not in _ROLES:
+        raise ValueError(
+            f"message {number} has the role {message['role']!r}, which is none of "
+            f"{', '.join(_ROLES)}"
+        )
+    return {"role": message["role"], "content": message["content"]}

@@ -19,12 +19,10 @@ damage, not malice: a session is to be trusted as much as whoever could write it
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +31,7 @@ import numpy as np
 
 from localgen.engine.backend import Saved, State
 from localgen.errors import StateError
+from localgen.whole_files import replacing
 
 # What must be the same for a state to mean the same, by names that people understand.
 Identity = Mapping[str, str]
@@ -53,7 +52,7 @@ def write(path: Path, identity: Identity, saved: Iterable[Saved]) -> None:
     If that fails, what was there is still there. Raises StateError, OSError.
     """
     _check_is_file(path)
-    with _replacing(path) as file:
+    with replacing(path, is_private=True) as file:
         _write(file, identity, list(saved))
 
 
@@ -91,34 +90,6 @@ def _write(file: BinaryIO, identity: Identity, saved: list[Saved]) -> None:
         put(each.token_ids.astype(_TOKEN).tobytes())
         put(each.state.data)
     put(digest.digest())
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` once it is on the disk, unless an error comes."""
-    path = Path(os.path.realpath(path))
-    descriptor, temporary = tempfile.mkstemp(prefix=".localgen-", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until a folder's new names are on the disk, where the file system can tell."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_is_file(path: Path) -> None:

@@ -362,20 +362,39 @@ def test_save_and_load(model: LocalModel, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "reason"),
     [
-        "", "[]", "{}", '{"messages": 3}', '{"messages": [{"role": "user"}]}',
-        '{"messages": [{"role": "user", "content": 3}]}',
-        '{"messages": [{"role": "root", "content": "x"}]}',
+        (b"", "it is not JSON"),
+        (b"[" * 10**5, "it is not JSON"),
+        (b"\xff", "it is not UTF-8 text"),
+        (b"[]", "it has no list of messages"),
+        (b"{}", "it has no list of messages"),
+        (b'{"messages": 3}', "it has no list of messages"),
+        (b'{"messages": ["hi"]}', "message 1 is no object with a 'role' and a 'content'"),
+        (
+            b'{"messages": [{"role": "user", "content": "x"}, {"role": "user"}]}',
+            "message 2 has no 'content'",
+        ),
+        (b'{"messages": [{"content": "x"}]}', "message 1 has no 'role'"),
+        (
+            b'{"messages": [{"role": "user", "content": 3}]}',
+            "the 'content' of message 1 is no text",
+        ),
+        (
+            b'{"messages": [{"role": "root", "content": "x"}]}',
+            "message 1 has the role 'root', which is none of system, user, assistant, tool",
+        ),
     ],
-)  # fmt: skip
-def test_no_saved_chat(content: str, model: LocalModel, tmp_path: Path) -> None:
-    """A file that is something else is refused, and the chat stays."""
+)
+def test_no_saved_chat(content: bytes, reason: str, model: LocalModel, tmp_path: Path) -> None:
+    """A file that is something else is refused, in words that are not Python's; the chat stays."""
     conversation = talk(model)
     ask(conversation, "One")
-    (tmp_path / "chat.json").write_text(content)
-    with pytest.raises(StateError, match=r"chat\.json"):
-        conversation.load(tmp_path / "chat.json")
+    path = tmp_path / "chat.json"
+    path.write_bytes(content)
+    with pytest.raises(StateError) as caught:
+        conversation.load(path)
+    assert str(caught.value) == f"{path} is no saved chat: {reason}"
     assert roles(conversation) == "ua"
 
 

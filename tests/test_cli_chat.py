@@ -77,11 +77,14 @@ def test_commands(chat: Any, tmp_path: Path) -> None:
 def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
     """A question that is too long, a file that is missing, nothing to retry: the chat goes on."""
     lines = ["/retry", f"/load {tmp_path / 'none'}", "/save", "x " * 500, "hello"]
+    lines += [f"/save {tmp_path}", f"/save {tmp_path / 'none' / 'chat.json'}"]
     result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1
     missing = f"{tmp_path / 'none'}: No such file or directory\n"
     for words in ("no question", missing, "needs the name", "--n-ctx", "limit"):
         assert words in result.stderr
+    assert f"localgen: {tmp_path}: Is a directory\n" in result.stderr
+    assert f"localgen: {tmp_path / 'none' / 'chat.json'}: its folder is not" in result.stderr
     assert result.stdout.strip()
 
 

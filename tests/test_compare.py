@@ -139,6 +139,20 @@ def test_every_level_and_kv_type_has_a_row(compared: Comparison) -> None:
     assert all(level.error is None for level in compared.levels)
 
 
+def test_what_loss_is_measured_against_is_said(compared: Comparison, tiny_bpe_path: Path) -> None:
+    """Not the file that the levels are made from, unless that is a level itself."""
+    note = (
+        "levels are made from tiny-bpe.gguf; loss is measured against {}, the most precise level "
+        "given"
+    )
+    assert compared.notes == (note.format("F32"),)
+    options: dict[str, Any] = {"text": TEXT, "n_ctx": 16, "n_chunks": 1, "speed": False}
+    found = compare(tiny_bpe_path, ["Q4_0", "Q8_0"], **options)
+    assert found["Q8_0"].is_reference
+    assert found.notes == (note.format("Q8_0"),)
+    assert compare(tiny_bpe_path, [tiny_bpe_path], **options).notes == ()
+
+
 def test_the_same_weights_differ_by_nothing(compared: Comparison) -> None:
     """The file itself beside the F32 made from it; and the reference against itself."""
     assert compared["tiny-bpe"].kld_max == 0.0
@@ -323,13 +337,51 @@ def test_the_pareto_front() -> None:
 )
 def test_recommendations(memory: str | None, max_kld: float | None, name: str) -> None:
     found = recommend(LEVELS, memory=memory, max_kld=max_kld)
+    assert found.level is not None
     assert found.level.name == name
     assert found.sentence.startswith(f"Keep {name}: ")
 
 
 def test_the_knee_does_not_speak_of_smaller_files_that_there_are_not() -> None:
     assert "below which smaller files cost the most" in recommend(LEVELS).sentence
-    assert "the smallest that was measured" in recommend(LEVELS[:2]).sentence
+    bulging = (LEVELS[0], _result("Q6_K", 12 * 10**9, 0.039, 20), LEVELS[4])
+    assert "the smallest that was measured" in recommend(bulging).sentence
+    assert "cost the most, of those that fit 9.00 GB (" in recommend(LEVELS, memory="9GB").sentence
+
+
+def test_two_levels_have_no_knee() -> None:
+    """Q4_0 was to be kept on the word of two points, and one level on that of itself."""
+    found = recommend((LEVELS[0], LEVELS[4]))
+    assert (found.level, found.front) == (None, (LEVELS[4], LEVELS[0]))
+    assert found.sentence == (
+        "Too little to choose by: Q4_0 (5.00 GB, mean KLD 0.0400, 25 tokens/s) and F16 (16.00 GB, "
+        "the reference, 10 tokens/s). A knee needs 3 levels that none beats: compare more, or give "
+        "--max-kld or --budget."
+    )
+    assert not any(found.keeps(level) for level in LEVELS)
+    alone = recommend(LEVELS[:1])
+    assert (alone.level, alone.sentence) == (
+        None,
+        "Nothing to choose between: F16 was measured alone (16.00 GB, the reference, 10 tokens/s); "
+        "compare more levels.",
+    )
+    beaten = _result("Q6_bad", 7 * 10**9, 0.05, 10)
+    assert "10 tokens/s), which beat the others." in recommend((*LEVELS[::4], beaten)).sentence
+
+
+def test_a_level_that_beats_all_others_is_kept() -> None:
+    found = recommend(LEVELS[2:4])
+    assert (found.level, found.front) == (LEVELS[2], (LEVELS[2],))
+    assert found.sentence.startswith("Keep Q5_0: it is the smallest, and no other one is faster")
+
+
+def test_a_limit_chooses_of_two() -> None:
+    """What was asked for is said, and no knee."""
+    found = recommend(LEVELS[:2], memory="16GB")
+    assert found.sentence == (
+        "Keep Q8_0: it is the smallest that fits 16.00 GB (8.00 GB, mean KLD 0.0010, 18 tokens/s); "
+        "its perplexity is not distinguishable from F16's."
+    )
 
 
 def test_what_cannot_be_told_apart_is_said() -> None:

@@ -33,7 +33,8 @@ from localgen.compare import (
 from localgen.compare.command import command_line
 from localgen.compare.formats import COLUMNS
 from localgen.compare.metrics import KLD_PROBABILITIES
-from localgen.compare.results import Divergence, write_whole
+from localgen.compare.results import Divergence
+from localgen.whole_files import write_whole
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile, level
 from tests.conftest import ROOT, RunChild
 from tests.test_cli import ENVIRONMENT, localgen_command
@@ -138,7 +139,7 @@ def test_names_stand_apart(n_kv_types: int) -> None:
     for panel in plots.panels(result, result.recommend())[:2]:
         boxes = _name_boxes(panel)
         assert len(boxes) >= 10
-        assert result.recommend().level.label in [name for name, _ in boxes]
+        assert any(result.recommend().keeps(result[name]) for name, _ in boxes)
         for (_, a), (_, b) in itertools.combinations(boxes, 2):
             assert labels._overlap(a, b) <= 0.15 * min(a.width * a.height, b.width * b.height)
 
@@ -153,6 +154,26 @@ def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     texts = [text for axes in figure.axes for text in axes.texts]
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+
+
+@pytest.mark.parametrize("without", [{}, WITHOUT_QUALITY])
+def test_a_picture_s_heading_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: Any
+) -> None:
+    """A long sentence ran over the edge; over one panel it takes more lines than over three."""
+    figures: list[Any] = []
+    written = pictures._written
+
+    def noted(figure: Any, *rest: Any) -> bytes:
+        figures.append(figure)
+        return written(figure, *rest)
+
+    monkeypatch.setattr(pictures, "_written", noted)
+    two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]), source="W" * 20)
+    save_png(_only(two, **without), tmp_path / "r.png")
+    (heading,) = [each for figure in figures for each in figure.texts]
+    assert heading.get_window_extent().x1 < figures[0].bbox.x1
+    assert heading.get_text().endswith(".")
 
 
 def test_a_plot_on_a_page_has_the_page_s_colours() -> None:
@@ -245,6 +266,17 @@ def test_a_budget_that_nothing_fits_is_said(tmp_path: Path) -> None:
     assert 'class="kept"' in _page(comparison(), tmp_path, memory="4GB")
 
 
+def test_two_levels_are_drawn_and_none_is_marked(tmp_path: Path) -> None:
+    """Neither page nor picture keeps a level where the sentence keeps none."""
+    two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]))
+    page = _page(two, tmp_path)
+    assert "Too little to choose by: Q4_0 (" in page
+    assert 'class="kept"' not in page
+    assert "to keep" not in page
+    save_png(two, tmp_path / "two.png")
+    assert _n_pixels(tmp_path / "two.png", ACCENT) == 0
+
+
 def test_a_run_without_quality_has_a_page(tmp_path: Path) -> None:
     page = _page(_only(comparison(noise=None), **WITHOUT_QUALITY), tmp_path)
     assert "No level&#39;s quality was measured" in page
@@ -283,6 +315,39 @@ def test_texts_are_cut_where_they_part(
     found = report.sides(Divergence("prompt", reference, text, 1))
     assert (found.same, found.reference, found.text) == (same, theirs, ours)
     assert found.is_same == (reference == text)
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "theirs", "ours"),
+    [
+        ("Paris is", " Paris is", "Paris", "␣Paris"),  # they looked the same, and were marked
+        ("x\ny", "x y", "↵\ny", "␣y"),
+        ("end ", "end", "␣", "ends here"),
+        ("end ", "end.", "␣", "."),
+        ("the cat", "the\u00a0cat", "␣cat", "⍽cat"),
+        ("one two", "one", " two", "ends here"),
+        ("one two", "one, two", " two", ","),
+    ],
+)
+def test_a_difference_of_white_space_can_be_seen(
+    tmp_path: Path, reference: str, text: str, theirs: str, ours: str
+) -> None:
+    found = Divergence("prompt", reference, text, 1)
+    page = _page(
+        comparison(levels=(level("Q4_0", 10**9, 0.1, 20, divergences=(found,)),)), tmp_path
+    )
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", page, re.DOTALL) == [theirs, ours]
+
+
+def test_one_round_is_called_one() -> None:
+    """A caption promised medians and bars where there were none to see."""
+    (of_three,) = [
+        each.caption for each in plots.panels(comparison(), None) if "Speed" in each.title
+    ]
+    assert "medians of the rounds, and bars" in of_three
+    once = _only(comparison(), decode_tps=Spread(20.0, 20.0, 20.0), prefill_tps=None)
+    (of_one,) = [each.caption for each in plots.panels(once, None) if "Speed" in each.title]
+    assert of_one.startswith("Speed against file size: of one round, so")
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
@@ -351,6 +416,8 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
     [
         (["--html", "no-folder/r.html"], "cannot be written"),
         (["--png", "."], "cannot be written"),
+        (["--png", "r.txt"], "plots are written as PNG"),
+        (["--png", "r.svg"], "name it r.png or r.html"),
         (["--budget", "much"], "no amount of memory"),
     ],
 )

@@ -127,7 +127,7 @@ def _print_memory(info: ModelInfo) -> None:
         )
         if any(getattr(share, name) for share in shares)
     ]
-    print_table((*columns, ""), rows, right="RAM GPU")
+    print_table((*columns, ""), rows, right="RAM GPU", prose=("",))
     print(_verdict(info))
 
 

@@ -22,7 +22,7 @@ _DAY = 86400
 models = typer.Typer(no_args_is_help=True, help="The models on this machine.")
 
 Names = Annotated[
-    list[str], typer.Argument(metavar="NAME...", help="As -m takes them: org/name:Q4_K_M.")
+    list[str], typer.Argument(metavar="NAME", help="As -m takes them: org/name:Q4_K_M.")
 ]
 
 
@@ -58,10 +58,10 @@ def aliases(
         print(json.dumps({alias: asdict(entry) for alias, entry in entries.items()}))
         return
     rows = [
-        (alias, entry.description, entry.repo or entry.install or "", entry.license)
+        (alias, entry.repo or entry.install or "", entry.license, entry.description)
         for alias, entry in entries.items()
     ]
-    print_table(("alias", "model", "from", "licence"), rows)
+    print_table(("alias", "from", "licence", "model"), rows, prose=("model",))
 
 
 @models.command()
@@ -78,7 +78,7 @@ def path(names: Names) -> None:
         print(hub.resolve(name, local_files_only=True))
 
 
-@models.command()
+@models.command(short_help="Remove models from the Hub's cache.")
 def rm(
     names: Names,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,

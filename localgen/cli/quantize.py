@@ -62,7 +62,8 @@ def quantize(
         )
         for file in written
     ]
-    print_table(("file", "size", "bits/weight", "tensors"), rows, right="size bits/weight")
+    columns = ("file", "size", "bits/weight", "tensors")
+    print_table(columns, rows, right="size bits/weight", prose=("tensors",))
     for file in written:
         if file.n_fallback:
             print(

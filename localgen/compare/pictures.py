@@ -43,6 +43,8 @@ _STYLE: dict[Any, Any] = {
 _WIDTH = 4.4
 _DPI = 160
 _CAPTION_WIDTH = 82
+# Characters of a title that find room over one panel.
+_TITLE_WIDTH = 56
 
 
 def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
@@ -60,7 +62,9 @@ def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
             caption = textwrap.fill(panel.caption, _CAPTION_WIDTH)
             part.supxlabel(caption, x=0.02, ha="left", fontsize=7, color=PALETTE["muted"])
             labels += panel.draw(part)
-        heading = f"{cut(title, 150)}\n{cut(subtitle, 68 * len(drawn))}"
+        width = _TITLE_WIDTH * len(drawn)
+        sentence = textwrap.fill(cut(subtitle, max(3 * width, 300)), width)
+        heading = f"{cut(title, width)}\n{sentence}"
         figure.suptitle(heading, x=0.008, ha="left", fontsize=10, parse_math=False)
         return _written(figure, labels, "png")
 

@@ -120,17 +120,16 @@ def _loss_legend(axes: Axes, levels: Sequence[LevelResult], kept: Recommendation
     ink, accent, paper = PALETTE["ink"], PALETTE["accent"], PALETTE["paper"]
     handles = []
     if kept is not None:
-        handles += [
-            Line2D([], [], ls="", marker="o", ms=7, c=accent, label="to keep"),
-            Line2D([], [], c=PALETTE["band"], marker="o", ms=4.5, mec=ink, mfc=ink),
-        ]
-        handles[1].set_label("Pareto front: size, speed, KLD")
+        if kept.level is not None:
+            handles.append(Line2D([], [], ls="", marker="o", ms=7, c=accent, label="to keep"))
+        handles.append(Line2D([], [], c=PALETTE["band"], marker="o", ms=4.5, mec=ink, mfc=ink))
+        handles[-1].set_label("Pareto front: size, speed, KLD")
         if any(level not in kept.front for level in levels):
             handles.append(Line2D([], [], ls="", marker="o", ms=4.5, mec=ink, mfc=paper))
             handles[-1].set_label("beaten, or over a limit")
     if any(not level.kld_mean or level.kld_mean <= 0 for level in levels):
         handles.append(Line2D([], [], ls="", marker="v", ms=4.5, mec=ink, mfc=paper))
-        handles[-1].set_label("KLD 0 (the reference is)")
+        handles[-1].set_label("KLD 0, as the reference")
     axes.legend(handles=handles, loc="upper right", **_LEGEND)
 
 
@@ -155,10 +154,13 @@ def _speed_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> 
             axes.label_outer()
         return labels
 
-    caption = (
-        "Speed against file size: medians of the rounds, and bars from the slowest to the fastest. "
-        "Names that find no room are left out."
+    found = [_speed(level, kind) for level in levels for kind in kinds]
+    of = (
+        "medians of the rounds, and bars from the slowest to the fastest"
+        if any(speed.low < speed.high for speed in found if speed is not None)
+        else "of one round, so how much it varies is not known"
     )
+    caption = f"Speed against file size: {of}. Names that find no room are left out."
     return Panel("Speed against size", caption, _N_INCHES, draw)
 
 
@@ -210,7 +212,7 @@ def _quantiles(level: LevelResult) -> dict[float, float]:
 
 
 def _is_kept(level: LevelResult, kept: Recommendation | None) -> bool:
-    return kept is not None and level.label == kept.level.label
+    return kept is not None and kept.keeps(level)
 
 
 def _point(

@@ -15,15 +15,24 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _Z95 = 1.96
+# A line through two points has no knee.
+_LEAST_FOR_A_KNEE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The level to keep, one sentence why, and the Pareto front over size, speed and KLD."""
+    """The level to keep, one sentence why, and the Pareto front over size, speed and KLD.
 
-    level: LevelResult
+    level: None where too little was measured to choose by; the sentence says what was.
+    """
+
+    level: LevelResult | None
     sentence: str
     front: tuple[LevelResult, ...]
+
+    def keeps(self, level: LevelResult) -> bool:
+        """Whether this is the level to keep."""
+        return self.level is not None and level.label == self.level.label
 
 
 def parse_bytes(amount: int | str) -> int:
@@ -46,6 +55,7 @@ def recommend(
     the knee of size against KLD.
 
     memory: the most that a process may take at its peak (its file, where that was not measured).
+    Without a limit a front of two has no knee, and no level is kept; nor is one that is alone.
     Raises CompareError, which says how far the nearest one is, if none fits.
     """
     measured = [level for level in levels if level.error is None and _kld(level) is not None]
@@ -67,8 +77,10 @@ def recommend(
             f"{best.kld_mean:.4f}"
         )
     front = pareto(good)
+    if limit is None and max_kld is None and len(front) < _LEAST_FOR_A_KNEE:
+        return _without_knee(front, measured)
     chosen = min(front, key=_bytes) if max_kld is not None else _knee(front)
-    return Recommendation(chosen, _sentence(chosen, measured, limit, max_kld), front)
+    return Recommendation(chosen, _sentence(chosen, front, measured, limit, max_kld), front)
 
 
 def pareto(levels: Sequence[LevelResult]) -> tuple[LevelResult, ...]:
@@ -104,25 +116,59 @@ def _knee(front: Sequence[LevelResult]) -> LevelResult:
     return max(front, key=depth)
 
 
+def _without_knee(
+    front: tuple[LevelResult, ...], measured: Sequence[LevelResult]
+) -> Recommendation:
+    """One level that beats all others, or none."""
+    if len(measured) == 1:
+        return Recommendation(
+            None,
+            f"Nothing to choose between: {front[0].label} was measured alone "
+            f"({_facts(front[0])}); compare more levels.",
+            front,
+        )
+    if len(front) == 1:
+        why = "is the smallest, and no other one is faster or has a smaller KLD"
+        return Recommendation(front[0], _keep(front[0], why, measured), front)
+    found = " and ".join(f"{level.label} ({_facts(level)})" for level in front)
+    others = ", which beat the others" if len(measured) > len(front) else ""
+    return Recommendation(
+        None,
+        f"Too little to choose by: {found}{others}. A knee needs {_LEAST_FOR_A_KNEE} levels that "
+        f"none beats: compare more, or give --max-kld or --budget.",
+        front,
+    )
+
+
 def _sentence(
     chosen: LevelResult,
+    front: Sequence[LevelResult],
     measured: Sequence[LevelResult],
     limit: int | None,
     max_kld: float | None,
 ) -> str:
     asked = [f"fits {as_size(limit)}"] if limit is not None else []
     asked += [f"stays within a mean KLD of {max_kld:g}"] if max_kld is not None else []
+    if max_kld is not None or len(front) < _LEAST_FOR_A_KNEE:
+        why = f"is the smallest that {' and '.join(asked)}"
+    else:
+        why = _why_knee(chosen, measured)
+        why += f", of those that fit {as_size(limit)}" if limit is not None else ""
+    return _keep(chosen, why, measured)
+
+
+def _keep(chosen: LevelResult, why: str, measured: Sequence[LevelResult]) -> str:
     reference = next((level for level in measured if level.is_reference), None)
-    why = (
-        f"is the smallest that {' and '.join(asked)}"
-        if max_kld is not None
-        else _why_knee(chosen, measured) + (f", of those that {asked[0]}" if asked else "")
-    )
-    facts = f"{as_size(_bytes(chosen))}, mean KLD {chosen.kld_mean or 0:.4f}"
-    if chosen.decode_tps:
-        facts += f", {chosen.decode_tps.median:.0f} tokens/s"
     same = _indistinguishable(chosen, reference)
-    return f"Keep {chosen.label}: it {why} ({facts}){same}."
+    return f"Keep {chosen.label}: it {why} ({_facts(chosen)}){same}."
+
+
+def _facts(level: LevelResult) -> str:
+    facts = as_size(_bytes(level))
+    facts += ", the reference" if level.is_reference else f", mean KLD {level.kld_mean or 0:.4f}"
+    if level.decode_tps:
+        facts += f", {level.decode_tps.median:.0f} tokens/s"
+    return facts
 
 
 def _why_knee(chosen: LevelResult, measured: Sequence[LevelResult]) -> str:
@@ -133,10 +179,10 @@ def _why_knee(chosen: LevelResult, measured: Sequence[LevelResult]) -> str:
 
 def _indistinguishable(chosen: LevelResult, reference: LevelResult | None) -> str:
     """What the chosen level's perplexity cannot be told from: the paired interval covers zero."""
-    if chosen.is_reference:
-        return "; it is the reference"
     ratio, se = chosen.ln_ppl_ratio, chosen.ln_ppl_ratio_se
-    if reference is not None and ratio is not None and se is not None and abs(ratio) <= _Z95 * se:
+    if reference is None or chosen.is_reference:
+        return ""
+    if ratio is not None and se is not None and abs(ratio) <= _Z95 * se:
         return f"; its perplexity is not distinguishable from {reference.label}'s"
     return ""
 

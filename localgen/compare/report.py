@@ -16,9 +16,10 @@ from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
 from localgen.compare.formats import COLUMNS, KLD, share_of_most
 from localgen.compare.recommend import Recommendation
-from localgen.compare.results import Comparison, Divergence, LevelResult, write_whole
+from localgen.compare.results import Comparison, Divergence, LevelResult
 from localgen.errors import CompareError
 from localgen.units import as_size
+from localgen.whole_files import write_whole
 
 # The settings, as they are called on the page; others keep their names.
 _SETTINGS = {
@@ -37,13 +38,23 @@ _SETTINGS = {
     "text_sha256": "SHA-256 of the text",
     "source_sha256": "SHA-256 of the model",
 }
+# Of what reports are; a name may also have none.
+_SUFFIXES = ("", ".png", ".html", ".htm")
+# White space that can be seen; what breaks a line still does.
+_SIGNS = str.maketrans({" ": "␣", "\t": "⇥\t", "\n": "↵\n", "\r": "␍", "\u00a0": "⍽"})
 
 
 def check_targets(paths: Sequence[Path]) -> None:
-    """Raise CompareError now if a report could not be written to ``paths`` after the measuring."""
+    """Raise CompareError now if a report could not be written to ``paths`` after the measuring, or
+    would be something else than its name says."""
     if paths:
         _require_matplotlib()
     for path in paths:
+        if path.suffix.lower() not in _SUFFIXES:
+            raise CompareError(
+                f"{path} would not be what its name says: plots are written as PNG, and pages as "
+                f"HTML; name it {path.stem}.png or {path.stem}.html"
+            )
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise CompareError(
                 f"{path} cannot be written: it is a folder, or its own folder is not there"
@@ -132,7 +143,10 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Two texts cut where they part: what they share, each one's next word, and its rest."""
+    """Two texts cut where they part: what they share, each one's next word, and its rest.
+
+    shows_space: the two words look alike but for white space, or one is nothing else.
+    """
 
     prompt: str
     n_same: int
@@ -143,6 +157,15 @@ class _Sides:
     @property
     def is_same(self) -> bool:
         return not any((*self.reference, *self.text))
+
+    @property
+    def shows_space(self) -> bool:
+        ours, theirs = self.reference[0], self.text[0]
+        return ours.split() == theirs.split() or any(each.isspace() for each in (ours, theirs))
+
+    def mark(self, word: str) -> str:
+        """A word as it is marked: with signs for white space, if that is the difference."""
+        return word.translate(_SIGNS) if self.shows_space else word
 
 
 def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -> str:
@@ -186,7 +209,7 @@ def _row(level: LevelResult, result: Comparison, kept: Recommendation | None) ->
         level,
         tuple(_Cell(column.text(level), "" if v is None else str(v)) for column, v in values),
         round(100 * share_of_most(level, result), 1),
-        kept is not None and level.label == kept.level.label,
+        kept is not None and kept.keeps(level),
     )
 
 

@@ -13,6 +13,7 @@ from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation, recommend
 from localgen.errors import CompareError
 from localgen.measuring import Spread
+from localgen.whole_files import write_whole
 
 SCHEMA = 2
 
@@ -172,14 +173,3 @@ def _level(data: dict[str, Any]) -> LevelResult:
             f"schema {SCHEMA} has {len(KLD_PROBABILITIES)}: the file is damaged"
         )
     return LevelResult(**data)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all: what was there before stays until all is written."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

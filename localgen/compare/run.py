@@ -99,6 +99,7 @@ def compare(
         _make(settings, record, wanted, folder, imatrix)
         usable = _usable(settings, record, wanted)
         reference = _reference(settings, record, usable)
+        _note_origin(settings, record, usable, reference if quality else None)
         variants = _variants(settings, usable)
         if quality:
             others = [each for each in variants if not record[each].is_reference]
@@ -133,10 +134,6 @@ def _make(
             if level.path is None:
                 record.begin(f"making {level.name}")
                 level.make(settings.source, folder, imatrix=imatrix, n_threads=settings.n_threads)
-                record.note(
-                    f"the levels are made from {settings.source.name}: loss is measured from that "
-                    f"file on"
-                )
             level.check()
         except LocalgenError as error:
             level.error = record.said(error)
@@ -171,3 +168,16 @@ def _reference(settings: Settings, record: Record, usable: Sequence[Level]) -> V
     reference = max(first, key=lambda variant: record[variant].bits_per_weight or 0.0)
     record.set_reference(reference)
     return reference
+
+
+def _note_origin(
+    settings: Settings, record: Record, usable: Sequence[Level], reference: Variant | None
+) -> None:
+    """Note what levels are made from, and the reference, where there is one: two files that are
+    easily taken for one."""
+    if not any(level.made for level in usable):
+        return
+    note = f"levels are made from {settings.source.name}"
+    if reference is not None:
+        note += f"; loss is measured against {reference.label}, the most precise level given"
+    record.note(note)

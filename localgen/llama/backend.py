@@ -87,7 +87,7 @@ class LlamaBackend:
         self._n_vocab = int(lib.llama_vocab_n_tokens(vocab))
         if not self._n_vocab:
             raise InvalidGGUFError(f"{self.path} holds no vocabulary")
-        self.vocab = LlamaVocab(vocab, self._file.metadata, self._check_open)
+        self.vocab = LlamaVocab(vocab, self._file.metadata, self._handles.uses)
         self.n_ctx_train = int(lib.llama_model_n_ctx_train(model))
         if self.config.n_ctx > self.n_ctx_train:
             logger.info(
@@ -120,8 +120,12 @@ class LlamaBackend:
         return sampling_defaults(self._file.metadata)
 
     def close(self) -> None:
-        """Free context and model; calling it again does nothing."""
+        """Free context and model; calling it again does nothing.
+
+        What other threads tokenize is waited for. Ctrl-C ends the waiting, and frees nothing.
+        """
         self._context = None
+        self._handles.uses.end()
         if self.is_forked:
             self._finalizer.detach()
         else:

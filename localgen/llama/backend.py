@@ -149,7 +149,14 @@ class LlamaBackend:
             )
         self._check_open()
         # A file that shrinks while it is mapped kills the process at the next read.
-        if self._file.has_changed():
+        try:
+            has_changed = self._file.has_changed()
+        except OSError as error:
+            raise BackendError(
+                f"{self.path} cannot be looked at any more, to see whether it was changed: "
+                f"{error.strerror}; load the model again"
+            ) from error
+        if has_changed:
             raise BackendError(f"{self.path} was changed after it was loaded; load the model again")
 
     # --- context ---

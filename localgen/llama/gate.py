@@ -51,12 +51,12 @@ class ModelFile:
 
     def has_changed(self) -> bool:
         """Whether a file is another one than was checked; False if it was only removed or renamed,
-        since what is mapped stays."""
+        since what is mapped stays. Raises OSError where that cannot be told."""
         for path, identity in zip(self.paths, self.identities, strict=True):
             try:
                 if FileIdentity.of(path) != identity:
                     return True
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):  # it, or a folder on its path, is gone
                 continue
         return False
 

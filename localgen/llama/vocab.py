@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from localgen.engine.backend import TokenIds
+from localgen.errors import BackendError
 from localgen.llama.gguf import Value
 from localgen.llama.library import llama
 from localgen.llama.metadata import chat_templates
@@ -76,7 +77,8 @@ class LlamaVocab:
     def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds:
         """Token ids (n,) int32 of UTF-8 ``text``.
 
-        Raises ValueError for a run without white space that is too long to be tokenized safely.
+        Raises ValueError for a run without white space that is too long to be tokenized safely,
+        and BackendError if a long text cannot get the thread that it needs.
         """
 
         def tokenized() -> TokenIds:
@@ -125,12 +127,20 @@ class LlamaVocab:
 def _on_big_stack(work: Callable[[], Result]) -> Result:
     """Run ``work`` on a thread with a big stack; its result or its exception comes back.
 
-    It cannot be stopped: Ctrl-C is raised once it is done.
+    It cannot be stopped: Ctrl-C is raised once it is done. Raises BackendError if there can be no
+    such thread.
     """
     with _stack_size_lock:
         before = threading.stack_size(_BIG_STACK)
         try:
             thread, future = started(work, "localgen-tokenize")
+        except RuntimeError as error:  # of Python, if the system makes no thread
+            raise BackendError(
+                f"a text of {_LONG_TEXT} bytes or more is tokenized on a thread of its own, with "
+                f"{_BIG_STACK // 2**20} MiB of address space for its stack, and the system gives "
+                f"none ({error}); raise this process's limit of memory or threads (ulimit -v, "
+                f"ulimit -u), or tokenize shorter parts"
+            ) from error
         finally:
             threading.stack_size(before)
     interrupt: BaseException | None = None

@@ -228,6 +228,26 @@ def test_exit_while_a_daemon_thread_tokenizes(tiny_bpe_path: Path, run_child: Ru
     assert_clean(child, "[True]")
 
 
+NO_ROOM_FOR_A_STACK = """
+import resource, sys, localgen
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=1)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 256 * 2**20,) * 2)
+print(len(model.tokenizer.encode("a" * 4095)))
+try:
+    model.tokenizer.encode("a" * 4096)
+except localgen.BackendError as error:
+    print("512 MiB of address space" in str(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_no_room_for_a_big_stack(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """Under a limit of memory it once was Python's "can't start new thread"."""
+    assert_clean(run_child(NO_ROOM_FOR_A_STACK, tiny_bpe_path), "4095", "True")
+
+
 # --- fork ---
 
 FORK = """

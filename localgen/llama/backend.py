@@ -68,7 +68,6 @@ class LlamaBackend:
         self._handles = Handles(self._llama, self._model)
         self._finalizer = weakref.finalize(self, self._handles.free)
         self._context: Context | None = None
-        self._kv_budget = config.kv_budget
         try:
             self._read_model()
         except BaseException:
@@ -197,15 +196,20 @@ class LlamaBackend:
 
     @property
     def kv_budget(self) -> int | None:
-        """Bytes that all slots together may take; None if only the GPU's memory limits them."""
-        if self._kv_budget is None and not self.uses_gpu:
-            memory = devices.usable_memory()
-            if memory is not None:
-                # One sequence may become as long as was promised, where that was checked.
-                least = self.kv_bytes_per_token * self._slot_size(self.config.n_ctx)
-                least = least if self.config.check_memory else 0
-                self._kv_budget = max(int(memory * KV_SHARE), least)
-        return self._kv_budget
+        """Bytes that all slots together may take, on GPUs too; None if only the memory of the GPUs
+        limits them."""
+        return self._default_kv_budget if self.config.kv_budget is None else self.config.kv_budget
+
+    @functools.cached_property
+    def _default_kv_budget(self) -> int | None:
+        memory = devices.usable_memory()
+        estimate = fitting.estimate(self._file, self.config, self.n_gpu_layers)
+        if memory is None or not estimate.kv_share_in_ram:
+            return None
+        # One sequence may become as long as was promised, where that was checked.
+        least = self.kv_bytes_per_token * self._slot_size(self.config.n_ctx)
+        least = least if self.config.check_memory else 0
+        return max(int(memory * KV_SHARE / estimate.kv_share_in_ram), least)
 
     def n_slots_that_fit(self, n_tokens: int) -> int:
         """See ``Backend``."""

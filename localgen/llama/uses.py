@@ -40,7 +40,8 @@ class Uses:
         Ctrl-C ends the waiting; it may be called again. Raises RuntimeError in a signal handler
         that came in the middle of a call, which could not go on before the handler is done.
         """
-        if threading.get_ident() in self._running.values():
+        running, here = tuple(self._running.items()), threading.get_ident()
+        if any(thread == here and is_running.locked() for is_running, thread in running):
             raise RuntimeError(
                 "the model cannot be closed by a signal's handler while it tokenizes"
             )

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from localgen import ClosedError, DecodeError, GenerationInterrupted, LocalModel
+from localgen.llama.uses import Uses
 from models import make_tiny
 from tests.conftest import Child, RunChild
 
@@ -183,6 +184,20 @@ def test_closed_by_a_signals_handler(tiny_bpe_path: Path, run_child: RunChild) -
     child = run_child(TOKENIZING + CLOSED_BY_A_HANDLER, tiny_bpe_path)
     line = "the model cannot be closed by a signal's handler while it tokenizes"
     assert_clean(child, line)
+
+
+def test_ctrl_c_as_a_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the call is crossed out: it is not waited for all the same."""
+
+    class Interrupted(dict[Any, int]):
+        def pop(self, *_: Any) -> int:
+            raise KeyboardInterrupt
+
+    uses = Uses()
+    monkeypatch.setattr(uses, "_running", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        uses.run(lambda: 1)
+    uses.end()
 
 
 FORKED_WHILE_TOKENIZING = """

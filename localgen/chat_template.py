@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import jinja2
 import jinja2.ext
+import jinja2.filters
 import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
@@ -23,6 +24,12 @@ import jinja2.sandbox
 import jinja2.utils
 
 from localgen.errors import TemplateError
+from localgen.template_limits import (
+    WidthFormatter,
+    check_method,
+    check_percent,
+    limited_filter,
+)
 from localgen.threads import started
 
 Message = Mapping[str, Any]
@@ -224,6 +231,10 @@ def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _to_json
+    environment.filters["format"] = _format
+    for name in ("batch", "center", "indent", "tojson"):
+        filter_ = environment.filters[name]
+        environment.filters[name] = limited_filter(filter_, MAX_OUTPUT_CHARS)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda pattern: datetime.datetime.now().strftime(pattern)
     environment.globals["dict"] = _Dict()
@@ -232,9 +243,9 @@ def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
 
 
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The sandbox, in which one operation alone cannot fill the memory."""
+    """The sandbox, in which a number cannot make a huge text; see ``template_limits``."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "**" and max(abs(left), abs(right)) > 2**16:
@@ -243,7 +254,26 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
             for text, count in ((left, right), (right, left)):
                 if isinstance(text, (str, list, tuple)) and len(text) * count > MAX_OUTPUT_CHARS:
                     raise jinja2.TemplateError(f"{len(text)} * {count} is too long")
+        if operator == "%" and isinstance(left, str):
+            check_percent(left, right, MAX_OUTPUT_CHARS)
         return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, function: Any, /, *args: Any, **named: Any) -> Any:
+        check_method(function, (*args, *named.values()), MAX_OUTPUT_CHARS)
+        return super().call(context, function, *args, **named)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        formatted = super().wrap_str_format(value)
+        if formatted is None:
+            return None
+
+        def limited(*args: Any, **named: Any) -> str:
+            is_map = value.__name__ == "format_map" and len(args) == 1
+            widths = WidthFormatter(self, MAX_OUTPUT_CHARS)
+            widths.vformat(value.__self__, *(((), args[0]) if is_map else (args, named)))
+            return formatted(*args, **named)
+
+        return limited
 
 
 class _Generation(jinja2.ext.Extension):
@@ -300,6 +330,11 @@ def _to_json(
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
+
+
+def _format(text: Any, *args: Any, **named: Any) -> str:
+    check_percent(str(text), args, MAX_OUTPUT_CHARS)
+    return jinja2.filters.do_format(text, *args, **named)
 
 
 def _raise_exception(message: str) -> NoReturn:

@@ -78,9 +78,10 @@ class ModelConfig:
     n_threads: CPU threads; None means every CPU that this process may use.
     n_batch: the most tokens in one forward pass.
     max_sequences: the most sequences decoded together; further rows wait for a free place.
-    kv_budget: bytes that the KV cache may take; None means half of the memory that this process can
-    still get when it first generates, its cgroup's limit counted, but with ``check_memory`` never
-    less than one sequence of ``n_ctx`` tokens takes.
+    kv_budget: bytes that the KV cache may take, on GPUs too; None lets its part in RAM take half of
+    the memory that this process can still get when it first generates, its cgroup's limit counted,
+    but with ``check_memory`` never refuses one sequence of ``n_ctx`` tokens. A GPU's memory has no
+    budget by default, nor has a model all of whose layers are there.
     kv_type: the type of the KV cache's numbers, one of ``KV_TYPES``.
     flash_attention: "on", "off" or "auto": off on a CPU, where that is faster in all but long
     prefills, unless ``kv_type`` is quantized or the scores of one batch could take more than 512

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localgen import TemplateError, chat_template
-from localgen.chat_template import MAX_TEMPLATE_BYTES, ChatTemplate
+from localgen.chat_template import MAX_OUTPUT_CHARS, MAX_TEMPLATE_BYTES, ChatTemplate
 from tests.templates.cases import CASES, NOW, SPECIAL_TOKENS
 
 FOLDER = Path(__file__).parent / "templates"
@@ -132,6 +132,51 @@ def test_a_template_that_tries(source: str) -> None:
     """Each ends in a TemplateError: no attribute of Python's own, no write, no flood of memory."""
     with pytest.raises(TemplateError):
         render(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a'.ljust(N) | length }}",
+        "{{ 'a'.center(width) | length }}",
+        "{{ '\\t'.expandtabs(tabsize=N) | length }}",
+        "{{ (1).to_bytes(N, 'big') | length }}",
+        "{{ ('%Nd' % 1) | length }}",
+        "{{ ('%(a)-N.2f' % {'a': 1}) | length }}",
+        "{{ ('%.*f' % (N, 1)) | length }}",
+        "{{ ('%Hd%Hd' % (1, 1)) | length }}",
+        "{{ '{:>N}'.format(1) | length }}",
+        "{{ '{:>{}}'.format(1, width) | length }}",
+        "{{ '{a:.Nf}'.format_map({'a': 1.5}) | length }}",
+        "{{ '{:H}{:H}'.format(1, 1) | length }}",
+        "{{ 'a' | center(N) | length }}",
+        "{{ ['a'] | map('center', N) | list | length }}",
+        "{{ 'a\\nb' | indent(width=N) | length }}",
+        "{{ '%Nd' | format(1) | length }}",
+        "{{ [1] | batch(N, 'x') | list | length }}",
+        "{{ [1] | tojson(indent=N) | length }}",
+    ],
+)
+def test_a_width_that_fills_the_memory(source: str) -> None:
+    """A short template once made a text of gigabytes in one operation, within its time.
+
+    N is more than the limit, and H more than half of it: the test itself takes little if it fails.
+    """
+    source = source.replace("N", str(MAX_OUTPUT_CHARS + 1))
+    source = source.replace("H", str(MAX_OUTPUT_CHARS // 2 + 1))
+    with pytest.raises(TemplateError, match="is too large"):
+        render(source, variables={"width": MAX_OUTPUT_CHARS + 1})
+
+
+def test_widths_that_are_right() -> None:
+    """Formats give what they give in Python; numbers that are no widths may be large."""
+    source = (
+        "{{ 'a'.ljust(3) }}|{{ '%5.1f%%' % 2.25 }}|{{ '{:>{w}}{!r}'.format(1, 'b', w=3) }}|"
+        "{{ '%s' % 10**9 }}|{{ '{}'.format(10**9) }}|{{ '%d of %s' | format(7, 'x') }}|"
+        "{{ '{a[0]}'.format_map({'a': [10**9]}) }}|{{ 7 % 4 }}|{{ 'a' | center(3) }}"
+    )
+    expected = "a  |  2.2%|  1'b'|1000000000|1000000000|7 of x|1000000000|3| a "
+    assert render(source) == expected
 
 
 def test_the_words_of_a_template() -> None:

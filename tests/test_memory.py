@@ -177,6 +177,7 @@ def test_layers_on_a_gpu(n_gpu_layers, on_gpu):
     kv_layers_on_gpu = {0: 0, 1: 0, 2: 1}.get(n_gpu_layers, 2)
     assert found.gpu.kv_cache == kv_layers_on_gpu * 512 * 128
     assert found.ram.kv_cache == (2 - kv_layers_on_gpu) * 512 * 128
+    assert found.kv_share_in_ram == (2 - kv_layers_on_gpu) / 2
 
 
 @pytest.fixture
@@ -218,6 +219,20 @@ def test_a_promised_context_can_be_filled(tiny_bpe_path, memory_of):
         memory_of(1000)  # by the time that it generates, the weights are loaded
         long = model.complete([[40] * 500], max_new_tokens=4, eos_token_id=[])[0]
     assert len(long.token_ids) == 4
+
+
+@pytest.mark.parametrize(
+    ("n_gpu_layers", "budget"), [(0, 2**29), (1, 2**29), (2, 2**30), (-1, None)]
+)
+def test_the_default_budget_counts_what_is_in_ram(n_gpu_layers, budget, tiny_bpe_path, memory_of):
+    """With any layer on a GPU there once was no limit, though the others' KV took the RAM.
+
+    Half of 1 GiB of RAM; with one of two layers on a GPU, as much again is there.
+    """
+    with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512) as model:
+        model._backend.n_gpu_layers = n_gpu_layers
+        memory_of(2**30)
+        assert model._backend.kv_budget == budget
 
 
 def test_levels_that_would_fit():

@@ -68,7 +68,6 @@ class LlamaBackend:
         self._handles = Handles(self._llama, self._model)
         self._finalizer = weakref.finalize(self, self._handles.free)
         self._context: Context | None = None
-        self._kv_budget = config.kv_budget
         try:
             self._read_model()
         except BaseException:
@@ -87,7 +86,7 @@ class LlamaBackend:
         self._n_vocab = int(lib.llama_vocab_n_tokens(vocab))
         if not self._n_vocab:
             raise InvalidGGUFError(f"{self.path} holds no vocabulary")
-        self.vocab = LlamaVocab(vocab, self._file.metadata, self._check_open)
+        self.vocab = LlamaVocab(vocab, self._file.metadata, self._handles.uses)
         self.n_ctx_train = int(lib.llama_model_n_ctx_train(model))
         if self.config.n_ctx > self.n_ctx_train:
             logger.info(
@@ -120,8 +119,12 @@ class LlamaBackend:
         return sampling_defaults(self._file.metadata)
 
     def close(self) -> None:
-        """Free context and model; calling it again does nothing."""
+        """Free context and model; calling it again does nothing.
+
+        What other threads tokenize is waited for. Ctrl-C ends the waiting, and frees nothing.
+        """
         self._context = None
+        self._handles.uses.end()
         if self.is_forked:
             self._finalizer.detach()
         else:
@@ -149,7 +152,14 @@ class LlamaBackend:
             )
         self._check_open()
         # A file that shrinks while it is mapped kills the process at the next read.
-        if self._file.has_changed():
+        try:
+            has_changed = self._file.has_changed()
+        except OSError as error:
+            raise BackendError(
+                f"{self.path} cannot be looked at any more, to see whether it was changed: "
+                f"{error.strerror}; load the model again"
+            ) from error
+        if has_changed:
             raise BackendError(f"{self.path} was changed after it was loaded; load the model again")
 
     # --- context ---
@@ -190,15 +200,20 @@ class LlamaBackend:
 
     @property
     def kv_budget(self) -> int | None:
-        """Bytes that all slots together may take; None if only the GPU's memory limits them."""
-        if self._kv_budget is None and not self.uses_gpu:
-            memory = devices.usable_memory()
-            if memory is not None:
-                # One sequence may become as long as was promised, where that was checked.
-                least = self.kv_bytes_per_token * self._slot_size(self.config.n_ctx)
-                least = least if self.config.check_memory else 0
-                self._kv_budget = max(int(memory * KV_SHARE), least)
-        return self._kv_budget
+        """Bytes that all slots together may take, on GPUs too; None if only the memory of the GPUs
+        limits them."""
+        return self._default_kv_budget if self.config.kv_budget is None else self.config.kv_budget
+
+    @functools.cached_property
+    def _default_kv_budget(self) -> int | None:
+        memory = devices.usable_memory()
+        estimate = fitting.estimate(self._file, self.config, self.n_gpu_layers)
+        if memory is None or not estimate.kv_share_in_ram:
+            return None
+        # One sequence may become as long as was promised, where that was checked.
+        least = self.kv_bytes_per_token * self._slot_size(self.config.n_ctx)
+        least = least if self.config.check_memory else 0
+        return max(int(memory * KV_SHARE / estimate.kv_share_in_ram), least)
 
     def n_slots_that_fit(self, n_tokens: int) -> int:
         """See ``Backend``."""

@@ -11,28 +11,20 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from localgen.errors import InvalidGGUFError
 from localgen.llama.fingerprint import FileIdentity
-from localgen.llama.gguf import GGUF, TOKENS, Array, Value, read_gguf
+from localgen.llama.gguf import GGUF, Array, Value, read_gguf
+from localgen.llama.refusal import refuse
+from localgen.llama.vocab_gate import check_vocabulary
 
 _MAX_LAYERS = 512
-_N_BYTES = 256
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
-_BYTE_TYPE = 6
 _INTEGERS = ("I8", "I16", "I32", "I64")
-_BYTE_NAME = len("<0x00>")
-_BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SPLIT_COUNT, _SPLIT_NUMBER = "split.count", "split.no"
-# What stands beside each token, and the type that llama.cpp reads it as.
-_BESIDE_TOKENS = {
-    "tokenizer.ggml.scores": ("f32",),
-    "tokenizer.ggml.token_type": ("i32", "u32"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +51,12 @@ class ModelFile:
 
     def has_changed(self) -> bool:
         """Whether a file is another one than was checked; False if it was only removed or renamed,
-        since what is mapped stays."""
+        since what is mapped stays. Raises OSError where that cannot be told."""
         for path, identity in zip(self.paths, self.identities, strict=True):
             try:
                 if FileIdentity.of(path) != identity:
                     return True
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):  # it, or a folder on its path, is gone
                 continue
         return False
 
@@ -99,7 +91,7 @@ def check_shards(shards: Iterable[GGUF], n_shards: int) -> tuple[GGUF, ...]:
         checked.append(shard)
     _check_names(checked)
     _check_architecture(checked[0])
-    _check_vocabulary(checked[0])
+    check_vocabulary(checked[0])
     return tuple(checked)
 
 
@@ -126,15 +118,11 @@ def shard_stem(path: Path) -> str:
     return match["stem"] if match else path.stem
 
 
-def _refuse(file: GGUF, reason: str) -> NoReturn:
-    raise InvalidGGUFError(f"{file.path} is damaged or no model: {reason}")
-
-
 def _check_split(file: GGUF, number: int, n_shards: int) -> None:
     count = file.metadata.get(_SPLIT_COUNT, 0)
     if n_shards == 1:
         if count not in (0, 1):
-            _refuse(
+            refuse(
                 file,
                 f"it is one of {count} shards, and its name is not of the form "
                 f"NAME-00001-of-{count:05d}.gguf by which the others are found",
@@ -142,9 +130,9 @@ def _check_split(file: GGUF, number: int, n_shards: int) -> None:
         return
     found = file.metadata.get(_SPLIT_NUMBER)
     if file.types.get(_SPLIT_NUMBER) != "u16" or found != number:
-        _refuse(file, f"{_SPLIT_NUMBER} is {found!r}, and by its name it is {number} in a u16")
+        refuse(file, f"{_SPLIT_NUMBER} is {found!r}, and by its name it is {number} in a u16")
     if file.types.get(_SPLIT_COUNT) != "u16" or count != n_shards:
-        _refuse(file, f"{_SPLIT_COUNT} is {count!r}, and by its name it is {n_shards} in a u16")
+        refuse(file, f"{_SPLIT_COUNT} is {count!r}, and by its name it is {n_shards} in a u16")
 
 
 def _check_names(shards: list[GGUF]) -> None:
@@ -152,18 +140,18 @@ def _check_names(shards: list[GGUF]) -> None:
     for shard in shards:
         for tensor in shard.tensors:
             if tensor.name in seen:
-                _refuse(shard, f"the tensor {tensor.name!r} is in another shard already")
+                refuse(shard, f"the tensor {tensor.name!r} is in another shard already")
             seen.add(tensor.name)
 
 
 def _check_architecture(file: GGUF) -> None:
     architecture = file.metadata.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
-        _refuse(file, f"general.architecture is {architecture!r}")
+        refuse(file, f"general.architecture is {architecture!r}")
     key = f"{architecture}.block_count"
     n_layers = file.metadata.get(key)
     if type(n_layers) is not int or not 0 < n_layers <= _MAX_LAYERS:
-        _refuse(file, f"{key} is {n_layers!r}; it must be 1 to {_MAX_LAYERS}")
+        refuse(file, f"{key} is {n_layers!r}; it must be 1 to {_MAX_LAYERS}")
     _check_hyperparameters(file, architecture)
 
 
@@ -176,21 +164,21 @@ def _check_hyperparameters(file: GGUF, architecture: str) -> None:
     for name in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         epsilon = of_model(name)
         if isinstance(epsilon, float) and not 0 <= epsilon < math.inf:
-            _refuse(file, f"{architecture}.{name} is {epsilon}")
+            refuse(file, f"{architecture}.{name} is {epsilon}")
     n_rotated, head_size = of_model("rope.dimension_count"), of_model("attention.key_length")
     n_embd, n_head = of_model("embedding_length"), of_model("attention.head_count")
     if head_size is None and isinstance(n_embd, int) and isinstance(n_head, int):
         head_size = n_embd // max(1, n_head)
     both_known = isinstance(n_rotated, int) and isinstance(head_size, int)
     if both_known and (n_rotated % 2 or not 0 < n_rotated <= head_size):  # type: ignore[operator]
-        _refuse(
+        refuse(
             file,
             f"{architecture}.rope.dimension_count is {n_rotated}; it must be even, and at most the "
             f"{head_size} of an attention head",
         )
     window, pattern = of_model("attention.sliding_window"), of_model(_WINDOW_PATTERN)
     if window and isinstance(pattern, Array) and not np.any(pattern.values):
-        _refuse(file, "it has a sliding window, and no layer that uses it")
+        refuse(file, "it has a sliding window, and no layer that uses it")
 
 
 def _check_vectors(file: GGUF) -> None:
@@ -198,66 +186,4 @@ def _check_vectors(file: GGUF) -> None:
     for tensor in file.tensors:
         name = tensor.type.name
         if len(tensor.shape) == 1 and name != "F32" and name not in _INTEGERS:
-            _refuse(file, f"{tensor.name} is a vector of type {name}; only F32 can be computed")
-
-
-def _check_vocabulary(file: GGUF) -> None:
-    tokens = file.metadata.get(TOKENS)
-    if not isinstance(tokens, Array) or tokens.type != "string" or not tokens.length:
-        _refuse(file, f"it has no vocabulary: {TOKENS} is no list of texts")
-    for key, types in _BESIDE_TOKENS.items():
-        beside = file.metadata.get(key)
-        if beside is None:
-            continue
-        if not isinstance(beside, Array) or beside.type not in types:
-            _refuse(file, f"{key} is no list of {types[0]}")
-        elif beside.length != tokens.length:
-            _refuse(file, f"{key} has {beside.length} items for {tokens.length} tokens")
-    merges = file.metadata.get("tokenizer.ggml.merges")
-    if merges is not None and not (isinstance(merges, Array) and merges.type == "string"):
-        _refuse(file, "tokenizer.ggml.merges is no list of texts")
-    _check_tokens(file)
-
-
-def _check_tokens(file: GGUF) -> None:
-    tokens = file.tokens
-    # A C string ends at its first NUL. Of empty tokens llama.cpp makes different ones.
-    has_nul = tokens.has_nul
-    if has_nul or tokens.may_repeat():
-        seen: set[bytes] = set()
-        for token_id, token in enumerate(map(_as_c_string, tokens)):
-            if token and token in seen:
-                _refuse(
-                    file, f"token {token_id}, {token[:80]!r}, is in its vocabulary a second time"
-                )
-            seen.add(token)
-    if file.metadata.get("tokenizer.ggml.model") == "llama":
-        short = set(map(_as_c_string, tokens)) if has_nul else tokens.of_lengths(1, _BYTE_NAME)
-        _check_bytes(file, short)
-
-
-def _as_c_string(token: bytes) -> bytes:
-    return token.split(b"\0", 1)[0]
-
-
-def _check_bytes(file: GGUF, tokens: set[bytes]) -> None:
-    """A SentencePiece vocabulary spells what it does not know in tokens of one byte each.
-
-    tokens: at least those that could be one.
-    """
-    missing = [
-        byte
-        for byte in range(_N_BYTES)
-        if b"<0x%02X>" % byte not in tokens and bytes([byte]) not in tokens
-    ]
-    if missing:
-        _refuse(
-            file,
-            f"its SentencePiece vocabulary lacks {len(missing)} of the {_N_BYTES} byte tokens, so "
-            f"that llama.cpp would abort at the first character that it does not know",
-        )
-    types = file.metadata.get("tokenizer.ggml.token_type")
-    if isinstance(types, Array) and types.values is not None:
-        for token_id in np.flatnonzero(types.values == _BYTE_TYPE).tolist():
-            if not _BYTE_TOKEN.fullmatch(file.tokens[token_id]):
-                _refuse(file, f"token {token_id}, {file.tokens[token_id][:80]!r}, is no byte token")
+            refuse(file, f"{tensor.name} is a vector of type {name}; only F32 can be computed")

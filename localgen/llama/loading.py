@@ -11,6 +11,7 @@ from localgen.errors import InvalidGGUFError
 from localgen.llama import amx
 from localgen.llama.callbacks import keeping_errors
 from localgen.llama.library import llama, log_router
+from localgen.llama.uses import Uses
 
 Progress = Callable[[float], object]
 
@@ -55,6 +56,7 @@ class Handles:
         self._llama = bindings
         self._model = model
         self.context: Any = None
+        self.uses = Uses()
 
     def free_context(self) -> None:
         if self.context:
@@ -62,6 +64,8 @@ class Handles:
         self.context = None
 
     def free(self) -> None:
+        """Waits for the ``uses`` that still run: a daemon thread's may at the process's end."""
+        self.uses.end()
         self.free_context()
         if self._model:
             self._llama.llama_model_free(self._model)

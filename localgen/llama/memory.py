@@ -78,6 +78,11 @@ class MemoryEstimate:
         """Bytes of RAM without which it cannot run at full speed."""
         return self.ram.total - self.reclaimable
 
+    @property
+    def kv_share_in_ram(self) -> float:
+        """Of the KV cache, by bytes, what is not on a GPU; 0 if there is none."""
+        return self.ram.kv_cache / max(1, self.ram.kv_cache + self.gpu.kv_cache)
+
 
 def flash_attention_mode(n_head: int, config: ModelConfig, *, uses_gpu: bool) -> str:
     """What "auto" means; llama.cpp would take it for "on" wherever it can.

@@ -67,6 +67,11 @@ class Strings:
         in_lengths = self._lengths.astype("<u8").view(np.uint8)
         return bool(n_zeros != in_lengths.size - np.count_nonzero(in_lengths))
 
+    @property
+    def longest(self) -> int:
+        """The most bytes that one of them has."""
+        return int(self._lengths.max(initial=0))
+
     def of_lengths(self, *lengths: int) -> set[bytes]:
         """Those that have one of these lengths, in bytes."""
         return {self[index] for index in np.flatnonzero(np.isin(self._lengths, lengths)).tolist()}

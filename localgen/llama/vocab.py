@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from localgen.engine.backend import TokenIds
+from localgen.errors import BackendError
 from localgen.llama.gguf import Value
 from localgen.llama.library import llama
 from localgen.llama.metadata import chat_templates
+from localgen.llama.uses import Uses
 from localgen.threads import started
 
 Result = TypeVar("Result")
@@ -32,18 +34,18 @@ _stack_size_lock = threading.Lock()
 
 
 class LlamaVocab:
-    """The vocabulary of a loaded model; usable for as long as the model is open."""
+    """The vocabulary of a loaded model: for any thread, for as long as the model is open."""
 
     def __init__(
         self,
         vocab: Any,
         metadata: Mapping[str, Value],
-        check_open: Callable[[], None],
+        uses: Uses,
     ) -> None:
-        """metadata: the model file's. check_open: raises when the model is closed and its
-        vocabulary gone."""
+        """metadata: the model file's. uses: ends before the model is freed, and its vocabulary
+        gone."""
         self._llama = llama()
-        self._check_open = check_open
+        self._uses = uses
         self._vocab = vocab
         self.n_vocab: int = self._llama.llama_vocab_n_tokens(vocab)
         self.bos_token_id = self._optional(self._llama.llama_vocab_bos(vocab))
@@ -58,17 +60,16 @@ class LlamaVocab:
 
     def is_special(self, token_id: int) -> bool:
         """Whether ``skip_special_tokens`` leaves the token out: a control or unknown token."""
-        self._check_open()
-        attributes = self._llama.llama_vocab_get_attr(self._vocab, token_id)
+        vocab = self._vocab
+        attributes = self._uses.run(lambda: self._llama.llama_vocab_get_attr(vocab, token_id))
         return bool(attributes & (_CONTROL | _UNKNOWN))
 
     @functools.cached_property
     def eog_ids(self) -> tuple[int, ...]:
         """Every token that ends generation by llama.cpp's judgement, rising."""
-        self._check_open()
         # One C call a token: some 20 ms for 49k tokens, so it is done once, when first needed.
         is_eog = map(self._llama.llama_vocab_is_eog, repeat(self._vocab), range(self.n_vocab))
-        return tuple(compress(range(self.n_vocab), is_eog))
+        return self._uses.run(lambda: tuple(compress(range(self.n_vocab), is_eog)))
 
     def _optional(self, token_id: int) -> int | None:
         return int(token_id) if 0 <= token_id < self.n_vocab else None
@@ -76,18 +77,22 @@ class LlamaVocab:
     def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds:
         """Token ids (n,) int32 of UTF-8 ``text``.
 
-        Raises ValueError for a run without white space that is too long to be tokenized safely.
+        Raises ValueError for a run without white space that is too long to be tokenized safely,
+        and BackendError if a long text cannot get the thread that it needs.
         """
-        self._check_open()
+
+        def tokenized() -> TokenIds:
+            return self._uses.run(lambda: self._tokenize(text, add_special, parse_special))
+
         if len(text) < _LONG_TEXT:
-            return self._tokenize(text, add_special, parse_special)
+            return tokenized()
         longest = max(map(len, text.split()), default=0)
         if longest > _LONGEST_RUN:
             raise ValueError(
                 f"the text has a run of {longest} bytes without white space; at most "
                 f"{_LONGEST_RUN} can be tokenized safely: split it, or pass token ids"
             )
-        return _on_big_stack(lambda: self._tokenize(text, add_special, parse_special))
+        return _on_big_stack(tokenized)
 
     def _tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> TokenIds:
         capacity = len(text) + 8
@@ -107,7 +112,9 @@ class LlamaVocab:
 
         ``token_id`` must be in [0, n_vocab).
         """
-        self._check_open()
+        return self._uses.run(lambda: self._token_bytes(token_id))
+
+    def _token_bytes(self, token_id: int) -> bytes:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -118,12 +125,30 @@ class LlamaVocab:
 
 
 def _on_big_stack(work: Callable[[], Result]) -> Result:
-    """Run ``work`` on a thread with a big stack; its result or its exception comes back."""
+    """Run ``work`` on a thread with a big stack; its result or its exception comes back.
+
+    It cannot be stopped: Ctrl-C is raised once it is done. Raises BackendError if there can be no
+    such thread.
+    """
     with _stack_size_lock:
         before = threading.stack_size(_BIG_STACK)
         try:
             thread, future = started(work, "localgen-tokenize")
+        except RuntimeError as error:  # of Python, if the system makes no thread
+            raise BackendError(
+                f"a text of {_LONG_TEXT} bytes or more is tokenized on a thread of its own, with "
+                f"{_BIG_STACK // 2**20} MiB of address space for its stack, and the system gives "
+                f"none ({error}); raise this process's limit of memory or threads (ulimit -v, "
+                f"ulimit -u), or tokenize shorter parts"
+            ) from error
         finally:
             threading.stack_size(before)
-    thread.join()
+    interrupt: BaseException | None = None
+    while thread.is_alive():
+        try:
+            thread.join()
+        except BaseException as error:  # of a signal's handler
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
     return future.result()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,32 @@ def test_file_changed_after_load(
     child = run_child(CHANGED, path, other, how)
     assert child.returncode == 0, child.stderr
     assert child.stdout.split() == ["refused"] * 4 + ["closed"]
+
+
+@pytest.fixture
+def in_a_folder(tiny_bpe_path: Path, tmp_path: Path) -> Iterator[LocalModel]:
+    """A model whose file is alone in ``tmp_path / "folder"``."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(tiny_bpe_path, folder / "model.gguf")
+    with LocalModel.from_pretrained(folder / "model.gguf", n_ctx=512, n_threads=1) as model:
+        yield model
+
+
+def test_folder_replaced_by_a_file(in_a_folder: LocalModel, tmp_path: Path) -> None:
+    """The file was removed, and what is mapped stays; it once was NotADirectoryError."""
+    before = in_a_folder.generate([[40, 60]], max_new_tokens=2).tolist()
+    shutil.rmtree(tmp_path / "folder")
+    (tmp_path / "folder").write_text("a file now")
+    assert in_a_folder.generate([[40, 60]], max_new_tokens=2).tolist() == before
+
+
+def test_folder_that_cannot_be_entered(in_a_folder: LocalModel, tmp_path: Path) -> None:
+    """Whether the file is still what was mapped cannot be told: a typed error that says so."""
+    shutil.rmtree(tmp_path / "folder")
+    (tmp_path / "folder").symlink_to("folder")  # to itself
+    with pytest.raises(BackendError, match="cannot be looked at any more"):
+        in_a_folder.generate([[40, 60]], max_new_tokens=2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from localgen import ClosedError, DecodeError, GenerationInterrupted, LocalModel
+from localgen.llama.uses import Uses
 from models import make_tiny
 from tests.conftest import Child, RunChild
 
@@ -101,6 +102,165 @@ def test_tokenizer_after_close(tiny_bpe_path: Path, run_child: RunChild) -> None
     """The vocabulary is part of the model: its memory must not be read once it is freed."""
     child = run_child(TOKENIZE_AFTER_CLOSE, tiny_bpe_path)
     assert_clean(child, "closed", "closed", "closed")
+
+
+# --- closing while another thread tokenizes ---
+
+# Each tokenization tells that it is about to go into C, and first does ``before_c()``.
+TOKENIZING = """
+import os, signal, sys, threading, localgen
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=1)
+vocab, text = model._backend.vocab, "the cat " * 40000
+right = model.tokenizer.encode(text)
+inside, go_on, outcomes = threading.Event(), threading.Event(), []
+tokenize = vocab._tokenize
+def before_c():
+    inside.set()
+    go_on.wait()
+def tokenize_when_told(*args):
+    before_c()
+    ids = tokenize(*args)
+    outcomes.append(ids.tolist() == right)
+    return ids
+vocab._tokenize = tokenize_when_told
+thread = threading.Thread(target=model.tokenizer.encode, args=(text,))
+"""
+CLOSED_WHILE_TOKENIZING = """
+thread.start()
+inside.wait()
+closer = threading.Thread(target=model.close)
+closer.start()
+try:
+    while True:
+        vocab.token_bytes(0)
+except localgen.ClosedError:
+    print("refused", closer.is_alive())
+go_on.set()
+thread.join()
+closer.join()
+print(outcomes)
+"""
+
+
+def test_close_waits_for_a_tokenization(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """It once freed the vocabulary that C was reading: a crash, or a text of no tokens."""
+    # The encode() of the main thread must not wait to be told.
+    code = TOKENIZING + "vocab.tokenize_now = tokenize\n" + CLOSED_WHILE_TOKENIZING
+    code = code.replace('model.tokenizer.encode("")', "model.tokenizer.eos_token_ids")
+    assert_clean(run_child(code, tiny_bpe_path), "refused True", "[True]")
+
+
+CTRL_C_WHILE_TOKENIZING = """
+def before_c():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+try:
+    with model:
+        model.tokenizer.encode(text)
+except KeyboardInterrupt:
+    print("interrupted", outcomes)
+"""
+
+
+def test_ctrl_c_in_a_long_tokenization(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """C cannot be stopped: the block must not close the model under a thread that goes on."""
+    code = TOKENIZING + CTRL_C_WHILE_TOKENIZING
+    assert_clean(run_child(code, tiny_bpe_path), "interrupted [True]")
+
+
+CLOSED_BY_A_HANDLER = """
+def before_c():
+    signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, lambda *_: model.close())
+try:
+    model.tokenizer.encode("the cat")
+except RuntimeError as error:
+    print(error)
+model.close()
+"""
+
+
+def test_closed_by_a_signals_handler(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """A handler that runs in the middle of a tokenization cannot wait for it."""
+    child = run_child(TOKENIZING + CLOSED_BY_A_HANDLER, tiny_bpe_path)
+    line = "the model cannot be closed by a signal's handler while it tokenizes"
+    assert_clean(child, line)
+
+
+def test_ctrl_c_as_a_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the call is crossed out: it is not waited for all the same."""
+
+    class Interrupted(dict[Any, int]):
+        def pop(self, *_: Any) -> int:
+            raise KeyboardInterrupt
+
+    uses = Uses()
+    monkeypatch.setattr(uses, "_running", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        uses.run(lambda: 1)
+    uses.end()
+
+
+FORKED_WHILE_TOKENIZING = """
+thread.start()
+inside.wait()
+pid = os.fork()
+if not pid:
+    signal.alarm(10)  # a hang ends the child by SIGALRM
+    model.close()
+    sys.exit(3)
+go_on.set()
+thread.join()
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), outcomes)
+"""
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_fork_while_a_thread_tokenizes(
+    closes: bool, tiny_bpe_path: Path, run_child: RunChild
+) -> None:
+    """The child lacks the thread, so neither its close nor its exit may wait for it."""
+    code = TOKENIZING + FORKED_WHILE_TOKENIZING
+    code = code if closes else code.replace("    model.close()\n", "")
+    assert_clean(run_child(code, tiny_bpe_path, warnings=ODD_WARNINGS), "3 [True]")
+
+
+LAST_AT_EXIT = """
+import atexit
+atexit.register(lambda: print(outcomes))
+"""
+DAEMON_AT_EXIT = """
+thread.daemon = True
+thread.start()
+inside.wait()
+atexit.register(go_on.set)  # what was registered last runs first, before the model's end
+"""
+
+
+def test_exit_while_a_daemon_thread_tokenizes(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """The end of the process frees the model too, and waits as close() does."""
+    child = run_child(LAST_AT_EXIT + TOKENIZING + DAEMON_AT_EXIT, tiny_bpe_path)
+    assert_clean(child, "[True]")
+
+
+NO_ROOM_FOR_A_STACK = """
+import resource, sys, localgen
+model = localgen.LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=1)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 256 * 2**20,) * 2)
+print(len(model.tokenizer.encode("a" * 4095)))
+try:
+    model.tokenizer.encode("a" * 4096)
+except localgen.BackendError as error:
+    print("512 MiB of address space" in str(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_no_room_for_a_big_stack(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """Under a limit of memory it once was Python's "can't start new thread"."""
+    assert_clean(run_child(NO_ROOM_FOR_A_STACK, tiny_bpe_path), "4095", "True")
 
 
 # --- fork ---

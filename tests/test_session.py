@@ -405,9 +405,10 @@ def test_pinned_stays(talk: Path) -> None:
     assert prefix.is_cached
     assert len(cached(model)) == 2
     full = fake_model(max_sequences=1)
-    full.prefill(THIRD)
+    pinned = full.prefill(THIRD)
     with pytest.raises(StateError, match="1 that run or are pinned"):
         full.load_session(talk)
+    assert pinned.is_cached
 
 
 @pytest.mark.parametrize("n_before", [0, 4])

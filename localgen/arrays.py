@@ -70,6 +70,14 @@ def parse_prompts(
     return Prompts(matrix, [row.astype(np.int32) for row in rows], is_torch(input_ids))
 
 
+def one_of(input_ids: Any, inputs: Any) -> Any:
+    """The prompts, which have two names in transformers; TypeError unless one of them is given."""
+    if (input_ids is None) == (inputs is None):
+        what = "neither of them" if inputs is None else "both"
+        raise TypeError(f"generate() takes input_ids, or inputs, which means the same; got {what}")
+    return inputs if input_ids is None else input_ids
+
+
 def check_ids(ids: npt.NDArray[Any], n_vocab: int, what: str) -> None:
     """A ValueError unless every id is in [0, n_vocab)."""
     bad = ids[(ids < 0) | (ids >= n_vocab)]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen import hub
+from localgen.arrays import one_of
 from localgen.background import Background
 from localgen.call_maker import CallMaker, Prompt, one_or_all
 from localgen.completion import Completion
@@ -114,32 +115,41 @@ class LocalModel:
 
     def generate(
         self,
-        input_ids: Any,
+        input_ids: Any = None,
         attention_mask: Any = None,
         *,
+        inputs: Any = None,
         generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
         logits_processor: Iterable[Callable[..., Any]] | None = None,
         stopping_criteria: Iterable[Callable[..., Any]] | None = None,
         streamer: Any = None,
+        tokenizer: Tokenizer | None = None,
         cancel: threading.Event | None = None,
         **overrides: Any,
     ) -> Any:
         """Continue a batch of token ids, as ``transformers``' ``generate()`` does.
 
         input_ids: (batch, length) integers, padded on either side with ``attention_mask`` 0 there.
-        generation_config: one, or one a prompt. logits_processor, stopping_criteria: functions (or
-        lists of them) of (input_ids, scores), called for each row alone as a batch of one, without
-        padding; stopping criteria get None as scores. streamer: anything with ``put`` and ``end``,
-        for a single row. cancel: an event that ends the call when set, from any thread. overrides:
-        fields of ``GenerationConfig``.
+        inputs: another name of input_ids. generation_config: one, or one a prompt.
+        logits_processor, stopping_criteria: functions (or lists of them) of (input_ids, scores),
+        called for each row alone as a batch of one, without padding; stopping criteria get None as
+        scores. streamer: anything with ``put`` and ``end``, for a single row. tokenizer: this
+        model's, which ``stop_strings`` use anyway. cancel: an event that ends the call when set,
+        from any thread. overrides: fields of ``GenerationConfig``, and options of transformers'
+        whose value asks for nothing, as ``num_beams=1``.
 
         Returns int64 (batch * num_return_sequences, length + new), padded on the right; torch
         tensors for torch input; a ``GenerateOutput`` with ``return_dict_in_generate=True``.
         Raises ValueError, TypeError, ContextFullError, DecodeError; GenerationInterrupted on
         Ctrl-C, with what was generated as ``partial``.
         """
+        if tokenizer is not None and tokenizer is not self.tokenizer:
+            raise ValueError(
+                f"tokenizer must be this model's own, model.tokenizer, or left out, "
+                f"got {tokenizer!r}"
+            )
         made = self._calls.of_ids(
-            input_ids,
+            one_of(input_ids, inputs),
             attention_mask,
             generation_config,
             overrides,

@@ -41,7 +41,6 @@ BAD_IDS: dict[str, tuple[Any, str]] = {
     "ragged": ([[1, 2], [3]], "differ in length"),
     "three dimensions": ([[[1, 2]]], "got shape (1, 1, 2)"),
     "scalar": (5, "got shape ()"),
-    "None": (None, "input_ids"),
     "floats": ([[1.0, 2.0]], "must hold integers, got float64"),
     "NaN": ([[NAN]], "must hold integers, got float64"),
     "bools": ([[True, False]], "must hold integers, got bool"),

@@ -20,6 +20,7 @@ from localgen.engine.sampler import Sampler, SamplingOptions
 from localgen.engine.sequence import Sequence as Row
 from localgen.errors import ContextFullError
 from localgen.options import (
+    check_cancel,
     check_generate_options,
     check_text_options,
     eos_token_ids,
@@ -75,6 +76,7 @@ class CallMaker:
     ) -> IdCall:
         """That of ``generate()``, whose arguments these are."""
         started = time.perf_counter()
+        check_cancel(cancel)
         configs = resolved_configs(config, overrides, infer=False)
         check_generate_options(configs)
         vocab = self._tokenizer
@@ -99,6 +101,7 @@ class CallMaker:
     ) -> Call:
         """That of ``complete()``, whose arguments these are."""
         started = time.perf_counter()
+        check_cancel(cancel)
         if config is None and overrides.get("do_sample") is not False:
             overrides = {**self._backend.sampling_defaults, **overrides}
         configs = resolved_configs(config, overrides, infer=True)
@@ -225,8 +228,12 @@ class CallMaker:
 def _prompt_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str):
         return [prompts]
-    if not isinstance(prompts, Iterable):
-        raise TypeError(f"prompts must be a text or a list of texts or token ids, got {prompts!r}")
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray | Mapping):
+        advice = "; decode them to a str first" if isinstance(prompts, bytes | bytearray) else ""
+        raise TypeError(
+            f"prompts must be a text or a list whose items are texts or lists of token ids, got "
+            f"{prompts!r:.80}{advice}"
+        )
     prompts = list(prompts)
     if not prompts:
         raise ValueError("the batch is empty: pass at least one prompt")

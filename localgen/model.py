@@ -20,7 +20,7 @@ from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.loop import Loop
 from localgen.engine.slots import Entry
 from localgen.engine.turns import Turns
-from localgen.errors import CLOSED, ClosedError
+from localgen.errors import CLOSED, BackendError, ClosedError, KvBudgetError
 from localgen.exits import close_at_exit
 from localgen.prefix import Prefix
 from localgen.progress import show_progress
@@ -75,11 +75,18 @@ class LocalModel:
         Raises ModelNotFoundError, DownloadError, InvalidGGUFError, BackendError, or ValueError.
         """
         config = replace_options(ModelConfig(), options)
+        _check_source(source)
         path = hub.resolve(source, revision=revision, local_files_only=local_files_only)
         # llama.cpp is loaded only now, so that importing localgen stays light.
         from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
 
-        return cls(LlamaBackend(path, config, progress), config)
+        model = cls(LlamaBackend(path, config, progress), config)
+        try:
+            model._check_kv_budget()
+        except BackendError:
+            model.close()
+            raise
+        return model
 
     def __repr__(self) -> str:
         return (
@@ -110,6 +117,14 @@ class LocalModel:
             self._backend.close()
         else:
             self._turns.close(ClosedError(CLOSED), self._backend.close)
+
+    def _check_kv_budget(self) -> None:
+        """KvBudgetError for a budget without room for one token."""
+        if self.config.kv_budget is not None and not self._backend.n_slots_that_fit(1):
+            raise KvBudgetError(
+                f"kv_budget={self.config.kv_budget} bytes have no room for even the shortest "
+                f"sequence; use a larger kv_budget, or leave it out"
+            )
 
     # --- transformers' API ---
 
@@ -407,3 +422,11 @@ class LocalModel:
 
     def _unpin(self, entry: Entry) -> None:
         self._loop.kv_cache.unpin(entry)
+
+
+def _check_source(source: object) -> None:
+    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
+        raise (ValueError if source == "" else TypeError)(
+            f"source must be the path of a .gguf file, a name on the Hub as 'org/repo', or an "
+            f"alias as 'smollm2', got {source!r}"
+        )

@@ -140,6 +140,8 @@ class Tokenizer:
         return_tensors: "np" or "pt" for arrays or torch tensors; None for lists (arrays if
         padded). split_special_tokens: see ``encode``.
         """
+        if not isinstance(text, Iterable) or isinstance(text, bytes | Mapping):
+            raise TypeError(f"text must be a str or a list of them, got {text!r:.80}")
         single = isinstance(text, str)
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:

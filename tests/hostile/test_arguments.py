@@ -150,6 +150,12 @@ def test_arguments_of_another_kind(kind: str, tiny: LocalModel) -> None:
         call(tiny)
 
 
+def test_async_for_over_a_stream(tiny: LocalModel) -> None:
+    """Regression: Python's own message did not name the method that is for it."""
+    with pytest.raises(TypeError, match=r"use model\.astream"):
+        aiter(tiny.stream("a"))  # type: ignore[call-overload]
+
+
 def test_kv_budget_without_room_for_a_token(tiny_bpe_path: Path) -> None:
     """Regression: the model was loaded, and only its first call failed."""
     with pytest.raises(KvBudgetError, match="kv_budget=1000 bytes have no room"):

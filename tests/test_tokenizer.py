@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 
 from localgen import Tokenizer
+from localgen.engine.backend import TokenIds
 from localgen.tokenizer import Vocab
-from tests.fakes import EOS, FakeVocab
+from tests.fakes import BOS, EOS, FakeVocab
 
 HI = [{"role": "user", "content": "Hi"}]
 TEMPLATE = "{{ messages[0].content }}{{ thinking }}"
@@ -41,17 +43,94 @@ def test_no_padding(padding: Any, tokenizer: Tokenizer) -> None:
         tokenizer(["a", "bcd"], padding=padding, return_tensors="np")
 
 
-@pytest.mark.parametrize("padding", ["max_length", "left", "", None, 1])
+@pytest.mark.parametrize("padding", ["left", "", None, 1])
 @pytest.mark.parametrize("tokenize", [True, False])
 def test_other_paddings(padding: Any, tokenize: bool, tokenizer: Tokenizer) -> None:
-    """Regression: "max_length", and whatever else is true, meant the longest."""
-    message = f"must be True or 'longest', False or 'do_not_pad', got {padding!r}; to pad to"
+    """Regression: whatever else is true meant the longest."""
+    message = f"'max_length', False or 'do_not_pad', got {padding!r}"
     with pytest.raises(ValueError, match=message):
         tokenizer(["a", "bcd"], padding=padding)
     with pytest.raises(ValueError, match=message):
         tokenizer.apply_chat_template(
             HI, chat_template=TEMPLATE, padding=padding, tokenize=tokenize
         )
+
+
+def test_padding_to_max_length(tokenizer: Tokenizer) -> None:
+    """Regression: refused. Every row has that length, also a single one; none is cut for it."""
+    batch = tokenizer(["a", "bcd"], padding="max_length", max_length=4)
+    assert batch.input_ids.tolist() == [[EOS, EOS, EOS, 97], [EOS, 98, 99, 100]]
+    assert batch.attention_mask.tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
+    assert tokenizer("a", padding="max_length", max_length=2).input_ids.tolist() == [[EOS, 97]]
+    with pytest.raises(ValueError, match="has 3 tokens and max_length is 2; use truncation=True"):
+        tokenizer(["a", "bcd"], padding="max_length", max_length=2)
+    with pytest.raises(ValueError, match="apply_chat_template pads to the longest"):
+        tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, padding="max_length")
+    both = tokenizer(["a", "bcd"], padding="max_length", max_length=2, truncation=True)
+    assert both.input_ids.tolist() == [[EOS, 97], [98, 99]]
+
+
+def test_padding_on_the_right(tokenizer: Tokenizer) -> None:
+    """Regression: the side could be set, and was not heeded."""
+    tokenizer.padding_side = "right"
+    batch = tokenizer(["a", "bcd"], padding=True)
+    assert batch.input_ids.tolist() == [[97, EOS, EOS], [98, 99, 100]]
+    assert batch.attention_mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+    for name in ("padding_side", "truncation_side"):
+        with pytest.raises(ValueError, match=f"{name} must be 'left' or 'right', got 'up'"):
+            setattr(tokenizer, name, "up")
+
+
+@pytest.mark.parametrize("truncation", [True, "longest_first", "only_first"])
+def test_truncation(truncation: Any, tokenizer: Tokenizer) -> None:
+    """Regression: refused. Longer texts lose their end, or their beginning; others nothing."""
+    texts = ["abcd", "a", ""]
+    batch = tokenizer(texts, truncation=truncation, max_length=2)
+    assert batch.input_ids == [[97, 98], [97], []]
+    assert batch.attention_mask == [[1, 1], [1], []]
+    tokenizer.truncation_side = "left"
+    assert tokenizer(texts, truncation=truncation, max_length=3).input_ids[0] == [98, 99, 100]
+    assert tokenizer("abcd", truncation=False).input_ids == [97, 98, 99, 100]
+
+
+class WithBothEnds(FakeVocab):
+    """A vocabulary that adds BOS and EOS."""
+
+    def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds:
+        ids = super().tokenize(text, add_special=add_special, parse_special=parse_special)
+        return np.array([BOS, *ids, EOS], np.int32) if add_special else ids
+
+
+def test_truncation_keeps_special_tokens() -> None:
+    """They count, and stay where they are, as in transformers; the text between them is cut."""
+    tokenizer = Tokenizer(WithBothEnds())
+    assert tokenizer("abcd", truncation=True, max_length=4).input_ids == [BOS, 97, 98, EOS]
+    assert tokenizer("abcd", truncation=True, max_length=2).input_ids == [BOS, EOS]
+    tokenizer.truncation_side = "left"
+    assert tokenizer("abcd", truncation=True, max_length=4).input_ids == [BOS, 99, 100, EOS]
+    plain = tokenizer("abcd", add_special_tokens=False, truncation=True, max_length=3)
+    assert plain.input_ids == [98, 99, 100]
+    with pytest.raises(ValueError, match="max_length is 1, and this model adds 2 special tokens"):
+        tokenizer("abcd", truncation=True, max_length=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncation": True}, "truncation=True needs max_length"),
+        ({"padding": "max_length"}, "padding='max_length' needs max_length"),
+        ({"max_length": 4}, "max_length=4 is read with truncation=True"),
+        ({"max_length": 4, "padding": True}, "max_length=4 is read with truncation=True"),
+        ({"max_length": 0, "truncation": True}, "max_length must be at least 1, got 0"),
+        ({"max_length": 4, "truncation": "only_second"}, "got 'only_second'"),
+    ],
+)
+def test_lengths_that_mean_nothing(
+    options: dict[str, Any], message: str, tokenizer: Tokenizer
+) -> None:
+    """An argument is read, or refused."""
+    with pytest.raises(ValueError, match=message):
+        tokenizer("abc", **options)
 
 
 @pytest.mark.parametrize(

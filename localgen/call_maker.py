@@ -59,6 +59,8 @@ class CallMaker:
 
     def __init__(self, tokenizer: Tokenizer, backend: Any, kv_cache: KvCache, n_ctx: int) -> None:
         self._tokenizer = tokenizer
+        # As in transformers, what the tokenizer is set to pad with later is its own affair.
+        self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
         self._kv_cache = kv_cache
         self._n_ctx = n_ctx
@@ -81,7 +83,7 @@ class CallMaker:
         check_generate_options(configs)
         vocab = self._tokenizer
         self._backend.check_usable()
-        pad = pad_token_id(configs[0], vocab.pad_token_id, vocab.vocab_size)
+        pad = pad_token_id(configs[0], self._pad_token_id, vocab.vocab_size)
         eos = eos_token_ids(configs[0], vocab.eos_token_ids, vocab.vocab_size)
         ends = eos.union(vocab.eos_token_ids)
         prompts = parse_prompts(input_ids, attention_mask, vocab.vocab_size, pad, ends)

@@ -14,7 +14,9 @@ import numpy as np
 
 from localgen.arrays import check_ids, is_torch, to_numpy, to_torch
 from localgen.caller import warn
+from localgen.config import check_int
 from localgen.engine.backend import TokenIds
+from localgen.token_texts import TokenTexts
 from localgen.tool_schema import Tool, as_schemas
 from localgen.widths import Widths, as_widths, check_side, cut
 
@@ -85,6 +87,10 @@ class Tokenizer:
         self._vocab = vocab
         self._padding_side = "left"
         self._truncation_side = "right"
+        self._pad_token_id = (
+            vocab.eos_token_id if vocab.pad_token_id is None else vocab.pad_token_id
+        )
+        self._texts = TokenTexts(vocab.n_vocab, self.token_bytes, vocab.is_special)
         self._bytes: dict[int, bytes] = {}
         self._text_bytes: dict[int, bytes] = {}
 
@@ -113,9 +119,39 @@ class Tokenizer:
 
     @property
     def pad_token_id(self) -> int | None:
-        """The vocabulary's pad token, or its EOS token where it has none."""
-        pad = self._vocab.pad_token_id
-        return self._vocab.eos_token_id if pad is None else pad
+        """What texts are padded with: the vocabulary's pad token, or its EOS token where it has
+        none, or what was set. ``generate()`` goes by the vocabulary, and its own option."""
+        return self._pad_token_id
+
+    @pad_token_id.setter
+    def pad_token_id(self, token_id: int) -> None:
+        self._pad_token_id = check_int("pad_token_id", token_id, 0, self.vocab_size - 1)
+
+    @property
+    def bos_token(self) -> str | None:
+        """The text of BOS, if there is one; so it is for the next two."""
+        return self._text_if_any(self.bos_token_id)
+
+    @property
+    def eos_token(self) -> str | None:
+        return self._text_if_any(self.eos_token_id)
+
+    @property
+    def pad_token(self) -> str | None:
+        return self._text_if_any(self.pad_token_id)
+
+    @pad_token.setter
+    def pad_token(self, text: str) -> None:
+        token_id = self._texts.id_of(text)
+        if token_id is None:
+            raise ValueError(
+                f"pad_token must be the text of a token, got {text!r}: a file's vocabulary cannot "
+                f"grow; use tokenizer.eos_token, whose places the attention mask tells apart"
+            )
+        self.pad_token_id = token_id
+
+    def _text_if_any(self, token_id: int | None) -> str | None:
+        return None if token_id is None else self._texts.text(token_id)
 
     @property
     def padding_side(self) -> str:
@@ -284,7 +320,8 @@ class Tokenizer:
         _refuse_not_here(variables)
         if padding == "max_length":
             raise ValueError(
-                "apply_chat_template pads to the longest: use padding=True, or pad the ids that you get"
+                "apply_chat_template pads to the longest: use padding=True, or pad the ids that "
+                "you get"
             )
         widths = as_widths(padding)
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
@@ -358,19 +395,57 @@ class Tokenizer:
         Bytes that are not UTF-8 become U+FFFD. For vocabularies that put a space before the text,
         the first space is taken away again.
         """
-        ids = np.atleast_1d(np.asarray(to_numpy(token_ids)))
-        if ids.ndim != 1:
-            raise ValueError(f"decode takes one row of ids, got shape {ids.shape}")
-        if ids.size and ids.dtype.kind not in "iu":
-            raise ValueError(f"token ids must be integers, got {ids.dtype}")
-        check_ids(ids, self.vocab_size, "decode")
+        ids = self._one_row(token_ids, "decode")
         is_special = self._vocab.is_special
-        kept = [i for i in ids.tolist() if not (skip_special_tokens and is_special(i))]
+        kept = [i for i in ids if not (skip_special_tokens and is_special(i))]
         data = b"".join(map(self.token_bytes, kept))
         has_prefix = self._vocab.adds_space_prefix and data.startswith(b" ")
         if has_prefix and not is_special(kept[0]):
             data = data[1:]
         return data.decode("utf-8", errors="replace")
+
+    def _one_row(self, token_ids: Any, what: str) -> list[int]:
+        """One row of ids, or a single one, checked."""
+        ids = np.atleast_1d(np.asarray(to_numpy(token_ids)))
+        if ids.ndim != 1:
+            raise ValueError(f"{what} takes one row of ids, got shape {ids.shape}")
+        if ids.size and ids.dtype.kind not in "iu":
+            raise ValueError(f"token ids must be integers, got {ids.dtype}")
+        check_ids(ids, self.vocab_size, what)
+        checked: list[int] = ids.tolist()
+        return checked
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> str | list[str]:
+        """The text that an id stands for, or those of one row of ids.
+
+        Where transformers gives a vocabulary's own spelling ("Ġthe", "▁the"), this is the text
+        itself, " the"; bytes that are no whole character are written as \\xNN.
+        """
+        row = self._one_row(ids, "convert_ids_to_tokens")
+        if np.ndim(to_numpy(ids)) == 0:
+            return self._texts.text(row[0])
+        is_special = self._vocab.is_special
+        kept = [i for i in row if not (skip_special_tokens and is_special(i))]
+        return [self._texts.text(i) for i in kept]
+
+    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int | None] | None:
+        """The id of a token's text, or those of several; None where no token has that text.
+
+        Texts are as from ``convert_ids_to_tokens``. Raises ValueError where several tokens have
+        the same one, as letters do in a vocabulary that has tokens for single bytes too.
+        """
+        if isinstance(tokens, str):
+            return self._texts.id_of(tokens)
+        return [self._texts.id_of(token) for token in tokens]
+
+    def tokenize(
+        self, text: str, *, add_special_tokens: bool = False, split_special_tokens: bool = False
+    ) -> list[str]:
+        """The texts of the tokens of ``text``; see ``encode`` and ``convert_ids_to_tokens``."""
+        ids = self.encode(
+            text, add_special_tokens=add_special_tokens, split_special_tokens=split_special_tokens
+        )
+        return [self._texts.text(i) for i in ids]
 
     def batch_decode(
         self, sequences: Iterable[Any], skip_special_tokens: bool = False

@@ -10,8 +10,9 @@ import pytest
 
 from localgen import Tokenizer
 from localgen.engine.backend import TokenIds
+from localgen.token_texts import TokenTexts
 from localgen.tokenizer import Vocab
-from tests.fakes import BOS, EOS, FakeVocab
+from tests.fakes import BOS, END_OF_TURN, EOS, FakeVocab, fake_model
 
 HI = [{"role": "user", "content": "Hi"}]
 TEMPLATE = "{{ messages[0].content }}{{ thinking }}"
@@ -91,6 +92,52 @@ def test_truncation(truncation: Any, tokenizer: Tokenizer) -> None:
     tokenizer.truncation_side = "left"
     assert tokenizer(texts, truncation=truncation, max_length=3).input_ids[0] == [98, 99, 100]
     assert tokenizer("abcd", truncation=False).input_ids == [97, 98, 99, 100]
+
+
+def test_pad_token_can_be_set(tokenizer: Tokenizer) -> None:
+    """Regression: the line that most programs have. Another token is then padded with."""
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<bos>", "<eos>")
+    tokenizer.pad_token = tokenizer.eos_token
+    assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("<eos>", EOS)
+    tokenizer.pad_token = "<bos>"
+    assert tokenizer(["a", "bc"], padding=True).input_ids.tolist() == [[BOS, 97], [98, 99]]
+    tokenizer.pad_token_id = EOS
+    assert tokenizer.pad_token == "<eos>"
+    with pytest.raises(
+        ValueError, match=r"got '\[PAD\]': a file's vocabulary cannot grow; use tok"
+    ):
+        tokenizer.pad_token = "[PAD]"
+    with pytest.raises(ValueError, match="pad_token_id must be between 0 and 258, got 259"):
+        tokenizer.pad_token_id = 259
+    assert tokenizer.pad_token_id == EOS
+
+
+def test_a_tokenizer_s_pad_token_is_not_generate_s() -> None:
+    """As in transformers: what is set on the tokenizer changes no row that generate() gives."""
+    model = fake_model()
+    before = model.generate([[1, 97]], max_new_tokens=2).tolist()
+    model.tokenizer.pad_token_id = 1
+    assert model.generate([[1, 97]], max_new_tokens=2).tolist() == before
+
+
+def test_tokens_and_their_texts(tokenizer: Tokenizer) -> None:
+    """Both ways; a byte that is no character is spelled."""
+    assert tokenizer.tokenize("a é<eos>") == ["a", " ", "\\xc3", "\\xa9", "<eos>"]
+    assert tokenizer.convert_ids_to_tokens(97) == "a"
+    assert tokenizer.convert_ids_to_tokens([97, 0xC3, EOS]) == ["a", "\\xc3", "<eos>"]
+    assert tokenizer.convert_ids_to_tokens([97, EOS], skip_special_tokens=True) == ["a"]
+    assert tokenizer.convert_tokens_to_ids("<end>") == END_OF_TURN
+    assert tokenizer.convert_tokens_to_ids(["a", "\\xc3", "no token"]) == [97, 0xC3, None]
+    with pytest.raises(ValueError, match="convert_ids_to_tokens: token id 259 is outside"):
+        tokenizer.convert_ids_to_tokens(259)
+
+
+def test_texts_of_several_tokens() -> None:
+    """By hand: 0 and 2 stand for "a", so neither is it; of two for "b" the special one is."""
+    texts = TokenTexts(4, [b"a", b"b", b"a", b"b"].__getitem__, lambda i: i == 3)
+    assert texts.id_of("b") == 3
+    with pytest.raises(ValueError, match="several tokens stand for 'a': 0, 2"):
+        texts.id_of("a")
 
 
 class WithBothEnds(FakeVocab):

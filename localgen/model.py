@@ -128,6 +128,23 @@ class LocalModel:
 
     # --- transformers' API ---
 
+    def eval(self) -> LocalModel:
+        """The model itself: it never trains."""
+        return self
+
+    def to(self, device: Any) -> LocalModel:
+        """The model itself, for "cpu", where its token ids live.
+
+        Where its layers are is chosen when it is loaded. Raises ValueError for anything else.
+        """
+        if str(device) != self.device:
+            raise ValueError(
+                f"a loaded model is not moved or converted, got {device!r}: choose the device by "
+                f"from_pretrained(…, device='cuda'), and a type by the file; token ids stay on "
+                f"{self.device!r}, model.device"
+            )
+        return self
+
     def generate(
         self,
         input_ids: Any = None,

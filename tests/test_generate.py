@@ -135,6 +135,16 @@ def test_inputs_is_another_name_of_input_ids():
         model.generate(max_new_tokens=2)
 
 
+def test_eval_and_to():
+    """Regression: the two calls that follow a load in most programs; nothing is moved here."""
+    model = fake_model()
+    assert model.eval() is model
+    assert model.to("cpu") is model.to(model.device) is model
+    for elsewhere in ("cuda", "cuda:0", 0, None):
+        with pytest.raises(ValueError, match=r"choose the device by from_pretrained\("):
+            model.to(elsewhere)
+
+
 def test_stopping_criteria_see_one_row_without_padding():
     """Each criterion gets (1, n) ids of the real tokens, after every token."""
     seen = []

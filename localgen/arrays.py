@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
 
 Matrix = npt.NDArray[np.int64]
@@ -140,6 +141,8 @@ def _matrix(input_ids: Any) -> Matrix:
 
 
 def _mask(attention_mask: Any, matrix: Matrix) -> Mask:
+    if isinstance(attention_mask, GenerationConfig):
+        raise TypeError("the second argument is attention_mask: pass generation_config=… by name")
     try:
         array = np.asarray(to_numpy(attention_mask))
     except ValueError:

@@ -134,6 +134,10 @@ BAD_KINDS: dict[str, tuple[Callable[[LocalModel], Any], str]] = {
         lambda m: m.complete("a", generation_config={"max_new_tokens": 3}),
         "must be a GenerationConfig, or a list of one a prompt, got {'max_new_tokens': 3}",
     ),
+    "config as a mask": (
+        lambda m: m.generate(IDS, GenerationConfig()),
+        "the second argument is attention_mask: pass generation_config=",
+    ),
     "config as a number": (lambda m: m.generate(IDS, generation_config=3), "got 3"),
     "no text": (lambda m: m.tokenizer(None), "text must be a str or a list of them, got None"),
     "bytes for the tokenizer": (lambda m: m.tokenizer(b"a"), "a list of them, got b'a'"),

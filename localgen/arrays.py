@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
 
 Matrix = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+_NOT_ENCODED = (
+    "hold integers, got text; encode it by model.tokenizer(text, return_tensors='np'), or give it "
+    "to complete()"
+)
+_SEVERAL_TEXTS = "be one text or its token ids, got a list of texts; complete() takes several texts"
 
 
 def is_torch(value: object) -> bool:
@@ -70,6 +77,14 @@ def parse_prompts(
     return Prompts(matrix, [row.astype(np.int32) for row in rows], is_torch(input_ids))
 
 
+def one_of(input_ids: Any, inputs: Any) -> Any:
+    """The prompts, which have two names in transformers; TypeError unless one of them is given."""
+    if (input_ids is None) == (inputs is None):
+        what = "neither of them" if inputs is None else "both"
+        raise TypeError(f"generate() takes input_ids, or inputs, which means the same; got {what}")
+    return inputs if input_ids is None else input_ids
+
+
 def check_ids(ids: npt.NDArray[Any], n_vocab: int, what: str) -> None:
     """A ValueError unless every id is in [0, n_vocab)."""
     bad = ids[(ids < 0) | (ids >= n_vocab)]
@@ -79,7 +94,12 @@ def check_ids(ids: npt.NDArray[Any], n_vocab: int, what: str) -> None:
 
 def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
     """One prompt given as token ids, as int32 (n,); ValueError if it is empty or not ids."""
-    array = _integers(to_numpy(ids), what)
+    array = _integers(to_numpy(ids), what, _SEVERAL_TEXTS)
+    if not array.ndim:
+        raise ValueError(
+            f"{what} must be a text or a non-empty list of token ids, got the number {array}; one "
+            f"prompt of token ids is a list in a list, as [[1, 2, 3]]"
+        )
     if array.ndim != 1 or not array.size:
         raise ValueError(
             f"{what} must be a text or a non-empty list of token ids, got shape {array.shape}"
@@ -88,7 +108,8 @@ def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
     return array.astype(np.int32)
 
 
-def _integers(value: Any, what: str) -> npt.NDArray[Any]:
+def _integers(value: Any, what: str, if_text: str) -> npt.NDArray[Any]:
+    """``value`` as an array of integers; ``if_text`` is what it must be, said where it is text."""
     try:
         array = np.asarray(value)
     except ValueError:
@@ -97,14 +118,16 @@ def _integers(value: Any, what: str) -> npt.NDArray[Any]:
             f"as tokenizer(texts, padding=True) does"
         ) from None
     if array.size and array.dtype.kind not in "iu":
-        raise ValueError(f"{what} must hold integers, got {array.dtype}")
+        wants = f"hold integers, got {array.dtype}"
+        texts = {"U": if_text, "S": "hold integers, got bytes; decode them to a str first"}
+        raise ValueError(f"{what} must {texts.get(array.dtype.kind, wants)}")
     return array
 
 
 def _matrix(input_ids: Any) -> Matrix:
     if isinstance(input_ids, Mapping):
         raise TypeError("input_ids is what a tokenizer returned: pass **inputs, or its input_ids")
-    array = _integers(to_numpy(input_ids), "input_ids")
+    array = _integers(to_numpy(input_ids), "input_ids", _NOT_ENCODED)
     if array.ndim == 1 and array.size:
         array = array[None, :]
     if array.ndim != 2 or not array.shape[0]:
@@ -118,6 +141,8 @@ def _matrix(input_ids: Any) -> Matrix:
 
 
 def _mask(attention_mask: Any, matrix: Matrix) -> Mask:
+    if isinstance(attention_mask, GenerationConfig):
+        raise TypeError("the second argument is attention_mask: pass generation_config=… by name")
     try:
         array = np.asarray(to_numpy(attention_mask))
     except ValueError:

@@ -20,6 +20,7 @@ from localgen.engine.sampler import Sampler, SamplingOptions
 from localgen.engine.sequence import Sequence as Row
 from localgen.errors import ContextFullError
 from localgen.options import (
+    check_cancel,
     check_generate_options,
     check_text_options,
     eos_token_ids,
@@ -58,6 +59,8 @@ class CallMaker:
 
     def __init__(self, tokenizer: Tokenizer, backend: Any, kv_cache: KvCache, n_ctx: int) -> None:
         self._tokenizer = tokenizer
+        # As in transformers, what the tokenizer is set to pad with later is its own affair.
+        self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
         self._kv_cache = kv_cache
         self._n_ctx = n_ctx
@@ -75,11 +78,12 @@ class CallMaker:
     ) -> IdCall:
         """That of ``generate()``, whose arguments these are."""
         started = time.perf_counter()
+        check_cancel(cancel)
         configs = resolved_configs(config, overrides, infer=False)
         check_generate_options(configs)
         vocab = self._tokenizer
         self._backend.check_usable()
-        pad = pad_token_id(configs[0], vocab.pad_token_id, vocab.vocab_size)
+        pad = pad_token_id(configs[0], self._pad_token_id, vocab.vocab_size)
         eos = eos_token_ids(configs[0], vocab.eos_token_ids, vocab.vocab_size)
         ends = eos.union(vocab.eos_token_ids)
         prompts = parse_prompts(input_ids, attention_mask, vocab.vocab_size, pad, ends)
@@ -99,6 +103,7 @@ class CallMaker:
     ) -> Call:
         """That of ``complete()``, whose arguments these are."""
         started = time.perf_counter()
+        check_cancel(cancel)
         if config is None and overrides.get("do_sample") is not False:
             overrides = {**self._backend.sampling_defaults, **overrides}
         configs = resolved_configs(config, overrides, infer=True)
@@ -225,8 +230,12 @@ class CallMaker:
 def _prompt_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str):
         return [prompts]
-    if not isinstance(prompts, Iterable):
-        raise TypeError(f"prompts must be a text or a list of texts or token ids, got {prompts!r}")
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray | Mapping):
+        advice = "; decode them to a str first" if isinstance(prompts, bytes | bytearray) else ""
+        raise TypeError(
+            f"prompts must be a text or a list whose items are texts or lists of token ids, got "
+            f"{prompts!r:.80}{advice}"
+        )
     prompts = list(prompts)
     if not prompts:
         raise ValueError("the batch is empty: pass at least one prompt")

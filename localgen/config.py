@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar
+
+from localgen.option_names import names_checked
 
 DEFAULT_MAX_NEW_TOKENS = 256
 DEVICES = ("auto", "cpu", "cuda", "metal")
 FLASH_ATTENTION = ("auto", "on", "off")
 UNQUANTIZED = ("f32", "f16", "bf16")
 KV_TYPES = (*UNQUANTIZED, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-
-# An unknown name that is one of these is no mistyped one.
-_ONLY_IN_TRANSFORMERS = frozenset({
-    "assistant_model", "begin_suppress_tokens", "bos_token_id", "cache_implementation",
-    "decoder_start_token_id", "diversity_penalty", "early_stopping", "encoder_repetition_penalty",
-    "epsilon_cutoff", "eta_cutoff", "exponential_decay_length_penalty", "forced_bos_token_id",
-    "forced_eos_token_id", "guidance_scale", "length_penalty", "min_length", "num_beam_groups",
-    "num_beams", "output_attentions", "output_hidden_states", "past_key_values", "penalty_alpha",
-    "prefix_allowed_tokens_fn", "prompt_lookup_num_tokens", "renormalize_logits", "synced_gpus",
-    "token_healing", "use_cache", "watermarking_config",
-})  # fmt: skip
 
 Config = TypeVar("Config", "ModelConfig", "GenerationConfig")
 
@@ -56,18 +46,11 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def replace_options(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """``config`` with ``overrides``; an unknown name is a TypeError that names the nearest."""
-    names = [field.name for field in dataclasses.fields(config)]
-    for name in overrides:
-        if name not in names:
-            if name in _ONLY_IN_TRANSFORMERS:
-                raise TypeError(f"transformers has the option {name!r}, localgen does not")
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"unknown option {name!r}{hint}")
+    """``config`` with ``overrides``; TypeError for names as of the config's constructor."""
     return dataclasses.replace(config, **overrides) if overrides else config
 
 
+@names_checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """How a model is loaded.
@@ -141,6 +124,7 @@ class ModelConfig:
             )
 
 
+@names_checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationConfig:
     """How tokens are chosen and when a row ends; names and meaning as in transformers.
@@ -164,6 +148,10 @@ class GenerationConfig:
     ``logprobs=n`` (text API): log-probabilities of the chosen token and of the n likeliest, from
     the model's own logits. ``return_dict_in_generate``, ``output_scores`` and ``output_logits``
     are for ``generate()``.
+
+    An option of transformers that is not here is accepted where its value asks for what localgen
+    does anyway (``num_beams=1``, ``use_cache=True``, None), and is not kept; any other value, and
+    any other name, is a TypeError.
     """
 
     max_new_tokens: int | None = None

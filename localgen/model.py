@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen import hub
+from localgen.arrays import one_of
 from localgen.background import Background
 from localgen.call_maker import CallMaker, Prompt, one_or_all
 from localgen.completion import Completion
@@ -19,7 +20,7 @@ from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.loop import Loop
 from localgen.engine.slots import Entry
 from localgen.engine.turns import Turns
-from localgen.errors import CLOSED, ClosedError
+from localgen.errors import CLOSED, BackendError, ClosedError, KvBudgetError
 from localgen.exits import close_at_exit
 from localgen.prefix import Prefix
 from localgen.progress import show_progress
@@ -74,11 +75,18 @@ class LocalModel:
         Raises ModelNotFoundError, DownloadError, InvalidGGUFError, BackendError, or ValueError.
         """
         config = replace_options(ModelConfig(), options)
+        _check_source(source)
         path = hub.resolve(source, revision=revision, local_files_only=local_files_only)
         # llama.cpp is loaded only now, so that importing localgen stays light.
         from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
 
-        return cls(LlamaBackend(path, config, progress), config)
+        model = cls(LlamaBackend(path, config, progress), config)
+        try:
+            model._check_kv_budget()
+        except BackendError:
+            model.close()
+            raise
+        return model
 
     def __repr__(self) -> str:
         return (
@@ -110,36 +118,70 @@ class LocalModel:
         else:
             self._turns.close(ClosedError(CLOSED), self._backend.close)
 
+    def _check_kv_budget(self) -> None:
+        """KvBudgetError for a budget without room for one token."""
+        if self.config.kv_budget is not None and not self._backend.n_slots_that_fit(1):
+            raise KvBudgetError(
+                f"kv_budget={self.config.kv_budget} bytes have no room for even the shortest "
+                f"sequence; use a larger kv_budget, or leave it out"
+            )
+
     # --- transformers' API ---
+
+    def eval(self) -> LocalModel:
+        """The model itself: it never trains."""
+        return self
+
+    def to(self, device: Any) -> LocalModel:
+        """The model itself, for "cpu", where its token ids live.
+
+        Where its layers are is chosen when it is loaded. Raises ValueError for anything else.
+        """
+        if str(device) != self.device:
+            raise ValueError(
+                f"a loaded model is not moved or converted, got {device!r}: choose the device by "
+                f"from_pretrained(…, device='cuda'), and a type by the file; token ids stay on "
+                f"{self.device!r}, model.device"
+            )
+        return self
 
     def generate(
         self,
-        input_ids: Any,
+        input_ids: Any = None,
         attention_mask: Any = None,
         *,
+        inputs: Any = None,
         generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
         logits_processor: Iterable[Callable[..., Any]] | None = None,
         stopping_criteria: Iterable[Callable[..., Any]] | None = None,
         streamer: Any = None,
+        tokenizer: Tokenizer | None = None,
         cancel: threading.Event | None = None,
         **overrides: Any,
     ) -> Any:
         """Continue a batch of token ids, as ``transformers``' ``generate()`` does.
 
         input_ids: (batch, length) integers, padded on either side with ``attention_mask`` 0 there.
-        generation_config: one, or one a prompt. logits_processor, stopping_criteria: functions (or
-        lists of them) of (input_ids, scores), called for each row alone as a batch of one, without
-        padding; stopping criteria get None as scores. streamer: anything with ``put`` and ``end``,
-        for a single row. cancel: an event that ends the call when set, from any thread. overrides:
-        fields of ``GenerationConfig``.
+        inputs: another name of input_ids. generation_config: one, or one a prompt.
+        logits_processor, stopping_criteria: functions (or lists of them) of (input_ids, scores),
+        called for each row alone as a batch of one, without padding; stopping criteria get None as
+        scores. streamer: anything with ``put`` and ``end``, for a single row. tokenizer: this
+        model's, which ``stop_strings`` use anyway. cancel: an event that ends the call when set,
+        from any thread. overrides: fields of ``GenerationConfig``, and options of transformers'
+        whose value asks for nothing, as ``num_beams=1``.
 
         Returns int64 (batch * num_return_sequences, length + new), padded on the right; torch
         tensors for torch input; a ``GenerateOutput`` with ``return_dict_in_generate=True``.
         Raises ValueError, TypeError, ContextFullError, DecodeError; GenerationInterrupted on
         Ctrl-C, with what was generated as ``partial``.
         """
+        if tokenizer is not None and tokenizer is not self.tokenizer:
+            raise ValueError(
+                f"tokenizer must be this model's own, model.tokenizer, or left out, "
+                f"got {tokenizer!r}"
+            )
         made = self._calls.of_ids(
-            input_ids,
+            one_of(input_ids, inputs),
             attention_mask,
             generation_config,
             overrides,
@@ -397,3 +439,11 @@ class LocalModel:
 
     def _unpin(self, entry: Entry) -> None:
         self._loop.kv_cache.unpin(entry)
+
+
+def _check_source(source: object) -> None:
+    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
+        raise (ValueError if source == "" else TypeError)(
+            f"source must be the path of a .gguf file, a name on the Hub as 'org/repo', or an "
+            f"alias as 'smollm2', got {source!r}"
+        )

@@ -25,12 +25,25 @@ def resolved_configs(
     """One config for all prompts, or one each, with overrides; see ``with_sampling_resolved``."""
     if given is None or isinstance(given, GenerationConfig):
         given = [given or GenerationConfig()]
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise TypeError(
+            f"generation_config must be a GenerationConfig, or a list of one a prompt, got "
+            f"{given!r:.80}; options may also be given by name, as max_new_tokens=9"
+        )
     configs = []
     for config in given:
         if not isinstance(config, GenerationConfig):
             raise TypeError(f"generation_config must hold GenerationConfigs, got {config!r}")
         configs.append(with_sampling_resolved(replace_options(config, overrides), infer=infer))
     return configs
+
+
+def check_cancel(cancel: object) -> None:
+    """TypeError unless it is None or an event."""
+    if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+        raise TypeError(
+            f"cancel must be a threading.Event, which ends the call when it is set, got {cancel!r}"
+        )
 
 
 def check_text_options(config: GenerationConfig) -> None:

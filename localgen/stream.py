@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class CompletionStream:
 
     def __iter__(self) -> CompletionStream:
         return self
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError("stream() is for ``for``; use model.astream(...) with ``async for``")
 
     def __next__(self) -> str:
         text = self._call.text_checks[0].stream

@@ -7,15 +7,18 @@ import importlib
 import inspect
 from collections import UserDict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from localgen.arrays import check_ids, is_torch, to_numpy, to_torch
 from localgen.caller import warn
+from localgen.config import check_int
 from localgen.engine.backend import TokenIds
+from localgen.token_texts import TokenTexts
 from localgen.tool_schema import Tool, as_schemas
+from localgen.widths import Widths, as_widths, check_side, cut
 
 if TYPE_CHECKING:
     from localgen.chat import ChatEncoder, ChatTemplates
@@ -76,13 +79,18 @@ class Tokenizer:
     A vocabulary may lack some (SmolLM2's has no token for a few control characters): llama.cpp,
     like transformers, leaves such characters out.
 
-    ``padding_side`` is "left", so that new tokens follow each prompt.
+    ``padding_side`` is "left", so that new tokens follow each prompt, and ``truncation_side`` is
+    "right"; both may be set.
     """
-
-    padding_side = "left"
 
     def __init__(self, vocab: Vocab) -> None:
         self._vocab = vocab
+        self._padding_side = "left"
+        self._truncation_side = "right"
+        self._pad_token_id = (
+            vocab.eos_token_id if vocab.pad_token_id is None else vocab.pad_token_id
+        )
+        self._texts = TokenTexts(vocab.n_vocab, self.token_bytes, vocab.is_special)
         self._bytes: dict[int, bytes] = {}
         self._text_bytes: dict[int, bytes] = {}
 
@@ -111,9 +119,55 @@ class Tokenizer:
 
     @property
     def pad_token_id(self) -> int | None:
-        """The vocabulary's pad token, or its EOS token where it has none."""
-        pad = self._vocab.pad_token_id
-        return self._vocab.eos_token_id if pad is None else pad
+        """What texts are padded with: the vocabulary's pad token, or its EOS token where it has
+        none, or what was set. ``generate()`` goes by the vocabulary, and its own option."""
+        return self._pad_token_id
+
+    @pad_token_id.setter
+    def pad_token_id(self, token_id: int) -> None:
+        self._pad_token_id = check_int("pad_token_id", token_id, 0, self.vocab_size - 1)
+
+    @property
+    def bos_token(self) -> str | None:
+        """The text of BOS, if there is one; so it is for the next two."""
+        return self._text_if_any(self.bos_token_id)
+
+    @property
+    def eos_token(self) -> str | None:
+        return self._text_if_any(self.eos_token_id)
+
+    @property
+    def pad_token(self) -> str | None:
+        return self._text_if_any(self.pad_token_id)
+
+    @pad_token.setter
+    def pad_token(self, text: str) -> None:
+        token_id = self._texts.id_of(text)
+        if token_id is None:
+            raise ValueError(
+                f"pad_token must be the text of a token, got {text!r}: a file's vocabulary cannot "
+                f"grow; use tokenizer.eos_token, whose places the attention mask tells apart"
+            )
+        self.pad_token_id = token_id
+
+    def _text_if_any(self, token_id: int | None) -> str | None:
+        return None if token_id is None else self._texts.text(token_id)
+
+    @property
+    def padding_side(self) -> str:
+        return self._padding_side
+
+    @padding_side.setter
+    def padding_side(self, side: str) -> None:
+        self._padding_side = check_side("padding_side", side)
+
+    @property
+    def truncation_side(self) -> str:
+        return self._truncation_side
+
+    @truncation_side.setter
+    def truncation_side(self, side: str) -> None:
+        self._truncation_side = check_side("truncation_side", side)
 
     @property
     def chat_template(self) -> str | None:
@@ -131,62 +185,74 @@ class Tokenizer:
         add_special_tokens: bool = True,
         return_tensors: str | None = None,
         *,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
         split_special_tokens: bool = False,
     ) -> BatchEncoding:
         """Encode one text or several.
 
-        padding: True or "longest" to pad on the left to the longest, and return int64 NumPy arrays
-        (batch, length); False or "do_not_pad" not to.
+        padding: True or "longest" to pad on ``padding_side`` to the longest, "max_length" to
+        ``max_length`` tokens, and return int64 NumPy arrays (batch, length); False or "do_not_pad"
+        not to. truncation: True to cut texts on ``truncation_side`` to ``max_length`` tokens,
+        special tokens that are added included and kept.
         return_tensors: "np" or "pt" for arrays or torch tensors; None for lists (arrays if
         padded). split_special_tokens: see ``encode``.
         """
+        if not isinstance(text, Iterable) or isinstance(text, bytes | Mapping):
+            raise TypeError(f"text must be a str or a list of them, got {text!r:.80}")
         single = isinstance(text, str)
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise ValueError("the batch is empty: pass at least one text")
-        rows = [
-            self.encode(
-                one,
-                add_special_tokens=add_special_tokens,
-                split_special_tokens=split_special_tokens,
-            )
-            for one in texts
-        ]
-        return self._encoding(rows, padding, return_tensors, single=single)
+        widths = as_widths(padding, truncation, max_length)
+        encode = partial(self.encode, split_special_tokens=split_special_tokens)
+        rows = []
+        for one in texts:
+            row = encode(one, add_special_tokens=add_special_tokens)
+            if widths.cut_to is not None and len(row) > widths.cut_to:
+                plain = encode(one, add_special_tokens=False)
+                row = cut(row, plain, widths.cut_to, self._truncation_side)
+            rows.append(row)
+        return self._encoding(rows, widths, return_tensors, single=single)
 
     def _encoding(
         self,
         rows: list[list[int]],
-        padding: bool | str,
+        widths: Widths,
         return_tensors: str | None,
         *,
         single: bool,
     ) -> BatchEncoding:
-        pads = _pads(padding)
         if return_tensors not in (None, "np", "pt"):
             raise ValueError(f"return_tensors must be None, 'np' or 'pt', got {return_tensors!r}")
         masks = [[1] * len(row) for row in rows]
-        if not pads and return_tensors is None:
+        if not widths.pads and return_tensors is None:
             return BatchEncoding(
                 input_ids=rows[0] if single else rows, attention_mask=masks[0] if single else masks
             )
-        return self._arrays(rows, masks, pads, return_tensors)
+        return self._arrays(rows, masks, widths, return_tensors)
 
     def _arrays(
-        self, rows: list[list[int]], masks: list[list[int]], pads: bool, tensors: str | None
+        self, rows: list[list[int]], masks: list[list[int]], widths: Widths, tensors: str | None
     ) -> BatchEncoding:
         lengths = sorted({len(row) for row in rows})
-        if len(lengths) > 1:
-            if not pads:
-                raise ValueError(
-                    f"the texts have {lengths[0]} to {lengths[-1]} tokens, so they make no "
-                    f"rectangular array; use padding=True"
-                )
+        width = lengths[-1] if widths.pad_to is None else widths.pad_to
+        if not widths.pads and len(lengths) > 1:
+            raise ValueError(
+                f"the texts have {lengths[0]} to {lengths[-1]} tokens, so they make no "
+                f"rectangular array; use padding=True"
+            )
+        if lengths[-1] > width:
+            raise ValueError(
+                f"a text has {lengths[-1]} tokens and max_length is {width}; use truncation=True "
+                f"to cut it, or a larger max_length"
+            )
+        if lengths[0] < width:
             pad = self.pad_token_id
             if pad is None:
-                raise ValueError("padding=True needs a pad token, and this vocabulary has none")
-            rows = [[pad] * (lengths[-1] - len(row)) + row for row in rows]
-            masks = [[0] * (lengths[-1] - len(mask)) + mask for mask in masks]
+                raise ValueError("padding needs a pad token, and this vocabulary has none")
+            rows = [self._filled(row, pad, width) for row in rows]
+            masks = [self._filled(mask, 0, width) for mask in masks]
         arrays = {
             "input_ids": np.array(rows, np.int64).reshape(len(rows), -1),
             "attention_mask": np.array(masks, np.int64).reshape(len(rows), -1),
@@ -195,6 +261,10 @@ class Tokenizer:
             _import_torch()
             return BatchEncoding({name: to_torch(array) for name, array in arrays.items()})
         return BatchEncoding(arrays)
+
+    def _filled(self, row: list[int], value: int, width: int) -> list[int]:
+        more = [value] * (width - len(row))
+        return [*more, *row] if self._padding_side == "left" else [*row, *more]
 
     def encode(
         self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False
@@ -248,7 +318,12 @@ class Tokenizer:
         ``tokenize`` the text. Raises TemplateError, TypeError, ValueError.
         """
         _refuse_not_here(variables)
-        _pads(padding)
+        if padding == "max_length":
+            raise ValueError(
+                "apply_chat_template pads to the longest: use padding=True, or pad the ids that "
+                "you get"
+            )
+        widths = as_widths(padding)
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
         chats: Any = conversation if several else [conversation]
         given: dict[str, Any] = {
@@ -275,7 +350,7 @@ class Tokenizer:
             )
             for chat in chats
         ]
-        encoding = self._encoding(rows, padding, return_tensors, single=not several)
+        encoding = self._encoding(rows, widths, return_tensors, single=not several)
         return encoding if return_dict else encoding["input_ids"]
 
     # jinja2 is imported for chats only, and importing localgen stays light.
@@ -320,19 +395,57 @@ class Tokenizer:
         Bytes that are not UTF-8 become U+FFFD. For vocabularies that put a space before the text,
         the first space is taken away again.
         """
-        ids = np.atleast_1d(np.asarray(to_numpy(token_ids)))
-        if ids.ndim != 1:
-            raise ValueError(f"decode takes one row of ids, got shape {ids.shape}")
-        if ids.size and ids.dtype.kind not in "iu":
-            raise ValueError(f"token ids must be integers, got {ids.dtype}")
-        check_ids(ids, self.vocab_size, "decode")
+        ids = self._one_row(token_ids, "decode")
         is_special = self._vocab.is_special
-        kept = [i for i in ids.tolist() if not (skip_special_tokens and is_special(i))]
+        kept = [i for i in ids if not (skip_special_tokens and is_special(i))]
         data = b"".join(map(self.token_bytes, kept))
         has_prefix = self._vocab.adds_space_prefix and data.startswith(b" ")
         if has_prefix and not is_special(kept[0]):
             data = data[1:]
         return data.decode("utf-8", errors="replace")
+
+    def _one_row(self, token_ids: Any, what: str) -> list[int]:
+        """One row of ids, or a single one, checked."""
+        ids = np.atleast_1d(np.asarray(to_numpy(token_ids)))
+        if ids.ndim != 1:
+            raise ValueError(f"{what} takes one row of ids, got shape {ids.shape}")
+        if ids.size and ids.dtype.kind not in "iu":
+            raise ValueError(f"token ids must be integers, got {ids.dtype}")
+        check_ids(ids, self.vocab_size, what)
+        checked: list[int] = ids.tolist()
+        return checked
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> str | list[str]:
+        """The text that an id stands for, or those of one row of ids.
+
+        Where transformers gives a vocabulary's own spelling ("Ġthe", "▁the"), this is the text
+        itself, " the"; bytes that are no whole character are written as \\xNN.
+        """
+        row = self._one_row(ids, "convert_ids_to_tokens")
+        if np.ndim(to_numpy(ids)) == 0:
+            return self._texts.text(row[0])
+        is_special = self._vocab.is_special
+        kept = [i for i in row if not (skip_special_tokens and is_special(i))]
+        return [self._texts.text(i) for i in kept]
+
+    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int | None] | None:
+        """The id of a token's text, or those of several; None where no token has that text.
+
+        Texts are as from ``convert_ids_to_tokens``. Raises ValueError where several tokens have
+        the same one, as letters do in a vocabulary that has tokens for single bytes too.
+        """
+        if isinstance(tokens, str):
+            return self._texts.id_of(tokens)
+        return [self._texts.id_of(token) for token in tokens]
+
+    def tokenize(
+        self, text: str, *, add_special_tokens: bool = False, split_special_tokens: bool = False
+    ) -> list[str]:
+        """The texts of the tokens of ``text``; see ``encode`` and ``convert_ids_to_tokens``."""
+        ids = self.encode(
+            text, add_special_tokens=add_special_tokens, split_special_tokens=split_special_tokens
+        )
+        return [self._texts.text(i) for i in ids]
 
     def batch_decode(
         self, sequences: Iterable[Any], skip_special_tokens: bool = False
@@ -354,18 +467,6 @@ class Tokenizer:
             special = self._vocab.is_special(token_id)
             data = self._text_bytes[token_id] = b"" if special else self.token_bytes(token_id)
         return data
-
-
-def _pads(padding: bool | str) -> bool:
-    """Whether ``padding``, with transformers' names, means to pad to the longest."""
-    if isinstance(padding, bool):
-        return padding
-    if padding not in ("longest", "do_not_pad"):
-        raise ValueError(
-            f"padding must be True or 'longest', False or 'do_not_pad', got {padding!r}; to pad to "
-            f"another length than the longest, pad the arrays yourself, on the left"
-        )
-    return padding == "longest"
 
 
 def _refuse_not_here(variables: dict[str, Any]) -> None:

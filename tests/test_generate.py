@@ -112,6 +112,39 @@ def test_stop_strings_end_a_row():
     assert bytes(out[0].tolist()) == b"?one two"
 
 
+def test_the_tokenizer_of_stop_strings():
+    """Regression: transformers wants it there, so programs give it; another one's is refused."""
+    model = fake_model(spelling("one two three"))
+    for tokenizer in (model.tokenizer, None):
+        out = model.generate([list(b"?")], stop_strings=["two"], tokenizer=tokenizer)
+        assert bytes(out[0].tolist()) == b"?one two"
+    with pytest.raises(
+        ValueError, match=r"must be this model's own, model\.tokenizer, or left out"
+    ):
+        model.generate([list(b"?")], stop_strings=["two"], tokenizer=fake_model().tokenizer)
+
+
+def test_inputs_is_another_name_of_input_ids():
+    """Regression: transformers' own name of its first parameter was unknown."""
+    model = fake_model()
+    expected = model.generate([[65]], max_new_tokens=2).tolist()
+    assert model.generate(inputs=[[65]], max_new_tokens=2).tolist() == expected
+    with pytest.raises(TypeError, match="input_ids, or inputs, which means the same; got both"):
+        model.generate([[65]], inputs=[[65]])
+    with pytest.raises(TypeError, match="got neither of them"):
+        model.generate(max_new_tokens=2)
+
+
+def test_eval_and_to():
+    """Regression: the two calls that follow a load in most programs; nothing is moved here."""
+    model = fake_model()
+    assert model.eval() is model
+    assert model.to("cpu") is model.to(model.device) is model
+    for elsewhere in ("cuda", "cuda:0", 0, None):
+        with pytest.raises(ValueError, match=r"choose the device by from_pretrained\("):
+            model.to(elsewhere)
+
+
 def test_stopping_criteria_see_one_row_without_padding():
     """Each criterion gets (1, n) ids of the real tokens, after every token."""
     seen = []

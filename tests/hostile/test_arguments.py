@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from localgen import ContextFullError, GenerationConfig, LocalModel, ModelConfig
+from localgen import ContextFullError, GenerationConfig, KvBudgetError, LocalModel, ModelConfig
 
 NAN, INF, HUGE = math.nan, math.inf, 10**400
 IDS = [[40, 60, 70]]
@@ -41,7 +42,6 @@ BAD_IDS: dict[str, tuple[Any, str]] = {
     "ragged": ([[1, 2], [3]], "differ in length"),
     "three dimensions": ([[[1, 2]]], "got shape (1, 1, 2)"),
     "scalar": (5, "got shape ()"),
-    "None": (None, "input_ids"),
     "floats": ([[1.0, 2.0]], "must hold integers, got float64"),
     "NaN": ([[NAN]], "must hold integers, got float64"),
     "bools": ([[True, False]], "must hold integers, got bool"),
@@ -116,6 +116,54 @@ def test_bad_texts(kind: str, tiny: LocalModel) -> None:
     prompts, message = BAD_TEXTS[kind]
     with unharmed(tiny), pytest.raises(ValueError, match=re.escape(message)):
         tiny.complete(prompts)
+
+
+BAD_KINDS: dict[str, tuple[Callable[[LocalModel], Any], str]] = {
+    "texts for stream": (lambda m: m.stream(["a"]), "be one text or its token ids, got a list of"),
+    "texts for score": (lambda m: m.score(["a", "b"]), "complete() takes several texts"),
+    "a text for generate": (lambda m: m.generate("hi"), "got text; encode it by model.tokenizer("),
+    "one prompt of ids": (
+        lambda m: m.complete([1, 2]),
+        "got the number 1; one prompt of token ids",
+    ),
+    "bytes for complete": (lambda m: m.complete(b"hi"), "got b'hi'; decode them to a str first"),
+    "bytes for generate": (lambda m: m.generate([b"hi"]), "got bytes; decode them to a str first"),
+    "no event": (lambda m: m.complete("a", cancel=True), "be a threading.Event, which ends the"),
+    "no event for ids": (lambda m: m.generate(IDS, cancel=5), "be a threading.Event"),
+    "config as a dict": (
+        lambda m: m.complete("a", generation_config={"max_new_tokens": 3}),
+        "must be a GenerationConfig, or a list of one a prompt, got {'max_new_tokens': 3}",
+    ),
+    "config as a mask": (
+        lambda m: m.generate(IDS, GenerationConfig()),
+        "the second argument is attention_mask: pass generation_config=",
+    ),
+    "config as a number": (lambda m: m.generate(IDS, generation_config=3), "got 3"),
+    "no text": (lambda m: m.tokenizer(None), "text must be a str or a list of them, got None"),
+    "bytes for the tokenizer": (lambda m: m.tokenizer(b"a"), "a list of them, got b'a'"),
+    "no source": (lambda m: m.from_pretrained(None), "path of a .gguf file, a name on the Hub"),
+    "empty source": (lambda m: m.from_pretrained(""), "or an alias as 'smollm2', got ''"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_KINDS)
+def test_arguments_of_another_kind(kind: str, tiny: LocalModel) -> None:
+    """Regression: messages came from NumPy or from deep inside, and did not say what to do."""
+    call, message = BAD_KINDS[kind]
+    with unharmed(tiny), pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        call(tiny)
+
+
+def test_async_for_over_a_stream(tiny: LocalModel) -> None:
+    """Regression: Python's own message did not name the method that is for it."""
+    with pytest.raises(TypeError, match=r"use model\.astream"):
+        aiter(tiny.stream("a"))  # type: ignore[call-overload]
+
+
+def test_kv_budget_without_room_for_a_token(tiny_bpe_path: Path) -> None:
+    """Regression: the model was loaded, and only its first call failed."""
+    with pytest.raises(KvBudgetError, match="kv_budget=1000 bytes have no room"):
+        LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1, kv_budget=1000)
 
 
 @pytest.mark.parametrize("prompts", [None, 5, 1.5])

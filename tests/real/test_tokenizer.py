@@ -76,6 +76,18 @@ def test_recorded_special_values(tokenizer: Tokenizer) -> None:
     assert tokenizer.eos_token_id in tokenizer.eos_token_ids
 
 
+def test_tokens_as_texts(tokenizer: Tokenizer) -> None:
+    """The special tokens by name, and words as they stand in the text."""
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
+        *(IM_START, IM_END),
+        IM_END,
+    )
+    assert tokenizer.convert_tokens_to_ids([IM_START, IM_END, "no such token"]) == [1, 2, None]
+    assert tokenizer.tokenize("Hello there") == ["Hello", " there"]
+    ids = tokenizer.encode("Hello there")
+    assert tokenizer.convert_tokens_to_ids(["Hello", " there"]) == ids
+
+
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
 def test_round_trip(tokenizer: Tokenizer, text: str) -> None:
     """No text is changed, cut at a NUL, normalised, or too long for the C stack."""

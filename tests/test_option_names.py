@@ -1,0 +1,125 @@
+"""Names of options that other programs have: taken, translated or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+
+from localgen import GenerationConfig, LocalModel, ModelConfig
+from tests.fakes import fake_model
+
+NOTHING: dict[str, Any] = {
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "use_cache": True,
+    "early_stopping": False,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "assistant_model": None,
+    "penalty_alpha": None,
+    "synced_gpus": False,
+    "renormalize_logits": False,
+    "remove_invalid_values": False,
+    "length_penalty": 1,
+    "diversity_penalty": 0.0,
+    "guidance_scale": None,
+    "past_key_values": None,
+}
+
+
+def test_values_that_ask_for_nothing() -> None:
+    """Regression: transformers' own defaults, spelled out, were refused. They change nothing."""
+    model = fake_model()
+    plain = model.generate([[65]], max_new_tokens=3).tolist()
+    assert model.generate([[65]], max_new_tokens=3, **NOTHING).tolist() == plain
+    assert model.complete("A", max_new_tokens=3, **NOTHING).token_ids == plain[0][1:]
+    assert GenerationConfig(max_new_tokens=3, **NOTHING) == GenerationConfig(max_new_tokens=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_beams", 4),
+        ("num_beams", True),
+        ("num_beams", [1]),
+        ("use_cache", False),
+        ("use_cache", 1),
+        ("early_stopping", True),
+        ("early_stopping", 0),
+        ("assistant_model", False),
+        ("penalty_alpha", 0.6),
+        ("length_penalty", 0.5),
+    ],
+)
+def test_values_that_ask_for_something(name: str, value: Any) -> None:
+    """What localgen cannot do is refused, in calls and in configs."""
+    message = f"transformers has the option '{name}', localgen does not; it is accepted only as "
+    with pytest.raises(TypeError, match=message):
+        fake_model().generate([[65]], **{name: value})
+    with pytest.raises(TypeError, match=message):
+        GenerationConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("max_new_token", "max_new_tokens"),
+        ("top_k_", "top_k"),
+        ("stop", "stop_strings"),
+        ("max_tokens", "max_new_tokens"),
+        ("n_predict", "max_new_tokens"),
+        ("repeat_penalty", "repetition_penalty"),
+        ("temp", "temperature"),
+        ("logit_bias", "sequence_bias"),
+    ],
+)
+def test_names_of_other_programs(wrong: str, right: str) -> None:
+    """Regression: hints went by spelling alone, and a config's constructor gave none."""
+    message = f"unknown option '{wrong}'; did you mean '{right}'"
+    with pytest.raises(TypeError, match=message):
+        fake_model().complete("a", **{wrong: 1})
+    with pytest.raises(TypeError, match=message):
+        GenerationConfig(**{wrong: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("torch_dtype", "the weights keep the types that are in the file; name a file of another"),
+        ("dtype", "the weights keep the types that are in the file"),
+        ("device_map", "use device='auto', 'cpu', 'cuda' or 'metal'"),
+        ("trust_remote_code", "leave it out: no code of a model is ever run"),
+        ("ngl", "did you mean 'n_gpu_layers'"),
+        ("threads", "did you mean 'n_threads'"),
+        ("max_tokens", "'max_new_tokens' is an option of complete\\(\\) and generate\\(\\)"),
+        ("top_k", "'top_k' is an option of complete"),
+        ("n_ctxx", "did you mean 'n_ctx'"),
+    ],
+)
+def test_options_of_a_load(name: str, advice: str) -> None:
+    """Regression: what transformers' from_pretrained takes was unknown, and nothing more."""
+    for load in (lambda **given: LocalModel.from_pretrained("no.gguf", **given), ModelConfig):
+        with pytest.raises(TypeError, match=f"unknown option '{name}'.*{advice}"):
+            load(**{name: None})
+
+
+def test_options_of_a_load_in_a_call() -> None:
+    """The message says where they belong."""
+    with pytest.raises(TypeError, match=r"'n_ctx' is an option of from_pretrained\(\)"):
+        fake_model().complete("a", n_ctx=9)
+    with pytest.raises(TypeError, match=r"'n_threads' is an option of from_pretrained\(\)"):
+        fake_model().complete("a", threads=9)
+
+
+def test_a_config_is_still_a_dataclass() -> None:
+    """Its signature names the fields; it is replaced, compared and sent to other processes."""
+    config = GenerationConfig(top_k=5)
+    assert inspect.signature(GenerationConfig).parameters["top_k"].default == 50
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert dataclasses.replace(config, top_k=6).top_k == 6
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.top_k = 7  # type: ignore[misc]

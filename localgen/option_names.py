@@ -60,6 +60,16 @@ _ONLY_IN_TRANSFORMERS: Mapping[str, bool | float | None] = {
     "watermarking_config": None,
 }
 
+# transformers' options that programs set to None, so that they change nothing → what does not.
+_UNSET: Mapping[str, float] = {
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+}
+
 # Names that people know from OpenAI's API, llama.cpp and other programs → localgen's.
 _CALLED_HERE = {
     "max_completion_tokens": "max_new_tokens",
@@ -152,7 +162,11 @@ def understood(options: Mapping[str, Any], *, loads: bool) -> dict[str, Any]:
     """
     known = {}
     for name, value in options.items():
-        if name in _NAMES[loads]:
+        if value is None and name in _UNSET and not loads:
+            # Where nothing is sampled, a default does what no option does.
+            if options.get("do_sample"):
+                known[name] = _UNSET[name]
+        elif name in _NAMES[loads]:
             known[name] = value
         elif loads or not _asks_for_nothing(name, value):
             raise TypeError(_refusal(name, loads))

@@ -123,3 +123,11 @@ def test_a_config_is_still_a_dataclass() -> None:
     assert dataclasses.replace(config, top_k=6).top_k == 6
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.top_k = 7  # type: ignore[misc]
+
+
+def test_options_that_are_unset() -> None:
+    """None, as programs for transformers write beside do_sample=False or to switch a filter off."""
+    unset = dict.fromkeys(("temperature", "top_k", "top_p", "typical_p", "repetition_penalty"))
+    assert GenerationConfig(do_sample=False, **unset) == GenerationConfig(do_sample=False)
+    off = GenerationConfig(do_sample=True, **unset)
+    assert (off.top_k, off.top_p, off.temperature) == (0, 1.0, 1.0)

@@ -206,13 +206,13 @@ def test_score_of_a_text_longer_than_the_context(tiny: LocalModel) -> None:
 # --- options ---
 
 POSITIVE = (0, -1, 1.5, "8", True, NAN, INF)
-WHOLE = (-1, 1.5, "8", True, NAN, INF, None)
-NUMBER = (NAN, INF, -INF, "1", True, None, HUGE, -HUGE)
+WHOLE = (-1, 1.5, "8", True, NAN, INF)
+NUMBER = (NAN, INF, -INF, "1", True, HUGE, -HUGE)
 
 BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
     "max_new_tokens": POSITIVE,
     "max_length": POSITIVE,
-    "min_new_tokens": WHOLE[:-1],
+    "min_new_tokens": WHOLE,
     "max_time": (0, -1, NAN, INF, "1", True, HUGE),
     "num_return_sequences": (*POSITIVE, None, HUGE),
     "do_sample": (0, 1, "yes", 1.0),
@@ -222,10 +222,10 @@ BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
     "min_p": (NAN, INF, "1", True, HUGE, -0.1, 1.1),
     "typical_p": (*NUMBER, 0, -0.5, 1.001),
     "repetition_penalty": (*NUMBER, 0, -1),
-    "frequency_penalty": (*NUMBER, 1e7, -1e7),
-    "presence_penalty": (*NUMBER, 1e7, -1e7),
+    "frequency_penalty": (*NUMBER, 1e7, -1e7, None),
+    "presence_penalty": (*NUMBER, 1e7, -1e7, None),
     "no_repeat_ngram_size": WHOLE,
-    "logprobs": WHOLE[:-1],
+    "logprobs": WHOLE,
     "seed": (-1, 2**64, 1.5, True, NAN),
     "pad_token_id": (-1, 1.5, "8", True, NAN),
     "eos_token_id": (-1, 1.5, "8", True, NAN, 2**31),

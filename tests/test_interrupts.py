@@ -76,6 +76,7 @@ def test_second_one_is_raised_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_until_interrupt(until_interrupted_in(hang))
     assert steps == ["first"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_other_handler_is_left_alone() -> None:

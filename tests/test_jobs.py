@@ -159,7 +159,10 @@ BAD_LINES = {
     "option of the call": ({"prompt": "a", "num_return_sequences": 2}, "not for a job"),
     "bad value": ({"prompt": "a", "top_p": 7}, "top_p"),
     "value of a wrong type": ({"prompt": "a", "max_new_tokens": "8"}, "max_new_tokens"),
-    "null where there is no None": ({"prompt": "a", "temperature": None}, "temperature"),
+    "null for a number": (
+        {"prompt": "a", "frequency_penalty": None},
+        "frequency_penalty",
+    ),
     "several seeds": ({"prompt": "a", "seed": [1]}, "seed"),
     "lone surrogate": ('{"prompt": "a\\ud800"}', "surrogate"),
     "lone surrogate in a stop": ('{"prompt": "a", "stop_strings": ["\\ud800"]}', "surrogate"),

@@ -57,4 +57,6 @@ def _interrupts_cancel(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        # After a second one ``asyncio.run`` has put back what was before it, already.
+        if signal.getsignal(signal.SIGINT) is note:
+            signal.signal(signal.SIGINT, previous)

@@ -14,6 +14,7 @@ import pexpect
 import pytest
 
 from tests.conftest import CHILD_SECONDS
+from tests.test_cli import ENVIRONMENT
 
 pytestmark = [
     pytest.mark.real,
@@ -46,6 +47,7 @@ def output(name: str, *args: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=CHILD_SECONDS,
         check=True,
+        env=ENVIRONMENT,
     )
 
 

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from common import Row, argument_parser, progress, report, run_tool, spread, usable_cpus
 
@@ -31,16 +32,17 @@ def main() -> None:
     """Run both by turns, and compare what they tell."""
     parser = argument_parser(__doc__, rounds=5, new_tokens=_NEW)
     parser.add_argument("--tools", type=Path, required=True)
+    parser.add_argument("--prompts", default=_PROMPTS, help="their lengths; default: %(default)s")
     options = parser.parse_args()
     rounds: list[dict[str, tuple[float, float, float]]] = []
     for number in range(options.rounds):
         progress(f"round {number + 1} of {options.rounds}")
         tool = options.tools / "llama-bench"
         if number % 2:
-            theirs = _theirs(tool, options.model, options.new_tokens)
-        ours = _ours(options.model, options.new_tokens)
+            theirs = _theirs(tool, options)
+        ours = _ours(options)
         if not number % 2:
-            theirs = _theirs(tool, options.model, options.new_tokens)
+            theirs = _theirs(tool, options)
         rounds.append({name: (*ours[name], theirs[name]) for name in ours})
     rows = [_row(name, [found[name] for found in rounds]) for name in rounds[0]]
     report("llama_bench", rows, options, threads=usable_cpus(), note=_NOTE)
@@ -57,10 +59,11 @@ def _row(name: str, found: list[tuple[float, float, float]]) -> Row:
     }
 
 
-def _ours(model: str, n_new: int) -> dict[str, tuple[float, float]]:
+def _ours(options: Any) -> dict[str, tuple[float, float]]:
     """By test: localgen's speed, and that of the bare passes beside it."""
-    command = [sys.executable, "-m", "localgen", "bench", model, "--json"]
-    command += ["--prompt-lengths", _PROMPTS, "--new-tokens", str(n_new), "--batch-sizes", "1"]
+    command = [sys.executable, "-m", "localgen", "bench", options.model, "--json"]
+    command += ["--prompt-lengths", options.prompts, "--new-tokens", str(options.new_tokens)]
+    command += ["--batch-sizes", "1"]
     command += ["--depths", "0", "--rounds", str(_REPEATS), "--flash-attention", "off"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {
@@ -70,8 +73,9 @@ def _ours(model: str, n_new: int) -> dict[str, tuple[float, float]]:
     }
 
 
-def _theirs(tool: Path, model: str, n_new: int) -> dict[str, float]:
-    command = [str(tool), "-m", model, "-p", _PROMPTS, "-n", str(n_new), "-fa", "0", "-o", "json"]
+def _theirs(tool: Path, options: Any) -> dict[str, float]:
+    command = [str(tool), "-m", options.model, "-p", options.prompts]
+    command += ["-n", str(options.new_tokens), "-fa", "0", "-o", "json"]
     command += ["-t", str(usable_cpus()), "-r", str(_REPEATS)]
     said = run_tool(command)
     tests = json.loads(said[said.index("[\n") : said.rindex("]") + 1])

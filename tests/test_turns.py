@@ -433,6 +433,22 @@ def test_room_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, stage: Stage)
     assert stage.result(small) == reference_greedy(A, 12)
 
 
+def test_error_where_no_row_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no row's own: whoever drives gets it as it is, and the next call works."""
+    model = fake_model()
+    schedule, steps = Scheduler.schedule, count()
+
+    def failing(self: Scheduler) -> Any:
+        if next(steps) == 2:
+            raise BackendError("of the third step")
+        return schedule(self)
+
+    monkeypatch.setattr(Scheduler, "schedule", failing)
+    with pytest.raises(BackendError, match="of the third step"):
+        model.complete([A], max_new_tokens=8)
+    assert model.complete([A], max_new_tokens=4)[0].token_ids == reference_greedy(A, 4)
+
+
 def test_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a limit of threads one task fails; the next does not wait for ever."""
     model = fake_model()

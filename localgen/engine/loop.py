@@ -133,6 +133,8 @@ class Loop:
         try:
             scheduled = self._scheduler.schedule()
         except BackendError as no_room:
+            if not self._scheduler.waiting:
+                raise
             self._end_longest(no_room)
             return
         if scheduled is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from localgen.engine import sampling
 from localgen.engine.backend import Logits, TokenIds
+from localgen.engine.first_look import LONGEST_ROW, FirstLook
 from localgen.engine.sampling import Ids, RunningSums, Weights
 from localgen.engine.sequence import Sequence, TokenCounts
 from localgen.errors import DecodeError
@@ -69,6 +70,24 @@ class Sampler:
         self._temperature = np.float32(options.temperature)
         self._has_top_k = 0 < options.top_k < n_vocab
         self._cuts = self._has_top_k or options.top_p < 1.0 or options.min_p > 0.0
+        self._first_look = self._make_first_look()
+
+    def _make_first_look(self) -> FirstLook | None:
+        """None where there is more to do than it knows."""
+        options = self._options
+        others = make_processors(replace(options, repetition_penalty=1.0))
+        raises = options.repetition_penalty < 1.0
+        is_known = options.do_sample and options.min_p > 0.0 and options.typical_p == 1.0
+        counts_unseen = options.top_p < 1.0 and not self._has_top_k
+        if others or raises or not is_known or counts_unseen or self._n_vocab > LONGEST_ROW:
+            return None
+        return FirstLook(
+            temperature=options.temperature,
+            top_k=options.top_k if self._has_top_k else 0,
+            top_p=options.top_p,
+            min_p=options.min_p,
+            penalty=options.repetition_penalty,
+        )
 
     @property
     def counts_tokens(self) -> bool:
@@ -82,6 +101,12 @@ class Sampler:
         Raises DecodeError if they are not finite, ValueError if the processors leave nothing to
         choose.
         """
+        if self._first_look is not None:
+            token_id = self._first_look.choose(logits, sequence)
+            if token_id is not None:
+                for recorder in sequence.recorders:
+                    recorder.record(logits, lambda: self._filtered(logits, sequence), token_id)
+                return token_id
         if not self._only_penalties or sequence.recorders:
             return self._choose(self._processed(logits, sequence), logits, sequence)
         # Penalties touch few tokens: in place and taken back they cost less than a copied row.
@@ -198,6 +223,13 @@ class Sampler:
         if running is not None:
             running = running[:n_kept]
         return ids[order[:n_kept]], weights[:n_kept], running
+
+    def _filtered(self, logits: Logits, sequence: Sequence) -> Logits:
+        """The row after all processors, temperature and filters."""
+        processed = self._processed(logits, sequence)
+        maxima = sampling.column_maxima(processed)
+        ids, _, _ = self._kept(processed, maxima, float(maxima.max()))
+        return self._scores(processed, ids)
 
     def _scores(self, logits: Logits, kept: Ids | None) -> Logits:
         """The row after temperature and filters, (n_vocab,), -inf where a token was removed."""

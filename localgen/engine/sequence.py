@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -48,28 +49,31 @@ class TokenCounts:
     """The distinct tokens of a row so far, kept as arrays that grow by one token a step.
 
     ``seen`` (n,) int64: distinct ids of prompt and new tokens. ``generated`` (n,) float32: how
-    often each of them was generated (the prompt does not count).
+    often each of them was generated (the prompt does not count). ``places``: where each id stands
+    in both.
     """
 
     def __init__(self, prompt_ids: TokenIds, capacity: int) -> None:
-        distinct = np.unique(prompt_ids)
-        self._ids = np.empty(len(distinct) + capacity, np.int64)
-        self._ids[: len(distinct)] = distinct
-        self._counts = np.zeros(len(self._ids), np.float32)
-        self._index = {int(token): i for i, token in enumerate(distinct)}
+        distinct = np.unique(prompt_ids).astype(np.int64)
+        self.places = {token_id: place for place, token_id in enumerate(distinct.tolist())}
+        # Written a number at a time, which NumPy is slow at, and read as its arrays.
+        self._ids = array("q", distinct.tobytes() + bytes(8 * capacity))
+        self._counts = array("f", bytes(4 * len(self._ids)))
+        self._all_ids = np.frombuffer(self._ids, np.int64)
+        self._all_counts = np.frombuffer(self._counts, np.float32)
 
     @property
     def seen(self) -> npt.NDArray[np.int64]:
-        return self._ids[: len(self._index)]
+        return self._all_ids[: len(self.places)]
 
     @property
     def generated(self) -> npt.NDArray[np.float32]:
-        return self._counts[: len(self._index)]
+        return self._all_counts[: len(self.places)]
 
     def add(self, token_id: int) -> None:
-        index = self._index.setdefault(token_id, len(self._index))
-        self._ids[index] = token_id
-        self._counts[index] += 1
+        place = self.places.setdefault(token_id, len(self.places))
+        self._ids[place] = token_id
+        self._counts[place] += 1.0
 
 
 @dataclass(slots=True, eq=False)

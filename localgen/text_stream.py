@@ -36,11 +36,12 @@ class TextStream:
     def push(self, token_id: int) -> bool:
         """Add one token; True once a stop string is complete. Nothing follows a match."""
         piece = self._decode(self._token_bytes(token_id))
+        if not piece:
+            return self.stop_match is not None
         if not self._stop_strings:
-            self._give(piece)
+            self._pieces.append(piece)
             return False
-        if piece:
-            self._match(self._held + piece)
+        self._match(self._held + piece)
         return self.stop_match is not None
 
     @property

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from copy import copy
 from itertools import count
 
+import numpy as np
+
 from localgen.engine.backend import Backend, Logits, PassStopped
 from localgen.engine.kv_cache import KvCache
 from localgen.engine.request import Request
@@ -44,6 +46,8 @@ class Loop:
         self._request_of: dict[Sequence, Request] = {}
         self._deadlines: dict[Sequence, float] = {}
         self._orders = count()
+        self._logits: Logits = np.empty((0, 0), np.float32)
+        self._logit_rows: list[Logits] = []
 
     def submit(self, request: Request) -> None:
         """Let a request take part from the next step on."""
@@ -128,7 +132,8 @@ class Loop:
 
     def _step(self, interrupted: Callable[[], bool]) -> None:
         started = time.perf_counter()
-        self._take_submitted()
+        if self._submitted:
+            self._take_submitted()
         self._end_overdue(started)
         try:
             scheduled = self._scheduler.schedule()
@@ -156,7 +161,10 @@ class Loop:
             sampled = decoded
         else:
             self._scheduler.decoded()
-            sampled = self._sample(*self._rows(logits, outputs))
+            rows = self._rows(logits)
+            if self._scheduler.has_prompt_tokens:
+                rows, outputs = self._with_forks(rows, outputs)
+            sampled = self._sample(rows, outputs)
         self._clock(requests, started, before, decoded, sampled)
 
     def _take_submitted(self) -> None:
@@ -181,8 +189,8 @@ class Loop:
         for request in self._requests[:]:
             if request.is_stopped:
                 self.end(request, "cancelled")
-        late = [row for row, deadline in self._deadlines.items() if now >= deadline]
-        if late:
+        if self._deadlines:
+            late = [row for row, deadline in self._deadlines.items() if now >= deadline]
             for row in late:
                 row.finish_reason = "time"
             self._retire(late)
@@ -211,7 +219,15 @@ class Loop:
             self.end(request, error)
             error = copy(error)  # which carries one call's ``partial``
 
-    def _rows(self, logits: Logits, outputs: list[Sequence]) -> tuple[list[Logits], list[Sequence]]:
+    def _rows(self, logits: Logits) -> list[Logits]:
+        """The rows of logits; a backend may give the same array again, with other numbers."""
+        if logits is not self._logits:
+            self._logits, self._logit_rows = logits, list(logits)
+        return self._logit_rows
+
+    def _with_forks(
+        self, logits: list[Logits], outputs: list[Sequence]
+    ) -> tuple[list[Logits], list[Sequence]]:
         """One row of logits for each row to sample, forks of a finished prefill included."""
         rows, sequences = [], []
         for row, sequence in zip(logits, outputs, strict=True):

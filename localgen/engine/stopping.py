@@ -12,6 +12,6 @@ def finish_reason(sequence: Sequence) -> FinishReason | None:
     for check in sequence.stop_checks:
         if check(sequence):
             return "stop"
-    if sequence.n_new >= sequence.max_new_tokens:
+    if sequence.n_tokens == len(sequence.tokens):  # there is room for max_new_tokens
         return "length"
     return None

@@ -75,7 +75,10 @@ class Context:
         self._n_passes = 0
         self._n_outputs = 0
         self._copies_pending = False
-        self._logits_address = 0
+        # Gives the bare address: a pointer object would have to be looked into, for each token.
+        self._get_logits = bindings._lib["llama_get_logits"]
+        self._get_logits.argtypes, self._get_logits.restype = [ctypes.c_void_p], ctypes.c_void_p
+        self._logits_address: int | None = 0
         self._logits_view = np.empty((0, 0), np.float32)
         self._make_batch(n_batch)
 
@@ -202,11 +205,10 @@ class Context:
             # Waits for a graph that runs asynchronously (on a GPU), so that times are true.
             self._llama.llama_synchronize(self.handle)
             return np.empty((0, self._n_vocab), np.float32)
-        pointer = self._llama.llama_get_logits(self.handle)
-        if not pointer:
-            raise DecodeError("llama.cpp gave no logits for the tokens that asked for them")
-        address = ctypes.addressof(pointer.contents)
+        address = self._get_logits(self.handle)
         if address != self._logits_address or n_rows != len(self._logits_view):
+            if not address:
+                raise DecodeError("llama.cpp gave no logits for the tokens that asked for them")
             buffer: Any = (ctypes.c_float * (n_rows * self._n_vocab)).from_address(address)
             rows = np.frombuffer(buffer, np.float32).reshape(n_rows, self._n_vocab)
             self._logits_address, self._logits_view = address, rows

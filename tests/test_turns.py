@@ -15,7 +15,7 @@ import pytest
 from localgen import BackendError, ClosedError, DecodeError, GenerationInterrupted
 from localgen.engine.request import Request
 from localgen.engine.scheduler import Scheduler
-from localgen.engine.turns import Turns, _deferred_interrupt
+from localgen.engine.turns import Turns, _DeferredInterrupt
 from tests.fakes import fake_model, reference_greedy
 
 SECONDS = 20  # the end of a test that would hang
@@ -366,7 +366,7 @@ def test_second_ctrl_c_puts_the_handler_back() -> None:
         finally:
             handlers.append(signal.getsignal(signal.SIGINT))
 
-    with pytest.raises(KeyboardInterrupt), _deferred_interrupt():
+    with pytest.raises(KeyboardInterrupt), _DeferredInterrupt():
         interrupt_twice()
     assert handlers == [signal.default_int_handler]
 

@@ -7,13 +7,14 @@ a call from a single thread costs no switch, and its Ctrl-C is its own.
 
 from __future__ import annotations
 
-import inspect
+import importlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from types import FrameType
+from typing import Any
 
 from localgen.engine.loop import Loop
 from localgen.engine.request import Request
@@ -24,10 +25,11 @@ _REENTRY = (
 )
 
 
-# Without the conversions of signal numbers and handlers to enums that Python puts around them: for
-# each token of a stream they took 50 µs, more than anything else beside choosing the token.
-_get_handler = inspect.unwrap(signal.getsignal)
-_set_handler = inspect.unwrap(signal.signal)
+# ``signal`` wraps these, to look for each handler in an enum that has none of it, by way of
+# exceptions: of all that a stream does for a token, only choosing it took longer.
+_signals: Any = importlib.import_module("_signal")
+_get_handler, _set_handler = _signals.getsignal, _signals.signal
+_SIGINT = int(signal.SIGINT)
 
 
 class Turns:
@@ -55,7 +57,7 @@ class Turns:
                 if self._take_turn(lambda: request.done or is_enough()):
                     self._drive(request, is_enough)
         except BaseException as error:
-            with _deferred_interrupt():
+            with _DeferredInterrupt():
                 self._give_turn_back()
                 if isinstance(error, Exception) and not request.done:
                     request.error = error  # for others that wait for this request
@@ -172,11 +174,12 @@ class Turns:
     def _give_turn(self) -> None:
         with self._changed:
             self._driver = None
-            self._changed.notify_all()
+            if self._n_asleep or self._n_urgent:
+                self._changed.notify_all()
         self._wake()
 
     def _drive(self, request: Request, is_enough: Callable[[], bool]) -> None:
-        with _deferred_interrupt() as interrupted:
+        with _DeferredInterrupt() as interrupted:
             try:
                 while not (request.done or is_enough()):
                     self._loop.step(interrupted)
@@ -201,30 +204,37 @@ class Turns:
             call()
 
 
-@contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+class _DeferredInterrupt:
     """Ctrl-C inside only makes the function that this gives return True: a step is not torn apart.
 
     A second one is raised at once, as in ``asyncio.run``. Another handler than Python's own is left
-    alone, and other threads get no signals.
+    alone, and other threads get no signals. No generator: one for each token of a stream costs.
     """
-    times: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    if not main or _get_handler(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
-        return
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        times.append(number)
-        if len(times) > 1:
+    __slots__ = ("_defers", "_is_interrupted")
+
+    def __enter__(self) -> Callable[[], bool]:
+        self._is_interrupted = False
+        self._defers = (
+            threading.get_ident() == threading.main_thread().ident
+            and _get_handler(_SIGINT) is signal.default_int_handler
+        )
+        if self._defers:
+            _set_handler(_SIGINT, self._note)
+        return self._interrupted
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if self._defers:
+            _set_handler(_SIGINT, signal.default_int_handler)
+            if self._is_interrupted and error is None:
+                raise KeyboardInterrupt
+
+    def _interrupted(self) -> bool:
+        return self._is_interrupted
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        if self._is_interrupted:
             # Here, for it may come where the handler of before is about to be put back.
-            _set_handler(signal.SIGINT, signal.default_int_handler)
+            _set_handler(_SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt
-
-    _set_handler(signal.SIGINT, note)
-    try:
-        yield lambda: bool(times)
-    finally:
-        _set_handler(signal.SIGINT, signal.default_int_handler)
-    if times:
-        raise KeyboardInterrupt
+        self._is_interrupted = True

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _END_BYTES = 2**20
 _BLOCK_BYTES = 2**16
 _N_BLOCKS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
-    """What tells that a file is still the one that was opened."""
+class FileIdentity(NamedTuple):
+    """What tells that a file is still the one that was opened; it is looked at for each token of a
+    stream."""
 
     device: int
     inode: int

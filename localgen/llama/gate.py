@@ -52,9 +52,9 @@ class ModelFile:
     def has_changed(self) -> bool:
         """Whether a file is another one than was checked; False if it was only removed or renamed,
         since what is mapped stays. Raises OSError where that cannot be told."""
-        for path, identity in zip(self.paths, self.identities, strict=True):
+        for shard, identity in zip(self.shards, self.identities, strict=True):
             try:
-                if FileIdentity.of(path) != identity:
+                if FileIdentity.of(shard.path) != identity:
                     return True
             except (FileNotFoundError, NotADirectoryError):  # it, or a folder on its path, is gone
                 continue

@@ -33,7 +33,7 @@ def row_of(seen: tuple[int, ...], uniform: float | None, sampler: Any = None) ->
 
 def look(logits: Any, uniform: float | None, seen: tuple[int, ...] = (), **options: Any) -> Any:
     defaults = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.05, "penalty": 1.0}
-    first_look = FirstLook(**{**defaults, **options})
+    first_look = FirstLook(len(logits), **{**defaults, **options})
     return first_look.choose(np.array(logits, np.float32), row_of(seen, uniform))
 
 

@@ -9,6 +9,8 @@ what is rare.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 
 import numpy as np
 
@@ -34,7 +36,14 @@ class FirstLook:
     """
 
     def __init__(
-        self, *, temperature: float, top_k: int, top_p: float, min_p: float, penalty: float
+        self,
+        n_vocab: int,
+        *,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        penalty: float,
     ) -> None:
         self._temperature = np.float32(temperature)
         self._top_k, self._top_p, self._min_p = top_k, top_p, min_p
@@ -42,6 +51,9 @@ class FirstLook:
         self._depth = -temperature * math.log(self._least)
         # A logit by this, both rounded to float32, is the same as in float32.
         self._penalty = float(np.float32(penalty))
+        # Scratch: as arrays that are there, neither has to be converted or made.
+        self._bound = np.empty((), np.float32)
+        self._is_likely = np.empty(n_vocab, np.bool_)
 
     def choose(self, logits: Logits, sequence: Sequence) -> int | None:
         """The token id by the model's own ``logits`` (n_vocab,); None, with no uniform drawn, if a
@@ -50,21 +62,21 @@ class FirstLook:
         seen = sequence.counts.places if sequence.counts is not None else {}
         # argmax stops at the first NaN.
         place = int(logits.argmax())
-        best = float(logits[place])
+        best = logits.item(place)
         if not math.isfinite(best):
             return None
         if place in seen:  # after the penalty the best one is not below that
             best = best / penalty if best > 0.0 else best * penalty
         bound = best - self._depth
-        bound -= max(abs(bound), abs(best)) * _SLACK
-        ids = (logits >= bound).nonzero()[0]
+        self._bound[()] = bound - max(abs(bound), abs(best)) * _SLACK
+        ids = np.greater_equal(logits, self._bound, self._is_likely).nonzero()[0]
         if len(ids) > _FEW:
             return None
         values = logits[ids]
         if seen:
             for i, token_id in enumerate(ids.tolist()):
                 if token_id in seen:
-                    logit = float(values[i])
+                    logit = values.item(i)
                     values[i] = logit / penalty if logit > 0.0 else logit * penalty
         # From here on the likeliest comes last.
         order = values.argsort()
@@ -76,18 +88,17 @@ class FirstLook:
                 return None
             scores = scores[-self._top_k :]
         scores -= scores[-1]
-        weights = np.exp(scores, dtype=np.float64)
-        running = np.add.accumulate(weights[::-1])
-        n_kept = len(weights) - int(weights.searchsorted(self._min_p))
+        weights = np.exp(scores.astype(np.float64)).tolist()
+        n_kept = len(weights) - bisect_left(weights, self._min_p)
+        weights.reverse()
+        running = list(accumulate(weights))
         if self._top_p < 1.0:
-            total = float(running[-1])
-            n_top_p = int(running.searchsorted(self._top_p * total)) + 1
+            total = running[-1]
+            n_top_p = bisect_left(running, self._top_p * total) + 1
             if n_top_p < n_kept:
                 n_kept = n_top_p
-                if n_unseen > 0:
-                    most = self._top_p * (total + n_unseen * self._least)
-                    if int(running.searchsorted(most)) + 1 != n_kept:
-                        return None
-        target = sequence.uniform() * float(running[n_kept - 1])
-        position = int(running.searchsorted(target, side="right"))
+                most = self._top_p * (total + n_unseen * self._least)
+                if n_unseen > 0 and bisect_left(running, most) + 1 != n_kept:
+                    return None
+        position = bisect_right(running, sequence.uniform() * running[n_kept - 1])
         return int(ids[order[-1 - position]])

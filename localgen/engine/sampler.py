@@ -82,6 +82,7 @@ class Sampler:
         if others or raises or not is_known or counts_unseen or self._n_vocab > LONGEST_ROW:
             return None
         return FirstLook(
+            self._n_vocab,
             temperature=options.temperature,
             top_k=options.top_k if self._has_top_k else 0,
             top_p=options.top_p,

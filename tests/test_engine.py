@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from localgen.engine.sampler import Sampler
 from tests.fakes import (
     EOS,
     FakeBackend,
@@ -176,6 +177,39 @@ def test_a_failure_carries_what_was_generated():
     assert caught.value.partial[0].token_ids == reference_greedy(PROMPTS[0], 3)
     model._backend.on_decode = lambda: None
     assert new_tokens(model, PROMPTS[:1], max_new_tokens=3) == [reference_greedy(PROMPTS[0], 3)]
+
+
+def test_a_failure_of_the_first_row_leaves_the_others_their_tokens(monkeypatch):
+    """It is taken out of the running rows while the tokens of that step are handed to them."""
+    model, sample = fake_model(max_sequences=3), Sampler.sample
+
+    def fail_once(self, logits, sequence):
+        if sequence.n_new == 6 and sequence.prompt_ids.tolist() == PROMPTS[0]:
+            raise RuntimeError("of a caller's function")
+        return sample(self, logits, sequence)
+
+    monkeypatch.setattr(Sampler, "sample", fail_once)
+    streams = [model.stream(prompt, max_new_tokens=12) for prompt in PROMPTS]
+    for stream in streams:
+        next(stream)
+    for stream, prompt in zip(streams[1:], PROMPTS[1:], strict=True):
+        list(stream)
+        assert stream.completion.token_ids == reference_greedy(prompt, 12)
+    with pytest.raises(RuntimeError, match="caller's function"):
+        list(streams[0])
+
+
+def test_a_failure_of_one_row_of_a_call_is_raised_as_it_is():
+    """It ends the call's other rows in the same step."""
+    prompts = [list(b"one"), list(b"two")]
+
+    def fail(input_ids, scores):
+        if input_ids[0].tolist() == [*prompts[0], *reference_greedy(prompts[0], 4)]:
+            raise RuntimeError("of a caller's function")
+        return scores
+
+    with pytest.raises(RuntimeError, match="caller's function"):
+        fake_model().generate(prompts, max_new_tokens=12, logits_processor=fail)
 
 
 def test_ctrl_c_carries_what_was_generated():

@@ -83,9 +83,19 @@ def test_top_p_that_depends_on_what_was_not_seen(third: float, last: int) -> Non
     assert look(logits, None, **UNSURE) is None
     sampler = Sampler(SamplingOptions(do_sample=True, **UNSURE), 3)
     assert sampler.sample(np.array(logits, np.float32), row_of((), 0.99)) == last
-    # With so many below that are surely enough, or with none, the look is sure.
-    assert look(logs(1, 0.6), 0.99, **{**UNSURE, "top_k": 2}) == 0
-    assert look(logits, 0.99, **{**UNSURE, "top_p": 0.95}) == 1
+    # 0.6 of 1.65 is below 1 too, and of two ids none is unseen.
+    assert look(logits, 0.99, **{**UNSURE, "top_p": 0.6}) == 0
+    assert look(logits, 0.99, **{**UNSURE, "top_k": 2}) == 0
+
+
+def test_a_penalty_that_makes_room_for_what_was_not_seen() -> None:
+    """9.9 is looked at and becomes 4.95: of three, top_k keeps the unseen 6.78 (weight 0.04) in its
+    place, and top_p then one more, for 0.62 of 1.64 is above 1."""
+    logits = [10.0, 10.0 + math.log(0.6), 9.9, 10.0 + math.log(0.04)]
+    assert look(logits, None, seen=(2,), penalty=2.0, **UNSURE) is None
+    options = SamplingOptions(do_sample=True, repetition_penalty=2.0, **UNSURE)
+    sampler = Sampler(options, 4)
+    assert sampler.sample(np.array(logits, np.float32), row_of((2,), 0.99)) == 1
 
 
 def test_a_logit_that_min_p_keeps_by_rounding() -> None:
@@ -114,10 +124,12 @@ def test_what_is_left_to_the_sampler(logits: list[float], options: dict[str, Any
 
 CHAINS: list[dict[str, Any]] = [
     {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.1},
-    {"temperature": 1.5, "top_k": 20, "top_p": 0.6, "min_p": 0.01, "repetition_penalty": 1.7},
+    {"temperature": 1.2, "top_k": 20, "top_p": 0.6, "min_p": 0.05, "repetition_penalty": 1.7},
     {"temperature": 0.3, "top_k": 5, "min_p": 0.2},
     {"min_p": 0.051, "repetition_penalty": 1.3},
     {"top_k": 3, "top_p": 0.999, "min_p": 0.9},
+    {"top_k": 4, "top_p": 0.7, "min_p": 0.3, "repetition_penalty": 2.0},
+    {"top_k": 5, "top_p": 0.6, "min_p": 0.5, "repetition_penalty": 1.2},
 ]
 
 
@@ -129,23 +141,25 @@ def test_the_same_token_as_by_the_whole_chain(n_vocab: int, chain: dict[str, Any
     sampler, whole = Sampler(options, n_vocab), Sampler(options, n_vocab)
     assert sampler._first_look is not None
     whole._first_look = None
-    n_looks = 0
+    n_looks = n_rows = 0
     for seed in range(30 if n_vocab <= 1000 else 3):
         random = np.random.RandomState(seed)
         noise = random.standard_normal(n_vocab)
         ranks = random.permutation(n_vocab)
-        seen = tuple(random.randint(0, n_vocab, 20)) + tuple(np.flatnonzero(ranks < 4))
-        seen = seen if options.counts_tokens else ()
+        likely = np.flatnonzero((ranks < 12) & (ranks % 2 == seed % 2))
+        seen = (*random.randint(0, n_vocab, 20), *likely) if options.counts_tokens else ()
         for scale, shift in ((1.9, 12), (1.9, -30), (3.0, 2), (0.3, 0)):
             logits = (shift - scale * np.log1p(ranks) + 0.5 * noise).astype(np.float32)
+            logits[ranks % 7 == 3] = -np.inf
             before = logits.copy()
             for uniform in UNIFORMS:
                 row = row_of(seen, uniform)
                 token_id = whole.sample(logits, row)
                 assert sampler.sample(logits, row) == token_id
                 n_looks += sampler._first_look.choose(logits, row) == token_id
+                n_rows += 1
             np.testing.assert_array_equal(logits, before)
-    assert n_looks  # else nothing was compared
+    assert n_looks > n_rows / 2  # else little was compared
 
 
 def test_a_look_is_mostly_enough() -> None:
@@ -163,11 +177,14 @@ def test_a_look_is_mostly_enough() -> None:
     "options",
     [
         {"min_p": 0.0},
+        {"min_p": 1e-323},
         {"top_k": 0, "top_p": 0.9},
+        {"top_k": 100, "top_p": 0.9},
         {"typical_p": 0.9},
         {"repetition_penalty": 0.9},
         {"frequency_penalty": 0.1},
         {"suppress_tokens": (1,)},
+        {"custom": (lambda _ids, scores: scores,)},
         {"do_sample": False},
     ],
     ids=str,

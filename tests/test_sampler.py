@@ -24,6 +24,7 @@ class Keep:
     def record(self, logits, scores, token_id):
         self.scores = scores().copy()
         self.token_id = token_id
+        assert np.isfinite(self.scores[token_id])
 
     @property
     def kept(self):

@@ -93,8 +93,8 @@ class Backend(Protocol):
         """Run one forward pass.
 
         Returns float32 (rows, n_vocab), one row for each 1 in ``wants_logits``, in batch order:
-        borrowed, valid until the next call. Raises PassStopped when ``should_stop()``, asked now
-        and then in a long pass, is true.
+        borrowed, valid until the next call, which may give the same array with other numbers.
+        Raises PassStopped when ``should_stop()``, asked now and then in a long pass, is true.
         """
 
     def forget(self) -> None:

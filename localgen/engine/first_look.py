@@ -2,8 +2,10 @@
 
 A forward pass leaves the caches cold. Choosing a token then takes some microseconds for each NumPy
 call, whatever it does, and one for each call of a Python function: three times what it takes in a
-loop of its own. So this makes few of both, and leaves to the sampler, which would choose the same,
-what is rare.
+loop of its own. So this makes few of both, and leaves to the sampler what is rare.
+
+The sampler would choose the same, with one exception. Where the k-th of top_k is one of several
+equals far below the likely ones, all of them count for top_p there, and here as many as make up k.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from localgen.engine.sequence import Sequence
 # which only the number is known. At this part of min_p that decides 99 rows of SmolLM2 in 100, by
 # some 16 ids (at 0.3: 96 rows, 9 ids; at 0.01: 99.8 rows, 54 ids).
 _BELOW_MIN_P = 0.1
-# Longer rows are searched faster by their columns' maxima, and more ids than these in NumPy.
+# A look down to a lower one finds more than a few.
+LEAST_MIN_P = 1e-3
+# In a longer row the large logits are found faster by the sampler's way.
 LONGEST_ROW = 2**16
+# More ids than these are penalized faster by the sampler's way.
 _FEW = 256
 # See ``sampling``: the bound is lowered by this part of the logits.
 _SLACK = 1e-6
@@ -31,8 +36,8 @@ _SLACK = 1e-6
 class FirstLook:
     """Draws from what top_k (0: off), top_p (1.0: off) and min_p keep.
 
-    min_p is on, and so is top_k unless top_p is off. penalty: repetition_penalty, at least 1.0. It
-    lowers logits, so a token that is not likely before it is not likely after it.
+    min_p is at least LEAST_MIN_P, and top_k is on unless top_p is off. penalty: repetition_penalty,
+    at least 1.0: it only lowers logits, so what is not likely before it is not likely after it.
     """
 
     def __init__(
@@ -68,22 +73,25 @@ class FirstLook:
         if place in seen:  # after the penalty the best one is not below that
             best = best / penalty if best > 0.0 else best * penalty
         bound = best - self._depth
-        self._bound[()] = bound - max(abs(bound), abs(best)) * _SLACK
+        bound -= max(abs(bound), abs(best)) * _SLACK
+        self._bound[()] = bound
         ids = np.greater_equal(logits, self._bound, self._is_likely).nonzero()[0]
         if len(ids) > _FEW:
             return None
         values = logits[ids]
+        n_unseen = self._top_k - len(values)
         if seen:
             for i, token_id in enumerate(ids.tolist()):
                 if token_id in seen:
                     logit = values.item(i)
-                    values[i] = logit / penalty if logit > 0.0 else logit * penalty
+                    logit = logit / penalty if logit > 0.0 else logit * penalty
+                    values[i] = logit
+                    n_unseen += logit < bound  # top_k may keep an id that was not looked at instead
         # From here on the likeliest comes last.
         order = values.argsort()
         scores = values[order]
         scores /= self._temperature
-        n_unseen = self._top_k - len(scores)
-        if self._top_k and n_unseen < 0:
+        if 0 < self._top_k < len(scores):
             if scores[-self._top_k - 1] == scores[-self._top_k]:
                 return None
             scores = scores[-self._top_k :]

@@ -161,7 +161,7 @@ class Loop:
             sampled = decoded
         else:
             self._scheduler.decoded()
-            rows = self._rows(logits)
+            rows, outputs = self._rows(logits), outputs[:]  # of its own: rows may end meanwhile
             if self._scheduler.has_prompt_tokens:
                 rows, outputs = self._with_forks(rows, outputs)
             sampled = self._sample(rows, outputs)
@@ -220,7 +220,7 @@ class Loop:
             error = copy(error)  # which carries one call's ``partial``
 
     def _rows(self, logits: Logits) -> list[Logits]:
-        """The rows of logits; a backend may give the same array again, with other numbers."""
+        """The rows of ``logits``, made anew only where it is another array than last time."""
         if logits is not self._logits:
             self._logits, self._logit_rows = logits, list(logits)
         return self._logit_rows

@@ -11,7 +11,7 @@ import numpy as np
 
 from localgen.engine import sampling
 from localgen.engine.backend import Logits, TokenIds
-from localgen.engine.first_look import LONGEST_ROW, FirstLook
+from localgen.engine.first_look import LEAST_MIN_P, LONGEST_ROW, FirstLook
 from localgen.engine.sampling import Ids, RunningSums, Weights
 from localgen.engine.sequence import Sequence, TokenCounts
 from localgen.errors import DecodeError
@@ -75,11 +75,16 @@ class Sampler:
     def _make_first_look(self) -> FirstLook | None:
         """None where there is more to do than it knows."""
         options = self._options
-        others = make_processors(replace(options, repetition_penalty=1.0))
-        raises = options.repetition_penalty < 1.0
-        is_known = options.do_sample and options.min_p > 0.0 and options.typical_p == 1.0
-        counts_unseen = options.top_p < 1.0 and not self._has_top_k
-        if others or raises or not is_known or counts_unseen or self._n_vocab > LONGEST_ROW:
+        is_known = (
+            options.do_sample
+            and options.min_p >= LEAST_MIN_P
+            and options.typical_p == 1.0
+            and options.repetition_penalty >= 1.0
+            and not make_processors(replace(options, repetition_penalty=1.0))
+        )
+        # Without top_k, top_p's share is of the whole row.
+        has_sum = self._has_top_k or options.top_p == 1.0
+        if not is_known or not has_sum or self._n_vocab > LONGEST_ROW:
             return None
         return FirstLook(
             self._n_vocab,

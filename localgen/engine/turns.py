@@ -25,8 +25,8 @@ _REENTRY = (
 )
 
 
-# ``signal`` wraps these, to look for each handler in an enum that has none of it, by way of
-# exceptions: of all that a stream does for a token, only choosing it took longer.
+# ``signal`` wraps these to make an enum of what they give, which for a function fails by way of an
+# exception: of all that a stream does for a token, only choosing it took longer.
 _signals: Any = importlib.import_module("_signal")
 _get_handler, _set_handler = _signals.getsignal, _signals.signal
 _SIGINT = int(signal.SIGINT)

@@ -381,5 +381,5 @@ class Walk:
 
         if self.fits([(prompt, 6)]):
             options: dict[str, Any] = {"min_new_tokens": 6, "max_new_tokens": 6}
-            with pytest.raises((Planned, ValueError, DecodeError)):
+            with pytest.raises(ValueError if makes_nan else Planned):
                 self.model.generate([prompt], logits_processor=process, **options)

@@ -184,17 +184,17 @@ def test_a_failure_of_the_first_row_leaves_the_others_their_tokens(monkeypatch):
     model, sample = fake_model(max_sequences=3), Sampler.sample
 
     def fail_once(self, logits, sequence):
-        if sequence.n_new == 6 and sequence.prompt_ids.tolist() == PROMPTS[0]:
+        if sequence.n_new == 12 and sequence.prompt_ids.tolist() == PROMPTS[0]:
             raise RuntimeError("of a caller's function")
         return sample(self, logits, sequence)
 
     monkeypatch.setattr(Sampler, "sample", fail_once)
-    streams = [model.stream(prompt, max_new_tokens=12) for prompt in PROMPTS]
+    streams = [model.stream(prompt, max_new_tokens=20) for prompt in PROMPTS]
     for stream in streams:
         next(stream)
     for stream, prompt in zip(streams[1:], PROMPTS[1:], strict=True):
         list(stream)
-        assert stream.completion.token_ids == reference_greedy(prompt, 12)
+        assert stream.completion.token_ids == reference_greedy(prompt, 20)
     with pytest.raises(RuntimeError, match="caller's function"):
         list(streams[0])
 

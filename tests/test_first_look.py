@@ -159,7 +159,7 @@ def test_the_same_token_as_by_the_whole_chain(n_vocab: int, chain: dict[str, Any
                 n_looks += sampler._first_look.choose(logits, row) == token_id
                 n_rows += 1
             np.testing.assert_array_equal(logits, before)
-    assert n_looks > n_rows / 2  # else little was compared
+    assert n_looks > n_rows / 4  # else little was compared
 
 
 def test_a_look_is_mostly_enough() -> None:

@@ -8,6 +8,10 @@ tokens that it did generate.
 
     python benchmarks/peers.py
     python benchmarks/peers.py --transformers      # needs torch, transformers, gguf, accelerate
+    python benchmarks/peers.py --pairs --rounds 100
+
+On a machine whose speed changes from one second to the next, processes that take turns tell large
+differences only. With --pairs, localgen and Llama take turns call by call, in one process.
 """
 
 from __future__ import annotations
@@ -52,6 +56,11 @@ other. llama.cpp alone goes through given tokens. Sampling is the same elsewhere
 top_k 40, top_p 0.95, min_p 0.05, repetition penalty 1.1. peak_mb and batch_peak_mb: peak resident
 memory, mapped weights included, before and after the batch. n_prompt, n_new, n_batch_new: tokens of
 the second call, and new ones of the batch."""
+
+_PAIRS_NOTE = """\
+Streams by turns in one process, with prompts of about 128 tokens: new tokens a second after the
+first piece of text. ratio is localgen's speed by the peer's, taken in each pair. Sampling is the
+same: temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition penalty 1.1."""
 
 
 @dataclass(frozen=True)
@@ -305,6 +314,40 @@ def measure(options: Any) -> None:
     common.report("peers", rows, options, threads=common.usable_cpus(), note=_NOTE, rounds=rounds)
 
 
+def measure_pairs(options: Any) -> None:
+    """Run localgen and each kind of Llama by turns in this process."""
+    model = _path(options.model)
+    ours = Localgen()
+    ours.load(model, options.new_tokens)
+    rows, rounds = [], {}
+    for peer in options.only or ["Llama", "Llama, all CPUs"]:
+        common.progress(f"{peer}: {options.rounds} pairs")
+        theirs = _PEERS[peer]()
+        theirs.load(model, options.new_tokens)
+        rounds[peer] = [_pair(ours, theirs, number) for number in range(options.rounds)]
+        rows.append(
+            {
+                "peer": peer,
+                "threads": theirs.n_threads,
+                **common.spread("localgen_tokens_per_s", [pair[0] for pair in rounds[peer]]),
+                **common.spread("peer_tokens_per_s", [pair[1] for pair in rounds[peer]]),
+                **common.spread("ratio", [pair[0] / pair[1] for pair in rounds[peer]]),
+            }
+        )
+    threads = common.usable_cpus()
+    common.report("pairs", rows, options, threads=threads, note=_PAIRS_NOTE, rounds=rounds)
+
+
+def _pair(ours: Any, theirs: Any, number: int) -> tuple[float, float]:
+    """Tokens a second of both; which of them goes first changes from pair to pair."""
+    prompt = _long_prompt(_OPENINGS[number % len(_OPENINGS)])
+    if number % 2:
+        first = ours.stream(prompt).tokens_per_s
+        return first, theirs.stream(prompt).tokens_per_s
+    second = theirs.stream(prompt).tokens_per_s
+    return ours.stream(prompt).tokens_per_s, second
+
+
 def _row(peer: str, rounds: list[Row]) -> Row:
     counts = ("threads", "n_prompt", "n_new", "n_batch_new")
     row: Row = {"peer": peer, "threads": rounds[0]["threads"]}
@@ -318,6 +361,7 @@ def main() -> None:
     """Measure every peer, or as a child, one."""
     parser = common.argument_parser(__doc__, rounds=5, new_tokens=64)
     parser.add_argument("--transformers", action="store_true", help="measure transformers too")
+    parser.add_argument("--pairs", action="store_true", help="call by call, in one process")
     parser.add_argument("--only", nargs="+", metavar="PEER", choices=list(_PEERS))
     options = parser.parse_args()
     if options.new_tokens < 2 or options.rounds < 1:
@@ -326,6 +370,8 @@ def main() -> None:
         with contextlib.redirect_stdout(sys.stderr):
             result = run_peer(**options.child)
         print(json.dumps(result))
+    elif options.pairs:
+        measure_pairs(options)
     else:
         measure(options)
 

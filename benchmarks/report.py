@@ -16,6 +16,7 @@ _TITLES = {
     "overhead": "Overhead over llama.cpp alone",
     "memory": "Memory over llama.cpp alone",
     "peers": "Against llama-cpp-python and transformers",
+    "pairs": "Against llama-cpp-python, call by call",
     "batching": "Batching, reuse, and the scheduler",
     "layouts": "The two KV layouts",
     "loading": "Loading",

@@ -253,6 +253,7 @@ _PEERS: dict[str, Any] = {
     "llama.cpp alone": LlamaAlone,
     "transformers": Transformers,
 }
+_LLAMAS = ("Llama", "Llama, all CPUs")
 
 
 def _path(model: str) -> str:
@@ -320,7 +321,7 @@ def measure_pairs(options: Any) -> None:
     ours = Localgen()
     ours.load(model, options.new_tokens)
     rows, rounds = [], {}
-    for peer in options.only or ["Llama", "Llama, all CPUs"]:
+    for peer in options.only or _LLAMAS:
         common.progress(f"{peer}: {options.rounds} pairs")
         theirs = _PEERS[peer]()
         theirs.load(model, options.new_tokens)
@@ -342,10 +343,10 @@ def _pair(ours: Any, theirs: Any, number: int) -> tuple[float, float]:
     """Tokens a second of both; which of them goes first changes from pair to pair."""
     prompt = _long_prompt(_OPENINGS[number % len(_OPENINGS)])
     if number % 2:
-        first = ours.stream(prompt).tokens_per_s
-        return first, theirs.stream(prompt).tokens_per_s
-    second = theirs.stream(prompt).tokens_per_s
-    return ours.stream(prompt).tokens_per_s, second
+        speed = ours.stream(prompt).tokens_per_s
+        return speed, theirs.stream(prompt).tokens_per_s
+    peer_speed = theirs.stream(prompt).tokens_per_s
+    return ours.stream(prompt).tokens_per_s, peer_speed
 
 
 def _row(peer: str, rounds: list[Row]) -> Row:
@@ -366,6 +367,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.new_tokens < 2 or options.rounds < 1:
         parser.error("--new-tokens must be at least 2, --rounds at least 1")
+    if options.pairs and (options.transformers or not {*(options.only or ())} <= {*_LLAMAS}):
+        parser.error(f"--pairs is for {' and '.join(map(repr, _LLAMAS))}")
     if options.child:
         with contextlib.redirect_stdout(sys.stderr):
             result = run_peer(**options.child)

@@ -17,6 +17,7 @@ from itertools import accumulate
 import numpy as np
 
 from localgen.engine.backend import Logits
+from localgen.engine.sampling import SLACK
 from localgen.engine.sequence import Sequence
 
 # Without top_p a look down to min_p is enough. With it, what top_k keeps below the look counts, of
@@ -29,8 +30,6 @@ LEAST_MIN_P = 1e-3
 LONGEST_ROW = 2**16
 # More ids than these are penalized faster by the sampler's way.
 _FEW = 256
-# See ``sampling``: the bound is lowered by this part of the logits.
-_SLACK = 1e-6
 
 
 class FirstLook:
@@ -73,7 +72,7 @@ class FirstLook:
         if place in seen:  # after the penalty the best one is not below that
             best = best / penalty if best > 0.0 else best * penalty
         bound = best - self._depth
-        bound -= max(abs(bound), abs(best)) * _SLACK
+        bound -= max(abs(bound), abs(best)) * SLACK
         self._bound[()] = bound
         ids = np.greater_equal(logits, self._bound, self._is_likely).nonzero()[0]
         if len(ids) > _FEW:

@@ -35,7 +35,7 @@ _ROW_NUMBERS = np.arange(_LONG_MATRIX_ROWS)[:, None]
 # Temperature is applied after the candidates are chosen. Two logits that differ by less than
 # this part of their size can become equal when divided in float32, so candidates are taken this
 # much below an exact bound; the exact filter on the scaled scores then decides.
-_SLACK = 1e-6
+SLACK = 1e-6
 # A bound not below this leaves out -inf, the mark of a removed token.
 _LOWEST = float(np.finfo(np.float32).min)
 # Weights of this many tokens stay in a core's L2 cache from one pass to the next.
@@ -131,7 +131,7 @@ def top_k_candidates(logits: Logits, k: int, maxima: Logits | None = None) -> Id
     values = (maxima if k <= len(maxima) // 4 else logits).copy()
     values.partition(len(values) - k)
     kth = float(values[len(values) - k])
-    return reaching(logits, maxima, max(kth - abs(kth) * _SLACK, _LOWEST))
+    return reaching(logits, maxima, max(kth - abs(kth) * SLACK, _LOWEST))
 
 
 def min_p_candidates(
@@ -172,7 +172,7 @@ def top_p_candidates(
 def _logit_bound(best: float, temperature: float, weight: float) -> float:
     """A logit that every id with at least ``weight`` reaches; ``best`` is the largest logit."""
     bound = best + temperature * math.log(weight)
-    return max(bound - max(abs(bound), abs(best)) * _SLACK, _LOWEST)
+    return max(bound - max(abs(bound), abs(best)) * SLACK, _LOWEST)
 
 
 # --- filters on sorted candidates ---

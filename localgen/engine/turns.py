@@ -208,7 +208,8 @@ class _DeferredInterrupt:
     """Ctrl-C inside only makes the function that this gives return True: a step is not torn apart.
 
     A second one is raised at once, as in ``asyncio.run``. Another handler than Python's own is left
-    alone, and other threads get no signals. No generator: one for each token of a stream costs.
+    alone, and other threads get no signals. A class, since a stream makes one for each token, and a
+    generator takes longer to make.
     """
 
     __slots__ = ("_defers", "_is_interrupted")

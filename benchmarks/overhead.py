@@ -23,7 +23,7 @@ import common
 from common import CHAIN, PASSAGE, Row
 
 from localgen.llama.backend import FLASH_ATTENTION_TYPES
-from localgen.llama.bare import Bare, prompt_batches, run_batches, step_batches
+from localgen.llama.baseline import Bare, prompt_batches, run_batches, step_batches
 
 _PREFILL_TOKENS = 512
 _MEMORY_PROMPT = 128

@@ -12,25 +12,30 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen import hub
-from localgen.arrays import one_of
-from localgen.background import Background
-from localgen.call_maker import CallMaker, Prompt, one_or_all
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, ModelConfig, replace_options
-from localgen.engine.loop import Loop
+from localgen.engine.engine import Loop
 from localgen.engine.slots import Entry
-from localgen.engine.turns import Turns
 from localgen.errors import CLOSED, BackendError, ClosedError, KvBudgetError
-from localgen.exits import close_at_exit
-from localgen.prefix import Prefix
-from localgen.progress import show_progress
-from localgen.saving import Sessions
-from localgen.stream import CompletionStream, as_they_finish, partial_on_error, put_tokens
-from localgen.tokenizer import Tokenizer
+from localgen.generation.async_driver import Background
+from localgen.generation.driver import Turns
+from localgen.generation.exits import close_at_exit
+from localgen.generation.inputs import one_of
+from localgen.generation.prefix import Prefix
+from localgen.generation.progress import show_progress
+from localgen.generation.request_builder import CallMaker, Prompt, one_or_all
+from localgen.generation.sessions import Sessions
+from localgen.generation.streaming import (
+    CompletionStream,
+    as_they_finish,
+    partial_on_error,
+    put_tokens,
+)
+from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from localgen.chat_template import Message
-    from localgen.tool_schema import Tool
+    from localgen.text.chat_template import Message
+    from localgen.text.tool_schema import Tool
 
 
 class LocalModel:

@@ -17,12 +17,12 @@ from itertools import count, islice
 import numpy as np
 
 from localgen.engine.backend import Backend, Saved, State
-from localgen.engine.cell_sharing import Plan, SharedCells, plan_sharing
-from localgen.engine.matching import NO_MATCH, Match, Matching
-from localgen.engine.placement import Placement
+from localgen.engine.capacity import Sizing
+from localgen.engine.prefix_matcher import NO_MATCH, Match, Matching
 from localgen.engine.sequence import Sequence, is_computing_prompt, slot_of
-from localgen.engine.sizing import Sizing
+from localgen.engine.slot_allocator import Placement
 from localgen.engine.slots import Entry, Slots
+from localgen.engine.unified_kv import Plan, SharedCells, plan_sharing
 from localgen.errors import StateError
 
 _DETERMINISTIC = "deterministic=True: a prompt is always computed in the same passes"

@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from localgen._util.format import as_size
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.errors import NotEnoughMemoryError
-from localgen.llama import amx, devices, memory
-from localgen.llama.gate import ModelFile
+from localgen.gguf import memory
+from localgen.gguf.gate import ModelFile
+from localgen.gguf.memory import MemoryEstimate
+from localgen.llama import amx, devices
 from localgen.llama.ggml_devices import gpu_memory
 from localgen.llama.library import system_info
-from localgen.llama.memory import MemoryEstimate
-from localgen.units import as_size
 
 # Bits a weight of whole files of a common model, Llama-3.1-8B, embeddings included: what to expect
 # of a level that is not there to be measured (llama.cpp's tools/quantize/README.md).

@@ -10,8 +10,8 @@ from typing import Any
 from localgen.errors import InvalidGGUFError
 from localgen.llama import amx
 from localgen.llama.callbacks import keeping_errors
+from localgen.llama.in_flight_calls import Uses
 from localgen.llama.library import llama, log_router
-from localgen.llama.uses import Uses
 
 Progress = Callable[[float], object]
 

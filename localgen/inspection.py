@@ -134,7 +134,7 @@ def inspect(
     file, read_from = _read(source)
     on_gpu = devices.n_gpu_layers(device, n_gpu_layers)
     memory = fitting.estimate(file, config, on_gpu, n_sequences)
-    room = fitting.Room.now([memory])
+    room = fitting.AvailableMemory.now([memory])
     hints: list[str] = []
     if room.ram is not None and not room.has_ram([memory]):
         hints = fitting.what_fits(file, config, on_gpu, room.ram)

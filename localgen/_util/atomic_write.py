@@ -12,13 +12,13 @@ from typing import BinaryIO
 
 
 def write_whole(path: Path, data: bytes, *, is_private: bool = False) -> None:
-    """Write ``data`` in place of whatever is at ``path``; see ``replacing``."""
-    with replacing(path, is_private=is_private) as file:
+    """Write ``data`` in place of whatever is at ``path``; see ``atomic_write``."""
+    with atomic_write(path, is_private=is_private) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``path`` once it is on the disk, unless an error comes.
 
     A link stays one: the file that it leads to is replaced. is_private: for its owner alone to

@@ -49,7 +49,7 @@ class Ended:
     stderr: str
 
 
-def ask(module: str, *args: str, limit_seconds: float) -> Any:
+def run_json_child(module: str, *args: str, limit_seconds: float) -> Any:
     """What ``python -m module args…`` answers; a Failure if that comes to nothing."""
     ended = run(
         [sys.executable, "-c", _RUN, module, *args],

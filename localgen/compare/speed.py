@@ -46,7 +46,7 @@ class Measured:
 
 def measure(task: Task) -> Measured:
     """Run one round in a child process. Raises CompareError with why there is no result."""
-    said = child.ask(
+    said = child.run_json_child(
         "localgen.compare.speed", json.dumps(asdict(task)), limit_seconds=_LIMIT_SECONDS
     )
     if isinstance(said, child.Failure):

@@ -32,7 +32,7 @@ class BuildReport:
 
 def read(limit_seconds: float = _LIMIT_SECONDS) -> BuildReport | child.Failure:
     """The report, or why there is none, from a child process."""
-    said = child.ask("localgen.doctor.build_report", limit_seconds=limit_seconds)
+    said = child.run_json_child("localgen.doctor.build_report", limit_seconds=limit_seconds)
     if isinstance(said, child.Failure):
         return said
     features = {backend: tuple(names) for backend, names in said.pop("features").items()}

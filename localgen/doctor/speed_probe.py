@@ -36,7 +36,9 @@ class Speed:
 
 def measure(file: Path, limit_seconds: float = _LIMIT_SECONDS) -> Speed | child.Failure:
     """The speed of the model in ``file``, or why there is none, from a child process."""
-    said = child.ask("localgen.doctor.speed_probe", str(file), limit_seconds=limit_seconds)
+    said = child.run_json_child(
+        "localgen.doctor.speed_probe", str(file), limit_seconds=limit_seconds
+    )
     return said if isinstance(said, child.Failure) else Speed(**said)
 
 

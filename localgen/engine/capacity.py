@@ -12,7 +12,7 @@ _SPARE_SLOTS = 4
 _SPARE_PART = 4
 
 
-class Sizing:
+class Capacity:
     """The slots of a backend with a KV stream each, all of one size.
 
     max_slots: the most that may be made. reuses: whether prompts may begin with what is cached.

@@ -29,7 +29,7 @@ from localgen.errors import BackendError, DecodeError, LocalgenError
 Ending = FinishReason | BaseException
 
 
-class Loop:
+class Engine:
     """Generates for any number of requests until each of their rows has a ``finish_reason``.
 
     deterministic: rows run one at a time and reuse nothing.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from localgen.engine.backend import Backend
 from localgen.engine.sequence import Sequence, slot_of
-from localgen.engine.slot_allocator import Placement
-from localgen.engine.slots import Entry, Slots
+from localgen.engine.slot_allocator import SlotAllocator
+from localgen.engine.slots import CachedSequence, Slots
 from localgen.engine.unified_kv import common_length
 
 # Who begins like a prompt, and for how many tokens.
-Match = tuple[Sequence | Entry | None, int]
+Match = tuple[Sequence | CachedSequence | None, int]
 NO_MATCH: Match = (None, 0)
 
 # A copy moves a whole slot, so fewer shared tokens than these are computed again instead.
@@ -18,10 +18,10 @@ _SHARED_PART = 64
 _RECURRENT = "the model's state is recurrent: it can only go on from its end"
 
 
-class Matching:
+class PrefixMatcher:
     """Finds what is in ``slots`` already, and brings it where it is needed."""
 
-    def __init__(self, backend: Backend, slots: Slots, placement: Placement) -> None:
+    def __init__(self, backend: Backend, slots: Slots, placement: SlotAllocator) -> None:
         self._backend = backend
         self._slots = slots
         self._placement = placement
@@ -31,12 +31,12 @@ class Matching:
         for its logits."""
         prompt = row.prompt_ids[:-1]
         best = NO_MATCH
-        items: list[Sequence | Entry] = [*self._slots.kept, *self._slots.running]
+        items: list[Sequence | CachedSequence] = [*self._slots.kept, *self._slots.running]
         for item in items:
             if item is row:
                 continue
-            is_entry = isinstance(item, Entry)
-            tokens = item.token_ids if isinstance(item, Entry) else item.prompt_ids
+            is_entry = isinstance(item, CachedSequence)
+            tokens = item.token_ids if isinstance(item, CachedSequence) else item.prompt_ids
             n_shared = common_length(prompt, tokens)
             if not self._backend.can_truncate and not (is_entry and n_shared == len(tokens)):
                 if n_shared >= _MIN_SHARED:
@@ -52,7 +52,7 @@ class Matching:
             return n_shared >= _MIN_SHARED  # a copy moves nothing
         return n_shared >= max(_MIN_SHARED, self._backend.n_ctx_seq // _SHARED_PART)
 
-    def take_over(self, row: Sequence, source: Entry, n_shared: int) -> None:
+    def take_over(self, row: Sequence, source: CachedSequence, n_shared: int) -> None:
         """Fill the row's slot from an entry: in place, by a copy, or not at all."""
         slot = slot_of(row)
         if source.slot == slot and not source.is_pinned:
@@ -77,7 +77,7 @@ class Matching:
         elif source.slot is None:
             row.awaits = None
             left, n_shared = self.best_match(row)
-            if isinstance(left, Entry):
+            if isinstance(left, CachedSequence):
                 if left.slot is not None and self.is_worth_a_copy(n_shared):
                     self._copy(row, left.slot, n_shared)
             elif left is not None and left.awaits is None and left.fork_of is None:

@@ -9,10 +9,10 @@ needed least recently first, and what is pinned never.
 from __future__ import annotations
 
 from localgen.engine.backend import Backend
-from localgen.engine.slots import Entry, Slots
+from localgen.engine.slots import CachedSequence, Slots
 
 
-class Placement:
+class SlotAllocator:
     """Chooses among ``slots``, and moves what is in them."""
 
     def __init__(self, backend: Backend, slots: Slots) -> None:
@@ -21,7 +21,9 @@ class Placement:
 
     # --- a slot for a row ---
 
-    def slot_beside(self, source: Entry | None, n_shared: int, *, copies: bool) -> int | None:
+    def slot_beside(
+        self, source: CachedSequence | None, n_shared: int, *, copies: bool
+    ) -> int | None:
         """The free slot where a new row goes, next to the running ones; None if there is none.
 
         source: the entry whose first ``n_shared`` tokens the row begins with. copies: whether it is
@@ -52,20 +54,20 @@ class Placement:
         inside = [slot for slot in free if low < slot < high]
         return inside or [slot for slot in free if slot in (low - 1, high + 1)]
 
-    def _cost(self, slot: int, keep: Entry | None) -> tuple[bool, bool, int]:
+    def _cost(self, slot: int, keep: CachedSequence | None) -> tuple[bool, bool, int]:
         """How little one wants to lose what is in a free slot."""
         entry = self._slots.entries[slot]
         if entry is None:
             return (False, False, -1)
         return (entry is keep, entry.is_pinned, entry.last_used)
 
-    def _is_kept(self, slot: int, spare: Entry | None) -> bool:
+    def _is_kept(self, slot: int, spare: CachedSequence | None) -> bool:
         entry = self._slots.entries[slot]
         return entry is not None and (entry.is_pinned or entry is spare)
 
     # --- what was there ---
 
-    def empty(self, slot: int, spare: Entry | None = None) -> None:
+    def empty(self, slot: int, spare: CachedSequence | None = None) -> None:
         """Empty a free slot; what is pinned or more recent than another entry moves there."""
         entries = self._slots.entries
         entry = entries[slot]
@@ -86,7 +88,7 @@ class Placement:
         entry.slot = target
         self._backend.kv_truncate(slot, 0)
 
-    def _cheapest_slot(self, besides: int, spare: Entry | None) -> int | None:
+    def _cheapest_slot(self, besides: int, spare: CachedSequence | None) -> int | None:
         slots = [
             slot
             for slot, row in enumerate(self._slots.rows)
@@ -127,6 +129,6 @@ class Placement:
         )
 
 
-def _is_used_up(entry: Entry, n_shared: int) -> bool:
+def _is_used_up(entry: CachedSequence, n_shared: int) -> bool:
     """Whether a row may go on in the entry's own slot: little is lost of it."""
     return not entry.is_pinned and 2 * n_shared >= len(entry.token_ids)

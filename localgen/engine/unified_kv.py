@@ -15,7 +15,7 @@ import numpy as np
 
 from localgen.engine.backend import Backend, TokenIds
 from localgen.engine.sequence import Sequence
-from localgen.engine.slots import Entry, Slots
+from localgen.engine.slots import CachedSequence, Slots
 
 _MIN_BEGINNING = 32
 # Sharing is chosen if all cells are at most this many times those of the longest row, and at most
@@ -32,11 +32,13 @@ class Plan:
     beginning: TokenIds
     n_cells: int
     n_slots: int
-    kept: list[Entry]
+    kept: list[CachedSequence]
     first_kept_shares: bool
 
 
-def plan_sharing(waiting: Rows[Sequence], entries: Rows[Entry], max_slots: int) -> Plan | None:
+def plan_sharing(
+    waiting: Rows[Sequence], entries: Rows[CachedSequence], max_slots: int
+) -> Plan | None:
     """How these rows would share cells, beside the pinned ones of ``entries``; None if each of them
     is better off with a KV stream of its own."""
     beginning = _common_beginning(waiting)
@@ -74,16 +76,16 @@ class SharedCells:
         self._slots = slots
         self.beginning = plan.beginning
         # Those that hold, or will hold, the very cells of the beginning.
-        self._holders: set[Sequence | Entry] = set()
+        self._holders: set[Sequence | CachedSequence] = set()
         self._holders.update(plan.kept[:1] if plan.first_kept_shares else ())
 
     @property
     def n_taken(self) -> int:
         """At most: each row may come to its end, and the beginning is always kept room for."""
-        items: list[Sequence | Entry] = [*self._slots.kept, *self._slots.running]
+        items: list[Sequence | CachedSequence] = [*self._slots.kept, *self._slots.running]
         return len(self.beginning) + sum(map(self._n_own, items))
 
-    def take(self, row: Sequence, source: Sequence | Entry | None) -> bool:
+    def take(self, row: Sequence, source: Sequence | CachedSequence | None) -> bool:
         """Have the cells that a row may need, on top of what it shares with ``source``; False if
         they are not to be had now. Where there is no room beside ``source``, that is forgotten."""
         # Rows that ended early and entries that gave up their slot hold no cells any more.
@@ -92,7 +94,7 @@ class SharedCells:
         shares = begins_so and (source in self._holders or not self._holders)
         needed = len(row.tokens) - (len(self.beginning) if shares else 0)
         if not self._free(needed, source):
-            if not isinstance(source, Entry) or source.is_pinned:
+            if not isinstance(source, CachedSequence) or source.is_pinned:
                 return False
             self._slots.drop(source)
             return self.take(row, None)
@@ -100,7 +102,7 @@ class SharedCells:
             self._holders.add(row)
         return True
 
-    def leave(self, row: Sequence, entry: Entry) -> None:
+    def leave(self, row: Sequence, entry: CachedSequence) -> None:
         """A row is over and left ``entry``, which holds the beginning if the row came so far."""
         if row in self._holders and row.n_kv >= len(self.beginning):
             self._holders.add(entry)
@@ -118,7 +120,7 @@ class SharedCells:
         """Take it that no slot holds anything."""
         self._holders.clear()
 
-    def _free(self, needed: int, source: Sequence | Entry | None) -> bool:
+    def _free(self, needed: int, source: Sequence | CachedSequence | None) -> bool:
         """Forget what was used least recently until there are as many cells; False if that does not
         help."""
         idle = [entry for entry in self._slots.kept if not entry.is_pinned and entry is not source]
@@ -132,8 +134,8 @@ class SharedCells:
             self._slots.drop(entry)
         return True
 
-    def _n_own(self, item: Sequence | Entry) -> int:
-        n_tokens = len(item.token_ids if isinstance(item, Entry) else item.tokens)
+    def _n_own(self, item: Sequence | CachedSequence) -> int:
+        n_tokens = len(item.token_ids if isinstance(item, CachedSequence) else item.tokens)
         return n_tokens - (len(self.beginning) if item in self._holders else 0)
 
 

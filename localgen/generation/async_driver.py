@@ -7,17 +7,17 @@ import threading
 from collections.abc import AsyncIterator, Callable
 
 from localgen.engine.request import Request
-from localgen.generation.driver import Turns
+from localgen.generation.driver import Driver
 
 
-class Background:
+class AsyncDriver:
     """Runs requests without blocking the event loop that awaits them.
 
     The thread starts with the first request and ends with the last one. It is not a daemon: at the
     interpreter's end no thread may be inside llama.cpp.
     """
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Driver) -> None:
         self._turns = turns
         self._lock = threading.Lock()
         self._requests: list[Request] = []

@@ -81,7 +81,7 @@ class TextCheck:
         return stop
 
 
-class Call:
+class GenerationCall:
     """The rows of one call, ``num_return_sequences`` a prompt, and where its time went.
 
     configs: one for all prompts, or one each. started: ``time.perf_counter()`` when the call came

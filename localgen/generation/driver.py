@@ -16,7 +16,7 @@ from copy import copy
 from types import FrameType
 from typing import Any
 
-from localgen.engine.engine import Loop
+from localgen.engine.engine import Engine
 from localgen.engine.request import Request
 
 _REENTRY = (
@@ -32,10 +32,10 @@ _get_handler, _set_handler = _signals.getsignal, _signals.signal
 _SIGINT = int(signal.SIGINT)
 
 
-class Turns:
+class Driver:
     """The right to drive ``loop``, which one thread has at a time."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Engine) -> None:
         self._loop = loop
         self._changed = threading.Condition()
         self._driver: int | None = None

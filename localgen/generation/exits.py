@@ -8,15 +8,15 @@ from typing import Any
 from weakref import ref
 
 from localgen.errors import CLOSED, ClosedError
-from localgen.generation.driver import Turns
+from localgen.generation.driver import Driver
 
 # A daemon thread's step takes less, and one in which a caller's function waits may take for ever.
 _SECONDS = 5.0
 # Plain references: what a WeakKeyDictionary does in Python when a key dies can lose a Ctrl-C.
-_open: list[tuple[ref[Turns], ref[Any]]] = []
+_open: list[tuple[ref[Driver], ref[Any]]] = []
 
 
-def close_at_exit(turns: Turns, backend: Any) -> None:
+def close_at_exit(turns: Driver, backend: Any) -> None:
     """Close ``backend`` when Python ends, if it is open then.
 
     Daemon threads still run at that time: what they generate ends first. Where that takes too

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from localgen.completion import Completion
 from localgen.engine.sequence import Sequence as Row
-from localgen.engine.slots import Entry
+from localgen.engine.slots import CachedSequence
 from localgen.generation.request_builder import Prompt, one_or_all
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class Prefix:
     @property
     def is_cached(self) -> bool:
         """Whether it still is in the cache; False after ``release()``, or if the cache was lost."""
-        return isinstance(self._row.kept, Entry) and self._row.kept.slot is not None
+        return isinstance(self._row.kept, CachedSequence) and self._row.kept.slot is not None
 
     def release(self) -> None:
         """Let the cache forget it; calling it again does nothing."""
         entry, self._row.kept = self._row.kept, None
-        if isinstance(entry, Entry):
+        if isinstance(entry, CachedSequence):
             self._model._unpin(entry)
 
     def fork(self, n: int) -> list[Prefix]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from localgen._util.progress import new_bar, tokens_per_second
-from localgen.generation.call import Call
-from localgen.generation.driver import Turns
+from localgen.generation.call import GenerationCall
+from localgen.generation.driver import Driver
 
 _SECONDS = 0.1
 
 
-def show_progress(call: Call, turns: Turns) -> None:
+def show_progress(call: GenerationCall, turns: Driver) -> None:
     """Run a submitted call under a bar: rows done, tokens per second, time left."""
     rows = call.sequences
     started = time.perf_counter()

@@ -17,7 +17,7 @@ from localgen.engine.kv_cache import KvCache
 from localgen.engine.sampling.chain import Sampler, SamplingOptions
 from localgen.engine.sequence import Sequence as Row
 from localgen.errors import ContextFullError
-from localgen.generation.call import Call, as_hooks
+from localgen.generation.call import GenerationCall, as_hooks
 from localgen.generation.inputs import Prompts, id_row, parse_prompts
 from localgen.generation.resolve import (
     check_cancel,
@@ -40,7 +40,7 @@ Configs = GenerationConfig | Sequence[GenerationConfig] | None
 class IdCall:
     """A call of ``generate()``, whose rows come out as one matrix after ``prompts`` as given."""
 
-    call: Call
+    call: GenerationCall
     prompts: Prompts
     pad_token_id: int
     returns_dict: bool
@@ -54,7 +54,7 @@ class IdCall:
         return output if self.returns_dict else output.sequences
 
 
-class CallMaker:
+class RequestBuilder:
     """Makes the calls of one model; it runs none."""
 
     def __init__(self, tokenizer: Tokenizer, backend: Any, kv_cache: KvCache, n_ctx: int) -> None:
@@ -65,7 +65,7 @@ class CallMaker:
         self._kv_cache = kv_cache
         self._n_ctx = n_ctx
 
-    def of_ids(
+    def from_ids(
         self,
         input_ids: Any,
         attention_mask: Any,
@@ -93,14 +93,14 @@ class CallMaker:
         pad = pad if pad is not None else min(eos, default=0)
         return IdCall(call, prompts, pad, configs[0].return_dict_in_generate)
 
-    def of_texts(
+    def from_texts(
         self,
         prompts: str | Sequence[Prompt],
         config: Configs,
         overrides: dict[str, Any],
         split_special_tokens: bool,
         cancel: threading.Event | None = None,
-    ) -> Call:
+    ) -> GenerationCall:
         """That of ``complete()``, whose arguments these are."""
         started = time.perf_counter()
         check_cancel(cancel)
@@ -128,16 +128,16 @@ class CallMaker:
             cancel=cancel,
         )
 
-    def of_text(
+    def from_text(
         self,
         prompt: Prompt,
         config: GenerationConfig | None,
         overrides: dict[str, Any],
         split_special_tokens: bool,
         cancel: threading.Event | None = None,
-    ) -> Call:
+    ) -> GenerationCall:
         """That of ``stream()``, which has one row."""
-        call = self.of_texts([prompt], config, overrides, split_special_tokens, cancel)
+        call = self.from_texts([prompt], config, overrides, split_special_tokens, cancel)
         if len(call.sequences) != 1:
             raise ValueError(
                 f"stream() gives one text; num_return_sequences is {len(call.sequences)}"
@@ -166,7 +166,7 @@ class CallMaker:
         )
         return ids
 
-    def of_prefix(self, text: Prompt, split_special_tokens: bool) -> Call:
+    def from_prefix(self, text: Prompt, split_special_tokens: bool) -> GenerationCall:
         """That of ``prefill()``: one row, which stays in the KV cache."""
         started = time.perf_counter()
         self._backend.check_usable()
@@ -176,7 +176,7 @@ class CallMaker:
         call.sequences[0].pins = True
         return call
 
-    def row_to_score(self, text: Prompt, split_special_tokens: bool) -> Row:
+    def sequence_to_score(self, text: Prompt, split_special_tokens: bool) -> Row:
         """The row of ``score()``, which is no call: nothing is generated."""
         self._backend.check_usable()
         token_ids = self._token_ids(text, split_special_tokens, "text")
@@ -208,13 +208,13 @@ class CallMaker:
         widths: list[int],
         started: float,
         **options: Any,
-    ) -> Call:
+    ) -> GenerationCall:
         if len(configs) not in (1, len(rows)):
             raise ValueError(
                 f"generation_config has {len(configs)} entries for {len(rows)} prompts; give one "
                 f"for all, or one a prompt"
             )
-        call = Call(
+        call = GenerationCall(
             self._tokenizer,
             configs,
             rows,

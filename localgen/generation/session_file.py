@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from localgen._util.atomic_write import replacing
+from localgen._util.atomic_write import atomic_write
 from localgen._version import __version__
 from localgen.engine.backend import Saved, State
 from localgen.errors import StateError
@@ -53,7 +53,7 @@ def write(path: Path, identity: Identity, saved: Iterable[Saved]) -> None:
     If that fails, what was there is still there. Raises StateError, OSError.
     """
     _check_is_file(path)
-    with replacing(path, is_private=True) as file:
+    with atomic_write(path, is_private=True) as file:
         _write(file, identity, list(saved))
 
 

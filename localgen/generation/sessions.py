@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from localgen.config import ModelConfig
-from localgen.engine.engine import Loop
+from localgen.engine.engine import Engine
 from localgen.engine.kv_cache import KvCache
 from localgen.errors import StateError
 from localgen.generation import session_file
-from localgen.generation.driver import Turns
+from localgen.generation.driver import Driver
 
 
 class Sessions:
     """Those of one model; see ``LocalModel.save_session`` and ``load_session``."""
 
-    def __init__(self, backend: Any, loop: Loop, turns: Turns, config: ModelConfig) -> None:
+    def __init__(self, backend: Any, loop: Engine, turns: Driver, config: ModelConfig) -> None:
         self._backend = backend
         self._loop = loop
         self._turns = turns

@@ -13,8 +13,8 @@ import numpy as np
 
 from localgen.completion import Completion
 from localgen.errors import GenerationInterrupted
-from localgen.generation.call import Call
-from localgen.generation.driver import Turns
+from localgen.generation.call import GenerationCall
+from localgen.generation.driver import Driver
 from localgen.generation.inputs import Prompts, to_torch
 from localgen.text.detokenizer import TextStream
 
@@ -25,7 +25,9 @@ class CompletionStream:
     Closing it, or dropping it, ends the generation.
     """
 
-    def __init__(self, call: Call, turns: Turns, check_usable: Callable[[], None]) -> None:
+    def __init__(
+        self, call: GenerationCall, turns: Driver, check_usable: Callable[[], None]
+    ) -> None:
         self._call = call
         self._turns = turns
         self._check_usable = check_usable
@@ -83,7 +85,7 @@ class CompletionStream:
             text.finish()
 
 
-def put_tokens(streamer: Any, call: Call, prompts: Prompts, turns: Turns) -> None:
+def put_tokens(streamer: Any, call: GenerationCall, prompts: Prompts, turns: Driver) -> None:
     """Run the one row of a submitted call, with its prompt and then each token put to ``streamer``
     as transformers does."""
     wrap: Callable[[Any], Any] = to_torch if prompts.is_torch else np.asarray
@@ -103,7 +105,7 @@ def put_tokens(streamer: Any, call: Call, prompts: Prompts, turns: Turns) -> Non
     streamer.end()
 
 
-def as_they_finish(call: Call, turns: Turns) -> Iterator[tuple[int, Completion]]:
+def as_they_finish(call: GenerationCall, turns: Driver) -> Iterator[tuple[int, Completion]]:
     """Run a call: (number of the row, Completion) as each is ready; leaving early ends the rest."""
     waiting = dict(enumerate(call.sequences))
     try:

@@ -25,7 +25,7 @@ class Passes:
     timed: list[Any]
 
 
-class Bare:
+class Baseline:
     """llama.cpp alone, in the very context that a backend has made for its own passes."""
 
     def __init__(self, backend: LlamaBackend) -> None:

@@ -37,14 +37,14 @@ def estimate(
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class AvailableMemory:
     """Bytes that can be had now: RAM, and on all GPUs; None where that is not told."""
 
     ram: int | None
     gpu: int | None
 
     @classmethod
-    def now(cls, found: Sequence[MemoryEstimate]) -> Room:
+    def now(cls, found: Sequence[MemoryEstimate]) -> AvailableMemory:
         """GPUs are asked only if ``found`` takes any of them: asking makes one allocate."""
         on_gpu = any(each.gpu.total for each in found)
         return cls(devices.usable_memory(), gpu_memory() if on_gpu else None)
@@ -61,7 +61,7 @@ def check(file: ModelFile, config: ModelConfig, n_gpu_layers: int) -> None:
     """Raise NotEnoughMemoryError if ``file``, with one sequence of ``config.n_ctx`` tokens, takes
     more RAM than this process can get, or more than the GPUs have free."""
     found = estimate(file, config, n_gpu_layers)
-    room = Room.now([found])
+    room = AvailableMemory.now([found])
     if room.ram is not None and not room.has_ram([found]):
         hints = what_fits(file, config, n_gpu_layers, room.ram)
         raise NotEnoughMemoryError(
@@ -88,7 +88,7 @@ def fit_together(models: Sequence[tuple[ModelFile, ModelConfig]]) -> bool:
         estimate(file, config, devices.n_gpu_layers(config.device, config.n_gpu_layers))
         for file, config in models
     ]
-    room = Room.now(found)
+    room = AvailableMemory.now(found)
     return room.has_ram(found) and room.has_gpu(found)
 
 

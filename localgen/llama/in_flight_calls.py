@@ -12,7 +12,7 @@ from localgen.errors import CLOSED, ClosedError
 Result = TypeVar("Result")
 
 
-class Uses:
+class InFlightCalls:
     """What reads a model outside of its turns: until ``end`` any number at once, then none."""
 
     def __init__(self) -> None:

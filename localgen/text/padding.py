@@ -11,7 +11,7 @@ _TRUNCATIONS = ("longest_first", "only_first", "do_not_truncate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Widths:
+class PaddingOptions:
     """pads: whether rows get one length, ``pad_to`` or that of the longest. cut_to: the most tokens
     of a row, None for any number."""
 
@@ -20,9 +20,9 @@ class Widths:
     cut_to: int | None = None
 
 
-def as_widths(
+def padding_options(
     padding: bool | str, truncation: bool | str | None = None, max_length: int | None = None
-) -> Widths:
+) -> PaddingOptions:
     """What the arguments mean; ValueError for others, and for a max_length that nothing reads."""
     pads = _is_on("padding", padding, _PADDINGS)
     cuts = truncation is not None and _is_on("truncation", truncation, _TRUNCATIONS)
@@ -37,7 +37,7 @@ def as_widths(
     elif cuts or to_max_length:
         asked = f"truncation={truncation!r}" if cuts else "padding='max_length'"
         raise ValueError(f"{asked} needs max_length, the number of tokens")
-    return Widths(
+    return PaddingOptions(
         pads=pads,
         pad_to=max_length if to_max_length else None,
         cut_to=max_length if cuts else None,

@@ -16,7 +16,7 @@ from localgen._util.warn import warn
 from localgen.config import check_int
 from localgen.engine.backend import TokenIds
 from localgen.generation.inputs import check_ids, is_torch, to_numpy, to_torch
-from localgen.text.padding import Widths, as_widths, check_side, cut
+from localgen.text.padding import PaddingOptions, check_side, cut, padding_options
 from localgen.text.token_texts import TokenTexts
 from localgen.text.tool_schema import Tool, as_schemas
 
@@ -204,7 +204,7 @@ class Tokenizer:
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise ValueError("the batch is empty: pass at least one text")
-        widths = as_widths(padding, truncation, max_length)
+        widths = padding_options(padding, truncation, max_length)
         encode = partial(self.encode, split_special_tokens=split_special_tokens)
         rows = []
         for one in texts:
@@ -218,7 +218,7 @@ class Tokenizer:
     def _encoding(
         self,
         rows: list[list[int]],
-        widths: Widths,
+        widths: PaddingOptions,
         return_tensors: str | None,
         *,
         single: bool,
@@ -233,7 +233,11 @@ class Tokenizer:
         return self._arrays(rows, masks, widths, return_tensors)
 
     def _arrays(
-        self, rows: list[list[int]], masks: list[list[int]], widths: Widths, tensors: str | None
+        self,
+        rows: list[list[int]],
+        masks: list[list[int]],
+        widths: PaddingOptions,
+        tensors: str | None,
     ) -> BatchEncoding:
         lengths = sorted({len(row) for row in rows})
         width = lengths[-1] if widths.pad_to is None else widths.pad_to
@@ -323,7 +327,7 @@ class Tokenizer:
                 "apply_chat_template pads to the longest: use padding=True, or pad the ids that "
                 "you get"
             )
-        widths = as_widths(padding)
+        widths = padding_options(padding)
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
         chats: Any = conversation if several else [conversation]
         given: dict[str, Any] = {

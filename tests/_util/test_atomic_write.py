@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from localgen._util.atomic_write import replacing, write_whole
+from localgen._util.atomic_write import atomic_write, write_whole
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_errors_of_a_refused_name_and_of_a_full_disk(
     def refused(partial: Any, *_: object) -> None:
         raise OSError(errno.EACCES, "Permission denied", str(partial))
 
-    with pytest.raises(OSError, match="disk full") as full, replacing(path):
+    with pytest.raises(OSError, match="disk full") as full, atomic_write(path):
         raise OSError(errno.ENOSPC, "disk full")
-    with pytest.raises(OSError, match="other") as other, replacing(path):
+    with pytest.raises(OSError, match="other") as other, atomic_write(path):
         raise OSError(errno.ENOENT, "No such file or directory", "other")
     monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(PermissionError) as denied:

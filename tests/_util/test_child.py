@@ -28,7 +28,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
 
     def run(code: str, *args: str, limit_seconds: float = CHILD_SECONDS) -> object:
         (tmp_path / "asked.py").write_text(code, "utf-8")
-        return child.ask("asked", *args, limit_seconds=limit_seconds)
+        return child.run_json_child("asked", *args, limit_seconds=limit_seconds)
 
     return run
 

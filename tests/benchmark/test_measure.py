@@ -20,7 +20,7 @@ from localgen.benchmark.measuring import Spread
 from localgen.benchmark.results import BenchMemory, BenchSetup
 from localgen.cli.bench import _memory
 from localgen.llama.backend import LlamaBackend
-from localgen.llama.baseline import Bare
+from localgen.llama.baseline import Baseline
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_mamba
 from tests.cli.test_generate import ENVIRONMENT, assert_refused, localgen_command
 from tests.conftest import CHILD_SECONDS
@@ -404,7 +404,7 @@ def test_the_floor_runs_the_passes_that_localgen_makes(case: Case, backend: Llam
         model.complete(cached, max_new_tokens=1, **GREEDY)
     seen.clear()
     done = model.complete(prompts, max_new_tokens=case.n_new, **GREEDY)
-    passes = Bare(backend).fill(prompts, [row.token_ids for row in done], case.n_cached)
+    passes = Baseline(backend).fill(prompts, [row.token_ids for row in done], case.n_cached)
     assert [as_lists(each) for each in passes.timed] == seen
     assert sum(each.n_tokens for each in passes.before) == case.n_rows * case.n_cached
 
@@ -416,7 +416,7 @@ def test_the_floor_leaves_nothing_behind(backend: LlamaBackend) -> None:
     first = model.complete(prompt, max_new_tokens=4, **GREEDY)[0]
     again = model.complete(prompt, max_new_tokens=4, **GREEDY)[0]
     assert again.stats.n_cached > 0
-    bare = Bare(backend)
+    bare = Baseline(backend)
     other = [[(token_id + 1) % backend.n_vocab for token_id in prompt[0]]]
     assert bare.seconds(bare.fill(other, [first.token_ids])) > 0
     after = model.complete(prompt, max_new_tokens=4, **GREEDY)[0]
@@ -427,14 +427,14 @@ def test_the_floor_leaves_nothing_behind(backend: LlamaBackend) -> None:
 def test_a_pass_that_fails_is_an_error(backend: LlamaBackend) -> None:
     """A token that is none would else be timed as if it had been computed."""
     backend.reserve(1, 64)
-    bare = Bare(backend)
+    bare = Baseline(backend)
     with pytest.raises(DecodeError, match="returned -1"):
         bare.seconds(bare.fill([[backend.n_vocab]], [[1]]))
 
 
 def test_a_context_is_there_before_it_is_lent(backend: LlamaBackend) -> None:
     with pytest.raises(DecodeError, match="no context yet"):
-        Bare(backend).seconds(Bare(backend).fill([[1]], [[1]]))
+        Baseline(backend).seconds(Baseline(backend).fill([[1]], [[1]]))
 
 
 def test_release_is_a_fresh_start(backend: LlamaBackend) -> None:
@@ -525,13 +525,13 @@ def test_wrong_usage(args: list[str], parts: list[str], tiny_bpe_path: Path) -> 
 
 CTRL_C = """
 import signal, sys
-from localgen.llama.baseline import Bare
-seconds, numbers = Bare.seconds, iter(range(99))
+from localgen.llama.baseline import Baseline
+seconds, numbers = Baseline.seconds, iter(range(99))
 def interrupted(self, passes):
     if next(numbers) == 3:
         signal.raise_signal(signal.SIGINT)
     return seconds(self, passes)
-Bare.seconds = interrupted
+Baseline.seconds = interrupted
 from localgen.cli import main; main()
 """
 

@@ -8,7 +8,7 @@ import pytest
 from localgen import BackendError, KvBudgetError
 from localgen.engine.kv_cache import KvCache
 from localgen.engine.sequence import Sequence
-from localgen.engine.slots import Entry
+from localgen.engine.slots import CachedSequence
 from tests.fakes import FakeBackend
 
 LETTERS = b"abcdefghijklmnopqrstuvwxyz"
@@ -54,11 +54,11 @@ def computed(cache: KvCache, new: Sequence) -> Sequence:
     return new
 
 
-def left(cache: KvCache, text: bytes, **options) -> Entry:
+def left(cache: KvCache, text: bytes, **options) -> CachedSequence:
     """What a row with that prompt leaves."""
     new = computed(cache, admitted(cache, text, **options))
     cache.release(new)
-    assert isinstance(new.kept, Entry)
+    assert isinstance(new.kept, CachedSequence)
     return new.kept
 
 

@@ -15,7 +15,7 @@ import pytest
 from localgen import BackendError, ClosedError, DecodeError, GenerationInterrupted
 from localgen.engine.request import Request
 from localgen.engine.scheduler import Scheduler
-from localgen.generation.driver import Turns, _DeferredInterrupt
+from localgen.generation.driver import Driver, _DeferredInterrupt
 from tests.fakes import fake_model, reference_greedy
 
 SECONDS = 20  # the end of a test that would hang
@@ -327,7 +327,7 @@ def interrupted_before(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) 
 def test_ctrl_c_around_a_turn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that was just taken, or is being given, is not kept for ever."""
     model = fake_model()
-    interrupted_before(monkeypatch, Turns, name)
+    interrupted_before(monkeypatch, Driver, name)
     with pytest.raises(GenerationInterrupted):
         model.complete([A], max_new_tokens=4)
     assert model.complete([A], max_new_tokens=4)[0].token_ids == reference_greedy(A, 4)

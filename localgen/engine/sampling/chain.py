@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from localgen.engine.backend import Logits, TokenIds
-from localgen.engine.sampling.filters import Ids, RunningSums, Weights, filters
+from localgen.engine.sampling import filters
+from localgen.engine.sampling.filters import Ids, RunningSums, Weights
 from localgen.engine.sampling.first_look import LEAST_MIN_P, LONGEST_ROW, FirstLook
 from localgen.engine.sequence import Sequence, TokenCounts
 from localgen.errors import DecodeError

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localgen.engine.sampling.chain import Sampler, SamplingOptions
 from localgen.engine.sampling import filters
+from localgen.engine.sampling.chain import Sampler, SamplingOptions
 from localgen.engine.sequence import Sequence, TokenCounts, uniform_stream
 from localgen.errors import DecodeError
 

@@ -300,6 +300,7 @@ SMALL_HEADER = {
 }
 
 
+@pytest.mark.slow
 def test_cut_anywhere(files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process may be killed at any byte: then exactly the rows that are not there whole are done,
     with the same results, drawn ones too."""

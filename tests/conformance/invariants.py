@@ -1,25 +1,84 @@
-"""What must be true of a model's engine between any two calls; it reads the engine's insides."""
+"""What must be true of a model's engine between two calls.
+
+The only file of this folder that reads the engine's insides: the tests call it, and public methods.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from localgen import LocalModel
+from localgen.engine.backend import Batch, Logits
 from localgen.engine.kv_cache import KvCache
 from localgen.engine.sequence import Sequence
 from localgen.engine.slots import CachedSequence
+from localgen.generation.prefix import Prefix
 from tests.fakes import FakeBackend
 
-
-def kv_cache_of(model: LocalModel) -> KvCache:
-    return model._loop.kv_cache
+# --- what tests ask for ---
 
 
-def pinned_entries(model: LocalModel) -> list[CachedSequence]:
-    return [entry for entry in kv_cache_of(model).entries if entry.is_pinned]
+def backend_of(model: LocalModel) -> Any:
+    """The model's backend: a FakeBackend, or a LlamaBackend."""
+    return model._backend
+
+
+def is_idle(model: LocalModel) -> bool:
+    """Return whether no request is left in the engine."""
+    return model._loop.idle
+
+
+def n_pinned(model: LocalModel) -> int:
+    """Return how many cached sequences are pinned."""
+    return _kv_cache(model).n_pinned
+
+
+def n_cache_resets(model: LocalModel) -> int:
+    """Return how often the backend lost all that it held."""
+    return backend_of(model).epoch
+
+
+def extended_ids(prefix: Prefix, text: str) -> list[int]:
+    """Return the token ids that ``prefix.extend(text)`` pins, for a prefix made of token ids."""
+    return list(prefix._with(text, split=False))
+
+
+def forget_all(model: LocalModel) -> None:
+    """Empty the KV cache, so that the next prompt is computed from its first token."""
+    backend_of(model).forget()
+    _kv_cache(model).forget()
+
+
+def watch(model: LocalModel) -> None:
+    """Give a LlamaBackend what a FakeBackend has for tests.
+
+    ``n_decoded`` counts tokens, ``on_decode`` is called before each forward pass, and
+    ``lose_all()`` loses what the KV cache holds.
+    """
+    backend = backend_of(model)
+    decode = backend.decode
+    backend.on_decode = lambda: None
+    backend.n_decoded = 0
+
+    def counted(batch: Batch, *args: Any) -> Logits:
+        backend.on_decode()
+        logits: Logits = decode(batch, *args)
+        backend.n_decoded += len(batch.token_ids)
+        return logits
+
+    def lose_all() -> None:
+        backend._context.lose_all()
+
+    backend.decode, backend.lose_all = counted, lose_all
+
+
+# --- invariants ---
 
 
 def check_slots(model: LocalModel) -> None:
-    """Rows and entries name each other's slots rightly, and the scheduler runs just those rows."""
-    cache, backend = kv_cache_of(model), model._backend
+    """Sequences and cached sequences name their own slots, and the scheduler runs just those."""
+    cache, backend = _kv_cache(model), backend_of(model)
     rows, entries = cache._slots.rows, cache._slots.entries
     assert len(rows) == len(entries) == backend.n_slots <= model.config.max_sequences
     assert not any(row and entry for row, entry in zip(rows, entries, strict=True))
@@ -32,20 +91,20 @@ def check_slots(model: LocalModel) -> None:
 
 
 def _check_consecutive(cache: KvCache) -> None:
-    """Holes between running rows are closed, unless only pinned entries are free to be moved."""
+    """No hole between running sequences, unless pinned entries take all other slots."""
     running = [slot for slot, row in enumerate(cache._slots.rows) if row]
     if running and running[-1] - running[0] >= len(running):
         assert len(running) + cache.n_pinned == len(cache._slots.rows)
 
 
 def check_contents(model: LocalModel) -> None:
-    """A slot holds just what its row or entry says, and nothing if it has none.
+    """A slot holds exactly what its sequence or cached sequence says, and else nothing.
 
-    Of a FakeBackend these are tokens; of llama.cpp it is known how many.
+    A FakeBackend knows the tokens; llama.cpp tells how many there are.
     """
-    cache, backend = kv_cache_of(model), model._backend
-    if cache._epoch != backend.epoch:
-        return  # all was lost, which is noticed at the next step
+    cache, backend = _kv_cache(model), backend_of(model)
+    if cache._epoch != n_cache_resets(model):
+        return  # all was lost, which the next step notices
     slots = cache._slots
     for slot, (row, entry) in enumerate(zip(slots.rows, slots.entries, strict=True)):
         claimed = _claimed(row, entry)
@@ -67,8 +126,14 @@ def _claimed(row: Sequence | None, entry: CachedSequence | None) -> list[int]:
     return [] if entry is None else entry.token_ids.tolist()
 
 
+def check_pinned(model: LocalModel, prefixes: Iterable[Prefix]) -> None:
+    """Exactly these prefixes are pinned."""
+    pinned = {id(entry) for entry in _kv_cache(model).entries if entry.is_pinned}
+    assert pinned == {id(prefix._row.kept) for prefix in prefixes}
+
+
 def check_idle(model: LocalModel) -> None:
-    """No request is left, no row runs or waits, and every slot is free."""
+    """No request is left, no sequence runs or waits, and every slot is free."""
     loop = model._loop
     with model._turns.alone():
         pass  # the thread that drives for tasks wakes them just before it lets go
@@ -80,3 +145,7 @@ def check_idle(model: LocalModel) -> None:
     assert loop.kv_cache.n_running == 0
     assert model._turns._driver is None
     check_slots(model)
+
+
+def _kv_cache(model: LocalModel) -> KvCache:
+    return model._loop.kv_cache

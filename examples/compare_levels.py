@@ -46,11 +46,13 @@ def main() -> int:
         "--model", default="smollm2", help="best an F16 file: levels are made from it"
     )
     parser.add_argument("--levels", nargs="+", default=["Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0"])
-    parser.add_argument("--budget", help="the most that a file may take, as 120MB or 6GiB")
+    parser.add_argument("--budget", help="the most that it may take, as 120MB or 6GiB")
     parser.add_argument("--max-kld", type=float, help="how far the model may be from the reference")
     parser.add_argument("--text", type=Path, help="what to measure on (default: English prose)")
     parser.add_argument("--chunks", type=int, default=8, help="of 512 tokens; more are more exact")
-    parser.add_argument("--speed", action="store_true", help="measure memory and speed as well")
+    parser.add_argument(
+        "--speed", action="store_true", help="measure memory and speed too, and budget memory"
+    )
     parser.add_argument("--keep", type=Path, help="a folder for the files (default: removed)")
     args = parser.parse_args()
     result = compare(

@@ -73,7 +73,8 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
     except ValueError:
         return None
     name, arguments = call.get("name"), call.get("arguments")
-    return (name, arguments) if name in TOOLS and isinstance(arguments, dict) else None
+    is_valid = isinstance(name, str) and name in TOOLS and isinstance(arguments, dict)
+    return (name, arguments) if is_valid else None
 
 
 def execute(name: str, arguments: dict[str, Any]) -> str:

@@ -61,10 +61,10 @@ def events(address: str, prompt: str) -> list[tuple[str, object]]:
 
 
 def test_clients_are_answered_together(address: str) -> None:
-    prompts = ["What is the capital of France?", "Who wrote Hamlet?"]
+    prompts = ["Name the capital of Italy.", "Who wrote Hamlet?"]
     with ThreadPoolExecutor(len(prompts)) as pool:
         answers = list(pool.map(lambda prompt: events(address, prompt), prompts))
-    for answer, word in zip(answers, ("Paris", "Shakespeare"), strict=True):
+    for answer, word in zip(answers, ("Rome", "Shakespeare"), strict=True):
         *pieces, end = answer
         assert end == ("done", None)
         assert len(pieces) > 1
@@ -77,7 +77,7 @@ def test_a_client_that_leaves_takes_nobody_along(address: str) -> None:
     connection.request("GET", "/?prompt=Tell+me+a+long+story.")
     connection.getresponse().read(10)
     connection.close()
-    assert events(address, "What is the capital of France?")[-1] == ("done", None)
+    assert events(address, "Name the capital of Italy.")[-1] == ("done", None)
 
 
 def test_a_prompt_that_is_too_long_is_an_event(address: str) -> None:

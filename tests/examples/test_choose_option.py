@@ -10,6 +10,7 @@ from tests.examples.conftest import RunExample, load_example
 NAME = "choose_option.py"
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_likeliest_option_comes_first(run_example: RunExample) -> None:
     done = run_example(NAME, "The capital of Peru is", "Paris", "Lima", "Tokyo")
@@ -20,6 +21,7 @@ def test_the_likeliest_option_comes_first(run_example: RunExample) -> None:
     assert sum(float(share.rstrip("%")) for share, _ in rows) == pytest.approx(100, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_one_option_is_no_choice(run_example: RunExample) -> None:
     done = run_example(NAME, "The capital of Peru is", "Lima", "Lima")

@@ -15,6 +15,7 @@ LEVELS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_smallest_level_within_the_limits_is_kept(run_example: RunExample) -> None:
     done = run_example(

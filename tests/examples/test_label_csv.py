@@ -18,6 +18,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_every_row_gets_its_label(run_example: RunExample, tmp_path: Path) -> None:
     """With what spreadsheets write: a byte order mark, CRLF, line breaks in a cell."""
@@ -33,6 +34,7 @@ def test_every_row_gets_its_label(run_example: RunExample, tmp_path: Path) -> No
     assert [tuple(row) for row in rows] == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_wrong_column_is_named(run_example: RunExample, tmp_path: Path) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"

@@ -12,6 +12,7 @@ from tests.examples.conftest import RunExample
 NAME = "offline_assistant.py"
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_chat_continues_in_the_next_process(run_example: RunExample, tmp_path: Path) -> None:
     first = run_example(NAME, "--folder", tmp_path, stdin="My name is Ada.\n")
@@ -28,6 +29,7 @@ def test_a_chat_continues_in_the_next_process(run_example: RunExample, tmp_path:
     assert "Paris" in second.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_session_that_cannot_be_used_costs_only_time(
     run_example: RunExample, tmp_path: Path

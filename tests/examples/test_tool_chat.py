@@ -9,6 +9,7 @@ from tests.examples.conftest import RunExample, load_example
 NAME = "tool_chat.py"
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_call_is_executed_and_its_result_used(run_example: RunExample) -> None:
     done = run_example(NAME, "What is the weather in Lima?", "--call", "weather")
@@ -18,6 +19,7 @@ def test_a_call_is_executed_and_its_result_used(run_example: RunExample) -> None
     assert "sunny" in answer
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_model_that_does_not_call(run_example: RunExample) -> None:
     done = run_example(NAME, "Who wrote Hamlet?")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.examples.conftest import ROOT, SECONDS, command, environment
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 
 @pytest.fixture(scope="module")

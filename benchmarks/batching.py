@@ -21,7 +21,7 @@ import numpy as np
 from common import Row
 from overhead import new_context, text_of
 
-from localgen.llama.bare import make_batch, prompt_batches, run_batches, step_batches
+from localgen.llama.baseline import make_batch, prompt_batches, run_batches, step_batches
 
 _EQUAL_ROWS, _EQUAL_PROMPT, _EQUAL_NEW = 32, 128, 64
 _RAGGED_ROWS = 64

@@ -17,7 +17,7 @@ import numpy as np
 from common import Row
 from overhead import new_context
 
-from localgen.llama.bare import make_batch, run_batches
+from localgen.llama.baseline import make_batch, run_batches
 
 _NOTE = """\
 decode: tokens per second with kv_unified=True by those with False; above 1 means that the unified

@@ -77,7 +77,7 @@ def bare_load(path: Path) -> None:
 
 
 def gate_row(case: str, path: Path, n_rounds: int) -> Row:
-    from localgen.llama.gate import check_model  # noqa: PLC0415
+    from localgen.gguf.gate import check_model  # noqa: PLC0415
 
     times = [timed(lambda: check_model(path)) for _ in range(n_rounds)]
     return {"case": case, **common.spread("localgen", times)}

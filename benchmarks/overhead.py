@@ -23,7 +23,7 @@ import common
 from common import CHAIN, PASSAGE, Row
 
 from localgen.llama.backend import FLASH_ATTENTION_TYPES
-from localgen.llama.bare import Bare, prompt_batches, run_batches, step_batches
+from localgen.llama.baseline import Baseline, prompt_batches, run_batches, step_batches
 
 _PREFILL_TOKENS = 512
 _MEMORY_PROMPT = 128
@@ -87,7 +87,7 @@ class Floor:
     """
 
     def __init__(self, model: Any, completions: Sequence[Any]) -> None:
-        self._bare = bare = Bare(model._backend)
+        self._bare = bare = Baseline(model._backend)
         prompts = [done.prompt_token_ids for done in completions]
         new = [done.token_ids for done in completions]
         self._prefill = bare.fill(prompts, [ids[:1] for ids in new])

@@ -154,7 +154,7 @@ class LlamaAlone:
     def load(self, model: str, n_new: int) -> None:
         localgen = importlib.import_module("localgen")
         backends = importlib.import_module("localgen.llama.backend")
-        self._bare = importlib.import_module("localgen.llama.bare")
+        self._bare = importlib.import_module("localgen.llama.baseline")
         self._bindings = importlib.import_module("localgen.llama.library").llama()
         self._backend = backends.LlamaBackend(Path(_path(model)), localgen.ModelConfig())
         self._tokenizer = localgen.Tokenizer(self._backend.vocab)

@@ -20,7 +20,7 @@ from typing import Any
 import common
 import numpy as np
 
-from localgen.engine.sampler import Sampler, SamplingOptions
+from localgen.engine.sampling.chain import Sampler, SamplingOptions
 from localgen.engine.sequence import Sequence, TokenCounts, uniform_stream
 
 VOCABULARIES = (49_152, 151_936, 262_144)

@@ -1,5 +1,6 @@
 """transformers' generate() on quantized GGUF weights, on your own machine."""
 
+from localgen._version import __version__
 from localgen.benchmark import BenchResult, BenchTest, bench
 from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
 from localgen.config import GenerationConfig, ModelConfig
@@ -24,10 +25,8 @@ from localgen.errors import (
 )
 from localgen.inspection import ModelInfo, inspect
 from localgen.model import LocalModel
-from localgen.quantization import QuantizedFile, quantize
-from localgen.tokenizer import BatchEncoding, Tokenizer
-
-__version__ = "0.1.0"
+from localgen.quantization.quantize import QuantizedFile, quantize
+from localgen.text.tokenizer import BatchEncoding, Tokenizer
 
 __all__ = [
     "BackendError",

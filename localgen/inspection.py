@@ -11,13 +11,14 @@ from pathlib import Path
 
 from localgen import hub
 from localgen.config import ModelConfig, check_int
+from localgen.gguf import gate
+from localgen.gguf.gate import ModelFile
+from localgen.gguf.memory import MemoryEstimate
+from localgen.gguf.metadata import Hyperparameters, chat_templates, sampling_defaults
+from localgen.gguf.reader import TOKENS, Array, Value, read_gguf_from
 from localgen.hub.levels import level_of
-from localgen.llama import devices, fitting, gate
-from localgen.llama.gate import ModelFile
+from localgen.llama import devices, fitting
 from localgen.llama.ggml_devices import Device, ggml_devices
-from localgen.llama.gguf import TOKENS, Array, Value, read_gguf_from
-from localgen.llama.memory import MemoryEstimate
-from localgen.llama.metadata import Hyperparameters, chat_templates, sampling_defaults
 from localgen.llama.quantize import quantization_types
 
 _MERGES = "tokenizer.ggml.merges"
@@ -133,7 +134,7 @@ def inspect(
     file, read_from = _read(source)
     on_gpu = devices.n_gpu_layers(device, n_gpu_layers)
     memory = fitting.estimate(file, config, on_gpu, n_sequences)
-    room = fitting.Room.now([memory])
+    room = fitting.AvailableMemory.now([memory])
     hints: list[str] = []
     if room.ram is not None and not room.has_ram([memory]):
         hints = fitting.what_fits(file, config, on_gpu, room.ram)

@@ -12,25 +12,30 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen import hub
-from localgen.arrays import one_of
-from localgen.background import Background
-from localgen.call_maker import CallMaker, Prompt, one_or_all
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, ModelConfig, replace_options
-from localgen.engine.loop import Loop
-from localgen.engine.slots import Entry
-from localgen.engine.turns import Turns
+from localgen.engine.engine import Engine
+from localgen.engine.slots import CachedSequence
 from localgen.errors import CLOSED, BackendError, ClosedError, KvBudgetError
-from localgen.exits import close_at_exit
-from localgen.prefix import Prefix
-from localgen.progress import show_progress
-from localgen.saving import Sessions
-from localgen.stream import CompletionStream, as_they_finish, partial_on_error, put_tokens
-from localgen.tokenizer import Tokenizer
+from localgen.generation.async_driver import AsyncDriver
+from localgen.generation.driver import Driver
+from localgen.generation.exits import close_at_exit
+from localgen.generation.inputs import one_of
+from localgen.generation.prefix import Prefix
+from localgen.generation.progress import show_progress
+from localgen.generation.request_builder import Prompt, RequestBuilder, one_or_all
+from localgen.generation.sessions import Sessions
+from localgen.generation.streaming import (
+    CompletionStream,
+    as_they_finish,
+    partial_on_error,
+    put_tokens,
+)
+from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from localgen.chat_template import Message
-    from localgen.tool_schema import Tool
+    from localgen.text.chat_template import Message
+    from localgen.text.tool_schema import Tool
 
 
 class LocalModel:
@@ -47,10 +52,10 @@ class LocalModel:
         self.config = config
         self.tokenizer = Tokenizer(backend.vocab)
         self._backend = backend
-        self._loop = Loop(backend, config.max_sequences, deterministic=config.deterministic)
-        self._turns = Turns(self._loop)
-        self._background = Background(self._turns)
-        self._calls = CallMaker(self.tokenizer, backend, self._loop.kv_cache, config.n_ctx)
+        self._loop = Engine(backend, config.max_sequences, deterministic=config.deterministic)
+        self._turns = Driver(self._loop)
+        self._background = AsyncDriver(self._turns)
+        self._calls = RequestBuilder(self.tokenizer, backend, self._loop.kv_cache, config.n_ctx)
         self._sessions = Sessions(backend, self._loop, self._turns, config)
         close_at_exit(self._turns, backend)
 
@@ -180,7 +185,7 @@ class LocalModel:
                 f"tokenizer must be this model's own, model.tokenizer, or left out, "
                 f"got {tokenizer!r}"
             )
-        made = self._calls.of_ids(
+        made = self._calls.from_ids(
             one_of(input_ids, inputs),
             attention_mask,
             generation_config,
@@ -245,7 +250,7 @@ class LocalModel:
         Returns a Completion for a single text (a list of them with ``num_return_sequences`` > 1),
         else a list: ``num_return_sequences`` in a row for each prompt. Raises as ``generate()``.
         """
-        call = self._calls.of_texts(
+        call = self._calls.from_texts(
             prompts, generation_config, overrides, split_special_tokens, cancel
         )
         with partial_on_error(call.completions):
@@ -269,7 +274,7 @@ class LocalModel:
 
         Leaving the loop early cancels the rest.
         """
-        call = self._calls.of_texts(
+        call = self._calls.from_texts(
             prompts, generation_config, overrides, split_special_tokens, cancel
         )
         return as_they_finish(call, self._turns)
@@ -287,7 +292,7 @@ class LocalModel:
 
         Takes the arguments of ``complete()``. Other calls may come between two pieces.
         """
-        call = self._calls.of_text(
+        call = self._calls.from_text(
             prompt, generation_config, overrides, split_special_tokens, cancel
         )
         return CompletionStream(call, self._turns, self._backend.check_usable)
@@ -304,7 +309,7 @@ class LocalModel:
 
         Cancelling the task ends the generation.
         """
-        call = self._calls.of_texts(prompts, generation_config, overrides, split_special_tokens)
+        call = self._calls.from_texts(prompts, generation_config, overrides, split_special_tokens)
         with partial_on_error(call.completions):
             await self._background.run(call.request)
         return one_or_all(prompts, call.completions())
@@ -318,7 +323,7 @@ class LocalModel:
         **overrides: Any,
     ) -> AsyncIterator[str]:
         """``stream()`` for ``async for``; leaving the loop ends the generation."""
-        call = self._calls.of_text(prompt, generation_config, overrides, split_special_tokens)
+        call = self._calls.from_text(prompt, generation_config, overrides, split_special_tokens)
         text = call.text_checks[0].stream
         with partial_on_error(call.completions):
             async for _ in self._background.steps(call.request, lambda: text.has_more):
@@ -396,7 +401,7 @@ class LocalModel:
 
         Raises ContextFullError, BackendError where another pinned prefix does not fit.
         """
-        call = self._calls.of_prefix(text, split_special_tokens)
+        call = self._calls.from_prefix(text, split_special_tokens)
         (row,) = call.sequences
         with partial_on_error(lambda: None):
             self._turns.submit(call.request)
@@ -408,7 +413,7 @@ class LocalModel:
 
         Returns float32 (n_tokens - 1,), natural logarithms. Raises ContextFullError.
         """
-        row = self._calls.row_to_score(text, split_special_tokens)
+        row = self._calls.sequence_to_score(text, split_special_tokens)
         with partial_on_error(lambda: None), self._turns.alone():
             self._backend.check_usable()
             return self._loop.score(row)
@@ -437,7 +442,7 @@ class LocalModel:
         """
         return self._sessions.load(Path(path))
 
-    def _unpin(self, entry: Entry) -> None:
+    def _unpin(self, entry: CachedSequence) -> None:
         self._loop.kv_cache.unpin(entry)
 
 

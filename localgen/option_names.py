@@ -140,7 +140,7 @@ _NAMES: dict[bool, list[str]] = {True: [], False: []}
 
 
 def names_checked(config: type[AnyConfig]) -> type[AnyConfig]:
-    """A config class whose constructor tells of unknown names; see ``understood``."""
+    """A config class whose constructor tells of unknown names; see ``normalize_options``."""
     build: Any = config.__init__
     names = [field.name for field in fields(config)]  # type: ignore[arg-type]
     loads = "n_ctx" in names
@@ -148,13 +148,13 @@ def names_checked(config: type[AnyConfig]) -> type[AnyConfig]:
 
     @functools.wraps(build)
     def checked(self: object, **options: Any) -> None:
-        build(self, **understood(options, loads=loads))
+        build(self, **normalize_options(options, loads=loads))
 
     config.__init__ = checked  # type: ignore[method-assign]
     return config
 
 
-def understood(options: Mapping[str, Any], *, loads: bool) -> dict[str, Any]:
+def normalize_options(options: Mapping[str, Any], *, loads: bool) -> dict[str, Any]:
     """``options`` without those of transformers' whose value asks for nothing.
 
     loads: whether they are of loading a model, or of generating.

@@ -11,7 +11,8 @@ from gguf import GGUFWriter
 import localgen
 from localgen import BackendError, InvalidGGUFError, ModelNotFoundError, inspection
 from localgen.cli import app
-from localgen.llama import devices, gate
+from localgen.gguf import gate
+from localgen.llama import devices
 from models.make_tiny import (
     LlamaShape,
     bpe_vocab,

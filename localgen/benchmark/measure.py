@@ -9,12 +9,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from localgen.benchmark.cases import Case, Limits, plan, token_ids
+from localgen.benchmark.measuring import peak_rss, surroundings
 from localgen.benchmark.results import BenchMemory, BenchResult, BenchSetup, BenchTest
 from localgen.completion import Completion
 from localgen.config import ModelConfig, check_int, replace_options
 from localgen.errors import GenerationInterrupted
 from localgen.inspection import ModelInfo, inspect
-from localgen.measuring import peak_rss, surroundings
 from localgen.model import LocalModel
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ def _run(
     progress: Progress | None,
 ) -> BenchResult:
     from localgen.llama.backend import LlamaBackend  # noqa: PLC0415  # importing stays light
-    from localgen.llama.bare import Bare  # noqa: PLC0415
+    from localgen.llama.baseline import Baseline  # noqa: PLC0415
 
     # llama.cpp's library is loaded by now: ``inspect`` asked it for its devices.
     held_before, started = peak_rss(), time.perf_counter()
     with closing(LlamaBackend(info.path, config)) as backend:
         load_seconds = time.perf_counter() - started
-        runner = Runner(backend, Bare(backend), config, n_rounds, cases, progress)
+        runner = Runner(backend, Baseline(backend), config, n_rounds, cases, progress)
         interrupt = None
         try:
             runner.run()
@@ -101,7 +101,7 @@ def _run(
 
 
 class Floor(Protocol):
-    """What is measured beside localgen; see ``localgen.llama.bare.Bare``."""
+    """What is measured beside localgen; see ``localgen.llama.baseline.Baseline``."""
 
     def fill(self, prompts: list[list[int]], new: list[list[int]], n_cached: int = 0) -> Any: ...
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localgen.benchmark.cases import Case
-from localgen.measuring import Spread
+from localgen.benchmark.measuring import Spread
 
 SCHEMA = 1
 

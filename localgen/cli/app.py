@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-import localgen
+from localgen._version import __version__
 from localgen.cli.batch import batch
 from localgen.cli.bench import bench
 from localgen.cli.chat import chat
@@ -47,7 +47,7 @@ app.add_typer(models, name="models")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(localgen.__version__)
+        print(__version__)
         raise typer.Exit
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from localgen import hub
+from localgen._util.progress import job_bar
 from localgen.cli.options import (
     LOGPROBS_HELP,
     GenerationOptions,
@@ -21,12 +22,11 @@ from localgen.cli.options import (
     with_options,
 )
 from localgen.config import GenerationConfig, ModelConfig, replace_options
+from localgen.gguf.gate import check_model
+from localgen.gguf.metadata import sampling_defaults
 from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, Results, make_header, open_results, other_versions
-from localgen.llama.gate import check_model
-from localgen.llama.metadata import sampling_defaults
 from localgen.model import LocalModel
-from localgen.progress import job_bar
 
 _MODEL = ModelConfig()
 

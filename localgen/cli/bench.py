@@ -10,17 +10,17 @@ from typing import Annotated
 
 import typer
 
+from localgen._util.format import as_count, as_size, counted
+from localgen._util.progress import step_bar
 from localgen.benchmark import BenchResult, BenchTest
 from localgen.benchmark import bench as measure
 from localgen.benchmark.measure import N_ROUNDS
+from localgen.benchmark.measuring import Spread
 from localgen.benchmark.results import BenchMemory
 from localgen.cli.options import LoadingOptions, with_options
 from localgen.cli.tables import print_table, printable
 from localgen.config import ModelConfig
 from localgen.errors import GenerationInterrupted
-from localgen.measuring import Spread
-from localgen.progress import step_bar
-from localgen.units import as_count, as_size, counted
 
 _LABEL_WIDTH = 13
 _COLUMNS = ("test", "rows", "localgen", "llama.cpp", "ratio")

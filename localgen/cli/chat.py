@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from localgen._util.format import counted
+from localgen.cli.conversation import OVERFLOW, Conversation
 from localgen.cli.options import (
     GenerationOptions,
     LoadingOptions,
@@ -22,11 +24,9 @@ from localgen.cli.options import (
 )
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, check_choice, replace_options
-from localgen.conversation import OVERFLOW, Conversation
 from localgen.errors import ContextFullError, LocalgenError, TemplateError
+from localgen.generation.streaming import CompletionStream
 from localgen.model import LocalModel
-from localgen.stream import CompletionStream
-from localgen.units import counted
 
 # Without any sampling option, of the command or of the model's file: answers that are neither
 # always the same nor far-fetched.

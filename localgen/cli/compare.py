@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from localgen._util.progress import step_bar
 from localgen.cli.tables import print_table
 from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
 from localgen.compare.formats import COLUMNS, KLD, noise_line, share_of_most
 from localgen.compare.recommend import parse_bytes
 from localgen.errors import CompareError
-from localgen.progress import step_bar
 
 _BAR_WIDTH = 12
 # What a result that was measured earlier can still be asked for.

@@ -12,14 +12,14 @@ from typing import Annotated
 
 import typer
 
-from localgen.child import Failure
+from localgen._util.child import Failure
+from localgen._util.format import as_size
 from localgen.cli.options import ModelName
-from localgen.diagnosis import Diagnosis, Facts, Finding
-from localgen.doctor import diagnose
+from localgen.doctor.build_report import BuildReport
+from localgen.doctor.facts import diagnose
+from localgen.doctor.findings import Diagnosis, Facts, Finding
 from localgen.hub import DEFAULT_MODEL
-from localgen.llama.build_report import BuildReport
 from localgen.llama.ggml_devices import Device
-from localgen.units import as_size
 
 _WIDTH, _LABEL = 79, 12
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from localgen._util.format import counted
 from localgen.cli.options import (
     LOGPROBS_HELP,
     GenerationOptions,
@@ -25,7 +26,6 @@ from localgen.cli.sessions import kept_session
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
 from localgen.model import LocalModel
-from localgen.units import counted
 
 
 @with_options

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
+from localgen._util.format import as_count, as_size, counted
 from localgen.cli.options import as_flags
 from localgen.cli.tables import print_table, printable
 from localgen.config import ModelConfig
+from localgen.gguf.memory import Share
 from localgen.inspection import ModelInfo
 from localgen.inspection import inspect as describe
-from localgen.llama.memory import Share
-from localgen.units import as_count, as_size, counted
 
 _DEFAULT = ModelConfig()
 _NAME_WIDTH = 13

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from localgen import hub
+from localgen._util.format import as_size
 from localgen.cli.tables import print_table
 from localgen.hub import inventory
 from localgen.hub.catalog import catalog
-from localgen.units import as_size
 
 _DAY = 86400
 

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
+from localgen._util.format import as_size, counted
+from localgen._util.progress import tensor_bars
 from localgen.cli.tables import print_table
-from localgen.progress import tensor_bars
-from localgen.quantization import quantize as write_levels
-from localgen.units import as_size, counted
+from localgen.quantization.quantize import quantize as write_levels
 
 
 def quantize(

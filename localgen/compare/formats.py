@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from localgen._util.format import as_size
 from localgen.compare.results import Comparison, LevelResult
-from localgen.units import as_size
 
 MISSING = "-"
 

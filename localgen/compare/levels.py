@@ -10,10 +10,10 @@ from pathlib import Path
 from localgen import hub
 from localgen.compare.results import LevelResult
 from localgen.errors import CompareError
-from localgen.llama import gate
-from localgen.llama.gate import ModelFile
+from localgen.gguf import gate
+from localgen.gguf.gate import ModelFile
 from localgen.llama.quantize import quantization_types
-from localgen.quantization import QuantizedFile, quantize, spelled_level
+from localgen.quantization.quantize import QuantizedFile, quantize, spelled_level
 
 _HASHED_BYTES = 2**20
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from localgen.benchmark.measuring import Spread
 from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison, LevelResult
-from localgen.measuring import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

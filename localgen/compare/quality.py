@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from localgen._util.format import as_size
 from localgen.compare import metrics
 from localgen.compare.levels import Variant
 from localgen.compare.metrics import TokenMetrics
+from localgen.compare.paired_evaluation import chunks, compare_chunk, rows_at_a_time
 from localgen.compare.record import Record
 from localgen.compare.reference import LiveReference, Reference, StoredReference
 from localgen.compare.results import LevelResult
 from localgen.compare.settings import Settings
-from localgen.compare.walk import chunks, compare_chunk, rows_at_a_time
 from localgen.config import ModelConfig
 from localgen.engine.backend import TokenIds
 from localgen.errors import CompareError, LocalgenError
 from localgen.llama import fitting
 from localgen.llama.backend import LlamaBackend
-from localgen.tokenizer import Tokenizer
-from localgen.units import as_size
+from localgen.text.tokenizer import Tokenizer
 
 
 class Quality:

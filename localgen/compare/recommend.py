@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from localgen._util.format import as_size
 from localgen.errors import CompareError
-from localgen.units import as_size
 
 if TYPE_CHECKING:
     from localgen.compare.results import LevelResult

@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from localgen.compare.walk import scored_blocks
+from localgen._util.format import as_size
+from localgen.compare.paired_evaluation import scored_blocks
 from localgen.engine.backend import Backend, Logits, TokenIds
 from localgen.errors import CompareError
-from localgen.units import as_size
 
 Blocks = Iterator[tuple[Logits, TokenIds]]
 _MOST = np.iinfo(np.uint16).max

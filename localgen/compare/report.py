@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localgen._util.atomic_write import write_whole
+from localgen._util.format import as_size
 from localgen.compare import pictures, plots
 from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
@@ -18,8 +20,6 @@ from localgen.compare.formats import COLUMNS, KLD, share_of_most
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison, Divergence, LevelResult
 from localgen.errors import CompareError
-from localgen.units import as_size
-from localgen.whole_files import write_whole
 
 # The settings, as they are called on the page; others keep their names.
 _SETTINGS = {

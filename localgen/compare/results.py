@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from localgen._util.atomic_write import write_whole
+from localgen.benchmark.measuring import Spread
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation, recommend
 from localgen.errors import CompareError
-from localgen.measuring import Spread
-from localgen.whole_files import write_whole
 
 SCHEMA = 2
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from localgen.benchmark.measuring import Spread
 from localgen.compare import speed
 from localgen.compare.levels import Variant
 from localgen.compare.record import Record
 from localgen.compare.settings import Settings, default_text
 from localgen.errors import LocalgenError
-from localgen.measuring import Spread
 from localgen.model import LocalModel
 
 _N_COLD = 1

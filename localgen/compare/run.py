@@ -19,7 +19,8 @@ from localgen.compare.settings import Settings, default_text
 from localgen.compare.texts import measure_texts
 from localgen.config import KV_TYPES, check_choice, check_int
 from localgen.errors import CompareError, LocalgenError
-from localgen.llama import devices, gate
+from localgen.gguf import gate
+from localgen.llama import devices
 
 
 def compare(

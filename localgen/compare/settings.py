@@ -8,8 +8,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from localgen.benchmark.measuring import surroundings
 from localgen.compare.levels import sha256
-from localgen.measuring import surroundings
 
 # What is noted of a run, and may be another where it is gone on with.
 MAY_CHANGE = ("command", "python", "numpy", "platform")

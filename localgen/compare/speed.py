@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from localgen import child
+from localgen._util import child
+from localgen.benchmark.measuring import peak_rss
 from localgen.errors import CompareError
-from localgen.measuring import peak_rss
 
 N_PREFILL, N_DECODE, N_TTFT = 512, 64, 128
 _LIMIT_SECONDS = 1800.0
@@ -46,7 +46,7 @@ class Measured:
 
 def measure(task: Task) -> Measured:
     """Run one round in a child process. Raises CompareError with why there is no result."""
-    said = child.ask(
+    said = child.run_json_child(
         "localgen.compare.speed", json.dumps(asdict(task)), limit_seconds=_LIMIT_SECONDS
     )
     if isinstance(said, child.Failure):
@@ -55,8 +55,8 @@ def measure(task: Task) -> Measured:
 
 
 def _run(task: Task) -> Measured:
-    from localgen import LocalModel  # noqa: PLC0415  # loaded only in the child
     from localgen.llama.library import llama  # noqa: PLC0415
+    from localgen.model import LocalModel  # noqa: PLC0415  # loaded only in the child
 
     llama()  # so that loading a model does not count the library's own
     if task.cold:

@@ -17,12 +17,12 @@ from itertools import count, islice
 import numpy as np
 
 from localgen.engine.backend import Backend, Saved, State
-from localgen.engine.cell_sharing import Plan, SharedCells, plan_sharing
-from localgen.engine.matching import NO_MATCH, Match, Matching
-from localgen.engine.placement import Placement
+from localgen.engine.capacity import Capacity
+from localgen.engine.prefix_matcher import NO_MATCH, Match, PrefixMatcher
 from localgen.engine.sequence import Sequence, is_computing_prompt, slot_of
-from localgen.engine.sizing import Sizing
-from localgen.engine.slots import Entry, Slots
+from localgen.engine.slot_allocator import SlotAllocator
+from localgen.engine.slots import CachedSequence, Slots
+from localgen.engine.unified_kv import Plan, SharedCells, plan_sharing
 from localgen.errors import StateError
 
 _DETERMINISTIC = "deterministic=True: a prompt is always computed in the same passes"
@@ -39,9 +39,9 @@ class KvCache:
         self._max_slots = max_slots
         self._reuses = reuses
         self._slots = Slots(backend)
-        self._placement = Placement(backend, self._slots)
-        self._matching = Matching(backend, self._slots, self._placement)
-        self._sizing = Sizing(backend, self._slots, max_slots, reuses=reuses)
+        self._placement = SlotAllocator(backend, self._slots)
+        self._matching = PrefixMatcher(backend, self._slots, self._placement)
+        self._sizing = Capacity(backend, self._slots, max_slots, reuses=reuses)
         # None with a stream a slot.
         self._shared: SharedCells | None = None
         self._times = count(1)
@@ -49,7 +49,7 @@ class KvCache:
         self._changed = False
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CachedSequence]:
         """What there is for reuse, least recently used first."""
         return self._slots.kept
 
@@ -96,7 +96,7 @@ class KvCache:
     def _remake(self, n_slots: int, n_tokens: int, plan: Plan | None = None) -> None:
         """Make the slots anew: running rows first, then what is pinned, then what is recent; with a
         plan, for rows that share cells, and with what it keeps."""
-        kept: list[Sequence | Entry] = [*self._slots.running]
+        kept: list[Sequence | CachedSequence] = [*self._slots.running]
         if plan is None:
             idle = sorted(self.entries, key=lambda entry: (entry.is_pinned, entry.last_used))
             kept += [entry for entry in idle[::-1] if len(entry.token_ids) <= n_tokens]
@@ -139,7 +139,7 @@ class KvCache:
             return False
         forks = row.fork_of is not None and is_computing_prompt(row.fork_of)
         source, n_shared = NO_MATCH if forks or not reuse else self._best_match(row)
-        entry = source if isinstance(source, Entry) else None
+        entry = source if isinstance(source, CachedSequence) else None
         copies = self._matching.is_worth_a_copy(n_shared)
         slot = self._placement.slot_beside(entry, n_shared, copies=copies)
         if slot is None:
@@ -186,13 +186,13 @@ class KvCache:
             self._backend.kv_truncate(slot, 0)
             return
         tokens = row.tokens[: row.n_kv].copy()
-        entry = Entry(tokens, slot, next(self._times), row.pins)
+        entry = CachedSequence(tokens, slot, next(self._times), row.pins)
         self._slots.entries[slot] = entry
         row.kept = entry
         if self._shared is not None:
             self._shared.leave(row, entry)
 
-    def unpin(self, entry: Entry) -> None:
+    def unpin(self, entry: CachedSequence) -> None:
         """Let an entry be forgotten again; for any thread, at any time."""
         entry.is_pinned = False
 
@@ -227,14 +227,14 @@ class KvCache:
         as_it_is = (n_slots, n_tokens) == (self._backend.n_slots, self._backend.n_ctx_seq)
         if not as_it_is or self._shared is not None:
             self._remake(n_slots, n_tokens)
-        entries = [Entry(each.token_ids, None, next(self._times)) for each in saved]
+        entries = [CachedSequence(each.token_ids, None, next(self._times)) for each in saved]
         if not self._fill(entries, [each.state for each in saved]):
             n_free = self._backend.n_slots - self.n_running - len(self.entries)
             self._fill(lost[-n_free:], states[-n_free:])
             raise StateError("a saved sequence was refused: it is not this model's, or damaged")
         return len(saved)
 
-    def _fill(self, entries: list[Entry], states: list[State]) -> bool:
+    def _fill(self, entries: list[CachedSequence], states: list[State]) -> bool:
         """Give each entry an empty slot with its state; False, with none of them there, if one is
         refused."""
         for entry, state in zip(entries, states, strict=True):
@@ -250,6 +250,6 @@ class KvCache:
         self._backend.settle()
         self._changed = self.notice_loss()
 
-    def _state(self, entry: Entry) -> State:
+    def _state(self, entry: CachedSequence) -> State:
         assert entry.slot is not None
         return self._backend.kv_state(entry.slot)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from localgen.engine import sampling
 from localgen.engine.backend import Logits
+from localgen.engine.sampling import filters
 
 Top = tuple[tuple[int, float], ...]
 
@@ -21,14 +21,14 @@ class LogprobRecorder:
         self.steps: list[tuple[int, float, Top]] = []
 
     def record(self, logits: Logits, scores: Callable[[], Logits], token_id: int) -> None:
-        total = sampling.log_sum_exp(logits)
+        total = filters.log_sum_exp(logits)
         self.steps.append((token_id, float(logits[token_id]) - total, self._top(logits, total)))
 
     def _top(self, logits: Logits, total: float) -> Top:
         n_top = min(self._n_top, len(logits))
         if not n_top:
             return ()
-        ids = sampling.top_k_candidates(logits, n_top)
+        ids = filters.top_k_candidates(logits, n_top)
         ids = ids[np.argsort(-logits[ids], kind="stable")[:n_top]]
         return tuple(zip(ids.tolist(), (logits[ids].astype(float) - total).tolist(), strict=True))
 

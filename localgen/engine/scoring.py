@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from localgen.engine.backend import Backend, Batch, Logits
-from localgen.engine.sampling import log_softmax
+from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sequence import Sequence, slot_of
 from localgen.errors import DecodeError
 

@@ -9,7 +9,7 @@ from localgen.engine.sequence import Sequence
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class CachedSequence:
     """What a finished row left in ``slot``: the KV of ``token_ids`` (n,); ``slot`` is None when it
     was lost."""
 
@@ -29,11 +29,11 @@ class Slots:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.rows: list[Sequence | None] = []
-        self.entries: list[Entry | None] = []
+        self.entries: list[CachedSequence | None] = []
         self.shares_cells = False
 
     @property
-    def kept(self) -> list[Entry]:
+    def kept(self) -> list[CachedSequence]:
         """The entries, least recently used first."""
         found = [entry for entry in self.entries if entry is not None]
         return sorted(found, key=lambda entry: entry.last_used)
@@ -62,7 +62,7 @@ class Slots:
             slot for slot, (row, entry) in enumerate(taken) if row is None and entry is None
         )
 
-    def drop(self, entry: Entry) -> None:
+    def drop(self, entry: CachedSequence) -> None:
         """Forget an entry, if it is there."""
         if entry.slot is not None:
             self._backend.kv_truncate(entry.slot, 0)
@@ -70,7 +70,11 @@ class Slots:
             entry.slot = None
 
     def remake(
-        self, kept: list[Sequence | Entry], n_slots: int, n_tokens: int, n_cells: int | None
+        self,
+        kept: list[Sequence | CachedSequence],
+        n_slots: int,
+        n_tokens: int,
+        n_cells: int | None,
     ) -> None:
         """Make the slots anew (see ``Backend.reserve``), with ``kept`` in the first of them as far
         as there are as many; what else there was is forgotten."""
@@ -93,7 +97,7 @@ class Slots:
         self.entries = [None] * self._backend.n_slots
         for slot, item in enumerate(kept):
             item.slot = slot
-            if isinstance(item, Entry):
+            if isinstance(item, CachedSequence):
                 self.entries[slot] = item
             else:
                 self.rows[slot] = item

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from localgen.caller import warn
+from localgen._util.warn import warn
 from localgen.errors import DownloadError, ModelNotFoundError
 from localgen.hub import cache, catalog, names
 from localgen.hub.levels import DEFAULT_LEVEL, choose

@@ -23,11 +23,11 @@ from localgen.errors import (
     LocalgenError,
     TemplateError,
 )
+from localgen.generation.resolve import new_token_limit
 from localgen.jobs.interrupts import run_until_interrupt
 from localgen.jobs.results import Record, Results
 from localgen.jobs.rows import BadLine, Line, Row, read_lines, read_rows
 from localgen.model import LocalModel
-from localgen.options import new_token_limit
 
 # What is wrong with one row. All else, as a GPU that is lost, would go wrong with every row.
 _ROW_ERRORS = (

@@ -21,11 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import localgen
+from localgen._version import __version__
 from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import JobError
+from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.rows import RowId
-from localgen.llama.fingerprint import fingerprint
 
 try:
     import fcntl
@@ -56,7 +56,7 @@ def make_header(
             "fingerprint": fingerprint(model),
         },
         "versions": {
-            "localgen": localgen.__version__,
+            "localgen": __version__,
             **packages,
             "python": ".".join(map(str, sys.version_info[:3])),
         },

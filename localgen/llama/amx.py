@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from localgen.caller import warn
+from localgen._util.warn import warn
 from localgen.llama import amx_probe
 from localgen.llama.library import library_folder, rebuild_command, system_info
 

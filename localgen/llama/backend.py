@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from localgen._util.format import counted
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.engine.backend import Batch, Logits, State
 from localgen.errors import (
@@ -24,15 +25,15 @@ from localgen.errors import (
     InvalidGGUFError,
     ModelFileError,
 )
-from localgen.llama import devices, fitting, gate
+from localgen.gguf import gate
+from localgen.gguf.fingerprint import fingerprint
+from localgen.gguf.memory import CELLS, flash_attention_mode
+from localgen.gguf.metadata import Hyperparameters, sampling_defaults
+from localgen.llama import devices, fitting
 from localgen.llama.context import Context, MemoryKind
-from localgen.llama.fingerprint import fingerprint
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
-from localgen.llama.memory import CELLS, flash_attention_mode
-from localgen.llama.metadata import Hyperparameters, sampling_defaults
 from localgen.llama.vocab import LlamaVocab
-from localgen.units import counted
 
 _GGML_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20,

@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from localgen._util.format import as_size
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.errors import NotEnoughMemoryError
-from localgen.llama import amx, devices, memory
-from localgen.llama.gate import ModelFile
+from localgen.gguf import memory
+from localgen.gguf.gate import ModelFile
+from localgen.gguf.memory import MemoryEstimate
+from localgen.llama import amx, devices
 from localgen.llama.ggml_devices import gpu_memory
 from localgen.llama.library import system_info
-from localgen.llama.memory import MemoryEstimate
-from localgen.units import as_size
 
 # Bits a weight of whole files of a common model, Llama-3.1-8B, embeddings included: what to expect
 # of a level that is not there to be measured (llama.cpp's tools/quantize/README.md).
@@ -36,14 +37,14 @@ def estimate(
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class AvailableMemory:
     """Bytes that can be had now: RAM, and on all GPUs; None where that is not told."""
 
     ram: int | None
     gpu: int | None
 
     @classmethod
-    def now(cls, found: Sequence[MemoryEstimate]) -> Room:
+    def now(cls, found: Sequence[MemoryEstimate]) -> AvailableMemory:
         """GPUs are asked only if ``found`` takes any of them: asking makes one allocate."""
         on_gpu = any(each.gpu.total for each in found)
         return cls(devices.usable_memory(), gpu_memory() if on_gpu else None)
@@ -60,7 +61,7 @@ def check(file: ModelFile, config: ModelConfig, n_gpu_layers: int) -> None:
     """Raise NotEnoughMemoryError if ``file``, with one sequence of ``config.n_ctx`` tokens, takes
     more RAM than this process can get, or more than the GPUs have free."""
     found = estimate(file, config, n_gpu_layers)
-    room = Room.now([found])
+    room = AvailableMemory.now([found])
     if room.ram is not None and not room.has_ram([found]):
         hints = what_fits(file, config, n_gpu_layers, room.ram)
         raise NotEnoughMemoryError(
@@ -87,7 +88,7 @@ def fit_together(models: Sequence[tuple[ModelFile, ModelConfig]]) -> bool:
         estimate(file, config, devices.n_gpu_layers(config.device, config.n_gpu_layers))
         for file, config in models
     ]
-    room = Room.now(found)
+    room = AvailableMemory.now(found)
     return room.has_ram(found) and room.has_gpu(found)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from localgen.errors import InvalidGGUFError
 from localgen.llama import amx
 from localgen.llama.callbacks import keeping_errors
+from localgen.llama.in_flight_calls import InFlightCalls
 from localgen.llama.library import llama, log_router
-from localgen.llama.uses import Uses
 
 Progress = Callable[[float], object]
 
@@ -56,7 +56,7 @@ class Handles:
         self._llama = bindings
         self._model = model
         self.context: Any = None
-        self.uses = Uses()
+        self.uses = InFlightCalls()
 
     def free_context(self) -> None:
         if self.context:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from localgen.llama.imatrix import read_imatrix
+from localgen.gguf.imatrix_file import read_imatrix
 from localgen.llama.library import llama
 
 _PREFIX = re.compile(r"LLAMA_FTYPE_(?:MOSTLY_|ALL_)?")

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from localgen._util.threads import started
 from localgen.engine.backend import TokenIds
 from localgen.errors import BackendError
-from localgen.llama.gguf import Value
+from localgen.gguf.metadata import chat_templates
+from localgen.gguf.reader import Value
+from localgen.llama.in_flight_calls import InFlightCalls
 from localgen.llama.library import llama
-from localgen.llama.metadata import chat_templates
-from localgen.llama.uses import Uses
-from localgen.threads import started
 
 Result = TypeVar("Result")
 
@@ -40,7 +40,7 @@ class LlamaVocab:
         self,
         vocab: Any,
         metadata: Mapping[str, Value],
-        uses: Uses,
+        uses: InFlightCalls,
     ) -> None:
         """metadata: the model file's. uses: ends before the model is freed, and its vocabulary
         gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from localgen import LocalModel
 from localgen.engine.kv_cache import KvCache
 from localgen.engine.sequence import Sequence
-from localgen.engine.slots import Entry
+from localgen.engine.slots import CachedSequence
 from tests.fakes import FakeBackend
 
 
@@ -13,7 +13,7 @@ def kv_cache_of(model: LocalModel) -> KvCache:
     return model._loop.kv_cache
 
 
-def pinned_entries(model: LocalModel) -> list[Entry]:
+def pinned_entries(model: LocalModel) -> list[CachedSequence]:
     return [entry for entry in kv_cache_of(model).entries if entry.is_pinned]
 
 
@@ -61,7 +61,7 @@ def check_contents(model: LocalModel) -> None:
         assert backend.n_slots <= max(1, backend.n_slots_that_fit(max(1, backend.n_ctx_seq)))
 
 
-def _claimed(row: Sequence | None, entry: Entry | None) -> list[int]:
+def _claimed(row: Sequence | None, entry: CachedSequence | None) -> list[int]:
     if row is not None:
         return row.tokens[: row.n_kv].tolist()
     return [] if entry is None else entry.token_ids.tolist()

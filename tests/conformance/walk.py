@@ -16,8 +16,8 @@ import pytest
 
 from localgen import BackendError, DecodeError, LocalModel
 from localgen.engine.backend import Logits, PassStopped
-from localgen.prefix import Prefix
-from localgen.stream import CompletionStream
+from localgen.generation.prefix import Prefix
+from localgen.generation.streaming import CompletionStream
 from tests.conformance.invariants import check_contents, check_idle, check_slots, pinned_entries
 
 Prompt = list[int]

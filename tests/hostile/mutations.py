@@ -1,6 +1,6 @@
 """Bad files made of a good one: each field changed, cut at each boundary, bits flipped.
 
-The walk over the file's fields is written apart from ``localgen.llama.gguf``, so that a mistake
+The walk over the file's fields is written apart from ``localgen.gguf.reader``, so that a mistake
 there does not hide here.
 """
 

@@ -19,7 +19,7 @@ from tests.conftest import RunChild, ask_at_every_node
 
 @pytest.fixture
 def backend(tiny_bpe_path: Path) -> Iterator[LlamaBackend]:
-    """Room for two sequences of 512 tokens, sixteen tokens a pass."""
+    """AvailableMemory for two sequences of 512 tokens, sixteen tokens a pass."""
     config = ModelConfig(n_ctx=512, n_batch=16, max_sequences=4, n_threads=1)
     backend = LlamaBackend(tiny_bpe_path, config)
     backend.reserve(2, 64)

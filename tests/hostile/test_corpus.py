@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from localgen import InvalidGGUFError
-from localgen.llama.gate import check_model
+from localgen.gguf.gate import check_model
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
 from tests.hostile.mutations import bad_files, fields_of
 from tests.hostile.opener import open_files

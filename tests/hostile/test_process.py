@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from localgen import ClosedError, DecodeError, GenerationInterrupted, LocalModel
-from localgen.llama.uses import Uses
+from localgen.llama.in_flight_calls import Uses
 from models import make_tiny
 from tests.conftest import Child, RunChild
 

@@ -15,7 +15,7 @@ import pytest
 from gguf import GGUFWriter, TokenType
 
 from localgen import InvalidGGUFError
-from localgen.llama.gate import check_model
+from localgen.gguf.gate import check_model
 from models.make_tiny import LlamaShape, Vocab, bpe_vocab, finish, spm_vocab, write_llama
 from tests.hostile.opener import open_files
 

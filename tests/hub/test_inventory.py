@@ -13,8 +13,8 @@ import pytest
 
 from localgen import ModelNotFoundError
 from localgen.hub import cache, inventory, resolve
+from tests.cli.test_generate import COMMAND, ENVIRONMENT, Result, localgen_command
 from tests.hub.server import LoopbackHub
-from tests.test_cli import COMMAND, ENVIRONMENT, Result, localgen_command
 
 A, B, C = (bytes([i]) * 2000 for i in range(3))
 

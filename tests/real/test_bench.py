@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import localgen
-from tests.test_cli import localgen_command
+from tests.cli.test_generate import localgen_command
 
 pytestmark = pytest.mark.real
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from tests.cli.test_generate import ENVIRONMENT
 from tests.conftest import CHILD_SECONDS
-from tests.test_cli import ENVIRONMENT
 
 pytestmark = [
     pytest.mark.real,

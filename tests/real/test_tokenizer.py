@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from localgen import LocalModel
-from localgen.tokenizer import Tokenizer
+from localgen.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.real
 

@@ -1,0 +1,87 @@
+"""Progress bars on stderr; they know nothing of what makes the progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+@contextmanager
+def job_bar(n_rows: int) -> Iterator[Callable[[int], None]]:
+    """A bar for rows that end one after another: call what it gives with a row's new tokens."""
+    started = time.perf_counter()
+    n_tokens = 0
+    with new_bar() as bar:
+        task = bar.add_task("generating", total=n_rows, speed="")
+
+        def row_ended(n_new: int) -> None:
+            nonlocal n_tokens
+            n_tokens += n_new
+            bar.update(task, advance=1, speed=tokens_per_second(n_tokens, started))
+
+        yield row_ended
+
+
+@contextmanager
+def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar for each run over a model's tensors: call what it gives with (number begun, how many
+    there are, name); number 1 begins the next bar."""
+    waiting = iter(descriptions)
+    bar = new_bar()
+    tasks = []
+
+    def tensor_begun(index: int, n_tensors: int, name: str) -> None:
+        if index == 1:
+            tasks.append(bar.add_task(next(waiting), total=n_tensors, speed=""))
+            bar.start()  # not before: an error that comes first stands alone
+        bar.update(tasks[-1], completed=index, speed=name)
+
+    try:
+        yield tensor_begun
+    finally:
+        bar.stop()
+
+
+@contextmanager
+def step_bar(description: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar for steps: call what it gives with (done, of all, what is next)."""
+    bar = new_bar()
+    task = bar.add_task(description, total=None, speed="")
+
+    def step(n_done: int, n_steps: int, what: str) -> None:
+        bar.start()
+        bar.update(task, completed=n_done, total=n_steps or None, speed=what)
+
+    try:
+        yield step
+    finally:
+        bar.stop()
+
+
+def tokens_per_second(n_tokens: int, started: float) -> str:
+    return f"{n_tokens / (time.perf_counter() - started):.0f} tokens/s"
+
+
+def new_bar() -> Progress:
+    from rich.console import Console  # noqa: PLC0415  # importing localgen stays light
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

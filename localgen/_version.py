@@ -1,0 +1,3 @@
+"""The version of localgen."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What is installed, how fast it is, and what is wrong."""

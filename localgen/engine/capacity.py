@@ -1,0 +1,93 @@
+"""How many slots the KV cache is to have, and of how many tokens each; it makes none."""
+
+from __future__ import annotations
+
+from localgen.engine.backend import Backend
+from localgen.engine.sequence import Sequence
+from localgen.engine.slots import Slots
+from localgen.errors import KvBudgetError, StateError
+
+# Slots that there are at least, if they take no more than this part of the budget.
+_SPARE_SLOTS = 4
+_SPARE_PART = 4
+
+
+class Capacity:
+    """The slots of a backend with a KV stream each, all of one size.
+
+    max_slots: the most that may be made. reuses: whether prompts may begin with what is cached.
+    Where rows share the cells of one stream, the slots with streams are to be made instead.
+    """
+
+    def __init__(self, backend: Backend, slots: Slots, max_slots: int, *, reuses: bool) -> None:
+        self._backend = backend
+        self._slots = slots
+        self._max_slots = max_slots
+        self._most_spare = min(_SPARE_SLOTS, max_slots) if reuses else 1
+
+    def check_fits(self, n_tokens: int) -> None:
+        """KvBudgetError if a row of ``n_tokens`` could never run."""
+        n_pinned = self._slots.n_pinned
+        n_fit = self._backend.n_slots_that_fit(max(n_tokens, self._slots.longest_pinned))
+        if min(n_fit, self._max_slots) < 1 + n_pinned:
+            raise KvBudgetError(
+                f"a sequence of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
+                f"of that length, max_sequences is {self._max_slots}, and {n_pinned} are "
+                f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "
+                f"prefix"
+            )
+
+    def for_rows(self, waiting: list[Sequence]) -> tuple[int, int] | None:
+        """The slots, and the tokens of each, that take ``waiting`` beside what runs and is pinned,
+        as far as the budget allows; None if those that there are will do."""
+        slots = self._slots
+        rows = [*waiting, *slots.running]
+        n_slots, n_tokens = self._backend.n_slots, self._backend.n_ctx_seq
+        if slots.shares_cells:  # streams have to be made, long enough for what is cached
+            n_slots, n_tokens = 0, max((len(e.token_ids) for e in slots.kept), default=0)
+        wanted = min(len(rows) + slots.n_pinned, self._max_slots)
+        lengths = {max(len(row.tokens), n_tokens) for row in rows}
+        if wanted <= n_slots and lengths == {n_tokens}:
+            return None
+        # The longest that leaves enough slots for those that run, and at least one for a new row:
+        # the first of those that wait, which no other may overtake.
+        needed = len(waiting[0].tokens)
+        lengths = {length for length in lengths if length >= needed}
+        if not slots.n_running:
+            lengths.add(max(needed, slots.longest_pinned))
+        for length in sorted(lengths, reverse=True):
+            n_fit = self._backend.n_slots_that_fit(length)
+            if n_fit > slots.n_running + slots.n_pinned:
+                n_new = min(max(wanted, self._n_spare(n_fit)), n_fit)
+                return (n_new, length) if length > n_tokens or n_new > n_slots else None
+        return None
+
+    def for_saved(self, lengths: list[int]) -> tuple[int, int, int]:
+        """The slots, and the tokens of each, that take sequences of these lengths beside what runs
+        and is pinned, and how many of the first of them have to be left out.
+
+        Raises StateError if not even the last one fits.
+        """
+        n_kept = self._slots.n_running + self._slots.n_pinned
+        n_now = self._backend.n_ctx_seq
+        if self._slots.shares_cells:  # slots with streams are made, which need not be as long
+            running = (len(row.tokens) for row in self._slots.running)
+            n_now = max(self._slots.longest_pinned, *running, 0)
+        for n_left_out in range(len(lengths)):
+            n_tokens = max(n_now, *lengths[n_left_out:])
+            n_fit = self._backend.n_slots_that_fit(n_tokens)
+            n_needed = n_kept + len(lengths) - n_left_out
+            if n_needed > min(n_fit, self._max_slots):
+                continue
+            if n_tokens == self._backend.n_ctx_seq:
+                n_needed = max(n_needed, self._backend.n_slots)
+            return max(n_needed, self._n_spare(n_fit)), n_tokens, n_left_out
+        raise StateError(
+            f"a saved sequence of {lengths[-1]} tokens does not fit beside {n_kept} that run or "
+            f"are pinned: use a larger kv_budget or max_sequences"
+        )
+
+    def _n_spare(self, n_fit: int) -> int:
+        """Slots that are made even for fewer rows, so that what these leave is kept when others
+        come: making slots anew takes longer than a short prompt."""
+        return min(self._most_spare, n_fit // _SPARE_PART)

@@ -1,0 +1,1 @@
+"""Choose tokens: pure filters and penalties, and the chain that composes them."""

@@ -1,0 +1,1 @@
+"""A call: arguments → sequences → results; who drives the engine; streams, prefixes, sessions."""

@@ -1,0 +1,80 @@
+"""Requests of asyncio tasks: a thread drives the loop for them while there are any."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+
+from localgen.engine.request import Request
+from localgen.generation.driver import Driver
+
+
+class AsyncDriver:
+    """Runs requests without blocking the event loop that awaits them.
+
+    The thread starts with the first request and ends with the last one. It is not a daemon: at the
+    interpreter's end no thread may be inside llama.cpp.
+    """
+
+    def __init__(self, turns: Driver) -> None:
+        self._turns = turns
+        self._lock = threading.Lock()
+        self._requests: list[Request] = []
+        self._is_running = False
+
+    async def run(self, request: Request) -> None:
+        """Return when a request is done; raises its error. Being cancelled cancels the request."""
+        async for _ in self.steps(request, lambda: False):
+            pass
+
+    async def steps(self, request: Request, is_enough: Callable[[], bool]) -> AsyncIterator[None]:
+        """Yield each time that ``is_enough()``, and when the request is done."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._turns.submit(request)
+            self._drive(request)
+            while not request.done:
+                woken = asyncio.Event()
+                self._turns.call_when(
+                    lambda: request.done or is_enough(),
+                    lambda woken=woken: _wake(loop, woken, request),  # type: ignore[misc]
+                )
+                await woken.wait()
+                if not request.done:
+                    yield
+            if request.error is not None:
+                raise request.error
+            yield
+        finally:
+            request.is_cancelled = True
+
+    def _drive(self, request: Request) -> None:
+        with self._lock:
+            self._requests.append(request)
+            if not self._is_running:
+                threading.Thread(target=self._work, name="localgen-async").start()
+                self._is_running = True
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._requests = [request for request in self._requests if not request.done]
+                if not self._requests:
+                    self._is_running = False
+                    return
+                request = self._requests[0]
+            try:
+                self._turns.run(request)
+            except BaseException:
+                # It is the request's, and is raised where the request is awaited.
+                continue
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event, request: Request) -> None:
+    """Tell a task that its request went on, from another thread."""
+    try:
+        loop.call_soon_threadsafe(woken.set)
+    except RuntimeError:
+        # The event loop was closed, so nobody waits any more; whoever drives must not suffer.
+        request.is_cancelled = True

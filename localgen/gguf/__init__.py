@@ -1,0 +1,1 @@
+"""Read and check model files in pure Python, before llama.cpp sees them."""

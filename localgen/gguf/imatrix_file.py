@@ -1,0 +1,89 @@
+"""Importance matrices, as llama-imatrix writes them; it loads nothing.
+
+For each tensor the mean square of what it was multiplied by, a number a column: (n_columns,), or
+(n_experts * n_columns,). Formats: GGUF (sums of squares, and counts), and the older binary one.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from localgen.errors import QuantizeError
+from localgen.gguf.reader import GGUF, MAGIC, Tensor, read_gguf
+
+Importance = dict[str, npt.NDArray[np.float32]]
+
+_SUMS, _COUNTS = ".in_sum2", ".counts"
+_MOST_ENTRIES = 2**16
+
+
+def read_imatrix(path: Path) -> Importance:
+    """Tensor name → importance, float32. Raises QuantizeError, ModelFileError, or OSError."""
+    with path.open("rb") as file:
+        is_gguf = file.read(len(MAGIC)) == MAGIC
+    values = _read_gguf(path) if is_gguf else _read_old(path)
+    if not values:
+        raise QuantizeError(f"{path} holds no importance matrix")
+    for name, data in values.items():
+        if not np.isfinite(data).all():
+            raise QuantizeError(f"{path} is damaged: the importance of {name} is not finite")
+    return values
+
+
+def _read_gguf(path: Path) -> Importance:
+    file = read_gguf(path)
+    tensors = {tensor.name: tensor for tensor in file.tensors}
+    values: Importance = {}
+    for name, tensor in tensors.items():
+        if not name.endswith(_SUMS):
+            continue
+        of = name.removesuffix(_SUMS)
+        counted = tensors.get(of + _COUNTS)
+        if counted is None:
+            raise QuantizeError(f"{path} is damaged: it has sums of {of}, and no counts")
+        counts = _values(file, counted)[:, None]
+        sums = _values(file, tensor)
+        if sums.size % counts.size:
+            raise QuantizeError(
+                f"{path} is damaged: {sums.size} sums of {of}, {counts.size} counts"
+            )
+        sums = sums.reshape(counts.size, -1)
+        # An expert that was never used is as important as any other.
+        mean = np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0)
+        values[of] = np.ascontiguousarray(mean.reshape(-1))
+    return values
+
+
+def _values(file: GGUF, tensor: Tensor) -> npt.NDArray[np.float32]:
+    if tensor.type.name != "F32":
+        raise QuantizeError(f"{file.path} is no importance matrix: {tensor.name} is not F32")
+    offset = file.data_offset + tensor.offset
+    return np.fromfile(file.path, "<f4", tensor.n_values, offset=offset)
+
+
+def _read_old(path: Path) -> Importance:
+    """int32 entries; of each an int32 length, the name, int32 calls, int32 n, n float32."""
+    data = path.read_bytes()
+    values: Importance = {}
+    try:
+        (n_entries,) = struct.unpack_from("<i", data)
+        at = 4
+        if not 0 < n_entries <= _MOST_ENTRIES:
+            raise QuantizeError(f"{path} is no importance matrix")
+        for _ in range(n_entries):
+            (n_name,) = struct.unpack_from("<i", data, at)
+            at += 4 + n_name
+            name = data[at - n_name : at].decode()
+            n_calls, n_values = struct.unpack_from("<ii", data, at)
+            if n_name <= 0 or n_values <= 0:
+                raise QuantizeError(f"{path} is damaged at byte {at}")
+            sums = np.frombuffer(data, "<f4", n_values, at + 8)
+            at += 8 + 4 * n_values
+            values[name] = np.ascontiguousarray(sums / max(1, n_calls), np.float32)
+    except (struct.error, ValueError) as error:
+        raise QuantizeError(f"{path} is no importance matrix, or damaged: {error}") from error
+    return values

@@ -1,0 +1,1 @@
+"""Model files at other quantization levels."""

@@ -1,0 +1,350 @@
+"""Writes quantized files: checks before and after, and never half a file under its name."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from localgen import hub
+from localgen.config import check_int
+from localgen.errors import InvalidGGUFError, QuantizeError
+from localgen.gguf import gate
+from localgen.gguf.gate import ModelFile
+from localgen.gguf.reader import TENSOR_TYPES
+from localgen.hub.levels import level_of
+
+# What people also call them.
+_SPELLINGS = {
+    "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP16": "F16", "FP32": "F32",
+    "MXFP4": "MXFP4_MOE",
+}  # fmt: skip
+_NOT_QUANTIZED = ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
+_SPARE_BYTES = 2**24
+_TYPES_BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
+
+Progress = Callable[[int, int, str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedFile:
+    """What was written.
+
+    n_bytes: of the file. bits_per_weight: of all its tensors, as they are. types: how many tensors
+    are of each type. n_fallback: tensors whose rows do not fit the blocks of the type that the
+    level has for them, so that they got a larger one. seconds: of quantizing. replaced: whether
+    there was a file of that name.
+    """
+
+    path: Path
+    level: str
+    n_bytes: int
+    bits_per_weight: float
+    types: dict[str, int]
+    n_fallback: int
+    seconds: float
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a dry run says: each tensor's new type, and the bytes of all."""
+
+    types: dict[str, str]
+    n_bytes: int
+    n_fallback: int
+
+
+@overload
+def quantize(
+    source: str | os.PathLike[str],
+    levels: str,
+    *,
+    output: str | os.PathLike[str] = ...,
+    imatrix: str | os.PathLike[str] | None = ...,
+    pure: bool = ...,
+    allow_requantize: bool = ...,
+    n_threads: int | None = ...,
+    progress: Progress | None = ...,
+) -> QuantizedFile: ...
+
+
+@overload
+def quantize(
+    source: str | os.PathLike[str],
+    levels: list[str] | tuple[str, ...],
+    *,
+    output: str | os.PathLike[str] = ...,
+    imatrix: str | os.PathLike[str] | None = ...,
+    pure: bool = ...,
+    allow_requantize: bool = ...,
+    n_threads: int | None = ...,
+    progress: Progress | None = ...,
+) -> list[QuantizedFile]: ...
+
+
+def quantize(
+    source: str | os.PathLike[str],
+    levels: str | list[str] | tuple[str, ...],
+    *,
+    output: str | os.PathLike[str] = ".",
+    imatrix: str | os.PathLike[str] | None = None,
+    pure: bool = False,
+    allow_requantize: bool = False,
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> QuantizedFile | list[QuantizedFile]:
+    """Write a model at one or several quantization levels, as llama-quantize does.
+
+    source: as in ``LocalModel.from_pretrained``. levels: names as "Q4_K_M"; one gives one result.
+    output: the folder for NAME-LEVEL.gguf, made if need be; a file of that name is replaced once
+    the new one is whole. imatrix: an importance matrix's file, which the smallest levels need.
+    pure: every tensor of the level's own type. allow_requantize: take a source that is quantized
+    itself, whose loss stays. n_threads: None means all. progress: called with (tensors begun,
+    tensors, name).
+    Raises ValueError for a level or n_threads, ModelFileError for the source, and QuantizeError.
+    """
+    numbers = _ftypes([levels] if isinstance(levels, str) else list(levels))
+    if n_threads is not None:
+        check_int("n_threads", n_threads, 1, 512)
+    path = hub.resolve(source)
+    file = gate.check_model(path)
+    folder = Path(output).expanduser()
+    _check_source(file, numbers, allow_requantize=allow_requantize)
+    run = _Runner(file, imatrix, pure, allow_requantize, n_threads)
+    targets = {name: folder / f"{_stem(path)}-{name}.gguf" for name in numbers}
+    for target in targets.values():
+        _check_target(target, file)
+    plans = {name: run.plan(name, number) for name, number in numbers.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QuantizeError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    _check_disk(folder, sum(plan.n_bytes for plan in plans.values()))
+    done = [
+        run.write(name, numbers[name], targets[name], plans[name], progress) for name in numbers
+    ]
+    return done[0] if isinstance(levels, str) else done
+
+
+def spelled_level(level: str) -> str:
+    """A level's name as llama.cpp has it: "q4_k" is Q4_K_M."""
+    name = level.strip().upper()
+    return _SPELLINGS.get(name, name)
+
+
+def _ftypes(levels: list[str]) -> dict[str, int]:
+    """llama.cpp's number of each level, by its name; ValueError for none, or one named twice."""
+    if not levels:
+        raise ValueError("levels is empty: name at least one, as 'Q4_K_M'")
+    numbers: dict[str, int] = {}
+    for level in levels:
+        name = spelled_level(level)
+        if name in numbers:
+            raise ValueError(f"levels has {name} twice ({', '.join(levels)}): name each once")
+        numbers[name] = _ftype(name)
+    return numbers
+
+
+def _ftype(level: str) -> int:
+    from localgen.llama.quantize import quantization_types  # noqa: PLC0415  # loads llama.cpp
+
+    known = quantization_types()
+    if level not in known:
+        near = difflib.get_close_matches(level, known, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise ValueError(
+            f"there is no quantization level {level!r}{hint} llama.cpp writes {', '.join(known)}"
+        )
+    return known[level]
+
+
+def _stem(path: Path) -> str:
+    """The source's name without its level: model.Q4_1.gguf → model."""
+    stem = gate.shard_stem(path)
+    level = level_of(f"{stem}.gguf")
+    if level and stem.upper().endswith(level) and len(stem) > len(level):
+        return stem[: -len(level)].rstrip("-._")
+    return stem
+
+
+def _check_source(file: ModelFile, levels: dict[str, int], *, allow_requantize: bool) -> None:
+    """A quantized tensor has lost what it has lost: its loss adds to the new one."""
+    quantized = Counter(
+        tensor.type.name
+        for shard in file.shards
+        for tensor in shard.tensors
+        if tensor.type.name not in _NOT_QUANTIZED
+    )
+    if quantized and not allow_requantize:
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in quantized.most_common())
+        raise QuantizeError(
+            f"{file.path} is quantized already ({kinds}), and its loss would add to that of "
+            f"{', '.join(levels)}; quantize from an F16, BF16 or F32 file, or say "
+            f"allow_requantize=True"
+        )
+
+
+def _check_target(target: Path, file: ModelFile) -> None:
+    if target.is_dir():
+        raise QuantizeError(f"{target} is a folder")
+    if target.exists() and any(target.samefile(path) for path in file.paths):
+        raise QuantizeError(f"{target} is the source itself; write to another folder")
+
+
+def _check_disk(folder: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if n_bytes + _SPARE_BYTES > free:
+        raise QuantizeError(
+            f"the files take {n_bytes / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free"
+        )
+
+
+class _Runner:
+    """Runs of the quantizer on one source with the same options."""
+
+    def __init__(
+        self,
+        file: ModelFile,
+        imatrix: str | os.PathLike[str] | None,
+        pure: bool,
+        allow_requantize: bool,
+        n_threads: int | None,
+    ) -> None:
+        from localgen.gguf.imatrix_file import read_imatrix  # noqa: PLC0415
+        from localgen.llama.devices import usable_cpus  # noqa: PLC0415  # loads llama.cpp
+
+        self._file = file
+        self._options = {
+            "source": str(file.path),
+            "pure": pure,
+            "allow_requantize": allow_requantize,
+            "imatrix": os.fspath(imatrix) if imatrix is not None else None,
+            "n_threads": usable_cpus() if n_threads is None else n_threads,
+        }
+        if imatrix is not None:
+            read_imatrix(Path(imatrix))  # refused before anything runs
+
+    def plan(self, level: str, ftype: int) -> _Plan:
+        """What a dry run says. Raises QuantizeError if it would not come to an end."""
+        found = self._run(level, None, ftype=ftype, target=os.devnull, dry_run=True)
+        if found["needs_imatrix"] and not self._options["imatrix"]:
+            raise QuantizeError(
+                f"{level} needs an importance matrix: without one it would be garbage; make one "
+                f"with llama-imatrix from an F16 file and a text, and give it as imatrix=FILE"
+            )
+        types = {name: found["types"].get(name, "") for name in self._shapes()}
+        unknown = [name for name, kind in types.items() if kind not in _TYPES_BY_NAME]
+        if unknown:
+            raise QuantizeError(f"llama.cpp did not say what {level} makes of {unknown[0]}")
+        n_bytes = sum(
+            n_values // _TYPES_BY_NAME[types[name]].block * _TYPES_BY_NAME[types[name]].n_bytes
+            for name, n_values in self._shapes().items()
+        )
+        return _Plan(types, n_bytes + self._file.shards[0].data_offset, found["n_fallback"])
+
+    def _shapes(self) -> dict[str, int]:
+        return {t.name: t.n_values for shard in self._file.shards for t in shard.tensors}
+
+    def write(
+        self, level: str, ftype: int, target: Path, plan: _Plan, progress: Progress | None
+    ) -> QuantizedFile:
+        """Write one file, check it, and give it its name."""
+        started = time.perf_counter()
+        with _partial(target) as partial:
+            self._run(level, progress, ftype=ftype, target=str(partial), dry_run=False)
+            seconds = time.perf_counter() - started
+            written = self._check_written(level, partial, plan)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            replaced = target.exists()
+            partial.replace(target)
+        tensors = written.shards[0].tensors
+        n_bits = 8 * sum(tensor.n_bytes for tensor in tensors)
+        return QuantizedFile(
+            path=target,
+            level=level,
+            n_bytes=written.shards[0].size,
+            bits_per_weight=n_bits / sum(tensor.n_values for tensor in tensors),
+            types=dict(Counter(tensor.type.name for tensor in tensors).most_common()),
+            n_fallback=plan.n_fallback,
+            seconds=seconds,
+            replaced=replaced,
+        )
+
+    def _check_written(self, level: str, partial: Path, plan: _Plan) -> ModelFile:
+        try:
+            written = gate.check_model(partial)
+        except InvalidGGUFError as error:
+            raise QuantizeError(f"llama.cpp wrote a damaged {level} file: {error}") from error
+        types = {tensor.name: tensor.type.name for tensor in written.shards[0].tensors}
+        if types != plan.types:
+            wrong = sorted(set(types.items()) ^ set(plan.types.items()))
+            raise QuantizeError(f"the {level} file is not what was planned: {wrong[:3]}")
+        return written
+
+    def _run(
+        self, level: str, progress: Progress | None, *, ftype: int, target: str, dry_run: bool
+    ) -> dict[str, Any]:
+        from localgen.llama.quantize import Task  # noqa: PLC0415
+
+        task = Task(**self._options, ftype=ftype, target=target, dry_run=dry_run)  # type: ignore[arg-type]
+        command = [sys.executable, "-m", "localgen.llama.quantize"]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for this process, which then ends that one
+        ) as child:
+            try:
+                last = _follow(child, task.as_json(), progress)
+            except BaseException:
+                child.kill()
+                raise
+            complaint = child.stderr.read() if child.stderr else ""
+        if "error" in last:
+            raise QuantizeError(f"{level} could not be made: {last['error']}")
+        if "types" not in last:
+            reason = complaint.strip().splitlines()[-1:] or ["it said nothing"]
+            raise QuantizeError(
+                f"the quantizer ended with code {child.returncode} at {level}: {reason[0]}"
+            )
+        return last
+
+
+def _follow(child: subprocess.Popen[str], task: str, progress: Progress | None) -> dict[str, Any]:
+    """Give a task to the quantizer and read its events to the end; the last one."""
+    last: dict[str, Any] = {}
+    if child.stdin is None or child.stdout is None:
+        return last
+    with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code says so
+        child.stdin.write(task + "\n")
+        child.stdin.flush()
+    for line in child.stdout:
+        last = json.loads(line)
+        if progress is not None and "tensor" in last:
+            progress(last["index"], last["of"], last["tensor"])
+    return last
+
+
+@contextlib.contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A name beside ``target`` to write under; what is left there at the end is removed."""
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)

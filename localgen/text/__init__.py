@@ -1,0 +1,1 @@
+"""Text ↔ token ids: tokenizer, padding, detokenizer, chat templates, tools."""

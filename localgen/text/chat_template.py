@@ -1,0 +1,363 @@
+"""Chat messages → the text of a prompt, by a model's own jinja template; it knows no token ids.
+
+A template comes with a model file and is not trusted: it runs in jinja's immutable sandbox, sees
+plain data only, and its size, its output and its time are limited. What a template may use, and so
+what it renders, is what transformers' renderer gives it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import jinja2
+import jinja2.ext
+import jinja2.filters
+import jinja2.meta
+import jinja2.nodes
+import jinja2.parser
+import jinja2.sandbox
+import jinja2.utils
+
+from localgen._util.threads import started
+from localgen.errors import TemplateError
+from localgen.text.template_limits import (
+    WidthFormatter,
+    check_method,
+    check_percent,
+    limited_filter,
+)
+
+Message = Mapping[str, Any]
+Result = TypeVar("Result")
+
+MAX_TEMPLATE_BYTES = 2**20
+MAX_OUTPUT_CHARS = 2**24
+MAX_SECONDS = 5.0
+# Names that a template is given, and that its other arguments therefore cannot have.
+RESERVED = frozenset({
+    "messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now",
+    "range", "dict", "lipsum", "cycler", "joiner", "namespace",
+})  # fmt: skip
+
+_SCALARS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__), (int, int.__int__), (float, float.__float__),
+)  # fmt: skip
+# transformers' names of what a model thought before its answer, the one that templates read first.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+_END_OF_FINAL = "END_OF_THE_FINAL_MESSAGE "
+
+
+class ChatTemplate:
+    """One compiled template.
+
+    Raises TemplateError if it is too large, or no jinja template.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        n_bytes = len(source.encode("utf-8", errors="surrogatepass"))
+        if n_bytes > MAX_TEMPLATE_BYTES:
+            raise TemplateError(
+                f"the chat template has {n_bytes} bytes; at most {MAX_TEMPLATE_BYTES} are allowed"
+            )
+        try:
+            tree = _environment().parse(source)
+            self._reads = jinja2.meta.find_undeclared_variables(tree)
+            self._template = _environment().from_string(tree)
+        except jinja2.TemplateSyntaxError as error:
+            message = f"the chat template, line {error.lineno}: {error.message}"
+            raise TemplateError(message) from error
+        except RecursionError:
+            raise TemplateError("the chat template is nested too deeply") from None
+
+    def reads(self, name: str) -> bool:
+        """Whether the template uses what it is given under ``name``."""
+        return name in self._reads
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        special_tokens: Mapping[str, str] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The text of a conversation.
+
+        tools: JSON schemas. special_tokens: what a template reads as ``bos_token`` and the like.
+        variables: further ones that this template knows, ``enable_thinking`` for example.
+        continue_final_message: end inside the last message, for the model to go on with it.
+        Raises TypeError or ValueError for what is no conversation, TemplateError for what the
+        template does not accept.
+        """
+        if add_generation_prompt and continue_final_message:
+            raise ValueError(
+                "add_generation_prompt begins a new message and continue_final_message goes on "
+                "with the last one: choose one of them"
+            )
+        special_tokens = special_tokens or {}
+        variables = variables or {}
+        for name in variables:
+            if name in RESERVED or name in special_tokens:
+                raise TypeError(f"{name!r} is set by localgen and cannot be a template's variable")
+        chat = _chat(messages)
+        if continue_final_message:
+            _mark_end(chat)
+        given = {
+            "messages": chat,
+            "tools": None if tools is None else list(map(_tool, tools)),
+            "documents": None if documents is None else list(map(_document, documents)),
+            "add_generation_prompt": add_generation_prompt,
+            **special_tokens,
+            **{name: _plain(value) for name, value in variables.items()},
+        }
+        text = _in_time(lambda: self._text(given))
+        return _cut_at_end(text) if continue_final_message else text
+
+    def _text(self, given: dict[str, Any]) -> str:
+        pieces = []
+        n_chars = 0
+        try:
+            for piece in self._template.generate(given):
+                n_chars += len(piece)
+                if n_chars > MAX_OUTPUT_CHARS:
+                    raise TemplateError(
+                        f"the chat template gives more than {MAX_OUTPUT_CHARS} characters"
+                    )
+                pieces.append(piece)
+        except TemplateError:
+            raise
+        except (jinja2.TemplateError, ArithmeticError, LookupError) as error:
+            raise TemplateError(f"the chat template: {error}") from error
+        except (TypeError, ValueError, AttributeError, RecursionError, MemoryError) as error:
+            kind = type(error).__name__
+            raise TemplateError(f"the chat template does not take this: {kind}: {error}") from error
+        return "".join(pieces)
+
+
+# --- what a template sees ---
+
+
+def _chat(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Plain copies of the messages, with what the model thought under each of its names."""
+    if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
+        raise TypeError(
+            f"messages must be a list of messages such as {{'role': 'user', 'content': 'Hi'}}, "
+            f"got {type(messages).__name__}"
+        )
+    chat = []
+    for index, message in enumerate(messages):
+        if not isinstance(message, Mapping) or "role" not in message:
+            raise TypeError(f"message {index} must be a dict with a 'role', got {message!r}")
+        plain = {str(key): _plain(value) for key, value in message.items()}
+        thought = next((plain[key] for key in _REASONING if plain.get(key) is not None), None)
+        if thought is not None:
+            plain = {"thinking": thought, **plain, "reasoning_content": thought}
+        chat.append(plain)
+    return chat
+
+
+def _tool(tool: Mapping[str, Any]) -> Any:
+    if not isinstance(tool, Mapping):
+        raise TypeError(
+            f"a tool must be the JSON schema of a function, as a dict, got {tool!r}; "
+            f"localgen.text.tool_schema.tool_schema makes one of a Python function"
+        )
+    return _plain(tool)
+
+
+def _document(document: Mapping[str, Any]) -> Any:
+    if not isinstance(document, Mapping):
+        raise TypeError(f"a document must be a dict with 'title' and 'text', got {document!r}")
+    return _plain(document)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` of JSON's types alone: methods of any other object are no template's business."""
+    if value is None or type(value) in (bool, str, int, float):
+        return value
+    for kind, as_plain in _SCALARS:  # subclasses may have methods of their own
+        if isinstance(value, kind):
+            return as_plain(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    raise TypeError(f"a message, tool or document holds a {type(value).__name__}: {value!r}")
+
+
+# --- going on with the last message ---
+
+
+def _mark_end(chat: list[dict[str, Any]]) -> None:
+    """Put a mark behind the last message's text, by which its end is found in the rendered one."""
+    content = chat[-1].get("content") if chat else None
+    if isinstance(content, list):
+        texts = [part for part in content if isinstance(part, dict) and "text" in part]
+        if texts:
+            texts[-1]["text"] += _END_OF_FINAL
+            return
+    elif isinstance(content, str):
+        chat[-1]["content"] = content + _END_OF_FINAL
+        return
+    raise ValueError("continue_final_message needs a last message with a text as its content")
+
+
+def _cut_at_end(text: str) -> str:
+    end = text.rfind(_END_OF_FINAL.strip())
+    if end < 0:
+        raise TemplateError(
+            "the chat template leaves the last message out, or changes it: "
+            "continue_final_message cannot be used with it"
+        )
+    # A template that strips its messages has taken the mark's space away: then the text's as well.
+    return text[:end] if text[end:].startswith(_END_OF_FINAL) else text[:end].rstrip()
+
+
+# --- jinja ---
+
+
+@functools.cache
+def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    environment = _Environment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.filters["format"] = _format
+    for name in ("batch", "center", "indent", "tojson"):
+        filter_ = environment.filters[name]
+        environment.filters[name] = limited_filter(filter_, MAX_OUTPUT_CHARS)
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda pattern: datetime.datetime.now().strftime(pattern)
+    environment.globals["dict"] = _Dict()
+    environment.globals["namespace"] = _Namespace
+    return environment
+
+
+class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """The sandbox, in which a number cannot make a huge text; see ``template_limits``."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" and max(abs(left), abs(right)) > 2**16:
+            raise jinja2.TemplateError(f"{left} ** {right} is too large")
+        if operator == "*":
+            for text, count in ((left, right), (right, left)):
+                if isinstance(text, (str, list, tuple)) and len(text) * count > MAX_OUTPUT_CHARS:
+                    raise jinja2.TemplateError(f"{len(text)} * {count} is too long")
+        if operator == "%" and isinstance(left, str):
+            check_percent(left, right, MAX_OUTPUT_CHARS)
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, function: Any, /, *args: Any, **named: Any) -> Any:
+        check_method(function, (*args, *named.values()), MAX_OUTPUT_CHARS)
+        return super().call(context, function, *args, **named)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        formatted = super().wrap_str_format(value)
+        if formatted is None:
+            return None
+
+        def limited(*args: Any, **named: Any) -> str:
+            is_map = value.__name__ == "format_map" and len(args) == 1
+            widths = WidthFormatter(self, MAX_OUTPUT_CHARS)
+            widths.vformat(value.__self__, *(((), args[0]) if is_map else (args, named)))
+            return formatted(*args, **named)
+
+        return limited
+
+
+class _Generation(jinja2.ext.Extension):
+    """``{% generation %}``: marks what the model wrote, for training; it is rendered as it is."""
+
+    tags = {"generation"}  # noqa: RUF012  # jinja's own way to declare it
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_as_it_is"), [], [], body).set_lineno(line)
+
+    def _as_it_is(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+class _Dict:
+    """``dict(a=1)``, without the attributes of the type."""
+
+    def __call__(self, *args: Any, **items: Any) -> dict[Any, Any]:
+        return dict(*args, **items)
+
+    def fromkeys(self, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
+        return dict.fromkeys(keys, value)
+
+
+class _Namespace(jinja2.utils.Namespace):
+    """``namespace(a=1)``, whose names cannot be Python's own."""
+
+    def __init__(self, /, *args: Any, **values: Any) -> None:
+        names = dict(*args, **values)
+        for name in names:
+            _Namespace._check(name)
+        super().__init__(names)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _Namespace._check(name)  # attributes of an instance are the template's own
+        super().__setitem__(name, value)
+
+    @staticmethod
+    def _check(name: object) -> None:
+        if isinstance(name, str) and name.startswith("_"):
+            raise jinja2.exceptions.SecurityError(f"a namespace cannot have the name {name!r}")
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # jinja's own would write < and & as escapes, for HTML.
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _format(text: Any, *args: Any, **named: Any) -> str:
+    check_percent(str(text), args, MAX_OUTPUT_CHARS)
+    return jinja2.filters.do_format(text, *args, **named)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+# --- time ---
+
+
+class _Late(BaseException):
+    """Ends a rendering that takes too long."""
+
+
+def _in_time(work: Callable[[], Result]) -> Result:
+    """Run ``work`` on a thread of its own, which is stopped after ``MAX_SECONDS``."""
+    thread, future = started(work, "localgen-template")
+    try:
+        thread.join(MAX_SECONDS)
+    finally:
+        if thread.is_alive():  # late, or Ctrl-C came
+            identity = ctypes.c_ulong(thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(_Late))
+            thread.join(1)
+    if not future.done() or isinstance(future.exception(), _Late):
+        raise TemplateError(f"the chat template takes longer than {MAX_SECONDS:.0f} seconds")
+    return future.result()

@@ -1,0 +1,157 @@
+"""A child process that dies, hangs or talks nonsense costs its parent nothing but the answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localgen._util import child
+from localgen._util.child import Failure
+from tests.conftest import CHILD_SECONDS
+
+Script = Callable[[str], object]
+ANSWER = "from localgen import child; child.answer"
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """``ask(code)`` asks a module of that code."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(code: str, *args: str, limit_seconds: float = CHILD_SECONDS) -> object:
+        (tmp_path / "asked.py").write_text(code, "utf-8")
+        return child.run_json_child("asked", *args, limit_seconds=limit_seconds)
+
+    return run
+
+
+def test_the_answer_comes_whatever_else_is_printed(ask: Script) -> None:
+    """A library that prints, before or at exit, does not get into the answer."""
+    code = "import atexit; atexit.register(print, 'bye'); print('[1]', end='')\n"
+    assert ask(code + ANSWER + "(lambda: {'n': [1, None, 'é']})") == {"n": [1, None, "é"]}
+
+
+def test_arguments_arrive(ask: Script) -> None:
+    assert ask(f"import sys; {ANSWER}(lambda: sys.argv[1:])", "a b", "ç") == ["a b", "ç"]
+
+
+def test_an_exception_is_told_without_a_traceback(ask: Script) -> None:
+    """Errors of localgen and of the system explain themselves; of others the type is said too."""
+    assert ask(f"{ANSWER}(lambda: {{}}['x'])") == Failure("failed: KeyError: 'x'")
+    named = (
+        "from localgen import BackendError\ndef work(): raise BackendError('no\\n such thing')\n"
+    )
+    assert ask(f"{named}{ANSWER}(work)") == Failure("failed: no such thing")
+
+
+@pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV", "SIGKILL"])
+def test_a_death_by_signal_is_named(ask: Script, name: str) -> None:
+    """With the last line of stderr, where a failed assertion of C stands."""
+    code = f"import os, signal, sys; print('ggml: no!', file=sys.stderr, flush=True)\n{ANSWER}"
+    failure = ask(f"{code}(lambda: os.kill(os.getpid(), signal.{name}))")
+    assert failure == Failure(
+        f"was killed by {name}, and its last words were: ggml: no!", signal=name
+    )
+
+
+def test_an_answer_before_a_death_does_not_count(ask: Script) -> None:
+    failure = ask(f"import os; {ANSWER}(lambda: 1); os.abort()")
+    assert isinstance(failure, Failure)
+    assert failure.signal == "SIGABRT"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("", "gave no answer"),
+        ("print('{')", "gave no answer, and its last words were: {"),
+        ("print([1])", "gave no answer, and its last words were: [1]"),
+        ("import os; os.write(1, bytes(range(255)))", "gave no answer"),
+        ("print('7' * 5000)", "gave no answer"),
+        ("raise SystemExit(3)", "ended with exit code 3"),
+        ("import nowhere", "exit code 1, and its last words were: ModuleNotFoundError"),
+    ],
+)
+def test_nonsense_is_no_answer(ask: Script, code: str, reason: str) -> None:
+    failure = ask(code)
+    assert isinstance(failure, Failure)
+    assert reason in failure.reason
+    assert failure.signal is None
+    assert len(failure.reason) < 500
+
+
+def test_a_hang_ends_with_all_that_it_started(
+    ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grandchild that holds stdout open is neither waited for nor left behind."""
+    pid_file = tmp_path / "pid"
+    sleep = [sys.executable, "-c", f"import time; time.sleep({20 * CHILD_SECONDS})"]
+    code = (
+        f"import pathlib, subprocess; grandchild = subprocess.Popen({sleep})\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(grandchild.pid))\n"
+        f"grandchild.wait()"
+    )
+    wait = subprocess.Popen.wait
+
+    def wait_for_grandchild(process: Any, timeout: float | None = None) -> int:
+        """The time limit begins when everything is there, however slow this machine is."""
+        if timeout is not None:
+            _await(lambda: pid_file.exists() and pid_file.read_text() != "")
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_for_grandchild)
+    assert ask(code, limit_seconds=0.1) == Failure("did not end within 0.1 seconds")
+    pid = int(pid_file.read_text())
+    try:
+        _await(lambda: _is_dead(pid))
+    except TimeoutError:
+        os.kill(pid, signal.SIGKILL)
+        raise
+
+
+def test_a_module_in_the_current_folder_hides_no_other(
+    ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``localgen`` is run in folders full of people's own files."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("json", "runpy", "llama_cpp"):
+        (folder / f"{name}.py").write_text("raise SystemExit('hidden')")
+    monkeypatch.chdir(folder)
+    found = "import importlib.util, json; spec = importlib.util.find_spec('llama_cpp')\n"
+    origin = ask(f"{found}{ANSWER}(lambda: spec and spec.origin)")
+    assert isinstance(origin, str)
+    assert not origin.startswith(str(folder))
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    failure = child.run([str(tmp_path / "nothing")], CHILD_SECONDS)
+    assert isinstance(failure, Failure)
+    assert "could not be started" in failure.reason
+
+
+def _await(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + CHILD_SECONDS
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether the process is gone, or is a zombie that nobody collects."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return True
+    except FileNotFoundError:  # it has just gone, or this system has no such files
+        return False
+    return state == "Z"

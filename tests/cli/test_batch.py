@@ -1,0 +1,348 @@
+"""``localgen batch`` on a tiny model: kills, signals, exit codes, and what goes where."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+from gguf import GGUFWriter
+
+import localgen
+from localgen.jobs.rows import row_seed
+from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
+from tests.cli.test_generate import COMMAND, ENVIRONMENT, Result, assert_refused, localgen_command
+from tests.conftest import CHILD_SECONDS, RunChild
+
+N_ROWS = 16
+# Two rows at a time, so that many times as much is left as is done when the first two are there.
+SLOW = [
+    *("--max-new-tokens", "400", "--min-new-tokens", "400", "--temperature", "1.5"),
+    *("--n-ctx", "512", "--n-threads", "1", "--max-sequences", "2"),
+]
+QUICK = ["--max-new-tokens", "4", "--min-new-tokens", "4", "--n-threads", "1"]
+
+
+class Command:
+    """``localgen batch`` on the tiny model, with its files in a folder."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.source, self.target = folder / "in.jsonl", folder / "out.jsonl"
+        self.model = model
+
+    def write(self, *rows: Any) -> None:
+        """Make the input: objects as JSON, text as it is."""
+        texts = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+        self.source.write_text("".join(text + "\n" for text in texts))
+
+    def args(self, *args: object, target: object = None) -> list[str]:
+        given = (self.source, target or self.target, "-m", self.model, *args)
+        return ["batch", *map(str, given)]
+
+    def __call__(self, *args: object, target: object = None) -> Result:
+        return localgen_command(*self.args(*args, target=target))
+
+    @contextmanager
+    def started(self, *args: object) -> Iterator[subprocess.Popen[str]]:
+        """The command in a process of its own, killed at the end if it still runs."""
+        process = subprocess.Popen(
+            [*COMMAND, *self.args(*args)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def wait_for_lines(self, n_lines: int, process: subprocess.Popen[str]) -> None:
+        """Read the output until it has so many whole lines."""
+        deadline = time.monotonic() + CHILD_SECONDS
+        while not self.target.exists() or self.target.read_bytes().count(b"\n") < n_lines:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+
+    def texts(self) -> dict[Any, str]:
+        """What each row gave; none may be there twice."""
+        records = [json.loads(line) for line in self.target.read_bytes().splitlines()[1:]]
+        done = [record for record in records if "text" in record]
+        assert len({record["id"] for record in done}) == len(done)
+        return {record["id"]: record["text"] for record in done}
+
+
+@pytest.fixture
+def batch(tmp_path: Path, tiny_bpe_path: Path) -> Command:
+    return Command(tmp_path, tiny_bpe_path)
+
+
+@pytest.fixture
+def slow(batch: Command) -> Command:
+    """With rows that take a while."""
+    batch.write(*({"id": f"row {i}", "prompt": f"the cat {i}"} for i in range(N_ROWS)))
+    return batch
+
+
+# --- killed and gone on with ---
+
+
+def test_killed_and_gone_on_with(slow: Command) -> None:
+    """A process that is killed outright loses no row; going on does each of the others once, and
+    the texts, drawn at random, are those of a run that nobody killed."""
+    # Thousands of draws: without --deterministic one may hang on the last bits of a logit.
+    args = [*SLOW, "--deterministic"]
+    with slow.started(*args) as process:
+        slow.wait_for_lines(3, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait(CHILD_SECONDS)
+    there = slow.target.read_bytes()
+    n_done = there.count(b"\n") - 1
+    assert 2 <= n_done < N_ROWS
+    result = slow(*args)
+    assert result.returncode == 0, result.stderr
+    assert f"{n_done} of {N_ROWS} rows are done already" in result.stderr
+    assert f"{N_ROWS - n_done} done" in result.stderr
+    assert slow.target.read_bytes().startswith(there[: there.rindex(b"\n") + 1])
+    resumed = slow.texts()
+    seed = json.loads(there.splitlines()[0])["seed"]
+    assert slow(*args, "--seed", seed, "--overwrite").returncode == 0
+    assert len(resumed) == N_ROWS
+    assert slow.texts() == resumed
+
+
+def test_interrupted_and_gone_on_with(slow: Command) -> None:
+    """Ctrl-C ends it with 130 and a word on what is left, and the same command does that."""
+    with slow.started(*SLOW) as process:
+        slow.wait_for_lines(2, process)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=CHILD_SECONDS)
+    assert (process.returncode, output) == (130, "")
+    assert "Traceback" not in errors
+    n_done = len(slow.texts())
+    assert 1 <= n_done < N_ROWS
+    assert f"{n_done} done, {N_ROWS - n_done} left" in errors
+    assert slow(*SLOW).returncode == 0
+    assert len(slow.texts()) == N_ROWS
+
+
+def test_second_process(slow: Command) -> None:
+    """Two commands cannot write one file, also where one would start over."""
+    with slow.started(*SLOW) as process:
+        slow.wait_for_lines(1, process)
+        process.send_signal(signal.SIGSTOP)  # so that it does not come to its end meanwhile
+        assert_refused(slow(*SLOW), 1, str(slow.target), "another process")
+        assert_refused(slow(*SLOW, "--overwrite"), 1, "another process")
+
+
+# --- what goes where ---
+
+
+def test_output(batch: Command, tiny: localgen.LocalModel) -> None:
+    """A header with what a repetition needs, then what complete() gives, a line each."""
+    batch.write({"prompt": "the cat"}, {"id": "b", "prompt": "a dog", "max_new_tokens": 6})
+    result = batch(*QUICK, "--seed", "3", "--logprobs", "1", "--no-do-sample")
+    assert (result.returncode, result.stdout) == (0, "")
+    header = json.loads(batch.target.read_bytes().splitlines()[0])
+    assert header["localgen_batch"] == 1
+    assert header["model"]["file"] == batch.model.name
+    assert header["model"]["size"] == batch.model.stat().st_size
+    assert set(header["versions"]) == {"localgen", "llama-cpp-python", "numpy", "python"}
+    assert header["model_options"]["n_threads"] == 1
+    assert header["generation_options"]["max_new_tokens"] == 4
+    assert header["seed"] == 3
+    options = {"min_new_tokens": 4, "do_sample": False}
+    assert batch.texts() == {
+        1: tiny.complete("the cat", max_new_tokens=4, **options).text,
+        "b": tiny.complete("a dog", max_new_tokens=6, **options).text,
+    }
+
+
+def test_bad_line(batch: Command) -> None:
+    """Exit code 1, its number and what is wrong on stderr, and the rest is done."""
+    batch.write({"prompt": "a"}, {"prompt": "b", "temprature": 1}, {"prompt": "c"})
+    for again in (False, True):
+        result = batch(*QUICK, "--quiet")
+        assert result.returncode == 1
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("localgen: line 2: unknown option 'temprature'"), again
+        assert set(batch.texts()) == {1, 3}
+
+
+def test_quiet(batch: Command) -> None:
+    """Where all goes well --quiet says nothing at all, and otherwise one line."""
+    batch.write({"prompt": "a"})
+    assert batch(*QUICK, "--quiet").stderr == ""
+    assert batch(*QUICK, "--overwrite").stderr == "localgen: 1 done\n"
+
+
+def test_stdin_to_stdout(batch: Command) -> None:
+    """With - a job is a filter: stdout has the records and nothing else."""
+    args = ["batch", "-", "-", "-m", batch.model, *QUICK]
+    result = localgen_command(*args, input='{"prompt": "é"}\n\n{"prompt": "b"}\n')
+    assert result.returncode == 0, result.stderr
+    header, *records = map(json.loads, result.stdout.splitlines())
+    assert header["localgen_batch"] == 1
+    assert {record["line"]: record["prompt"] for record in records} == {1: "é", 3: "b"}
+
+
+def write_warm(path: Path) -> None:
+    """The tiny model, with a file that asks for sampling."""
+    vocab = bpe_vocab()
+    writer = GGUFWriter(path, "llama")
+    writer.add_float32("general.sampling.temp", 1.5)
+    writer.add_int32("general.sampling.top_k", 40)
+    write_llama(writer, LlamaShape(512), len(vocab.tokens), 0, "F32")
+    write_vocab(writer, vocab)
+    finish(writer)
+
+
+def test_the_files_sampling(batch: Command, tmp_path: Path) -> None:
+    """Regression: a file that asks for sampling was decoded greedily, unlike by complete(). What
+    the command line or a line says wins, also where it says the usual."""
+    batch.model = tmp_path / "warm.gguf"
+    write_warm(batch.model)
+    batch.write({"id": "file", "prompt": "the cat"}, {"id": "line", "prompt": "x", "top_k": 1})
+    assert batch(*QUICK).returncode == 0
+    header, *rows = map(json.loads, batch.target.read_text().splitlines())
+    assert header["generation_options"]["temperature"] == 1.5
+    assert header["generation_options"]["top_k"] == 40
+    seeds = {row["id"]: row["stats"]["seed"] for row in rows}
+    assert seeds == {each: row_seed(header["seed"], each) for each in ("file", "line")}
+    assert batch(*QUICK, "--temperature", "1.0", "--overwrite").returncode == 0
+    header = json.loads(batch.target.read_text().splitlines()[0])
+    assert header["generation_options"]["temperature"] == 1.0
+    assert header["generation_options"]["top_k"] == 40
+    assert batch(*QUICK, "--no-do-sample", "--overwrite").returncode == 0
+    header, row, _ = map(json.loads, batch.target.read_text().splitlines())
+    assert header["generation_options"]["temperature"] == 1.0
+    assert row["stats"]["seed"] is None
+
+
+def test_bar_in_a_terminal(batch: Command) -> None:
+    """On a terminal a bar shows rows and speed, and a bad line stands above it."""
+    batch.write({"prompt": "a"}, {"prompt": 1}, {"prompt": "b"})
+    child = pexpect.spawn(
+        COMMAND[0],
+        [*COMMAND[1:], *batch.args(*QUICK)],
+        encoding="utf-8",
+        timeout=CHILD_SECONDS,
+        dimensions=(24, 120),
+        env={**ENVIRONMENT, "TERM": "xterm"},
+    )
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 1
+    assert "line 2: prompt must be a string" in child.before
+    assert "3/3" in child.before
+    assert "tokens/s" in child.before
+
+
+# --- wrong usage: 2; what cannot be done: 1 ---
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["--temprature", "1"], ["--temprature"]),
+        (["--top-p", "1.5"], ["--top-p", "1.5"]),
+        (["--max-sequences", "0"], ["max_sequences", "0"]),
+        (["--device", "gpu"], ["device", "'gpu'"]),
+        (["--deterministic", "--flash-attention", "on"], ["deterministic"]),
+        (["third"], ["third"]),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(args: list[str], parts: list[str], batch: Command) -> None:
+    """Exit code 2 before anything is touched."""
+    batch.write({"prompt": "a"})
+    assert_refused(batch(*args), 2, *parts)
+    assert not batch.target.exists()
+
+
+def test_missing_argument(batch: Command) -> None:
+    """A job has an input and an output."""
+    assert_refused(localgen_command("batch", batch.source), 2, "OUT")
+
+
+def test_input_is_the_output(batch: Command) -> None:
+    """Before a byte of it is touched, --overwrite or not."""
+    batch.write({"prompt": "a"})
+    before = batch.source.read_bytes()
+    for args in ((), ("--overwrite",)):
+        assert_refused(batch(*args, target=batch.source), 2, "same file")
+    with batch.source.open() as stdin:
+        args = ("batch", "-", batch.source, "-m", batch.model)
+        assert_refused(localgen_command(*args, stdin=stdin), 2, "same file")
+    assert batch.source.read_bytes() == before
+
+
+def test_missing_input(batch: Command) -> None:
+    """The input is named, and no output is made."""
+    assert_refused(batch(), 1, str(batch.source), "No such file")
+    assert not batch.target.exists()
+
+
+def test_results_of_another_job(batch: Command) -> None:
+    """What differs, and how to start over."""
+    batch.write({"prompt": "a"})
+    assert batch(*QUICK).returncode == 0
+    before = batch.target.read_bytes()
+    assert_refused(batch(*QUICK, "--top-k", "3"), 1, "--top-k was 50 and is 3", "--overwrite")
+    assert batch.target.read_bytes() == before
+
+
+def test_overwrite_with_a_model_that_cannot_be_loaded(batch: Command, tmp_path: Path) -> None:
+    """Results are thrown away only once there is a model that will make new ones."""
+    batch.write({"prompt": "a"})
+    assert batch(*QUICK).returncode == 0
+    before = batch.target.read_bytes()
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(batch.model.read_bytes()[:5000])
+    batch.model = damaged
+    assert_refused(batch(*QUICK, "--overwrite"), 1, "damaged.gguf")
+    assert batch.target.read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_disk_that_is_full(batch: Command) -> None:
+    """An error with a message, wherever it is written to."""
+    batch.write({"prompt": "a"})
+    assert_refused(batch(*QUICK, target="/dev/full"), 1, "No space left")
+    with open("/dev/full", "w") as stdout:
+        done = subprocess.run(
+            [*COMMAND, *batch.args(*QUICK, target="-")],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+            timeout=CHILD_SECONDS,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_job_does_not_import_the_rest(run_child: RunChild, batch: Command) -> None:
+    """A job needs no more than generating does; the bar's library only where there is a bar."""
+    batch.write({"prompt": "a"})
+    code = (
+        "import atexit, sys; from localgen.cli import main\n"
+        "heavy = ['huggingface_hub', 'torch', 'gguf', 'matplotlib', 'rich.progress']\n"
+        "atexit.register(lambda: print([m for m in heavy if m in sys.modules]))\n"
+        "sys.argv = ['localgen', *sys.argv[1:]]\n"
+        "main()"
+    )
+    child = run_child(code, *batch.args(*QUICK), warnings="default")
+    assert child.returncode == 0, child.stderr
+    assert child.stdout == "[]\n"

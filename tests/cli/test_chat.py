@@ -1,0 +1,287 @@
+"""``localgen chat``: questions from a pipe, and a chat in a real terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from localgen import DecodeError, GenerationConfig
+from localgen.cli.chat import Chat
+from localgen.cli.conversation import Conversation
+from models.make_tiny import make_llama_bpe
+from tests.cli.test_generate import COMMAND, ENVIRONMENT, localgen_command
+from tests.conftest import CHILD_SECONDS
+from tests.fakes import FakeBackend, fake_model, spelling
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SMALL = ("--n-ctx", "256", "--n-threads", "1")
+SHORT = ("--max-new-tokens", "8", "--min-new-tokens", "8")
+ENDLESS = ("--max-new-tokens", "400", "--min-new-tokens", "400")
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a chat template."""
+    path = tmp_path_factory.mktemp("models") / "chatty.gguf"
+    make_llama_bpe(path, chat_template=TEMPLATE)
+    return path
+
+
+@pytest.fixture
+def chat(chatty: Path) -> Any:
+    """``chat(lines, *args)`` runs ``localgen chat`` with ``lines`` on stdin."""
+
+    def run(lines: str, *args: object) -> subprocess.CompletedProcess[str]:
+        return localgen_command("chat", "-m", chatty, *SMALL, *args, input=lines)
+
+    return run
+
+
+def test_questions_from_a_pipe(chat: Any) -> None:
+    """Each line is a question; stdout has the answers alone, the same for the same seed."""
+    first = chat("hello\nthe end\n", *SHORT, "--seed", "3")
+    assert (first.returncode, "limit" in first.stderr) == (0, True)
+    assert first.stdout.count("\n") >= 2
+    assert chat("hello\nthe end\n", *SHORT, "--seed", "3").stdout == first.stdout
+
+
+def test_commands(chat: Any, tmp_path: Path) -> None:
+    """What the commands do is seen in the chat that is saved."""
+    path = tmp_path / "chat.json"
+    lines = ["/help", "/system Be kind.", "one", "two", "/undo", "/retry", "/stats", "/what"]
+    lines += [f"/save {path}", f"/save {path}", "/exit", "never read"]
+    result = chat("\n".join(lines), *SHORT)
+    assert result.returncode == 1  # for /what
+    assert f"saved to {path}\nsaved to {path}, in place of what was there" in result.stderr
+    messages = json.loads(path.read_text("utf-8"))["messages"]
+    assert [each["role"] for each in messages] == ["system", "user", "assistant"]
+    assert [each["content"] for each in messages[:2]] == ["Be kind.", "one"]
+    for words in ("/retry", "taken back: two", "context: ", "prompt tokens", "no command /what"):
+        assert words in result.stderr
+    again = chat("/stats\n", "--load", path)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "context: " in again.stderr
+
+
+def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
+    """A question that is too long, a file that is missing, nothing to retry: the chat goes on."""
+    lines = ["/retry", f"/load {tmp_path / 'none'}", "/save", "x " * 500, "hello"]
+    lines += [f"/save {tmp_path}", f"/save {tmp_path / 'none' / 'chat.json'}"]
+    result = chat("\n".join(lines), *SHORT)
+    assert result.returncode == 1
+    missing = f"{tmp_path / 'none'}: No such file or directory\n"
+    for words in ("no question", missing, "needs the name", "--n-ctx", "limit"):
+        assert words in result.stderr
+    assert f"localgen: {tmp_path}: Is a directory\n" in result.stderr
+    assert f"localgen: {tmp_path / 'none' / 'chat.json'}: its folder is not" in result.stderr
+    assert result.stdout.strip()
+
+
+def test_system_message_is_shown_and_taken_away(chat: Any) -> None:
+    """A bare /system only looks."""
+    lines = ["/system", "/system Be kind.", "/system", "/system -", "/system"]
+    said = chat("\n".join(lines)).stderr
+    assert said.count("Be kind.") == 1
+    assert said.count("there is none") == 3
+
+
+def test_texts_that_begin_with_a_slash(chat: Any, tmp_path: Path) -> None:
+    """A path is no command; two slashes send one. Quotes around a file's name are not of it."""
+    path = tmp_path / "a chat.json"
+    result = chat(f"/usr/bin is what?\n//usr/bin is what?\n/save '{path}'", *SHORT)
+    assert "no command /usr/bin: /help lists them, // sends a text" in result.stderr
+    assert json.loads(path.read_text("utf-8"))["messages"][0]["content"] == "/usr/bin is what?"
+
+
+def test_full_context(chat: Any) -> None:
+    """The oldest messages are forgotten where that was chosen, and it is said."""
+    lines = "\n".join(f"{i} {'hello ' * 20}" for i in range(5))
+    stopped = chat(lines, *SHORT)
+    assert "context is full" in stopped.stderr
+    assert "/undo, /clear" in stopped.stderr
+    dropped = chat(lines, *SHORT, "--overflow", "drop-oldest")
+    assert "oldest messages are forgotten" in dropped.stderr
+    assert dropped.stdout.count("\n") > stopped.stdout.count("\n")
+
+
+def test_wrong_options(chat: Any, tiny_bpe_path: Path) -> None:
+    """A wrong choice is said before the model is loaded; a model without a template says so."""
+    assert chat("", "--overflow", "never").returncode == 2
+    result = chat("hello\n", "-m", tiny_bpe_path)
+    assert result.returncode == 1
+    assert "no chat template" in result.stderr
+
+
+# --- on a model of the tests' own, which fails where it is told to ---
+
+PLAIN = "{% for m in messages %}{{ m.content }}?{% endfor %}"
+Said = tuple[list[str], str, str]  # the messages' contents, stdout and stderr
+Talk = Callable[..., Said]
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    backend = FakeBackend(spelling("yes, it is"))
+    backend.vocab.chat_templates = {"default": PLAIN}  # type: ignore[misc]
+    return backend
+
+
+@pytest.fixture
+def talk(
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Talk:
+    """``talk(line, …)`` runs a chat that is given these lines."""
+
+    def run(*lines: str) -> Said:
+        model = fake_model(backend=backend)
+        chat = Chat(model, Conversation(model, GenerationConfig(max_new_tokens=20)))
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+        chat.run()
+        said = capsys.readouterr()
+        return [message["content"] for message in chat.talk.messages], said.out, said.err
+
+    return run
+
+
+def once(number: int, error: BaseException) -> Callable[..., None]:
+    """A function that raises ``error`` in its call of that number."""
+    calls = count(1)
+
+    def call(*_: object, **__: object) -> None:
+        if next(calls) == number:
+            raise error
+
+    return call
+
+
+def test_an_error_in_an_answer_does_not_end_the_chat(talk: Talk, backend: FakeBackend) -> None:
+    """Once it did, with a traceback's exit; what had come of the answer stays in the chat."""
+    backend.on_decode = once(4, DecodeError("boom"))
+    messages, out, err = talk("one", "/stats", "two")
+    assert messages == ["one", "yes", "two", "yes, it is"]
+    assert out == "yes\nyes, it is\n"
+    assert err.startswith("localgen: boom\nlocalgen: 4 prompt tokens")
+
+
+def test_an_error_before_an_answer_takes_the_question_back(
+    talk: Talk, backend: FakeBackend
+) -> None:
+    backend.on_decode = once(1, DecodeError("boom"))
+    messages, _, err = talk("one", "/stats", "two")
+    assert messages == ["two", "yes, it is"]
+    assert err == "localgen: boom\ncontext: 0/512 tokens\n"
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_ctrl_c_before_the_first_token(number: int, talk: Talk, backend: FakeBackend) -> None:
+    """Once it ended the chat while the question was rendered and tokenized, here in its first
+    (room), second (prompt) or third call (the next question's)."""
+    interrupts, tokenize = once(number, KeyboardInterrupt()), backend.vocab.tokenize
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        interrupts()
+        return tokenize(*args, **options)
+
+    backend.vocab.tokenize = interrupted  # type: ignore[method-assign]
+    messages, _, err = talk("one", "two")
+    assert messages == (["one", "yes, it is"] if number == 3 else ["two", "yes, it is"])
+    assert err == ""
+
+
+def test_ctrl_c_between_a_question_and_its_answer(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question, which is among the messages by then, is taken back all the same."""
+    ask, interrupt = Conversation.ask, once(2, KeyboardInterrupt())
+
+    def interrupted(self: Conversation, text: str) -> Any:
+        asked = ask(self, text)
+        interrupt()
+        return asked
+
+    monkeypatch.setattr(Conversation, "ask", interrupted)
+    assert talk("one", "two", "three")[0] == ["one", "yes, it is", "three", "yes, it is"]
+
+
+def test_ctrl_c_in_an_answer(talk: Talk, backend: FakeBackend) -> None:
+    """What came of it is kept."""
+    backend.on_decode = once(4, KeyboardInterrupt())
+    assert talk("one", "two")[:2] == (
+        ["one", "yes", "two", "yes, it is"],
+        "yes\nyes, it is\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["/undo", "/clear"])
+def test_stats_of_an_answer_that_was_taken_back(command: str, talk: Talk) -> None:
+    """Its speed is no longer that of the last answer."""
+    _, _, err = talk("one", command, "/stats")
+    assert err.splitlines()[-1] == "context: 0/512 tokens"
+    assert "prompt tokens" not in err
+
+
+# --- in a terminal ---
+
+
+@pytest.fixture
+def terminal(chatty: Path, tmp_path: Path) -> Iterator[pexpect.spawn]:
+    """A chat whose answers do not end by themselves, in a terminal."""
+    args = [*COMMAND[1:], "chat", "-m", chatty, "--n-ctx", "512", "--n-threads", "1", *ENDLESS]
+    environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    args = list(map(str, args))
+    child = pexpect.spawn(COMMAND[0], args, timeout=CHILD_SECONDS, env=environment)
+    yield child
+    child.close(force=True)
+
+
+def test_a_chat_in_a_terminal(terminal: pexpect.spawn, tmp_path: Path) -> None:
+    """Ctrl-C stops an answer and keeps the chat, a paste may have lines, Ctrl-D leaves."""
+    terminal.expect("/help lists")
+    terminal.expect(r"\[0/512\] >")
+    terminal.send("\x1b[200~first line\nsecond line\x1b[201~")
+    terminal.expect("second line")
+    terminal.send("\r")
+    terminal.expect("\n[^\n]{20}")
+    terminal.send("\x03")
+    terminal.expect(r"\[[1-9]\d*/512\] >")
+    terminal.send(f"/save {tmp_path / 'chat.json'}\r")
+    terminal.expect("saved to")
+    terminal.expect("512. >")
+    terminal.send("\x03")
+    terminal.expect("Ctrl-D or /exit")
+    terminal.send("\x04")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    question, answer = json.loads((tmp_path / "chat.json").read_text("utf-8"))["messages"]
+    assert question["content"] == "first line\nsecond line"
+    assert answer["content"]
+    history = tmp_path / "localgen" / "chat_history"
+    assert "second line" in history.read_text("utf-8")
+    assert history.stat().st_mode & 0o77 == 0
+
+
+def test_a_chat_that_keeps_nothing(chatty: Path, tmp_path: Path) -> None:
+    """--no-history writes no file of what is typed."""
+    args = [*COMMAND[1:], "chat", "-m", chatty, *SMALL, *SHORT, "--no-history"]
+    environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    child = pexpect.spawn(COMMAND[0], list(map(str, args)), timeout=CHILD_SECONDS, env=environment)
+    child.expect(r"\[0/256\] >")
+    child.send("hello\r")
+    child.expect(r"\[[1-9]\d*/256\] >")
+    child.send("\x04")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert not list(tmp_path.iterdir())

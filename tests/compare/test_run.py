@@ -1,0 +1,444 @@
+"""Comparing levels: the figures by hand, a walk over tiny models, what is kept and recommended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localgen import CompareError
+from localgen.compare import Comparison, LevelResult, Spread, compare
+from localgen.compare.divergence import n_same
+from localgen.compare.metrics import (
+    KLD_PROBABILITIES,
+    TokenMetrics,
+    mean,
+    quality,
+    token_metrics,
+)
+from localgen.compare.paired_evaluation import chunks
+from localgen.compare.quality import Quality
+from localgen.compare.recommend import pareto, parse_bytes, recommend
+from models.make_tiny import make_llama_spm
+from tests.cli.test_generate import localgen_command
+
+LN = math.log
+
+
+def _logits(*rows: list[float]) -> Any:
+    """Rows of probabilities as logits, moved by what must not matter."""
+    return np.log(np.array(rows, np.float64)).astype(np.float32) + 3.0
+
+
+# --- metrics, by hand ---
+
+
+def test_metrics_of_two_distributions() -> None:
+    reference = _logits([0.5, 0.25, 0.25], [0.2, 0.2, 0.6])
+    candidate = _logits([0.25, 0.5, 0.25], [0.1, 0.1, 0.8])
+    found = token_metrics(reference, candidate, np.array([0, 2], np.int32))
+    assert found.nll_reference == pytest.approx([LN(2), -LN(0.6)], rel=1e-5)
+    assert found.nll == pytest.approx([LN(4), -LN(0.8)], rel=1e-5)
+    # 0.5 ln(0.5/0.25) + 0.25 ln(0.25/0.5); 0.4 ln 2 + 0.6 ln(0.6/0.8)
+    assert found.kld == pytest.approx([0.25 * LN(2), 0.4 * LN(2) + 0.6 * LN(0.75)], rel=1e-4)
+    assert found.delta_p == pytest.approx([-0.25, 0.2], rel=1e-4)
+    assert found.same_top.tolist() == [0.0, 1.0]
+
+
+def test_a_model_beside_itself_differs_by_exactly_nothing() -> None:
+    rows = np.random.default_rng(1).normal(0, 4, (9, 1000)).astype(np.float32)
+    found = token_metrics(rows, rows.copy(), np.arange(9, dtype=np.int32))
+    assert not found.kld.any()
+    assert not found.delta_p.any()
+    assert found.same_top.all()
+
+
+def test_metrics_against_a_plain_reference() -> None:
+    """In float64, without blocks and without tricks."""
+    rng = np.random.default_rng(2)
+    a, b = (rng.normal(0, 3, (11, 5000)).astype(np.float32) for _ in range(2))
+    targets = rng.integers(0, 5000, 11).astype(np.int32)
+    p, q = (
+        np.exp(x.astype(np.float64)) / np.exp(x.astype(np.float64)).sum(1)[:, None] for x in (a, b)
+    )
+    found = token_metrics(a, b, targets)
+    assert found.kld == pytest.approx((p * np.log(p / q)).sum(axis=1), rel=1e-5)
+    assert found.nll == pytest.approx(-np.log(q[np.arange(11), targets]), rel=1e-5)
+
+
+def test_statistics() -> None:
+    """Of 1, 2, 3: mean 2, variance 2/3, and its root over n - 1 = 2."""
+    assert mean(np.array([1.0, 2.0, 3.0])).value == 2.0
+    assert mean(np.array([1.0, 2.0, 3.0])).se == pytest.approx(math.sqrt(2 / 3 / 2))
+    reference, candidate = _logits([0.5, 0.5], [0.25, 0.75]), _logits([0.5, 0.5], [0.25, 0.75])
+    found = quality(token_metrics(reference, candidate, np.array([0, 0], np.int32)))
+    assert found.perplexity == pytest.approx(math.sqrt(8), rel=1e-5)  # exp((ln 2 + ln 4) / 2)
+    assert found.ln_ppl_ratio == found.ln_ppl_ratio_se == 0.0
+    assert found.top1_agreement == 1.0
+
+
+def test_quantiles_of_the_kld() -> None:
+    """Of 0, 1, … 1000 the quantile at p is 1000 p; the other statistics are some of them."""
+    values = np.arange(1001.0)
+    rng = np.random.default_rng(3)
+    found = quality(TokenMetrics(values, values, rng.permutation(values), values, values))
+    assert found.kld_quantiles == pytest.approx([1000 * p for p in KLD_PROBABILITIES])
+    assert (found.kld_median, found.kld_p90, found.kld_p99, found.kld_max) == pytest.approx(
+        (500, 900, 990, 1000)
+    )
+
+
+def test_chunks_begin_with_bos() -> None:
+    ids = np.arange(10, dtype=np.int32)
+    assert [part.tolist() for part in chunks(ids, 4, 9, None)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [part.tolist() for part in chunks(ids, 4, 1, 99)] == [[99, 1, 2, 3]]
+    assert ids[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "n"), [([], [], 0), ([1, 2], [1, 2], 2), ([1, 2, 3], [1, 5, 3], 1), ([1], [1, 2], 1)]
+)
+def test_n_same(a: list[int], b: list[int], n: int) -> None:
+    assert n_same(a, b) == n
+
+
+# --- a comparison of tiny models ---
+
+TEXT = "Some words that are long enough for a few chunks of sixteen tokens. " * 8
+
+
+@pytest.fixture(scope="module")
+def compared(tiny_bpe_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    results = tmp_path_factory.mktemp("compared") / "result.json"
+    found = compare(
+        tiny_bpe_path,
+        ["q8_0", "F32", "Q4_0", tiny_bpe_path],
+        text=TEXT,
+        n_ctx=16,
+        n_chunks=3,
+        kv_types=("f16", "f32"),
+        speed=False,
+        results=results,
+    )
+    assert Comparison.load(results) == found
+    return found
+
+
+def test_every_level_and_kv_type_has_a_row(compared: Comparison) -> None:
+    names = [level.label for level in compared.levels]
+    assert sorted(names) == sorted(
+        f"{name}{kv}" for name in ("F32", "tiny-bpe", "Q8_0", "Q4_0") for kv in ("", " kv f32")
+    )
+    assert [level.label for level in compared.levels if level.is_reference] == ["F32"]
+    assert all(level.error is None for level in compared.levels)
+
+
+def test_what_loss_is_measured_against_is_said(compared: Comparison, tiny_bpe_path: Path) -> None:
+    """Not the file that the levels are made from, unless that is a level itself."""
+    note = (
+        "levels are made from tiny-bpe.gguf; loss is measured against {}, the most precise level "
+        "given"
+    )
+    assert compared.notes == (note.format("F32"),)
+    options: dict[str, Any] = {"text": TEXT, "n_ctx": 16, "n_chunks": 1, "speed": False}
+    found = compare(tiny_bpe_path, ["Q4_0", "Q8_0"], **options)
+    assert found["Q8_0"].is_reference
+    assert found.notes == (note.format("Q8_0"),)
+    assert compare(tiny_bpe_path, [tiny_bpe_path], **options).notes == ()
+
+
+def test_the_same_weights_differ_by_nothing(compared: Comparison) -> None:
+    """The file itself beside the F32 made from it; and the reference against itself."""
+    assert compared["tiny-bpe"].kld_max == 0.0
+    assert compared["tiny-bpe"].top1_agreement == 1.0
+    assert all(each.text == each.reference for each in compared["tiny-bpe"].divergences)
+    assert compared.noise is not None
+    assert compared.noise.kld_mean == pytest.approx(0.0, abs=1e-6)
+
+
+def test_fewer_bits_lose_more(compared: Comparison) -> None:
+    coarse, fine = compared["Q4_0"], compared["Q8_0"]
+    assert coarse.kld_mean is not None
+    assert fine.kld_mean is not None
+    assert coarse.kld_mean > fine.kld_mean > 0
+    assert fine.n_tokens == 3 * (16 // 2 - 1)
+    assert coarse.divergence_tokens is not None
+
+
+def test_quality_is_that_of_score(compared: Comparison, tiny_bpe_path: Path) -> None:
+    """Perplexity from LocalModel.score, chunk by chunk: another way to the same number."""
+    from localgen import LocalModel
+
+    with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=64) as model:
+        ids = np.array(model.tokenizer.encode(TEXT), np.int32)
+        bos = ids[0] if model.tokenizer.encode("")[:1] else None
+        nll = [-model.score(part.tolist())[8:] for part in chunks(ids, 16, 3, bos)]
+    expected = math.exp(float(np.concatenate(nll).mean()))
+    assert compared["F32"].perplexity == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_is_done_is_not_measured_again(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt keeps the levels that are done; resume=True measures the others alone."""
+    options: dict[str, Any] = {
+        "text": TEXT, "n_ctx": 16, "n_chunks": 2, "speed": False,
+        "results": tmp_path / "r.json", "keep": tmp_path,
+    }  # fmt: skip
+    walked: list[str] = []
+    walk = Quality._walk
+
+    def counted(self: Any, reference: Any, candidate: Any, parts: Any, what: str) -> Any:
+        if len(walked) == 1 and "stop" not in walked:
+            walked.append("stop")
+            raise KeyboardInterrupt
+        walked.append(what)
+        return walk(self, reference, candidate, parts, what)
+
+    monkeypatch.setattr(Quality, "_walk", counted)
+    levels = ["F32", "Q8_0", "Q4_0"]
+    with pytest.raises(KeyboardInterrupt):
+        compare(tiny_bpe_path, levels, **options)
+    assert Comparison.load(tmp_path / "r.json")["Q8_0"].kld_mean is not None
+    found = compare(tiny_bpe_path, levels, **options, resume=True)
+    assert walked == ["Q8_0", "stop", "Q4_0", "F32 against itself"]
+    assert all(level.kld_mean is not None for level in found.levels)
+    with pytest.raises(CompareError, match="was made with another n_chunks"):
+        compare(tiny_bpe_path, levels, **{**options, "n_chunks": 1}, resume=True)
+
+
+def test_what_is_done_keeps_its_reference(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Figures of two references must not come together: a level with more bits, or another file
+    under the reference's name, is refused, and what was measured stays. Notes stay as well."""
+    options: dict[str, Any] = {
+        "text": TEXT, "n_ctx": 16, "n_chunks": 900, "speed": False,
+        "results": tmp_path / "r.json", "keep": tmp_path,
+    }  # fmt: skip
+    first = compare(tiny_bpe_path, ["Q8_0", "Q4_0"], **options)
+    assert any("chunks, not 900" in note for note in first.notes)
+    with pytest.raises(CompareError, match=r"compares with Q8_0 .* now it would be F32"):
+        compare(tiny_bpe_path, ["F32", "Q8_0", "Q4_0"], **options, resume=True)
+    kept = Comparison.load(tmp_path / "r.json")
+    assert (kept["Q4_0"].kld_mean, kept.notes) == (first["Q4_0"].kld_mean, first.notes)
+    assert compare(tiny_bpe_path, ["Q8_0", "Q4_0"], **options, resume=True).notes == first.notes
+
+
+def test_one_bad_level_leaves_the_others(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """A level that needs an importance matrix, a damaged file, another vocabulary."""
+    bad, other = tmp_path / "bad.gguf", tmp_path / "other.gguf"
+    bad.write_bytes(b"GGUF" + bytes(100))
+    make_llama_spm(other)
+    found = compare(
+        tiny_bpe_path, ["Q8_0", "F16", bad, other], text=TEXT, n_ctx=16, n_chunks=1, speed=False
+    )
+    assert found["F16"].is_reference
+    assert found["Q8_0"].kld_mean is not None
+    errors = {level.label: level.error for level in found.levels if level.error}
+    assert set(errors) == {"bad", "other"}
+    assert "damaged" in errors["bad"]
+    assert str(tmp_path) not in found.to_json()  # files have names, and no folders
+    assert "vocabulary is not that of tiny-bpe" in errors["other"]
+
+
+def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
+    found = compare(tiny_bpe_path, ["F32", "Q8_0"], quality=False, n_rounds=2, n_threads=1)
+    for level in found.levels:
+        assert level.error is None
+        assert level.decode_tps is not None
+        assert 0 < level.decode_tps.low <= level.decode_tps.median <= level.decode_tps.high
+        assert level.peak_rss_bytes is not None
+        assert level.peak_rss_bytes > 10**7
+        assert level.kld_mean is None
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("levels", "options", "message"),
+    [
+        (["Q9_0"], {}, "no quantization level.*did you mean"),
+        ([], {}, "at least one level"),
+        (["F16"], {"n_ctx": 4}, "n_ctx must be between 8"),
+        (["F16"], {"kv_types": ["q9"]}, "kv_types must be one of"),
+        (["F16"], {"n_threads": 0}, "n_threads must be between 1 and 512, got 0"),
+        (["F16"], {"n_threads": -3}, "n_threads must be between 1 and 512, got -3"),
+        (["F16"], {"resume": True}, "needs results="),
+        (["F16"], {"speed": False, "quality": False}, "nothing is left to measure"),
+    ],
+)
+def test_wrong_arguments(
+    tiny_bpe_path: Path, levels: list[str], options: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(tiny_bpe_path, levels, **options)
+
+
+def test_a_text_that_is_too_short(tiny_bpe_path: Path) -> None:
+    with pytest.raises(
+        CompareError, match=r"the text has \d+ tokens, and one chunk takes n_ctx=64"
+    ):
+        compare(tiny_bpe_path, ["F16"], text="short", n_ctx=64)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *("", "{}", "[1]", '{"schema": 1}', '{"schema": 99}', '{"schema": 2, "x": 2}', "\xff"),
+        '{"schema": 2, "levels": ["F16"]}',
+    ],
+)
+def test_a_result_that_cannot_be_read(tmp_path: Path, data: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(data.encode("latin-1"))
+    with pytest.raises(CompareError, match=r"no comparison|schema is"):
+        Comparison.load(path)
+
+
+# --- what to keep ---
+
+
+def _result(name: str, n_bytes: int, kld: float, speed: float, **more: Any) -> LevelResult:
+    return LevelResult(
+        name=name, file_bytes=n_bytes, kld_mean=kld, decode_tps=Spread(speed, speed, speed), **more
+    )
+
+
+LEVELS = (
+    _result("F16", 16 * 10**9, 0.0, 10, is_reference=True),
+    _result("Q8_0", 8 * 10**9, 0.001, 18, ln_ppl_ratio=0.001, ln_ppl_ratio_se=0.002),
+    _result("Q5_0", 6 * 10**9, 0.02, 20, ln_ppl_ratio=0.02, ln_ppl_ratio_se=0.002),
+    _result("Q5_bad", 7 * 10**9, 0.03, 19),
+    _result("Q4_0", 5 * 10**9, 0.04, 25),
+    _result("Q2_K", 3 * 10**9, 0.9, 22),
+)
+
+
+def test_the_pareto_front() -> None:
+    """Q5_bad is larger, slower and worse than Q5_0; Q2_K is slower than Q4_0, but smaller."""
+    assert [level.name for level in pareto(LEVELS)] == ["Q2_K", "Q4_0", "Q5_0", "Q8_0", "F16"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "max_kld", "name"),
+    [
+        (None, 0.05, "Q4_0"),
+        (None, 0.01, "Q8_0"),
+        ("6.5GB", 0.03, "Q5_0"),
+        ("4GB", None, "Q2_K"),
+        (None, None, "Q4_0"),
+    ],
+)
+def test_recommendations(memory: str | None, max_kld: float | None, name: str) -> None:
+    found = recommend(LEVELS, memory=memory, max_kld=max_kld)
+    assert found.level is not None
+    assert found.level.name == name
+    assert found.sentence.startswith(f"Keep {name}: ")
+
+
+def test_the_knee_does_not_speak_of_smaller_files_that_there_are_not() -> None:
+    assert "below which smaller files cost the most" in recommend(LEVELS).sentence
+    bulging = (LEVELS[0], _result("Q6_K", 12 * 10**9, 0.039, 20), LEVELS[4])
+    assert "the smallest that was measured" in recommend(bulging).sentence
+    assert "cost the most, of those that fit 9.00 GB (" in recommend(LEVELS, memory="9GB").sentence
+
+
+def test_two_levels_have_no_knee() -> None:
+    """Q4_0 was to be kept on the word of two points, and one level on that of itself."""
+    found = recommend((LEVELS[0], LEVELS[4]))
+    assert (found.level, found.front) == (None, (LEVELS[4], LEVELS[0]))
+    assert found.sentence == (
+        "Too little to choose by: Q4_0 (5.00 GB, mean KLD 0.0400, 25 tokens/s) and F16 (16.00 GB, "
+        "the reference, 10 tokens/s). A knee needs 3 levels that none beats: compare more, or give "
+        "--max-kld or --budget."
+    )
+    assert not any(found.keeps(level) for level in LEVELS)
+    alone = recommend(LEVELS[:1])
+    assert (alone.level, alone.sentence) == (
+        None,
+        "Nothing to choose between: F16 was measured alone (16.00 GB, the reference, 10 tokens/s); "
+        "compare more levels.",
+    )
+    beaten = _result("Q6_bad", 7 * 10**9, 0.05, 10)
+    assert "10 tokens/s), which beat the others." in recommend((*LEVELS[::4], beaten)).sentence
+
+
+def test_a_level_that_beats_all_others_is_kept() -> None:
+    found = recommend(LEVELS[2:4])
+    assert (found.level, found.front) == (LEVELS[2], (LEVELS[2],))
+    assert found.sentence.startswith("Keep Q5_0: it is the smallest, and no other one is faster")
+
+
+def test_a_limit_chooses_of_two() -> None:
+    """What was asked for is said, and no knee."""
+    found = recommend(LEVELS[:2], memory="16GB")
+    assert found.sentence == (
+        "Keep Q8_0: it is the smallest that fits 16.00 GB (8.00 GB, mean KLD 0.0010, 18 tokens/s); "
+        "its perplexity is not distinguishable from F16's."
+    )
+
+
+def test_what_cannot_be_told_apart_is_said() -> None:
+    """The paired interval of Q8_0's perplexity covers zero, that of Q5_0's does not."""
+    assert "not distinguishable from F16's" in recommend(LEVELS, max_kld=0.01).sentence
+    assert "distinguishable" not in recommend(LEVELS, memory="6.5GB", max_kld=0.03).sentence
+
+
+def test_nothing_that_fits() -> None:
+    with pytest.raises(
+        CompareError, match=r"no level fits 1\.00 GB: the smallest, Q2_K, takes 3\.00"
+    ):
+        recommend(LEVELS, memory="1GB")
+    with pytest.raises(CompareError, match=r"at most 0\.1: the best, Q2_K, has 0\.9"):
+        recommend(LEVELS, memory="4GB", max_kld=0.1)
+    with pytest.raises(CompareError, match="no level's quality was measured"):
+        recommend([LevelResult(name="Q8_0")])
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [("4GB", 4 * 10**9), ("4G", 4 * 10**9), ("1.5 GiB", 1610612736), ("7", 7), (5, 5)],
+)
+def test_amounts(text: str | int, n: int) -> None:
+    assert parse_bytes(text) == n
+
+
+def test_a_merged_result_tells_machines_apart(compared: Comparison) -> None:
+    both = Comparison.merged([compared, dataclasses.replace(compared, settings={"cpu": "other"})])
+    assert both["Q8_0 #1"].kld_mean == both["Q8_0 #2"].kld_mean
+    assert both.settings["#2"] == {"cpu": "other"}
+    assert (both.source, both.notes) == (compared.source, compared.notes)
+
+
+# --- the command ---
+
+
+def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    text, result = tmp_path / "text.txt", tmp_path / "r.json"
+    text.write_text(TEXT, "utf-8")
+    small = [
+        *("--text", text, "--n-ctx", "16", "--chunks", "2", "--no-speed", "-o", result),
+        *("--n-threads", "1"),
+    ]
+    done = localgen_command("compare", tiny_bpe_path, "--levels", "F32,Q8_0,Q4_0", *small)
+    assert done.returncode == 0, done.stderr
+    assert "Keep " in done.stderr
+    assert "reference" in done.stdout
+    again = localgen_command("compare", "--from-json", result, "--max-kld", "10", "--json")
+    assert json.loads(again.stdout)["schema"] == 2
+    assert "Keep Q4_0: it is the smallest" in again.stderr
+    recorded = Comparison.load(result)
+    command = shlex.split(recorded.settings["command"].replace("TEXT_FILE", str(text)))
+    repeated = localgen_command(*command[1:], "--json", cwd=tiny_bpe_path.parent)
+    assert repeated.returncode == 0, repeated.stderr
+    assert Comparison.from_json(repeated.stdout) == recorded
+    text.write_bytes(b"\xff\xfe")
+    refused = localgen_command("compare", tiny_bpe_path, "--levels", "F32", *small)
+    assert refused.returncode == 1
+    assert "is not UTF-8 text" in refused.stderr

@@ -1,0 +1,228 @@
+"""Rows that begin alike share the cells of their beginning, where that is the faster way."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localgen import Completion, LocalModel
+from localgen.engine.unified_kv import plan_sharing
+from tests.engine.test_kv_cache import caches, left, row
+from tests.fakes import FakeBackend, fake_model, reference_greedy
+
+BEGINNING = bytes(range(64, 128))
+ENDS = [b"%d." % i for i in range(8)]
+OTHER = b"something that begins in another way"
+
+
+def rows(n: int, n_new: int = 6, beginning: bytes = BEGINNING) -> list[Any]:
+    return [row(beginning + end, n_new=n_new) for end in ENDS[:n]]
+
+
+def complete(model: LocalModel, prompts: list[bytes], n_new: int = 6) -> list[Completion]:
+    """Greedy rows, which are those that each prompt gives alone."""
+    done = model.complete([list(prompt) for prompt in prompts], max_new_tokens=n_new)
+    for prompt, completion in zip(prompts, done, strict=True):
+        assert completion.token_ids == reference_greedy(list(prompt), n_new)
+    return done
+
+
+def alike(n: int) -> list[bytes]:
+    return [BEGINNING + end for end in ENDS[:n]]
+
+
+# --- the choice ---
+
+
+def test_how_many_cells() -> None:
+    """The beginning once, and what each row may need after it, in whole blocks of 256."""
+    plan = plan_sharing(rows(8), [], 32)
+    assert plan is not None
+    assert bytes(plan.beginning.tolist()) == BEGINNING
+    assert plan.n_cells == 256  # for 64 + 8 * 8
+    assert (plan.n_slots, plan.kept, plan.first_kept_shares) == (8, [], False)
+    long = plan_sharing(rows(8, n_new=40), [], 32)
+    assert long is not None
+    assert long.n_cells == 512  # for 64 + 8 * 42
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        rows(1),  # there is nobody to share with
+        rows(8, n_new=200),  # the ends are long: 1,680 cells, and a row has 266
+        rows(8, beginning=BEGINNING[:30]),  # the beginning is short
+        [*rows(7), row(OTHER)],  # one begins in another way
+    ],
+)
+def test_rows_with_streams(waiting: list[Any]) -> None:
+    """Where sharing would not pay, or not all can share, each row has its own KV stream."""
+    assert plan_sharing(waiting, [], 32) is None
+
+
+def test_what_is_cached_of_the_beginning() -> None:
+    """The entry that rows go on from is kept, and so is what is pinned; its cells are counted."""
+    _, cache = caches(4, n_tokens=100)
+    cached = left(cache, BEGINNING + b"!")
+    pinned = left(cache, OTHER, pins=True)
+    left(cache, b"forgotten")
+    plan = plan_sharing(rows(4, n_new=2), cache.entries, 8)
+    assert plan is not None
+    assert plan.kept == [cached, pinned]
+    assert plan.first_kept_shares
+    assert plan.n_slots == 6
+    assert plan.n_cells == 256  # for 64 + 4 * 4 + 1 + 36
+
+
+# --- rows ---
+
+
+@pytest.fixture
+def model() -> LocalModel:
+    return fake_model(max_sequences=8)
+
+
+def n_cells(model: LocalModel) -> int | None:
+    backend: FakeBackend = model._backend
+    return backend.n_cells
+
+
+def test_shared_and_apart(model: LocalModel) -> None:
+    """The layout follows the work, and what is cached comes along."""
+    done = complete(model, alike(8))
+    assert n_cells(model) == 256
+    assert all(each.stats.kv_unified for each in done)
+    assert [each.stats.n_cached for each in done] == [0] + [64] * 7
+    (alone,) = complete(model, [BEGINNING + ENDS[7] + b" and more"])
+    assert n_cells(model) is None
+    assert not alone.stats.kv_unified
+    assert alone.stats.n_cached > 64
+    done = complete(model, alike(8))
+    assert n_cells(model) == 256
+    assert [each.stats.n_cached >= 64 for each in done] == [True] * 8
+
+
+def test_the_same_again(model: LocalModel) -> None:
+    """Rows that begin as those before them need no new context."""
+    complete(model, alike(8))
+    n_made = model._backend.count("reserve")
+    for _ in range(3):
+        complete(model, alike(8))
+    assert model._backend.count("reserve") == n_made
+
+
+def test_more_rows_than_slots() -> None:
+    """As a row ends, its cells go to one that waits."""
+    model = fake_model(max_sequences=4, budget=4 * 128)
+    done = complete(model, [BEGINNING + b"%d!" % i for i in range(12)])
+    assert n_cells(model) == 256
+    assert sum(each.stats.n_cached for each in done) >= 11 * 64
+
+
+def test_a_stranger_waits(model: LocalModel) -> None:
+    """A row that needs more cells than are free comes when the others are over."""
+    prompts = [list(prompt) for prompt in alike(6)]
+    stranger = list(OTHER * 8)
+    many = iter(model.complete_iter(prompts, max_new_tokens=6))
+    next(many)
+    assert n_cells(model) is not None
+    (done,) = model.complete([stranger], max_new_tokens=6)
+    assert done.token_ids == reference_greedy(stranger, 6)
+    for index, each in many:
+        assert each.token_ids == reference_greedy(prompts[index], 6)
+
+
+def test_samples_of_one_prompt(model: LocalModel) -> None:
+    """All of a prompt is shared by its samples, which differ."""
+    prompt = list(BEGINNING * 2)
+    done = model.complete([prompt], num_return_sequences=6, temperature=2.0, max_new_tokens=8)
+    assert all(each.stats.kv_unified for each in done)
+    assert [each.stats.n_cached for each in done] == [0] + [128] * 5
+    (again,) = model.complete([prompt], seed=[done[3].stats.seed], max_new_tokens=8)
+    assert again.stats.n_cached == 127
+
+
+def test_a_pinned_beginning(model: LocalModel) -> None:
+    """A prefix's branches take no cells for it, and it is there afterwards."""
+    with model.prefill(BEGINNING.decode()) as prefix:
+        done = prefix.complete([end.decode() for end in ENDS[:7]], max_new_tokens=4)
+        assert n_cells(model) == 256
+        assert all(each.stats.n_cached == 64 for each in done)
+        assert prefix.is_cached
+        complete(model, [OTHER])
+        assert prefix.is_cached
+        assert n_cells(model) is None
+
+
+def test_everything_is_lost_in_between(model: LocalModel) -> None:
+    """Again one row computes the beginning, for all."""
+    backend: FakeBackend = model._backend
+    lost = []
+
+    def lose() -> None:
+        if backend.count("decode") == 9 and not lost:
+            lost.append(True)
+            backend.forget()
+            backend.epoch += 1
+            raise RuntimeError("lost")
+
+    backend.on_decode = lose
+    with pytest.raises(RuntimeError):
+        model.complete([list(prompt) for prompt in alike(8)], max_new_tokens=20)
+    complete(model, alike(8), n_new=20)
+
+
+def test_a_session_among_shared_cells(model: LocalModel, tmp_path: Any) -> None:
+    """What is saved of rows that shared cells is whole, and can be loaded beside such rows."""
+    complete(model, alike(8))
+    n_saved = model.save_session(tmp_path / "s")
+    other = fake_model(max_sequences=12)
+    complete(other, [BEGINNING[::-1] + end for end in ENDS])
+    assert other.load_session(tmp_path / "s") == n_saved
+    (done,) = complete(other, [BEGINNING + ENDS[7] + b"more"])
+    assert done.stats.n_cached >= 66
+
+
+def test_without_the_memory() -> None:
+    """Where the cells do not fit the budget, rows have streams, a few at a time."""
+    model = fake_model(max_sequences=8, budget=200)
+    done = complete(model, alike(8))
+    assert n_cells(model) is None
+    assert not any(each.stats.kv_unified for each in done)
+
+
+def test_models_that_cannot(tmp_path: Any) -> None:
+    """A recurrent state is no cells, and a deterministic row shares nothing."""
+    for model in (
+        fake_model(max_sequences=8, can_truncate=False),
+        fake_model(max_sequences=8, deterministic=True),
+    ):
+        done = complete(model, alike(8))
+        assert not any(each.stats.kv_unified for each in done)
+
+
+def test_plan_of_equal_prompts() -> None:
+    """Prompts that are the same share all of it."""
+    plan = plan_sharing([row(BEGINNING) for _ in range(4)], [], 8)
+    assert plan is not None
+    np.testing.assert_array_equal(plan.beginning, list(BEGINNING))
+
+
+def test_cancelled_and_asked_again(model: LocalModel) -> None:
+    """Protects from rows that are over and still counted as holding the beginning's cells: the same
+    rows would then wait for ever."""
+    beginning = bytes(range(33, 127)) * 4
+    prompts = [list(beginning + end) for end in ENDS[:4]]
+    backend: FakeBackend = model._backend
+    cancel = threading.Event()
+    backend.on_decode = cancel.set
+    done = model.complete(prompts, max_new_tokens=4, cancel=cancel)
+    assert {each.finish_reason for each in done} == {"cancelled"}
+    backend.on_decode = lambda: None
+    again = model.complete(prompts, max_new_tokens=4)
+    assert all(each.stats.kv_unified for each in again)
+    for prompt, each in zip(prompts, again, strict=True):
+        assert each.token_ids == reference_greedy(prompt, 4)

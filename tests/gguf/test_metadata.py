@@ -1,0 +1,77 @@
+"""The sampling that a model's file asks for, as llama.cpp reads it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import pytest
+
+from localgen.gguf import metadata
+from localgen.gguf.metadata import sampling_defaults
+from localgen.gguf.reader import Array
+from tests.fakes import FakeBackend, fake_model
+
+
+@pytest.fixture(autouse=True)
+def _nothing_warned_of() -> None:
+    metadata._warn_of_value.cache_clear()
+
+
+def asked(**values: Any) -> dict[str, Any]:
+    return {f"general.sampling.{name}": value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"temp": 0.6, "top_k": 20}, {"temperature": 0.6, "top_k": 20}),
+        ({"top_p": 0.9, "min_p": 0.1}, {"top_p": 0.9, "min_p": 0.1}),
+        ({"penalty_repeat": 1.1}, {"repetition_penalty": 1.1}),
+        ({"top_k": -1}, {"top_k": 0}),
+        ({"top_k": 20.0}, {"top_k": 20}),
+        ({"top_p": 2.0, "min_p": -1}, {"top_p": 1.0, "min_p": 0}),
+        ({"temp": 0, "top_k": 20}, {}),
+        ({"temp": -1.0, "top_k": 20}, {}),
+        ({"temp": 1, "mirostat": 2}, {"temperature": 1}),
+    ],
+)
+def test_values_mean_what_they_do_to_llama_cpp(
+    values: dict[str, Any], expected: dict[str, float]
+) -> None:
+    """Once each complete("x") was a ValueError about an option that nobody had given."""
+    found = sampling_defaults(asked(**values))
+    assert found == expected
+    assert [type(value) for value in found.values()] == [type(v) for v in expected.values()]
+    backend = FakeBackend()
+    backend.sampling_defaults = found
+    fake_model(backend=backend).complete("a", max_new_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("temp", math.nan, "nan"),
+        ("temp", math.inf, "inf"),
+        ("top_k", 20.5, "20.5"),
+        ("top_p", 0.0, "0.0"),
+        ("min_p", 1.5, "1.5"),
+        ("penalty_repeat", -1.0, "-1.0"),
+        ("top_p", "0.9\x1b", r"'0\.9\\x1b'"),
+        ("top_k", True, "True"),
+        ("top_k", Array("int32", 9), "Array"),
+    ],
+)
+def test_a_value_that_cannot_be_meant(name: str, value: Any, said: str) -> None:
+    """It is left out, and said once for however many calls; the others are kept."""
+    given = {**asked(temp=0.5, min_p=0.25), **asked(**{name: value})}
+    with pytest.warns(UserWarning, match=rf"general\.sampling\.{name} is {said}") as warned:
+        found = sampling_defaults(given)
+    assert len(warned) == 1
+    left_out = {"temp": "temperature", "min_p": "min_p"}.get(name)
+    kept = {"temperature": 0.5, "min_p": 0.25}
+    assert found == {key: value for key, value in kept.items() if key != left_out}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sampling_defaults(given) == found

@@ -1,0 +1,207 @@
+"""The reader and the gate: what they read of good files, and the reasons against bad ones."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFWriter
+
+from localgen import InvalidGGUFError, LocalModel, ModelNotFoundError
+from localgen.gguf.gate import check_model, shard_paths
+from localgen.gguf.reader import TENSOR_TYPES, Array, read_gguf
+from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
+from tests.hostile.mutations import fields_of
+from tests.shards import write_shards
+
+MAKERS = [make_llama_bpe, make_llama_spm, make_gemma_swa, make_mamba]
+
+
+@pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)
+def good(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "good.gguf"
+    request.param(path)
+    return path
+
+
+# --- what is read ---
+
+
+def test_the_same_as_the_packages_reader(good: Path) -> None:
+    """Metadata, tensors and their places are those that the gguf package finds."""
+    file, other = read_gguf(good), GGUFReader(good)
+    keys = {key for key in other.fields if not key.startswith("GGUF.")}
+    assert set(file.metadata) == keys
+    for key, value in file.metadata.items():
+        expected = other.fields[key].contents()
+        if not isinstance(value, Array):
+            assert value == expected, key
+        else:
+            assert value.length == len(expected)
+            if value.values is not None:
+                assert value.values.tolist() == expected
+    for tensor, theirs in zip(file.tensors, other.tensors, strict=True):
+        assert tensor.name == theirs.name
+        assert list(tensor.shape) == theirs.shape.tolist()
+        assert tensor.n_values == theirs.n_elements
+        assert file.data_offset + tensor.offset == theirs.data_offset
+        assert tensor.n_bytes == theirs.n_bytes
+    tokens = other.fields["tokenizer.ggml.tokens"].contents()
+    assert [token.decode() for token in file.tokens] == tokens
+
+
+def test_types_of_tensors() -> None:
+    """Blocks and bytes are ggml's own, for every type that both know."""
+    known = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
+    shared = known.keys() & TENSOR_TYPES.keys()
+    assert len(shared) > 25
+    for number in shared:
+        kind = TENSOR_TYPES[number]
+        assert (kind.block, kind.n_bytes) == known[number]
+        assert kind.name == GGMLQuantizationType(number).name
+
+
+def test_small_reads_and_large(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing depends on where one read of the file ends and the next begins."""
+    whole = read_gguf(good)
+    for n_bytes in (1, 13, 4096):
+        monkeypatch.setattr("localgen.gguf.reader._CHUNK_BYTES", n_bytes)
+        pieces = read_gguf(good)
+        assert pieces.tokens == whole.tokens
+        assert pieces.tensors == whole.tensors
+        assert pieces.metadata.keys() == whole.metadata.keys()
+
+
+# --- what is refused ---
+
+
+def test_the_reason_and_the_byte(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """An error says what is wrong, and where."""
+    data = bytearray(tiny_bpe_path.read_bytes())
+    field = next(f for f in fields_of(bytes(data)) if f.name == "token_embd.weight type")
+    data[field.start : field.start + 4] = struct.pack("<I", 77)
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(data)
+    with pytest.raises(InvalidGGUFError) as caught:
+        read_gguf(path)
+    assert str(path) in str(caught.value)
+    assert f"token_embd.weight is of an unknown type (byte {field.start})" in str(caught.value)
+
+
+def writer(path: Path, n_layers: int = 1) -> GGUFWriter:
+    """A file without tensors that has what the gate asks for, as far as nothing overwrites it."""
+    made = GGUFWriter(path, "llama")
+    made.add_block_count(n_layers)
+    return made
+
+
+def finish(made: GGUFWriter) -> None:
+    made.write_header_to_file()
+    made.write_kv_data_to_file()
+    made.write_tensors_to_file()
+    made.close()
+
+
+Change = Callable[[GGUFWriter], Any]
+TOKENS: Change = lambda w: w.add_token_list(["a", "b"])  # noqa: E731
+REFUSED: dict[str, tuple[list[Change], str]] = {
+    "no vocabulary": ([], "no vocabulary"),
+    "numbers as tokens": ([lambda w: w.add_array("tokenizer.ggml.tokens", [1, 2])], "no list of"),
+    "a token twice": ([lambda w: w.add_token_list(["a", "b", "a"])], "token 2, b'a'"),
+    "twice for C": ([lambda w: w.add_token_list(["a\0b", "a\0c"])], "second time"),
+    "scores of another type": (
+        [TOKENS, lambda w: w.add_array("tokenizer.ggml.scores", [1, 2])],
+        "scores is no list",
+    ),
+    "too few scores": ([TOKENS, lambda w: w.add_token_scores([0.5])], "has 1 items for 2 tokens"),
+    "too many types": (
+        [TOKENS, lambda w: w.add_token_types([1, 1, 1])],
+        "has 3 items for 2 tokens",
+    ),
+    "merges of numbers": (
+        [TOKENS, lambda w: w.add_array("tokenizer.ggml.merges", [1])],
+        "merges is no list",
+    ),
+    "no byte tokens": ([TOKENS, lambda w: w.add_tokenizer_model("llama")], "256 byte tokens"),
+    "one of several shards": (
+        [TOKENS, lambda w: w.add_uint16("split.count", 3)],
+        "NAME-00001-of-00003",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refused_content(kind: str, tmp_path: Path) -> None:
+    """What llama.cpp asserts or takes for granted is refused with a reason."""
+    changes, reason = REFUSED[kind]
+    path = tmp_path / "bad.gguf"
+    made = writer(path)
+    for change in changes:
+        change(made)
+    finish(made)
+    with pytest.raises(InvalidGGUFError, match=reason):
+        check_model(path)
+
+
+@pytest.mark.parametrize("n_layers", [0, 513, 2**31])
+def test_refused_layers(n_layers: int, tmp_path: Path) -> None:
+    """llama.cpp has arrays of 512 layers."""
+    made = writer(tmp_path / "bad.gguf", n_layers)
+    TOKENS(made)
+    finish(made)
+    with pytest.raises(InvalidGGUFError, match="block_count"):
+        check_model(tmp_path / "bad.gguf")
+
+
+def test_empty_tokens_are_different(tmp_path: Path) -> None:
+    """llama.cpp gives empty tokens names of their own, so there may be several."""
+    made = writer(tmp_path / "good.gguf")
+    made.add_token_list(["", "a", ""])
+    finish(made)
+    tokens = check_model(tmp_path / "good.gguf").shards[0].tokens
+    assert list(tokens) == [b"", b"a", b""]
+
+
+# --- split files ---
+
+
+def test_names_of_shards(tmp_path: Path) -> None:
+    """The other shards' names come from the given one's, in the same folder."""
+    names = [f"m-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    assert [path.name for path in shard_paths(tmp_path / names[1])] == names
+    assert shard_paths(tmp_path / "m-00001-of-00001.gguf") == [tmp_path / "m-00001-of-00001.gguf"]
+    assert shard_paths(tmp_path / "model.gguf") == [tmp_path / "model.gguf"]
+    for wrong in ("m-00004-of-00003.gguf", "m-00000-of-00003.gguf"):
+        with pytest.raises(InvalidGGUFError, match="of 3 shards"):
+            shard_paths(tmp_path / wrong)
+
+
+@pytest.fixture
+def split(tiny_bpe_path: Path, tmp_path: Path) -> list[Path]:
+    """The tiny model in two files."""
+    return write_shards(tiny_bpe_path, tmp_path)
+
+
+def test_a_split_model_loads(split: list[Path], tiny: LocalModel) -> None:
+    """Whichever of its files is named, it is one model, with the same answers."""
+    expected = tiny.generate([[40, 60]], max_new_tokens=4).tolist()
+    for path in split:
+        with LocalModel.from_pretrained(path, n_ctx=512, n_threads=1) as model:
+            assert model.generate([[40, 60]], max_new_tokens=4).tolist() == expected
+
+
+def test_a_split_model_without_a_part(split: list[Path]) -> None:
+    """The missing file is named."""
+    split[1].unlink()
+    with pytest.raises(ModelNotFoundError, match="00002-of-00002"):
+        LocalModel.from_pretrained(split[0])
+
+
+def test_a_split_model_with_a_part_twice(split: list[Path]) -> None:
+    """A part that says that it is another one is refused."""
+    split[1].write_bytes(split[0].read_bytes())
+    with pytest.raises(InvalidGGUFError, match=r"split\.no is 0"):
+        LocalModel.from_pretrained(split[0])

@@ -1,0 +1,354 @@
+"""Quantized files: what is written, what is refused, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from localgen import LocalModel, ModelNotFoundError, QuantizeError, quantize
+from localgen.gguf.imatrix_file import read_imatrix
+from localgen.llama.quantize import quantization_types
+from localgen.quantization import quantize as quantize_module
+from models.make_tiny import make_llama_bpe
+from tests.cli.test_generate import localgen_command
+
+# Rows of the tiny model are 64 wide: these types' blocks divide them.
+FITTING = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL"]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("level", [*FITTING, "Q4_K_M", "Q2_K", "TQ2_0", "MXFP4_MOE"])
+def test_a_level_is_written_and_runs(level: str, tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """What is reported is what an independent reader finds in the file."""
+    done = quantize(tiny_bpe_path, level, output=tmp_path)
+    assert done.path == tmp_path / f"tiny-bpe-{level}.gguf"
+    tensors = gguf.GGUFReader(done.path).tensors
+    n_bits = 8 * sum(int(tensor.n_bytes) for tensor in tensors)
+    n_weights = sum(int(tensor.n_elements) for tensor in tensors)
+    assert done.bits_per_weight == pytest.approx(n_bits / n_weights)
+    assert done.n_bytes == done.path.stat().st_size
+    kinds = [tensor.tensor_type.name for tensor in tensors]
+    assert done.types == {kind: kinds.count(kind) for kind in kinds}
+    assert _left_in(tmp_path) == [done.path.name]
+    with LocalModel.from_pretrained(done.path, n_ctx=64) as model:
+        assert model.complete("a", max_new_tokens=2).token_ids
+
+
+def test_names_are_those_of_llama_cpp() -> None:
+    """Each level that people know is there, and nothing that cannot be written."""
+    known = quantization_types()
+    assert {"F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "IQ2_XXS"} <= set(known)
+    assert known["F32"] == 0
+    assert not any("GUESSED" in name or "MOSTLY" in name for name in known)
+
+
+def test_fallbacks_are_counted(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Blocks of 256 do not divide rows of 64: Q4_K becomes Q5_0, and the name misleads."""
+    done = quantize(tiny_bpe_path, "q4_k", output=tmp_path)
+    assert done.level == "Q4_K_M"
+    assert done.n_fallback > 0
+    assert "Q4_K" not in done.types
+    assert quantize(tiny_bpe_path, "Q8_0", output=tmp_path).n_fallback == 0
+
+
+def test_pure_gives_every_matrix_the_one_type(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    mixed = quantize(tiny_bpe_path, "Q4_0", output=tmp_path)
+    pure = quantize(tiny_bpe_path, "Q4_0", output=tmp_path, pure=True)
+    assert set(mixed.types) > set(pure.types) == {"F32", "Q4_0"}
+
+
+def test_several_levels_and_progress(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    done = quantize(
+        tiny_bpe_path,
+        ["Q8_0", "Q4_0"],
+        output=tmp_path,
+        progress=lambda index, of, name: seen.append((index, of, name)),
+    )
+    assert [file.level for file in done] == ["Q8_0", "Q4_0"]
+    n_tensors = len(gguf.GGUFReader(done[0].path).tensors)
+    assert [(index, of) for index, of, _ in seen] == 2 * [
+        (i, n_tensors) for i in range(1, n_tensors + 1)
+    ]
+    assert "token_embd.weight" in {name for _, _, name in seen}
+
+
+def test_the_level_in_a_name_is_replaced(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    source = tmp_path / "model.F16.gguf"
+    source.write_bytes(tiny_bpe_path.read_bytes())
+    assert quantize(source, "Q8_0", output=tmp_path).path.name == "model-Q8_0.gguf"
+
+
+# --- what is refused, before anything is written ---
+
+
+def test_unknown_levels_name_the_nearest(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no quantization level 'Q8'; did you mean Q8_0"):
+        quantize(tiny_bpe_path, ["Q4_0", "Q8"], output=tmp_path)
+    assert not _left_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("levels", "options", "message"),
+    [
+        ([], {}, "levels is empty"),
+        (["Q8_0", "q8_0"], {}, "levels has Q8_0 twice"),
+        (["Q4_K_M", "Q8_0", "Q4_K"], {}, "levels has Q4_K_M twice"),
+        ("Q8_0", {"n_threads": 0}, "n_threads must be between 1 and 512, got 0"),
+        ("Q8_0", {"n_threads": -3}, "n_threads must be between 1 and 512, got -3"),
+    ],
+)
+def test_wrong_arguments(
+    levels: Any, options: Any, message: str, tiny_bpe_path: Path, tmp_path: Path
+) -> None:
+    """Regression: no level gave no result, one that came twice a single one, and a number of
+    threads below 1 meant all of them, or went to C."""
+    with pytest.raises(ValueError, match=message):
+        quantize(tiny_bpe_path, levels, output=tmp_path, **options)
+    assert not _left_in(tmp_path)
+
+
+def test_a_quantized_source_must_be_allowed(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    source = quantize(tiny_bpe_path, "Q4_0", output=tmp_path).path
+    with pytest.raises(QuantizeError, match=r"quantized already \(.* of Q4_0.*its loss would add"):
+        quantize(source, "Q8_0", output=tmp_path)
+    assert quantize(source, "Q8_0", output=tmp_path, allow_requantize=True).types["Q8_0"]
+
+
+def test_the_source_is_never_the_target(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Not by its name, not by a link: llama.cpp would destroy it."""
+    source = tmp_path / "model.gguf"
+    source.write_bytes(tiny_bpe_path.read_bytes())
+    before = _sha256(source)
+    (tmp_path / "model-Q8_0.gguf").symlink_to(source)
+    os.link(source, tmp_path / "model-Q4_0.gguf")
+    for level in ("Q8_0", "Q4_0"):
+        with pytest.raises(QuantizeError, match="is the source itself"):
+            quantize(source, level, output=tmp_path)
+    assert _sha256(source) == before
+
+
+def test_levels_that_need_an_imatrix(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError, match="IQ2_XS needs an importance matrix"):
+        quantize(_wide(tmp_path), "IQ2_XS", output=tmp_path)
+    assert _left_in(tmp_path) == ["wide.gguf"]
+
+
+def test_no_room_and_no_folder(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is not there is made; a file of its name is in the way of that."""
+    made = quantize(tiny_bpe_path, "Q8_0", output=tmp_path / "a" / "b").path
+    assert made.parent == tmp_path / "a" / "b"
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "none").touch()
+    with pytest.raises(QuantizeError, match=r"none cannot be made: File exists"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path / "none")
+    (tmp_path / "none").unlink()
+    monkeypatch.setattr(quantize_module, "_SPARE_BYTES", 2**60)
+    with pytest.raises(QuantizeError, match=r"the files take .* MB, and .* MB free"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
+    assert not _left_in(tmp_path)
+
+
+def test_a_bad_source_is_refused_by_the_gate(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError):
+        quantize(tmp_path / "none.gguf", "Q8_0", output=tmp_path)
+
+
+# --- failures in the middle ---
+
+
+@pytest.fixture
+def old(tiny_bpe_path: Path, tmp_path: Path) -> Callable[[], None]:
+    """A file under the target's name; call it to check that it is the only one and as it was."""
+    target = tmp_path / "tiny-bpe-Q8_0.gguf"
+    target.write_bytes(b"the old file")
+
+    def check() -> None:
+        assert _left_in(tmp_path) == [target.name]
+        assert target.read_bytes() == b"the old file"
+
+    return check
+
+
+def test_a_disk_that_becomes_full(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(small)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        monkeypatch.setattr(quantize_module, "_check_disk", lambda *_: None)
+        with pytest.raises(QuantizeError, match="F32"):
+            quantize(tiny_bpe_path, "F32", output=small)
+        assert not _left_in(small)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_crash_in_c_is_an_error(
+    tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller lives, and is told by which signal the quantizer died."""
+    python = tmp_path.parent / f"{tmp_path.name}-dies"
+    python.write_text("#!/bin/sh\nkill -ABRT $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(QuantizeError, match="ended with code -6"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
+    old()
+
+
+def test_an_interrupt_leaves_the_old_file(tiny_bpe_path: Path, tmp_path: Path, old: Any) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path, progress=interrupt)
+    old()
+
+
+def test_what_was_not_planned_is_not_kept(
+    tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tensor of the file must be of the type that was announced."""
+    plan = quantize_module._Runner.plan
+    monkeypatch.setattr(
+        quantize_module._Runner, "plan", lambda self, level, _: plan(self, "Q4_0", 2)
+    )
+    with pytest.raises(QuantizeError, match="not what was planned"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
+    old()
+
+
+def test_a_whole_file_takes_the_old_ones_place(
+    tiny_bpe_path: Path, tmp_path: Path, old: Any
+) -> None:
+    done = quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
+    assert done.path.read_bytes().startswith(b"GGUF")
+    assert _left_in(tmp_path) == [done.path.name]
+
+
+# --- importance matrices ---
+
+
+def _write_imatrix(path: Path, entries: dict[str, tuple[Any, Any]]) -> None:
+    writer = gguf.GGUFWriter(path, "imatrix")
+    writer.add_type("imatrix")
+    for name, (sums, counts) in entries.items():
+        writer.add_tensor(f"{name}.in_sum2", np.array(sums, np.float32))
+        writer.add_tensor(f"{name}.counts", np.array(counts, np.float32).reshape(-1, 1))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _old_imatrix(entries: dict[str, tuple[list[float], int]]) -> bytes:
+    data = struct.pack("<i", len(entries))
+    for name, (sums, n_calls) in entries.items():
+        data += struct.pack("<i", len(name)) + name.encode()
+        data += struct.pack("<ii", n_calls, len(sums)) + np.array(sums, "<f4").tobytes()
+    return data
+
+
+def test_the_two_formats_of_an_imatrix(tmp_path: Path) -> None:
+    """Means, computed by hand: sums over counts; an expert that was not used counts as 1."""
+    new, old = tmp_path / "new.gguf", tmp_path / "old.dat"
+    _write_imatrix(new, {"a": ([2.0, 4.0], [2]), "b": ([[3.0, 6.0], [0.0, 0.0]], [3, 0])})
+    old.write_bytes(_old_imatrix({"a": ([2.0, 4.0], 2)}))
+    read = read_imatrix(new)
+    assert read["a"].tolist() == read_imatrix(old)["a"].tolist() == [1.0, 2.0]
+    assert read["b"].tolist() == [1.0, 2.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"text", struct.pack("<i", 3), struct.pack("<ii", 1, 2**30), struct.pack("<i", -1),
+        _old_imatrix({"a": ([1.0, float("nan")], 1)}), _old_imatrix({"a": ([1.0], 1)})[:-2],
+        struct.pack("<ii", 1, -4) + b"abcd" * 4,
+    ],
+)  # fmt: skip
+def test_damaged_imatrices(data: bytes, tmp_path: Path, tiny_bpe_path: Path) -> None:
+    """Refused before anything runs, and before anything of their size is reserved."""
+    path = tmp_path / "bad.dat"
+    path.write_bytes(data)
+    with pytest.raises(QuantizeError, match=r"damaged|no importance matrix"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path, imatrix=path)
+
+
+def _wide(folder: Path) -> Path:
+    """A tiny model whose rows of 256 take every type."""
+    path = folder / "wide.gguf"
+    make_llama_bpe(path, n_embd=256)
+    return path
+
+
+def test_an_imatrix_changes_what_is_kept(tmp_path: Path) -> None:
+    source, matrix = _wide(tmp_path), tmp_path / "matrix.gguf"
+    widths = {
+        tensor.name: int(tensor.shape[0])
+        for tensor in gguf.GGUFReader(source).tensors
+        if len(tensor.shape) == 2 and tensor.name.startswith("blk.")
+    }
+    ramps = {name: (np.linspace(1, 100, width), [1]) for name, width in widths.items()}
+    _write_imatrix(matrix, ramps)
+    plain = _sha256(quantize(source, "Q4_0", output=tmp_path).path)
+    weighted = quantize(source, "Q4_0", output=tmp_path, imatrix=matrix)
+    assert _sha256(weighted.path) != plain
+    small = quantize(source, "IQ2_XS", output=tmp_path, imatrix=matrix)
+    assert small.types["IQ2_XS"]
+    assert small.n_fallback == 0
+
+
+# --- the command ---
+
+
+def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    done = localgen_command(
+        "quantize", tiny_bpe_path, "-t", "Q8_0", "-t", "q4_k_m", "-o", tmp_path, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)
+    assert [file["level"] for file in files] == ["Q8_0", "Q4_K_M"]
+    assert all(Path(file["path"]).exists() for file in files)
+    table = localgen_command("quantize", tiny_bpe_path, "-t", "Q2_K", "-o", tmp_path)
+    assert "bits/weight" in table.stdout
+    assert "Q2_K:" in table.stderr
+    assert "got a larger type" in table.stderr
+    assert "replaced" not in table.stderr
+    again = localgen_command("quantize", tiny_bpe_path, "-t", "Q2_K", "-o", tmp_path)
+    assert f"{tmp_path / tiny_bpe_path.stem}-Q2_K.gguf was there and is replaced" in again.stderr
+
+
+def test_the_command_says_what_is_wrong(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    wrong = localgen_command("quantize", tiny_bpe_path, "-t", "Q80", "-o", tmp_path)
+    assert wrong.returncode == 2
+    assert "did you mean Q8_0" in wrong.stderr
+    source = quantize(tiny_bpe_path, "Q4_0", output=tmp_path).path
+    refused = localgen_command("quantize", source, "-t", "Q8_0", "-o", tmp_path)
+    assert refused.returncode == 1
+    assert "--allow-requantize" in refused.stderr

@@ -1,0 +1,274 @@
+"""Chat templates: the text that transformers renders, and what a template may not do."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localgen import TemplateError
+from localgen.text import chat_template
+from localgen.text.chat_template import MAX_OUTPUT_CHARS, MAX_TEMPLATE_BYTES, ChatTemplate
+from tests.text.templates.cases import CASES, NOW, SPECIAL_TOKENS
+
+FOLDER = Path(__file__).parent / "templates"
+EXPECTED: dict[str, dict[str, str | None]] = json.loads(
+    (FOLDER / "expected.json").read_text(encoding="utf-8")
+)["expected"]
+QUESTION = [{"role": "user", "content": "Hi"}]
+
+
+class FixedClock(datetime.datetime):
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime.datetime:
+        return NOW
+
+
+class FixedModule:
+    datetime = FixedClock
+
+
+def render(source: str, messages: Any = QUESTION, **options: Any) -> str:
+    return ChatTemplate(source).render(messages, **options)
+
+
+# --- as transformers ---
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", EXPECTED)
+def test_published_template(name: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text that transformers makes of the same conversation, or an error where it raises."""
+    monkeypatch.setattr(chat_template, "datetime", FixedModule)
+    template = ChatTemplate((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    options = {"special_tokens": SPECIAL_TOKENS, **CASES[case]}
+    messages = options.pop("messages")
+    expected = EXPECTED[name][case]
+    if expected is None:
+        with pytest.raises((TemplateError, ValueError)):
+            template.render(messages, **options)
+    else:
+        assert template.render(messages, **options) == expected
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("what", ["tools", "documents"])
+def test_what_a_template_reads(name: str, what: str) -> None:
+    """What changes the text is read; what a template never names is not."""
+    source = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+    template = ChatTemplate(source)
+    if what not in source:
+        assert not template.reads(what)
+        return
+    shown = [
+        template.render(case["messages"], special_tokens=SPECIAL_TOKENS, **given)
+        for case in [CASES[what]]
+        for given in ({}, {what: case[what]})
+    ]
+    assert template.reads(what) or shown[0] == shown[1]
+
+
+def test_name_of_its_own_is_not_read() -> None:
+    """A loop's or a ``set``'s own variable is not what is given under that name."""
+    own = ChatTemplate("{% for tools in messages %}{{ tools.role }}{% endfor %}")
+    assert not own.reads("tools")
+    assert ChatTemplate("{% if tools is defined %}{{ tools }}{% endif %}").reads("tools")
+
+
+def test_there_are_enough_templates() -> None:
+    """The table is of at least a dozen, and most of its cells are texts."""
+    assert len(EXPECTED) >= 12
+    cells = [text for row in EXPECTED.values() for text in row.values()]
+    assert sum(text is not None for text in cells) > len(cells) * 0.8
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{% for m in messages %}\n  {{ m.content }}\n{% endfor %}\n", "  Hi\n"),
+        ("{{ {'b': '<é>', 'a': [1, none]} | tojson }}", '{"b": "<é>", "a": [1, null]}'),
+        ("{{ {'a': 1} | tojson(indent=2) }}", '{\n  "a": 1\n}'),
+        ("a{% generation %}b{% endgeneration %}c", "abc"),
+        ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
+        ("{% set n = namespace(a=1) %}{% set n.a = 2 %}{{ n.a }}{{ dict(x=3).x }}", "23"),
+        ("{{ bos_token }}{{ unknown }}{{ x }}", "<BOS>7"),
+    ],
+)
+def test_what_a_template_may_use(source: str, expected: str) -> None:
+    """Blocks are trimmed, and the filters, tags and functions that transformers adds are there."""
+    got = render(source, special_tokens=SPECIAL_TOKENS, variables={"x": 7})
+    assert got == expected
+
+
+def test_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``strftime_now`` is today's date, by the template's format."""
+    monkeypatch.setattr(chat_template, "datetime", FixedModule)
+    assert render("{{ strftime_now('%d %b %Y') }}") == "02 Jan 2026"
+
+
+# --- what it may not ---
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ namespace(__class__=1) }}",
+        "{% set n = namespace() %}{% set n._x = 1 %}",
+        "{{ dict.__init__ }}{{ dict.fromkeys.__func__.__globals__['json'] }}",
+        "{{ 'x' * 10**9 }}",
+        "{{ 10 ** 10 ** 9 }}",
+        "{{ range(10**9) | list }}",
+        "{{ messages[5].content.x }}",
+        "{{ raise_exception('no') }}",
+        "{{ 1 / 0 }}",
+    ],
+)
+def test_a_template_that_tries(source: str) -> None:
+    """Each ends in a TemplateError: no attribute of Python's own, no write, no flood of memory."""
+    with pytest.raises(TemplateError):
+        render(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a'.ljust(N) | length }}",
+        "{{ 'a'.center(width) | length }}",
+        "{{ '\\t'.expandtabs(tabsize=N) | length }}",
+        "{{ (1).to_bytes(N, 'big') | length }}",
+        "{{ ('%Nd' % 1) | length }}",
+        "{{ ('%(a)-N.2f' % {'a': 1}) | length }}",
+        "{{ ('%.*f' % (N, 1)) | length }}",
+        "{{ ('%Hd%Hd' % (1, 1)) | length }}",
+        "{{ '{:>N}'.format(1) | length }}",
+        "{{ '{:>{}}'.format(1, width) | length }}",
+        "{{ '{a:.Nf}'.format_map({'a': 1.5}) | length }}",
+        "{{ '{:H}{:H}'.format(1, 1) | length }}",
+        "{{ 'a' | center(N) | length }}",
+        "{{ ['a'] | map('center', N) | list | length }}",
+        "{{ 'a\\nb' | indent(width=N) | length }}",
+        "{{ '%Nd' | format(1) | length }}",
+        "{{ [1] | batch(N, 'x') | list | length }}",
+        "{{ [1] | tojson(indent=N) | length }}",
+    ],
+)
+def test_a_width_that_fills_the_memory(source: str) -> None:
+    """A short template once made a text of gigabytes in one operation, within its time.
+
+    N is more than the limit, and H more than half of it: the test itself takes little if it fails.
+    """
+    source = source.replace("N", str(MAX_OUTPUT_CHARS + 1))
+    source = source.replace("H", str(MAX_OUTPUT_CHARS // 2 + 1))
+    with pytest.raises(TemplateError, match="is too large"):
+        render(source, variables={"width": MAX_OUTPUT_CHARS + 1})
+
+
+def test_widths_that_are_right() -> None:
+    """Formats give what they give in Python; numbers that are no widths may be large."""
+    source = (
+        "{{ 'a'.ljust(3) }}|{{ '%5.1f%%' % 2.25 }}|{{ '{:>{w}}{!r}'.format(1, 'b', w=3) }}|"
+        "{{ '%s' % 10**9 }}|{{ '{}'.format(10**9) }}|{{ '%d of %s' | format(7, 'x') }}|"
+        "{{ '{a[0]}'.format_map({'a': [10**9]}) }}|{{ 7 % 4 }}|{{ 'a' | center(3) }}"
+    )
+    expected = "a  |  2.2%|  1'b'|1000000000|1000000000|7 of x|1000000000|3| a "
+    assert render(source) == expected
+
+
+def test_the_words_of_a_template() -> None:
+    """What a template complains of reaches the caller."""
+    with pytest.raises(TemplateError, match="roles must alternate"):
+        render("{{ raise_exception('roles must alternate') }}")
+
+
+def test_a_syntax_error_has_its_line() -> None:
+    """A template that was passed by hand can be mended."""
+    with pytest.raises(TemplateError, match="line 2"):
+        ChatTemplate("fine\n{% if %}")
+
+
+def test_too_large() -> None:
+    """A template's size is limited before it is compiled."""
+    with pytest.raises(TemplateError, match="bytes"):
+        ChatTemplate("x" * (MAX_TEMPLATE_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "source", "words"),
+    [
+        ("MAX_OUTPUT_CHARS", 99, "{% for i in range(100) %}{{ i }}\n{% endfor %}", "more than 99"),
+        (
+            "MAX_SECONDS",
+            0.2,
+            "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
+            "longer than",
+        ),
+    ],
+)
+def test_too_much(
+    name: str, limit: float, source: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Output and time are limited, also of loops that give nothing."""
+    monkeypatch.setattr(chat_template, name, limit)
+    with pytest.raises(TemplateError, match=words):
+        render(source)
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "raise_exception", "range", "bos_token"])
+def test_reserved_names(name: str) -> None:
+    """A template's variables cannot replace what localgen gives it."""
+    with pytest.raises(TypeError, match=name):
+        render("x", special_tokens=SPECIAL_TOKENS, variables={name: 1})
+
+
+# --- what is no conversation ---
+
+
+@pytest.mark.parametrize(
+    "messages", ["Hi", {"role": "user"}, [1], [{"content": "no role"}], [[{"role": "user"}]], None]
+)
+def test_no_conversation(messages: Any) -> None:
+    """Something else than a list of messages is said to be that."""
+    with pytest.raises(TypeError, match="message"):
+        render("{{ messages }}", messages)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tools": [print]},
+        {"documents": ["text"]},
+        {"variables": {"x": object()}},
+    ],
+    ids=str,
+)
+def test_wrong_parts(options: dict[str, Any]) -> None:
+    """What is no plain data is refused with its name."""
+    with pytest.raises(TypeError, match=r"tool|document"):
+        render("x", **options)
+
+
+def test_the_callers_messages_stay() -> None:
+    """Rendering changes nothing that the caller has."""
+    messages = [{"role": "assistant", "content": "so", "thinking": "hm"}]
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    text = render(source, messages, continue_final_message=True)
+    assert text == "so"
+    assert messages == [{"role": "assistant", "content": "so", "thinking": "hm"}]
+
+
+def test_both_ends_at_once() -> None:
+    """An answer cannot begin and go on at the same time."""
+    with pytest.raises(ValueError, match="choose one"):
+        render("x", add_generation_prompt=True, continue_final_message=True)
+
+
+def test_a_template_without_the_last_message() -> None:
+    """Going on with a message that the template leaves out is an error."""
+    with pytest.raises(TemplateError, match="leaves the last message out"):
+        render("nothing", continue_final_message=True)

@@ -1,0 +1,91 @@
+"""Tokens → text: nothing shown is taken back, and nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from localgen.text.detokenizer import TextStream
+
+
+def feed(pieces: list[bytes], stop_strings: tuple[str, ...] = ()) -> tuple[list[str], TextStream]:
+    """What ``take()`` gave after each piece (pieces are the tokens), and the finished stream."""
+    stream = TextStream(lambda token_id: pieces[token_id], stop_strings)
+    shown = []
+    for token_id in range(len(pieces)):
+        stopped = stream.push(token_id)
+        shown.append(stream.take())
+        if stopped:
+            break
+    stream.finish()
+    return shown, stream
+
+
+def test_a_character_split_over_tokens_appears_once_whole():
+    """The four bytes of an emoji in four tokens give nothing, nothing, nothing, the emoji."""
+    pieces = [bytes([byte]) for byte in "🦙".encode()]
+    shown, stream = feed(pieces)
+    assert shown == ["", "", "", "🦙"]
+    assert stream.text == "🦙"
+
+
+def test_an_unfinished_character_at_the_end_is_not_shown():
+    """Half a character never becomes U+FFFD in the text."""
+    _, stream = feed([b"ab", "é".encode()[:1]])
+    assert stream.text == "ab"
+
+
+def test_bytes_that_are_no_utf8_become_replacement_characters():
+    """A lone continuation byte is replaced, and what follows is kept."""
+    _, stream = feed([b"a", b"\x80", b"b"])
+    assert stream.text == "a\ufffdb"
+
+
+def test_a_stop_string_inside_one_token_cuts_the_text_there():
+    """Text before the match is given, text after it never."""
+    shown, stream = feed([b"one", b" two. Three", b"x"], (". ",))
+    assert shown == ["one", " two"]
+    assert (stream.text, stream.stop_match) == ("one two", ". ")
+
+
+def test_a_stop_string_over_three_tokens_shows_none_of_itself():
+    """The beginning of a possible stop string waits; when complete, it is dropped."""
+    shown, stream = feed([b"a EN", b"D OF", b" FILE b"], ("END OF FILE",))
+    assert shown == ["a ", "", ""]
+    assert (stream.text, stream.stop_match) == ("a ", "END OF FILE")
+
+
+def test_held_text_is_given_when_it_cannot_match_any_more():
+    """A false start is shown as soon as a token rules the stop string out."""
+    shown, stream = feed([b"a EN", b"DLESS"], ("END OF",))
+    assert shown == ["a ", "ENDLESS"]
+    assert stream.stop_match is None
+
+
+def test_held_text_is_given_at_the_end():
+    """A row that ends inside a possible stop string keeps that text."""
+    _, stream = feed([b"a EN"], ("END",))
+    assert stream.text == "a EN"
+
+
+def test_overlapping_start_of_a_stop_string():
+    """After "aab" in "aaab" only the last "a" pair can begin the match."""
+    shown, stream = feed([b"a", b"a", b"a", b"b"], ("aab",))
+    assert shown == ["", "", "a", ""]
+    assert (stream.text, stream.stop_match) == ("a", "aab")
+
+
+def test_the_earliest_match_wins():
+    """Of two stop strings in one piece, the one that starts first cuts the text."""
+    _, stream = feed([b"xx<b>yy<a>"], ("<a>", "<b>"))
+    assert (stream.text, stream.stop_match) == ("xx", "<b>")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_pieces_join_to_the_whole(size):
+    """However the bytes are cut, the pieces together are the text."""
+    text = "naïve ☕ 日本語 👩‍👩‍👧 end"
+    data = text.encode()
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    shown, stream = feed(pieces, ("never there",))
+    assert "".join(shown) == text[: len("".join(shown))]
+    assert stream.text == text

@@ -1,0 +1,226 @@
+"""The tokenizer on a fake vocabulary: what transformers' arguments mean, what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localgen import Tokenizer
+from localgen.engine.backend import TokenIds
+from localgen.text.token_texts import TokenTexts
+from localgen.text.tokenizer import Vocab
+from tests.fakes import BOS, END_OF_TURN, EOS, FakeVocab, fake_model
+
+HI = [{"role": "user", "content": "Hi"}]
+TEMPLATE = "{{ messages[0].content }}{{ thinking }}"
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    vocab: Vocab = FakeVocab()
+    return Tokenizer(vocab)
+
+
+@pytest.mark.parametrize("padding", [True, "longest"])
+def test_padding(padding: Any, tokenizer: Tokenizer) -> None:
+    """On the left, to the longest."""
+    batch = tokenizer(["a", "bcd"], padding=padding)
+    assert batch.input_ids.tolist() == [[EOS, EOS, 97], [98, 99, 100]]
+    assert batch.attention_mask.tolist() == [[0, 0, 1], [1, 1, 1]]
+    chats = tokenizer.apply_chat_template(
+        [HI, HI], chat_template=TEMPLATE, padding=padding, return_dict=False
+    )
+    assert chats.tolist() == [[72, 105], [72, 105]]
+
+
+@pytest.mark.parametrize("padding", [False, "do_not_pad"])
+def test_no_padding(padding: Any, tokenizer: Tokenizer) -> None:
+    """Regression: "do_not_pad" padded."""
+    assert tokenizer(["a", "bcd"], padding=padding).input_ids == [[97], [98, 99, 100]]
+    with pytest.raises(ValueError, match="use padding=True"):
+        tokenizer(["a", "bcd"], padding=padding, return_tensors="np")
+
+
+@pytest.mark.parametrize("padding", ["left", "", None, 1])
+@pytest.mark.parametrize("tokenize", [True, False])
+def test_other_paddings(padding: Any, tokenize: bool, tokenizer: Tokenizer) -> None:
+    """Regression: whatever else is true meant the longest."""
+    message = f"'max_length', False or 'do_not_pad', got {padding!r}"
+    with pytest.raises(ValueError, match=message):
+        tokenizer(["a", "bcd"], padding=padding)
+    with pytest.raises(ValueError, match=message):
+        tokenizer.apply_chat_template(
+            HI, chat_template=TEMPLATE, padding=padding, tokenize=tokenize
+        )
+
+
+def test_padding_to_max_length(tokenizer: Tokenizer) -> None:
+    """Regression: refused. Every row has that length, also a single one; none is cut for it."""
+    batch = tokenizer(["a", "bcd"], padding="max_length", max_length=4)
+    assert batch.input_ids.tolist() == [[EOS, EOS, EOS, 97], [EOS, 98, 99, 100]]
+    assert batch.attention_mask.tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
+    assert tokenizer("a", padding="max_length", max_length=2).input_ids.tolist() == [[EOS, 97]]
+    with pytest.raises(ValueError, match="has 3 tokens and max_length is 2; use truncation=True"):
+        tokenizer(["a", "bcd"], padding="max_length", max_length=2)
+    with pytest.raises(ValueError, match="apply_chat_template pads to the longest"):
+        tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, padding="max_length")
+    both = tokenizer(["a", "bcd"], padding="max_length", max_length=2, truncation=True)
+    assert both.input_ids.tolist() == [[EOS, 97], [98, 99]]
+
+
+def test_padding_on_the_right(tokenizer: Tokenizer) -> None:
+    """Regression: the side could be set, and was not heeded."""
+    tokenizer.padding_side = "right"
+    batch = tokenizer(["a", "bcd"], padding=True)
+    assert batch.input_ids.tolist() == [[97, EOS, EOS], [98, 99, 100]]
+    assert batch.attention_mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+    for name in ("padding_side", "truncation_side"):
+        with pytest.raises(ValueError, match=f"{name} must be 'left' or 'right', got 'up'"):
+            setattr(tokenizer, name, "up")
+
+
+@pytest.mark.parametrize("truncation", [True, "longest_first", "only_first"])
+def test_truncation(truncation: Any, tokenizer: Tokenizer) -> None:
+    """Regression: refused. Longer texts lose their end, or their beginning; others nothing."""
+    texts = ["abcd", "a", ""]
+    batch = tokenizer(texts, truncation=truncation, max_length=2)
+    assert batch.input_ids == [[97, 98], [97], []]
+    assert batch.attention_mask == [[1, 1], [1], []]
+    tokenizer.truncation_side = "left"
+    assert tokenizer(texts, truncation=truncation, max_length=3).input_ids[0] == [98, 99, 100]
+    assert tokenizer("abcd", truncation=False).input_ids == [97, 98, 99, 100]
+
+
+def test_pad_token_can_be_set(tokenizer: Tokenizer) -> None:
+    """Regression: the line that most programs have. Another token is then padded with."""
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<bos>", "<eos>")
+    tokenizer.pad_token = tokenizer.eos_token
+    assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("<eos>", EOS)
+    tokenizer.pad_token = "<bos>"
+    assert tokenizer(["a", "bc"], padding=True).input_ids.tolist() == [[BOS, 97], [98, 99]]
+    tokenizer.pad_token_id = EOS
+    assert tokenizer.pad_token == "<eos>"
+    with pytest.raises(
+        ValueError, match=r"got '\[PAD\]': a file's vocabulary cannot grow; use tok"
+    ):
+        tokenizer.pad_token = "[PAD]"
+    with pytest.raises(ValueError, match="pad_token_id must be between 0 and 258, got 259"):
+        tokenizer.pad_token_id = 259
+    assert tokenizer.pad_token_id == EOS
+
+
+def test_a_tokenizer_s_pad_token_is_not_generate_s() -> None:
+    """As in transformers: what is set on the tokenizer changes no row that generate() gives."""
+    model = fake_model()
+    before = model.generate([[1, 97]], max_new_tokens=2).tolist()
+    model.tokenizer.pad_token_id = 1
+    assert model.generate([[1, 97]], max_new_tokens=2).tolist() == before
+
+
+def test_tokens_and_their_texts(tokenizer: Tokenizer) -> None:
+    """Both ways; a byte that is no character is spelled."""
+    assert tokenizer.tokenize("a é<eos>") == ["a", " ", "\\xc3", "\\xa9", "<eos>"]
+    assert tokenizer.convert_ids_to_tokens(97) == "a"
+    assert tokenizer.convert_ids_to_tokens([97, 0xC3, EOS]) == ["a", "\\xc3", "<eos>"]
+    assert tokenizer.convert_ids_to_tokens([97, EOS], skip_special_tokens=True) == ["a"]
+    assert tokenizer.convert_tokens_to_ids("<end>") == END_OF_TURN
+    assert tokenizer.convert_tokens_to_ids(["a", "\\xc3", "no token"]) == [97, 0xC3, None]
+    with pytest.raises(ValueError, match="convert_ids_to_tokens: token id 259 is outside"):
+        tokenizer.convert_ids_to_tokens(259)
+
+
+def test_texts_of_several_tokens() -> None:
+    """By hand: 0 and 2 stand for "a", so neither is it; of two for "b" the special one is."""
+    texts = TokenTexts(4, [b"a", b"b", b"a", b"b"].__getitem__, lambda i: i == 3)
+    assert texts.id_of("b") == 3
+    with pytest.raises(ValueError, match="several tokens stand for 'a': 0, 2"):
+        texts.id_of("a")
+
+
+class WithBothEnds(FakeVocab):
+    """A vocabulary that adds BOS and EOS."""
+
+    def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds:
+        ids = super().tokenize(text, add_special=add_special, parse_special=parse_special)
+        return np.array([BOS, *ids, EOS], np.int32) if add_special else ids
+
+
+def test_truncation_keeps_special_tokens() -> None:
+    """They count, and stay where they are, as in transformers; the text between them is cut."""
+    tokenizer = Tokenizer(WithBothEnds())
+    assert tokenizer("abcd", truncation=True, max_length=4).input_ids == [BOS, 97, 98, EOS]
+    assert tokenizer("abcd", truncation=True, max_length=2).input_ids == [BOS, EOS]
+    tokenizer.truncation_side = "left"
+    assert tokenizer("abcd", truncation=True, max_length=4).input_ids == [BOS, 99, 100, EOS]
+    plain = tokenizer("abcd", add_special_tokens=False, truncation=True, max_length=3)
+    assert plain.input_ids == [98, 99, 100]
+    with pytest.raises(ValueError, match="max_length is 1, and this model adds 2 special tokens"):
+        tokenizer("abcd", truncation=True, max_length=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncation": True}, "truncation=True needs max_length"),
+        ({"padding": "max_length"}, "padding='max_length' needs max_length"),
+        ({"max_length": 4}, "max_length=4 is read with truncation=True"),
+        ({"max_length": 4, "padding": True}, "max_length=4 is read with truncation=True"),
+        ({"max_length": 0, "truncation": True}, "max_length must be at least 1, got 0"),
+        ({"max_length": 4, "truncation": "only_second"}, "got 'only_second'"),
+    ],
+)
+def test_lengths_that_mean_nothing(
+    options: dict[str, Any], message: str, tokenizer: Tokenizer
+) -> None:
+    """An argument is read, or refused."""
+    with pytest.raises(ValueError, match=message):
+        tokenizer("abc", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("truncation", True),
+        ("truncation", "longest_first"),
+        ("max_length", 4),
+        ("max_length", 0),
+        ("return_assistant_tokens_mask", True),
+        ("tokenizer_kwargs", {"padding": True}),
+    ],
+)
+def test_arguments_that_are_not_there(name: str, value: Any, tokenizer: Tokenizer) -> None:
+    """Regression: with these nothing was cut, after a warning that the template reads them not."""
+    with pytest.raises(TypeError, match=f"has no {name}="):
+        tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, **{name: value})
+
+
+def test_arguments_that_ask_for_nothing(tokenizer: Tokenizer) -> None:
+    """Their defaults in transformers, spelled out, are no reason to refuse or to warn."""
+    nothing: dict[str, Any] = {"truncation": False, "max_length": None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ids = tokenizer.apply_chat_template(
+            HI, chat_template=TEMPLATE, return_dict=False, **nothing
+        )
+    assert ids == [72, 105]
+
+
+def test_misspelt_arguments(tokenizer: Tokenizer) -> None:
+    """Regression: an argument misspelt was a variable that no template reads, and a warning only. A
+    template may have such a variable all the same."""
+    for wrong, right in (
+        ("add_generation_promt", "add_generation_prompt"),
+        ("tool", "tools"),
+        ("chat_templates", "chat_template"),
+    ):
+        with pytest.raises(TypeError, match=f"{wrong}'; did you mean the argument '{right}'"):
+            tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, **{wrong: True})
+    text = tokenizer.apply_chat_template(
+        HI, chat_template="{{ tool }}", tokenize=False, tool="read"
+    )
+    assert text == "read"
+    with pytest.warns(UserWarning, match="does not read enable_thinking"):
+        tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, enable_thinking=True)

@@ -1,8 +1,8 @@
 """Shows localgen's plain docstrings as lists; it knows docstrings, and nothing of localgen.
 
-A docstring here is prose. Where a sentence begins with the name of a parameter or a field and a colon
-("n_ctx: the most tokens …"), that sentence becomes an entry of a definition list, and "Returns …"
-and "Raises …" become fields.
+A docstring here is prose. Where a sentence begins with the name of a parameter or a field and a
+colon ("n_ctx: the most tokens …"), that sentence becomes an entry of a definition list, and
+"Returns …" and "Raises …" become fields.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def as_lists(lines: Iterable[str], names: Iterable[str]) -> list[str]:
 def _entry(names: Iterable[str]) -> re.Pattern[str] | None:
     """Match where the explanation of one or several names begins."""
     name = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-    return re.compile(rf"(?:^|(?<=[.;)\"] ))((?:{name})(?:(?:, | and | to )(?:{name}))*): ") if name else None
+    if not name:
+        return None
+    return re.compile(rf"(?:^|(?<=[.;)\"] ))((?:{name})(?:(?:, | and | to )(?:{name}))*): ")
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterable[list[str]]:
@@ -64,7 +66,7 @@ def _paragraphs(lines: Iterable[str]) -> Iterable[list[str]]:
 
 
 def _split(text: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
-    """Cut ``text`` before each match: ("", what comes first), then (the match's group, the rest)."""
+    """Cut ``text`` at each match: ("", what comes first), then (the match's group, the rest)."""
     parts = pattern.split(text)
     pairs = zip(parts[1::2], parts[2::2], strict=True)
     return [("", parts[0].strip()), *((found, rest.strip()) for found, rest in pairs)]

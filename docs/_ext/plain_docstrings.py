@@ -11,9 +11,10 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 _FIELD = re.compile(r"(?:^|(?<=[.)] ))(Returns|Raises) ")
 

@@ -117,7 +117,7 @@ class Calls:
             computed = [row.stats.n_prompt - row.stats.n_cached + row.stats.n_new for row in done]
             assert self.backend.n_decoded - before == sum(computed) - len(done)
         for row in done:
-            assert not (row.stats.n_cached and row.stats.not_reused)
+            assert not (row.stats.n_cached and row.stats.cache_miss_reason)
         return done
 
     def complete_several_each(self, prompts: list[Prompt], n_new: int) -> None:
@@ -179,10 +179,10 @@ class Calls:
     # --- streams ---
 
     def open_stream(self, prompt: Prompt, n_new: int) -> OpenStream | None:
-        stream = self.attempt(
-            [len(prompt) + n_new], lambda: self.model.stream(prompt, max_new_tokens=n_new)
-        )
-        if stream is None:
+        try:
+            stream = self.model.stream(prompt, max_new_tokens=n_new)
+        except KvBudgetError:  # it cannot even run alone; what is pinned shows when it is read
+            assert not self.fits([len(prompt) + n_new])
             return None
         self.streams.append(OpenStream(prompt, n_new, stream))
         return self.streams[-1]

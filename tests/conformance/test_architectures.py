@@ -23,6 +23,7 @@ from localgen import LocalModel, ModelConfig
 from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
+from tests.conformance.invariants import backend_of
 from tests.conftest import ask_at_every_node
 
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -168,13 +169,13 @@ def test_rows_that_finish_in_the_middle(model: LocalModel, monkeypatch: pytest.M
     assert at[0] == at[3] == at[4] == N_NEW
     assert 2 <= at[1] < 7 <= at[2] < N_NEW - 2
     copies = []
-    kv_copy = model._backend.kv_copy
+    kv_copy = backend_of(model).kv_copy
 
     def counted(source: int, target: int) -> None:
         copies.append((source, target))
         kv_copy(source, target)
 
-    monkeypatch.setattr(model._backend, "kv_copy", counted)
+    monkeypatch.setattr(backend_of(model), "kv_copy", counted)
     made = greedy(model, RAGGED, eos_token_id=ends)
     assert copies
     assert made == [row[: last + 1] for row, last in zip(expected, at, strict=True)]
@@ -218,12 +219,11 @@ def test_call_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
 def two_sequences(first: int, lengths: tuple[int, int]) -> Batch:
     """Tokens of two sequences from position ``first``; the last of each gives logits."""
     rows = [prompt(row, first + n)[first:] for row, n in enumerate(lengths)]
-    wants = [[0] * (n - 1) + [1] for n in lengths]
     return Batch(
         np.array(rows[0] + rows[1], np.int32),
         np.array([first + i for n in lengths for i in range(n)], np.int32),
         np.repeat(np.arange(2, dtype=np.int32), lengths),
-        np.array(wants[0] + wants[1], np.int8),
+        np.cumsum(lengths, dtype=np.int32) - 1,
     )
 
 
@@ -245,7 +245,7 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     for n_looks in count():
         backend.forget()
         backend.decode(before)
-        epoch, looks = backend.epoch, count()
+        epoch, looks = backend.n_cache_resets, count()
         try:
             backend.decode(batch, lambda: next(looks) >= n_looks)  # noqa: B023
         except PassStopped:
@@ -259,7 +259,7 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
         ]
         assert lasts == [length - 1 for length in lengths]
         assert set(lengths) <= ({0, 10} if recurrent else {10})
-        assert (backend.epoch > epoch) == (0 in lengths)
+        assert (backend.n_cache_resets > epoch) == (0 in lengths)
         n_lost.append(lengths.count(0))
         if n_lost[-1]:
             backend.decode(before)
@@ -280,16 +280,15 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
 
     def feed(seq_id: int, start: int, end: int) -> Batch:
         n = end - start
-        wants = np.zeros(n, np.int8)
-        wants[-1] = 1
         tokens = np.array(prompt(seq_id, end)[start:], np.int32)
-        return Batch(
-            tokens, np.arange(start, end, dtype=np.int32), np.full(n, seq_id, np.int32), wants
-        )
+        positions, seq_ids = np.arange(start, end, dtype=np.int32), np.full(n, seq_id, np.int32)
+        return Batch(tokens, positions, seq_ids, np.array([n - 1], np.int32))
 
     def joined(*batches: Batch) -> Batch:
-        fields = ("token_ids", "positions", "seq_ids", "wants_logits")
-        return Batch(*(np.concatenate([getattr(b, name) for b in batches]) for name in fields))
+        fields = ("token_ids", "positions", "seq_ids")
+        joint = [np.concatenate([getattr(b, name) for b in batches]) for name in fields]
+        ends = np.cumsum([len(b.token_ids) for b in batches], dtype=np.int32)
+        return Batch(*joint, ends - 1)
 
     backend.reserve(3, 64)
     backend.decode(feed(2, 0, 6))
@@ -298,7 +297,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
         backend.forget()
         for seq_id in (0, 2, 1):
             backend.decode(feed(seq_id, 0, 6))
-        epoch, looks = backend.epoch, count()
+        epoch, looks = backend.n_cache_resets, count()
         try:
             backend.decode(
                 joined(feed(0, 6, 9), feed(1, 6, 9)),
@@ -309,7 +308,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
         else:
             break
         if backend._context.lengths[2] == 0:
-            assert backend.epoch > epoch
+            assert backend.n_cache_resets > epoch
             continue
         np.testing.assert_allclose(backend.decode(feed(2, 6, 8)), expected, atol=1e-3)
     backend.close()

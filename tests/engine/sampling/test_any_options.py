@@ -15,7 +15,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from localgen.engine.backend import Batch
-from localgen.engine.sequence import uniform_stream
+from localgen.engine.uniforms import UniformStream
 from tests.fakes import EOS, N_VOCAB, FakeBackend, fake_model
 
 Row = npt.NDArray[np.float64]
@@ -139,7 +139,9 @@ def share_around(row: Row, ids: set[int], token: int, o: Any) -> tuple[float, fl
     Candidates that a filter sorted come likeliest first, where ties have no order; else by id.
     """
     weights = {i: float(np.exp(row[i] - max(row[j] for j in ids))) for i in ids}
-    is_sorted = 0 < o.get("top_k", TOP_K) < N_VOCAB or o.get("top_p", 1.0) < 1 or o.get("min_p", 0) > 0
+    is_sorted = (
+        0 < o.get("top_k", TOP_K) < N_VOCAB or o.get("top_p", 1.0) < 1 or o.get("min_p", 0) > 0
+    )
     if is_sorted:
         near = 1e-6 * max(1.0, abs(row[token]))
         first = sum(w for i, w in weights.items() if row[i] > row[token] + near)
@@ -161,7 +163,7 @@ def test_any_options(options: dict[str, Any], prompt: list[int], kind: str, seed
         if "left no token" not in str(error):
             raise
         reject()
-    tokens, uniforms = list(prompt), uniform_stream(options.get("seed", 0), 0)
+    tokens, uniforms = list(prompt), UniformStream(options.get("seed", 0), 0)
     for (scores,), token in zip(out.scores, out.sequences[0, len(prompt) :].tolist(), strict=True):
         row = processed(backend.row(len(tokens)), tokens, len(prompt), options)
         found = set(np.flatnonzero(scores > -np.inf).tolist())

@@ -8,6 +8,7 @@ process.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ from models.make_tiny import make_llama_bpe, make_llama_spm
 # On a busy machine llama.cpp's threads, which spin while they wait, would take minutes for what
 # takes seconds. Read when its library is loaded, here and in child processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell's background job ignores Ctrl-C, and so would every child of these tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_FOLDERS = (

@@ -92,7 +92,7 @@ def test_any_calls(setting: str) -> None:
     def machine() -> CallMachine:
         return CallMachine(Calls(model_of(setting), SlowLoop()), longest=200)
 
-    run_state_machine_as_test(machine, settings=examples(0.5 if setting == "plain" else 0.2))
+    run_state_machine_as_test(machine, settings=examples(0.4 if setting == "plain" else 0.12))
 
 
 REAL_SETTINGS: dict[str, dict[str, Any]] = {
@@ -177,7 +177,7 @@ def test_any_calls_of_several_threads(setting: str) -> None:
     """Protects turns: threads that come and go at any moment get what they get alone."""
     n_threads = 3 if setting == "recurrent" else 4
 
-    @examples(0.1)
+    @examples(0.06)
     @hypothesis.given(st.tuples(*[st.lists(CROWDED, min_size=15, max_size=30)] * n_threads))
     def check(programs: tuple[list[Callable[[Calls], None]], ...]) -> None:
         model = model_of(setting)

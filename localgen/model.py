@@ -74,10 +74,10 @@ class LocalModel:
         """Load a model.
 
         source: the path of a .gguf file; "org/repo", "org/repo:Q4_K_M" or "org/repo/file.gguf" on
-        the Hugging Face Hub, optionally with "@revision"; or an alias such as "smollm2" (which needs
-        the extra of that name). Without a level, Q4_K_M is used, or the nearest one available.
+        the Hugging Face Hub, optionally with "@revision"; or an alias such as "smollm2" (which
+        needs the extra of that name). Without a level, Q4_K_M is used, or the nearest one there is.
         revision: a branch, a tag or a commit. local_files_only: make no request.
-        progress: called with the loaded fraction, 0 to 1; an exception that it raises stops the load.
+        progress: called with the loaded fraction, 0 to 1; an exception in it stops the load.
         options: the fields of ``ModelConfig``.
         Raises ModelNotFoundError, DownloadError, InvalidGGUFError, BackendError, or ValueError.
         """
@@ -146,9 +146,9 @@ class LocalModel:
         """
         if str(device) != self.device:
             raise ValueError(
-                f"a loaded model cannot be moved or converted, got {device!r}: choose the device with "
-                f"from_pretrained(…, device='cuda'), and the type by the file; token ids stay on "
-                f"{self.device!r} (model.device)"
+                f"a loaded model cannot be moved or converted, got {device!r}: choose the device "
+                f"with from_pretrained(…, device='cuda'), and the type by the file; token ids stay "
+                f"on {self.device!r} (model.device)"
             )
         return self
 
@@ -246,8 +246,8 @@ class LocalModel:
 
         prompts: a text, or a list whose items are texts or lists of token ids.
         generation_config: one, or one for each prompt. split_special_tokens: see
-        ``Tokenizer.encode``. cancel: an event that ends the call when set, from any thread. progress: show a bar on
-        stderr. overrides: fields of ``GenerationConfig``.
+        ``Tokenizer.encode``. cancel: an event that ends the call when set, from any thread.
+        progress: show a bar on stderr. overrides: fields of ``GenerationConfig``.
         Returns a Completion for a single text (a list of them with ``num_return_sequences`` > 1),
         else a list: ``num_return_sequences`` in a row for each prompt. Raises as ``generate()``.
         """
@@ -435,7 +435,7 @@ class LocalModel:
         return self._sessions.save(Path(path))
 
     def load_session(self, path: str | os.PathLike[str]) -> int:
-        """Load what ``save_session`` wrote: a prompt that begins like it computes only what follows.
+        """Load what ``save_session`` wrote: a prompt that begins like it computes only the rest.
 
         Returns how many sequences were loaded. Those longer than n_ctx are left out and, if the KV
         budget or max_sequences leaves no room, those used least recently.

@@ -157,8 +157,8 @@ class LlamaBackend:
             has_changed = self._file.has_changed()
         except OSError as error:
             raise BackendError(
-                f"{self.path} can no longer be checked for changes: {error.strerror}; load the model "
-                f"again"
+                f"{self.path} can no longer be checked for changes: {error.strerror}; load the "
+                f"model again"
             ) from error
         if has_changed:
             raise BackendError(f"{self.path} was changed after it was loaded; load the model again")
@@ -335,8 +335,8 @@ class LlamaBackend:
 
     @contextmanager
     def lent_context(self) -> Iterator[Any]:
-        """Lend the emptied llama_context for passes that are not noted here (see ``baseline``); what
-        they leave is lost."""
+        """Lend the emptied llama_context for passes that are not noted here (see ``baseline``);
+        what they leave is lost."""
         context = self._open_context
         context.lose_all()
         try:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from localgen._util.child import Failure
+from localgen._util.system import Memory
 from localgen.doctor.build_report import BuildReport
 from localgen.doctor.speed_probe import Speed
 from localgen.llama.amx import WORKING_AMX
-from localgen.llama.devices import BACKEND_NAMES, BUILD_SETTINGS, Memory
+from localgen.llama.devices import BACKEND_NAMES, BUILD_SETTINGS
 from localgen.llama.library import INSTALL, rebuild_command
 
 Severity = Literal["problem", "hint"]
@@ -49,7 +50,7 @@ class Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpus:
     """usable: what this process may use, and n_threads by default. logical, physical: the
-    machine's; None if unknown. flags: see ``devices.cpu_flags``. load: how many processes ran or
+    machine's; None if unknown. flags: see ``system.cpu_flags``. load: how many processes ran or
     waited to, on average over the last minute; None if unknown."""
 
     name: str

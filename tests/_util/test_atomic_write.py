@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from localgen._util.atomic_write import atomic_write, write_whole
+from localgen._util.atomic_write import atomic_write, atomic_write_bytes
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_the_mode_is_that_of_any_new_file_or_private(path: Path, tmp_path: Path)
     """A report is for whoever may read files of this folder, a chat for its owner alone."""
     before = os.umask(0o022)
     try:
-        write_whole(path, b"new")
-        write_whole(tmp_path / "private", b"new", is_private=True)
+        atomic_write_bytes(path, b"new")
+        atomic_write_bytes(tmp_path / "private", b"new", is_private=True)
     finally:
         os.umask(before)
     assert (path.read_bytes(), _mode(path), _mode(tmp_path / "private")) == (b"new", 0o644, 0o600)
@@ -38,7 +38,7 @@ def test_the_mode_is_that_of_any_new_file_or_private(path: Path, tmp_path: Path)
 
 def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
-    write_whole(tmp_path / "link", b"new")
+    atomic_write_bytes(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert path.read_bytes() == b"new"
 
@@ -46,9 +46,9 @@ def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "name", "code", "words"),
     [
-        (lambda path: None, "none/file", errno.ENOENT, "its folder is not there"),
+        (lambda path: None, "none/file", errno.ENOENT, "its folder does not exist"),
         (os.mkdir, "other", errno.EISDIR, "Is a directory"),
-        (os.mkfifo, "other", errno.EINVAL, "no file that can be replaced"),
+        (os.mkfifo, "other", errno.EINVAL, "it is not a regular file"),
     ],
 )
 def test_errors_name_the_file_that_was_asked_for(
@@ -58,7 +58,7 @@ def test_errors_name_the_file_that_was_asked_for(
     path = tmp_path / name
     make(path)
     with pytest.raises(OSError, match=words) as caught:
-        write_whole(path, b"new")
+        atomic_write_bytes(path, b"new")
     assert (caught.value.errno, caught.value.filename) == (code, str(path))
     assert not any(".part" in name for name in os.listdir(tmp_path))
 
@@ -77,7 +77,7 @@ def test_errors_of_a_refused_name_and_of_a_full_disk(
         raise OSError(errno.ENOENT, "No such file or directory", "other")
     monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(PermissionError) as denied:
-        write_whole(path, b"new")
+        atomic_write_bytes(path, b"new")
     named = [caught.value.filename for caught in (full, other, denied)]
     assert named == [str(path), "other", str(path)]
     assert path.read_bytes() == b"old"

@@ -18,7 +18,7 @@ from localgen._util.child import Failure
 from tests.conftest import CHILD_SECONDS
 
 Script = Callable[[str], object]
-ANSWER = "from localgen import child; child.answer"
+ANSWER = "from localgen._util import child; child.answer"
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_death_by_signal_is_named(ask: Script, name: str) -> None:
     code = f"import os, signal, sys; print('ggml: no!', file=sys.stderr, flush=True)\n{ANSWER}"
     failure = ask(f"{code}(lambda: os.kill(os.getpid(), signal.{name}))")
     assert failure == Failure(
-        f"was killed by {name}, and its last words were: ggml: no!", signal=name
+        f"was killed by {name}; its last line of output: ggml: no!", signal=name
     )
 
 
@@ -71,13 +71,13 @@ def test_an_answer_before_a_death_does_not_count(ask: Script) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("", "gave no answer"),
-        ("print('{')", "gave no answer, and its last words were: {"),
-        ("print([1])", "gave no answer, and its last words were: [1]"),
-        ("import os; os.write(1, bytes(range(255)))", "gave no answer"),
-        ("print('7' * 5000)", "gave no answer"),
+        ("", "returned no answer"),
+        ("print('{')", "returned no answer; its last line of output: {"),
+        ("print([1])", "returned no answer; its last line of output: [1]"),
+        ("import os; os.write(1, bytes(range(255)))", "returned no answer"),
+        ("print('7' * 5000)", "returned no answer"),
         ("raise SystemExit(3)", "ended with exit code 3"),
-        ("import nowhere", "exit code 1, and its last words were: ModuleNotFoundError"),
+        ("import nowhere", "exit code 1; its last line of output: ModuleNotFoundError"),
     ],
 )
 def test_nonsense_is_no_answer(ask: Script, code: str, reason: str) -> None:

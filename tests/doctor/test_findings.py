@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from localgen._util.child import Failure
+from localgen._util.system import Memory
 from localgen.doctor.build_report import BuildReport
 from localgen.doctor.findings import (
     Cache,
@@ -21,7 +22,6 @@ from localgen.doctor.findings import (
     unused_features,
 )
 from localgen.doctor.speed_probe import Speed
-from localgen.llama.devices import Memory
 from localgen.llama.ggml_devices import Device
 
 GB = 10**9

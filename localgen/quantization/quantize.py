@@ -19,9 +19,9 @@ from typing import Any, overload
 
 from localgen import hub
 from localgen._util.atomic_write import replace
+from localgen._util.checks import check_int
 from localgen._util.child import OWN_GROUP
 from localgen._util.system import usable_cpus
-from localgen.config import check_int
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile

@@ -45,6 +45,20 @@ class TextStream:
         return self.stop_match is not None
 
     @property
+    def n_taken(self) -> int:
+        """How many pieces ``take()`` has given."""
+        return self._n_taken
+
+    def skip(self, n_pieces: int) -> None:
+        """Give the first ``n_pieces`` no more, since they were taken from another stream.
+
+        Raises RuntimeError if there are not as many: text that was read cannot be taken back.
+        """
+        if n_pieces > len(self._pieces):
+            raise RuntimeError("text that was read cannot be taken back")
+        self._n_taken = n_pieces
+
+    @property
     def has_more(self) -> bool:
         """Whether ``take()`` would give something."""
         return self._n_taken < len(self._pieces)

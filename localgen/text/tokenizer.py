@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from localgen._util.arrays import check_ids, is_torch, to_numpy, to_torch
+from localgen._util.checks import check_int
 from localgen._util.warn import warn
-from localgen.config import check_int
 from localgen.engine.backend import TokenIds
-from localgen.generation.inputs import check_ids, is_torch, to_numpy, to_torch
 from localgen.text.padding import PaddingOptions, check_side, cut, padding_options
 from localgen.text.token_texts import TokenTexts
 from localgen.text.tool_schema import Tool, as_schemas
@@ -34,16 +34,33 @@ _NOT_HERE = {
 }
 
 
+# A character that is in no vocabulary: no token reaches across it.
+_APART = "\ufdd0"
+
+
 class Vocab(Protocol):
     """What a tokenizer needs of a vocabulary; see ``llama.vocab.LlamaVocab``."""
 
-    n_vocab: int
-    bos_token_id: int | None
-    eos_token_id: int | None
-    pad_token_id: int | None
-    adds_space_prefix: bool
-    adds_bos: bool
-    chat_templates: Mapping[str, str]
+    @property
+    def n_vocab(self) -> int: ...
+
+    @property
+    def bos_token_id(self) -> int | None: ...
+
+    @property
+    def eos_token_id(self) -> int | None: ...
+
+    @property
+    def pad_token_id(self) -> int | None: ...
+
+    @property
+    def adds_space_prefix(self) -> bool: ...
+
+    @property
+    def adds_bos(self) -> bool: ...
+
+    @property
+    def chat_templates(self) -> Mapping[str, str]: ...
 
     @property
     def eog_ids(self) -> tuple[int, ...]: ...
@@ -294,6 +311,21 @@ class Tokenizer:
             data, add_special=add_special_tokens, parse_special=not split_special_tokens
         ).tolist()
         return ids
+
+    def encode_after(
+        self, token_id: int, text: str, *, split_special_tokens: bool = False
+    ) -> list[int]:
+        """Return the token ids of a text that follows ``token_id``; see ``encode``.
+
+        No special tokens are added, and a space in front only after a special token.
+        """
+        encode = partial(
+            self.encode, add_special_tokens=False, split_special_tokens=split_special_tokens
+        )
+        # Such a vocabulary puts a space where a text begins: at the start and after special tokens.
+        if not self._vocab.adds_space_prefix or self._vocab.is_special(token_id):
+            return encode(text)
+        return encode(_APART + text)[len(encode(_APART)) :]
 
     def apply_chat_template(
         self,

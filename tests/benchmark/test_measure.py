@@ -392,7 +392,7 @@ def test_the_floor_runs_the_passes_that_localgen_makes(case: Case, backend: Llam
     decode = backend.decode
 
     def note(batch: Any, *rest: Any) -> Any:
-        arrays = (batch.token_ids, batch.positions, batch.seq_ids, batch.wants_logits)
+        arrays = (batch.token_ids, batch.positions, batch.seq_ids, batch.output_rows)
         seen.append(tuple(array.tolist() for array in arrays))  # type: ignore[arg-type]
         return decode(batch, *rest)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from localgen import LocalModel
 from localgen.engine.kv_cache import KvCache
-from localgen.engine.sequence import Sequence
-from localgen.engine.slots import CachedSequence
-from tests.fakes import FakeBackend
+from localgen.engine.sequence import CachedSequence, Sequence
+from tests.fakes import FakeBackend, engine_of
 
 
 def kv_cache_of(model: LocalModel) -> KvCache:
-    return model._loop.kv_cache
+    return engine_of(model).kv_cache
 
 
 def pinned_entries(model: LocalModel) -> list[CachedSequence]:
@@ -20,12 +19,12 @@ def pinned_entries(model: LocalModel) -> list[CachedSequence]:
 def check_slots(model: LocalModel) -> None:
     """Rows and entries name each other's slots rightly, and the scheduler runs just those rows."""
     cache, backend = kv_cache_of(model), model._backend
-    rows, entries = cache._slots.rows, cache._slots.entries
+    rows, entries = cache._slots.rows, cache._slots.cached
     assert len(rows) == len(entries) == backend.n_slots <= model.config.max_sequences
     assert not any(row and entry for row, entry in zip(rows, entries, strict=True))
-    assert all(row.slot == slot for slot, row in enumerate(rows) if row)
-    assert all(entry.slot == slot for slot, entry in enumerate(entries) if entry)
-    scheduler = model._loop._scheduler
+    assert all(row.seq_id == slot for slot, row in enumerate(rows) if row)
+    assert all(entry.seq_id == slot for slot, entry in enumerate(entries) if entry)
+    scheduler = engine_of(model)._scheduler
     assert scheduler.running == [row for row in rows if row]
     if not scheduler.waiting:  # else the next step fills the holes
         _check_consecutive(cache)
@@ -44,7 +43,7 @@ def check_contents(model: LocalModel) -> None:
     Of a FakeBackend these are tokens; of llama.cpp it is known how many.
     """
     cache, backend = kv_cache_of(model), model._backend
-    if cache._epoch != backend.epoch:
+    if cache._epoch != backend.n_cache_resets:
         return  # all was lost, which is noticed at the next step
     slots = cache._slots
     for slot, (row, entry) in enumerate(zip(slots.rows, slots.entries, strict=True)):
@@ -69,8 +68,8 @@ def _claimed(row: Sequence | None, entry: CachedSequence | None) -> list[int]:
 
 def check_idle(model: LocalModel) -> None:
     """No request is left, no row runs or waits, and every slot is free."""
-    loop = model._loop
-    with model._turns.alone():
+    loop = engine_of(model)
+    with model._driver.alone():
         pass  # the thread that drives for tasks wakes them just before it lets go
     assert loop.idle
     assert not loop._request_of
@@ -78,5 +77,5 @@ def check_idle(model: LocalModel) -> None:
     assert not loop._scheduler.running
     assert not loop._scheduler.waiting
     assert loop.kv_cache.n_running == 0
-    assert model._turns._driver is None
+    assert model._driver._driver is None
     check_slots(model)

@@ -245,7 +245,7 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     for n_looks in count():
         backend.forget()
         backend.decode(before)
-        epoch, looks = backend.epoch, count()
+        epoch, looks = backend.n_cache_resets, count()
         try:
             backend.decode(batch, lambda: next(looks) >= n_looks)  # noqa: B023
         except PassStopped:
@@ -259,7 +259,7 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
         ]
         assert lasts == [length - 1 for length in lengths]
         assert set(lengths) <= ({0, 10} if recurrent else {10})
-        assert (backend.epoch > epoch) == (0 in lengths)
+        assert (backend.n_cache_resets > epoch) == (0 in lengths)
         n_lost.append(lengths.count(0))
         if n_lost[-1]:
             backend.decode(before)
@@ -288,7 +288,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
         )
 
     def joined(*batches: Batch) -> Batch:
-        fields = ("token_ids", "positions", "seq_ids", "wants_logits")
+        fields = ("token_ids", "positions", "seq_ids", "output_rows")
         return Batch(*(np.concatenate([getattr(b, name) for b in batches]) for name in fields))
 
     backend.reserve(3, 64)
@@ -298,7 +298,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
         backend.forget()
         for seq_id in (0, 2, 1):
             backend.decode(feed(seq_id, 0, 6))
-        epoch, looks = backend.epoch, count()
+        epoch, looks = backend.n_cache_resets, count()
         try:
             backend.decode(
                 joined(feed(0, 6, 9), feed(1, 6, 9)),
@@ -309,7 +309,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
         else:
             break
         if backend._context.lengths[2] == 0:
-            assert backend.epoch > epoch
+            assert backend.n_cache_resets > epoch
             continue
         np.testing.assert_allclose(backend.decode(feed(2, 6, 8)), expected, atol=1e-3)
     backend.close()

@@ -126,7 +126,7 @@ def test_abort_at_every_kth_node_then_retry_equals_no_abort(
         backend.forget()
         feed(backend, 1, prompt(2, 20))
         feed(backend, 0, ids[:10])
-        epoch, looks = backend.epoch, count()
+        epoch, looks = backend.n_cache_resets, count()
         batch = Batch(
             np.array(ids[10:], np.int32),
             np.arange(10, 60, dtype=np.int32),
@@ -137,7 +137,7 @@ def test_abort_at_every_kth_node_then_retry_equals_no_abort(
             got = backend.decode(batch, lambda: next(looks) >= n_looks)  # noqa: B023
         except PassStopped:
             n_stopped += 1
-            if backend.epoch > epoch:
+            if backend.n_cache_resets > epoch:
                 feed(backend, 1, prompt(2, 20))
                 feed(backend, 0, ids[:10])
             got = backend.decode(batch)

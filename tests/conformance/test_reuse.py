@@ -67,7 +67,7 @@ def test_cached_prefix_equals_fresh_prefill(name: str, counted: LocalModel, alon
     (row,) = complete(counted, [ids], alone)
     if is_recurrent(counted):
         assert row.stats.n_cached == 0
-        assert (row.stats.not_reused is not None) == (n_shared > 0)
+        assert (row.stats.cache_miss_reason is not None) == (n_shared > 0)
     else:
         assert row.stats.n_cached == n_shared
 

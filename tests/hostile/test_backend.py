@@ -123,7 +123,7 @@ def test_context_grows(backend: LlamaBackend) -> None:
     backend.kv_copy(1, 0)  # its data would be copied by the next pass only
     expected = backend.decode(one(70, 2, 1)).copy()
     backend.reserve(4, 64, [0])
-    assert (backend.n_slots, backend.n_ctx_seq, backend.epoch) == (4, 512, 0)
+    assert (backend.n_slots, backend.n_ctx_seq, backend.n_cache_resets) == (4, 512, 0)
     np.testing.assert_allclose(backend.decode(one(70, 2, 0)), expected, atol=1e-3)
     assert backend.decode(one(seq_id=1)).shape == (1, 285)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,13 @@ def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
     [
         (lambda path: None, "none/file", errno.ENOENT, "its folder does not exist"),
         (os.mkdir, "other", errno.EISDIR, "Is a directory"),
-        (os.mkfifo, "other", errno.EINVAL, "it is not a regular file"),
+        pytest.param(
+            lambda path: os.mkfifo(path),  # noqa: PLW0108  # Windows has none
+            "other",
+            errno.EINVAL,
+            "it is not a regular file",
+            marks=pytest.mark.skipif(os.name == "nt", reason="no named pipes in folders"),
+        ),
     ],
 )
 def test_errors_name_the_file_that_was_asked_for(
@@ -82,3 +89,71 @@ def test_errors_of_a_refused_name_and_of_a_full_disk(
     assert named == [str(path), "other", str(path)]
     assert path.read_bytes() == b"old"
     assert os.listdir(path.parent) == ["file"]
+
+
+class Windows:
+    """``os.replace`` that refuses ``n`` times, as Windows does while another program reads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int, winerror: int) -> None:
+        self.n, self.winerror = n, winerror
+        self.pauses: list[float] = []
+        self._replace = os.replace
+        monkeypatch.setattr(os, "replace", self.replace)
+        monkeypatch.setattr(time, "sleep", self.pauses.append)
+
+    def replace(self, source: Path, target: Path) -> None:
+        if self.n == 0:
+            self._replace(source, target)
+            return
+        self.n -= 1
+        error = PermissionError(errno.EACCES, "Access is denied", str(source))
+        error.winerror = self.winerror  # type: ignore[attr-defined]
+        raise error
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_a_file_that_is_open_for_a_moment_is_replaced_after_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, winerror: int
+) -> None:
+    """Virus scanners and indexers open new files on Windows."""
+    windows = Windows(monkeypatch, 3, winerror)
+    atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert len(windows.pauses) == 3
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_file_that_stays_open_is_a_plain_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file is whole, the error names it, and nothing is left beside it."""
+    windows = Windows(monkeypatch, 100, 32)
+    with pytest.raises(PermissionError, match="open in another program") as caught:
+        atomic_write_bytes(path, b"new")
+    assert caught.value.filename == str(path)
+    assert 0.5 < sum(windows.pauses) < 2
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_folder_that_may_not_be_written_is_not_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = Windows(monkeypatch, 1, winerror=0)
+    with pytest.raises(PermissionError):
+        atomic_write_bytes(path, b"new")
+    assert windows.pauses == []
+
+
+def test_a_system_that_opens_no_folders(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows opens none, so their names cannot be flushed to the disk."""
+    system_open = os.open
+
+    def refuse(name: Any, *args: Any) -> int:
+        if Path(name).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return system_open(name, *args)
+
+    monkeypatch.setattr(os, "open", refuse)
+    atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"

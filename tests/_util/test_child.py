@@ -62,6 +62,23 @@ def test_a_death_by_signal_is_named(ask: Script, name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "name"), [(0xC000001D, "SIGILL"), (0xC0000005, "SIGSEGV"), (0xC0000409, "SIGABRT")]
+)
+def test_a_crash_on_windows_is_named_as_its_signal(
+    ask: Script, monkeypatch: pytest.MonkeyPatch, code: int, name: str
+) -> None:
+    """Windows knows no signals: a process that crashes has an exit code of its kernel."""
+    wait = subprocess.Popen.wait
+
+    def crashed(process: Any, timeout: float | None = None) -> int:
+        wait(process, timeout)
+        return code
+
+    monkeypatch.setattr(subprocess.Popen, "wait", crashed)
+    assert ask("") == Failure(f"was killed by {name}", signal=name)
+
+
 def test_an_answer_before_a_death_does_not_count(ask: Script) -> None:
     failure = ask(f"import os; {ANSWER}(lambda: 1); os.abort()")
     assert isinstance(failure, Failure)
@@ -88,10 +105,14 @@ def test_nonsense_is_no_answer(ask: Script, code: str, reason: str) -> None:
     assert len(failure.reason) < 500
 
 
+@pytest.mark.parametrize("has_groups", [True, False])
 def test_a_hang_ends_with_all_that_it_started(
-    ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_groups: bool, ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A grandchild that holds stdout open is neither waited for nor left behind."""
+    """A grandchild that holds stdout open is neither waited for nor left behind; nor is it where
+    the system has no process groups to kill."""
+    if not has_groups:
+        monkeypatch.delattr(os, "killpg", raising=False)
     pid_file = tmp_path / "pid"
     sleep = [sys.executable, "-c", f"import time; time.sleep({20 * CHILD_SECONDS})"]
     code = (

@@ -139,6 +139,7 @@ def _choose_windows() -> None:
     system.PLATFORM = windows.Windows()  # type: ignore[attr-defined]
 
 
+importlib.import_module("huggingface_hub.utils._terminal")  # another one on Windows
 _hide()
 os.open, os.replace, os.unlink, os.remove, os.fsync = open_, replace, unlink, unlink, fsync  # type: ignore[assignment]
 psutil.Process = Process

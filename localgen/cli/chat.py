@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from localgen._util.checks import check_choice
+from localgen._util.console import piped_lines
 from localgen._util.format import counted
 from localgen.cli.conversation import OVERFLOW, Conversation
 from localgen.cli.options import (
@@ -246,7 +247,7 @@ def _say(text: str) -> None:
 def _inputs(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
     """What the user sends, until the end; empty inputs are left out."""
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    lines = _typed(meter, keeps_history=keeps_history) if is_terminal else iter(sys.stdin)
+    lines = _typed(meter, keeps_history=keeps_history) if is_terminal else piped_lines(sys.stdin)
     for text in lines:
         if text.strip():
             yield text.strip()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from localgen._util.atomic_write import write_whole
+from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.checks import check_choice
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
 from localgen.errors import ContextFullError, StateError
@@ -98,7 +98,7 @@ class Conversation:
     def save(self, path: Path) -> None:
         """Write the messages as JSON, as a whole or not at all, for their owner alone to read."""
         text = json.dumps({"messages": self.messages}, ensure_ascii=False, indent=1)
-        write_whole(path, f"{text}\n".encode(), is_private=True)
+        atomic_write_bytes(path, f"{text}\n".encode(), is_private=True)
 
     def load(self, path: Path) -> None:
         """Take the messages of a file that ``save`` wrote. Raises StateError, OSError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from localgen._util.console import dump_json, read_stdin
 from localgen._util.format import counted
 from localgen.cli.options import (
     LOGPROBS_HELP,
@@ -65,7 +65,7 @@ def generate(
     ):
         completion = _stream(loaded, text, options, split_special_tokens, quiet=as_json)
         if as_json:
-            print(json.dumps(_as_dict(text, completion), ensure_ascii=False))
+            print(dump_json(_as_dict(text, completion), sys.stdout))
         elif completion.finish_reason == "length" and sys.stdout.isatty():
             print(
                 f"localgen: cut at its limit, {counted(completion.stats.n_new, 'new token')} "
@@ -89,8 +89,9 @@ def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
 
 def _read_stdin() -> str:
     if sys.stdin.isatty():
-        print("localgen: reading the prompt from stdin; end it with Ctrl-D", file=sys.stderr)
-    return sys.stdin.read()
+        end = "Ctrl-Z and Enter" if sys.platform == "win32" else "Ctrl-D"
+        print(f"localgen: reading the prompt from stdin; end it with {end}", file=sys.stderr)
+    return read_stdin()
 
 
 def _stream(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localgen._util.atomic_write import write_whole
+from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.format import as_size
 from localgen.compare import pictures, plots
 from localgen.compare.command import TEXT_FILE
@@ -78,7 +78,7 @@ def save_png(
     drawn = plots.panels(result, kept)
     if not drawn:
         raise CompareError("no level was measured, so there is nothing to draw")
-    write_whole(Path(path), pictures.as_png(drawn, result.source, sentence))
+    atomic_write_bytes(Path(path), pictures.as_png(drawn, result.source, sentence))
 
 
 def save_html(
@@ -95,7 +95,7 @@ def save_html(
     CompareError without matplotlib.
     """
     _require_matplotlib()
-    write_whole(Path(path), _page(result, memory, max_kld).encode("utf-8", "replace"))
+    atomic_write_bytes(Path(path), _page(result, memory, max_kld).encode("utf-8", "replace"))
 
 
 def _require_matplotlib() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localgen._util.atomic_write import write_whole
+from localgen._util.atomic_write import atomic_write_bytes
 from localgen.benchmark.measuring import Spread
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation, recommend
@@ -35,10 +35,10 @@ class LevelResult:
     name: the level, as "Q4_K_M". error: why the rest is missing. is_reference: whether the others
     are compared with this one. file_bytes: of all shards. n_fallback: tensors that got a larger
     type than the level has for them, where it was made here. cold_load_seconds: with the file not
-    in the page cache. peak_rss_bytes: of a process that loads it and generates. prefill_tps,
-    decode_tps: tokens/s of a prompt of 512, and of 64 new tokens, one sequence. ttft_seconds: of a
-    prompt of 128. divergence_tokens: median of the greedy tokens before the text leaves the
-    reference's. The others: see ``metrics.Quality``.
+    in the page cache; None on a system that cannot drop it. peak_rss_bytes: of a process that loads
+    it and generates. prefill_tps, decode_tps: tokens/s of a prompt of 512, and of 64 new tokens,
+    one sequence. ttft_seconds: of a prompt of 128. divergence_tokens: median of the greedy tokens
+    before the text leaves the reference's. The others: see ``metrics.Quality``.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Comparison:
 
     def save(self, path: Path) -> None:
         """Write the JSON to ``path``, as a whole or not at all."""
-        write_whole(path, self.to_json().encode())
+        atomic_write_bytes(path, self.to_json().encode())
 
     @classmethod
     def load(cls, path: Path) -> Comparison:

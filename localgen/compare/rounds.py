@@ -40,7 +40,8 @@ def measure_speed(
                 record.fail(variant, error)
                 continue
             if is_cold:
-                cold[label].append(measured.load_seconds)
+                if measured.was_cold:
+                    cold[label].append(measured.load_seconds)
             else:
                 found[label].append(measured)
                 record.set(variant, **_as_fields(found[label], cold[label]))
@@ -58,6 +59,6 @@ def _as_fields(found: list[speed.Measured], cold: list[float]) -> dict[str, Any]
     names = ("load_seconds", "prefill_tps", "decode_tps", "ttft_seconds")
     return {
         **{name: Spread.of([getattr(each, name) for each in found]) for name in names},
-        "cold_load_seconds": Spread.of(cold),
+        "cold_load_seconds": Spread.of(cold) if cold else None,
         "peak_rss_bytes": max(each.peak_rss_bytes for each in found),
     }

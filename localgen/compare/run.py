@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from localgen import hub
+from localgen._util import system
 from localgen._util.checks import check_choice, check_int
 from localgen.compare.command import command_line
 from localgen.compare.levels import Level, Variant
@@ -21,7 +22,6 @@ from localgen.compare.texts import measure_texts
 from localgen.config import KV_TYPES
 from localgen.errors import CompareError, LocalgenError
 from localgen.gguf import gate
-from localgen.llama import devices
 
 
 def compare(
@@ -61,7 +61,7 @@ def compare(
     check_int("n_chunks", n_chunks, 1)
     check_int("n_rounds", n_rounds, 1)
     if n_threads is None:
-        n_threads = devices.usable_cpus()
+        n_threads = system.usable_cpus()
     check_int("n_threads", n_threads, 1, 512)
     for kv_type in kv_types:
         check_choice("kv_types", kv_type, KV_TYPES)

@@ -6,7 +6,6 @@ It takes a task as JSON and answers with the measurements; see ``child``.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localgen._util import child
-from localgen.benchmark.measuring import peak_rss
+from localgen._util.system import drop_from_page_cache, peak_memory
 from localgen.errors import CompareError
 
 N_PREFILL, N_DECODE, N_TTFT = 512, 64, 128
@@ -24,7 +23,7 @@ _LIMIT_SECONDS = 1800.0
 @dataclass(frozen=True, slots=True)
 class Task:
     """token_ids: a text of at least ``N_PREFILL`` tokens. cold: drop the file from the page cache
-    before it is loaded (where the system can)."""
+    before it is loaded, where the system can."""
 
     file: str
     kv_type: str
@@ -35,13 +34,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One round of one level; seconds, tokens/s and bytes."""
+    """One round of one level; seconds, tokens/s and bytes. was_cold: the file was loaded after the
+    system had dropped it from its page cache."""
 
     load_seconds: float
     prefill_tps: float
     decode_tps: float
     ttft_seconds: float
     peak_rss_bytes: int
+    was_cold: bool
 
 
 def measure(task: Task) -> Measured:
@@ -59,8 +60,7 @@ def _run(task: Task) -> Measured:
     from localgen.model import LocalModel  # noqa: PLC0415  # loaded only in the child
 
     llama()  # so that loading a model does not count the library's own
-    if task.cold:
-        _drop_from_page_cache(Path(task.file))
+    was_cold = task.cold and drop_from_page_cache(Path(task.file))
     started = time.perf_counter()
     with LocalModel.from_pretrained(
         task.file, n_ctx=1024, kv_type=task.kv_type, n_threads=task.n_threads
@@ -79,14 +79,9 @@ def _run(task: Task) -> Measured:
         prefill_tps=(prefill.n_prompt - prefill.n_cached) / prefill.prefill_seconds,
         decode_tps=decode.tokens_per_second or 0.0,
         ttft_seconds=short.ttft or 0.0,
-        peak_rss_bytes=peak_rss(),
+        peak_rss_bytes=peak_memory(),
+        was_cold=was_cold,
     )
-
-
-def _drop_from_page_cache(path: Path) -> None:
-    if hasattr(os, "posix_fadvise"):
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
@@ -277,4 +277,4 @@ def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(file, copy)
-        yield copy
+        yield cast("BinaryIO", copy)  # a wrapper on Windows

@@ -21,16 +21,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from localgen._util import file_lock
 from localgen._version import __version__
 from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import JobError
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.rows import RowId
-
-try:
-    import fcntl
-except ImportError:  # Windows has none; there, nothing keeps a second process away
-    fcntl = None  # type: ignore[assignment]
 
 Record = dict[str, Any]
 
@@ -144,7 +140,8 @@ def open_results(path: str, header: Record, *, overwrite: bool = False) -> Itera
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             yield Results(file, header)
             return
-        _lock(file, path)
+        if not file_lock.lock(file):
+            raise JobError(f"{path} is being written by another process; wait until it ends")
         found = Found() if overwrite else _read(path)
         if found.header is not None:
             _check_same(found.header, header, path)
@@ -154,17 +151,6 @@ def open_results(path: str, header: Record, *, overwrite: bool = False) -> Itera
 def _open(path: str) -> BinaryIO:
     """A file to write to, made if need be and left as it is; unbuffered."""
     return open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb", buffering=0)
-
-
-def _lock(file: BinaryIO, path: str) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JobError(f"{path} is being written by another process; wait for its end") from None
-    except OSError:
-        pass  # a file system without locks
 
 
 # --- what is there ---

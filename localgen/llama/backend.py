@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from localgen._util import system
 from localgen._util.format import counted
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.engine.backend import Batch, Logits, State
@@ -55,7 +56,7 @@ class LlamaBackend:
     def __init__(self, path: Path, config: ModelConfig, progress: Progress | None = None) -> None:
         self.config = config
         self._n_resets_before = 0  # of the contexts before this one
-        self.n_threads = config.n_threads or devices.usable_cpus()
+        self.n_threads = config.n_threads or system.usable_cpus()
         self._llama = llama()
         self._pid = os.getpid()
         self._file = gate.check_model(path)
@@ -209,7 +210,7 @@ class LlamaBackend:
 
     @functools.cached_property
     def _default_kv_budget(self) -> int | None:
-        memory = devices.usable_memory()
+        memory = system.available_memory()
         estimate = fitting.estimate(self._file, self.config, self.n_gpu_layers)
         if memory is None or not estimate.kv_share_in_ram:
             return None

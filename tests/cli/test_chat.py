@@ -84,7 +84,9 @@ def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
     for words in ("no question", missing, "needs the name", "--n-ctx", "limit"):
         assert words in result.stderr
     assert f"localgen: {tmp_path}: Is a directory\n" in result.stderr
-    assert f"localgen: {tmp_path / 'none' / 'chat.json'}: its folder is not" in result.stderr
+    assert (
+        f"localgen: {tmp_path / 'none' / 'chat.json'}: its folder does not exist" in result.stderr
+    )
     assert result.stdout.strip()
 
 

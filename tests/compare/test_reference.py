@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from localgen import CompareError, ModelConfig
+from localgen._util import system
 from localgen.compare import Comparison, compare
 from localgen.compare.reference import StoredReference, pack, unpack
 from localgen.gguf import gate
-from localgen.llama import devices, fitting
+from localgen.llama import fitting
 
 TEXT = "The lighthouse stood at the end of a long road that few people took in winter. " * 4
 
@@ -126,5 +127,5 @@ def test_memory_for_one_or_for_both(tiny_bpe_path: Path, monkeypatch: pytest.Mon
     model = (gate.check_model(tiny_bpe_path), ModelConfig(n_ctx=64))
     needed = fitting.estimate(*model, 0).needed
     for available, fits in ((2 * needed, True), (2 * needed - 1, False), (None, True)):
-        monkeypatch.setattr(devices, "usable_memory", lambda available=available: available)
+        monkeypatch.setattr(system, "available_memory", lambda available=available: available)
         assert fitting.fit_together([model, model]) is fits

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from localgen import CompareError
-from localgen._util.atomic_write import write_whole
+from localgen._util.atomic_write import atomic_write_bytes
 from localgen.compare import (
     Comparison,
     LevelResult,
@@ -372,7 +372,7 @@ def test_a_report_is_written_as_a_whole_or_not_at_all(
         save_html(comparison(), path)
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
-        write_whole(tmp_path / "folder", b"new")
+        atomic_write_bytes(tmp_path / "folder", b"new")
     assert path.read_text() == "old"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["folder", "r.html"]
 

@@ -16,13 +16,13 @@ import pytest
 
 import localgen
 from localgen._util.child import Failure
+from localgen._util.system import usable_cpus
 from localgen.cli import doctor as command
 from localgen.doctor import build_report
 from localgen.doctor import facts as gathering
 from localgen.doctor.build_report import BuildReport, parse_features
 from localgen.doctor.findings import Diagnosis, findings
 from localgen.doctor.speed_probe import Speed, measure
-from localgen.llama.devices import usable_cpus
 from tests.cli.test_generate import ENVIRONMENT, Result, localgen_command
 from tests.conftest import ROOT
 from tests.doctor.test_findings import CUDA0, GENERIC, H100, HEALTHY, REBUILD, WORKING_AMX, facts
@@ -82,7 +82,7 @@ def test_the_report_of_this_build() -> None:
     [
         ("raise ImportError('libgomp.so.1: none')", "ImportError: libgomp.so.1: none", None),
         ("import os; os.abort()", "killed by SIGABRT", "SIGABRT"),
-        ("print('junk'); raise SystemExit", "its last words were: junk", None),
+        ("print('junk'); raise SystemExit", "its last line of output: junk", None),
         ("__version__ = '1'", "No module named 'llama_cpp.llama_cpp'", None),
         ("raise ValueError('é' * 9999)", "ValueError", None),
     ],

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from localgen import BackendError, LocalModel, ModelConfig, NotEnoughMemoryError
+from localgen._util import system
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
 from localgen.gguf.memory import estimate, repacked_types
 from localgen.gguf.metadata import Hyperparameters
 from localgen.gguf.reader import GGUF, TENSOR_TYPES, Array, Tensor
 from localgen.gguf.strings import Strings
-from localgen.llama import devices, fitting
+from localgen.llama import fitting
 from models.make_tiny import make_mamba
 from tests.conftest import RunChild
 
@@ -184,7 +185,7 @@ def test_layers_on_a_gpu(n_gpu_layers, on_gpu):
 @pytest.fixture
 def memory_of(monkeypatch):
     """Let this process get that many bytes of memory and no more."""
-    return lambda n_bytes: monkeypatch.setattr(devices, "usable_memory", lambda: n_bytes)
+    return lambda n_bytes: monkeypatch.setattr(system, "available_memory", lambda: n_bytes)
 
 
 def test_a_load_that_cannot_fit_is_refused(tiny_bpe_path, memory_of):

@@ -18,7 +18,7 @@ from localgen.errors import InvalidGGUFError
 from localgen.gguf.fingerprint import FileIdentity
 from localgen.gguf.reader import GGUF, Array, Value, read_gguf
 from localgen.gguf.refusal import refuse
-from localgen.gguf.vocab_gate import check_vocabulary
+from localgen.gguf.vocab_gate import check_vocabulary, unknown_type
 
 _MAX_LAYERS = 512
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
@@ -48,6 +48,11 @@ class ModelFile:
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(shard.path for shard in self.shards)
+
+    @property
+    def unknown_vocabulary(self) -> str | None:
+        """The key and value that name a type of vocabulary which the gate has no rules for."""
+        return unknown_type(self.shards[0])
 
     def has_changed(self) -> bool:
         """Whether a file is another one than was checked; False if it was only removed or renamed,

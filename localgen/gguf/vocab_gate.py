@@ -18,9 +18,10 @@ _N_BYTES = 256
 _BYTE_TYPE = 6
 _BYTE_NAME = len("<0x00>")
 _BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
-# What stands beside each token, and the type that llama.cpp reads it as.
+MODEL, PRE = "tokenizer.ggml.model", "tokenizer.ggml.pre"
+# What stands beside each token, and the types that llama.cpp reads it as.
 _BESIDE_TOKENS = {
-    "tokenizer.ggml.scores": ("f32",),
+    "tokenizer.ggml.scores": ("f32", "i32"),
     "tokenizer.ggml.token_type": ("i32", "u32"),
 }
 # By the names in a file's keys, the last one spelled as it is there.
@@ -52,6 +53,7 @@ class _Type:
     has_trees: bool = False
 
 
+_WHITESPACE = "whitespace"
 _GPT2 = _Type({_BOS: 11, _EOS: 11}, adds={_BOS: True, _EOS: False})
 # The same with some pre-tokenizers.
 _GPT2_OF_GLM = _Type({_EOS: 11}, adds={_BOS: False, _EOS: False})
@@ -63,11 +65,11 @@ _GPT2_BY_PRE = {
     "gemma4": _GPT2_OF_GEMMA,
     "granite-embed-multi-311m": _GPT2_OF_GEMMA,
 }
-_TYPES = {
+TYPES = {
     "llama": _Type({_BOS: 1, _EOS: 2}, adds={_BOS: True, _EOS: False}),
     "gpt2": _GPT2,
     "hybriddna": _GPT2,
-    "whitespace": _GPT2,
+    _WHITESPACE: _GPT2,
     "gemma4": _Type(needs=(_BOS,), adds={_EOS: False}),
     "bert": _Type({_BOS: 101, _UNKNOWN: 100, _SEPARATOR: 102}, needs=(_BOS, _UNKNOWN, _SEPARATOR)),
     "t5": _Type(
@@ -77,6 +79,21 @@ _TYPES = {
     "plamo2": _Type(has_trees=True),
     "test": _Type(),
 }
+# How byte-level BPE may split a text first, by llama.cpp's commit 0c1e57098. Each needs what
+# ``_GPT2`` does, or what ``_GPT2_BY_PRE`` says; a name that is not here may need more.
+_PRE_NAMES = """
+a.x-4.0 afmoe bailingmoe bailingmoe2 bloom chameleon chatglm-bpe codeshell cohere2moe command-r dbrx
+deepseek-coder deepseek-llm deepseek-r1-qwen deepseek-v3 default exaone exaone-moe exaone4 f2llmv2
+falcon falcon-h1 falcon3 gemma4 gigachat glm4 glm5 gpt-2 gpt-4o gpt3-finnish granite-docling
+granite-embed-multi-311m granite-embed-multi-97m grok-2 hunyuan hunyuan-dense hy_v4 jais jais-2
+jina-de jina-es jina-v1-en jina-v2-code jina-v2-de jina-v2-es jina-v5-nano joyai-llm kanana2 kimi-k2
+kormo laguna lfm2 llada-moe llama-bpe llama-v3 llama3 llama4 megrez mellum mellum2 midm-2.0
+minerva-7b minicpm5 minimax-m2 modern-bert mpt olmo phi-2 pixtral poro-chat qwen2 qwen35 refact
+roberta-bpe sarvam-moe seed-coder smaug-bpe smollm solar-open spark2_5 stablelm2 starcoder superbpe
+talkie tekken tiny_aya trillion ufakzeka viking whitespace youtu
+"""
+PRE_TOKENIZERS = frozenset(_PRE_NAMES.split())
+_MAX_SHOWN = 60
 
 
 def check_vocabulary(file: GGUF) -> None:
@@ -92,15 +109,30 @@ def check_vocabulary(file: GGUF) -> None:
         if beside is None:
             continue
         if not isinstance(beside, Array) or beside.type not in types:
-            refuse(file, f"{key} is no list of {types[0]}")
+            refuse(file, f"{key} is no list of {' or '.join(types)}")
         elif beside.length != tokens.length:
             refuse(file, f"{key} has {beside.length} items for {tokens.length} tokens")
     merges = file.metadata.get("tokenizer.ggml.merges")
     if merges is not None and not (isinstance(merges, Array) and merges.type == "string"):
         refuse(file, "tokenizer.ggml.merges is no list of texts")
     _check_repeats(file)
-    if (name := file.metadata.get("tokenizer.ggml.model")) is not None:
+    if (name := file.metadata.get(MODEL)) is not None:
         _check_type(file, name)
+
+
+def unknown_type(file: GGUF) -> str | None:
+    """Return the key and value that name a type of vocabulary without rules here, or None.
+
+    What holds for every type is checked all the same; the rest only a trial can tell.
+    """
+    model, pre = file.metadata.get(MODEL), file.metadata.get(PRE)
+    if not isinstance(model, str):
+        return None
+    if model not in TYPES:
+        return f"{MODEL}={model[:_MAX_SHOWN]!r}"
+    if TYPES[model] is _GPT2 and isinstance(pre, str) and pre and pre not in PRE_TOKENIZERS:
+        return f"{PRE}={pre[:_MAX_SHOWN]!r}"
+    return None
 
 
 def _check_repeats(file: GGUF) -> None:
@@ -136,14 +168,19 @@ def _check_type(file: GGUF, name: object) -> None:
             f"its vocabulary is of the type {name!r}, without tokens, so that no text can be read; "
             f"convert the model again, together with its tokenizer",
         )
-    if not isinstance(name, str) or name not in _TYPES:
+    if not isinstance(name, str):
+        refuse(file, f"{MODEL} is {name!r}; it must be a text")
+    if name not in TYPES:
+        check_charsmap(file)  # if it has one: its format is SentencePiece's, whoever reads it
+        return
+    if TYPES[name] is _GPT2 and name != _WHITESPACE and file.metadata.get(PRE) == _WHITESPACE:
         refuse(
             file,
-            f"localgen does not know how to check a vocabulary of the type {name!r}; it knows "
-            f"{', '.join(_TYPES)}",
+            f"{PRE} is {_WHITESPACE!r} and {MODEL} is {name!r}: llama.cpp would abort at two "
+            f"spaces in a row; convert the model again, with {MODEL}={_WHITESPACE!r}",
         )
     _check_special(file, name)
-    if _TYPES[name].has_trees and file.tokens.longest > _MAX_TOKEN_BYTES:
+    if TYPES[name].has_trees and file.tokens.longest > _MAX_TOKEN_BYTES:
         refuse(
             file,
             f"a token of its vocabulary has {file.tokens.longest} bytes; at most "
@@ -161,7 +198,7 @@ def _check_type(file: GGUF, name: object) -> None:
 
 def _check_special(file: GGUF, name: str) -> None:
     """Each special token that a text can need has an id; llama.cpp asserts it."""
-    kind, pre = _TYPES[name], file.metadata.get("tokenizer.ggml.pre")
+    kind, pre = TYPES[name], file.metadata.get(PRE)
     if kind is _GPT2 and isinstance(pre, str):
         kind = _GPT2_BY_PRE.get(pre, kind)
     for special in (_BOS, _EOS, _UNKNOWN, _SEPARATOR):

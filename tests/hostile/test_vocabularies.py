@@ -101,7 +101,12 @@ def with_tokens(vocab: Vocab, *tokens: str) -> Vocab:
 BAD: dict[str, tuple[Vocab, Extra, bool, str]] = {
     "no_vocab": (like(SPM, "no_vocab"), no_extra, True, "without tokens"),
     "none": (like(SPM, "none"), no_extra, True, "without tokens"),
-    "unknown type": (like(SPM, "t6"), no_extra, True, "does not know how to check .* 't6'"),
+    "byte-level BPE split at white space": (
+        dataclasses.replace(BPE, pre="whitespace"),
+        no_extra,
+        True,
+        "abort at two spaces",
+    ),
     "t5 without BOS": (like(SPM, "t5", add_bos=True), no_extra, False, "bos_token_id"),
     "gemma4 without BOS": (like(BPE, "gemma4"), no_extra, False, "bos_token_id"),
     "gemma4 without EOS": (like(BPE, "gemma4"), add_eos, True, "eos_token_id"),
@@ -170,6 +175,7 @@ GOOD: dict[str, tuple[Vocab, Extra, bool]] = {
     "gpt2 of glm4 without BOS": (dataclasses.replace(BPE, pre="glm4"), no_extra, False),
     "hybriddna": (like(BPE, "hybriddna"), no_extra, True),
     "whitespace": (like(BPE, "whitespace"), no_extra, True),
+    "whitespace, split at it": (like(BPE, "whitespace", pre="whitespace"), no_extra, True),
     "gemma4": (like(BPE, "gemma4"), no_extra, True),
     "bert": (like(SPM, "bert", types=NORMAL), no_extra, False),
     "t5": (T5, no_extra, True),

@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[list[Change], str]] = {
     "a token twice": ([lambda w: w.add_token_list(["a", "b", "a"])], "token 2, b'a'"),
     "twice for C": ([lambda w: w.add_token_list(["a\0b", "a\0c"])], "second time"),
     "scores of another type": (
-        [TOKENS, lambda w: w.add_array("tokenizer.ggml.scores", [1, 2])],
+        [TOKENS, lambda w: w.add_array("tokenizer.ggml.scores", [True, False])],
         "scores is no list",
     ),
     "too few scores": ([TOKENS, lambda w: w.add_token_scores([0.5])], "has 1 items for 2 tokens"),

@@ -60,6 +60,10 @@ def add_eos(writer: GGUFWriter) -> None:
     writer.add_add_eos_token(True)
 
 
+def integer_scores(writer: GGUFWriter) -> None:
+    writer.add_array("tokenizer.ggml.scores", [-i for i in range(len(SPM.tokens))])
+
+
 def no_extra(writer: GGUFWriter) -> None:
     pass
 
@@ -170,6 +174,7 @@ BAD: dict[str, tuple[Vocab, Extra, bool, str]] = {
 GOOD: dict[str, tuple[Vocab, Extra, bool]] = {
     "llama": (SPM, no_extra, True),
     "llama without ids": (SPM, add_eos, False),
+    "llama with integer scores": (like(SPM, "llama", scores=None), integer_scores, True),
     "gpt2": (BPE, no_extra, True),
     "gpt2 without ids": (dataclasses.replace(BPE, add_bos=True), add_eos, False),
     "gpt2 of glm4 without BOS": (dataclasses.replace(BPE, pre="glm4"), no_extra, False),

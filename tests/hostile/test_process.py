@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from localgen import ClosedError, DecodeError, GenerationInterrupted, LocalModel
-from localgen.llama.in_flight_calls import Uses
+from localgen.llama.in_flight_calls import InFlightCalls
 from models import make_tiny
 from tests.conftest import Child, RunChild
 
@@ -193,7 +193,7 @@ def test_ctrl_c_as_a_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         def pop(self, *_: Any) -> int:
             raise KeyboardInterrupt
 
-    uses = Uses()
+    uses = InFlightCalls()
     monkeypatch.setattr(uses, "_running", Interrupted())
     with pytest.raises(KeyboardInterrupt):
         uses.run(lambda: 1)

@@ -22,7 +22,7 @@ from localgen.engine.sampling.chain import CustomProcessor, Sampler
 from localgen.engine.sequence import Recorder, Sequence, StopCheck, TokenCounts, uniform_stream
 from localgen.generation import resolve
 from localgen.generation.inputs import Prompts, pad_right, to_numpy, to_torch
-from localgen.text.detokenizer import TextStream
+from localgen.text.detokenizer import Detokenizer
 from localgen.text.tokenizer import Tokenizer
 
 
@@ -70,7 +70,7 @@ class Clock:
 class TextCheck:
     """Feeds a row's text stream with its tokens, on ``clock``; stops the row at a stop string."""
 
-    def __init__(self, stream: TextStream, clock: Clock) -> None:
+    def __init__(self, stream: Detokenizer, clock: Clock) -> None:
         self.stream = stream
         self._clock = clock
 
@@ -153,7 +153,7 @@ class GenerationCall:
         checks = self._hooks.stop_checks()
         if self._keep_text or config.stop_strings is not None:
             stop_strings = tuple(config.stop_strings or ())
-            stream = TextStream(self._tokenizer.text_bytes, stop_strings)
+            stream = Detokenizer(self._tokenizer.text_bytes, stop_strings)
             check = TextCheck(stream, self._text_clock)
             self.text_checks.append(check)
             checks = (check, *checks)

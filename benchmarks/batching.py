@@ -49,7 +49,7 @@ def prompts_of(model: Any, n_rows: int, n_tokens: int) -> list[list[int]]:
 
 def clear(model: Any) -> None:
     """Empty the KV cache, so that nothing of an earlier round is reused."""
-    model._loop.start_afresh()
+    model._driver._engine.start_afresh()
 
 
 # --- equal rows ---
@@ -190,7 +190,7 @@ def shared(model: Any, n_rounds: int) -> list[Row]:
     ends = prompts_of(model, _SHARED_ROWS, 4)
     prompts = [[*prefix, *end] for end in ends]
     options = {"max_new_tokens": _SHARED_NEW, "eos_token_id": []}
-    cache = model._loop.kv_cache
+    cache = model._driver._engine.kv_cache
     rounds = []
     for number in range(n_rounds):
         common.progress(f"shared: round {number + 1} of {n_rounds}")
@@ -342,7 +342,7 @@ def soak(model: Any, _n_rounds: int) -> list[Row]:
         model.complete([ids[first : first + n_prompt]], max_new_tokens=n_new)
         if number % 1000 == 999:
             common.progress(f"soak: {number + 1} calls, {resident_mb():.1f} MB")
-    cache = model._loop.kv_cache
+    cache = model._driver._engine.kv_cache
     return [
         {
             "case": "soak",

@@ -20,8 +20,11 @@ from typing import Any
 import common
 import numpy as np
 
-from localgen.engine.sampling.chain import Sampler, SamplingOptions
-from localgen.engine.sequence import Sequence, TokenCounts, uniform_stream
+from localgen.config import SamplingOptions
+from localgen.engine.sampling.chain import Sampler
+from localgen.engine.sequence import Sequence
+from localgen.engine.trackers import TokenCounts
+from localgen.engine.uniforms import UniformStream
 
 VOCABULARIES = (49_152, 151_936, 262_144)
 N_PROMPT = 400
@@ -55,13 +58,13 @@ def make_sequence(n_vocab: int, options: SamplingOptions) -> Sequence:
     """A row whose prompt has about ``N_PROMPT`` different tokens."""
     prompt_ids = np.random.RandomState(1).randint(0, n_vocab, N_PROMPT).astype(np.int32)
     return Sequence(
-        row=0,
+        index=0,
         prompt_ids=prompt_ids,
         max_new_tokens=1,
         eos_token_ids=frozenset({0}),
         sampler=Sampler(options, n_vocab),
-        uniform=uniform_stream(0, 0),
-        counts=TokenCounts(prompt_ids, 1) if options.counts_tokens else None,
+        uniform=UniformStream(0, 0),
+        trackers=(TokenCounts(prompt_ids, 1),),
     )
 
 
@@ -114,7 +117,7 @@ def microseconds(name: str, call: Callable[[], object], repeats: int) -> common.
 
 def measure(n_vocab: int, name: str, shape: str, chain: dict[str, Any], repeats: int) -> common.Row:
     """One row of the result: a chain by localgen, and by a full sort with fewer repeats."""
-    options = SamplingOptions(**{"do_sample": True, **chain})
+    options = SamplingOptions(**{"do_sample": True, "top_k": 0, **chain})
     sequence = make_sequence(n_vocab, options)
     logits = make_logits(n_vocab, shape)
     return {

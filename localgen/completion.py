@@ -26,7 +26,7 @@ class Stats:
 
     n_prompt: int
     n_cached: int
-    not_reused: str | None
+    cache_miss_reason: str | None
     n_new: int
     prefill_seconds: float
     decode_seconds: float

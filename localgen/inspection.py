@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localgen import hub
-from localgen.config import ModelConfig, check_int
+from localgen._util.checks import check_int
+from localgen.config import ModelConfig
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
 from localgen.gguf.memory import MemoryEstimate

@@ -15,15 +15,16 @@ from localgen import hub
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.engine import Engine
-from localgen.engine.slots import CachedSequence
 from localgen.errors import CLOSED, BackendError, ClosedError, KvBudgetError
+from localgen.generation import results
 from localgen.generation.async_driver import AsyncDriver
-from localgen.generation.driver import Driver
-from localgen.generation.exits import close_at_exit
-from localgen.generation.inputs import one_of
+from localgen.generation.driver import Driver, close_at_exit
+from localgen.generation.inputs import Prompt, one_of
+from localgen.generation.model_backend import ModelBackend
 from localgen.generation.prefix import Prefix
 from localgen.generation.progress import show_progress
-from localgen.generation.request_builder import Prompt, RequestBuilder, one_or_all
+from localgen.generation.request_builder import RequestBuilder
+from localgen.generation.results import one_or_all
 from localgen.generation.sessions import Sessions
 from localgen.generation.streaming import (
     CompletionStream,
@@ -31,6 +32,7 @@ from localgen.generation.streaming import (
     partial_on_error,
     put_tokens,
 )
+from localgen.generation.text_tracker import text_tracker
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -47,17 +49,17 @@ class LocalModel:
 
     device = "cpu"
 
-    def __init__(self, backend: Any, config: ModelConfig) -> None:
+    def __init__(self, backend: ModelBackend, config: ModelConfig) -> None:
         """For ``from_pretrained``, and for tests with a backend of their own."""
         self.config = config
         self.tokenizer = Tokenizer(backend.vocab)
         self._backend = backend
-        self._loop = Engine(backend, config.max_sequences, deterministic=config.deterministic)
-        self._turns = Driver(self._loop)
-        self._background = AsyncDriver(self._turns)
-        self._calls = RequestBuilder(self.tokenizer, backend, self._loop.kv_cache, config.n_ctx)
-        self._sessions = Sessions(backend, self._loop, self._turns, config)
-        close_at_exit(self._turns, backend)
+        engine = Engine(backend, config.max_sequences, deterministic=config.deterministic)
+        self._driver = Driver(engine)
+        self._async_driver = AsyncDriver(self._driver)
+        self._requests = RequestBuilder(self.tokenizer, backend, config)
+        self._sessions = Sessions(backend, self._driver, config)
+        close_at_exit(self._driver, backend)
 
     @classmethod
     def from_pretrained(
@@ -121,7 +123,7 @@ class LocalModel:
         if self._backend.is_forked:  # a thread that this process lacks may hold the turn
             self._backend.close()
         else:
-            self._turns.close(ClosedError(CLOSED), self._backend.close)
+            self._driver.close(ClosedError(CLOSED), self._backend.close)
 
     def _check_kv_budget(self) -> None:
         """KvBudgetError for a budget without room for one token."""
@@ -185,7 +187,7 @@ class LocalModel:
                 f"tokenizer must be this model's own, model.tokenizer, or left out, "
                 f"got {tokenizer!r}"
             )
-        made = self._calls.from_ids(
+        call = self._requests.from_ids(
             one_of(input_ids, inputs),
             attention_mask,
             generation_config,
@@ -194,16 +196,15 @@ class LocalModel:
             stopping_criteria=stopping_criteria,
             cancel=cancel,
         )
-        call = made.call
         if streamer is not None and len(call.sequences) != 1:
             raise ValueError(f"a streamer takes one row, and this call has {len(call.sequences)}")
-        with partial_on_error(made.output):
-            self._turns.submit(call.request)
+        with partial_on_error(lambda: results.generate_output(call)):
+            self._driver.submit(call.request)
             if streamer is None:
-                self._turns.run(call.request)
+                self._driver.run(call.request)
             else:
-                put_tokens(streamer, call, made.prompts, self._turns)
-        return made.result()
+                put_tokens(streamer, call, self._driver)
+        return results.generated(call)
 
     # --- text API ---
 
@@ -250,16 +251,16 @@ class LocalModel:
         Returns a Completion for a single text (a list of them with ``num_return_sequences`` > 1),
         else a list: ``num_return_sequences`` in a row for each prompt. Raises as ``generate()``.
         """
-        call = self._calls.from_texts(
+        call = self._requests.from_texts(
             prompts, generation_config, overrides, split_special_tokens, cancel
         )
-        with partial_on_error(call.completions):
-            self._turns.submit(call.request)
+        with partial_on_error(lambda: results.completions(call)):
+            self._driver.submit(call.request)
             if progress:
-                show_progress(call, self._turns)
+                show_progress(call, self._driver)
             else:
-                self._turns.run(call.request)
-        return one_or_all(prompts, call.completions())
+                self._driver.run(call.request)
+        return one_or_all(prompts, results.completions(call))
 
     def complete_iter(
         self,
@@ -274,10 +275,10 @@ class LocalModel:
 
         Leaving the loop early cancels the rest.
         """
-        call = self._calls.from_texts(
+        call = self._requests.from_texts(
             prompts, generation_config, overrides, split_special_tokens, cancel
         )
-        return as_they_finish(call, self._turns)
+        return as_they_finish(call, self._driver)
 
     def stream(
         self,
@@ -292,10 +293,10 @@ class LocalModel:
 
         Takes the arguments of ``complete()``. Other calls may come between two pieces.
         """
-        call = self._calls.from_text(
+        call = self._requests.from_text(
             prompt, generation_config, overrides, split_special_tokens, cancel
         )
-        return CompletionStream(call, self._turns, self._backend.check_usable)
+        return CompletionStream(call, self._driver, self._backend.check_usable)
 
     async def acomplete(
         self,
@@ -309,10 +310,12 @@ class LocalModel:
 
         Cancelling the task ends the generation.
         """
-        call = self._calls.from_texts(prompts, generation_config, overrides, split_special_tokens)
-        with partial_on_error(call.completions):
-            await self._background.run(call.request)
-        return one_or_all(prompts, call.completions())
+        call = self._requests.from_texts(
+            prompts, generation_config, overrides, split_special_tokens
+        )
+        with partial_on_error(lambda: results.completions(call)):
+            await self._async_driver.run(call.request)
+        return one_or_all(prompts, results.completions(call))
 
     async def astream(
         self,
@@ -323,10 +326,10 @@ class LocalModel:
         **overrides: Any,
     ) -> AsyncIterator[str]:
         """``stream()`` for ``async for``; leaving the loop ends the generation."""
-        call = self._calls.from_text(prompt, generation_config, overrides, split_special_tokens)
-        text = call.text_checks[0].stream
-        with partial_on_error(call.completions):
-            async for _ in self._background.steps(call.request, lambda: text.has_more):
+        call = self._requests.from_text(prompt, generation_config, overrides, split_special_tokens)
+        text = text_tracker(call.sequences[0]).stream
+        with partial_on_error(lambda: results.completions(call)):
+            async for _ in self._async_driver.steps(call.request, lambda: text.has_more):
                 if call.request.done:
                     text.finish()
                 if piece := text.take():
@@ -358,7 +361,7 @@ class LocalModel:
         several = bool(messages) and not isinstance(messages[0], Mapping)
         chats: Any = messages if several else [messages]
         prompts = [
-            self._calls.chat_prompt(
+            self._requests.chat_prompt(
                 chat,
                 tools=tools,
                 documents=documents,
@@ -385,7 +388,7 @@ class LocalModel:
         **options: Any,
     ) -> CompletionStream:
         """``chat()`` for one conversation, piece by piece; see ``stream()``."""
-        prompt = self._calls.chat_prompt(
+        prompt = self._requests.chat_prompt(
             messages,
             tools=tools,
             documents=documents,
@@ -401,22 +404,22 @@ class LocalModel:
 
         Raises ContextFullError, BackendError where another pinned prefix does not fit.
         """
-        call = self._calls.from_prefix(text, split_special_tokens)
-        (row,) = call.sequences
+        call = self._requests.from_prefix(text, split_special_tokens)
+        (sequence,) = call.sequences
         with partial_on_error(lambda: None):
-            self._turns.submit(call.request)
-            self._turns.run(call.request)
-        return Prefix(self, text, row, split_special_tokens=split_special_tokens)
+            self._driver.submit(call.request)
+            self._driver.run(call.request)
+        return Prefix(self, text, sequence, split_special_tokens=split_special_tokens)
 
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
         """Log-probability of each token of ``text`` after the tokens before it.
 
         Returns float32 (n_tokens - 1,), natural logarithms. Raises ContextFullError.
         """
-        row = self._calls.sequence_to_score(text, split_special_tokens)
-        with partial_on_error(lambda: None), self._turns.alone():
+        sequence = self._requests.sequence_to_score(text, split_special_tokens)
+        with partial_on_error(lambda: None), self._driver.alone() as engine:
             self._backend.check_usable()
-            return self._loop.score(row)
+            return engine.score(sequence)
 
     # --- sessions ---
 
@@ -441,9 +444,6 @@ class LocalModel:
         if not even the sequence used last fits. What was cached before is then still there.
         """
         return self._sessions.load(Path(path))
-
-    def _unpin(self, entry: CachedSequence) -> None:
-        self._loop.kv_cache.unpin(entry)
 
 
 def _check_source(source: object) -> None:

@@ -1,8 +1,8 @@
 """A model of Python lists and a vocabulary of bytes: the engine's seam, without llama.cpp.
 
-``FakeBackend`` keeps the tokens that each slot's KV cache would hold and makes logits from them
-alone. A row that is decoded at a wrong position, in a wrong slot or after a wrong copy therefore
-gets other tokens, and the test that compares it sees it.
+``FakeBackend`` keeps the tokens that the KV cache would hold of each sequence, and makes logits of
+them alone. A sequence that is decoded at a wrong position, under a wrong seq_id or after a wrong
+copy therefore gets other tokens, and the test that compares it sees it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds
+from localgen.engine.engine import Engine
 from localgen.errors import CLOSED
 
 N_VOCAB = 259
@@ -69,7 +71,7 @@ def hashed_logits(tokens: list[int], best: int) -> Logits:
 class FakeBackend:
     """Implements ``engine.backend.Backend``; ``script`` gives the likeliest next token.
 
-    budget: the most tokens that all slots together may hold; None for no limit.
+    budget: the most tokens that all sequences together may hold; None for no limit.
     """
 
     n_vocab = N_VOCAB
@@ -83,7 +85,7 @@ class FakeBackend:
         can_truncate: bool = True,
     ) -> None:
         self.vocab = FakeVocab()
-        self.epoch = 0
+        self.n_cache_resets = 0
         self.can_truncate = can_truncate
         self.can_share_cells = can_truncate
         self.n_cells: int | None = None
@@ -96,14 +98,14 @@ class FakeBackend:
         self._cell_numbers = count()
         self.calls: list[tuple[str, object]] = []
         self.on_decode: Callable[[], None] = lambda: None
+        self.path = Path("fake.gguf")
         self.closed = False
         self.is_forked = False
         self.not_saved_because: str | None = None
         self.sampling_defaults: dict[str, float] = {}
         self.state_identity = {"model": "fake"}
         self.refuses_state: Callable[[list[int]], bool] = lambda _: False
-        self._last: Batch | None = None
-        self._last_positions = np.empty(0, np.int32)
+        self._seen: tuple[Batch, list[int], list[int]] | None = None
         self._buffer = np.empty((0, N_VOCAB), np.float32)
 
     @property
@@ -116,6 +118,9 @@ class FakeBackend:
 
     def close(self) -> None:
         self.closed = True
+
+    def leave(self) -> None:
+        """Nothing is freed."""
 
     def n_slots_that_fit(self, n_tokens: int) -> int:
         return 1000 if self.budget is None else self.budget // n_tokens
@@ -133,39 +138,44 @@ class FakeBackend:
             assert self.cells_fit(n_cells)
         self.n_cells = n_cells
         self.calls.append(("reserve", (n_slots, n_tokens)))
-        kept = [self.kv[slot] for slot in keep]
+        kept = [self.kv[seq_id] for seq_id in keep]
         self.n_ctx_seq = n_tokens if n_cells is None else n_cells
         assert all(len(tokens) <= self.n_ctx_seq for tokens in kept)
-        self.kv = {slot: kept[slot] if slot < len(kept) else [] for slot in range(n_slots)}
-        self.cells = {slot: self._new_cells(len(tokens)) for slot, tokens in self.kv.items()}
+        self.kv = {seq_id: kept[seq_id] if seq_id < len(kept) else [] for seq_id in range(n_slots)}
+        self.cells = {seq_id: self._new_cells(len(tokens)) for seq_id, tokens in self.kv.items()}
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         assert 0 < len(batch.token_ids) <= self.n_batch
         assert np.all(np.diff(batch.seq_ids) >= 0), "sequences must come in rising seq_id"
-        if batch is self._last:
-            assert np.all(batch.positions == self._last_positions + 1)
-        self._last, self._last_positions = batch, batch.positions.copy()
+        self._check_reuse(batch)
         self.calls.append(("decode", batch.seq_ids.tolist()))
         self.on_decode()
         rows = []
-        for token, position, slot, wanted in zip(
+        for token, position, seq_id, wanted in zip(
             batch.token_ids.tolist(),
             batch.positions.tolist(),
             batch.seq_ids.tolist(),
-            batch.wants_logits.tolist(),
+            np.isin(np.arange(len(batch.token_ids)), batch.output_rows).tolist(),
             strict=True,
         ):
-            assert position == len(self.kv[slot]), "positions must follow what the slot holds"
-            assert position < self.n_ctx_seq, "a slot must be long enough"
-            self.kv[slot].append(token)
-            self.cells[slot].append(next(self._cell_numbers))
+            assert position == len(self.kv[seq_id]), "positions must follow what the sequence holds"
+            assert position < self.n_ctx_seq, "a sequence must have room"
+            self.kv[seq_id].append(token)
+            self.cells[seq_id].append(next(self._cell_numbers))
             if wanted:
-                rows.append(hashed_logits(self.kv[slot], self.script(self.kv[slot])))
+                rows.append(hashed_logits(self.kv[seq_id], self.script(self.kv[seq_id])))
         self._check_cells()
         # As in llama.cpp, rows of an earlier call are overwritten.
         self._buffer[:] = np.nan
         self._buffer = np.array(rows, np.float32).reshape(len(rows), N_VOCAB)
         return self._buffer
+
+    def _check_reuse(self, batch: Batch) -> None:
+        """Of a batch that comes again, sequences and outputs are as they were."""
+        held = (batch, batch.seq_ids.tolist(), batch.output_rows.tolist())
+        if self._seen is not None and batch is self._seen[0]:
+            assert held == self._seen
+        self._seen = held
 
     def _check_cells(self) -> None:
         """A copy takes no cells of its own."""
@@ -177,8 +187,8 @@ class FakeBackend:
         return [next(self._cell_numbers) for _ in range(n)]
 
     def forget(self) -> None:
-        self.kv = {slot: [] for slot in self.kv}
-        self.cells = {slot: [] for slot in self.kv}
+        self.kv = {seq_id: [] for seq_id in self.kv}
+        self.cells = {seq_id: [] for seq_id in self.kv}
 
     def release(self) -> None:
         self.calls.append(("release", None))
@@ -188,14 +198,14 @@ class FakeBackend:
     def lose_all(self) -> None:
         """What llama.cpp does where nothing that the KV cache held can be trusted any more."""
         self.forget()
-        self.epoch += 1
+        self.n_cache_resets += 1
 
-    def kv_truncate(self, slot: int, n_tokens: int) -> bool:
-        self.calls.append(("kv_truncate", (slot, n_tokens)))
-        if 0 < n_tokens < len(self.kv[slot]) and not self.can_truncate:
+    def kv_truncate(self, seq_id: int, n_tokens: int) -> bool:
+        self.calls.append(("kv_truncate", (seq_id, n_tokens)))
+        if 0 < n_tokens < len(self.kv[seq_id]) and not self.can_truncate:
             return False
-        self.kv[slot] = self.kv[slot][:n_tokens]
-        self.cells[slot] = self.cells[slot][:n_tokens]
+        self.kv[seq_id] = self.kv[seq_id][:n_tokens]
+        self.cells[seq_id] = self.cells[seq_id][:n_tokens]
         return True
 
     def kv_copy(self, source: int, target: int) -> None:
@@ -204,21 +214,21 @@ class FakeBackend:
         self.kv[target] = list(self.kv[source])
         self.cells[target] = list(self.cells[source])
 
-    def settle(self) -> None:
+    def flush_copies(self) -> None:
         """Copies are done at once here."""
 
-    def kv_state(self, slot: int) -> State:
-        self.calls.append(("kv_state", slot))
-        return np.array(self.kv[slot], np.int32).view(np.uint8)
+    def kv_state(self, seq_id: int) -> State:
+        self.calls.append(("kv_state", seq_id))
+        return np.array(self.kv[seq_id], np.int32).view(np.uint8)
 
-    def set_kv_state(self, slot: int, saved: State, n_tokens: int) -> bool:
-        self.calls.append(("set_kv_state", slot))
+    def set_kv_state(self, seq_id: int, saved: State, n_tokens: int) -> bool:
+        self.calls.append(("set_kv_state", seq_id))
         tokens = saved.copy().view(np.int32).tolist()
         assert n_tokens == len(tokens)
-        assert n_tokens <= self.n_ctx_seq, "a slot must be long enough"
+        assert n_tokens <= self.n_ctx_seq, "a sequence must have room"
         refused = self.refuses_state(tokens)
-        self.kv[slot] = [] if refused else tokens
-        self.cells[slot] = self._new_cells(len(self.kv[slot]))
+        self.kv[seq_id] = [] if refused else tokens
+        self.cells[seq_id] = self._new_cells(len(self.kv[seq_id]))
         return not refused
 
     def count(self, name: str) -> int:
@@ -246,6 +256,14 @@ class LateBackend(FakeBackend):
         return super().decode(batch, should_stop)
 
 
+class FakeModel(LocalModel):
+    """A LocalModel on a FakeBackend, which tests read and set as ``backend``."""
+
+    def __init__(self, backend: FakeBackend, config: ModelConfig) -> None:
+        super().__init__(backend, config)
+        self.backend = backend
+
+
 def fake_model(
     script: Script = hashed_letter,
     *,
@@ -254,10 +272,15 @@ def fake_model(
     deterministic: bool = False,
     backend: FakeBackend | None = None,
     **options: Any,
-) -> LocalModel:
-    """A LocalModel on a FakeBackend; ``model._backend`` is that backend."""
+) -> FakeModel:
+    """A model on ``backend``, or on a new FakeBackend with ``script`` and ``options``."""
     config = ModelConfig(n_ctx=n_ctx, max_sequences=max_sequences, deterministic=deterministic)
-    return LocalModel(backend or FakeBackend(script, **options), config)
+    return FakeModel(backend or FakeBackend(script, **options), config)
+
+
+def engine_of(model: LocalModel) -> Engine:
+    """The engine of a model, between two steps; for what no call shows."""
+    return model._driver._engine
 
 
 def spelling(*text: str) -> Script:

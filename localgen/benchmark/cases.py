@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from localgen.config import check_int
+from localgen._util.checks import check_int
 
 PROMPT_LENGTHS = (128, 512)
 NEW_TOKENS = 128

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
+from localgen._util.checks import check_int
 from localgen.benchmark.cases import Case, Limits, plan, token_ids
 from localgen.benchmark.measuring import peak_rss, surroundings
 from localgen.benchmark.results import BenchMemory, BenchResult, BenchSetup, BenchTest
 from localgen.completion import Completion
-from localgen.config import ModelConfig, check_int, replace_options
+from localgen.config import ModelConfig, replace_options
 from localgen.errors import GenerationInterrupted
 from localgen.inspection import ModelInfo, inspect
 from localgen.model import LocalModel
@@ -197,7 +198,7 @@ def _not_as_planned(case: Case, done: list[Completion]) -> str | None:
     found = [row.stats for row in done if row.stats.n_cached != case.n_cached]
     if not found:
         return None
-    why = f": {found[0].not_reused}" if found[0].not_reused else ""
+    why = f": {found[0].cache_miss_reason}" if found[0].cache_miss_reason else ""
     return f"{found[0].n_cached} tokens came from the cache, not {case.n_cached}{why}"
 
 

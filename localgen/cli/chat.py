@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from localgen._util.checks import check_choice
 from localgen._util.format import counted
 from localgen.cli.conversation import OVERFLOW, Conversation
 from localgen.cli.options import (
@@ -23,7 +24,7 @@ from localgen.cli.options import (
     with_options,
 )
 from localgen.completion import Completion
-from localgen.config import GenerationConfig, check_choice, replace_options
+from localgen.config import GenerationConfig, replace_options
 from localgen.errors import ContextFullError, LocalgenError, TemplateError
 from localgen.generation.streaming import CompletionStream
 from localgen.model import LocalModel

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from localgen._util.atomic_write import write_whole
-from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig, check_choice
+from localgen._util.checks import check_choice
+from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
 from localgen.errors import ContextFullError, StateError
 from localgen.generation.streaming import CompletionStream
 from localgen.model import LocalModel

@@ -79,6 +79,6 @@ def _rows(backend: Backend, chunk: TokenIds, start: int, stop: int) -> Logits:
 
 def _decode(backend: Backend, chunk: TokenIds, start: int, stop: int, *, scored: bool) -> Logits:
     positions = np.arange(start, stop, dtype=np.int32)
-    wants = np.full(stop - start, scored, np.int8)
+    outputs = np.arange(stop - start if scored else 0, dtype=np.int32)
     token_ids = np.ascontiguousarray(chunk[start:stop])
-    return backend.decode(Batch(token_ids, positions, np.zeros(stop - start, np.int32), wants))
+    return backend.decode(Batch(token_ids, positions, np.zeros(stop - start, np.int32), outputs))

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from localgen import hub
+from localgen._util.checks import check_choice, check_int
 from localgen.compare.command import command_line
 from localgen.compare.levels import Level, Variant
 from localgen.compare.quality import Quality
@@ -17,7 +18,7 @@ from localgen.compare.results import Comparison
 from localgen.compare.rounds import measure_speed
 from localgen.compare.settings import Settings, default_text
 from localgen.compare.texts import measure_texts
-from localgen.config import KV_TYPES, check_choice, check_int
+from localgen.config import KV_TYPES
 from localgen.errors import CompareError, LocalgenError
 from localgen.gguf import gate
 from localgen.llama import devices

@@ -1,7 +1,7 @@
-"""The generation engine: token ids in, token ids out; it knows nothing of text, files or llama.cpp.
+"""The generation engine: token ids in, token ids out; it knows no text, no files and no llama.cpp.
 
-One step of ``Engine`` is: schedule → decode → sample → finish. ``scheduler`` chooses the tokens
-of the next forward pass, ``kv_cache`` hands out sequence slots and knows what they hold,
-``sampling`` holds the pure filters, ``sampler`` composes them for one configuration, ``sequence``
-is one row in flight, and ``backend`` is the protocol that a model must speak.
+One step of ``engine.Engine`` is: schedule → decode → advance → retire. ``scheduler`` chooses the
+tokens of the next forward pass, ``kv_cache`` hands out seq_ids and knows what they hold,
+``decoding`` is how a request turns logits into tokens, ``sampling`` chooses them, ``sequence`` is
+one sequence in flight with its ``trackers``, and ``backend`` is the protocol of a model.
 """

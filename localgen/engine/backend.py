@@ -1,4 +1,4 @@
-"""What the engine needs from a model: a Protocol, and the batch that it decodes."""
+"""What the engine needs from a model: a Protocol, and the batch of one forward pass."""
 
 from __future__ import annotations
 
@@ -15,48 +15,52 @@ State = npt.NDArray[np.uint8]
 
 
 class PassStopped(Exception):
-    """A forward pass was cut short because its caller asked for it.
+    """A forward pass was stopped because its caller asked for it.
 
-    The KV cache is as before it or, where that cannot be had, lost: see ``Backend.epoch``.
+    The KV cache is as before the pass or, where that is impossible, lost: see
+    ``Backend.n_cache_resets``.
     """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """One forward pass, tokens of one sequence together and sequences in rising ``seq_id``.
+    """The tokens of one forward pass: tokens of a sequence together, sequences in rising seq_id.
 
-    token_ids, positions, seq_ids: int32 (n_tokens,); wants_logits: int8 (n_tokens,), 1 where the
-    token's row of logits is needed. All are C-contiguous. The same object given to ``decode`` again
-    means the same rows with other tokens, each one position further.
+    token_ids, positions, seq_ids: int32 (n_tokens,), C-contiguous. output_rows: int32
+    (n_outputs,), rising: the tokens, by their index in the batch, whose logits are returned.
+
+    ``token_ids`` and ``positions`` may be filled anew and the same Batch decoded again; ``seq_ids``
+    and ``output_rows`` are read once.
     """
 
     token_ids: TokenIds
     positions: TokenIds
     seq_ids: TokenIds
-    wants_logits: npt.NDArray[np.int8]
+    output_rows: TokenIds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Saved:
-    """What a slot held: int32 ``token_ids`` (n,), and ``kv_state``'s bytes for them."""
+    """A saved sequence: its int32 ``token_ids`` (n,) and their ``kv_state`` bytes."""
 
     token_ids: TokenIds
     state: State
 
 
 class Backend(Protocol):
-    """A model with a KV cache of numbered slots, one sequence each.
-
-    ``can_truncate``: whether a sequence can be cut anywhere, or only be forgotten (a recurrent
-    state knows no earlier one). ``can_share_cells``: whether ``reserve`` knows ``n_cells``.
-    """
-
-    can_truncate: bool
-    can_share_cells: bool
+    """A model with a KV cache of numbered sequences, 0 to ``n_slots`` - 1."""
 
     @property
-    def epoch(self) -> int:
-        """Grows whenever all that the KV cache held is lost."""
+    def can_truncate(self) -> bool:
+        """Whether a sequence can be cut anywhere; a recurrent state can only be dropped whole."""
+
+    @property
+    def can_share_cells(self) -> bool:
+        """Whether ``reserve`` accepts ``n_cells``."""
+
+    @property
+    def n_cache_resets(self) -> int:
+        """How often everything in the KV cache was lost; grows with each loss."""
 
     @property
     def n_vocab(self) -> int: ...
@@ -67,53 +71,53 @@ class Backend(Protocol):
 
     @property
     def n_slots(self) -> int:
-        """Slots that there are; 0 before the first ``reserve``."""
+        """How many sequences the KV cache holds at most; 0 before the first ``reserve``."""
 
     @property
     def n_ctx_seq(self) -> int:
-        """The most tokens of one slot."""
+        """The most tokens of one sequence."""
 
     def n_slots_that_fit(self, n_tokens: int) -> int:
-        """How many slots for ``n_tokens`` each the KV budget allows; may be 0."""
+        """Return how many sequences of ``n_tokens`` the KV budget allows; may be 0."""
 
     def cells_fit(self, n_cells: int) -> bool:
-        """Whether the KV budget allows as many cells, shared by all slots."""
+        """Return whether the KV budget allows ``n_cells`` shared by all sequences."""
 
     def reserve(
         self, n_slots: int, n_tokens: int, keep: Sequence[int] = (), *, n_cells: int | None = None
     ) -> None:
-        """Make the KV cache anew, for ``n_slots`` of at least ``n_tokens`` each.
+        """Make the KV cache anew, for ``n_slots`` sequences of at least ``n_tokens`` each.
 
-        n_cells: let the slots take their tokens from that many cells in common; what one has as a
-        copy of another takes none. What was in slot ``keep[i]`` is then in slot i; everything else
-        is forgotten. Raises BackendError if it does not fit the budget.
+        keep: what sequence ``keep[i]`` held becomes sequence i; the rest is dropped. n_cells: let
+        all sequences share that many cells, of which a copy of another sequence takes none.
+        Raises BackendError if it does not fit the budget.
         """
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         """Run one forward pass.
 
-        Returns float32 (rows, n_vocab), one row for each 1 in ``wants_logits``, in batch order:
-        borrowed, valid until the next call, which may give the same array with other numbers.
-        Raises PassStopped when ``should_stop()``, asked now and then in a long pass, is true.
+        Returns float32 (n_outputs, n_vocab), a row for each of ``batch.output_rows``: borrowed,
+        valid until the next call, which may return the same array with other numbers.
+        Raises PassStopped if ``should_stop()``, called now and then in a long pass, returns True.
         """
 
     def forget(self) -> None:
-        """Empty every slot."""
+        """Empty every sequence."""
 
-    def kv_truncate(self, slot: int, n_tokens: int) -> bool:
-        """Keep the first ``n_tokens`` of what a slot holds; False, with nothing changed, if the
-        model cannot. 0 always works."""
+    def kv_truncate(self, seq_id: int, n_tokens: int) -> bool:
+        """Keep the first ``n_tokens`` of a sequence; False, with nothing changed, if the model
+        cannot. 0 always works."""
 
     def kv_copy(self, source: int, target: int) -> None:
-        """Make slot ``target`` hold all that ``source`` holds."""
+        """Make sequence ``target`` a copy of ``source``."""
 
-    def settle(self) -> None:
-        """Do now what copies left to the next pass; what the KV cache held may be lost by it."""
+    def flush_copies(self) -> None:
+        """Finish copies that were deferred to the next pass; this may lose the KV cache."""
 
-    def kv_state(self, slot: int) -> State:
-        """All that a slot holds, as bytes for ``set_kv_state``: of any slot, in any number of
-        slots, of a backend with the same model and settings."""
+    def kv_state(self, seq_id: int) -> State:
+        """Return a sequence's state as bytes for ``set_kv_state``: of any seq_id, with any number
+        of sequences, of a backend with the same model and settings."""
 
-    def set_kv_state(self, slot: int, saved: State, n_tokens: int) -> bool:
-        """Fill a slot with the ``n_tokens`` tokens of a ``kv_state``; False, with the slot empty,
-        if the bytes are refused."""
+    def set_kv_state(self, seq_id: int, saved: State, n_tokens: int) -> bool:
+        """Fill a sequence with the ``n_tokens`` tokens of a ``kv_state``; False, with the sequence
+        empty, if the bytes are refused."""

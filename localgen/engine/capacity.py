@@ -1,4 +1,4 @@
-"""How many slots the KV cache is to have, and of how many tokens each; it makes none."""
+"""Decide how many sequences the KV cache is made for, and of how many tokens each."""
 
 from __future__ import annotations
 
@@ -7,16 +7,31 @@ from localgen.engine.sequence import Sequence
 from localgen.engine.slots import Slots
 from localgen.errors import KvBudgetError, StateError
 
-# Slots that there are at least, if they take no more than this part of the budget.
+# The KV cache is made for this many sequences at least, if they take no more than this part of the
+# budget.
 _SPARE_SLOTS = 4
 _SPARE_PART = 4
 
 
-class Capacity:
-    """The slots of a backend with a KV stream each, all of one size.
+def check_fits(
+    backend: Backend, n_tokens: int, max_slots: int, *, n_pinned: int = 0, longest_pinned: int = 0
+) -> None:
+    """Raise KvBudgetError if a sequence of ``n_tokens`` could never run beside the pinned ones."""
+    n_fit = backend.n_slots_that_fit(max(n_tokens, longest_pinned))
+    if min(n_fit, max_slots) < 1 + n_pinned:
+        raise KvBudgetError(
+            f"a sequence of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
+            f"of that length, max_sequences is {max_slots}, and {n_pinned} are "
+            f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "
+            f"prefix"
+        )
 
-    max_slots: the most that may be made. reuses: whether prompts may begin with what is cached.
-    Where rows share the cells of one stream, the slots with streams are to be made instead.
+
+class Capacity:
+    """The size of a KV cache with a stream for each sequence, all of one length.
+
+    max_slots: the most sequences. reuses: whether prompts may begin with what is cached. Where
+    sequences share the cells of one stream, the streams are to be made instead.
     """
 
     def __init__(self, backend: Backend, slots: Slots, max_slots: int, *, reuses: bool) -> None:
@@ -26,30 +41,28 @@ class Capacity:
         self._most_spare = min(_SPARE_SLOTS, max_slots) if reuses else 1
 
     def check_fits(self, n_tokens: int) -> None:
-        """KvBudgetError if a row of ``n_tokens`` could never run."""
-        n_pinned = self._slots.n_pinned
-        n_fit = self._backend.n_slots_that_fit(max(n_tokens, self._slots.longest_pinned))
-        if min(n_fit, self._max_slots) < 1 + n_pinned:
-            raise KvBudgetError(
-                f"a sequence of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
-                f"of that length, max_sequences is {self._max_slots}, and {n_pinned} are "
-                f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "
-                f"prefix"
-            )
+        """Raise KvBudgetError if a sequence of ``n_tokens`` could not run beside what is pinned."""
+        check_fits(
+            self._backend,
+            n_tokens,
+            self._max_slots,
+            n_pinned=self._slots.n_pinned,
+            longest_pinned=self._slots.longest_pinned,
+        )
 
-    def for_rows(self, waiting: list[Sequence]) -> tuple[int, int] | None:
-        """The slots, and the tokens of each, that take ``waiting`` beside what runs and is pinned,
-        as far as the budget allows; None if those that there are will do."""
+    def for_waiting(self, waiting: list[Sequence]) -> tuple[int, int] | None:
+        """Return (sequences, tokens of each) to make room for ``waiting`` beside what runs and is
+        pinned, as far as the budget allows; None if the present size will do."""
         slots = self._slots
-        rows = [*waiting, *slots.running]
+        sequences = [*waiting, *slots.running]
         n_slots, n_tokens = self._backend.n_slots, self._backend.n_ctx_seq
-        if slots.shares_cells:  # streams have to be made, long enough for what is cached
-            n_slots, n_tokens = 0, max((len(e.token_ids) for e in slots.kept), default=0)
-        wanted = min(len(rows) + slots.n_pinned, self._max_slots)
-        lengths = {max(len(row.tokens), n_tokens) for row in rows}
+        if slots.is_unified:  # streams have to be made, long enough for what is cached
+            n_slots, n_tokens = 0, max((len(c.token_ids) for c in slots.cached), default=0)
+        wanted = min(len(sequences) + slots.n_pinned, self._max_slots)
+        lengths = {max(len(sequence.tokens), n_tokens) for sequence in sequences}
         if wanted <= n_slots and lengths == {n_tokens}:
             return None
-        # The longest that leaves enough slots for those that run, and at least one for a new row:
+        # The longest that leaves enough for those that run, and at least one for a new sequence:
         # the first of those that wait, which no other may overtake.
         needed = len(waiting[0].tokens)
         lengths = {length for length in lengths if length >= needed}
@@ -63,15 +76,15 @@ class Capacity:
         return None
 
     def for_saved(self, lengths: list[int]) -> tuple[int, int, int]:
-        """The slots, and the tokens of each, that take sequences of these lengths beside what runs
-        and is pinned, and how many of the first of them have to be left out.
+        """Return (sequences, tokens of each) to make room for saved sequences of these lengths
+        beside what runs and is pinned, and how many of the first of them are left out.
 
         Raises StateError if not even the last one fits.
         """
         n_kept = self._slots.n_running + self._slots.n_pinned
         n_now = self._backend.n_ctx_seq
-        if self._slots.shares_cells:  # slots with streams are made, which need not be as long
-            running = (len(row.tokens) for row in self._slots.running)
+        if self._slots.is_unified:  # streams are made, which need not be as long
+            running = (len(sequence.tokens) for sequence in self._slots.running)
             n_now = max(self._slots.longest_pinned, *running, 0)
         for n_left_out in range(len(lengths)):
             n_tokens = max(n_now, *lengths[n_left_out:])
@@ -88,6 +101,6 @@ class Capacity:
         )
 
     def _n_spare(self, n_fit: int) -> int:
-        """Slots that are made even for fewer rows, so that what these leave is kept when others
-        come: making slots anew takes longer than a short prompt."""
+        """Return for how many sequences to make room even if there are fewer, so that what they
+        leave stays when others come: making the KV cache anew takes longer than a short prompt."""
         return min(self._most_spare, n_fit // _SPARE_PART)

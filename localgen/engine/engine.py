@@ -1,8 +1,8 @@
-"""The one generation loop: schedule → decode → sample → finish, a step at a time.
+"""The one generation engine: schedule → decode → advance → retire, a step at a time.
 
-It lives as long as its model, and every call's rows run in it together. It knows token ids and
-logits only, and must be used by one thread at a time: see ``turns``. ``submit`` and the flags of a
-Request are for any thread.
+It lives as long as its model, and the sequences of all calls run in it together. It knows token ids
+and logits only, and must be used by one thread at a time: see ``generation.driver``. ``submit`` and
+the flags of a Request are for any thread.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from itertools import count
 import numpy as np
 
 from localgen.engine.backend import Backend, Logits, PassStopped
+from localgen.engine.decoding import Output
 from localgen.engine.kv_cache import KvCache
 from localgen.engine.request import Request
-from localgen.engine.scheduler import Scheduler
+from localgen.engine.scheduler import Pass, Scheduler
 from localgen.engine.scoring import score
 from localgen.engine.sequence import FinishReason, Sequence
 from localgen.engine.stopping import finish_reason
 from localgen.errors import BackendError, DecodeError, LocalgenError
 
-# What ended a request: a reason for its rows, or an error.
+# What ended a request: a reason for its sequences, or an error.
 Ending = FinishReason | BaseException
 
 
 class Engine:
-    """Generates for any number of requests until each of their rows has a ``finish_reason``.
+    """Generates for any number of requests until each of their sequences has a ``finish_reason``.
 
-    deterministic: rows run one at a time and reuse nothing.
+    deterministic: sequences run one at a time and reuse nothing.
     """
 
     def __init__(
@@ -40,14 +41,18 @@ class Engine:
     ) -> None:
         self._backend = backend
         self.kv_cache = KvCache(backend, max_sequences, reuses=not deterministic)
-        self._scheduler = Scheduler(backend, self.kv_cache, one_by_one=deterministic)
+        self._scheduler = Scheduler(backend, self.kv_cache, serial=deterministic)
         self._submitted: deque[Request] = deque()
         self._requests: list[Request] = []
         self._request_of: dict[Sequence, Request] = {}
         self._deadlines: dict[Sequence, float] = {}
         self._orders = count()
+        self._finished: list[Sequence] = []
+        self._accept_seconds = self._choosing_seconds = 0.0
+        # The outputs of the last pass: the next one mostly has the same, in the same memory.
+        self._pass: Pass | None = None
         self._logits: Logits = np.empty((0, 0), np.float32)
-        self._logit_rows: list[Logits] = []
+        self._outputs: list[tuple[Request, list[Output]]] = []
 
     def submit(self, request: Request) -> None:
         """Let a request take part from the next step on."""
@@ -58,10 +63,10 @@ class Engine:
         return not self._requests and not self._submitted
 
     def step(self, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """One forward pass for all rows that run.
+        """Run one forward pass for all sequences that run.
 
         ``interrupted()`` stops a long pass when true, and loses nothing. Errors that concern one
-        request end that request; others are raised, and all rows then start afresh.
+        request end that request; others are raised, and all sequences then start afresh.
         """
         try:
             self._step(interrupted)
@@ -70,7 +75,7 @@ class Engine:
             raise
 
     def end(self, request: Request, ending: Ending) -> None:
-        """End a request's unfinished rows; what they have stays, but is not pinned."""
+        """End a request's unfinished sequences; what they have stays cached, but is not pinned."""
         try:
             self._end(request, ending)
         except BaseException:
@@ -81,14 +86,14 @@ class Engine:
         self._take_submitted()
         if isinstance(ending, BaseException) and not request.done:
             request.error = ending
-        unfinished = [row for row in request.sequences if row.finish_reason is None]
-        for row in unfinished:
-            row.finish_reason = "cancelled" if isinstance(ending, BaseException) else ending
-            row.pins = False
+        unfinished = [each for each in request.sequences if each.finish_reason is None]
+        for sequence in unfinished:
+            sequence.finish_reason = "cancelled" if isinstance(ending, BaseException) else ending
+            sequence.pins = False
         self._retire(unfinished)
 
-    def stop_all(self) -> None:
-        """Have all requests end soon, with "cancelled"; for any thread."""
+    def cancel_all(self) -> None:
+        """Let all requests end soon, with "cancelled"."""
         for request in [*self._requests, *self._submitted]:
             request.is_cancelled = True
 
@@ -99,27 +104,28 @@ class Engine:
         for request in list(self._requests):
             self.end(request, "cancelled" if request.is_stopped else copy(error))
 
-    def score(self, row: Sequence) -> Logits:
-        """Log-probabilities of a row's prompt; see ``scoring.score``. Other rows wait meanwhile."""
-        self.kv_cache.check_fits(len(row.tokens))
-        while not self._enter(row):
+    def score(self, sequence: Sequence) -> Logits:
+        """Return log-probabilities of a sequence's prompt; see ``scoring.score``. Other sequences
+        wait meanwhile."""
+        self.kv_cache.check_fits(len(sequence.tokens))
+        while not self._enter(sequence):
             self.step()
-            self.kv_cache.check_fits(len(row.tokens))  # rows that ended may be pinned now
-        with self._whole():
+            self.kv_cache.check_fits(len(sequence.tokens))  # what ended may be pinned now
+        with self._all_or_nothing():
             try:
-                return score(self._backend, row)
+                return score(self._backend, sequence)
             finally:
-                self.kv_cache.release(row)
+                self.kv_cache.release(sequence)
 
-    def _enter(self, row: Sequence) -> bool:
-        """Give a row that is to be scored an empty slot, if there is one."""
-        with self._whole():
-            self.kv_cache.make_room([row])
-            return self.kv_cache.admit(row, reuse=False)
+    def _enter(self, sequence: Sequence) -> bool:
+        """Give a sequence that is to be scored an empty seq_id, if there is one."""
+        with self._all_or_nothing():
+            self.kv_cache.make_room([sequence])
+            return self.kv_cache.admit(sequence, reuse=False)
 
     @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """Start afresh after an error inside, but for that of a pass, which the backend undoes."""
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Start afresh after an error inside, except that of a pass, which the backend undoes."""
         try:
             yield
         except DecodeError:
@@ -136,50 +142,53 @@ class Engine:
             self._take_submitted()
         self._end_overdue(started)
         try:
-            scheduled = self._scheduler.schedule()
+            found = self._scheduler.schedule()
         except BackendError as no_room:
             if not self._scheduler.waiting:
                 raise
             self._end_longest(no_room)
             return
-        if scheduled is None:
+        if found is None:
             self._end_unfit()
             return
-        batch, outputs = scheduled
         requests = list(self._requests)
         before = time.perf_counter()
         logits, error = None, None
         try:
-            logits = self._backend.decode(batch, lambda: interrupted() or self._is_overdue())
+            logits = self._backend.decode(found.batch, lambda: interrupted() or self._is_overdue())
         except (PassStopped, LocalgenError) as caught:
             error = caught
         decoded = time.perf_counter()
-        if logits is None:
+        self._accept_seconds = self._choosing_seconds = 0.0
+        if logits is not None:
+            self._scheduler.decoded(found)
+            self._advance(self._outputs_of(found, logits), decoded)
+        else:
             self._scheduler.not_decoded()
             if isinstance(error, LocalgenError):
-                self._end_batch(batch.seq_ids.tolist(), error)
-            sampled = decoded
-        else:
-            self._scheduler.decoded()
-            rows, outputs = self._rows(logits), outputs[:]  # of its own: rows may end meanwhile
-            if self._scheduler.has_prompt_tokens:
-                rows, outputs = self._with_forks(rows, outputs)
-            sampled = self._sample(rows, outputs)
-        self._clock(requests, started, before, decoded, sampled)
+                self._end_batch(found, error)
+        self._clock(requests, found.has_prompt_tokens, started, before, decoded)
 
     def _take_submitted(self) -> None:
         while self._submitted:
             request = self._submitted.popleft()
             self._requests.append(request)
-            for row in request.sequences:
-                row.order = next(self._orders)
-                self._request_of[row] = request
-                if row.deadline is not None:
-                    self._deadlines[row] = row.deadline
+            for sequence in request.sequences:
+                self._register(sequence, request)
             self._scheduler.add(request.sequences)
+            try:
+                self.kv_cache.check_fits(max(len(each.tokens) for each in request.sequences))
+            except BackendError as error:  # beside what is pinned now
+                self._end(request, error)
+
+    def _register(self, sequence: Sequence, request: Request) -> None:
+        sequence.order = next(self._orders)
+        self._request_of[sequence] = request
+        if sequence.deadline is not None:
+            self._deadlines[sequence] = sequence.deadline
 
     def _is_overdue(self) -> bool:
-        """Whether a row should end now; asked often in a long pass."""
+        """Whether a sequence should end now; asked often in a long pass."""
         now = time.perf_counter()
         return any(request.is_stopped for request in self._requests) or any(
             now >= deadline for deadline in self._deadlines.values()
@@ -190,136 +199,162 @@ class Engine:
             if request.is_stopped:
                 self.end(request, "cancelled")
         if self._deadlines:
-            late = [row for row, deadline in self._deadlines.items() if now >= deadline]
-            for row in late:
-                row.finish_reason = "time"
+            late = [each for each, deadline in self._deadlines.items() if now >= deadline]
+            for sequence in late:
+                sequence.finish_reason = "time"
             self._retire(late)
 
     def _end_unfit(self) -> None:
-        """End the request that waits first if it can't run any more: what was pinned since it came
+        """End the request that waits first if it cannot run any more: what was pinned since it came
         has left no room."""
         if self._scheduler.waiting and not self._scheduler.running:
-            row = self._scheduler.waiting[0]
+            sequence = self._scheduler.waiting[0]
             try:
-                self.kv_cache.check_fits(len(row.tokens))
+                self.kv_cache.check_fits(len(sequence.tokens))
             except BackendError as error:
-                self.end(self._request_of[row], error)
+                self.end(self._request_of[sequence], error)
 
     def _end_longest(self, error: BackendError) -> None:
-        """End the request for whose waiting row no room could be made; all others start afresh,
-        for with a context that could not be made the one before it is gone."""
-        row = max(self._scheduler.waiting, key=lambda row: len(row.tokens))
-        self.end(self._request_of[row], error)
+        """End the request for whose waiting sequence no room could be made; all others start
+        afresh, for the KV cache before the one that could not be made is gone."""
+        longest = max(self._scheduler.waiting, key=lambda sequence: len(sequence.tokens))
         self.start_afresh()
+        self.end(self._request_of[longest], error)
 
-    def _end_batch(self, slots: list[int], error: BaseException) -> None:
-        """End the requests of which a row was in a pass that failed."""
-        rows = [row for row in self._scheduler.running if row.slot in slots]
-        for request in {id(r): r for r in map(self._request_of.__getitem__, rows)}.values():
+    def _end_batch(self, failed: Pass, error: BaseException) -> None:
+        """End the requests of which a sequence was in a pass that failed."""
+        requests = dict.fromkeys(self._request_of[each.sequence] for each in failed.scheduled)
+        for request in requests:
             self.end(request, error)
             error = copy(error)  # which carries one call's ``partial``
 
-    def _rows(self, logits: Logits) -> list[Logits]:
-        """The rows of ``logits``, made anew only where it is another array than last time."""
-        if logits is not self._logits:
-            self._logits, self._logit_rows = logits, list(logits)
-        return self._logit_rows
+    # --- from logits to tokens ---
 
-    def _with_forks(
-        self, logits: list[Logits], outputs: list[Sequence]
-    ) -> tuple[list[Logits], list[Sequence]]:
-        """One row of logits for each row to sample, forks of a finished prefill included."""
-        rows, sequences = [], []
-        for row, sequence in zip(logits, outputs, strict=True):
-            for sharer in (sequence, *self._scheduler.fork(sequence)):
-                rows.append(row)
-                sequences.append(sharer)
-        return rows, sequences
-
-    def _sample(self, logits: list[Logits], sequences: list[Sequence]) -> float:
-        """Choose a token for each row and take note of it; returns when they were chosen."""
-        tokens: list[int | BaseException] = []
-        interrupt = None
-        for row, sequence in zip(logits, sequences, strict=True):
-            try:
-                tokens.append(sequence.sampler.sample(row, sequence))
-            except KeyboardInterrupt as error:  # for this thread; what was drawn is not lost
-                interrupt = error
-                break
-            except BaseException as error:  # of a caller's own processor: it is for that caller
-                tokens.append(error)
-        sampled = time.perf_counter()
-        finished = []
-        for sequence, token in zip(sequences, tokens, strict=interrupt is None):
-            if sequence.finish_reason is not None:
+    def _outputs_of(self, done: Pass, logits: Logits) -> list[tuple[Request, list[Output]]]:
+        """What a pass gave each request, and its sequences, in seq_id order."""
+        if done is self._pass and logits is self._logits:
+            return self._outputs
+        outputs: dict[Request, list[Output]] = {}
+        start = 0
+        for each in done.scheduled:
+            if not each.n_outputs:
                 continue
-            try:
-                if isinstance(token, BaseException):
-                    raise token
-                if self._accept(sequence, token, sampled):
-                    finished.append(sequence)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # as above, or of a stopping criterion
-                self.end(self._request_of[sequence], error)
-        if finished:
-            self._retire(finished)
-        if interrupt is not None:
-            raise interrupt
-        return sampled
+            rows = logits[start : start + each.n_outputs]
+            start += each.n_outputs
+            sharing = self._scheduler.share_prompt(each.sequence) if done.has_prompt_tokens else ()
+            for sequence in (each.sequence, *sharing):
+                own = outputs.setdefault(self._request_of[sequence], [])
+                own.append(Output(sequence, rows, each.draft))
+        self._pass, self._logits, self._outputs = done, logits, [*outputs.items()]
+        return self._outputs
 
-    def _accept(self, sequence: Sequence, token_id: int, now: float) -> bool:
-        """Add a token to its row; whether the row is over."""
-        sequence.append(token_id)
+    def _advance(self, outputs: list[tuple[Request, list[Output]]], decoded: float) -> None:
+        """Let each request's strategy use what a pass gave it, and retire what is finished."""
+        self._finished = []
+        for request, own in outputs:
+            drafted = [(out, out.sequence.n_tokens) for out in own if out.draft]
+            for output, _ in drafted:
+                output.sequence.draft = ()
+            try:
+                request.strategy.advance(own, self)
+            except KeyboardInterrupt:  # for this thread; tokens that were accepted stay
+                raise
+            except BaseException as error:  # of a caller's own function: it is for that caller
+                self.end(request, error)
+            for output, n_before in drafted:
+                self._return_rejected(output, n_before)
+        self._choosing_seconds = time.perf_counter() - decoded - self._accept_seconds
+        if self._finished:
+            self._retire(self._finished)
+
+    def _return_rejected(self, output: Output, n_before: int) -> None:
+        """Return the KV of those draft tokens that the sequence did not accept."""
+        sequence = output.sequence
+        if sequence.seq_id is None:
+            return
+        accepted = sequence.tokens[n_before : sequence.n_tokens].tolist()
+        pairs = zip(output.draft, accepted, strict=False)
+        n_agreed = next(
+            (i for i, (drafted, token_id) in enumerate(pairs) if drafted != token_id),
+            min(len(output.draft), len(accepted)),
+        )
+        n_rejected = len(output.draft) - n_agreed
+        if n_rejected:
+            self.kv_cache.truncate(sequence, sequence.n_kv - n_rejected)
+
+    def accept(self, sequence: Sequence, token_id: int) -> bool:
+        """Add a token to a sequence; False if that finishes it. See ``decoding.Step``."""
+        started = time.perf_counter()
+        sequence.accept(token_id)
         if sequence.first_token_at is None:
-            sequence.first_token_at = now
-        sequence.last_token_at = now
+            sequence.first_token_at = started
+        sequence.last_token_at = started
         sequence.finish_reason = finish_reason(sequence)
-        return sequence.finish_reason is not None
+        if sequence.finish_reason is not None:
+            self._finished.append(sequence)
+        self._accept_seconds += time.perf_counter() - started
+        return sequence.finish_reason is None
+
+    def fork(self, sequence: Sequence) -> Sequence:
+        """Add an exact copy of a sequence to its request. See ``decoding.Step``.
+
+        It gets the KV of the original, or computes its own if there is no seq_id for it yet.
+        """
+        request = self._request_of[sequence]
+        twin = sequence.fork(len(request.sequences))
+        request.sequences.append(twin)
+        request.n_unfinished += 1
+        self._register(twin, request)
+        self._scheduler.add_first(twin)
+        return twin
 
     def _retire(self, finished: list[Sequence]) -> None:
-        finished = [row for row in finished if row in self._request_of]
-        for row in finished:
-            request = self._request_of.pop(row)
-            self._deadlines.pop(row, None)
+        finished = [sequence for sequence in finished if sequence in self._request_of]
+        for sequence in finished:
+            request = self._request_of.pop(sequence)
+            self._deadlines.pop(sequence, None)
             request.n_unfinished -= 1
             if request.done:
                 self._requests.remove(request)
         if finished:
+            self._pass, self._outputs = None, []
             self._scheduler.retire(finished)
 
     def _clock(
         self,
         requests: Iterable[Request],
+        has_prompt_tokens: bool,
         started: float,
         before: float,
         decoded: float,
-        sampled: float,
     ) -> None:
         """Count a step's seconds for each request that took part in it."""
         now = time.perf_counter()
+        chosen = self._choosing_seconds
         for request in requests:
             timings = request.timings
-            if self._scheduler.has_prompt_tokens:
+            if has_prompt_tokens:
                 timings.prefill += decoded - before
             else:
                 timings.decode += decoded - before
-            timings.sample += sampled - decoded
-            timings.overhead += before - started + now - sampled
+            timings.sample += chosen
+            timings.overhead += before - started + now - decoded - chosen
 
     def start_afresh(self) -> None:
-        """After an error in the middle of a step nothing is sure but the rows' tokens."""
+        """After an error in the middle of a step nothing is sure but the sequences' tokens."""
         self._backend.forget()
-        self.kv_cache.forget()
+        self.kv_cache.clear()
+        self._pass, self._outputs = None, []
         for request in self._requests:
             request.n_unfinished = 0
         unfinished = []
-        for row, request in list(self._request_of.items()):
-            if row.finish_reason is None:
-                unfinished.append(row)
+        for sequence, request in list(self._request_of.items()):
+            if sequence.finish_reason is None:
+                unfinished.append(sequence)
                 request.n_unfinished += 1
             else:
-                del self._request_of[row]
-                self._deadlines.pop(row, None)
+                sequence.seq_id = None
+                del self._request_of[sequence]
+                self._deadlines.pop(sequence, None)
         self._requests = [request for request in self._requests if request.n_unfinished]
         self._scheduler.start_afresh(unfinished)

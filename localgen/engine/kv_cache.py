@@ -1,12 +1,14 @@
-"""The KV cache: which slot a row gets, what it goes on from there, and what it leaves for others.
+"""The KV cache: which seq_id a sequence gets, what it continues from, what it leaves for others.
 
-A row that comes finds the slot whose tokens begin like its prompt: it goes on in that slot, or
-copies it (``matching``). What is needed least recently is forgotten first; a pinned entry never is.
+A new sequence finds what begins like its prompt: it continues in its place, or copies it
+(``prefix_matcher``). What was used least recently is dropped first; what is pinned never is.
 
-Rows that begin alike and end soon share the cells of their beginning (one KV stream for all slots,
-llama.cpp's ``kv_unified``); all others have a KV stream of their own, which does not make them look
-at each other's cells. See ``cell_sharing``. The slots of rows with streams are kept next to each
-other: see ``placement``.
+Sequences that begin alike and end soon share the cells of their beginning (one KV stream for all,
+llama.cpp's ``kv_unified``); all others have a KV stream of their own, so that they do not attend to
+each other's cells. See ``unified_kv``. The seq_ids of sequences with streams are kept next to each
+other: see ``slot_allocator``.
+
+What is held where is ``Slots``' to change; the modules named above propose, and this one decides.
 """
 
 from __future__ import annotations
@@ -16,22 +18,29 @@ from itertools import count, islice
 
 import numpy as np
 
+from localgen.engine import slot_allocator
 from localgen.engine.backend import Backend, Saved, State
 from localgen.engine.capacity import Capacity
-from localgen.engine.prefix_matcher import NO_MATCH, Match, PrefixMatcher
-from localgen.engine.sequence import Sequence, is_computing_prompt, slot_of
-from localgen.engine.slot_allocator import SlotAllocator
-from localgen.engine.slots import CachedSequence, Slots
-from localgen.engine.unified_kv import Plan, SharedCells, plan_sharing
+from localgen.engine.prefix_matcher import (
+    NO_MATCH,
+    RECURRENT,
+    Match,
+    best_match,
+    is_worth_a_copy,
+)
+from localgen.engine.sequence import CachedSequence, Sequence
+from localgen.engine.slots import Item, Slots
+from localgen.engine.unified_kv import Claim, Plan, SharedCells, plan_sharing
 from localgen.errors import StateError
 
 _DETERMINISTIC = "deterministic=True: a prompt is always computed in the same passes"
 
 
 class KvCache:
-    """The slots of one backend.
+    """The KV cache of one backend.
 
-    max_slots: the most that may be made. reuses: whether prompts may begin with what is cached.
+    max_slots: the most sequences it may be made for. reuses: whether prompts may begin with what is
+    cached.
     """
 
     def __init__(self, backend: Backend, max_slots: int, *, reuses: bool = True) -> None:
@@ -39,19 +48,17 @@ class KvCache:
         self._max_slots = max_slots
         self._reuses = reuses
         self._slots = Slots(backend)
-        self._placement = SlotAllocator(backend, self._slots)
-        self._matching = PrefixMatcher(backend, self._slots, self._placement)
-        self._sizing = Capacity(backend, self._slots, max_slots, reuses=reuses)
-        # None with a stream a slot.
+        self._capacity = Capacity(backend, self._slots, max_slots, reuses=reuses)
+        # None with a stream for each sequence.
         self._shared: SharedCells | None = None
         self._times = count(1)
-        self._epoch = backend.epoch
+        self._n_resets = backend.n_cache_resets
         self._changed = False
 
     @property
-    def entries(self) -> list[CachedSequence]:
-        """What there is for reuse, least recently used first."""
-        return self._slots.kept
+    def cached(self) -> list[CachedSequence]:
+        """What can be reused, least recently used first."""
+        return self._slots.cached
 
     @property
     def n_running(self) -> int:
@@ -64,25 +71,25 @@ class KvCache:
     # --- room ---
 
     def check_fits(self, n_tokens: int) -> None:
-        """KvBudgetError if a row of ``n_tokens`` could never run."""
-        self._sizing.check_fits(n_tokens)
+        """Raise KvBudgetError if a sequence of ``n_tokens`` could never run."""
+        self._capacity.check_fits(n_tokens)
 
     def make_room(self, waiting: Iterable[Sequence]) -> None:
-        """Make slots for the rows that wait, as far as the budget and the running rows allow."""
+        """Make room for the sequences that wait, as far as budget and running sequences allow."""
         waiting = list(islice(waiting, self._max_slots))
         if self._share_cells(waiting):
             return
-        size = self._sizing.for_rows(waiting)
+        size = self._capacity.for_waiting(waiting)
         if size is not None:
             self._remake(*size)
 
     def _share_cells(self, waiting: list[Sequence]) -> bool:
-        """Whether rows share cells: chosen where none runs, and the KV cache then made so."""
+        """Whether sequences share cells: decided while none runs, and the cache is then made so."""
         if self.n_running:
             return self._shared is not None
         if not self._reuses or not self._backend.can_share_cells:
             return False
-        plan = plan_sharing(waiting, self.entries, self._max_slots)
+        plan = plan_sharing(waiting, self.cached, self._max_slots)
         if plan is None or not self._backend.cells_fit(plan.n_cells):
             return False
         has_room = self._backend.n_slots >= plan.n_slots
@@ -90,166 +97,242 @@ class KvCache:
         shared = self._shared
         same = shared is not None and np.array_equal(shared.beginning, plan.beginning)
         if not (has_room and has_cells and same):
-            self._remake(plan.n_slots, max(len(row.tokens) for row in waiting), plan)
+            self._remake(plan.n_slots, max(len(each.tokens) for each in waiting), plan)
         return True
 
     def _remake(self, n_slots: int, n_tokens: int, plan: Plan | None = None) -> None:
-        """Make the slots anew: running rows first, then what is pinned, then what is recent; with a
-        plan, for rows that share cells, and with what it keeps."""
-        kept: list[Sequence | CachedSequence] = [*self._slots.running]
+        """Make the KV cache anew: running sequences first, then what is pinned, then what is
+        recent; with a plan, for sequences that share cells, and with what it keeps."""
+        kept: list[Item] = [*self._slots.running]
         if plan is None:
-            idle = sorted(self.entries, key=lambda entry: (entry.is_pinned, entry.last_used))
-            kept += [entry for entry in idle[::-1] if len(entry.token_ids) <= n_tokens]
+            idle = sorted(self.cached, key=lambda cached: (cached.is_pinned, cached.last_used))
+            kept += [cached for cached in idle[::-1] if len(cached.token_ids) <= n_tokens]
         else:
             kept += plan.kept
-        self._shared = None if plan is None else SharedCells(self._backend, self._slots, plan)
+        self._shared = None if plan is None else SharedCells(plan)
         self._slots.remake(kept, n_slots, n_tokens, None if plan is None else plan.n_cells)
         self.notice_loss()
         self._changed = True
 
     def notice_loss(self) -> bool:
-        """Forget all if the backend did: running rows then have nothing in the KV cache.
+        """Drop everything if the backend did: running sequences then have nothing in the KV cache.
 
-        Whether it did, or rows were given other slots, since this was last asked.
+        Returns whether it did, or sequences got other seq_ids, since the last call.
         """
         changed, self._changed = self._changed, False
-        if self._epoch == self._backend.epoch:
+        if self._n_resets == self._backend.n_cache_resets:
             return changed
-        self._epoch = self._backend.epoch
-        self._slots.forget_entries()
-        for row in self._slots.running:
-            row.n_kv, row.n_cached, row.awaits = 0, 0, None
+        self._n_resets = self._backend.n_cache_resets
+        self._slots.lose_cached()
         if self._shared is not None:
-            self._shared.notice_loss()
+            self._shared.lose_all(self._slots.running)
         return True
 
-    def forget(self) -> None:
-        """Take it that every slot is empty."""
-        self._epoch = self._backend.epoch
-        self._slots.forget()
+    def clear(self) -> None:
+        """Note that the backend was emptied, and no sequence runs any more."""
+        self._n_resets = self._backend.n_cache_resets
+        self._slots.clear()
         if self._shared is not None:
-            self._shared.forget()
+            self._shared.clear()
 
-    # --- rows come and go ---
+    # --- sequences come and go ---
 
-    def admit(self, row: Sequence, *, reuse: bool = True) -> bool:
-        """Give a waiting row a slot, with as much of its prompt as is there already or will soon
-        be if ``reuse``; False if there is no slot for it now."""
-        if len(row.tokens) > self._backend.n_ctx_seq:
+    def admit(self, sequence: Sequence, *, reuse: bool = True) -> bool:
+        """Give a waiting sequence a seq_id, with as much of its tokens as is there already or will
+        soon be if ``reuse``; False if there is none for it now."""
+        if len(sequence.tokens) > self._backend.n_ctx_seq:
             return False
-        forks = row.fork_of is not None and is_computing_prompt(row.fork_of)
-        source, n_shared = NO_MATCH if forks or not reuse else self._best_match(row)
-        entry = source if isinstance(source, CachedSequence) else None
-        copies = self._matching.is_worth_a_copy(n_shared)
-        slot = self._placement.slot_beside(entry, n_shared, copies=copies)
-        if slot is None:
+        prompt_of = sequence.prompt_of
+        shares_prompt = prompt_of is not None and prompt_of.is_computing_prompt
+        match = NO_MATCH if shares_prompt or not reuse else self._best_match(sequence)
+        cached = match.source if isinstance(match.source, CachedSequence) else None
+        copies = self._is_worth_a_copy(match.n_shared)
+        seq_id = slot_allocator.seq_id_for(self._slots.items, cached, match.n_shared, copies=copies)
+        if seq_id is None:
             return False
         if self._shared is not None:
-            if not self._shared.take(row, row.fork_of if forks else source):
+            claim = self._claim(
+                self._shared, sequence, prompt_of if shares_prompt else match.source
+            )
+            if claim is None:
                 return False
-            if entry is not None and entry.slot is None:
-                source, entry = None, None  # there was no room for both
-        row.slot, row.n_kv = slot, 0
-        row.kv_unified = self._shared is not None
-        if entry is not None:
-            entry.last_used = next(self._times)
-            self._matching.take_over(row, entry, n_shared)
-        else:
-            self._placement.empty(slot)
-            if isinstance(source, Sequence):
-                row.awaits = (source, n_shared)
-        self._slots.rows[slot] = row
+            if cached is not None and cached.seq_id is None:
+                match, cached = NO_MATCH, None  # there was no room for both
+        sequence.kv_unified = self._shared is not None
+        sequence.waits_for = None
+        if cached is not None:
+            cached.last_used = next(self._times)
+            self._continue_from(sequence, seq_id, cached, match.n_shared)
+            return True
+        self._vacate(seq_id)
+        self._slots.place(sequence, seq_id)
+        if isinstance(match.source, Sequence):
+            sequence.waits_for = (match.source, match.n_shared)
         return True
 
-    def _best_match(self, row: Sequence) -> Match:
+    def _claim(self, shared: SharedCells, sequence: Sequence, source: Item | None) -> Claim | None:
+        """Take the cells that a sequence needs, dropping what has to go; None if it must wait."""
+        items = self._slots.items
+        claim = shared.claim(sequence, source, items, self._backend.n_ctx_seq)
+        if claim is not None:
+            for cached in claim.drops:
+                self._slots.drop(cached)
+            shared.take(sequence, claim)
+        return claim
+
+    def _best_match(self, sequence: Sequence) -> Match:
         if not self._reuses:
-            row.not_reused = _DETERMINISTIC
+            sequence.cache_miss_reason = _DETERMINISTIC
             return NO_MATCH
-        return self._matching.best_match(row)
+        match = best_match(
+            sequence,
+            [*self._slots.cached, *self._slots.running],
+            n_ctx_seq=self._backend.n_ctx_seq,
+            is_unified=self._slots.is_unified,
+            can_truncate=self._backend.can_truncate,
+        )
+        if match.miss_reason is not None:
+            sequence.cache_miss_reason = match.miss_reason
+        return match
 
-    def copy_when_ready(self, row: Sequence) -> None:
-        """Copy the beginning that a row awaits, if the row that computes it is that far."""
-        self._matching.copy_when_ready(row)
+    def _is_worth_a_copy(self, n_shared: int) -> bool:
+        return is_worth_a_copy(n_shared, self._backend.n_ctx_seq, is_unified=self._slots.is_unified)
 
-    def fork(self, source: Sequence, target: Sequence) -> None:
+    def _continue_from(
+        self, sequence: Sequence, seq_id: int, cached: CachedSequence, n_shared: int
+    ) -> None:
+        """Let a sequence run under ``seq_id``, from what is cached: in place, by a copy, or not."""
+        if cached.seq_id == seq_id and not cached.is_pinned:
+            self._slots.take_over(sequence, cached)
+            self._keep_beginning(sequence, n_shared)
+            return
+        copies = self._is_worth_a_copy(n_shared)
+        # What is cached under the sequence's own seq_id moves away, and is copied from there.
+        self._vacate(seq_id, spare=cached if copies and cached.seq_id != seq_id else None)
+        self._slots.place(sequence, seq_id)
+        if copies and cached.seq_id is not None:
+            self._copy(sequence, cached, n_shared)
+
+    def copy_when_ready(self, sequence: Sequence) -> None:
+        """Copy the beginning that a sequence waits for, once the one that computes it has it."""
+        if sequence.waits_for is None:
+            return
+        source, n_shared = sequence.waits_for
+        if source.seq_id is not None and source.n_kv >= n_shared:
+            self._copy(sequence, source, n_shared)
+            sequence.waits_for = None
+        elif source.seq_id is None:
+            sequence.waits_for = None
+            left, n_shared, _ = self._best_match(sequence)
+            if isinstance(left, CachedSequence):
+                if left.seq_id is not None and self._is_worth_a_copy(n_shared):
+                    self._copy(sequence, left, n_shared)
+            elif left is not None and left.waits_for is None and left.prompt_of is None:
+                sequence.waits_for = (left, n_shared)  # which itself waits for nobody
+
+    def _copy(self, sequence: Sequence, source: Item, n_shared: int) -> None:
+        self._slots.copy(source, sequence)
+        self._keep_beginning(sequence, n_shared)
+
+    def _keep_beginning(self, sequence: Sequence, n_shared: int) -> None:
+        """Cut a sequence's KV to the first ``n_shared`` tokens, which are its own."""
+        if self._slots.truncate(sequence, n_shared):
+            sequence.n_cached = min(n_shared, sequence.n_prompt)
+            sequence.cache_miss_reason = None
+        else:
+            sequence.cache_miss_reason = RECURRENT
+
+    def share_prompt(self, source: Sequence, target: Sequence) -> None:
         """Give ``target``, which has the same prompt, all that ``source`` has computed."""
-        self._backend.kv_copy(slot_of(source), slot_of(target))
+        self._slots.copy(source, target)
         target.n_kv = source.n_kv
         target.n_cached = source.n_prompt
 
-    def release(self, row: Sequence) -> None:
-        """A row is over: what it computed stays for others."""
-        slot = slot_of(row)
-        self._slots.rows[slot] = None
-        row.slot = None
-        if not row.n_kv or not (self._reuses or row.pins):
-            self._backend.kv_truncate(slot, 0)
-            return
-        tokens = row.tokens[: row.n_kv].copy()
-        entry = CachedSequence(tokens, slot, next(self._times), row.pins)
-        self._slots.entries[slot] = entry
-        row.kept = entry
-        if self._shared is not None:
-            self._shared.leave(row, entry)
+    def truncate(self, sequence: Sequence, n_tokens: int) -> None:
+        """Return the KV of a sequence's tokens after the first ``n_tokens``; of a recurrent model,
+        all of it, to be computed again."""
+        self._slots.truncate(sequence, n_tokens)
 
-    def unpin(self, entry: CachedSequence) -> None:
-        """Let an entry be forgotten again; for any thread, at any time."""
-        entry.is_pinned = False
+    def release(self, sequence: Sequence) -> None:
+        """End a sequence: what it computed stays for others."""
+        if not sequence.n_kv or not (self._reuses or sequence.pins):
+            self._slots.leave(sequence, None)
+            return
+        tokens = sequence.tokens[: sequence.n_kv].copy()
+        cached = CachedSequence(tokens, None, next(self._times), sequence.pins)
+        self._slots.leave(sequence, cached)
+        sequence.cached = cached
+        if self._shared is not None:
+            self._shared.leave(sequence, cached)
+
+    def _vacate(self, seq_id: int, spare: CachedSequence | None = None) -> None:
+        """Empty a free seq_id; what is pinned or more recent than something else moves there."""
+        cached = self._slots.items[seq_id]
+        if not isinstance(cached, CachedSequence):
+            return
+        target = slot_allocator.refuge(self._slots.items, seq_id, spare)
+        if target is None:
+            self._slots.drop(cached)
+        else:
+            self._slots.move(cached, target)
 
     def close_holes(self) -> bool:
-        """Move running rows until their slots are consecutive; whether one was moved."""
-        return self._placement.close_holes()
+        """Move running sequences until their seq_ids are consecutive; return whether one moved."""
+        if self._slots.is_unified:
+            return False  # with one KV stream for all it makes no difference
+        moved = False
+        while (found := slot_allocator.hole(self._slots.items)) is not None:
+            sequence, target = found
+            self._vacate(target)
+            self._slots.move(sequence, target)
+            moved = True
+        return moved
 
     # --- sessions ---
 
     def save(self) -> list[Saved]:
-        """What ``entries`` hold, in their order."""
-        self._settle()
-        return [Saved(entry.token_ids, self._state(entry)) for entry in self.entries]
+        """Return what is cached, in the order of ``cached``."""
+        self._flush_copies()
+        return [Saved(cached.token_ids, self._slots.state_of(cached)) for cached in self.cached]
 
     def restore(self, saved: list[Saved]) -> int:
-        """Make entries of what was saved, the least recently used first; returns how many.
+        """Cache what was saved, the least recently used first; return how many sequences.
 
-        Where there is no room for all, those used least recently are forgotten, and left out of
+        Where there is no room for all, those used least recently are dropped, and left out of
         ``saved``. Raises StateError if not even the last one fits, or the backend refuses one: then
-        all is as before, but for entries whose slots had to go to longer ones.
+        all is as before, except for what was dropped to make longer room.
         """
         if not saved:
             return 0
-        self._settle()
-        n_slots, n_tokens, n_left_out = self._sizing.for_saved([len(s.token_ids) for s in saved])
+        self._flush_copies()
+        lengths = [len(each.token_ids) for each in saved]
+        n_slots, n_tokens, n_left_out = self._capacity.for_saved(lengths)
         saved = saved[n_left_out:]
-        n_lost = self.n_running + len(self.entries) + len(saved) - n_slots
-        lost = [entry for entry in self.entries if not entry.is_pinned][: max(0, n_lost)]
-        states = [self._state(entry) for entry in lost]
-        for entry in lost:
-            self._slots.drop(entry)
+        n_lost = self.n_running + len(self.cached) + len(saved) - n_slots
+        lost = [cached for cached in self.cached if not cached.is_pinned][: max(0, n_lost)]
+        states = [self._slots.state_of(cached) for cached in lost]
+        for cached in lost:
+            self._slots.drop(cached)
         as_it_is = (n_slots, n_tokens) == (self._backend.n_slots, self._backend.n_ctx_seq)
         if not as_it_is or self._shared is not None:
             self._remake(n_slots, n_tokens)
-        entries = [CachedSequence(each.token_ids, None, next(self._times)) for each in saved]
-        if not self._fill(entries, [each.state for each in saved]):
-            n_free = self._backend.n_slots - self.n_running - len(self.entries)
+        restored = [CachedSequence(each.token_ids, None, next(self._times)) for each in saved]
+        if not self._fill(restored, [each.state for each in saved]):
+            n_free = self._backend.n_slots - self.n_running - len(self.cached)
             self._fill(lost[-n_free:], states[-n_free:])
             raise StateError("a saved sequence was refused: it is not this model's, or damaged")
         return len(saved)
 
-    def _fill(self, entries: list[CachedSequence], states: list[State]) -> bool:
-        """Give each entry an empty slot with its state; False, with none of them there, if one is
+    def _fill(self, restored: list[CachedSequence], states: list[State]) -> bool:
+        """Cache each state under an empty seq_id; False, with none of them cached, if one is
         refused."""
-        for entry, state in zip(entries, states, strict=True):
-            slot = self._slots.first_empty()
-            if not self._backend.set_kv_state(slot, state, len(entry.token_ids)):
-                for placed in entries:
+        for cached, state in zip(restored, states, strict=True):
+            if not self._slots.restore(cached, state):
+                for placed in restored:
                     self._slots.drop(placed)
                 return False
-            entry.slot, self._slots.entries[slot] = slot, entry
         return True
 
-    def _settle(self) -> None:
-        self._backend.settle()
+    def _flush_copies(self) -> None:
+        self._backend.flush_copies()
         self._changed = self.notice_loss()
-
-    def _state(self, entry: CachedSequence) -> State:
-        assert entry.slot is not None
-        return self._backend.kv_state(entry.slot)

@@ -1,97 +1,79 @@
-"""What a row's prompt goes on from, and how that comes into the row's slot: in place, or copied."""
+"""Find the tokens that a prompt need not compute; pure functions on what the KV cache holds."""
 
 from __future__ import annotations
 
-from localgen.engine.backend import Backend
-from localgen.engine.sequence import Sequence, slot_of
-from localgen.engine.slot_allocator import SlotAllocator
-from localgen.engine.slots import CachedSequence, Slots
-from localgen.engine.unified_kv import common_length
+from collections.abc import Iterable
+from typing import NamedTuple
 
-# Who begins like a prompt, and for how many tokens.
-Match = tuple[Sequence | CachedSequence | None, int]
-NO_MATCH: Match = (None, 0)
+import numpy as np
 
-# A copy moves a whole slot, so fewer shared tokens than these are computed again instead.
+from localgen.engine.backend import TokenIds
+from localgen.engine.sequence import CachedSequence, Sequence
+
+# A copy moves a whole sequence, so fewer shared tokens than these are computed again instead.
 _MIN_SHARED = 16
 _SHARED_PART = 64
-_RECURRENT = "the model's state is recurrent: it can only go on from its end"
+RECURRENT = "the model's state is recurrent: it can only be continued from its end"
 
 
-class PrefixMatcher:
-    """Finds what is in ``slots`` already, and brings it where it is needed."""
+class Match(NamedTuple):
+    """Who begins like a sequence, and for how many tokens; why not, where somebody nearly does."""
 
-    def __init__(self, backend: Backend, slots: Slots, placement: SlotAllocator) -> None:
-        self._backend = backend
-        self._slots = slots
-        self._placement = placement
+    source: Sequence | CachedSequence | None = None
+    n_shared: int = 0
+    miss_reason: str | None = None
 
-    def best_match(self, row: Sequence) -> Match:
-        """Who begins most like the row's prompt; at least the last token of a prompt is computed,
-        for its logits."""
-        prompt = row.prompt_ids[:-1]
-        best = NO_MATCH
-        items: list[Sequence | CachedSequence] = [*self._slots.kept, *self._slots.running]
-        for item in items:
-            if item is row:
-                continue
-            is_entry = isinstance(item, CachedSequence)
-            tokens = item.token_ids if isinstance(item, CachedSequence) else item.prompt_ids
-            n_shared = common_length(prompt, tokens)
-            if not self._backend.can_truncate and not (is_entry and n_shared == len(tokens)):
-                if n_shared >= _MIN_SHARED:
-                    row.not_reused = _RECURRENT
-                continue
-            # Of equals an entry wins over a running row: it is there.
-            if n_shared > best[1] and (is_entry or self.is_worth_a_copy(n_shared)):
-                best = (item, n_shared)
-        return best
 
-    def is_worth_a_copy(self, n_shared: int) -> bool:
-        if self._slots.shares_cells:
-            return n_shared >= _MIN_SHARED  # a copy moves nothing
-        return n_shared >= max(_MIN_SHARED, self._backend.n_ctx_seq // _SHARED_PART)
+NO_MATCH = Match()
 
-    def take_over(self, row: Sequence, source: CachedSequence, n_shared: int) -> None:
-        """Fill the row's slot from an entry: in place, by a copy, or not at all."""
-        slot = slot_of(row)
-        if source.slot == slot and not source.is_pinned:
-            self._slots.entries[slot] = None
-            source.slot = None
-            self._keep_beginning(row, n_shared)
-            return
-        copies = self.is_worth_a_copy(n_shared)
-        # An entry in the row's own slot moves away, and its copy comes back from there.
-        self._placement.empty(slot, spare=source if copies and source.slot != slot else None)
-        if copies and source.slot is not None:
-            self._copy(row, source.slot, n_shared)
 
-    def copy_when_ready(self, row: Sequence) -> None:
-        """Copy the beginning that a row awaits, if the row that computes it is that far."""
-        if row.awaits is None:
-            return
-        source, n_shared = row.awaits
-        if source.slot is not None and source.n_kv >= n_shared:
-            self._copy(row, source.slot, n_shared)
-            row.awaits = None
-        elif source.slot is None:
-            row.awaits = None
-            left, n_shared = self.best_match(row)
-            if isinstance(left, CachedSequence):
-                if left.slot is not None and self.is_worth_a_copy(n_shared):
-                    self._copy(row, left.slot, n_shared)
-            elif left is not None and left.awaits is None and left.fork_of is None:
-                row.awaits = (left, n_shared)  # which itself waits for nobody
+def common_length(a: TokenIds, b: TokenIds) -> int:
+    """Return how many tokens ``a`` and ``b`` begin with in common."""
+    n = min(len(a), len(b))
+    if not n or a[0] != b[0]:
+        return 0
+    differing = np.flatnonzero(a[:n] != b[:n])
+    return int(differing[0]) if len(differing) else n
 
-    def _copy(self, row: Sequence, slot: int, n_shared: int) -> None:
-        self._backend.kv_copy(slot, slot_of(row))
-        self._keep_beginning(row, n_shared)
 
-    def _keep_beginning(self, row: Sequence, n_shared: int) -> None:
-        """The row's slot holds tokens of which the first ``n_shared`` are the row's."""
-        if self._backend.kv_truncate(slot_of(row), n_shared):
-            row.n_kv = row.n_cached = n_shared
-            row.not_reused = None
-        else:
-            self._backend.kv_truncate(slot_of(row), 0)
-            row.n_kv, row.not_reused = 0, _RECURRENT
+def is_worth_a_copy(n_shared: int, n_ctx_seq: int, *, is_unified: bool) -> bool:
+    """Return whether copying ``n_shared`` tokens of KV takes less than computing them."""
+    if is_unified:
+        return n_shared >= _MIN_SHARED  # a copy moves nothing
+    return n_shared >= max(_MIN_SHARED, n_ctx_seq // _SHARED_PART)
+
+
+def best_match(
+    sequence: Sequence,
+    candidates: Iterable[Sequence | CachedSequence],
+    *,
+    n_ctx_seq: int,
+    is_unified: bool,
+    can_truncate: bool,
+) -> Match:
+    """Return which candidate begins most like a sequence's tokens.
+
+    At least the last token is left to compute, for its logits. Of equals, what is cached wins over
+    what still runs.
+    """
+    tokens = sequence.tokens[: sequence.n_tokens - 1]
+    best, miss_reason = NO_MATCH, None
+    for item in candidates:
+        if item is sequence:
+            continue
+        is_cached = isinstance(item, CachedSequence)
+        held = item.token_ids if isinstance(item, CachedSequence) else item.tokens[: item.n_tokens]
+        n_shared = common_length(tokens, held)
+        if not can_truncate and n_shared != _n_held(item):
+            if n_shared >= _MIN_SHARED:
+                miss_reason = RECURRENT
+            continue
+        worth = is_worth_a_copy(n_shared, n_ctx_seq, is_unified=is_unified)
+        if n_shared > best.n_shared and (is_cached or worth):
+            best = Match(item, n_shared)
+    return best._replace(miss_reason=miss_reason)
+
+
+def _n_held(item: Sequence | CachedSequence) -> int:
+    """Tokens that the KV of an item knows right now."""
+    return len(item.token_ids) if isinstance(item, CachedSequence) else item.n_kv

@@ -24,6 +24,14 @@ class LogprobRecorder:
         total = filters.log_sum_exp(logits)
         self.steps.append((token_id, float(logits[token_id]) - total, self._top(logits, total)))
 
+    def rollback(self, n_tokens: int) -> None:
+        del self.steps[len(self.steps) - n_tokens :]
+
+    def copy(self) -> LogprobRecorder:
+        twin = LogprobRecorder(self._n_top)
+        twin.steps = list(self.steps)
+        return twin
+
     def _top(self, logits: Logits, total: float) -> Top:
         n_top = min(self._n_top, len(logits))
         if not n_top:
@@ -47,6 +55,15 @@ class StepRecorder:
             self.logits.append(logits.copy())
         if self._keep_scores:
             self.scores.append(scores().copy())
+
+    def rollback(self, n_tokens: int) -> None:
+        for kept in (self.logits, self.scores):
+            del kept[max(0, len(kept) - n_tokens) :]
+
+    def copy(self) -> StepRecorder:
+        twin = StepRecorder(keep_logits=self._keep_logits, keep_scores=self._keep_scores)
+        twin.logits, twin.scores = list(self.logits), list(self.scores)
+        return twin
 
 
 def by_step(rows: list[list[Logits]], n_vocab: int) -> tuple[npt.NDArray[np.float32], ...]:

@@ -1,10 +1,11 @@
-"""The rows of one call on their way through the loop, and where the call's time went."""
+"""The sequences of one call on their way through the engine, and where the call's time went."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 
+from localgen.engine.decoding import DecodingStrategy, SamplingStrategy
 from localgen.engine.sequence import Sequence
 
 
@@ -25,14 +26,15 @@ class Timings:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Rows that were asked for together.
+    """Sequences that were asked for together, and the strategy that decodes them.
 
-    cancel: an event of the caller's that ends its rows with "cancelled". error: what ended the rows
-    instead of a ``finish_reason``; it is for the caller to raise.
+    cancel: an event of the caller's that ends its sequences with "cancelled". error: what ended
+    them instead of a ``finish_reason``; it is for the caller to raise.
     """
 
     sequences: list[Sequence]
     cancel: threading.Event | None = None
+    strategy: DecodingStrategy = field(default_factory=SamplingStrategy)
     timings: Timings = field(default_factory=Timings)
     error: BaseException | None = None
     is_cancelled: bool = False

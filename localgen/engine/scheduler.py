@@ -1,175 +1,224 @@
-"""Which tokens go into the next forward pass; it knows rows and slots, not logits.
+"""Which tokens go into the next forward pass; it knows sequences, not logits.
 
-Rows that decode come first, one token each; the room that is left goes to prompts in the order
-in which they came, in chunks where a prompt is longer than the room. A waiting row enters as soon
-as a slot is free. A row whose prompt begins like that of a row just being computed waits for that
-one, and then copies it.
+Sequences that decode come first, one token each, and their drafts; the room that is left goes to
+prompts in the order in which they came, in chunks where a prompt is longer than the room. A waiting
+sequence enters as soon as a seq_id is free. One whose prompt begins like that of a sequence that is
+being computed waits for it, and then copies it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from localgen.engine.backend import Backend, Batch
 from localgen.engine.kv_cache import KvCache
-from localgen.engine.sequence import Sequence, is_computing_prompt, slot_of
+from localgen.engine.sequence import Sequence
+
+
+@dataclass(slots=True, eq=False)
+class Scheduled:
+    """A sequence's part of a pass.
+
+    n_tokens: those that are not in the KV cache yet, as far as there was room. draft: further ones
+    after its last token. n_outputs: rows of logits, of the last of these tokens.
+    """
+
+    sequence: Sequence
+    n_tokens: int
+    draft: tuple[int, ...] = ()
+    n_outputs: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """A forward pass: its batch, and what is in it, in the batch's order.
+
+    has_prompt_tokens: whether a prompt is computed in it, or computed again.
+    """
+
+    batch: Batch
+    scheduled: list[Scheduled]
+    has_prompt_tokens: bool
 
 
 class Scheduler:
-    """The rows of all calls: those that run, in slot order, and those that wait.
+    """The sequences of all calls: those that run, in seq_id order, and those that wait.
 
-    one_by_one: a forward pass holds tokens of one row only, so that no row's logits depend on what
-    else runs.
+    serial: a forward pass holds tokens of one sequence only, so that no sequence's logits depend on
+    what else runs.
     """
 
-    def __init__(self, backend: Backend, kv_cache: KvCache, *, one_by_one: bool = False) -> None:
+    def __init__(self, backend: Backend, kv_cache: KvCache, *, serial: bool = False) -> None:
         self._backend = backend
         self._kv_cache = kv_cache
-        self._one_by_one = one_by_one
+        self._serial = serial
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self._in_flight: list[tuple[Sequence, int]] = []
-        # The batch of a step in which every running row decodes: until a row comes or goes, the
-        # next step has the same rows, one position further.
-        self._steady: Batch | None = None
-        self.has_prompt_tokens = False
+        # The pass of a step in which every running sequence decodes: until one comes or goes, the
+        # next step has the same sequences with other tokens.
+        self._steady: Pass | None = None
 
-    def add(self, rows: Iterable[Sequence]) -> None:
-        """Let rows wait for a slot."""
-        self.waiting.extend(rows)
+    def add(self, sequences: Iterable[Sequence]) -> None:
+        """Let sequences wait."""
+        self.waiting.extend(sequences)
+        self._steady = None
+
+    def add_first(self, sequence: Sequence) -> None:
+        """Let a sequence wait before all others."""
+        self.waiting.appendleft(sequence)
         self._steady = None
 
     def start_afresh(self, unfinished: list[Sequence]) -> None:
-        """Run these rows, of which nothing is in the KV cache any more, from their beginning."""
-        for row in unfinished:
-            row.slot, row.n_kv, row.n_cached, row.awaits = None, 0, 0, None
-        self.waiting = deque(sorted(unfinished, key=lambda row: row.order))
+        """Run these sequences, of which nothing is in the KV cache any more, from their start."""
+        for sequence in unfinished:
+            sequence.seq_id, sequence.n_kv, sequence.n_cached = None, 0, 0
+            sequence.waits_for, sequence.draft = None, ()
+        self.waiting = deque(sorted(unfinished, key=lambda sequence: sequence.order))
         self.running = []
         self._steady = None
 
-    def schedule(self) -> tuple[Batch, list[Sequence]] | None:
-        """The next batch, and the rows whose logits it gives, in the order of its outputs; None if
-        there is nothing to run.
+    def schedule(self) -> Pass | None:
+        """Return the next pass; None if there is nothing to run.
 
-        The batch is valid until the next call.
+        It is valid until the next call.
         """
         if self._kv_cache.notice_loss():
             self._steady = None
-        if self._steady is not None:
-            # Plain stores: after a forward pass the caches are cold, NumPy's machinery included.
-            token_ids, positions = self._steady.token_ids, self._steady.positions
-            for index, row in enumerate(self.running):
-                token_ids[index] = row.last_token
-                positions[index] = row.n_kv
-            return self._steady, self.running
+        if self._steady is not None and self._fill_steady(self._steady.batch):
+            return self._steady
         self._admit()
-        self._in_flight = takes = self._takes()
-        if not takes:
+        scheduled = self._choose()
+        if not scheduled:
             return None
-        self.has_prompt_tokens = any(take > 1 or row.first_token_at is None for row, take in takes)
-        batch, outputs = _batch(takes)
-        if not self.has_prompt_tokens and outputs == self.running:
-            self._steady = batch
-        return batch, outputs
+        has_prompt_tokens = any(each.sequence.n_kv < each.sequence.n_prompt for each in scheduled)
+        found = Pass(_batch(scheduled), scheduled, has_prompt_tokens)
+        is_steady = [each.sequence for each in scheduled] == self.running and all(
+            each.n_tokens == 1 and not each.draft for each in scheduled
+        )
+        self._steady = found if is_steady and not has_prompt_tokens else None
+        return found
 
-    def decoded(self) -> None:
-        """Record that the batch that ``schedule`` gave last is in the KV cache."""
-        for row, take in self._in_flight:
-            row.n_kv += take
+    def _fill_steady(self, batch: Batch) -> bool:
+        """Fill the batch of the last step with each sequence's last token; False if that is not
+        what they need now."""
+        # Plain stores: after a forward pass the caches are cold, NumPy's machinery included.
+        token_ids, positions = batch.token_ids, batch.positions
+        for index, sequence in enumerate(self.running):
+            if sequence.n_tokens - sequence.n_kv != 1 or sequence.draft:
+                return False
+            token_ids[index] = sequence.last_token
+            positions[index] = sequence.n_kv
+        return True
+
+    def decoded(self, done: Pass) -> None:
+        """Record that a pass is in the KV cache."""
+        for each in done.scheduled:
+            each.sequence.n_kv += each.n_tokens + len(each.draft)
 
     def not_decoded(self) -> None:
-        """Record that the batch that ``schedule`` gave last is not in the KV cache."""
+        """Record that a pass is not in the KV cache."""
         self._steady = None
 
-    def fork(self, row: Sequence) -> list[Sequence]:
-        """Give the rows that share this one's prompt, just computed, their own copy of it."""
-        if row.n_new:
+    def share_prompt(self, sequence: Sequence) -> list[Sequence]:
+        """Give the sequences that share this one's prompt, just computed, their own copy of it."""
+        if sequence.n_new or sequence.n_pending:
             return []
-        forks = [other for other in self.running if other.fork_of is row and not other.n_kv]
-        for other in forks:
-            self._kv_cache.fork(row, other)
-        return forks
+        sharing = [each for each in self.running if each.prompt_of is sequence and not each.n_kv]
+        for each in sharing:
+            self._kv_cache.share_prompt(sequence, each)
+        return sharing
 
     def retire(self, finished: Iterable[Sequence]) -> None:
-        """Take rows that are over out, and close the holes that no waiting row will fill."""
+        """Take finished sequences out, and close the holes that no waiting one will fill."""
         self._steady = None
         over = set(finished)
-        if any(row.slot is None for row in over):
-            self.waiting = deque(row for row in self.waiting if row not in over)
-        for row in [row for row in self.running if row in over]:
-            self.running.remove(row)
-            self._kv_cache.release(row)
+        if any(sequence.seq_id is None for sequence in over):
+            self.waiting = deque(each for each in self.waiting if each not in over)
+        for sequence in [sequence for sequence in self.running if sequence in over]:
+            self.running.remove(sequence)
+            self._kv_cache.release(sequence)
         if not self.waiting and self._kv_cache.close_holes():
-            self.running.sort(key=slot_of)
+            self._sort()
 
     def _admit(self) -> None:
         if self.waiting:
             self._kv_cache.make_room(self.waiting)
-        # In order: a long row that does not fit yet is not overtaken for ever by short ones.
+        # In order: a long sequence that does not fit yet is not overtaken for ever by short ones.
         while self.waiting and self._kv_cache.admit(self.waiting[0]):
             self.running.append(self.waiting.popleft())
         self._kv_cache.close_holes()
-        self.running.sort(key=slot_of)
-        for row in self.running:
-            self._kv_cache.copy_when_ready(row)
+        self._sort()
+        for sequence in self.running:
+            self._kv_cache.copy_when_ready(sequence)
 
-    def _takes(self) -> list[tuple[Sequence, int]]:
-        """How many tokens of which running row go in, in slot order."""
-        if self._one_by_one:
-            return self._take_first()
+    def _sort(self) -> None:
+        self.running.sort(key=lambda sequence: sequence.held_seq_id)
+
+    def _choose(self) -> list[Scheduled]:
+        """What each sequence puts into the next pass, in seq_id order."""
+        if self._serial:
+            return self._choose_first()
         room = self._backend.n_batch
-        takes: dict[Sequence, int] = {}
+        chosen: dict[Sequence, Scheduled] = {}
         prompts = []
-        for row in self.running:
-            if row.n_tokens - row.n_kv == 1:
-                takes[row] = 1
+        for sequence in self.running:
+            if sequence.n_pending == 1 and not _waits(sequence):
+                chosen[sequence] = Scheduled(sequence, 1)
                 room -= 1
-            elif not _waits(row):
-                prompts.append(row)
-        for row in sorted(prompts, key=lambda row: row.order):
-            take = min(row.n_pending, room)
-            if take:
-                takes[row] = take
-                room -= take
-        # Rows that decode were taken in slot order already.
-        return (
-            sorted(takes.items(), key=lambda take: slot_of(take[0]))
-            if prompts
-            else [*takes.items()]
-        )
+            elif sequence.n_pending and not _waits(sequence):
+                prompts.append(sequence)
+        for each in chosen.values():
+            each.draft = each.sequence.draft[:room]
+            room -= len(each.draft)
+        for sequence in sorted(prompts, key=lambda sequence: sequence.order):
+            num_scheduled_tokens = min(sequence.n_pending, room)
+            if num_scheduled_tokens:
+                chosen[sequence] = Scheduled(sequence, num_scheduled_tokens)
+                room -= num_scheduled_tokens
+        # Those that decode were chosen in seq_id order already.
+        scheduled = [*chosen.values()]
+        return sorted(scheduled, key=lambda s: s.sequence.held_seq_id) if prompts else scheduled
 
-    def _take_first(self) -> list[tuple[Sequence, int]]:
-        for row in sorted(self.running, key=lambda row: row.order):
-            if not _waits(row):
-                return [(row, min(row.n_pending, self._backend.n_batch))]
+    def _choose_first(self) -> list[Scheduled]:
+        room = self._backend.n_batch
+        for sequence in sorted(self.running, key=lambda sequence: sequence.order):
+            if sequence.n_pending and not _waits(sequence):
+                draft = sequence.draft[: room - 1] if sequence.n_pending == 1 else ()
+                return [Scheduled(sequence, min(sequence.n_pending, room), draft)]
         return []
 
 
-def _waits(row: Sequence) -> bool:
-    """True while the row that computes this one's beginning is still at it."""
-    forks = row.fork_of is not None and not row.n_kv and not row.n_new
-    return row.awaits is not None or (forks and is_computing_prompt(row.fork_of))  # type: ignore[arg-type]
+def _waits(sequence: Sequence) -> bool:
+    """Whether the sequence that computes this one's beginning is still at it."""
+    if sequence.waits_for is not None:
+        return True
+    source = sequence.prompt_of
+    started = sequence.n_kv or sequence.n_new
+    return source is not None and not started and source.is_computing_prompt
 
 
-def _batch(takes: list[tuple[Sequence, int]]) -> tuple[Batch, list[Sequence]]:
-    """The next ``take`` tokens of each row, and the rows of which these are all there are."""
-    n_tokens = sum(take for _, take in takes)
+def _batch(scheduled: list[Scheduled]) -> Batch:
+    """Return the batch of these tokens, and set how many outputs each sequence has in it."""
+    n_tokens = sum(each.n_tokens + len(each.draft) for each in scheduled)
     token_ids = np.empty(n_tokens, np.int32)
     positions = np.empty(n_tokens, np.int32)
     seq_ids = np.empty(n_tokens, np.int32)
-    wants_logits = np.zeros(n_tokens, np.int8)
-    outputs = []
+    output_rows: list[int] = []
     start = 0
-    for row, take in takes:
-        end, first = start + take, row.n_kv
-        token_ids[start:end] = row.tokens[first : first + take]
-        positions[start:end] = np.arange(first, first + take)
-        seq_ids[start:end] = slot_of(row)
-        if take == row.n_pending:
-            wants_logits[end - 1] = 1
-            outputs.append(row)
+    for each in scheduled:
+        sequence, first = each.sequence, each.sequence.n_kv
+        drafted = start + each.n_tokens
+        end = drafted + len(each.draft)
+        token_ids[start:drafted] = sequence.tokens[first : first + each.n_tokens]
+        token_ids[drafted:end] = each.draft
+        positions[start:end] = np.arange(first, first + end - start)
+        seq_ids[start:end] = sequence.held_seq_id
+        first_output = start + max(sequence.output_from - first, 0)
+        output_rows += range(first_output, end)
+        each.n_outputs = max(end - first_output, 0)
         start = end
-    return Batch(token_ids, positions, seq_ids, wants_logits), outputs
+    return Batch(token_ids, positions, seq_ids, np.array(output_rows, np.int32))

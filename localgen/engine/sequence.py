@@ -1,120 +1,101 @@
-"""Everything about one row in flight."""
+"""Everything about one sequence in flight, and what a finished one leaves in the KV cache."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from localgen.engine.backend import Logits, TokenIds
-
-_UNIFORMS = 64
+from localgen.engine.trackers import TokenCounts, Tracker
+from localgen.engine.uniforms import UniformStream
 
 FinishReason = Literal["eos", "stop", "length", "time", "cancelled"]
 StopCheck = Callable[["Sequence"], bool]
 
 
 class Recorder(Protocol):
-    """Keeps something of each step's logits; called before the token is appended."""
+    """Keeps something of each step's logits; called before the token is accepted."""
 
     def record(self, logits: Logits, scores: Callable[[], Logits], token_id: int) -> None:
-        """``logits`` (n_vocab,) as the model gave them, borrowed; ``scores()`` the same after all
-        processors and filters, borrowed too."""
+        """Record a step. ``logits`` (n_vocab,) as the model gave them, borrowed; ``scores()`` the
+        same after all processors and filters, borrowed too."""
+
+    def rollback(self, n_tokens: int) -> None:
+        """Drop the last ``n_tokens`` steps."""
+
+    def copy(self) -> Recorder:
+        """Return a recorder of the same steps that goes its own way from here."""
 
 
-class RowSampler(Protocol):
-    """Chooses the next token of a row; see ``sampler.Sampler``."""
+class TokenSampler(Protocol):
+    """Chooses the next token of a sequence; see ``sampling.chain.Sampler``."""
 
     def sample(self, logits: Logits, sequence: Sequence) -> int: ...
 
 
-def uniform_stream(seed: int, row: int) -> Callable[[], float]:
-    """The uniforms in [0, 1) of one row: NumPy's counter-based Philox keyed by (seed, row)."""
-    key = np.array([seed, row], dtype=np.uint64)
-    generator = np.random.Generator(np.random.Philox(key=key))
+@dataclass(slots=True, eq=False)
+class CachedSequence:
+    """What a finished sequence left in the KV cache under ``seq_id``: the KV of ``token_ids`` (n,).
 
-    def uniforms() -> Iterator[float]:
-        while True:
-            # Many at once: the same numbers, without a call into NumPy for each token.
-            yield from generator.random(_UNIFORMS).tolist()
-
-    return uniforms().__next__
-
-
-class TokenCounts:
-    """The distinct tokens of a row so far, kept as arrays that grow by one token a step.
-
-    ``seen`` (n,) int64: distinct ids of prompt and new tokens. ``generated`` (n,) float32: how
-    often each of them was generated (the prompt does not count). ``places``: where each id stands
-    in both.
+    ``seq_id`` is None once it was dropped. ``is_pinned``: it must not be dropped; any thread may
+    clear that, and read both, at any time.
     """
 
-    def __init__(self, prompt_ids: TokenIds, capacity: int) -> None:
-        distinct = np.unique(prompt_ids).astype(np.int64)
-        self.places = {token_id: place for place, token_id in enumerate(distinct.tolist())}
-        # Written a number at a time, which NumPy is slow at, and read as its arrays.
-        self._ids = array("q", distinct.tobytes() + bytes(8 * capacity))
-        self._counts = array("f", bytes(4 * len(self._ids)))
-        self._all_ids = np.frombuffer(self._ids, np.int64)
-        self._all_counts = np.frombuffer(self._counts, np.float32)
-
-    @property
-    def seen(self) -> npt.NDArray[np.int64]:
-        return self._all_ids[: len(self.places)]
-
-    @property
-    def generated(self) -> npt.NDArray[np.float32]:
-        return self._all_counts[: len(self.places)]
-
-    def add(self, token_id: int) -> None:
-        place = self.places.setdefault(token_id, len(self.places))
-        self._ids[place] = token_id
-        self._counts[place] += 1.0
+    token_ids: TokenIds
+    seq_id: int | None
+    last_used: int
+    is_pinned: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One row: its tokens, its place in the KV cache, and how it is sampled and stopped.
+    """One sequence: its tokens, its place in the KV cache, and how it is sampled and stopped.
 
-    ``tokens`` (capacity,) int32 holds the prompt and then the new tokens; the first ``n_kv`` of
-    its ``n_tokens`` are in the KV cache at ``slot``. ``fork_of`` is the row with the same prompt
-    whose prefill, logits included, this one shares. ``awaits`` is a running row and how many tokens
-    of it to copy once it has computed them. ``n_cached`` counts prompt tokens that this row did not
-    have to compute; ``not_reused`` says why none, where some could have been. ``order`` is when the
-    row came, ``deadline`` when it ends with "time", ``pins`` whether its KV stays when it is over
-    (then as ``kept``, a ``KvCache`` entry), ``kv_unified`` whether it shares cells with others.
-    Times are ``time.perf_counter()`` values.
+    Given: ``index``, its number in the call; ``prompt_ids`` (n,) int32; ``trackers``, state that
+    follows its tokens; ``prompt_of``, the sequence with the same prompt whose prefill, logits
+    included, it shares; ``deadline``, a ``time.perf_counter()`` value at which it ends with
+    "time"; ``pins``, whether its KV stays pinned when it is finished (as ``cached``).
+
+    Its state: ``tokens`` (capacity,) int32 holds prompt and new tokens, ``n_tokens`` of them; the
+    first ``n_kv`` are in the KV cache under ``seq_id``. ``draft``: tokens that may follow, to go
+    through the next pass with the last token. ``output_from``: the index of the first token whose
+    logits are still wanted. ``n_cached`` counts prompt tokens that it did not have to compute;
+    ``cache_miss_reason`` says why none, where some were cached. ``waits_for``: a running sequence
+    and how many tokens to copy from it once they are computed. ``order``: when it came.
+    ``kv_unified``: whether it shares cells with others.
     """
 
-    row: int
+    index: int
     prompt_ids: TokenIds
     max_new_tokens: int
     eos_token_ids: frozenset[int]
-    sampler: RowSampler
-    uniform: Callable[[], float]
-    min_new_tokens: int = 0
+    sampler: TokenSampler
+    uniform: UniformStream
+    trackers: tuple[Tracker, ...] = ()
     stop_checks: tuple[StopCheck, ...] = ()
     recorders: tuple[Recorder, ...] = ()
-    counts: TokenCounts | None = None
-    fork_of: Sequence | None = None
+    prompt_of: Sequence | None = None
     deadline: float | None = None
     pins: bool = False
 
+    counts: TokenCounts | None = field(init=False)
     tokens: TokenIds = field(init=False)
     n_tokens: int = field(init=False)
     last_token: int = field(init=False)
+    output_from: int = field(init=False)
+    draft: tuple[int, ...] = ()
     order: int = 0
     kv_unified: bool = False
     n_kv: int = 0
     n_cached: int = 0
-    not_reused: str | None = None
-    awaits: tuple[Sequence, int] | None = None
-    kept: object = None
-    slot: int | None = None
+    cache_miss_reason: str | None = None
+    waits_for: tuple[Sequence, int] | None = None
+    cached: CachedSequence | None = None
+    seq_id: int | None = None
     finish_reason: FinishReason | None = None
     first_token_at: float | None = None
     last_token_at: float | None = None
@@ -124,6 +105,11 @@ class Sequence:
         self.tokens = np.empty(self.n_tokens + self.max_new_tokens, np.int32)
         self.tokens[: self.n_tokens] = self.prompt_ids
         self.last_token = int(self.prompt_ids[-1])
+        self.output_from = self.n_tokens - 1
+        self._find_counts()
+
+    def _find_counts(self) -> None:
+        self.counts = next((t for t in self.trackers if isinstance(t, TokenCounts)), None)
 
     @property
     def n_prompt(self) -> int:
@@ -142,20 +128,51 @@ class Sequence:
     def new_token_ids(self) -> TokenIds:
         return self.tokens[len(self.prompt_ids) : self.n_tokens]
 
-    def append(self, token_id: int) -> None:
+    @property
+    def is_computing_prompt(self) -> bool:
+        """Whether it runs and has no new token yet."""
+        return self.seq_id is not None and not self.n_new
+
+    @property
+    def held_seq_id(self) -> int:
+        """The ``seq_id`` of a sequence that runs."""
+        assert self.seq_id is not None
+        return self.seq_id
+
+    def accept(self, token_id: int) -> None:
+        """Add a new token, and tell the trackers."""
         self.tokens[self.n_tokens] = token_id
+        self.output_from = self.n_tokens
         self.n_tokens += 1
         self.last_token = token_id
-        if self.counts is not None:
-            self.counts.add(token_id)
+        for tracker in self.trackers:
+            tracker.accept(token_id)
 
+    def rollback(self, n_tokens: int) -> None:
+        """Take the last ``n_tokens`` new tokens back, from trackers and recorders too; their KV is
+        the caller's to return."""
+        assert 0 <= n_tokens <= self.n_new
+        self.n_tokens -= n_tokens
+        self.last_token = int(self.tokens[self.n_tokens - 1])
+        self.output_from = self.n_tokens - 1
+        for tracker in self.trackers:
+            tracker.rollback(n_tokens)
+        for recorder in self.recorders:
+            recorder.rollback(n_tokens)
 
-def is_computing_prompt(row: Sequence) -> bool:
-    """Whether the row runs, and has not given a token yet."""
-    return row.slot is not None and not row.n_new
+    def fork(self, index: int) -> Sequence:
+        """Return an exact copy of all that is per sequence, random stream included.
 
-
-def slot_of(row: Sequence) -> int:
-    """The slot of a row that runs."""
-    assert row.slot is not None
-    return row.slot
+        The copy has no KV yet, and shares nothing that changes.
+        """
+        twin = copy(self)
+        twin.index = index
+        twin.tokens = self.tokens.copy()
+        twin.trackers = tuple(tracker.copy() for tracker in self.trackers)
+        twin.recorders = tuple(recorder.copy() for recorder in self.recorders)
+        twin.uniform = self.uniform.copy()
+        twin._find_counts()
+        twin.prompt_of = twin.waits_for = twin.cached = twin.seq_id = None
+        twin.n_kv = 0
+        twin.draft = ()
+        return twin

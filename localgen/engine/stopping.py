@@ -1,4 +1,4 @@
-"""When a row ends, decided on token ids: EOS, then the row's own checks, then its length."""
+"""When a sequence ends: EOS, then its trackers and its own checks, then its length."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from localgen.engine.sequence import FinishReason, Sequence
 
 
 def finish_reason(sequence: Sequence) -> FinishReason | None:
-    """Why the row ends with the token that was just appended, or None if it goes on."""
+    """Return why a sequence ends with the token it just accepted; None if it continues."""
     if sequence.last_token in sequence.eos_token_ids:
         return "eos"
+    for tracker in sequence.trackers:
+        if tracker.stops:
+            return "stop"
     for check in sequence.stop_checks:
         if check(sequence):
             return "stop"

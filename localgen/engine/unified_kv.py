@@ -1,33 +1,37 @@
-"""When rows share the cells of their beginning, how many cells they need then, and who has them.
+"""When sequences share the cells of their beginning, how many cells they need, and who has them.
 
-With a KV stream of its own a row looks at as many cells as the longest row has tokens. With one
-stream for all it looks at the cells of all rows, but a beginning that they share is there once,
-and attention goes over it for all rows in one matrix product, which takes less time a row. So
-sharing is the faster one where the beginning is long, the ends are short and the rows are many.
+With a KV stream of its own a sequence attends to as many cells as the longest one has tokens. With
+one stream for all it attends to the cells of all, but a beginning that they share is there once,
+and attention passes over it for all sequences in one matrix product, which takes less time for
+each. So sharing is faster where the beginning is long, the ends are short and the sequences many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Rows
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
-import numpy as np
-
-from localgen.engine.backend import Backend, TokenIds
-from localgen.engine.sequence import Sequence
-from localgen.engine.slots import CachedSequence, Slots
+from localgen.engine.backend import TokenIds
+from localgen.engine.prefix_matcher import common_length
+from localgen.engine.sequence import CachedSequence, Sequence
+from localgen.engine.slots import Item
 
 _MIN_BEGINNING = 32
-# Sharing is chosen if all cells are at most this many times those of the longest row, and at most
-# half as many times as there are rows: benchmarks/layouts.py measures both sides.
+# Sharing is chosen if all cells are at most this many times those of the longest sequence, and at
+# most half as many times as there are sequences: benchmarks/layouts.py measures both sides.
 _MOST_CELLS = 6
 _CELLS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The beginning (n,) that rows share, the cells and slots for all, and the entries to keep, the
-    one that rows can go on from first; ``first_kept_shares``: it holds all of the beginning."""
+    """How sequences share cells.
+
+    beginning: the tokens (n,) that they share. n_cells, n_slots: for all of them. kept: what stays
+    cached, the one that they can continue from first; ``first_kept_shares``: it holds all of the
+    beginning.
+    """
 
     beginning: TokenIds
     n_cells: int
@@ -37,118 +41,140 @@ class Plan:
 
 
 def plan_sharing(
-    waiting: Rows[Sequence], entries: Rows[CachedSequence], max_slots: int
+    waiting: Items[Sequence], cached: Items[CachedSequence], max_slots: int
 ) -> Plan | None:
-    """How these rows would share cells, beside the pinned ones of ``entries``; None if each of them
-    is better off with a KV stream of its own."""
+    """Return how these sequences would share cells, beside the pinned ones of ``cached``; None if
+    each of them is better off with a KV stream of its own."""
     beginning = _common_beginning(waiting)
     if len(beginning) < _MIN_BEGINNING:
         return None
-    matching = max(
-        entries, key=lambda entry: common_length(entry.token_ids, beginning), default=None
-    )
+    matching = max(cached, key=lambda each: common_length(each.token_ids, beginning), default=None)
     if matching is not None and common_length(matching.token_ids, beginning) < _MIN_BEGINNING:
         matching = None
     kept = [] if matching is None else [matching]
-    kept += [entry for entry in entries if entry.is_pinned and entry is not matching]
+    kept += [each for each in cached if each.is_pinned and each is not matching]
     shares = matching is not None and common_length(matching.token_ids, beginning) == len(beginning)
-    lengths = [len(row.tokens) for row in waiting]
+    lengths = [len(sequence.tokens) for sequence in waiting]
     n_cells = len(beginning) + sum(lengths) - len(lengths) * len(beginning)
-    most = min(_MOST_CELLS, len(lengths) / 2) * max(lengths)
-    if n_cells > most:
+    if n_cells > min(_MOST_CELLS, len(lengths) / 2) * max(lengths):
         return None
-    n_cells += sum(len(entry.token_ids) for entry in kept)
+    n_cells += sum(len(each.token_ids) for each in kept)
     if shares:
         n_cells -= len(beginning)
     n_slots = min(len(lengths) + len(kept), max_slots)
     return Plan(beginning, -(-n_cells // _CELLS) * _CELLS, n_slots, kept, shares)
 
 
-class SharedCells:
-    """The cells of one KV stream, of which all slots take theirs.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Cells for one sequence: what is dropped for them, and whether it shares the beginning's."""
 
-    beginning: the tokens (n,) whose cells are there once. They are counted by what each row may
-    come to need, so that llama.cpp never runs out of them.
+    drops: list[CachedSequence]
+    shares: bool
+
+
+class SharedCells:
+    """Counts the cells of one KV stream by what each sequence may come to need, so that llama.cpp
+    never runs out of them.
+
+    beginning: the tokens (n,) whose cells are there once.
     """
 
-    def __init__(self, backend: Backend, slots: Slots, plan: Plan) -> None:
-        self._backend = backend
-        self._slots = slots
+    def __init__(self, plan: Plan) -> None:
         self.beginning = plan.beginning
         # Those that hold, or will hold, the very cells of the beginning.
-        self._holders: set[Sequence | CachedSequence] = set()
-        self._holders.update(plan.kept[:1] if plan.first_kept_shares else ())
+        self._holders: set[Item] = set(plan.kept[:1] if plan.first_kept_shares else ())
 
-    @property
-    def n_taken(self) -> int:
-        """At most: each row may come to its end, and the beginning is always kept room for."""
-        items: list[Sequence | CachedSequence] = [*self._slots.kept, *self._slots.running]
-        return len(self.beginning) + sum(map(self._n_own, items))
+    def n_taken(self, items: Iterable[Item | None]) -> int:
+        """Return how many cells are taken at most: each sequence may come to its end, and there is
+        always room for the beginning."""
+        return len(self.beginning) + sum(self._n_own(item) for item in items if item is not None)
 
-    def take(self, row: Sequence, source: Sequence | CachedSequence | None) -> bool:
-        """Have the cells that a row may need, on top of what it shares with ``source``; False if
-        they are not to be had now. Where there is no room beside ``source``, that is forgotten."""
-        # Rows that ended early and entries that gave up their slot hold no cells any more.
-        self._holders = {item for item in self._holders if item.slot is not None}
-        begins_so = common_length(row.prompt_ids, self.beginning) == len(self.beginning)
-        shares = begins_so and (source in self._holders or not self._holders)
-        needed = len(row.tokens) - (len(self.beginning) if shares else 0)
-        if not self._free(needed, source):
-            if not isinstance(source, CachedSequence) or source.is_pinned:
-                return False
-            self._slots.drop(source)
-            return self.take(row, None)
-        if shares:
-            self._holders.add(row)
-        return True
+    def claim(
+        self, sequence: Sequence, source: Item | None, items: Items[Item | None], n_cells: int
+    ) -> Claim | None:
+        """Propose cells for a new sequence, on top of what it shares with ``source``; None if it
+        has to wait. Where there is no room beside ``source``, that is dropped as well."""
+        # Sequences that ended early and what gave up its seq_id hold no cells any more.
+        self._holders = {item for item in self._holders if item.seq_id is not None}
+        begins_so = common_length(sequence.prompt_ids, self.beginning) == len(self.beginning)
+        for spared in self._spared(source):
+            holders = self._holders if spared is source else self._holders - {source}
+            shares = begins_so and (spared in holders or not holders)
+            needed = len(sequence.tokens) - (len(self.beginning) if shares else 0)
+            forced = [source] if spared is not source and source is not None else []
+            drops = self._drops(needed, spared, forced, items, n_cells)
+            if drops is not None:
+                return Claim(drops, shares)
+        return None
 
-    def leave(self, row: Sequence, entry: CachedSequence) -> None:
-        """A row is over and left ``entry``, which holds the beginning if the row came so far."""
-        if row in self._holders and row.n_kv >= len(self.beginning):
-            self._holders.add(entry)
-        self._holders.discard(row)
+    def take(self, sequence: Sequence, claim: Claim) -> None:
+        """Note that a claim was carried out."""
+        self._holders.difference_update(claim.drops)
+        if claim.shares:
+            self._holders.add(sequence)
 
-    def notice_loss(self) -> None:
-        """All cells are empty: one row computes the beginning again, for all that share it."""
-        running = self._slots.running
+    def leave(self, sequence: Sequence, cached: CachedSequence) -> None:
+        """Note that a sequence left ``cached``, which holds the beginning if it came so far."""
+        if sequence in self._holders and len(cached.token_ids) >= len(self.beginning):
+            self._holders.add(cached)
+        self._holders.discard(sequence)
+
+    def lose_all(self, running: Items[Sequence]) -> None:
+        """Note that all cells are empty: one sequence computes the beginning again, for all that
+        share it."""
         self._holders.intersection_update(running)
-        sharing = [row for row in running if row in self._holders]
-        for row in sharing[1:]:
-            row.awaits = (sharing[0], len(self.beginning))
+        sharing = [sequence for sequence in running if sequence in self._holders]
+        for sequence in sharing[1:]:
+            sequence.waits_for = (sharing[0], len(self.beginning))
 
-    def forget(self) -> None:
-        """Take it that no slot holds anything."""
+    def clear(self) -> None:
+        """Note that nothing is held any more."""
         self._holders.clear()
 
-    def _free(self, needed: int, source: Sequence | CachedSequence | None) -> bool:
-        """Forget what was used least recently until there are as many cells; False if that does not
-        help."""
-        idle = [entry for entry in self._slots.kept if not entry.is_pinned and entry is not source]
-        n_free = self._backend.n_ctx_seq - self.n_taken
-        if n_free + sum(map(self._n_own, idle)) < needed:
-            return False
-        for entry in idle:
+    @staticmethod
+    def _spared(source: Item | None) -> Iterator[Item | None]:
+        """What to spare when cells are made free: the source, then nothing if it may be dropped."""
+        yield source
+        if isinstance(source, CachedSequence) and not source.is_pinned:
+            yield None
+
+    def _drops(
+        self,
+        needed: int,
+        spared: Item | None,
+        forced: list[Item],
+        items: Items[Item | None],
+        n_cells: int,
+    ) -> list[CachedSequence] | None:
+        """Return what to drop, least recently used first, for ``needed`` cells; None if that is not
+        enough."""
+        drops = [item for item in forced if isinstance(item, CachedSequence)]
+        idle = sorted(
+            (
+                item
+                for item in items
+                if isinstance(item, CachedSequence)
+                and not item.is_pinned
+                and item is not spared
+                and item not in drops
+            ),
+            key=lambda cached: cached.last_used,
+        )
+        n_free = n_cells - self.n_taken(items) + sum(map(self._n_own, drops))
+        for cached in idle:
             if n_free >= needed:
                 break
-            n_free += self._n_own(entry)
-            self._slots.drop(entry)
-        return True
+            n_free += self._n_own(cached)
+            drops.append(cached)
+        return drops if n_free >= needed else None
 
-    def _n_own(self, item: Sequence | CachedSequence) -> int:
+    def _n_own(self, item: Item) -> int:
         n_tokens = len(item.token_ids if isinstance(item, CachedSequence) else item.tokens)
         return n_tokens - (len(self.beginning) if item in self._holders else 0)
 
 
-def _common_beginning(rows: Rows[Sequence]) -> TokenIds:
-    first = rows[0].prompt_ids
-    n_common = min(common_length(first, row.prompt_ids) for row in rows)
+def _common_beginning(sequences: Items[Sequence]) -> TokenIds:
+    first = sequences[0].prompt_ids
+    n_common = min(common_length(first, each.prompt_ids) for each in sequences)
     return first[:n_common]
-
-
-def common_length(a: TokenIds, b: TokenIds) -> int:
-    """How many tokens ``a`` and ``b`` begin with in common."""
-    n = min(len(a), len(b))
-    if not n or a[0] != b[0]:
-        return 0
-    differing = np.flatnonzero(a[:n] != b[:n])
-    return int(differing[0]) if len(differing) else n

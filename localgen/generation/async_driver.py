@@ -1,4 +1,4 @@
-"""Requests of asyncio tasks: a thread drives the loop for them while there are any."""
+"""Requests of asyncio tasks: a thread drives the engine for them while there are any."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class AsyncDriver:
     interpreter's end no thread may be inside llama.cpp.
     """
 
-    def __init__(self, turns: Driver) -> None:
-        self._turns = turns
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._is_running = False
@@ -32,11 +32,11 @@ class AsyncDriver:
         """Yield each time that ``is_enough()``, and when the request is done."""
         loop = asyncio.get_running_loop()
         try:
-            self._turns.submit(request)
+            self._driver.submit(request)
             self._drive(request)
             while not request.done:
                 woken = asyncio.Event()
-                self._turns.call_when(
+                self._driver.call_when(
                     lambda: request.done or is_enough(),
                     lambda woken=woken: _wake(loop, woken, request),  # type: ignore[misc]
                 )
@@ -65,14 +65,14 @@ class AsyncDriver:
                     return
                 request = self._requests[0]
             try:
-                self._turns.run(request)
+                self._driver.run(request)
             except BaseException:
-                # It is the request's, and is raised where the request is awaited.
+                # It is the request's, and is raised where that is awaited.
                 continue
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event, request: Request) -> None:
-    """Tell a task that its request went on, from another thread."""
+    """Tell a task, from another thread, that its request has moved on."""
     try:
         loop.call_soon_threadsafe(woken.set)
     except RuntimeError:

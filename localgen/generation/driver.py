@@ -1,23 +1,25 @@
-"""Threads take turns at driving one loop; it knows requests, not what is in them.
+"""Threads take turns at driving one engine; it knows requests, not what is in them.
 
-Whoever waits for a request drives the loop, for all requests, unless another thread already does:
+Whoever waits for a request drives the engine, for all requests, unless another thread already does:
 then it sleeps until that one has what it wants or stops driving. There is no thread of its own, so
 a call from a single thread costs no switch, and its Ctrl-C is its own.
 """
 
 from __future__ import annotations
 
-import importlib
-import signal
+import atexit
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from types import FrameType
-from typing import Any
+from weakref import ref
 
+from localgen._util.interrupts import DeferredInterrupt
 from localgen.engine.engine import Engine
 from localgen.engine.request import Request
+from localgen.errors import CLOSED, ClosedError
+from localgen.generation.model_backend import ModelBackend
 
 _REENTRY = (
     "the model was called by its own callback (a logits processor, stopping criterion or "
@@ -25,18 +27,11 @@ _REENTRY = (
 )
 
 
-# ``signal`` wraps these to make an enum of what they give, which for a function fails by way of an
-# exception: of all that a stream does for a token, only choosing it took longer.
-_signals: Any = importlib.import_module("_signal")
-_get_handler, _set_handler = _signals.getsignal, _signals.signal
-_SIGINT = int(signal.SIGINT)
-
-
 class Driver:
-    """The right to drive ``loop``, which one thread has at a time."""
+    """The right to drive ``engine``, which one thread has at a time."""
 
-    def __init__(self, loop: Engine) -> None:
-        self._loop = loop
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._changed = threading.Condition()
         self._driver: int | None = None
         self._n_asleep = 0
@@ -44,6 +39,7 @@ class Driver:
         self._n_urgent = 0
         self._was_urgent = False
         self._alarms: list[tuple[Callable[[], bool], Callable[[], object]]] = []
+        self._is_closing = False
         self._closed_by: BaseException | None = None
 
     def run(self, request: Request, is_enough: Callable[[], bool] = lambda: False) -> None:
@@ -57,7 +53,7 @@ class Driver:
                 if self._take_turn(lambda: request.done or is_enough()):
                     self._drive(request, is_enough)
         except BaseException as error:
-            with _DeferredInterrupt():
+            with DeferredInterrupt():
                 self._give_turn_back()
                 if isinstance(error, Exception) and not request.done:
                     request.error = error  # for others that wait for this request
@@ -71,7 +67,7 @@ class Driver:
         self.refuse_reentry()
         with self._changed:
             self._check_open()
-            self._loop.submit(request)
+            self._engine.submit(request)
 
     def call_when(self, is_time: Callable[[], bool], call: Callable[[], object]) -> None:
         """Call once, after a step in whatever thread, as soon as ``is_time()``."""
@@ -87,33 +83,36 @@ class Driver:
         request.is_cancelled = True
         try:
             if self._take_turn(lambda: request.done, urgent=True):
-                self._loop.end(request, "cancelled")
+                self._engine.end(request, "cancelled")
         finally:
             self._give_turn_back()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """The right to use loop and backend between two steps."""
+    def alone(self) -> Iterator[Engine]:
+        """The right to use engine and backend between two steps."""
         with self._turn():
             self._check_open()
-            yield
+            yield self._engine
 
     def close(self, error: BaseException, free: Callable[[], object]) -> None:
         """End every request with ``error``, as all later ones will, and then ``free()``."""
         with self._turn():
             with self._changed:
                 self._closed_by = error
-            self._loop.end_all(error)
+            if self._is_closing:
+                self._engine.cancel_all()
+            self._engine.end_all(error)
             free()
 
     def close_within(
         self, seconds: float, error: BaseException, free: Callable[[], object]
     ) -> bool:
-        """``close``, unless another thread still drives after ``seconds``; whether it was closed.
+        """``close``, unless another thread still drives after ``seconds``; returns whether it was
+        closed.
 
         What runs ends with "cancelled".
         """
-        self._loop.stop_all()
+        self._is_closing = True
         with self._changed:
             self._n_urgent += 1
             try:
@@ -125,7 +124,7 @@ class Driver:
         return is_free
 
     def refuse_reentry(self) -> None:
-        """RuntimeError in a callback of a step, which must not start another."""
+        """Raise RuntimeError in a callback of a step, which must not start another."""
         if self._driver == threading.get_ident():
             raise RuntimeError(_REENTRY)
 
@@ -179,13 +178,16 @@ class Driver:
         self._wake()
 
     def _drive(self, request: Request, is_enough: Callable[[], bool]) -> None:
-        with _DeferredInterrupt() as interrupted:
+        with DeferredInterrupt() as interrupted:
+            should_stop = lambda: interrupted() or self._is_closing  # noqa: E731
             try:
                 while not (request.done or is_enough()):
-                    self._loop.step(interrupted)
+                    self._engine.step(should_stop)
                     if interrupted():
-                        self._loop.end(request, "cancelled")
+                        self._engine.end(request, "cancelled")
                         raise KeyboardInterrupt
+                    if self._is_closing:
+                        self._engine.cancel_all()
                     self._wake()
                     if self._n_urgent:
                         break
@@ -204,38 +206,36 @@ class Driver:
             call()
 
 
-class _DeferredInterrupt:
-    """Ctrl-C inside only makes the function that this gives return True: a step is not torn apart.
+# --- when Python ends ---
 
-    A second one is raised at once, as in ``asyncio.run``. Another handler than Python's own is left
-    alone, and other threads get no signals. A class, since a stream makes one for each token, and a
-    generator takes longer to make.
+# A daemon thread's step takes less, and one in which a caller's function waits may take for ever.
+_EXIT_SECONDS = 5.0
+# Plain references: what a WeakKeyDictionary does in Python when a key dies can lose a Ctrl-C.
+_open: list[tuple[ref[Driver], ref[ModelBackend]]] = []
+
+
+def close_at_exit(driver: Driver, backend: ModelBackend) -> None:
+    """Close ``backend`` when Python ends, if it is open then.
+
+    Daemon threads still run at that time: what they generate ends first. If that takes too long,
+    nothing is freed.
     """
+    _register()
+    _open[:] = [pair for pair in _open if pair[0]() is not None]
+    _open.append((ref(driver), ref(backend)))
 
-    __slots__ = ("_defers", "_is_interrupted")
 
-    def __enter__(self) -> Callable[[], bool]:
-        self._is_interrupted = False
-        self._defers = (
-            threading.get_ident() == threading.main_thread().ident
-            and _get_handler(_SIGINT) is signal.default_int_handler
-        )
-        if self._defers:
-            _set_handler(_SIGINT, self._note)
-        return self._interrupted
+@functools.cache
+def _register() -> None:
+    # Such functions run in reverse order: as the first backend is there, before its finalizer.
+    atexit.register(_close_all)
 
-    def __exit__(self, error: object, *_: object) -> None:
-        if self._defers:
-            _set_handler(_SIGINT, signal.default_int_handler)
-            if self._is_interrupted and error is None:
-                raise KeyboardInterrupt
 
-    def _interrupted(self) -> bool:
-        return self._is_interrupted
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self._is_interrupted:
-            # Here, for it may come where the handler of before is about to be put back.
-            _set_handler(_SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt
-        self._is_interrupted = True
+def _close_all() -> None:
+    for driver, backend in [(driver(), backend()) for driver, backend in _open]:
+        if driver is None or backend is None:
+            continue
+        if backend.is_forked:
+            backend.close()
+        elif not driver.close_within(_EXIT_SECONDS, ClosedError(CLOSED), backend.close):
+            backend.leave()

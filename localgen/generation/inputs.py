@@ -1,18 +1,21 @@
-"""Token ids as callers pass them ↔ rows of real tokens; torch tensors without importing torch."""
+"""Check what callers pass as prompts, and turn it into token ids without padding."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from localgen._util.arrays import check_ids, is_torch, to_numpy
 from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
+from localgen.text.tokenizer import Tokenizer
 
+Prompt = str | Sequence[int]
 Matrix = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -23,43 +26,42 @@ _NOT_ENCODED = (
 _SEVERAL_TEXTS = "be one text or its token ids, got a list of texts; complete() takes several texts"
 
 
-def is_torch(value: object) -> bool:
-    """Whether ``value`` is a torch tensor; torch is not imported for the question."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
-def to_numpy(value: Any) -> Any:
-    """A torch tensor as a NumPy array; anything else as it is."""
-    return value.detach().cpu().numpy() if is_torch(value) else value
-
-
-def to_torch(array: npt.NDArray[Any]) -> Any:
-    """``array`` as a torch tensor on the CPU; torch must be imported already."""
-    return sys.modules["torch"].from_numpy(np.ascontiguousarray(array))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """Prompts as given, (batch, length) int64, and as rows of real tokens, int32 each."""
+    """The checked prompts of a call.
 
-    matrix: Matrix
-    rows: list[TokenIds]
-    is_torch: bool
+    token_ids: int32 (n,) each, without padding. lengths: what ``max_length`` counts of each,
+    padding included. matrix: int64 (batch, length) as ``generate()`` was given it; None for texts.
+    is_torch: whether that was a torch tensor. text_seconds: how long tokenizing took.
+    """
+
+    token_ids: list[TokenIds]
+    lengths: list[int]
+    matrix: Matrix | None = None
+    is_torch: bool = False
+    text_seconds: float = 0.0
 
 
-def parse_prompts(
+def one_of(input_ids: Any, inputs: Any) -> Any:
+    """Return the prompts, which have two names in transformers; TypeError unless one is given."""
+    if (input_ids is None) == (inputs is None):
+        what = "neither of them" if inputs is None else "both"
+        raise TypeError(f"generate() takes input_ids, or inputs, which means the same; got {what}")
+    return inputs if input_ids is None else input_ids
+
+
+def prompts_from_ids(
     input_ids: Any,
     attention_mask: Any,
     n_vocab: int,
     pad_token_id: int | None,
     eos_ids: frozenset[int],
 ) -> Prompts:
-    """Check ``input_ids`` and ``attention_mask`` and take the padding out.
+    """Check ``input_ids`` and ``attention_mask``, and take the padding out.
 
     Accepts one prompt or a batch: lists, NumPy arrays or torch tensors. Without a mask, pad tokens
-    are taken for padding only where the pad token is none of ``eos_ids``, as in transformers: a
-    token that ends a turn may well be part of a prompt.
+    count as padding only if the pad token is none of ``eos_ids``, as in transformers: a token that
+    ends a turn may well be part of a prompt.
     Raises ValueError for anything that is not a batch of non-empty rows of ids in [0, n_vocab).
     """
     matrix = _matrix(input_ids)
@@ -74,26 +76,64 @@ def parse_prompts(
     rows = [row[kept] for row, kept in zip(matrix, mask, strict=True)]
     for index, row in enumerate(rows):
         check_ids(row, n_vocab, f"input_ids, row {index}")
-    return Prompts(matrix, [row.astype(np.int32) for row in rows], is_torch(input_ids))
+    return Prompts(
+        token_ids=[row.astype(np.int32) for row in rows],
+        lengths=[matrix.shape[1]] * len(rows),
+        matrix=matrix,
+        is_torch=is_torch(input_ids),
+    )
 
 
-def one_of(input_ids: Any, inputs: Any) -> Any:
-    """The prompts, which have two names in transformers; TypeError unless one of them is given."""
-    if (input_ids is None) == (inputs is None):
-        what = "neither of them" if inputs is None else "both"
-        raise TypeError(f"generate() takes input_ids, or inputs, which means the same; got {what}")
-    return inputs if input_ids is None else input_ids
+def prompts_from_texts(
+    given: str | Sequence[Prompt], tokenizer: Tokenizer, *, split_special_tokens: bool
+) -> Prompts:
+    """Encode one prompt or a list of them; an item may be a list of token ids already.
+
+    Raises TypeError, or ValueError for an empty prompt and for ids outside the vocabulary.
+    """
+    prompts = _as_list(given)
+    started = time.perf_counter()
+    names = [f"prompt {i}" for i in range(len(prompts))] if len(prompts) > 1 else ["the prompt"]
+    rows = [
+        encode(prompt, tokenizer, name, split_special_tokens=split_special_tokens)
+        for prompt, name in zip(prompts, names, strict=True)
+    ]
+    return Prompts(
+        token_ids=rows,
+        lengths=[len(row) for row in rows],
+        text_seconds=time.perf_counter() - started,
+    )
 
 
-def check_ids(ids: npt.NDArray[Any], n_vocab: int, what: str) -> None:
-    """A ValueError unless every id is in [0, n_vocab)."""
-    bad = ids[(ids < 0) | (ids >= n_vocab)]
-    if len(bad):
-        raise ValueError(f"{what}: token id {bad[0]} is outside the vocabulary, 0 to {n_vocab - 1}")
+def encode(
+    prompt: Prompt, tokenizer: Tokenizer, what: str, *, split_special_tokens: bool
+) -> TokenIds:
+    """Return the token ids of one prompt, int32 (n,); ``what`` names it in errors."""
+    if not isinstance(prompt, str):
+        return id_row(prompt, tokenizer.vocab_size, what)
+    ids = tokenizer.encode(prompt, split_special_tokens=split_special_tokens)
+    if not ids:
+        raise ValueError(f"{what} is empty: it has no tokens, and this model adds none of its own")
+    return np.array(ids, np.int32)
+
+
+def _as_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:
+    if isinstance(prompts, str):
+        return [prompts]
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray | Mapping):
+        advice = "; decode them to a str first" if isinstance(prompts, bytes | bytearray) else ""
+        raise TypeError(
+            f"prompts must be a text or a list whose items are texts or lists of token ids, got "
+            f"{prompts!r:.80}{advice}"
+        )
+    prompts = list(prompts)
+    if not prompts:
+        raise ValueError("the batch is empty: pass at least one prompt")
+    return prompts
 
 
 def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
-    """One prompt given as token ids, as int32 (n,); ValueError if it is empty or not ids."""
+    """Return one prompt given as token ids as int32 (n,); ValueError if it is empty or not ids."""
     array = _integers(to_numpy(ids), what, _SEVERAL_TEXTS)
     if not array.ndim:
         raise ValueError(
@@ -109,7 +149,7 @@ def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
 
 
 def _integers(value: Any, what: str, if_text: str) -> npt.NDArray[Any]:
-    """``value`` as an array of integers; ``if_text`` is what it must be, said where it is text."""
+    """Return ``value`` as an array of integers; ``if_text`` says what to do if it is text."""
     try:
         array = np.asarray(value)
     except ValueError:
@@ -159,7 +199,7 @@ def _mask(attention_mask: Any, matrix: Matrix) -> Mask:
 
 
 def _check_rows(mask: Mask, from_caller: bool) -> None:
-    """Each row must have real tokens, all next to each other."""
+    """Raise ValueError unless each row has real tokens, all next to each other."""
     for index, row in enumerate(mask):
         real = np.flatnonzero(row)
         source = "attention_mask" if from_caller else "the mask inferred from pad tokens"
@@ -173,7 +213,7 @@ def _check_rows(mask: Mask, from_caller: bool) -> None:
 
 
 def pad_right(rows: list[TokenIds], pad_token_id: int) -> Matrix:
-    """Rows of different lengths as one int64 matrix, padded on the right."""
+    """Return rows of different lengths as one int64 matrix, padded on the right."""
     matrix = np.full((len(rows), max(map(len, rows))), pad_token_id, np.int64)
     for target, row in zip(matrix, rows, strict=True):
         target[: len(row)] = row

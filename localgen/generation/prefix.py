@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from localgen.completion import Completion
-from localgen.engine.sequence import Sequence as Row
-from localgen.engine.slots import CachedSequence
-from localgen.generation.request_builder import Prompt, one_or_all
+from localgen.engine.sequence import Sequence
+from localgen.generation.inputs import Prompt
+from localgen.generation.results import one_or_all
+from localgen.generation.streaming import CompletionStream
+from localgen.text.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from localgen.generation.streaming import CompletionStream
-    from localgen.model import LocalModel
 
-# A character that is in no vocabulary: no token reaches across it.
-_APART = "\ufdd0"
+class PrefixModel(Protocol):
+    """What a prefix needs of its model; see ``LocalModel``."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def prefill(self, text: Prompt, *, split_special_tokens: bool = False) -> Prefix: ...
+
+    def complete(self, prompts: list[Prompt], **options: Any) -> list[Completion]: ...
+
+    def stream(self, prompt: Prompt, **options: Any) -> CompletionStream: ...
 
 
 class Prefix:
     """Token ids whose KV stays in the cache until ``release()``, the end of a ``with`` block, or as
-    long as somebody holds this.
+    long as this object lives.
 
     A prompt that begins with them computes only what follows, whoever asks for it.
 
-    A text after a prefix that was made of text has the ids of both texts joined. Where a token
-    reaches across the border, it is not one of the prefix's: the prefix's last tokens are then
-    computed anew (all of them, by a recurrent model), which a prefix that ends where a word or a
-    line does avoids. The ids of a prefix that was made of ids stay as they are: a text's come after
-    them, with no space put between but after a special token.
+    A text after a prefix that was made of text has the token ids of both texts joined. A token that
+    reaches across the border is not one of the prefix's: the prefix's last tokens are then computed
+    again (all of them, by a recurrent model). A prefix that ends where a word or a line ends avoids
+    that. The ids of a prefix that was made of ids stay as they are: those of the text follow, with
+    a space between only after a special token.
     """
 
     def __init__(
-        self, model: LocalModel, prompt: Prompt, row: Row, *, split_special_tokens: bool
+        self, model: PrefixModel, prompt: Prompt, sequence: Sequence, *, split_special_tokens: bool
     ) -> None:
-        """prompt, split_special_tokens: what ``row`` was made of."""
+        """prompt, split_special_tokens: what ``sequence`` was made of."""
         self._model = model
         self._text = prompt if isinstance(prompt, str) else None
         self._split_special_tokens = split_special_tokens
-        self.token_ids = row.prompt_ids
-        self._row = row
+        self.token_ids = sequence.prompt_ids
+        self._cached = sequence.cached
 
     def __enter__(self) -> Prefix:
         return self
@@ -54,22 +61,22 @@ class Prefix:
     @property
     def is_cached(self) -> bool:
         """Whether it still is in the cache; False after ``release()``, or if the cache was lost."""
-        return isinstance(self._row.kept, CachedSequence) and self._row.kept.slot is not None
+        return self._cached is not None and self._cached.seq_id is not None
 
     def release(self) -> None:
-        """Let the cache forget it; calling it again does nothing."""
-        entry, self._row.kept = self._row.kept, None
-        if isinstance(entry, CachedSequence):
-            self._model._unpin(entry)
+        """Let the cache drop it; calling it again does nothing."""
+        cached, self._cached = getattr(self, "_cached", None), None
+        if cached is not None:
+            cached.is_pinned = False
 
     def fork(self, n: int) -> list[Prefix]:
-        """``n`` prefixes of their own that begin as this one does; ``extend`` them apart."""
+        """Return ``n`` prefixes of their own that begin as this one does; ``extend`` them apart."""
         prompt = self.token_ids.tolist() if self._text is None else self._text
         split = self._split_special_tokens
         return [self._model.prefill(prompt, split_special_tokens=split) for _ in range(n)]
 
     def extend(self, text: str, *, split_special_tokens: bool | None = None) -> Prefix:
-        """A pinned prefix of this one and ``text``; only ``text`` is computed.
+        """Return a pinned prefix of this one and ``text``; only ``text`` is computed.
 
         split_special_tokens: see ``Tokenizer.encode``; None is as this prefix was made.
         """
@@ -79,10 +86,10 @@ class Prefix:
     def complete(
         self, texts: str | list[str], *, split_special_tokens: bool | None = None, **options: Any
     ) -> Completion | list[Completion]:
-        """``model.complete()`` of this prefix and each text after it.
+        """Return ``model.complete()`` of this prefix followed by each text.
 
         split_special_tokens: whether special tokens that the texts spell are taken as text,
-        whatever was asked for the prefix; None is as it was made.
+        whatever was chosen for the prefix; None is as it was made.
         """
         split = self._split_or(split_special_tokens)
         given = [texts] if isinstance(texts, str) else texts
@@ -93,7 +100,7 @@ class Prefix:
     def stream(
         self, text: str, *, split_special_tokens: bool | None = None, **options: Any
     ) -> CompletionStream:
-        """``model.stream()`` of this prefix and a text after it; see ``complete()``."""
+        """Return ``model.stream()`` of this prefix followed by a text; see ``complete()``."""
         split = self._split_or(split_special_tokens)
         return self._model.stream(self._with(text, split), split_special_tokens=split, **options)
 
@@ -101,18 +108,10 @@ class Prefix:
         return self._split_special_tokens if given is None else given
 
     def _with(self, text: str, split: bool) -> Prompt:
-        """Both texts joined, where special tokens are taken alike in both; else token ids."""
+        """Both texts joined, if special tokens are treated alike in both; else token ids."""
         if self._text is not None and split == self._split_special_tokens:
             return self._text + text
-        return [*self.token_ids.tolist(), *self._ids_after(text, split)]
-
-    def _ids_after(self, text: str, split: bool) -> list[int]:
-        """Token ids of ``text`` alone, after those of this prefix."""
-        encode = partial(
-            self._model.tokenizer.encode, add_special_tokens=False, split_special_tokens=split
+        after = self._model.tokenizer.encode_after(
+            int(self.token_ids[-1]), text, split_special_tokens=split
         )
-        vocab = self._model._backend.vocab
-        # Such a vocabulary puts a space where a text begins: at the start and after special tokens.
-        if not vocab.adds_space_prefix or vocab.is_special(int(self.token_ids[-1])):
-            return encode(text)
-        return encode(_APART + text)[len(encode(_APART)) :]
+        return [*self.token_ids.tolist(), *after]

@@ -1,69 +1,48 @@
-"""What a method of LocalModel was given → a Call: prompts as token ids, every option checked."""
+"""The one way down of a call: arguments → checked prompts and configs → sequences → request."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from localgen.completion import Completion, GenerateOutput
-from localgen.config import GenerationConfig
-from localgen.engine.backend import TokenIds
-from localgen.engine.kv_cache import KvCache
-from localgen.engine.sampling.chain import Sampler, SamplingOptions
-from localgen.engine.sequence import Sequence as Row
+from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
+from localgen.engine.capacity import check_fits
+from localgen.engine.request import Request
+from localgen.engine.sampling.chain import Sampler
+from localgen.engine.sequence import Sequence as EngineSequence
+from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
-from localgen.generation.call import GenerationCall, as_hooks
-from localgen.generation.inputs import Prompts, id_row, parse_prompts
-from localgen.generation.resolve import (
-    check_cancel,
-    check_generate_options,
-    check_text_options,
-    eos_token_ids,
-    pad_token_id,
-    resolved_configs,
+from localgen.generation import resolve
+from localgen.generation.call import GenerationCall
+from localgen.generation.hooks import NO_HOOKS, Hooks, as_hooks
+from localgen.generation.inputs import (
+    Prompt,
+    Prompts,
+    encode,
+    prompts_from_ids,
+    prompts_from_texts,
 )
+from localgen.generation.model_backend import ModelBackend
+from localgen.generation.sequences import SequenceBuilder
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from localgen.text.chat_template import Message
 
-Prompt = str | Sequence[int]
 Configs = GenerationConfig | Sequence[GenerationConfig] | None
 
 
-@dataclass(frozen=True, slots=True)
-class IdCall:
-    """A call of ``generate()``, whose rows come out as one matrix after ``prompts`` as given."""
-
-    call: GenerationCall
-    prompts: Prompts
-    pad_token_id: int
-    returns_dict: bool
-
-    def output(self) -> GenerateOutput:
-        return self.call.output(self.prompts, self.pad_token_id)
-
-    def result(self) -> Any:
-        """What ``generate()`` returns."""
-        output = self.output()
-        return output if self.returns_dict else output.sequences
-
-
 class RequestBuilder:
-    """Makes the calls of one model; it runs none."""
+    """Builds the calls of one model; it runs none."""
 
-    def __init__(self, tokenizer: Tokenizer, backend: Any, kv_cache: KvCache, n_ctx: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, backend: ModelBackend, config: ModelConfig) -> None:
         self._tokenizer = tokenizer
-        # As in transformers, what the tokenizer is set to pad with later is its own affair.
+        # As in transformers, changing the tokenizer's pad token later does not change the model's.
         self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
-        self._kv_cache = kv_cache
-        self._n_ctx = n_ctx
+        self._config = config
 
     def from_ids(
         self,
@@ -75,23 +54,22 @@ class RequestBuilder:
         logits_processor: Iterable[Callable[..., Any]] | None,
         stopping_criteria: Iterable[Callable[..., Any]] | None,
         cancel: threading.Event | None,
-    ) -> IdCall:
-        """That of ``generate()``, whose arguments these are."""
+    ) -> GenerationCall:
+        """Build the call for ``generate()``."""
         started = time.perf_counter()
-        check_cancel(cancel)
-        configs = resolved_configs(config, overrides, infer=False)
-        check_generate_options(configs)
-        vocab = self._tokenizer
+        resolve.check_cancel(cancel)
+        configs = resolve.resolved_configs(config, overrides, infer=False)
+        resolve.check_generate_options(configs)
         self._backend.check_usable()
-        pad = pad_token_id(configs[0], self._pad_token_id, vocab.vocab_size)
-        eos = eos_token_ids(configs[0], vocab.eos_token_ids, vocab.vocab_size)
+        vocab = self._tokenizer
+        pad = resolve.pad_token_id(configs[0], self._pad_token_id, vocab.vocab_size)
+        eos = resolve.eos_token_ids(configs[0], vocab.eos_token_ids, vocab.vocab_size)
         ends = eos.union(vocab.eos_token_ids)
-        prompts = parse_prompts(input_ids, attention_mask, vocab.vocab_size, pad, ends)
-        widths = [prompts.matrix.shape[1]] * len(prompts.rows)
-        hooks = as_hooks(logits_processor, stopping_criteria, prompts.is_torch)
-        call = self._call(configs, prompts.rows, widths, started, hooks=hooks, cancel=cancel)
-        pad = pad if pad is not None else min(eos, default=0)
-        return IdCall(call, prompts, pad, configs[0].return_dict_in_generate)
+        prompts = prompts_from_ids(input_ids, attention_mask, vocab.vocab_size, pad, ends)
+        hooks = as_hooks(logits_processor, stopping_criteria, use_torch=prompts.is_torch)
+        call = self._call(prompts, configs, started, hooks=hooks, cancel=cancel)
+        call.pad_token_id = pad if pad is not None else min(eos, default=0)
+        return call
 
     def from_texts(
         self,
@@ -101,32 +79,19 @@ class RequestBuilder:
         split_special_tokens: bool,
         cancel: threading.Event | None = None,
     ) -> GenerationCall:
-        """That of ``complete()``, whose arguments these are."""
+        """Build the call for ``complete()``."""
         started = time.perf_counter()
-        check_cancel(cancel)
+        resolve.check_cancel(cancel)
         if config is None and overrides.get("do_sample") is not False:
             overrides = {**self._backend.sampling_defaults, **overrides}
-        configs = resolved_configs(config, overrides, infer=True)
+        configs = resolve.resolved_configs(config, overrides, infer=True)
         for each in configs:
-            check_text_options(each)
+            resolve.check_text_options(each)
         self._backend.check_usable()
-        texts = _prompt_list(prompts)
-        before = time.perf_counter()
-        names = [f"prompt {i}" for i in range(len(texts))] if len(texts) > 1 else ["the prompt"]
-        rows = [
-            self._token_ids(text, split_special_tokens, name)
-            for text, name in zip(texts, names, strict=True)
-        ]
-        text_seconds = time.perf_counter() - before
-        return self._call(
-            configs,
-            rows,
-            [len(row) for row in rows],
-            started,
-            keep_text=True,
-            text_seconds=text_seconds,
-            cancel=cancel,
+        encoded = prompts_from_texts(
+            prompts, self._tokenizer, split_special_tokens=split_special_tokens
         )
+        return self._call(encoded, configs, started, keep_text=True, cancel=cancel)
 
     def from_text(
         self,
@@ -136,13 +101,39 @@ class RequestBuilder:
         split_special_tokens: bool,
         cancel: threading.Event | None = None,
     ) -> GenerationCall:
-        """That of ``stream()``, which has one row."""
+        """Build the call for ``stream()``, which has one sequence."""
         call = self.from_texts([prompt], config, overrides, split_special_tokens, cancel)
         if len(call.sequences) != 1:
             raise ValueError(
                 f"stream() gives one text; num_return_sequences is {len(call.sequences)}"
             )
         return call
+
+    def from_prefix(self, text: Prompt, split_special_tokens: bool) -> GenerationCall:
+        """Build the call for ``prefill()``: one sequence, which stays in the KV cache."""
+        started = time.perf_counter()
+        self._backend.check_usable()
+        token_ids = self._encode(text, split_special_tokens)
+        config = GenerationConfig(max_new_tokens=1, do_sample=False)
+        prompts = Prompts(token_ids=[token_ids], lengths=[len(token_ids)])
+        call = self._call(prompts, [config], started)
+        call.sequences[0].pins = True
+        return call
+
+    def sequence_to_score(self, text: Prompt, split_special_tokens: bool) -> EngineSequence:
+        """Build the sequence for ``score()``, which is no call: nothing is generated."""
+        self._backend.check_usable()
+        token_ids = self._encode(text, split_special_tokens)
+        if len(token_ids) > self._config.n_ctx:
+            raise ContextFullError(len(token_ids), self._config.n_ctx)
+        return EngineSequence(
+            index=0,
+            prompt_ids=token_ids,
+            max_new_tokens=0,
+            eos_token_ids=frozenset(),
+            sampler=Sampler(SamplingOptions(), self._tokenizer.vocab_size),
+            uniform=UniformStream(0, 0),
+        )
 
     def chat_prompt(
         self,
@@ -152,7 +143,8 @@ class RequestBuilder:
         template_variables: Mapping[str, Any] | None,
         **given: Any,
     ) -> list[int]:
-        """The token ids of a conversation; ``given`` is for ``Tokenizer.apply_chat_template``."""
+        """Return the token ids of a conversation; ``given`` goes to
+        ``Tokenizer.apply_chat_template``."""
         self._backend.check_usable()
         if not messages:
             raise ValueError("there are no messages to answer: a conversation has at least one")
@@ -166,83 +158,46 @@ class RequestBuilder:
         )
         return ids
 
-    def from_prefix(self, text: Prompt, split_special_tokens: bool) -> GenerationCall:
-        """That of ``prefill()``: one row, which stays in the KV cache."""
-        started = time.perf_counter()
-        self._backend.check_usable()
-        token_ids = self._token_ids(text, split_special_tokens, "text")
-        config = GenerationConfig(max_new_tokens=1, do_sample=False)
-        call = self._call([config], [token_ids], [len(token_ids)], started)
-        call.sequences[0].pins = True
-        return call
-
-    def sequence_to_score(self, text: Prompt, split_special_tokens: bool) -> Row:
-        """The row of ``score()``, which is no call: nothing is generated."""
-        self._backend.check_usable()
-        token_ids = self._token_ids(text, split_special_tokens, "text")
-        if len(token_ids) > self._n_ctx:
-            raise ContextFullError(len(token_ids), self._n_ctx)
-        return Row(
-            row=0,
-            prompt_ids=token_ids,
-            max_new_tokens=0,
-            eos_token_ids=frozenset(),
-            sampler=Sampler(SamplingOptions(), self._tokenizer.vocab_size),
-            uniform=float,
-        )
-
-    def _token_ids(self, prompt: Prompt, split_special_tokens: bool, what: str) -> TokenIds:
-        if not isinstance(prompt, str):
-            return id_row(prompt, self._tokenizer.vocab_size, what)
-        ids = self._tokenizer.encode(prompt, split_special_tokens=split_special_tokens)
-        if not ids:
-            raise ValueError(
-                f"{what} is empty: it has no tokens, and this model adds none of its own"
-            )
-        return np.array(ids, np.int32)
+    def _encode(self, text: Prompt, split_special_tokens: bool) -> Any:
+        return encode(text, self._tokenizer, "text", split_special_tokens=split_special_tokens)
 
     def _call(
         self,
+        prompts: Prompts,
         configs: list[GenerationConfig],
-        rows: list[TokenIds],
-        widths: list[int],
         started: float,
-        **options: Any,
+        *,
+        keep_text: bool = False,
+        hooks: Hooks = NO_HOOKS,
+        cancel: threading.Event | None = None,
     ) -> GenerationCall:
-        if len(configs) not in (1, len(rows)):
+        n_prompts = len(prompts.token_ids)
+        if len(configs) not in (1, n_prompts):
             raise ValueError(
-                f"generation_config has {len(configs)} entries for {len(rows)} prompts; give one "
+                f"generation_config has {len(configs)} entries for {n_prompts} prompts; give one "
                 f"for all, or one a prompt"
             )
-        call = GenerationCall(
-            self._tokenizer,
-            configs,
-            rows,
-            n_ctx=self._n_ctx,
-            widths=widths,
+        for config in configs:
+            resolve.warn_of_two_lengths(config)
+        keys = resolve.stream_keys(configs, n_prompts)
+        configs = configs if len(configs) == n_prompts else configs * n_prompts
+        builder = SequenceBuilder(
+            tokenizer=self._tokenizer,
+            n_ctx=self._config.n_ctx,
             started=started,
-            **options,
+            keep_text=keep_text,
+            hooks=hooks,
         )
-        self._kv_cache.check_fits(max(len(row.tokens) for row in call.sequences))
-        return call
-
-
-def _prompt_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:
-    if isinstance(prompts, str):
-        return [prompts]
-    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray | Mapping):
-        advice = "; decode them to a str first" if isinstance(prompts, bytes | bytearray) else ""
-        raise TypeError(
-            f"prompts must be a text or a list whose items are texts or lists of token ids, got "
-            f"{prompts!r:.80}{advice}"
+        sequences = builder.build(prompts, configs, keys)
+        longest = max(len(sequence.tokens) for sequence in sequences)
+        check_fits(self._backend, longest, self._config.max_sequences)
+        return GenerationCall(
+            request=Request(sequences, cancel),
+            prompts=prompts,
+            configs=configs,
+            keys=keys,
+            n_vocab=self._tokenizer.vocab_size,
+            started=started,
+            preparing_seconds=time.perf_counter() - started - prompts.text_seconds,
+            text_clock=builder.text_clock,
         )
-    prompts = list(prompts)
-    if not prompts:
-        raise ValueError("the batch is empty: pass at least one prompt")
-    return prompts
-
-
-def one_or_all(prompts: object, completions: list[Completion]) -> Completion | list[Completion]:
-    """What ``complete()`` returns: the one Completion of a single text, else the list."""
-    single = isinstance(prompts, str) and len(completions) == 1
-    return completions[0] if single else completions

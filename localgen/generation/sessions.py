@@ -1,6 +1,6 @@
-"""A model's sessions: what its KV cache holds → a file, and back; the file itself is ``session``'s.
+"""A model's sessions: the KV cache → a file, and back; the file itself is ``session_file``'s.
 
-States are copied between two steps, and the disk is waited for outside of them, so that no row
+States are copied between two steps, and the disk is waited for outside of them, so that no sequence
 waits for it.
 """
 
@@ -9,26 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from localgen.config import ModelConfig
-from localgen.engine.engine import Engine
 from localgen.engine.kv_cache import KvCache
 from localgen.errors import StateError
 from localgen.generation import session_file
 from localgen.generation.driver import Driver
+from localgen.generation.model_backend import ModelBackend
 
 
 class Sessions:
-    """Those of one model; see ``LocalModel.save_session`` and ``load_session``."""
+    """Saves and loads the sessions of one model; see ``LocalModel.save_session``."""
 
-    def __init__(self, backend: Any, loop: Engine, turns: Driver, config: ModelConfig) -> None:
+    def __init__(self, backend: ModelBackend, driver: Driver, config: ModelConfig) -> None:
         self._backend = backend
-        self._loop = loop
-        self._turns = turns
+        self._driver = driver
         self._config = config
 
     def save(self, path: Path) -> int:
+        """Write everything that is cached to a file; return how many sequences that is."""
         self._check()
         with self._kv_cache() as kv_cache:
             saved = kv_cache.save()
@@ -36,6 +35,7 @@ class Sessions:
         return len(saved)
 
     def load(self, path: Path) -> int:
+        """Cache what a file holds; return how many sequences of it."""
         self._check()
         saved = session_file.read(path, self._backend.state_identity)
         n_ctx = self._config.n_ctx
@@ -48,23 +48,23 @@ class Sessions:
             return kv_cache.restore([each for each in saved if len(each.token_ids) <= n_ctx])
 
     def _check(self) -> None:
-        """StateError unless what this model computes can be kept in a file."""
+        """Raise StateError unless what this model computes can be kept in a file."""
         self._backend.check_usable()
         obstacle = self._backend.not_saved_because
         if self._config.deterministic:
-            obstacle = "with deterministic=True nothing that was computed is used again"
+            obstacle = "with deterministic=True no computed state is used again"
         if obstacle:
-            raise StateError(f"this model can have no sessions: {obstacle}")
+            raise StateError(f"this model cannot have sessions: {obstacle}")
 
     @contextmanager
     def _kv_cache(self) -> Iterator[KvCache]:
         """The KV cache between two steps; an error inside leaves nothing half done."""
-        with self._turns.alone():
+        with self._driver.alone() as engine:
             self._backend.check_usable()
             try:
-                yield self._loop.kv_cache
+                yield engine.kv_cache
             except StateError:
                 raise
             except BaseException:
-                self._loop.start_afresh()
+                engine.start_afresh()
                 raise

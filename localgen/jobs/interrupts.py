@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Coroutine
 from typing import Any
+
+from localgen._util.interrupts import DeferredInterrupt
 
 
 def run_until_interrupt(main: Coroutine[Any, Any, None]) -> None:
-    """``asyncio.run(main)``, cancelled by Ctrl-C between two callbacks of the loop.
+    """Run ``main`` as ``asyncio.run`` does, but let Ctrl-C cancel it between two callbacks.
 
-    ``asyncio.run`` alone cancels from within the signal handler. Where that falls between a
-    callback's look at a future and its change of it, asyncio reports an InvalidStateError; and
+    ``asyncio.run`` alone cancels from within the signal handler. If that happens between a
+    callback's check of a future and its change of it, asyncio reports an InvalidStateError; and
     before Python 3.11 the callback itself is torn apart. Raises KeyboardInterrupt once all tasks
     have ended. A second Ctrl-C is raised at once, as in ``asyncio.run``. Another handler than
-    Python's own is left alone, and other threads get no signals.
+    Python's own stays in place, and other threads get no signals.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -32,31 +32,9 @@ def run_until_interrupt(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def _cancelled_by_interrupt(main: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.current_task()
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
-    with _interrupts_cancel(task, asyncio.get_running_loop()):
+    # Also wakes a loop that sleeps. From Python 3.11 on, asyncio has a handler of its own here.
+    cancel = lambda: loop.call_soon_threadsafe(task.cancel)  # noqa: E731
+    with DeferredInterrupt(cancel, over=signal.getsignal(signal.SIGINT)):
         await main
-
-
-@contextmanager
-def _interrupts_cancel(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    n_interrupts = 0
-    previous = signal.getsignal(signal.SIGINT)
-
-    def note(_number: int, _frame: FrameType | None) -> None:
-        nonlocal n_interrupts
-        n_interrupts += 1
-        if n_interrupts > 1:
-            # Here, for it may come where that is about to be done.
-            signal.signal(signal.SIGINT, previous)
-            raise KeyboardInterrupt
-        # Also wakes a loop that sleeps.
-        loop.call_soon_threadsafe(task.cancel)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        # After a second one ``asyncio.run`` has put back what was before it, already.
-        if signal.getsignal(signal.SIGINT) is note:
-            signal.signal(signal.SIGINT, previous)

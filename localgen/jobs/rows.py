@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from localgen.config import GenerationConfig, check_int
+from localgen._util.checks import check_int
+from localgen.config import GenerationConfig
 
 RowId = str | int
 

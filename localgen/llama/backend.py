@@ -55,7 +55,7 @@ class LlamaBackend:
 
     def __init__(self, path: Path, config: ModelConfig, progress: Progress | None = None) -> None:
         self.config = config
-        self._epoch = 0  # of the contexts before this one
+        self._n_resets_before = 0  # of the contexts before this one
         self.n_threads = config.n_threads or devices.usable_cpus()
         self._llama = llama()
         self._pid = os.getpid()
@@ -185,9 +185,11 @@ class LlamaBackend:
         return self._sizes.kv_bytes_per_token(self.config.kv_type)
 
     @property
-    def epoch(self) -> int:
+    def n_cache_resets(self) -> int:
         """See ``Backend``."""
-        return self._epoch + (0 if self._context is None else self._context.n_losses)
+        return self._n_resets_before + (
+            0 if self._context is None else self._context.n_cache_resets
+        )
 
     @property
     def n_slots(self) -> int:
@@ -203,8 +205,8 @@ class LlamaBackend:
 
     @property
     def kv_budget(self) -> int | None:
-        """Bytes that all slots together may take, on GPUs too; None if only the memory of the GPUs
-        limits them."""
+        """Bytes that all sequences together may take, on GPUs too; None if only the memory of the
+        GPUs limits them."""
         return self._default_kv_budget if self.config.kv_budget is None else self.config.kv_budget
 
     @functools.cached_property
@@ -226,8 +228,8 @@ class LlamaBackend:
         return self.kv_budget // per_slot
 
     def _slot_size(self, n_tokens: int) -> int:
-        """The tokens of a slot that is made for ``n_tokens``: powers of two, so that a chat that
-        grows remakes its context only a few times."""
+        """Return for how many tokens a sequence of ``n_tokens`` gets room: powers of two, so that a
+        chat that grows remakes its context only a few times."""
         rounded = max(_MIN_CONTEXT, 1 << (n_tokens - 1).bit_length())
         return min(rounded, -(-self.config.n_ctx // CELLS) * CELLS)
 
@@ -256,45 +258,45 @@ class LlamaBackend:
             )
         kept = self._kept(keep)
         self._free_context()
-        shares_cells = n_cells is not None
-        context = self._new_context(n_slots, n_cells or self._slot_size(n_tokens), shares_cells)
-        restored = [context.set_state(slot, *saved) for slot, saved in enumerate(kept)]
+        is_unified = n_cells is not None
+        context = self._new_context(n_slots, n_cells or self._slot_size(n_tokens), is_unified)
+        restored = [context.set_state(seq_id, *saved) for seq_id, saved in enumerate(kept)]
         if sum(restored) < len(keep):
             context.lose_all()
 
-    def _kept(self, slots: Sequence[int]) -> list[tuple[State, int]]:
-        """What these slots hold, and of how many tokens, as far as it can be moved."""
-        if self._context is None and not slots:
+    def _kept(self, seq_ids: Sequence[int]) -> list[tuple[State, int]]:
+        """What these sequences hold, and of how many tokens, as far as it can be moved."""
+        if self._context is None and not seq_ids:
             return []
         context = self._open_context
-        context.check_slots(*slots)
-        context.settle()
+        context.check_seq_ids(*seq_ids)
+        context.flush_copies()
         if not self.can_save:
             return []
-        return [(context.state(slot), int(context.lengths[slot])) for slot in slots]
+        return [(context.state(seq_id), int(context.lengths[seq_id])) for seq_id in seq_ids]
 
     def _free_context(self) -> None:
         self._handles.free_context()
         if self._context is not None:
-            self._epoch += self._context.n_losses
+            self._n_resets_before += self._context.n_cache_resets
         self._context = None
 
     def release(self) -> None:
         """Free the context with all that it holds: the next ``reserve`` is like the first one."""
-        self._epoch += 1
+        self._n_resets_before += 1
         self._free_context()
 
-    def _new_context(self, n_slots: int, n_ctx_seq: int, shares_cells: bool) -> Context:
-        """``n_ctx_seq``: tokens of each slot, or of all that share their cells."""
+    def _new_context(self, n_slots: int, n_ctx_seq: int, is_unified: bool) -> Context:
+        """Make a context. n_ctx_seq: tokens of each sequence, or of all that share their cells."""
         params = self._llama.llama_context_default_params()
-        params.n_ctx = n_ctx_seq * (1 if shares_cells else n_slots)
+        params.n_ctx = n_ctx_seq * (1 if is_unified else n_slots)
         params.n_batch = params.n_ubatch = self.config.n_batch
         params.n_seq_max = n_slots
         params.n_threads = params.n_threads_batch = self.n_threads
         params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
         params.flash_attn_type = FLASH_ATTENTION_TYPES[self.flash_attention]
-        # With one KV stream a slot, rows do not look at each other's cells.
-        params.kv_unified = shares_cells
+        # With a KV stream each, sequences do not attend to each other's cells.
+        params.kv_unified = is_unified
         params.offload_kqv = params.op_offload = self.uses_gpu
         log_router.take_complaints()
         handle = self._llama.llama_init_from_model(self._model, params)
@@ -312,11 +314,11 @@ class LlamaBackend:
             n_batch=self.config.n_batch,
             n_vocab=self._n_vocab,
             kind=self._kind,
-            shares_cells=shares_cells,
+            is_unified=is_unified,
         )
         return self._context
 
-    # --- forward passes and slots: see ``Context`` ---
+    # --- forward passes and sequences: see ``Context`` ---
 
     @property
     def _open_context(self) -> Context:
@@ -344,26 +346,26 @@ class LlamaBackend:
         finally:
             context.lose_all()
 
-    def kv_truncate(self, slot: int, n_tokens: int) -> bool:
+    def kv_truncate(self, seq_id: int, n_tokens: int) -> bool:
         """See ``Backend``."""
-        return self._open_context.truncate(slot, n_tokens)
+        return self._open_context.truncate(seq_id, n_tokens)
 
     def kv_copy(self, source: int, target: int) -> None:
         """See ``Backend``."""
         self._open_context.copy(source, target)
 
-    def settle(self) -> None:
+    def flush_copies(self) -> None:
         """See ``Backend``."""
         if self._context is not None:
-            self._context.settle()
+            self._context.flush_copies()
 
-    def kv_state(self, slot: int) -> State:
+    def kv_state(self, seq_id: int) -> State:
         """See ``Backend``; for this model and settings only."""
-        return self._open_context.state(slot)
+        return self._open_context.state(seq_id)
 
-    def set_kv_state(self, slot: int, saved: State, n_tokens: int) -> bool:
+    def set_kv_state(self, seq_id: int, saved: State, n_tokens: int) -> bool:
         """See ``Backend``. The bytes are trusted: C checks little of them."""
-        return self._open_context.set_state(slot, saved, n_tokens)
+        return self._open_context.set_state(seq_id, saved, n_tokens)
 
     # --- what can be saved ---
 
@@ -373,7 +375,7 @@ class LlamaBackend:
         return not int(self._llama.llama_model_n_swa(self._model))
 
     def _obstacle_to_saving(self) -> str | None:
-        """Why a slot's state cannot be kept in a file; None if it can."""
+        """Return why a sequence's state cannot be kept in a file; None if it can."""
         if not self.can_save:
             return (
                 "the model attends to a sliding window, and llama.cpp saves only the end of what "

@@ -1,7 +1,7 @@
-"""One llama_context: its forward passes, and what its slots hold; return codes become errors.
+"""One llama_context: its forward passes, and what its sequences hold; return codes become errors.
 
-Each check here stands before a call that would otherwise abort the process or read memory that is
-not ours.
+Each check here precedes a call that would otherwise abort the process, or read or write memory out
+of bounds.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from localgen.llama.state import State, to_one_stream, to_streams
 # 600 for SmolLM2) takes the GIL each time and costs up to a millisecond: nothing for a long
 # prefill, but too much for a decode step, which is short anyway.
 _INTERRUPTIBLE_TOKENS = 64
+_GAP = "positions must continue what the KV cache holds of their sequence"
 # Whether to stop is asked this often at most, for the answer takes longer than the call.
 _SECONDS_BETWEEN_LOOKS = 0.0005
 
@@ -43,9 +44,9 @@ class MemoryKind:
 class Context:
     """A llama_context with ``n_slots`` sequences; it does not free it.
 
-    handle: the llama_context. n_batch: the most tokens of one pass. shares_cells: whether all slots
-    take their cells from one KV stream. lengths: int32 (n_slots,), tokens that each slot holds, as
-    of the batch before the last one. n_losses: how often all that the slots held was lost.
+    handle: the llama_context. n_batch: the most tokens of one pass. is_unified: whether all
+    sequences share the cells of one KV stream. lengths: int32 (n_slots,), tokens that each sequence
+    holds, as of the batch before the last one. n_cache_resets: how often all of it was lost.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Context:
         n_batch: int,
         n_vocab: int,
         kind: MemoryKind,
-        shares_cells: bool,
+        is_unified: bool,
     ) -> None:
         self._llama = bindings
         self.handle = handle
@@ -67,13 +68,14 @@ class Context:
         self._max_batch = min(n_batch, int(bindings.llama_n_batch(handle)))
         self._n_vocab = n_vocab
         self._kind = kind
-        self._shares_cells = shares_cells
-        self.n_losses = 0
+        self._is_unified = is_unified
+        self.n_cache_resets = 0
         self.lengths = np.zeros(n_slots, np.int32)
         self._last_batch: Batch | None = None
-        self._first_positions = np.zeros(0, np.int32)
-        self._n_passes = 0
-        self._n_outputs = 0
+        # Of the last batch: the positions that come next, and how many tokens each token's sequence
+        # has in it.
+        self._next_positions = np.zeros(0, np.int32)
+        self._run_lengths = np.zeros(0, np.int32)
         self._copies_pending = False
         # Gives the bare address: a pointer object would have to be looked into, for each token.
         self._get_logits = bindings._lib["llama_get_logits"]
@@ -83,14 +85,14 @@ class Context:
         self._make_batch(n_batch)
 
     def _make_batch(self, n_batch: int) -> None:
-        """A llama_batch whose tokens, positions and outputs ``_point_to`` gives it."""
+        """Make a llama_batch whose tokens and positions ``_point_to`` sets."""
         self._n_seq_ids = np.ones(n_batch, np.int32)
         self._seq_ids = np.zeros(n_batch, np.int32)
+        self._wants_logits = np.zeros(n_batch, np.int8)
         # Each token's seq_id pointer points to its own place in one contiguous array.
         first = self._seq_ids.ctypes.data
         self._seq_pointers = np.arange(first, first + 4 * n_batch, 4, dtype=np.uintp)
         self._int32_p = ctypes.POINTER(ctypes.c_int32)
-        self._int8_p = ctypes.POINTER(ctypes.c_int8)
         self._batch = self._llama.llama_batch(
             n_tokens=0,
             embd=None,
@@ -98,18 +100,21 @@ class Context:
             seq_id=ctypes.cast(
                 self._seq_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))
             ),
+            logits=self._wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
 
     # --- forward passes ---
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         """See ``Backend``. Raises DecodeError, and what ``should_stop`` raises."""
-        # The same batch again has the same rows, with other tokens one position further, in arrays
-        # that C reads already. What was checked is not checked again: each NumPy call costs some
-        # microseconds after a forward pass, which leaves the caches cold, and C itself refuses a
-        # token or a position that is out of range.
+        # The same batch again has other tokens at other positions, in arrays that C reads already.
+        # What cannot have changed is not checked again: each NumPy call costs some microseconds
+        # after a forward pass, which leaves the caches cold. C itself refuses a token id or a
+        # position that is out of range.
         if batch is not self._last_batch:
             self._fill(batch)
+        elif (batch.positions != self._next_positions).any():
+            raise DecodeError(_GAP)
         n_tokens = self._batch.n_tokens
         if should_stop is None or n_tokens < _INTERRUPTIBLE_TOKENS:
             code, stopped = self._llama.llama_decode(self.handle, self._batch), None
@@ -117,14 +122,14 @@ class Context:
             code, stopped = self._decode_interruptibly(should_stop)
         self._copies_pending = False
         if code == 0:
-            self._n_passes += 1
+            self._next_positions += self._run_lengths
         else:
             self._roll_back(batch, code)
         if stopped is not None:
             raise stopped
         if code != 0:
             raise DecodeError(_describe(code, n_tokens, log_router.take_complaints()))
-        return self._logits(self._n_outputs)
+        return self._logits(len(batch.output_rows))
 
     def _decode_interruptibly(
         self, should_stop: Callable[[], bool]
@@ -154,7 +159,7 @@ class Context:
         return code, PassStopped() if stop and code != 0 else None
 
     def _fill(self, batch: Batch) -> None:
-        """Copy ``batch`` into the llama_batch, after the checks that C does not survive."""
+        """Copy ``batch`` into the llama_batch, after the checks that C does not survive without."""
         self._note_lengths()
         n = len(batch.token_ids)
         if not 0 < n <= self._max_batch:
@@ -165,12 +170,15 @@ class Context:
             raise DecodeError(f"a seq_id outside 0 to {self.n_slots - 1} is in the batch")
         if _largest(batch.positions) >= self.n_ctx_seq:
             raise DecodeError(f"a position outside 0 to {self.n_ctx_seq - 1} is in the batch")
-        if (batch.positions != self._next_positions(batch.seq_ids)).any():
-            raise DecodeError("positions must follow what the KV cache holds of their sequence")
+        outputs = batch.output_rows
+        if len(outputs) and (_largest(outputs) >= n or (np.diff(outputs) <= 0).any()):
+            raise DecodeError(f"output rows must be rising, within 0 to {n - 1}")
+        run_lengths, positions = self._runs(batch.seq_ids)
+        if (batch.positions != positions).any():
+            raise DecodeError(_GAP)
         self._point_to(batch)
-        self._n_outputs = int(np.count_nonzero(batch.wants_logits))
         self._last_batch = batch
-        self._first_positions, self._n_passes = batch.positions.copy(), 0
+        self._run_lengths, self._next_positions = run_lengths, positions
 
     def _point_to(self, batch: Batch) -> None:
         """Let the llama_batch be a batch's own arrays, which live as long as it is the last one."""
@@ -179,25 +187,24 @@ class Context:
         self._batch.n_tokens = n
         self._batch.token = batch.token_ids.ctypes.data_as(self._int32_p)
         self._batch.pos = batch.positions.ctypes.data_as(self._int32_p)
-        self._batch.logits = batch.wants_logits.ctypes.data_as(self._int8_p)
+        self._wants_logits[:n] = 0
+        self._wants_logits[batch.output_rows] = 1
 
     def _note_lengths(self) -> None:
-        """Bring ``_kv_lengths`` up to the last batch."""
+        """Bring ``lengths`` up to the last batch."""
         if self._last_batch is not None:
-            # Of a sequence's tokens the last one counts; its own positions may be ahead already.
-            lengths = self._first_positions + self._n_passes
-            self.lengths[self._last_batch.seq_ids] = lengths
+            # Where a sequence's first token would go next is its length; assigned last, it stays.
+            self.lengths[self._last_batch.seq_ids[::-1]] = self._next_positions[::-1]
             self._last_batch = None
 
-    def _next_positions(self, seq_ids: TokenIds) -> TokenIds:
-        """The positions that continue what the KV cache holds of each token's sequence."""
-        positions: TokenIds = self.lengths[seq_ids]
-        if (seq_ids[1:] == seq_ids[:-1]).any():
-            starts = np.flatnonzero(np.diff(seq_ids, prepend=-1))
-            run_lengths = np.diff(starts, append=len(seq_ids))
-            positions += np.arange(len(seq_ids), dtype=np.int32)
-            positions -= np.repeat(starts, run_lengths).astype(np.int32)
-        return positions
+    def _runs(self, seq_ids: TokenIds) -> tuple[TokenIds, TokenIds]:
+        """For each token: how many tokens its sequence has in the batch, and the position that
+        continues what the KV cache holds of it."""
+        starts = np.flatnonzero(np.diff(seq_ids, prepend=-1))
+        run_lengths = np.diff(starts, append=len(seq_ids))
+        offsets = np.arange(len(seq_ids)) - np.repeat(starts, run_lengths)
+        positions: TokenIds = self.lengths[seq_ids] + offsets.astype(np.int32)
+        return np.repeat(run_lengths, run_lengths).astype(np.int32), positions
 
     def _logits(self, n_rows: int) -> Logits:
         """The output rows as a view of llama.cpp's own buffer, (n_rows, n_vocab)."""
@@ -216,10 +223,7 @@ class Context:
 
     def _roll_back(self, batch: Batch, code: int) -> None:
         """Remove what a failed pass may have left: its first micro-batches stay in the cache."""
-        self._last_batch = None
-        # Where a sequence's first token was to go is what it held before; assigned last, it stays.
-        lengths = self._first_positions + self._n_passes
-        self.lengths[batch.seq_ids[::-1]] = lengths[::-1]
+        self._note_lengths()
         if code in (1, -1):
             return
         if self._kind.is_recurrent:
@@ -227,111 +231,113 @@ class Context:
             # sequences without moving them.
             self.lose_all()
             return
-        for slot in np.unique(batch.seq_ids):
-            n_kept = int(self.lengths[slot])
-            self._llama.llama_memory_seq_rm(self.memory, int(slot), n_kept, -1)
+        for seq_id in np.unique(batch.seq_ids):
+            n_kept = int(self.lengths[seq_id])
+            self._llama.llama_memory_seq_rm(self.memory, int(seq_id), n_kept, -1)
 
     def forget(self) -> None:
-        """Empty every slot."""
+        """Empty every sequence."""
         self._last_batch = None
         self._llama.llama_memory_clear(self.memory, False)
         self.lengths[:] = 0
 
     def lose_all(self) -> None:
-        """Empty every slot, and count it as a loss."""
+        """Empty every sequence, and count it as a loss."""
         self.forget()
-        self.n_losses += 1
+        self.n_cache_resets += 1
 
-    # --- slots ---
+    # --- sequences ---
 
-    def truncate(self, slot: int, n_tokens: int) -> bool:
+    def truncate(self, seq_id: int, n_tokens: int) -> bool:
         """See ``Backend``."""
-        self.check_slots(slot)
+        self.check_seq_ids(seq_id)
         self._note_lengths()
-        if n_tokens >= self.lengths[slot]:
+        if n_tokens >= self.lengths[seq_id]:
             return True
         if n_tokens and self._kind.is_recurrent:
             return False
-        self._llama.llama_memory_seq_rm(self.memory, slot, n_tokens or -1, -1)
-        self.lengths[slot] = n_tokens
+        self._llama.llama_memory_seq_rm(self.memory, seq_id, n_tokens or -1, -1)
+        self.lengths[seq_id] = n_tokens
         return True
 
     def copy(self, source: int, target: int) -> None:
         """See ``Backend``."""
-        self.check_slots(source, target)
+        self.check_seq_ids(source, target)
         if source == target:
             return
         self._note_lengths()
         self._llama.llama_memory_seq_rm(self.memory, target, -1, -1)
         self._llama.llama_memory_seq_cp(self.memory, source, target, -1, -1)
         self.lengths[target] = self.lengths[source]
-        # Slots share cells, and a recurrent state until one of them goes on, without any data that
-        # waits to be copied.
-        self._copies_pending = self._kind.has_kv and not self._shares_cells
+        # Unified sequences share cells, and recurrent ones a state until one of them continues: no
+        # data waits to be copied.
+        self._copies_pending = self._kind.has_kv and not self._is_unified
 
-    def settle(self) -> None:
-        """Have the data of copied slots copied now: llama.cpp does it before the next pass only, so
-        one is run over a token that is then removed, or does not even fit."""
+    def flush_copies(self) -> None:
+        """Have the data of copied sequences copied now: llama.cpp does it only before the next
+        pass, so one is run over a token that is then removed, or does not even fit."""
         self._note_lengths()
         if not self._copies_pending:
             return
         self._copies_pending = False
         if self._kind.is_recurrent:
-            self.lose_all()  # its states would go one token on
+            self.lose_all()  # its states would move on by a token
             return
-        slot = int(self.lengths.argmin())
-        n_kv = int(self.lengths[slot])
-        token, position, seq_id = (np.array([number], np.int32) for number in (0, n_kv, slot))
-        self._point_to(Batch(token, position, seq_id, np.zeros(1, np.int8)))
+        shortest = int(self.lengths.argmin())
+        n_kv = int(self.lengths[shortest])
+        token, position, seq_id = (np.array([n], np.int32) for n in (0, n_kv, shortest))
+        self._point_to(Batch(token, position, seq_id, np.zeros(0, np.int32)))
         code = self._llama.llama_decode(self.handle, self._batch)
-        self._llama.llama_memory_seq_rm(self.memory, slot, n_kv or -1, -1)
+        self._llama.llama_memory_seq_rm(self.memory, shortest, n_kv or -1, -1)
         if code not in (0, 1):
             self.lose_all()
 
-    def state(self, slot: int) -> State:
-        """All that a slot holds, as llama.cpp's own bytes: for this model and settings only.
+    def state(self, seq_id: int) -> State:
+        """Return all that a sequence holds, as llama.cpp's own bytes: for this model and settings.
 
-        The same for any number of slots; see ``state``.
+        The bytes are the same for any number of sequences; see ``llama/state.py``.
         """
-        self.check_slots(slot)
-        self.settle()
-        size = int(self._llama.llama_state_seq_get_size(self.handle, slot))
+        self.check_seq_ids(seq_id)
+        self.flush_copies()
+        size = int(self._llama.llama_state_seq_get_size(self.handle, seq_id))
         written = np.empty(size, np.uint8)
         pointer = written.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        n_written = int(self._llama.llama_state_seq_get_data(self.handle, pointer, size, slot))
+        n_written = int(self._llama.llama_state_seq_get_data(self.handle, pointer, size, seq_id))
         if n_written != size:
-            raise BackendError(f"llama.cpp gave {n_written} of the {size} bytes of slot {slot}")
-        if self._kind.is_recurrent or self._shares_cells:
+            raise BackendError(
+                f"llama.cpp gave {n_written} of the {size} bytes of sequence {seq_id}"
+            )
+        if self._kind.is_recurrent or self._is_unified:
             return written
-        return to_one_stream(written, slot)
+        return to_one_stream(written, seq_id)
 
-    def set_state(self, slot: int, saved: State, n_tokens: int) -> bool:
-        """Fill a slot with the ``n_tokens`` tokens of a ``state``; False, with the slot empty,
+    def set_state(self, seq_id: int, saved: State, n_tokens: int) -> bool:
+        """Fill a sequence with the ``n_tokens`` tokens of a ``state``; False, with it empty,
         if it does not fit.
 
         The bytes are trusted: C checks little of them.
         """
-        self.check_slots(slot)
-        self.settle()
-        self.truncate(slot, 0)
+        self.check_seq_ids(seq_id)
+        self.flush_copies()
+        self.truncate(seq_id, 0)
         if not self._kind.is_recurrent:
-            saved = to_streams(saved, 1 if self._shares_cells else self.n_slots)
+            saved = to_streams(saved, 1 if self._is_unified else self.n_slots)
         pointer = saved.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         size = len(saved)
-        n_read = int(self._llama.llama_state_seq_set_data(self.handle, pointer, size, slot))
-        last = int(self._llama.llama_memory_seq_pos_max(self.memory, slot))
+        n_read = int(self._llama.llama_state_seq_set_data(self.handle, pointer, size, seq_id))
+        last = int(self._llama.llama_memory_seq_pos_max(self.memory, seq_id))
         if n_read != size or last + 1 != n_tokens:
-            self._llama.llama_memory_seq_rm(self.memory, slot, -1, -1)
+            self._llama.llama_memory_seq_rm(self.memory, seq_id, -1, -1)
             log_router.take_complaints()  # else a later error would be explained by them
             return False
-        self.lengths[slot] = n_tokens
+        self.lengths[seq_id] = n_tokens
         return True
 
-    def check_slots(self, *slots: int) -> None:
-        """DecodeError for a slot that there is not."""
-        for slot in slots:
-            if not 0 <= slot < self.n_slots:
-                raise DecodeError(f"slot {slot} is outside 0 to {self.n_slots - 1}")
+    def check_seq_ids(self, *seq_ids: int) -> None:
+        """Raise DecodeError for a seq_id out of range."""
+        for seq_id in seq_ids:
+            if not 0 <= seq_id < self.n_slots:
+                raise DecodeError(f"seq_id {seq_id} is outside 0 to {self.n_slots - 1}")
 
 
 def _largest(values: TokenIds) -> int:

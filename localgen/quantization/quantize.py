@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from localgen import hub
-from localgen.config import check_int
+from localgen._util.checks import check_int
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile

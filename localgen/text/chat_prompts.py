@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from localgen.text.chat_encoder import ChatEncoder, ChatTemplates
 from localgen.text.chat_template import ChatTemplate, Message
-
-
-class _Vocab(Protocol):
-    bos_token_id: int | None
-    eos_token_id: int | None
-    pad_token_id: int | None
-    adds_bos: bool
-    chat_templates: Mapping[str, str]
-
-    def token_bytes(self, token_id: int) -> bytes: ...
+from localgen.text.vocab import Vocab
 
 
 class _Encode(Protocol):
@@ -34,7 +25,7 @@ class ChatPrompts:
     """
 
     def __init__(
-        self, vocab: _Vocab, encode: _Encode, special_ids: Callable[[], Iterable[int]]
+        self, vocab: Vocab, encode: _Encode, special_ids: Callable[[], Iterable[int]]
     ) -> None:
         self._vocab = vocab
         self._encode = encode

@@ -5,18 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from localgen._util.arrays import check_ids, to_numpy
-from localgen.config import check_int
-from localgen.engine.backend import TokenIds
+from localgen._util.checks import check_int
 from localgen.text.batch_encoding import BatchEncoding, batch_encoding
 from localgen.text.chat_arguments import warn_unless_read, without_unsupported
 from localgen.text.padding import PaddingOptions, check_side, padding_options, truncate
 from localgen.text.token_texts import TokenTexts
 from localgen.text.tool_schema import Tool, as_schemas
+from localgen.text.vocab import Vocab
 
 if TYPE_CHECKING:
     from localgen.text.chat_prompts import ChatPrompts
@@ -24,27 +24,6 @@ if TYPE_CHECKING:
 
 # A character that is in no vocabulary: no token reaches across it.
 _APART = "\ufdd0"
-
-
-class Vocab(Protocol):
-    """What a tokenizer needs of a vocabulary; ``llama.vocab.LlamaVocab`` implements it."""
-
-    n_vocab: int
-    bos_token_id: int | None
-    eos_token_id: int | None
-    pad_token_id: int | None
-    adds_space_prefix: bool
-    adds_bos: bool
-    chat_templates: Mapping[str, str]
-
-    @property
-    def eog_ids(self) -> tuple[int, ...]: ...
-
-    def is_special(self, token_id: int) -> bool: ...
-
-    def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds: ...
-
-    def token_bytes(self, token_id: int) -> bytes: ...
 
 
 class Tokenizer:

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import localgen
@@ -392,7 +393,8 @@ def test_the_floor_runs_the_passes_that_localgen_makes(case: Case, backend: Llam
     decode = backend.decode
 
     def note(batch: Any, *rest: Any) -> Any:
-        arrays = (batch.token_ids, batch.positions, batch.seq_ids, batch.wants_logits)
+        wants_logits = np.isin(np.arange(len(batch.token_ids)), batch.output_rows).astype(int)
+        arrays = (batch.token_ids, batch.positions, batch.seq_ids, wants_logits)
         seen.append(tuple(array.tolist() for array in arrays))  # type: ignore[arg-type]
         return decode(batch, *rest)
 

@@ -14,6 +14,7 @@ import numpy as np
 from localgen import Completion, LocalModel
 from localgen.engine.backend import Batch, Logits
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
+from tests.fakes import engine_of
 
 Prompt = list[int]
 KINDS: dict[str, Callable[..., None]] = {
@@ -83,7 +84,7 @@ class Alone:
 
     def _forget(self) -> None:
         self._model._backend.forget()
-        self._model._loop.kv_cache.forget()
+        engine_of(self._model).kv_cache.clear()
 
 
 def watch(model: LocalModel) -> None:

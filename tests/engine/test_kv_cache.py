@@ -7,8 +7,8 @@ import pytest
 
 from localgen import BackendError, KvBudgetError
 from localgen.engine.kv_cache import KvCache
-from localgen.engine.sequence import Sequence
-from localgen.engine.slots import CachedSequence
+from localgen.engine.sequence import CachedSequence, Sequence
+from localgen.engine.uniforms import UniformStream
 from tests.fakes import FakeBackend
 
 LETTERS = b"abcdefghijklmnopqrstuvwxyz"
@@ -21,12 +21,12 @@ class NoSampler:
 
 def row(text: bytes, *, n_new: int = 1, pins: bool = False) -> Sequence:
     return Sequence(
-        row=0,
+        index=0,
         prompt_ids=np.frombuffer(text, np.uint8).astype(np.int32),
         max_new_tokens=n_new,
         eos_token_ids=frozenset(),
         sampler=NoSampler(),
-        uniform=float,
+        uniform=UniformStream(0, 0),
         pins=pins,
     )
 
@@ -49,7 +49,7 @@ def admitted(cache: KvCache, text: bytes, **options) -> Sequence:
 
 def computed(cache: KvCache, new: Sequence) -> Sequence:
     """The same row, its prompt in the KV cache as after forward passes."""
-    cache._backend.kv[new.slot] = new.prompt_ids.tolist()  # type: ignore[attr-defined]
+    cache._backend.kv[new.seq_id] = new.prompt_ids.tolist()  # type: ignore[attr-defined]
     new.n_kv = new.n_prompt
     return new
 
@@ -58,12 +58,12 @@ def left(cache: KvCache, text: bytes, **options) -> CachedSequence:
     """What a row with that prompt leaves."""
     new = computed(cache, admitted(cache, text, **options))
     cache.release(new)
-    assert isinstance(new.kept, CachedSequence)
-    return new.kept
+    assert isinstance(new.cached, CachedSequence)
+    return new.cached
 
 
 def texts(cache: KvCache) -> list[bytes]:
-    return [bytes(entry.token_ids.tolist()) for entry in cache.entries]
+    return [bytes(entry.token_ids.tolist()) for entry in cache.cached]
 
 
 def held(backend: FakeBackend, slot: int | None) -> bytes:
@@ -93,10 +93,10 @@ def test_goes_on_in_place():
     """A prompt that contains most of an entry takes over its slot, without a copy."""
     backend, cache = caches(2)
     entry = left(cache, LETTERS)
-    slot = entry.slot
+    slot = entry.seq_id
     new = admitted(cache, LETTERS + b"!")
-    assert (new.slot, new.n_kv, new.n_cached) == (slot, 26, 26)
-    assert entry.slot is None
+    assert (new.seq_id, new.n_kv, new.n_cached) == (slot, 26, 26)
+    assert entry.seq_id is None
     assert backend.count("kv_copy") == 0
 
 
@@ -113,9 +113,9 @@ def test_a_beginning_is_copied():
     entry = left(cache, LETTERS * 2)
     new = admitted(cache, LETTERS[:20] + b"!!")
     assert new.n_cached == new.n_kv == 20
-    assert new.slot != entry.slot
-    assert held(backend, new.slot) == LETTERS[:20]
-    assert held(backend, entry.slot) == LETTERS * 2
+    assert new.seq_id != entry.seq_id
+    assert held(backend, new.seq_id) == LETTERS[:20]
+    assert held(backend, entry.seq_id) == LETTERS * 2
     assert backend.count("kv_copy") == 1
 
 
@@ -144,22 +144,22 @@ def test_a_running_prompt_is_awaited_then_copied():
     first = admitted(cache, LETTERS + b"1")
     second = admitted(cache, LETTERS + b"2")
     cache.copy_when_ready(second)
-    assert second.awaits == (first, 26)
+    assert second.waits_for == (first, 26)
     computed(cache, first)
     cache.copy_when_ready(second)
-    assert (second.awaits, second.n_cached) == (None, 26)
-    assert held(backend, second.slot) == LETTERS
+    assert (second.waits_for, second.n_cached) == (None, 26)
+    assert held(backend, second.seq_id) == LETTERS
 
 
 def test_an_awaited_row_that_ends_early_leaves_what_it_has():
     """The row that waited copies what is there, and computes the rest."""
     _, cache = caches(2)
     first, second = admitted(cache, LETTERS + b"1"), admitted(cache, LETTERS + b"2")
-    cache._backend.kv[first.slot] = list(LETTERS[:18])
+    cache._backend.kv[first.seq_id] = list(LETTERS[:18])
     first.n_kv = 18
     cache.release(first)
     cache.copy_when_ready(second)
-    assert (second.awaits, second.n_cached) == (None, 18)
+    assert (second.waits_for, second.n_cached) == (None, 18)
 
 
 def test_a_pinned_entry_is_never_forgotten():
@@ -170,7 +170,7 @@ def test_a_pinned_entry_is_never_forgotten():
         text = bytes([65 + i]) * 20
         rows = [computed(cache, admitted(cache, text + b"%d" % j)) for j in range(2)]
         assert not cache.admit(row(b"no slot is left for this"))
-        assert held(backend, pinned.slot) == LETTERS
+        assert held(backend, pinned.seq_id) == LETTERS
         for done in rows if i % 2 else rows[::-1]:
             cache.release(done)
     assert pinned.is_pinned
@@ -183,7 +183,7 @@ def test_a_pinned_entry_is_copied_and_never_taken_over():
     pinned = left(cache, LETTERS, pins=True)
     new = admitted(cache, LETTERS + b"!")
     assert new.n_cached == 26
-    assert held(backend, pinned.slot) == held(backend, new.slot) == LETTERS
+    assert held(backend, pinned.seq_id) == held(backend, new.seq_id) == LETTERS
 
 
 def test_a_pinned_entry_outlives_the_source_of_a_copy():
@@ -195,7 +195,7 @@ def test_a_pinned_entry_outlives_the_source_of_a_copy():
     pinned = left(cache, b"p" * 20, pins=True)
     left(cache, LETTERS * 2)
     new = admitted(cache, LETTERS[:20] + b"!!")
-    assert held(backend, pinned.slot) == b"p" * 20
+    assert held(backend, pinned.seq_id) == b"p" * 20
     assert new.n_cached == 20
 
 
@@ -208,24 +208,24 @@ def test_a_pinned_entry_between_running_rows_stays():
     rows = [computed(cache, admitted(cache, text * 20, pins=text == b"b"))
             for text in (b"a", b"b", b"c")]  # fmt: skip
     cache.release(rows[1])
-    pinned = rows[1].kept
+    pinned = rows[1].cached
     assert not cache.close_holes()
-    assert held(backend, pinned.slot) == b"b" * 20
+    assert held(backend, pinned.seq_id) == b"b" * 20
     cache.release(rows[0])
     new = admitted(cache, b"d")
     cache.close_holes()
-    assert abs(new.slot - rows[2].slot) == 1
-    assert held(backend, pinned.slot) == b"b" * 20
+    assert abs(new.seq_id - rows[2].seq_id) == 1
+    assert held(backend, pinned.seq_id) == b"b" * 20
 
 
-def test_unpinned_entries_may_be_forgotten():
+def test_unpinned_may_be_forgotten():
     """After ``unpin`` an entry is like any other."""
     _, cache = caches(1)
     pinned = left(cache, LETTERS, pins=True)
     assert not cache.admit(row(b"x"))
-    cache.unpin(pinned)
+    pinned.is_pinned = False
     admitted(cache, b"x")
-    assert pinned.slot is None
+    assert pinned.seq_id is None
 
 
 def test_running_slots_stay_consecutive():
@@ -234,13 +234,13 @@ def test_running_slots_stay_consecutive():
     rows = [computed(cache, admitted(cache, bytes([65 + i]) * 20)) for i in range(4)]
     cache.release(rows[1])
     assert cache.close_holes()
-    assert [rows[i].slot for i in (0, 3, 2)] == [0, 1, 2]
+    assert [rows[i].seq_id for i in (0, 3, 2)] == [0, 1, 2]
     assert held(backend, 1) == b"D" * 20
     assert texts(cache) == [], "what was in the hole had no other free slot to go to"
     cache.release(rows[0])
     assert not cache.close_holes()
     new = admitted(cache, b"x")
-    assert new.slot in (0, 3)
+    assert new.seq_id in (0, 3)
 
 
 def test_a_new_row_fills_a_hole():
@@ -248,7 +248,7 @@ def test_a_new_row_fills_a_hole():
     _, cache = caches(4)
     rows = [computed(cache, admitted(cache, bytes([65 + i]) * 20)) for i in range(3)]
     cache.release(rows[1])
-    assert admitted(cache, b"x").slot == 1
+    assert admitted(cache, b"x").seq_id == 1
     assert not cache.close_holes()
 
 
@@ -262,11 +262,11 @@ def test_growth_carries_entries_over():
     waiting = row(b"x" * 99)
     cache.make_room([waiting])
     assert (backend.n_slots, backend.n_ctx_seq) == (3, 100)
-    assert old.slot is None
-    for slot, text in ((running.slot, b"r"), (pinned.slot, b"p"), (young.slot, b"y")):
+    assert old.seq_id is None
+    for slot, text in ((running.seq_id, b"r"), (pinned.seq_id, b"p"), (young.seq_id, b"y")):
         assert held(backend, slot) == text * 20
     assert cache.admit(waiting)
-    assert pinned.slot is not None
+    assert pinned.seq_id is not None
 
 
 def test_growth_waits_for_running_rows():
@@ -297,7 +297,7 @@ def test_slots_are_made_shorter_where_that_makes_room():
     cache.make_room([waiting])
     assert cache.admit(waiting)
     assert backend.n_ctx_seq == 41
-    assert [held(backend, entry.slot)[:1] for entry in pinned] == [b"a", b"b", b"c"]
+    assert [held(backend, entry.seq_id)[:1] for entry in pinned] == [b"a", b"b", b"c"]
 
 
 def test_what_never_fits_is_refused_with_the_numbers():
@@ -326,9 +326,9 @@ def test_a_failure_to_remake_leaves_no_entry_behind():
     backend.reserve = refuse  # type: ignore[method-assign]
     with pytest.raises(BackendError, match="no memory"):
         cache.make_room([row(b"x" * 63)])
-    cache.forget()
-    assert pinned.slot is None
-    assert cache.entries == []
+    cache.clear()
+    assert pinned.seq_id is None
+    assert cache.cached == []
 
 
 def test_a_loss_is_noticed():
@@ -337,11 +337,11 @@ def test_a_loss_is_noticed():
     entry = left(cache, LETTERS)
     running = computed(cache, admitted(cache, b"?" * 40))
     backend.forget()
-    backend.epoch += 1
+    backend.n_cache_resets += 1
     assert cache.notice_loss()
     assert not cache.notice_loss()
-    assert (running.n_kv, running.n_cached, cache.entries) == (0, 0, [])
-    assert entry.slot is None
+    assert (running.n_kv, running.n_cached, cache.cached) == (0, 0, [])
+    assert entry.seq_id is None
 
 
 def test_a_recurrent_state_only_goes_on():
@@ -350,12 +350,12 @@ def test_a_recurrent_state_only_goes_on():
     _, cache = caches(2, can_truncate=False)
     left(cache, LETTERS)
     longer = admitted(cache, LETTERS + b"!")
-    assert (longer.n_cached, longer.not_reused) == (26, None)
+    assert (longer.n_cached, longer.cache_miss_reason) == (26, None)
     _, cache = caches(2, can_truncate=False)
     left(cache, LETTERS)
     other = admitted(cache, LETTERS[:20] + b"!")
     assert other.n_cached == 0
-    assert "recurrent" in str(other.not_reused)
+    assert "recurrent" in str(other.cache_miss_reason)
 
 
 def test_without_reuse_nothing_is_kept_but_what_is_pinned():
@@ -365,6 +365,6 @@ def test_without_reuse_nothing_is_kept_but_what_is_pinned():
     cache.make_room([row(b"x" * 63)] * 3)
     done = computed(cache, admitted(cache, LETTERS))
     cache.release(done)
-    assert (cache.entries, backend.kv[0]) == ([], [])
+    assert (cache.cached, backend.kv[0]) == ([], [])
     left(cache, LETTERS, pins=True)
     assert admitted(cache, LETTERS + b"!").n_cached == 0

@@ -69,7 +69,7 @@ def test_what_is_cached_of_the_beginning() -> None:
     cached = left(cache, BEGINNING + b"!")
     pinned = left(cache, OTHER, pins=True)
     left(cache, b"forgotten")
-    plan = plan_sharing(rows(4, n_new=2), cache.entries, 8)
+    plan = plan_sharing(rows(4, n_new=2), cache.cached, 8)
     assert plan is not None
     assert plan.kept == [cached, pinned]
     assert plan.first_kept_shares
@@ -166,7 +166,7 @@ def test_everything_is_lost_in_between(model: LocalModel) -> None:
         if backend.count("decode") == 9 and not lost:
             lost.append(True)
             backend.forget()
-            backend.epoch += 1
+            backend.n_cache_resets += 1
             raise RuntimeError("lost")
 
     backend.on_decode = lose

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from localgen import BackendError, ClosedError, DecodeError, GenerationInterrupted
+from localgen._util.interrupts import DeferredInterrupt
 from localgen.engine.request import Request
 from localgen.engine.scheduler import Scheduler
-from localgen.generation.driver import Driver, _DeferredInterrupt
-from tests.fakes import fake_model, reference_greedy
+from localgen.generation.driver import Driver
+from tests.fakes import engine_of, fake_model, reference_greedy
 
 SECONDS = 20  # the end of a test that would hang
 A, B = list(b"the first"), list(b"another")
@@ -37,7 +38,7 @@ class Stage:
 
     def __init__(self, **options: Any) -> None:
         self.model = fake_model(**options)
-        self.changed = self.model._turns._changed = Watched()
+        self.changed = self.model._driver._changed = Watched()
         self.model._backend.on_decode = self._on_decode
         self.drivers: list[int] = []
         self.inside = threading.Event()
@@ -125,7 +126,7 @@ def test_ctrl_c_in_a_follower(stage):
     assert not leader.done()
     last.set()
     assert stage.result(leader) == reference_greedy(A, 12)
-    assert stage.model._loop.idle
+    assert engine_of(stage.model).idle
 
 
 def test_an_error_in_a_step_starts_all_rows_afresh(stage):
@@ -144,7 +145,7 @@ def test_an_error_in_a_step_starts_all_rows_afresh(stage):
     with pytest.raises(MemoryError, match="no memory"):
         stage.result(leader)
     assert stage.result(follower) == reference_greedy(B, 6)
-    assert stage.model._loop.idle
+    assert engine_of(stage.model).idle
 
 
 def test_close_ends_the_calls_of_other_threads(stage):
@@ -231,7 +232,7 @@ def test_an_error_of_a_followers_function_is_the_followers(error):
     stage.gates[1].set()
     assert stage.result(leader) == reference_greedy(A, 6)
     assert follower.exception(SECONDS) is error
-    assert stage.model._loop.idle
+    assert engine_of(stage.model).idle
     stage.pool.shutdown()
 
 
@@ -257,22 +258,22 @@ def test_a_score_that_no_longer_fits_does_not_wait_for_ever():
     model = fake_model(max_sequences=1)
     stream = model.stream(A, max_new_tokens=1)
     stream._call.sequences[0].pins = True
-    model._turns.submit(stream._call.request)
+    model._driver.submit(stream._call.request)
     model._backend.n_batch = 4
-    model._loop.step()  # a part of its prompt
+    engine_of(model).step()  # a part of its prompt
     for _ in range(2):
         with pytest.raises(BackendError, match="1 are pinned"):
             model.score(B)
-    assert model._loop.kv_cache.n_pinned == 1
+    assert engine_of(model).kv_cache.n_pinned == 1
 
 
 def test_an_alarm_rings_once_when_it_is_time():
     """``call_when`` calls at once, or after the step that makes it true, and never again."""
     model, rings = fake_model(), []
-    model._turns.call_when(lambda: True, lambda: rings.append("now"))
+    model._driver.call_when(lambda: True, lambda: rings.append("now"))
     stream = model.stream(A, max_new_tokens=6)
     row = stream._call.sequences[0]
-    model._turns.call_when(lambda: row.n_new >= 2, lambda: rings.append(row.n_new))
+    model._driver.call_when(lambda: row.n_new >= 2, lambda: rings.append(row.n_new))
     assert rings == ["now"]
     list(stream)
     assert rings == ["now", 2]
@@ -302,10 +303,10 @@ def test_cancelling_what_is_over_or_was_never_submitted():
     stream = model.stream(A, max_new_tokens=2)
     request: Request = stream._call.request
     list(stream)
-    model._turns.cancel(request)
+    model._driver.cancel(request)
     assert stream.completion.finish_reason == "length"
-    model._turns.cancel(model.stream(B)._call.request)
-    assert model._loop.idle
+    model._driver.cancel(model.stream(B)._call.request)
+    assert engine_of(model).idle
 
 
 # --- signals that fall where they hurt ---
@@ -350,8 +351,8 @@ def test_second_ctrl_c_while_the_first_ends_the_call(
     with pytest.raises(GenerationInterrupted):
         model.complete([A, B], max_new_tokens=20)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert model._loop.idle
-    assert model._loop.kv_cache.n_running == 0
+    assert engine_of(model).idle
+    assert engine_of(model).kv_cache.n_running == 0
     assert model.complete([B], max_new_tokens=4)[0].token_ids == reference_greedy(B, 4)
 
 
@@ -366,7 +367,7 @@ def test_second_ctrl_c_puts_the_handler_back() -> None:
         finally:
             handlers.append(signal.getsignal(signal.SIGINT))
 
-    with pytest.raises(KeyboardInterrupt), _DeferredInterrupt():
+    with pytest.raises(KeyboardInterrupt), DeferredInterrupt():
         interrupt_twice()
     assert handlers == [signal.default_int_handler]
 
@@ -377,7 +378,7 @@ def test_second_ctrl_c_puts_the_handler_back() -> None:
 def test_memory_is_freed_in_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread cannot come between the end of the calls and the end of the memory."""
     model = fake_model()
-    turns, close, drivers = model._turns, model._backend.close, []
+    turns, close, drivers = model._driver, model._backend.close, []
     monkeypatch.setattr(model._backend, "close", lambda: (drivers.append(turns._driver), close()))
     model.close()
     assert drivers == [threading.get_ident()]
@@ -392,10 +393,10 @@ def test_end_of_python_waits_for_a_thread(stage: Stage) -> None:
     """What another thread generates ends before the memory does; nothing is freed under it."""
     call = stage.start(A, max_new_tokens=400)
     freed = []
-    assert not stage.model._turns.close_within(0.01, ClosedError("x"), lambda: freed.append(1))
+    assert not stage.model._driver.close_within(0.01, ClosedError("x"), lambda: freed.append(1))
     assert not freed
     stage.gates[1].set()
-    assert stage.model._turns.close_within(SECONDS, ClosedError("x"), lambda: freed.append(2))
+    assert stage.model._driver.close_within(SECONDS, ClosedError("x"), lambda: freed.append(2))
     assert freed == [2]
     assert call.result(SECONDS)[0].finish_reason == "cancelled"
 
@@ -499,5 +500,5 @@ def test_prefill_that_did_not_end_pins_nothing(error: type[BaseException]) -> No
     model._backend.on_decode = fail_once
     with pytest.raises(GenerationInterrupted if error is KeyboardInterrupt else error):
         model.prefill(A * 6)
-    assert model._loop.kv_cache.n_pinned == 0
+    assert engine_of(model).kv_cache.n_pinned == 0
     assert model.complete([B], max_new_tokens=4)[0].token_ids == reference_greedy(B, 4)

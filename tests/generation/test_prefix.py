@@ -9,7 +9,7 @@ import pytest
 
 from localgen import LocalModel
 from localgen.generation.prefix import Prefix
-from tests.fakes import EOS, fake_model
+from tests.fakes import EOS, engine_of, fake_model
 
 # Long enough to be worth a copy.
 RULE = "a rule, to be kept:\n"
@@ -91,8 +91,8 @@ def test_a_prefix_that_nobody_holds_is_not_pinned() -> None:
     model = fake_model(max_sequences=2)
     for word in ("first", "second", "third"):
         model.prefill(f"the {word} rule: ").complete("x", max_new_tokens=1)
-        assert model._loop.kv_cache.n_pinned == 0
+        assert engine_of(model).kv_cache.n_pinned == 0
     held = model.prefill("a rule: ")
-    assert model._loop.kv_cache.n_pinned == 1
+    assert engine_of(model).kv_cache.n_pinned == 1
     held.release()
-    assert model._loop.kv_cache.n_pinned == 0
+    assert engine_of(model).kv_cache.n_pinned == 0

@@ -22,7 +22,7 @@ from localgen.generation import session_file
 from localgen.generation.streaming import CompletionStream
 from localgen.llama.library import llama
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
-from tests.fakes import FakeBackend, fake_model, reference_greedy
+from tests.fakes import FakeBackend, engine_of, fake_model, reference_greedy
 
 IDENTITY = {"model": "a", "kv_type": "f16"}
 START = struct.Struct("<8sIIQ")
@@ -286,10 +286,10 @@ def text_of(model: LocalModel, prompt: list[int], n: int = 8) -> list[int]:
 
 def cached(model: LocalModel) -> list[tuple[list[int], int | None, int]]:
     """All that there is to know of what a cache holds."""
-    entries = model._loop.kv_cache.entries
+    entries = engine_of(model).kv_cache.cached
     for entry in entries:
-        assert model._backend.kv[entry.slot] == entry.token_ids.tolist()
-    return [(entry.token_ids.tolist(), entry.slot, entry.is_pinned) for entry in entries]
+        assert model._backend.kv[entry.seq_id] == entry.token_ids.tolist()
+    return [(entry.token_ids.tolist(), entry.seq_id, entry.is_pinned) for entry in entries]
 
 
 def token_lists(model: LocalModel) -> list[list[int]]:
@@ -315,7 +315,7 @@ def test_session_is_gone_on_from(talk: Path) -> None:
         done = model.complete([longer], max_new_tokens=8)[0]
         assert done.stats.n_cached == len(prompt) + 7
         assert done.token_ids == reference_greedy(longer, 8)
-    assert not model._loop.kv_cache.n_pinned
+    assert not engine_of(model).kv_cache.n_pinned
 
 
 def test_pinned_is_saved_and_comes_back_unpinned(tmp_path: Path) -> None:
@@ -420,9 +420,9 @@ def test_loaded_while_rows_run(n_before: int, talk: Path) -> None:
     for _ in range(5):  # until both are decoding, which repeats its batch
         for stream in streams:
             next(stream)
-    slots = [stream._call.sequences[0].slot for stream in streams]
+    slots = [stream._call.sequences[0].seq_id for stream in streams]
     assert model.load_session(talk) == 3
-    moved = [stream._call.sequences[0].slot for stream in streams] != slots
+    moved = [stream._call.sequences[0].seq_id for stream in streams] != slots
     assert moved == (n_before == 4)
     for prompt, stream in zip(prompts, streams, strict=True):
         for _ in stream:
@@ -443,7 +443,7 @@ def running(model: LocalModel, prompts: list[list[int]]) -> list[CompletionStrea
 
 def lose_all(backend: FakeBackend) -> None:
     backend.forget()
-    backend.epoch += 1
+    backend.n_cache_resets += 1
 
 
 @pytest.mark.parametrize("n_running", [1, 2])
@@ -455,9 +455,9 @@ def test_loss_while_rows_run(n_running: int, talk: Path) -> None:
     streams = running(model, prompts)
     backend: FakeBackend = model._backend
     n_made = backend.count("reserve")
-    backend.settle = lambda: lose_all(backend)  # type: ignore[method-assign]
+    backend.flush_copies = lambda: lose_all(backend)  # type: ignore[method-assign]
     assert model.load_session(talk) == 3
-    assert backend.epoch == 1
+    assert backend.n_cache_resets == 1
     assert (backend.count("reserve") > n_made) == (n_running == 2)
     for prompt, stream in zip(prompts, streams, strict=True):
         for _ in stream:
@@ -471,7 +471,7 @@ def test_loss_while_saving(tmp_path: Path) -> None:
     """What was lost is not saved."""
     model = fake_model()
     text_of(model, TALK)
-    model._backend.settle = lambda: lose_all(model._backend)
+    model._backend.flush_copies = lambda: lose_all(model._backend)
     assert model.save_session(tmp_path / "s") == 0
 
 
@@ -693,15 +693,15 @@ def test_state_that_llama_cpp_refuses(gguf: Path, tmp_path: Path) -> None:
         expected = [greedy(model, [ids])[0].token_ids for ids in longer]
     with load(gguf) as model:
         greedy(model, PROMPTS)
-        saved = model._loop.kv_cache.save()
-        before = [(e.token_ids.tolist(), e.last_used) for e in model._loop.kv_cache.entries]
+        saved = engine_of(model).kv_cache.save()
+        before = [(e.token_ids.tolist(), e.last_used) for e in engine_of(model).kv_cache.cached]
         bad = [Saved(saved[0].token_ids, saved[0].state[:-9])]
         bad += [Saved(saved[0].token_ids[:-1], saved[0].state)]
         for each in bad:
             session_file.write(tmp_path / "s", model._backend.state_identity, [saved[1], each])
             with pytest.raises(StateError, match="refused"):
                 model.load_session(tmp_path / "s")
-            entries = model._loop.kv_cache.entries
+            entries = engine_of(model).kv_cache.cached
             assert [(e.token_ids.tolist(), e.last_used) for e in entries] == before
         rows = [greedy(model, [ids])[0] for ids in longer]
         assert [row.stats.n_cached for row in rows] == [len(ids) - 1 for ids in longer]

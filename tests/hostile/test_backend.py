@@ -34,10 +34,9 @@ def one(token_id: int = 40, position: int = 0, seq_id: int = 0) -> Batch:
 
 def many(token_ids: list[int], positions: list[int], seq_ids: list[int]) -> Batch:
     """Tokens of which the last one's logits are wanted."""
-    wants = np.zeros(len(token_ids), np.int8)
-    wants[-1:] = 1
-    ids, at, of = (np.array(values, np.int32) for values in (token_ids, positions, seq_ids))
-    return Batch(ids, at, of, wants)
+    outputs = range(max(0, len(token_ids) - 1), len(token_ids))
+    given = (token_ids, positions, seq_ids, outputs)
+    return Batch(*(np.array(values, np.int32) for values in given))
 
 
 BAD_BATCHES = {
@@ -123,7 +122,7 @@ def test_context_grows(backend: LlamaBackend) -> None:
     backend.kv_copy(1, 0)  # its data would be copied by the next pass only
     expected = backend.decode(one(70, 2, 1)).copy()
     backend.reserve(4, 64, [0])
-    assert (backend.n_slots, backend.n_ctx_seq, backend.epoch) == (4, 512, 0)
+    assert (backend.n_slots, backend.n_ctx_seq, backend.n_cache_resets) == (4, 512, 0)
     np.testing.assert_allclose(backend.decode(one(70, 2, 0)), expected, atol=1e-3)
     assert backend.decode(one(seq_id=1)).shape == (1, 285)
 

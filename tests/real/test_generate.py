@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from localgen import ContextFullError, LocalModel
-from localgen.engine.sequence import uniform_stream
+from localgen.engine.uniforms import UniformStream
 
 pytestmark = pytest.mark.real
 
@@ -195,7 +195,7 @@ def test_forks_share_the_prefill(f16: LocalModel, prompts: Prompts) -> None:
 def _n_sure_draws(scores: tuple[Array, ...], seed: int) -> int:
     """How many steps come before the first uniform that falls near the edge of a token's share, or
     among tokens so close that they may come in another order."""
-    uniform = uniform_stream(seed, 0)
+    uniform = UniformStream(seed, 0)
     for step, matrix in enumerate(scores):
         kept = np.sort(matrix[0][np.isfinite(matrix[0])].astype(float))[::-1]
         edges = np.exp(kept - kept[0]).cumsum()
@@ -222,7 +222,7 @@ def test_draws_follow_the_stream(smollm2: LocalModel, prompts: Prompts) -> None:
         return_dict_in_generate=True,
         output_scores=True,
     )
-    uniform = uniform_stream(seed, 0)
+    uniform = UniformStream(seed, 0)
     for token, scores in zip(out.sequences[0, len(prompt) :], out.scores, strict=True):
         order = np.argsort(-scores[0])[:4]
         weights = np.exp(scores[0][order].astype(float))

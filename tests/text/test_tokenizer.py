@@ -11,7 +11,7 @@ import pytest
 from localgen import Tokenizer
 from localgen.engine.backend import TokenIds
 from localgen.text.token_texts import TokenTexts
-from localgen.text.tokenizer import Vocab
+from localgen.text.vocab import Vocab
 from tests.fakes import BOS, END_OF_TURN, EOS, FakeVocab, fake_model
 
 HI = [{"role": "user", "content": "Hi"}]

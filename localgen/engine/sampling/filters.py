@@ -1,16 +1,15 @@
-"""The filters and draws as pure NumPy functions on one row; they know logits, not options.
+"""Filters and draws as pure NumPy functions on one row of logits; they know no options.
 
 Order, as in transformers: processors (on all logits) → temperature → top_k → top_p → min_p →
-typical_p → draw. Sorting a whole vocabulary costs milliseconds, so the filters work on
+typical_p → draw. Sorting a whole vocabulary takes milliseconds, so the filters work on
 *candidates*: the few ids that can survive, found by a ``*_candidates`` function that is provably
 complete, and then sorted.
 
-Seen as a matrix of some rows, a row of logits has the largest of each column as its *maxima*: they
-cost one pass, and show where the large logits are. Candidates are then found by a look at a few
-columns.
+A row of logits, reshaped to a matrix of a few rows, has the largest of each column as its *maxima*:
+they take one pass, and show where the large logits are. Candidates are then found in a few columns.
 
 Sorted candidates have weights exp(score - best score), falling from 1. top_k, top_p and min_p each
-keep a beginning of them, so a filter is just the number of candidates that it keeps.
+keep a beginning of them, so a filter only returns how many candidates it keeps.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from localgen.engine.backend import Logits, TokenIds
+from localgen.engine.backend import Logits
 
 RowWeights = npt.NDArray[np.float32]
-# Those of candidates, which are few, are float64, so that sums need no conversion.
+# Weights of candidates are few, and float64, so that sums need no conversion.
 Weights = RowWeights | npt.NDArray[np.float64]
-RunningSums = npt.NDArray[np.float64]
+CumSum = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.intp]
 
-# Many rows make few columns to look for, and few rows make short ones to look at.
+# More rows make fewer columns to find, and fewer rows make shorter ones to read.
 _MATRIX_ROWS, _LONG_MATRIX_ROWS = 32, 64
 _LONG = 2**16
 _ROW_NUMBERS = np.arange(_LONG_MATRIX_ROWS)[:, None]
@@ -44,56 +43,12 @@ _PIECE = 2**16
 _BLOCK = 512
 
 
-# --- processors: each edits a scratch copy of one row of logits, (n_vocab,) float32 ---
-
-
-def penalize_repetition(logits: Logits, seen: Ids, penalty: float) -> None:
-    """Keskar et al. 2019 (CTRL), section 4.1: seen tokens' logits are divided, or if < 0
-    multiplied, by ``penalty``."""
-    logits[seen] = repetition_penalized(logits[seen], penalty)
-
-
-def repetition_penalized(values: Logits, penalty: float) -> Logits:
-    """The logits of seen tokens after ``penalize_repetition``."""
-    # Of the two results that is the smaller one for a penalty above 1, else the larger one.
-    choose = np.minimum if penalty > 1.0 else np.maximum
-    penalized: Logits = choose(values * penalty, values / penalty)
-    return penalized
-
-
-def penalize_counts(
-    logits: Logits, ids: Ids, counts: npt.NDArray[np.float32], frequency: float, presence: float
-) -> None:
-    """OpenAI's penalties: logit - count * frequency - (count > 0) * presence."""
-    logits[ids] = counts_penalized(logits[ids], counts, frequency, presence)
-
-
-def counts_penalized(
-    values: Logits, counts: npt.NDArray[np.float32], frequency: float, presence: float
-) -> Logits:
-    """The logits of tokens with these counts after ``penalize_counts``."""
-    penalized: Logits = values - counts * np.float32(frequency)
-    penalized -= (counts > 0) * np.float32(presence)
-    return penalized
-
-
-def ngram_repeats(tokens: TokenIds, size: int) -> TokenIds:
-    """The ids that would complete an n-gram of ``size`` that ``tokens`` (n,) already holds."""
-    n_windows = len(tokens) - size + 1
-    if n_windows <= 0:
-        return tokens[:0]
-    matches = np.ones(n_windows, np.bool_)
-    for offset in range(size - 1):
-        matches &= tokens[offset : offset + n_windows] == tokens[len(tokens) - size + 1 + offset]
-    return tokens[size - 1 :][matches]
-
-
 # --- candidates: which ids can survive a filter ---
 
 
 def column_maxima(logits: Logits) -> Logits:
-    """The maxima of ``logits`` (n_vocab,): (n_vocab // rows,), and then the few logits that the
-    matrix leaves over. NaN if a logit is, so their largest tells whether a row is finite."""
+    """Return the maxima of ``logits`` (n_vocab,): (n_vocab // rows,), and then the few logits that
+    the matrix leaves over. NaN if a logit is, so their largest shows whether a row is finite."""
     n_rows, width = _matrix_shape(len(logits))
     n_in_matrix = n_rows * width
     maxima: Logits = np.maximum.reduce(logits[:n_in_matrix].reshape(n_rows, width))
@@ -108,7 +63,7 @@ def _matrix_shape(n_vocab: int) -> tuple[int, int]:
 
 
 def reaching(logits: Logits, maxima: Logits, bound: float) -> Ids:
-    """The ids whose logits are at least ``bound``, in no particular order."""
+    """Return the ids whose logits are at least ``bound``, in no particular order."""
     places = (maxima >= bound).nonzero()[0]
     if len(places) > len(maxima) // 4:
         return (logits >= bound).nonzero()[0]
@@ -122,8 +77,8 @@ def reaching(logits: Logits, maxima: Logits, bound: float) -> Ids:
 
 
 def top_k_candidates(logits: Logits, k: int, maxima: Logits | None = None) -> Ids:
-    """Every id among the k largest of ``logits`` (n_vocab,), ties of the k-th included, and a few
-    more, but never one at -inf. ``k`` is at most n_vocab."""
+    """Return every id among the k largest of ``logits`` (n_vocab,), ties of the k-th included, and
+    a few more, but never one at -inf. ``k`` is at most n_vocab."""
     if maxima is None:
         maxima = column_maxima(logits)
     # Each of the maxima is a different logit: the k-th largest of them is a lower bound for the
@@ -137,8 +92,8 @@ def top_k_candidates(logits: Logits, k: int, maxima: Logits | None = None) -> Id
 def min_p_candidates(
     logits: Logits, maxima: Logits, best: float, temperature: float, min_p: float
 ) -> Ids:
-    """Every id whose probability at ``temperature`` is at least ``min_p`` times that of ``best``,
-    the largest logit."""
+    """Return every id whose probability at ``temperature`` is at least ``min_p`` times that of
+    ``best``, the largest logit."""
     return reaching(logits, maxima, _logit_bound(best, temperature, min_p))
 
 
@@ -150,8 +105,8 @@ def top_p_candidates(
     top_p: float,
     scratch: RowWeights | None = None,
 ) -> tuple[Ids, float]:
-    """Every id that top_p at ``temperature`` can keep, and the sum of the weights of all ids;
-    ``best`` is the largest logit.
+    """Return every id that top_p at ``temperature`` can keep, and the sum of all weights; ``best``
+    is the largest logit.
 
     The likeliest ids are enough as soon as they hold top_p. Ids with a probability below
     (1 - top_p) / n_vocab together hold less than 1 - top_p, so the filter removes them all.
@@ -170,7 +125,7 @@ def top_p_candidates(
 
 
 def _logit_bound(best: float, temperature: float, weight: float) -> float:
-    """A logit that every id with at least ``weight`` reaches; ``best`` is the largest logit."""
+    """Return a logit that every id with at least ``weight`` reaches; ``best`` is the largest."""
     bound = best + temperature * math.log(weight)
     return max(bound - max(abs(bound), abs(best)) * SLACK, _LOWEST)
 
@@ -179,26 +134,26 @@ def _logit_bound(best: float, temperature: float, weight: float) -> float:
 
 
 def n_top_k(scores: Logits, k: int) -> int:
-    """How many of the candidates top_k keeps: k, and the ties of the k-th, as in transformers."""
+    """Return how many candidates top_k keeps: k, and the ties of the k-th, as in transformers."""
     if k >= len(scores) or scores[k] < scores[k - 1]:
         return min(k, len(scores))
     return int(np.count_nonzero(scores >= scores[k - 1]))
 
 
-def n_top_p(running: RunningSums, total: float, top_p: float) -> int:
-    """How many of the candidates top_p keeps: the fewest whose weights reach ``top_p * total``
-    (Holtzman et al. 2020, nucleus sampling). ``running`` are the weights' running sums."""
-    return min(int(running.searchsorted(top_p * total)) + 1, len(running))
+def n_top_p(cumsum: CumSum, total: float, top_p: float) -> int:
+    """Return how many candidates top_p keeps: the fewest whose weights reach ``top_p * total``
+    (Holtzman et al. 2020, nucleus sampling); ``cumsum`` are the weights' cumulative sums."""
+    return min(int(cumsum.searchsorted(top_p * total)) + 1, len(cumsum))
 
 
 def n_min_p(weights: Weights, min_p: float) -> int:
-    """How many of the candidates min_p keeps: those with at least ``min_p`` times the best's."""
+    """Return how many candidates min_p keeps: those with at least ``min_p`` times the best's."""
     return len(weights) - int(weights[::-1].searchsorted(min_p))
 
 
 def typical(weights: Weights, mass: float) -> Ids:
-    """The positions, rising, of the candidates whose surprise is nearest to the entropy, until
-    they hold ``mass`` (Meister et al. 2022, locally typical sampling); ties of the last stay.
+    """Return the positions, rising, of the candidates whose surprise is nearest to the entropy,
+    until they hold ``mass`` (Meister et al. 2022, locally typical sampling); ties of the last stay.
     The weights may be in any order."""
     p = weights.astype(np.float64)
     p /= p.sum()
@@ -216,7 +171,8 @@ def typical(weights: Weights, mass: float) -> Ids:
 def row_weights(
     logits: Logits, best: float, temperature: float, out: RowWeights | None = None
 ) -> RowWeights:
-    """The weights of all ids, (n_vocab,), in ``out`` if given; ``best`` is the largest logit."""
+    """Return the weights of all ids, (n_vocab,), in ``out`` if given; ``best`` is the largest
+    logit."""
     weights = np.empty_like(logits) if out is None else out
     for start in range(0, len(logits), _PIECE):
         piece = weights[start : start + _PIECE]
@@ -227,45 +183,45 @@ def row_weights(
     return weights
 
 
-def running_sums(weights: Weights) -> RunningSums:
-    """The sums of the first 1, 2, 3, … weights."""
+def cumulative_sum(weights: Weights) -> CumSum:
+    """Return the sums of the first 1, 2, 3, … weights."""
     return np.add.accumulate(weights, dtype=np.float64)
 
 
 def draw(weights: Weights, uniform: float) -> int:
-    """A position by inverse transform: the first whose running sum passes ``uniform`` (in [0, 1))
-    times the sum of all. Its weight is above zero."""
+    """Return a position by inverse transform: the first whose cumulative sum passes ``uniform`` (in
+    [0, 1)) times the sum of all. Its weight is above zero."""
     if len(weights) <= _BLOCK:
-        return draw_from_sums(running_sums(weights), uniform)
+        return draw_from_cumsum(cumulative_sum(weights), uniform)
     # Running sums of everything are slow: first find the block, then the place in it.
-    sums = running_sums(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)))
+    sums = cumulative_sum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)))
     target = uniform * float(sums[-1])
     block = _passing(sums, target)
     before = float(sums[block - 1]) if block else 0.0
     start = block * _BLOCK
-    return start + _passing(running_sums(weights[start : start + _BLOCK]), target - before)
+    return start + _passing(cumulative_sum(weights[start : start + _BLOCK]), target - before)
 
 
-def draw_from_sums(running: RunningSums, uniform: float) -> int:
-    """``draw``, given the running sums of the weights."""
-    return _passing(running, uniform * float(running[-1]))
+def draw_from_cumsum(cumsum: CumSum, uniform: float) -> int:
+    """``draw`` for given cumulative sums of the weights."""
+    return _passing(cumsum, uniform * float(cumsum[-1]))
 
 
-def _passing(running: RunningSums, target: float) -> int:
-    """The first position whose running sum is above ``target``, or above the highest target
-    that one can pass if rounding took ``target`` beyond it."""
-    target = min(target, math.nextafter(float(running[-1]), 0.0))
-    return int(running.searchsorted(target, side="right"))
+def _passing(cumsum: CumSum, target: float) -> int:
+    """Return the first position whose cumulative sum is above ``target``, or above the highest
+    target that one can pass if rounding took ``target`` beyond it."""
+    target = min(target, math.nextafter(float(cumsum[-1]), 0.0))
+    return int(cumsum.searchsorted(target, side="right"))
 
 
 def log_softmax(logits: Logits) -> Logits:
-    """log(softmax(logits)) along the last axis, float32."""
+    """Return log(softmax(logits)) along the last axis, float32."""
     shifted: Logits = logits - logits.max(axis=-1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return shifted
 
 
 def log_sum_exp(logits: Logits) -> float:
-    """log of the sum of exp over ``logits`` (n_vocab,)."""
+    """Return the log of the sum of exp over ``logits`` (n_vocab,)."""
     top = logits.max()
     return float(top) + math.log(float(np.exp(logits - top).sum()))

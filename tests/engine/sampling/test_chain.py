@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from localgen.config import SamplingOptions
 from localgen.engine.sampling import filters
-from localgen.engine.sampling.chain import Sampler, SamplingOptions
-from localgen.engine.sequence import Sequence, TokenCounts, uniform_stream
+from localgen.engine.sampling.chain import Sampler
+from localgen.engine.sequence import Sequence
+from localgen.engine.trackers import TokenCounts
+from localgen.engine.uniforms import UniformStream
 from localgen.errors import DecodeError
 
 WARPERS = json.loads((Path(__file__).parents[2] / "real" / "warpers.json").read_text())
@@ -31,22 +34,22 @@ class Keep:
         return np.flatnonzero(np.isfinite(self.scores))
 
 
-def make(n_vocab, prompt=(1,), new=(), eos=(2,), uniform=lambda: 0.5, **options):
+def make(n_vocab, prompt=(1,), new=(), eos=(2,), uniform=lambda: 0.5, custom=(), **options):
     """A Sampler and a Sequence with a recorder; ``new`` tokens come after the prompt."""
-    options = SamplingOptions(**{"do_sample": True, **options})
+    options = SamplingOptions(**{"do_sample": True, "top_k": 0, **options})
     prompt_ids = np.array(prompt, np.int32)
     sequence = Sequence(
-        row=0,
+        index=0,
         prompt_ids=prompt_ids,
         max_new_tokens=len(new) + 4,
         eos_token_ids=frozenset(eos),
-        sampler=Sampler(options, n_vocab),
+        sampler=Sampler(options, n_vocab, custom),
         uniform=uniform,
         recorders=(Keep(),),
-        counts=TokenCounts(prompt_ids, len(new) + 4) if options.counts_tokens else None,
+        trackers=(TokenCounts(prompt_ids, len(new) + 4),),
     )
     for token in new:
-        sequence.append(token)
+        sequence.accept(token)
     return sequence
 
 
@@ -125,7 +128,7 @@ def full_sort(logits, o: SamplingOptions) -> np.ndarray:
     s = s[s >= s[min(o.top_k or len(s), len(s)) - 1]]
     weights = np.exp((s - s[0]).astype(np.float64))
     before = weights.cumsum() - weights
-    s = s[((before < o.top_p * weights.sum()) | (o.top_p == 1)) & (weights >= o.min_p)]
+    s = s[((before < o.top_p * weights.sum()) | (o.top_p == 1)) & (weights >= (o.min_p or 0.0))]
     return s if o.typical_p == 1 else s[typical(weights[: len(s)], o.typical_p)]
 
 
@@ -194,7 +197,7 @@ def test_the_same_tokens_stay_as_with_a_full_sort(n_vocab, chain):
 def nudged(chain, by):
     """The options of a chain, with top_p and typical_p larger by that part."""
     larger = {name: chain[name] * (1 + by) for name in ("top_p", "typical_p") if name in chain}
-    return SamplingOptions(**{**chain, **larger})
+    return SamplingOptions(**{"top_k": 0, **chain, **larger})
 
 
 # --- by hand ---
@@ -262,7 +265,7 @@ def test_streams(options):
     logits = np.random.RandomState(0).standard_normal(1000).astype(np.float32)
 
     def draws(seed, row):
-        sequence = make(1000, uniform=uniform_stream(seed, row), **options)
+        sequence = make(1000, uniform=UniformStream(seed, row), **options)
         return [step(sequence, logits)[0] for _ in range(30)]
 
     assert draws(5, 0) == draws(5, 0)

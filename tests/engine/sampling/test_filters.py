@@ -19,50 +19,6 @@ def of_weights(*weights: float) -> filters.Logits:
     return np.log(row(*weights))
 
 
-# --- processors ---
-
-
-@pytest.mark.parametrize(
-    ("penalty", "expected"), [(2.0, [1.0, -2.0, 3.0, 0.0]), (0.5, [4.0, -0.5, 3.0, 0.0])]
-)
-def test_penalize_repetition(penalty, expected):
-    """A seen token gets less likely above 1 and likelier below 1, whatever its logit's sign."""
-    logits = row(2.0, -1.0, 3.0, 0.0)
-    filters.penalize_repetition(logits, np.array([0, 1, 3]), penalty)
-    assert logits.tolist() == expected
-
-
-def test_penalize_repetition_leaves_a_removed_token_removed():
-    """-inf stays -inf: a token that another processor removed does not come back."""
-    logits = row(-np.inf, 1.0)
-    filters.penalize_repetition(logits, np.array([0]), 1.5)
-    assert logits.tolist() == [-np.inf, 1.0]
-
-
-def test_penalize_counts():
-    """Frequency goes by the count, presence once, and a count of zero changes nothing."""
-    logits = row(1.0, 1.0, 1.0, 1.0)
-    filters.penalize_counts(logits, np.array([0, 1, 3]), row(0, 1, 3), 0.25, 0.5)
-    assert logits.tolist() == [1.0, 0.25, 1.0, -0.25]
-
-
-@pytest.mark.parametrize(
-    ("tokens", "size", "expected"),
-    [
-        ([1, 2, 3, 1, 2], 3, [3]),  # "1 2" was followed by 3
-        ([1, 2, 1, 3, 1], 2, [2, 3]),  # 1 was followed by 2, then by 3
-        ([4, 5, 4], 1, [4, 5, 4]),  # every single token is a 1-gram that is there
-        ([7, 7, 7], 3, [7]),  # windows may overlap
-        ([1, 2, 3], 3, []),  # "2 3" was followed by nothing yet
-        ([1, 2], 3, []),  # shorter than one window
-        ([1], 2, []),
-    ],
-)
-def test_ngram_repeats(tokens, size, expected):
-    """Exactly the tokens that would complete an n-gram that is already there."""
-    assert filters.ngram_repeats(np.array(tokens, np.int32), size).tolist() == expected
-
-
 # --- candidates ---
 
 
@@ -159,13 +115,13 @@ def test_n_top_k_keeps_ties_of_the_kth(k, expected):
 )
 def test_n_top_p_keeps_the_fewest_that_reach_it(top_p, expected):
     """Halves are exact in binary: 1/2, 1/4, 1/8, 1/8; at least one token always stays."""
-    running = filters.running_sums(row(1.0, 0.5, 0.25, 0.25))
+    running = filters.cumulative_sum(row(1.0, 0.5, 0.25, 0.25))
     assert filters.n_top_p(running, 2.0, top_p) == expected
 
 
 def test_n_top_p_beyond_its_candidates():
     """If rounding puts the last sum below top_p * total, all candidates stay and no more."""
-    assert filters.n_top_p(filters.running_sums(row(1.0, 0.5)), 2.0, 0.9) == 2
+    assert filters.n_top_p(filters.cumulative_sum(row(1.0, 0.5)), 2.0, 0.9) == 2
 
 
 @pytest.mark.parametrize(("min_p", "expected"), [(1.0, 2), (0.5, 3), (0.4, 3), (0.25, 4), (0.1, 4)])

@@ -1,0 +1,62 @@
+"""Ctrl-C noted instead of raised, so that work is not torn apart in the middle."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+
+class DeferredInterrupt:
+    """Inside its block, Ctrl-C only makes the function that ``with`` returns return True.
+
+    A second Ctrl-C raises KeyboardInterrupt at once, as in ``asyncio.run``. One that was noted and
+    that nothing raised in the block is raised at its end. Only Python's own handler is replaced,
+    and only in the main thread: other threads get no signals.
+
+    on_interrupt: called by the handler when the first one is noted, which then is the caller's to
+    raise. over: the handler to replace instead of Python's own.
+    """
+
+    __slots__ = ("_is_interrupted", "_on_interrupt", "_over", "_previous")
+
+    def __init__(
+        self,
+        on_interrupt: Callable[[], object] | None = None,
+        *,
+        over: Any = signal.default_int_handler,
+    ) -> None:
+        self._on_interrupt = on_interrupt
+        self._over = over
+        self._previous: Any = None
+        self._is_interrupted = False
+
+    def __enter__(self) -> Callable[[], bool]:
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.signal(signal.SIGINT, self._note)
+            if previous is self._over:
+                self._previous = previous
+            else:
+                signal.signal(signal.SIGINT, previous)
+        return self._interrupted
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+        if self._is_interrupted and error is None and self._on_interrupt is None:
+            raise KeyboardInterrupt
+
+    def _interrupted(self) -> bool:
+        return self._is_interrupted
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        if self._is_interrupted:
+            # Here, for it may come when the earlier handler is about to be restored.
+            previous, self._previous = self._previous, None
+            signal.signal(signal.SIGINT, previous)
+            raise KeyboardInterrupt
+        self._is_interrupted = True
+        if self._on_interrupt is not None:
+            self._on_interrupt()

@@ -1,0 +1,60 @@
+"""How the sequences of one request turn logits into tokens: its decoding strategy.
+
+Sampling chooses one token a sequence and pass. A strategy may as well look at all sequences of the
+request together and fork them (beams), or give a sequence a draft and accept several tokens of it
+after one pass (speculation): the engine runs the passes, and returns the KV of rejected tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from localgen.engine.backend import Logits
+from localgen.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """What one pass gave one sequence.
+
+    logits: float32 (n, n_vocab), borrowed until the next pass, writable: the rows that the sequence
+    wanted, the last one after its last token or, with a draft, after each token of it too. draft:
+    the tokens that went through the pass after the sequence's own.
+    """
+
+    sequence: Sequence
+    logits: Logits
+    draft: tuple[int, ...] = ()
+
+
+class Step(Protocol):
+    """What a strategy may do to the sequences of its request between two passes."""
+
+    def accept(self, sequence: Sequence, token_id: int) -> bool:
+        """Add a token to a sequence; False if that finishes it, and no more may be added."""
+
+    def fork(self, sequence: Sequence) -> Sequence:
+        """Add an exact copy of a sequence to the request, KV included."""
+
+
+class DecodingStrategy(Protocol):
+    """Decodes the sequences of one request; it may keep state between passes."""
+
+    def advance(self, outputs: list[Output], step: Step) -> None:
+        """Use what a pass gave: accept tokens, and set drafts for the next pass.
+
+        outputs: of those sequences of the request that the pass gave logits, in seq_id order. A
+        sequence of which no token is accepted rests until ``advance`` gives it one.
+        """
+
+
+class SamplingStrategy:
+    """Chooses one token for each sequence by its own sampler."""
+
+    def advance(self, outputs: list[Output], step: Step) -> None:
+        for output in outputs:
+            sequence = output.sequence
+            if sequence.n_pending:
+                continue  # logits of a part of its prompt
+            step.accept(sequence, sequence.sampler.sample(output.logits[-1], sequence))

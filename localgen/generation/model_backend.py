@@ -1,0 +1,46 @@
+"""What a loaded model offers beside its forward passes: the seam between calls and llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from localgen.engine.backend import Backend
+from localgen.text.vocab import Vocab
+
+
+class ModelBackend(Backend, Protocol):
+    """A model that ``LocalModel`` can use; see ``llama.backend.LlamaBackend``."""
+
+    @property
+    def path(self) -> Path:
+        """The model's file; of several shards the first."""
+
+    @property
+    def vocab(self) -> Vocab:
+        """Its vocabulary, which any thread may use at any time."""
+
+    @property
+    def sampling_defaults(self) -> dict[str, float]:
+        """The sampling options that the model's file asks for."""
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process is a fork of the one that loaded the model."""
+
+    def check_usable(self) -> None:
+        """Raise ClosedError or BackendError unless this process may run the model now."""
+
+    def close(self) -> None:
+        """Free the model; calling it again does nothing."""
+
+    def leave(self) -> None:
+        """Free nothing, now or when Python ends: a thread is still inside llama.cpp."""
+
+    @property
+    def not_saved_because(self) -> str | None:
+        """Why the state of a sequence cannot be kept in a file; None if it can."""
+
+    @property
+    def state_identity(self) -> dict[str, str]:
+        """What must be the same, by name, for the bytes of ``kv_state`` to mean the same."""

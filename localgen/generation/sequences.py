@@ -1,0 +1,106 @@
+"""Checked prompts and resolved configs → the sequences of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from localgen.config import GenerationConfig
+from localgen.engine.backend import TokenIds
+from localgen.engine.recorders import LogprobRecorder, StepRecorder
+from localgen.engine.sampling.chain import Sampler
+from localgen.engine.sequence import Recorder, Sequence
+from localgen.engine.trackers import TokenCounts, Tracker
+from localgen.engine.uniforms import UniformStream
+from localgen.generation import resolve
+from localgen.generation.hooks import NO_HOOKS, Hooks
+from localgen.generation.inputs import Prompts
+from localgen.generation.text_tracker import Clock, TextTracker
+from localgen.text.detokenizer import Detokenizer
+from localgen.text.tokenizer import Tokenizer
+
+# The key of a random stream: (seed, number).
+Key = tuple[int, int]
+
+
+@dataclass(kw_only=True)
+class SequenceBuilder:
+    """Builds the sequences of one call.
+
+    n_ctx: the most tokens of a sequence. started: ``time.perf_counter()`` when the call came in.
+    keep_text: whether the sequences keep their text. text_clock: adds up the time for that.
+    """
+
+    tokenizer: Tokenizer
+    n_ctx: int
+    started: float
+    keep_text: bool = False
+    hooks: Hooks = NO_HOOKS
+    text_clock: Clock = field(default_factory=Clock)
+    _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
+
+    def build(
+        self, prompts: Prompts, configs: list[GenerationConfig], keys: list[Key]
+    ) -> list[Sequence]:
+        """Return ``num_return_sequences`` sequences for each prompt, in order.
+
+        configs: one for each prompt. keys: one for each sequence. Raises ContextFullError, and
+        ValueError for token ids outside the vocabulary.
+        """
+        sequences: list[Sequence] = []
+        given = zip(configs, prompts.token_ids, prompts.lengths, strict=True)
+        for config, token_ids, length in given:
+            limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
+            first = len(sequences)
+            for _ in range(config.num_return_sequences):
+                index = len(sequences)
+                sequence = self._sequence(index, config, token_ids, limit, keys[index])
+                if index > first:
+                    sequence.prompt_of = sequences[first]
+                sequences.append(sequence)
+        return sequences
+
+    def _sequence(
+        self, index: int, config: GenerationConfig, token_ids: TokenIds, limit: int, key: Key
+    ) -> Sequence:
+        vocab = self.tokenizer
+        eos_token_ids = resolve.eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
+        sampler = self._sampler(config)
+        trackers: list[Tracker] = []
+        if sampler.counts_tokens:
+            trackers.append(TokenCounts(token_ids, limit))
+        if self.keep_text or config.stop_strings is not None:
+            new_stream = self._new_stream(config)
+            trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))
+        return Sequence(
+            index=index,
+            prompt_ids=token_ids,
+            max_new_tokens=limit,
+            eos_token_ids=eos_token_ids,
+            sampler=sampler,
+            uniform=UniformStream(*key),
+            trackers=tuple(trackers),
+            stop_checks=self.hooks.stop_checks(),
+            recorders=_recorders(config),
+            deadline=None if config.max_time is None else self.started + config.max_time,
+        )
+
+    def _new_stream(self, config: GenerationConfig) -> Callable[[], Detokenizer]:
+        stop_strings = tuple(config.stop_strings or ())
+        return lambda: Detokenizer(self.tokenizer.text_bytes, stop_strings)
+
+    def _sampler(self, config: GenerationConfig) -> Sampler:
+        """One for all sequences of a config."""
+        if id(config) not in self._samplers:
+            n_vocab = self.tokenizer.vocab_size
+            resolve.check_option_ids(config, n_vocab)
+            self._samplers[id(config)] = Sampler(config, n_vocab, self.hooks.processors())
+        return self._samplers[id(config)]
+
+
+def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:
+    if config.logprobs is not None:
+        return (LogprobRecorder(config.logprobs),)
+    if config.output_scores or config.output_logits:
+        return (StepRecorder(keep_logits=config.output_logits, keep_scores=config.output_scores),)
+    return ()

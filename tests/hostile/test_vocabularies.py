@@ -161,14 +161,14 @@ BAD: dict[str, tuple[Vocab, Extra, bool, str]] = {
         rwkv(without=b"h", more=("hex",)),
         no_extra,
         True,
-        "lacks 1 of the 256 tokens of one byte",
+        "lacks 1 of the 256 single-byte tokens",
     ),
     "t5 with a long token": (with_tokens(T5, "x" * 200_000), no_extra, True, "200000 bytes"),
     "the name of an empty token": (
         with_tokens(BPE, "", f"[EMPTY_{len(BPE.tokens) - 2}]"),
         no_extra,
         True,
-        "a second time",
+        "appears twice",
     ),
 }
 GOOD: dict[str, tuple[Vocab, Extra, bool]] = {

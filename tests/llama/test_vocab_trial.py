@@ -18,7 +18,7 @@ from gguf import GGUFWriter, TokenType
 from localgen import InvalidGGUFError, LocalModel, inspect
 from localgen._util.child import Failure
 from localgen.cli import app
-from localgen.gguf import vocab_gate
+from localgen.gguf import vocab_types
 from localgen.gguf.gate import ModelFile, check_model
 from localgen.llama import vocab_trial
 from localgen.llama.vocab_trial import check_unknown_vocabulary
@@ -77,8 +77,8 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """``forget(type)`` takes the rules for a type away from the gate."""
 
     def remove(name: str) -> None:
-        left = {known: rules for known, rules in vocab_gate.TYPES.items() if known != name}
-        monkeypatch.setattr(vocab_gate, "TYPES", left)
+        left = {known: rules for known, rules in vocab_types.TYPES.items() if known != name}
+        monkeypatch.setattr(vocab_types, "TYPES", left)
 
     return remove
 
@@ -101,7 +101,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def unknown_bpe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFile:
     """A sound file whose pre-tokenizer the gate does not know."""
     make_llama_bpe(tmp_path / "sound.gguf")
-    monkeypatch.setattr(vocab_gate, "PRE_TOKENIZERS", NO_BPE_NAMES)
+    monkeypatch.setattr(vocab_types, "PRE_TOKENIZERS", NO_BPE_NAMES)
     return check_model(tmp_path / "sound.gguf")
 
 
@@ -134,7 +134,7 @@ def test_other_rules_hold_for_unknown_types(tmp_path: Path) -> None:
     vocab = bpe_vocab()
     twice = dataclasses.replace(vocab, model="t6", tokens=[*vocab.tokens[:-1], vocab.tokens[-2]])
     path = write(tmp_path / "twice.gguf", twice)
-    with pytest.raises(InvalidGGUFError, match="a second time"):
+    with pytest.raises(InvalidGGUFError, match="appears twice"):
         check_model(path)
 
 

@@ -1,4 +1,4 @@
-"""Where this system keeps files that can be made again; it does not know what is in them."""
+"""Where this system keeps files that can be recreated; it does not know their content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path | None:
-    """Return localgen's folder in the user's cache, which need not exist; None without a home."""
+    """Return localgen's folder in the user's cache, which may not exist; None without a home."""
     if sys.platform == "win32":
         variable, below_home = "LOCALAPPDATA", Path("AppData", "Local")
     elif sys.platform == "darwin":
@@ -16,10 +16,10 @@ def cache_folder() -> Path | None:
     else:
         variable, below_home = "XDG_CACHE_HOME", Path(".cache")
     stated = os.environ.get(variable, "")
-    # The XDG specification has relative paths ignored.
+    # By the XDG specification, relative paths are invalid.
     if stated and Path(stated).is_absolute():
         return Path(stated) / "localgen"
     try:
         return Path.home() / below_home / "localgen"
-    except RuntimeError:  # no home folder is known for this user
+    except RuntimeError:  # this user has no home folder
         return None

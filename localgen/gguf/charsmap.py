@@ -23,7 +23,7 @@ _BYTES = np.arange(1, 256, dtype=np.uint32)
 _LABEL = np.uint32(1 << 31 | 0xFF)
 _HAS_TEXT = np.uint32(1 << 8)
 _VALUE = np.uint32((1 << 31) - 1)
-# The longest text that is replaced; in SentencePiece's own maps it has some ten.
+# The longest text that may be replaced; SentencePiece's own maps have about ten bytes.
 _MAX_BYTES = 256
 # Nodes that are checked together: 255 entries each.
 _NODES = 2**12
@@ -32,7 +32,7 @@ Entries = npt.NDArray[np.uint32]
 
 
 def check_charsmap(file: GGUF) -> None:
-    """Raise InvalidGGUFError if looking up a text in the map would leave it; none is fine."""
+    """Raise InvalidGGUFError if some text could not be looked up in the map; it is optional."""
     found = file.metadata.get(CHARSMAP)
     if found is None:
         return

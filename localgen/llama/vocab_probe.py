@@ -1,8 +1,8 @@
-"""Puts a model's vocabulary through all that could kill a process, and generates.
+"""Exercises a model's vocabulary with everything that could kill the process, and generates.
 
     python -m localgen.llama.vocab_probe FILE
 
-It is the child of ``vocab_trial``: it knows no rules, and whether it lives is the result.
+It runs in the child process of ``vocab_trial``. Surviving is the result.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _N_CTX = 64
 _MAX_PROMPT, _N_NEW = 16, 4
 _RUN = 5000
 _SURROGATES = range(0xD800, 0xE000)
-# Below 64, so that each byte that UTF-8 can begin or end with comes up.
+# The step between code points: below 64, so that every first and last byte of UTF-8 occurs.
 _EVERY, _PART = 61, 512
 
 
 def hostile_texts() -> Iterator[bytes]:
-    """Yield UTF-8 texts that tokenizers trip over.
+    """Yield UTF-8 texts that are hard to tokenize.
 
-    Bytes that are not UTF-8 never reach a tokenizer, and abort types that are otherwise sound.
+    Invalid UTF-8 is left out: it never reaches a tokenizer, and even known types abort on it.
     """
     yield b""
     yield from (chr(point).encode() for point in range(256))
@@ -62,7 +62,7 @@ _UNITS = (" ", "a", "\n", "=", "ab ", "1", "é", "漢", "🙂", "\0")
 
 
 def main(path: str) -> None:
-    """Load, tokenize, detokenize and generate. Raises LocalgenError, if the process lives."""
+    """Load, tokenize, detokenize and generate. Raises LocalgenError for orderly failures."""
     bindings = llama()
     model = _load(bindings, path)
     try:
@@ -78,7 +78,7 @@ def main(path: str) -> None:
 def _load(bindings: Any, path: str) -> Any:
     params = bindings.llama_model_default_params()
     params.n_gpu_layers = 0
-    # Weights stay in the pages of the file, which the parent then finds in memory.
+    # No repacking: weights stay in the mapped file, whose pages the parent then finds in memory.
     params.use_extra_bufts = False
     log_router.take_complaints()
     model = bindings.llama_model_load_from_file(os.fsencode(path), params)
@@ -96,7 +96,7 @@ def _walk_vocabulary(vocab: LlamaVocab) -> None:
         for add_special, parse_special in ((True, True), (False, False)):
             ids = vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
             if ids.size and not 0 <= ids.min() <= ids.max() < vocab.n_vocab:
-                raise InvalidGGUFError("its vocabulary gives token ids that it does not have")
+                raise InvalidGGUFError("its vocabulary returns token ids outside the vocabulary")
 
 
 def _generate(bindings: Any, model: Any, vocab: LlamaVocab, token_ids: list[int]) -> None:
@@ -105,7 +105,8 @@ def _generate(bindings: Any, model: Any, vocab: LlamaVocab, token_ids: list[int]
     params.n_threads = params.n_threads_batch = usable_cpus()
     context = bindings.llama_init_from_model(model, params)
     if not context:
-        raise DecodeError(f"no context: {log_router.take_complaints() or 'no reason was given'}")
+        reason = log_router.take_complaints() or "no reason was given"
+        raise DecodeError(f"llama.cpp cannot make a context: {reason}")
     try:
         for _ in range(_N_NEW):
             tokens = (bindings.llama_token * len(token_ids))(*token_ids)

@@ -1,7 +1,7 @@
-"""Tries vocabularies that the gate has no rules for in a child process, once for each file.
+"""Tries vocabularies of unknown types in a child process, once per file; it has no rules itself.
 
-A new llama.cpp may read types that this localgen does not know. Whether it survives such a file is
-what ``vocab_probe`` finds out; here its end is judged, and remembered.
+A new llama.cpp may support types that this version of localgen has no rules for. ``vocab_probe``
+runs in the child; this module judges how the child ends, and remembers it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from localgen.gguf.gate import ModelFile
 from localgen.llama.library import llama_version, logger
 
 _PROBE = "localgen.llama.vocab_probe"
-# Of the probe: results of another one are not used.
+# Of the probe; results of other revisions are not used.
 _REVISION = 1
 _LIMIT_SECONDS = 120.0
-# All weights are read once, perhaps from a slow disk.
+# The probe reads all weights once, maybe from a slow disk.
 _SLOWEST_BYTES_PER_SECOND = 50e6
-# Signals that C raises by its own fault. Others come from outside, such as SIGKILL when the memory
-# ran out; like a time limit, they can end otherwise the next time.
+# Signals of a crash in C, which repeats. Others come from outside, such as SIGKILL when memory runs
+# out: like a time limit, they may not occur the next time.
 _CRASHES = ("SIGABRT", "SIGSEGV", "SIGILL", "SIGFPE")
 
 
@@ -39,10 +39,10 @@ class _Result:
 
 
 def check_unknown_vocabulary(file: ModelFile, limit_seconds: float | None = None) -> None:
-    """Try a vocabulary without rules in a child process; do nothing for a known one.
+    """Try a vocabulary of an unknown type in a child process; return at once for a known one.
 
-    limit_seconds: by default two minutes, and more for a large file. Raises InvalidGGUFError if
-    the child dies, fails or runs out of time.
+    limit_seconds: defaults to two minutes, plus time to read a large file. Raises InvalidGGUFError
+    if the child crashes, fails or exceeds the limit.
     """
     vocabulary = file.unknown_vocabulary
     if vocabulary is None:
@@ -84,18 +84,18 @@ def _try(
     return result
 
 
-# --- what is remembered: a JSON file a trial ---
+# --- remembered results: one JSON file each ---
 
 
 def _entry(file: ModelFile) -> Path | None:
-    """Where the result for this file and version of llama.cpp is kept; None if nowhere."""
+    """Return the path of the result for this file and version of llama.cpp; None without one."""
     folder = cache_folder()
     if folder is None:
         return None
     digest = hashlib.sha256(f"{_REVISION} {llama_version()} ".encode())
     try:
         digest.update(fingerprint(*file.paths).encode())
-        # The fingerprint samples a file; of the vocabulary each byte counts.
+        # The fingerprint samples the file, but every byte of the vocabulary matters.
         with file.path.open("rb") as stream:
             digest.update(stream.read(file.shards[0].data_offset))
     except OSError:
@@ -104,7 +104,7 @@ def _entry(file: ModelFile) -> Path | None:
 
 
 def _remembered(entry: Path | None) -> _Result | None:
-    """Return what an earlier trial found, or None if there was none or its file is damaged."""
+    """Return the result of an earlier trial; None if there is none, or it is corrupt."""
     if entry is None:
         return None
     try:
@@ -116,7 +116,7 @@ def _remembered(entry: Path | None) -> _Result | None:
 
 
 def _remember(entry: Path | None, result: _Result) -> None:
-    """Write the result down, where that can be done: else the next load tries again."""
+    """Save the result. Errors are ignored: then the next load tries again."""
     if entry is None:
         return
     with contextlib.suppress(OSError):

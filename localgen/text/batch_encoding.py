@@ -43,7 +43,8 @@ def batch_encoding(
 
     return_tensors: "np" or "pt" for int64 (batch, length) arrays or tensors; None for lists, or
     arrays if padded. single: whether there is one sequence, which becomes a flat list.
-    Raises ValueError if the sequences make no rectangular array, and ImportError without torch.
+    Raises ValueError if the sequences differ in length and are not padded, and ImportError if torch
+    is missing.
     """
     if return_tensors not in (None, "np", "pt"):
         raise ValueError(f"return_tensors must be None, 'np' or 'pt', got {return_tensors!r}")

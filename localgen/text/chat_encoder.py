@@ -27,10 +27,10 @@ class ChatTemplates:
         self.sources = dict(sources)
 
     def choose(self, wanted: str | None, *, has_tools: bool) -> ChatTemplate:
-        """Return the template that ``wanted`` names or, if it has "{", that it is.
+        """Return the template named ``wanted``, or compiled from it if it contains "{".
 
-        None for the model's own template; with tools, the one made for them if there is one.
-        Raises TemplateError if there is no such template.
+        If None, the model's default template, or with tools its ``tool_use`` template if it has
+        one. Raises TemplateError if there is no such template.
         """
         if wanted in self.sources:
             return _compiled(self.sources[wanted])

@@ -45,7 +45,8 @@ class TensorTypes:
 class TokenizerInfo:
     """model: the kind, as GGUF names it ("gpt2" is byte-level BPE). pre: how text is split first.
 
-    bos and eos: the tokens' texts; None if the file names none.
+    bos and eos: the tokens' texts; None if the file names none. unknown_type: the key and value of
+    a type without rules in localgen, which is tried in a child process at load; else None.
     """
 
     model: str | None
@@ -55,6 +56,7 @@ class TokenizerInfo:
     adds_bos: bool | None
     bos: str | None
     eos: str | None
+    unknown_type: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ def _tokenizer(file: ModelFile) -> TokenizerInfo:
         adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
         bos=_token(file, "tokenizer.ggml.bos_token_id"),
         eos=_token(file, "tokenizer.ggml.eos_token_id"),
+        unknown_type=file.unknown_vocabulary,
     )
 
 

@@ -57,7 +57,7 @@ def test_values_that_ask_for_nothing() -> None:
 )
 def test_values_that_ask_for_something(name: str, value: Any) -> None:
     """What localgen cannot do is refused, in calls and in configs."""
-    message = f"transformers has the option '{name}', localgen does not; it is accepted only as "
+    message = f"localgen does not have transformers' option '{name}'; only its no-op value "
     with pytest.raises(TypeError, match=message):
         fake_model().generate([[65]], **{name: value})
     with pytest.raises(TypeError, match=message):
@@ -89,10 +89,10 @@ def test_names_of_other_programs(wrong: str, right: str) -> None:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("torch_dtype", "the weights keep the types that are in the file; name a file of another"),
-        ("dtype", "the weights keep the types that are in the file"),
+        ("torch_dtype", "the weights keep the types of the file; load a file of another"),
+        ("dtype", "the weights keep the types of the file"),
         ("device_map", "use device='auto', 'cpu', 'cuda' or 'metal'"),
-        ("trust_remote_code", "leave it out: no code of a model is ever run"),
+        ("trust_remote_code", "leave it out: localgen never runs code from a model"),
         ("ngl", "did you mean 'n_gpu_layers'"),
         ("threads", "did you mean 'n_threads'"),
         ("max_tokens", "'max_new_tokens' is an option of complete\\(\\) and generate\\(\\)"),

@@ -85,6 +85,8 @@ def _lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
     ends = f"BOS {tokens.bos or 'none'}, EOS {tokens.eos or 'none'}"
     kind = "/".join(part for part in (tokens.model, tokens.pre) if part)
     yield "tokenizer", f"{kind or 'not stated'}, {tokens.n_tokens:,} tokens, {ends}"
+    if tokens.unknown_type:
+        yield "", f"unknown vocabulary type ({tokens.unknown_type}): it is tried at load"
     yield "template", ", ".join(info.chat_templates) or "none: not made for chat, or made without"
     sampling = [f"{name}={value:g}" for name, value in info.sampling_defaults.items()]
     yield "sampling", ", ".join(sampling) or "no defaults in the file"

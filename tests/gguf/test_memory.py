@@ -14,8 +14,9 @@ from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
 from localgen.gguf.memory import estimate, repacked_types
 from localgen.gguf.metadata import Hyperparameters
-from localgen.gguf.reader import GGUF, TENSOR_TYPES, Array, Tensor
+from localgen.gguf.reader import GGUF, Array, Tensor
 from localgen.gguf.strings import Strings
+from localgen.gguf.tensor_types import TENSOR_TYPES
 from localgen.llama import fitting
 from models.make_tiny import make_mamba
 from tests.conftest import RunChild

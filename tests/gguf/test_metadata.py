@@ -16,7 +16,7 @@ from tests.fakes import FakeBackend, fake_model
 
 @pytest.fixture(autouse=True)
 def _nothing_warned_of() -> None:
-    metadata._warn_of_value.cache_clear()
+    metadata._warn_invalid.cache_clear()
 
 
 def asked(**values: Any) -> dict[str, Any]:

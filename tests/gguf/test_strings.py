@@ -11,8 +11,9 @@ import pytest
 from gguf import GGUFWriter
 
 from localgen import InvalidGGUFError
-from localgen.gguf import reader, strings
+from localgen.gguf import cursor, strings
 from localgen.gguf.gate import check_model
+from localgen.gguf.reader import read_gguf_from
 from localgen.gguf.strings import Strings, string_ends
 
 RNG = random.Random(5)
@@ -164,10 +165,12 @@ def write_tokens(path: Path, tokens: list[str]) -> None:
     writer.close()
 
 
-def outcome(path: Path) -> list[bytes] | str:
+def outcome(path: Path, chunk_bytes: int) -> list[bytes] | str:
     """The tokens that are read, or the reason and the byte."""
     try:
-        return list(reader.read_gguf(path).tokens)
+        with path.open("rb", buffering=0) as file:
+            size = path.stat().st_size
+            return list(read_gguf_from(file, path, size, chunk_bytes=chunk_bytes).tokens)
     except InvalidGGUFError as error:
         return str(error)
 
@@ -185,12 +188,11 @@ def test_files_are_read_and_refused_as_by_a_walk(
     for at in RNG.choices(range(30, len(good)), k=8):
         files.append(good[:at] + bytes([good[at] ^ 1 << RNG.randrange(8)]) + good[at + 1 :])
     for chunk_bytes in (2**16, 1000):
-        monkeypatch.setattr(reader, "_CHUNK_BYTES", chunk_bytes)
         for data in files:
             path.write_bytes(data)
-            found = outcome(path)
+            found = outcome(path, chunk_bytes)
             with monkeypatch.context() as patch:
                 patch.setattr(
-                    reader, "string_ends", lambda *given: np.array(walked_ends(*given), np.int64)
+                    cursor, "string_ends", lambda *given: np.array(walked_ends(*given), np.int64)
                 )
-                assert outcome(path) == found
+                assert outcome(path, chunk_bytes) == found

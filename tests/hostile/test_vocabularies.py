@@ -60,6 +60,10 @@ def add_eos(writer: GGUFWriter) -> None:
     writer.add_add_eos_token(True)
 
 
+def integer_scores(writer: GGUFWriter) -> None:
+    writer.add_array("tokenizer.ggml.scores", [-i for i in range(len(SPM.tokens))])
+
+
 def no_extra(writer: GGUFWriter) -> None:
     pass
 
@@ -101,7 +105,12 @@ def with_tokens(vocab: Vocab, *tokens: str) -> Vocab:
 BAD: dict[str, tuple[Vocab, Extra, bool, str]] = {
     "no_vocab": (like(SPM, "no_vocab"), no_extra, True, "without tokens"),
     "none": (like(SPM, "none"), no_extra, True, "without tokens"),
-    "unknown type": (like(SPM, "t6"), no_extra, True, "does not know how to check .* 't6'"),
+    "byte-level BPE split at white space": (
+        dataclasses.replace(BPE, pre="whitespace"),
+        no_extra,
+        True,
+        "abort at two spaces",
+    ),
     "t5 without BOS": (like(SPM, "t5", add_bos=True), no_extra, False, "bos_token_id"),
     "gemma4 without BOS": (like(BPE, "gemma4"), no_extra, False, "bos_token_id"),
     "gemma4 without EOS": (like(BPE, "gemma4"), add_eos, True, "eos_token_id"),
@@ -152,24 +161,26 @@ BAD: dict[str, tuple[Vocab, Extra, bool, str]] = {
         rwkv(without=b"h", more=("hex",)),
         no_extra,
         True,
-        "lacks 1 of the 256 tokens of one byte",
+        "lacks 1 of the 256 single-byte tokens",
     ),
     "t5 with a long token": (with_tokens(T5, "x" * 200_000), no_extra, True, "200000 bytes"),
     "the name of an empty token": (
         with_tokens(BPE, "", f"[EMPTY_{len(BPE.tokens) - 2}]"),
         no_extra,
         True,
-        "a second time",
+        "appears twice",
     ),
 }
 GOOD: dict[str, tuple[Vocab, Extra, bool]] = {
     "llama": (SPM, no_extra, True),
     "llama without ids": (SPM, add_eos, False),
+    "llama with integer scores": (like(SPM, "llama", scores=None), integer_scores, True),
     "gpt2": (BPE, no_extra, True),
     "gpt2 without ids": (dataclasses.replace(BPE, add_bos=True), add_eos, False),
     "gpt2 of glm4 without BOS": (dataclasses.replace(BPE, pre="glm4"), no_extra, False),
     "hybriddna": (like(BPE, "hybriddna"), no_extra, True),
     "whitespace": (like(BPE, "whitespace"), no_extra, True),
+    "whitespace, split at it": (like(BPE, "whitespace", pre="whitespace"), no_extra, True),
     "gemma4": (like(BPE, "gemma4"), no_extra, True),
     "bert": (like(SPM, "bert", types=NORMAL), no_extra, False),
     "t5": (T5, no_extra, True),

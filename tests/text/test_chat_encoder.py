@@ -407,5 +407,5 @@ def test_nothing_to_answer(model: LocalModel) -> None:
     """An empty conversation is a mistake, and a name that no template has is no template."""
     with pytest.raises(ValueError, match="no messages"):
         model.chat([])
-    with pytest.raises(TemplateError, match="'tool_use' is no jinja template"):
+    with pytest.raises(TemplateError, match="'tool_use' is neither a jinja template nor the name"):
         model.chat(HI, chat_template="tool_use")

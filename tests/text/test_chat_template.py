@@ -187,7 +187,7 @@ def test_the_words_of_a_template() -> None:
 
 
 def test_a_syntax_error_has_its_line() -> None:
-    """A template that was passed by hand can be mended."""
+    """A template that was passed by hand can be fixed."""
     with pytest.raises(TemplateError, match="line 2"):
         ChatTemplate("fine\n{% if %}")
 
@@ -270,5 +270,5 @@ def test_both_ends_at_once() -> None:
 
 def test_a_template_without_the_last_message() -> None:
     """Going on with a message that the template leaves out is an error."""
-    with pytest.raises(TemplateError, match="leaves the last message out"):
+    with pytest.raises(TemplateError, match="leaves out or changes the last message"):
         render("nothing", continue_final_message=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from localgen.text.detokenizer import TextStream
+from localgen.text.detokenizer import Detokenizer
 
 
-def feed(pieces: list[bytes], stop_strings: tuple[str, ...] = ()) -> tuple[list[str], TextStream]:
+def feed(pieces: list[bytes], stop_strings: tuple[str, ...] = ()) -> tuple[list[str], Detokenizer]:
     """What ``take()`` gave after each piece (pieces are the tokens), and the finished stream."""
-    stream = TextStream(lambda token_id: pieces[token_id], stop_strings)
+    stream = Detokenizer(lambda token_id: pieces[token_id], stop_strings)
     shown = []
     for token_id in range(len(pieces)):
         stopped = stream.push(token_id)

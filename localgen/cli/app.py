@@ -35,13 +35,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
-app.command(short_help="Continue every prompt of a file of JSON lines.")(batch)
+app.command(short_help="Generate text for every prompt in a JSON Lines file.")(batch)
 app.command()(chat)
-app.command(short_help="Describe a model, and say what memory it will take.")(inspect)
-app.command(short_help="Write a model at one or several quantization levels.")(quantize)
-app.command(short_help="Measure levels side by side, and say which one to keep.")(compare)
-app.command(short_help="Measure how fast a model is, beside llama.cpp alone.")(bench)
-app.command(short_help="Say what is installed, how fast it is, and what is wrong.")(doctor)
+app.command(short_help="Describe a model and estimate the memory it needs.")(inspect)
+app.command(short_help="Quantize a model to one or more levels.")(quantize)
+app.command(short_help="Compare quantization levels and recommend one.")(compare)
+app.command(short_help="Measure a model's speed against plain llama.cpp.")(bench)
+app.command(short_help="Check what is installed, how fast it runs, and what is wrong.")(doctor)
 app.add_typer(models, name="models")
 
 
@@ -56,10 +56,12 @@ def _root(
     version: Annotated[  # noqa: ARG001  # its callback prints and exits
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="llama.cpp's log too.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show debug messages and llama.cpp's log.")
+    ] = False,
 ) -> None:
     """transformers' generate() on quantized GGUF weights, on your own machine."""
     logging.basicConfig(
@@ -81,7 +83,7 @@ def run() -> None:
         # The reader went away (as in ``| head``), or the disk is full: what is left can't be
         # written, and Python would try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _say(f"stdout: {error.strerror}", ERROR)
+        code = _say(f"cannot write to stdout: {error.strerror}", ERROR)
     sys.exit(code)
 
 

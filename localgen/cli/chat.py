@@ -32,43 +32,46 @@ from localgen.model import LocalModel
 # always the same nor far-fetched.
 _DEFAULT_SAMPLING = {"temperature": 0.7, "top_p": 0.9}
 _HELP = """\
-/help            this
-/system [TEXT]   show the system message, or set it; "/system -" takes it away
-/retry           another answer to the last question
-/undo            take the last question and its answer back
-/clear           forget all but the system message
-/save FILE       write the chat to FILE
-/load FILE       go on with the chat in FILE
-/stats           the speed of the last answer, if it is still there, and how full the context is
-/exit            leave; Ctrl-D does too
-Enter sends, Alt-Enter begins a new line. Ctrl-C stops an answer, which stays in the chat as far
-as it came. A text that begins with a / is sent with a second one before it."""
+/help            show this help
+/system [TEXT]   show or set the system message; "/system -" removes it
+/retry           answer the last question again
+/undo            remove the last question and its answer
+/clear           remove everything but the system message
+/save FILE       save the chat to FILE
+/load FILE       load the chat in FILE
+/stats           show the speed of the last answer and how full the context is
+/exit            leave; Ctrl-D does the same
+Enter sends, Alt-Enter starts a new line. Ctrl-C stops an answer; the chat keeps what is there.
+To send a message that starts with a slash, type two: //usr/bin."""
 
-_TEMPLATES_OWN = " (the model's template may have one of its own)"
+_TEMPLATES_OWN = "the model's template may add its own"
 
 
 @with_options
 def chat(
     *,
     model: ModelName = None,
-    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    system: Annotated[str | None, typer.Option(help="Set the system message.")] = None,
     overflow: Annotated[
         str,
-        typer.Option(help="When the context is full: stop, or drop-oldest question and answer."),
+        typer.Option(
+            help="Choose what to do when the context is full: stop, or drop-oldest, which drops "
+            "the oldest question and answer."
+        ),
     ] = "stop",
     load: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Go on with a chat that /save wrote.")
+        Path | None, typer.Option(metavar="FILE", help="Resume a chat that /save wrote.")
     ] = None,
     history: Annotated[
-        bool,
-        typer.Option(help="Keep what is typed, for the arrow keys of later chats."),
+        bool, typer.Option(help="Remember what is typed, for the arrow keys in later chats.")
     ] = True,
     sampling: GenerationOptions,
     loading: LoadingOptions,
 ) -> None:
-    """Talk to a model; /help in the chat lists its commands.
+    """Chat with a model; /help in the chat lists the commands.
 
-    Where stdin is no terminal, each of its lines is a question; exit code 1 if one of them failed.
+    If stdin is not a terminal, each line is a question, and the exit code is 1 if any of them
+    failed.
     """
     config = sampling.config()
     loading.config()
@@ -131,7 +134,10 @@ class Chat:
                     self._complain(error)
             else:
                 self._complain(
-                    ValueError(f"there is no command /{name}: /help lists them, // sends a text")
+                    ValueError(
+                        f"unknown command /{name}. Type /help for the commands, or // to send a "
+                        f"message that starts with a slash."
+                    )
                 )
 
     def _ask(self, text: str) -> None:
@@ -141,8 +147,8 @@ class Chat:
         try:
             stream, n_forgotten = self.talk.ask(text)
             if n_forgotten:
-                oldest = f"the {n_forgotten} oldest messages"
-                _say(f"localgen: the context is full: {oldest} are forgotten")
+                dropped = counted(n_forgotten, "old message")
+                _say(f"localgen: the context is full; dropped {dropped}")
             for piece in stream:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
@@ -151,9 +157,9 @@ class Chat:
                 stream.close()
         except ContextFullError as error:
             failure = LocalgenError(
-                f"the context is full, this makes {error.n_prompt} of {error.n_ctx} tokens: "
-                f"take something back (/undo, /clear), or start with --overflow drop-oldest or a "
-                f"larger --n-ctx"
+                f"the context is full: the chat has {error.n_prompt} tokens, and --n-ctx is "
+                f"{error.n_ctx}. Remove messages (/undo, /clear), or restart with --overflow "
+                f"drop-oldest or a larger --n-ctx."
             )
         except (LocalgenError, ValueError) as error:
             failure = error
@@ -171,7 +177,7 @@ class Chat:
         self.talk.keep(stream)
         self.last = done if done.text else None
         if done.finish_reason == "length":
-            _say("localgen: the answer was cut at its limit (--max-new-tokens, or the context)")
+            _say("localgen: the answer reached the limit (--max-new-tokens or --n-ctx)")
 
     def _complain(self, error: Exception) -> None:
         self.n_errors += 1
@@ -180,19 +186,19 @@ class Chat:
     def _system(self, text: str) -> None:
         if not text:
             found = self.talk.system
-            _say(f"the system message: {found}" if found else f"there is none{_TEMPLATES_OWN}")
+            _say(f"system message: {found}" if found else f"no system message ({_TEMPLATES_OWN})")
         elif text == "-":
             self.talk.set_system("")
-            _say(f"there is none now{_TEMPLATES_OWN}")
+            _say(f"system message removed ({_TEMPLATES_OWN})")
         else:
             self.talk.set_system(text)
-            _say("the system message is set")
+            _say("system message set")
 
     def _retry(self, _: str) -> None:
-        self._ask(self._take_back("there is no question to answer again"))
+        self._ask(self._take_back("there is no question to answer"))
 
     def _undo(self, _: str) -> None:
-        _say(f"taken back: {self._take_back('there is nothing to take back')}")
+        _say(f"removed: {self._take_back('there is nothing to undo')}")
 
     def _take_back(self, otherwise: str) -> str:
         """The last question, whose answer is forgotten. Raises ValueError without one."""
@@ -208,14 +214,14 @@ class Chat:
 
     def _save(self, name: str) -> None:
         path = _file(name, "/save")
-        earlier = ", in place of what was there" if path.exists() else ""
+        replaced = " (replaced the old file)" if path.exists() else ""
         self.talk.save(path)
-        _say(f"saved to {name}{earlier}")
+        _say(f"saved to {name}{replaced}")
 
     def _load(self, name: str) -> None:
         self.talk.load(_file(name, "/load"))
         self.last = None
-        _say(counted(len(self.talk.messages), "message"))
+        _say(f"loaded {counted(len(self.talk.messages), 'message')}")
 
     def _stats(self, _: str) -> None:
         if self.last is not None:
@@ -233,7 +239,7 @@ class Chat:
 
 def _file(name: str, command: str) -> Path:
     if not name:
-        raise ValueError(f"{command} needs the name of a file")
+        raise ValueError(f"{command} needs a file name")
     quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "'\""
     return Path(name[1:-1] if quoted else name).expanduser()
 
@@ -274,12 +280,12 @@ def _typed(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
         key_bindings=keys,
         prompt_continuation="  ",
     )
-    _say("Ask something; /help lists the commands, Ctrl-D leaves.")
+    _say("Type a message. /help lists the commands, Ctrl-D leaves.")
     while True:
         try:
             yield session.prompt(f"[{meter()}] > ")
         except KeyboardInterrupt:
-            _say("Ctrl-D or /exit leaves.")
+            _say("Press Ctrl-D or type /exit to leave.")
         except EOFError:
             return
 

@@ -104,7 +104,7 @@ class Conversation:
         try:
             self.messages = _saved_messages(path.read_bytes())
         except ValueError as error:
-            raise StateError(f"{path} is no saved chat: {error}") from None
+            raise StateError(f"{path} is not a saved chat: {error}") from None
 
     @property
     def _n_system(self) -> int:
@@ -148,15 +148,15 @@ def _saved_messages(data: bytes) -> list[dict[str, str]]:
 
 def _saved_message(number: int, message: Any) -> dict[str, str]:
     if not isinstance(message, dict):
-        raise ValueError(f"message {number} is no object with a 'role' and a 'content'")
+        raise ValueError(f"message {number} is not an object with a 'role' and a 'content'")
     for name in ("role", "content"):
         if name not in message:
             raise ValueError(f"message {number} has no {name!r}")
         if not isinstance(message[name], str):
-            raise ValueError(f"the {name!r} of message {number} is no text")
+            raise ValueError(f"the {name!r} of message {number} is not a string")
     if message["role"] not in _ROLES:
         raise ValueError(
-            f"message {number} has the role {message['role']!r}, which is none of "
+            f"message {number} has the role {message['role']!r}, expected one of "
             f"{', '.join(_ROLES)}"
         )
     return {"role": message["role"], "content": message["content"]}

@@ -33,27 +33,29 @@ def generate(
     *,
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="PROMPT", help="The text to continue; stdin if left out."),
+        typer.Argument(metavar="PROMPT", help="Continue this text; read stdin if left out."),
     ] = None,
     model: ModelName = None,
     context: typer.Context,
     sampling: GenerationOptions,
-    logprobs: Annotated[int | None, typer.Option(help=f"With --json: {LOGPROBS_HELP}")] = None,
+    logprobs: Annotated[int | None, typer.Option(help=f"{LOGPROBS_HELP} (needs --json).")] = None,
     split_special_tokens: SplitSpecialTokens = False,
     loading: LoadingOptions,
     session: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Take up the KV cache that FILE keeps, and save it."),
+        typer.Option(
+            metavar="FILE", help="Resume the KV cache saved in FILE, if any; save it at the end."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Print a line about speed.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Print the speed to stderr.")] = False,
 ) -> None:
     """Continue PROMPT and stream the text to stdout.
 
-    Sampling options that are left out are the model file's own, where it has some.
+    Sampling options that are left out default to the model file's own, if it has any.
     """
     if logprobs is not None and not as_json:
-        raise ValueError("--logprobs prints only with --json")
+        raise ValueError("--logprobs needs --json")
     # A wrong option is said before anything is read or loaded.
     options = _typed(context, sampling.config(logprobs=logprobs))
     loading.config()
@@ -68,8 +70,8 @@ def generate(
             print(json.dumps(_as_dict(text, completion), ensure_ascii=False))
         elif completion.finish_reason == "length" and sys.stdout.isatty():
             print(
-                f"localgen: cut at its limit, {counted(completion.stats.n_new, 'new token')} "
-                f"(--max-new-tokens, or the context)",
+                f"localgen: stopped at the limit after {counted(completion.stats.n_new, 'token')} "
+                f"(--max-new-tokens or --n-ctx)",
                 file=sys.stderr,
             )
         if stats:
@@ -89,7 +91,7 @@ def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
 
 def _read_stdin() -> str:
     if sys.stdin.isatty():
-        print("localgen: reading the prompt from stdin; end it with Ctrl-D", file=sys.stderr)
+        print("localgen: reading the prompt from stdin; Ctrl-D ends it", file=sys.stderr)
     return sys.stdin.read()
 
 

@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
@@ -17,25 +17,53 @@ import typer
 
 from localgen import hub
 from localgen.completion import Stats
-from localgen.config import GenerationConfig, ModelConfig
+from localgen.config import (
+    DEFAULT_MAX_NEW_TOKENS,
+    DEVICES,
+    FLASH_ATTENTION,
+    KV_TYPES,
+    GenerationConfig,
+    ModelConfig,
+)
 from localgen.errors import LocalgenError
 
 _MODEL = ModelConfig()
 _CONFIG = GenerationConfig()
 
-LOGPROBS_HELP = "log-probabilities of the n likeliest tokens."
+
+def _either(choices: Sequence[str]) -> str:
+    """Return the choices as prose: a, b or c."""
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+MODEL_FORMS = "a .gguf file, org/name[:LEVEL] on the Hub, or an alias"
+LOGPROBS_HELP = "Include the log-probabilities of the N most likely tokens"
 
 ModelName = Annotated[
     str | None,
     typer.Option(
         "-m",
         "--model",
-        help="A .gguf file, org/name[:LEVEL] on the Hub, or an alias (smollm2).",
+        help=f"Use this model: {MODEL_FORMS}.",
         metavar="MODEL",
+        show_default=hub.DEFAULT_MODEL,
     ),
 ]
 SplitSpecialTokens = Annotated[
-    bool, typer.Option("--split-special-tokens", help="Take special tokens in PROMPT as text.")
+    bool,
+    typer.Option(
+        "--split-special-tokens", help="Treat special tokens in the prompt as plain text."
+    ),
+]
+Threads = Annotated[int | None, typer.Option(help="Use this many CPU threads.", show_default="all")]
+GpuLayers = Annotated[
+    int | None, typer.Option(help="Put this many layers on the GPU.", show_default="all")
+]
+MaxSequences = Annotated[int, typer.Option(help="Decode at most this many sequences together.")]
+Device = Annotated[str, typer.Option(help=f"Choose the device: {_either(DEVICES)}.")]
+KvType = Annotated[str, typer.Option(help=f"Store the KV cache as {_either(KV_TYPES)}.")]
+FlashAttention = Annotated[
+    str, typer.Option(help=f"Use flash attention: {_either(FLASH_ATTENTION)}.")
 ]
 
 
@@ -43,27 +71,54 @@ SplitSpecialTokens = Annotated[
 class GenerationOptions:
     """How tokens are chosen and when a text ends."""
 
-    max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens (256).")] = None
-    max_time: Annotated[float | None, typer.Option(help="Most seconds.")] = None
-    min_new_tokens: Annotated[int | None, typer.Option(help="Fewest new tokens.")] = None
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Generate at most this many tokens.", show_default=str(DEFAULT_MAX_NEW_TOKENS)
+        ),
+    ] = None
+    max_time: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None
+    min_new_tokens: Annotated[
+        int | None, typer.Option(help="Generate at least this many tokens.")
+    ] = None
     stop: Annotated[
         list[str] | None,
-        typer.Option("--stop", metavar="TEXT", help="Stop before this text; may be repeated."),
+        typer.Option("--stop", metavar="TEXT", help="Stop before this text; can be repeated."),
     ] = None
     do_sample: Annotated[
         bool | None,
-        typer.Option(help="Sample or be greedy; by default, sample if a sampling option is set."),
+        typer.Option(
+            help="Sample, or decode greedily.", show_default="sample if a sampling option is set"
+        ),
     ] = None
-    temperature: Annotated[float, typer.Option()] = _CONFIG.temperature
-    top_k: Annotated[int, typer.Option()] = _CONFIG.top_k
-    top_p: Annotated[float, typer.Option()] = _CONFIG.top_p
-    min_p: Annotated[float | None, typer.Option()] = None
-    typical_p: Annotated[float, typer.Option()] = _CONFIG.typical_p
-    repetition_penalty: Annotated[float, typer.Option()] = _CONFIG.repetition_penalty
-    frequency_penalty: Annotated[float, typer.Option()] = _CONFIG.frequency_penalty
-    presence_penalty: Annotated[float, typer.Option()] = _CONFIG.presence_penalty
-    no_repeat_ngram_size: Annotated[int, typer.Option()] = _CONFIG.no_repeat_ngram_size
-    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None
+    temperature: Annotated[float, typer.Option(help="Divide the logits by this number.")] = (
+        _CONFIG.temperature
+    )
+    top_k: Annotated[int, typer.Option(help="Keep the K most likely tokens; 0 keeps all.")] = (
+        _CONFIG.top_k
+    )
+    top_p: Annotated[
+        float, typer.Option(help="Keep the most likely tokens up to a total probability of P.")
+    ] = _CONFIG.top_p
+    min_p: Annotated[
+        float | None, typer.Option(help="Drop tokens less than P times as likely as the top one.")
+    ] = None
+    typical_p: Annotated[
+        float, typer.Option(help="Keep the most typical tokens up to a total probability of P.")
+    ] = _CONFIG.typical_p
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Penalize tokens of the prompt and the output by this factor.")
+    ] = _CONFIG.repetition_penalty
+    frequency_penalty: Annotated[
+        float, typer.Option(help="Subtract this from a token's logit each time it is generated.")
+    ] = _CONFIG.frequency_penalty
+    presence_penalty: Annotated[
+        float, typer.Option(help="Subtract this once from the logit of a generated token.")
+    ] = _CONFIG.presence_penalty
+    no_repeat_ngram_size: Annotated[
+        int, typer.Option(help="Generate no N-gram twice; 0 allows all.")
+    ] = _CONFIG.no_repeat_ngram_size
+    seed: Annotated[int | None, typer.Option(help="Make sampling reproducible.")] = None
 
     def config(self, **more: Any) -> GenerationConfig:
         """As a GenerationConfig, with ``more`` of its fields. Raises ValueError."""
@@ -75,15 +130,15 @@ class GenerationOptions:
 class LoadingOptions:
     """How a model is loaded."""
 
-    n_ctx: Annotated[int, typer.Option(help="Most tokens, prompt and new.")] = _MODEL.n_ctx
-    n_threads: Annotated[int | None, typer.Option(help="CPU threads (all).")] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or metal.")] = _MODEL.device
-    n_gpu_layers: Annotated[int | None, typer.Option(help="Layers on the GPU (all).")] = None
-    kv_type: Annotated[str, typer.Option(help="Type of the KV cache.")] = _MODEL.kv_type
-    flash_attention: Annotated[str, typer.Option(help="auto, on or off.")] = _MODEL.flash_attention
-    check_memory: Annotated[bool, typer.Option(help="Refuse a model that would not fit.")] = (
-        _MODEL.check_memory
-    )
+    n_ctx: Annotated[int, typer.Option(help="Set the context size in tokens.")] = _MODEL.n_ctx
+    n_threads: Threads = None
+    device: Device = _MODEL.device
+    n_gpu_layers: GpuLayers = None
+    kv_type: KvType = _MODEL.kv_type
+    flash_attention: FlashAttention = _MODEL.flash_attention
+    check_memory: Annotated[
+        bool, typer.Option(help="Refuse to load a model that does not fit in memory.")
+    ] = _MODEL.check_memory
 
     def config(self, **more: Any) -> ModelConfig:
         """As a ModelConfig, with ``more`` of its fields. Raises ValueError."""
@@ -93,7 +148,8 @@ class LoadingOptions:
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
 # Of commands that declare their options themselves.
 _OTHERS = (
-    "allow_requantize", "batch_sizes", "imatrix", "kv_types", "new_tokens", "prompt_lengths",
+    "allow_requantize", "batch_sizes", "imatrix", "kv_types", "max_sequences", "new_tokens",
+    "prompt_lengths",
 )  # fmt: skip
 # What the commands call otherwise than the functions.
 _RENAMED = {
@@ -169,9 +225,9 @@ def stats_line(stats: Stats) -> str:
     rate = prefill / stats.prefill_seconds if stats.prefill_seconds else 0.0
     decode = f"{stats.tokens_per_second:.1f}" if stats.tokens_per_second else "-"
     ttft = f"{stats.ttft * 1e3:.0f} ms" if stats.ttft is not None else "-"
-    cached = f", {stats.n_cached} of them cached, the others" if stats.n_cached else ""
+    cached = f" ({stats.n_cached} cached), the rest" if stats.n_cached else ""
     return (
         f"localgen: {stats.n_prompt} prompt tokens{cached} at {rate:.1f}/s, {stats.n_new} new at "
-        f"{decode}/s, first after {ttft}, {stats.wall_seconds:.2f} s in all"
+        f"{decode}/s, first token after {ttft}, {stats.wall_seconds:.2f} s in total"
         + (f", seed {stats.seed}" if stats.seed is not None else "")
     )

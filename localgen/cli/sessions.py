@@ -21,7 +21,7 @@ def kept_session(model: LocalModel, path: Path | None) -> Iterator[None]:
         yield
         return
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} for the session")
+        raise FileNotFoundError(f"the session needs the folder {path.parent}, which does not exist")
     with contextlib.suppress(FileNotFoundError):
         model.load_session(path)
     try:

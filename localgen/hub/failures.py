@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 _N_NEAREST = 3
 _TOO_MANY = 429
 _REFUSALS = {
-    401: "the Hub refused the token for {repo} (401): it is wrong or expired; log in again with "
-    "`hf auth login`, or unset HF_TOKEN for a public repository",
-    403: "the Hub forbids {repo} (403): the token lacks the right to read it; log in with one that "
-    "may, by `hf auth login` or HF_TOKEN",
-    404: "{name} is not there any more (404): the repository changes; try again",
+    401: "the Hub rejected the token for {repo} (401): it is wrong or expired. Log in again with "
+    "`hf auth login`, or unset HF_TOKEN if the repository is public.",
+    403: "the Hub denied access to {repo} (403): the token has no permission to read it. Use one "
+    "that has: run `hf auth login` or set HF_TOKEN.",
+    404: "{name} no longer exists (404): the repository has changed. Try again.",
 }
 
 
@@ -63,7 +63,7 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
     if isinstance(cause, errors.GatedRepoError):
         return DownloadError(
             f"{name.repo} is gated: accept its terms at https://huggingface.co/{name.repo}, then "
-            f"log in with `hf auth login`, or set HF_TOKEN to a token of that account"
+            f"run `hf auth login`, or set HF_TOKEN to a token of that account."
         )
     status = cause.response.status_code
     if status in _REFUSALS:
@@ -71,24 +71,23 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
     if status == _TOO_MANY:
         wait = cause.response.headers.get("Retry-After")
         return UnreachableError(
-            f"the Hub takes no more requests for now (429): try again "
-            f"{f'in {wait} seconds' if wait else 'later'}; `hf auth login` allows more of them"
+            f"the Hub is limiting requests (429). Try again "
+            f"{f'in {wait} seconds' if wait else 'later'}; `hf auth login` raises the limit."
         )
-    return UnreachableError(
-        f"the Hub failed while it was asked for {name} ({status}): try again later"
-    )
+    return UnreachableError(f"the Hub failed to answer for {name} ({status}). Try again later.")
 
 
 def _not_had(name: HubName, error: BaseException) -> str:
-    here = f"there is no file {name} here, and it" if name.file else str(name)
+    here = f"there is no local file {name}, and it" if name.file else str(name)
     return (
-        f"{here} could not be had from the Hub: {_first_line(error)}; connect and try again, or "
-        f"use what was downloaded before with HF_HUB_OFFLINE=1, or local_files_only=True in Python"
+        f"{here} could not be fetched from the Hub: {_first_line(error)}. Check the connection and "
+        f"try again, or use only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in "
+        f"Python."
     )
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def missing_repository(api: HfApi, name: HubName) -> ModelNotFoundError:
@@ -103,8 +102,8 @@ def missing_repository(api: HfApi, name: HubName) -> ModelNotFoundError:
 
 def _no_repository(name: HubName) -> str:
     return (
-        f"there is no file {name} here, and the Hub shows no repository {name.repo}: it does "
-        f"not exist, or it is private and needs `hf auth login` or HF_TOKEN"
+        f"there is no local file {name}, and no repository {name.repo} on the Hub. If it is "
+        f"private, run `hf auth login` or set HF_TOKEN."
     )
 
 
@@ -119,4 +118,4 @@ def missing_revision(api: HfApi, name: HubName) -> ModelNotFoundError:
 
 def _nearest(repo: str, found: Iterable[str]) -> str:
     near = difflib.get_close_matches(repo, sorted(set(found)), n=_N_NEAREST, cutoff=0.5)
-    return f"; near it: {', '.join(near)}" if near else ""
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -92,7 +92,7 @@ def _hub_name(name: str) -> HubName | None:
     entry = catalog().get(alias.alias.lower()) if alias else None
     if alias and entry:
         if entry.repo is None:
-            raise ValueError(f"{name!r} belongs to a package: remove it with pip uninstall")
+            raise ValueError(f"{name!r} is part of a package. Remove it with pip uninstall.")
         level = alias.level or entry.level
         return HubName(entry.repo, None, level, alias.revision or MAIN)
     return parse_hub_name(name)
@@ -202,7 +202,7 @@ def _in_packages() -> list[LocalCopy]:
 
 def _in_folder(folder: Path) -> list[LocalCopy]:
     if not folder.is_dir():
-        raise ModelNotFoundError(f"there is no folder {folder}")
+        raise ModelNotFoundError(f"the folder {folder} does not exist")
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf")]
     copies = []
     for model in models_of(files):

@@ -95,8 +95,8 @@ def choose(files: Iterable[str], name: HubName, default: str = DEFAULT_LEVEL) ->
         return Choice(_complete(found[0], name))
     if not models:
         raise ModelNotFoundError(
-            f"{name.repo} holds no GGUF file: it is not a model for llama.cpp; look for a "
-            f"repository of the same model whose name ends in -GGUF"
+            f"{name.repo} holds no GGUF file, so llama.cpp cannot load it. Look for a repository "
+            f"of the same model whose name ends in -GGUF."
         )
     wanted = usual_spelling(name.level or default)
     found = [model for model in models if model.level == wanted]
@@ -135,7 +135,7 @@ def _only(models: list[Model], name: HubName) -> Model:
     if len(models) > 1:
         files = ", ".join(model.files[0] for model in models)
         raise ModelNotFoundError(
-            f"{name} could mean {len(models)} files: {files}; name one of them: {name.repo}/FILE"
+            f"{name} matches {len(models)} files: {files}. Name one of them: {name.repo}/FILE"
         )
     return _complete(models[0], name)
 
@@ -143,7 +143,7 @@ def _only(models: list[Model], name: HubName) -> Model:
 def _complete(model: Model, name: HubName) -> Model:
     if not model.is_complete:
         raise ModelNotFoundError(
-            f"{name} is split into {model.n_shards} files, and only {len(model.files)} are there: "
+            f"{name} is split into {model.n_shards} files, and only {len(model.files)} exist: "
             f"{', '.join(model.files)}"
         )
     return model
@@ -161,5 +161,5 @@ def _no_such_file(name: HubName, files: list[str]) -> str:
 
     weights = [file for file in files if file.lower().endswith(".gguf")]
     near = difflib.get_close_matches(name.file or "", weights, n=3, cutoff=0.3) or weights[:10]
-    there = f"the nearest there: {', '.join(near)}" if near else "it holds no GGUF file"
-    return f"{name.repo} has no file {name.file} at {name.revision}; {there}"
+    hint = f"the closest are {', '.join(near)}" if near else "it holds no GGUF file"
+    return f"{name.repo} has no file {name.file} at {name.revision}; {hint}"

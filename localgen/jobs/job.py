@@ -80,7 +80,7 @@ class Job:
             if done is not None and done.line_hash != line.hash:
                 raise _other_input(line.number, "has changed")
         if left:
-            raise _other_input(min(left), "is no longer there")
+            raise _other_input(min(left), "was removed")
         return n_rows
 
     def _left(self) -> Iterator[Row | BadLine]:
@@ -133,9 +133,7 @@ class Job:
         else:
             ids = tokenizer.encode(row.prompt, split_special_tokens=self._split_special_tokens)
         if not ids:
-            raise ValueError(
-                "the prompt is empty: it has no tokens, and this model adds none of its own"
-            )
+            raise ValueError("the prompt is empty: it has no tokens, and this model adds none")
         return ids
 
     async def _do(
@@ -158,7 +156,7 @@ class Job:
             return
         if completion.finish_reason == "cancelled":
             # Not by this job: an error outside of any row's own work ended it.
-            raise LocalgenError(f"line {row.line.number} was ended before its time; try again")
+            raise LocalgenError(f"line {row.line.number} was cancelled. Run the job again.")
         if starved is not None and completion.finish_reason == "time" and not completion.token_ids:
             starved.append(row)
             return
@@ -207,8 +205,8 @@ async def _wait(tasks: set[asyncio.Task[None]], limit: int) -> None:
 
 def _other_input(number: int, what: str) -> JobError:
     return JobError(
-        f"line {number} of the input {what} since its row was done; put it back, name another "
-        f"output file, or start over with --overwrite"
+        f"line {number} of the input {what} since its result was written. Restore the line, choose "
+        f"another output file, or start over with --overwrite."
     )
 
 
@@ -246,7 +244,7 @@ def check_not_same(source: str, target: str) -> None:
     """ValueError if a job would write over its own input; "-" is stdin, or stdout."""
     given, taken = _status(source, sys.stdin), _status(target, sys.stdout)
     if given and taken and stat.S_ISREG(given.st_mode) and os.path.samestat(given, taken):
-        raise ValueError(f"input and output are the same file, {source!r} and {target!r}")
+        raise ValueError(f"input and output are the same file: {source!r} and {target!r}")
 
 
 def _status(path: str, stream: object) -> os.stat_result | None:

@@ -40,7 +40,7 @@ _BEGINNING = b'{"localgen_batch": '
 # They change how fast rows come, or whether the model loads, not what was asked for: a job that ran
 # out of memory may go on with fewer sequences.
 _NOT_ASKED_FOR = ("n_threads", "n_batch", "max_sequences", "kv_budget", "check_memory")
-_START_OVER = "name another file, or start over with --overwrite"
+_START_OVER = "Choose another output file, or start over with --overwrite."
 
 
 def make_header(
@@ -162,7 +162,9 @@ def _lock(file: BinaryIO, path: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise JobError(f"{path} is being written by another process; wait for its end") from None
+        raise JobError(
+            f"{path} is being written by another process. Wait until it has finished."
+        ) from None
     except OSError:
         pass  # a file system without locks
 
@@ -189,7 +191,7 @@ def _check_torn(data: bytes, number: int, path: str) -> None:
     """A header that was being written when the process was killed begins as all headers do."""
     n = min(len(data), len(_BEGINNING))
     if number == 1 and data[:n] != _BEGINNING[:n]:
-        raise JobError(f"{path} is there, and no results of a job; {_START_OVER}")
+        raise JobError(f"{path} exists and is not the output of a job. {_START_OVER}")
 
 
 def _header(data: bytes, path: str) -> Record:
@@ -197,9 +199,9 @@ def _header(data: bytes, path: str) -> Record:
     with contextlib.suppress(ValueError, RecursionError):
         header = json.loads(data)
     if not isinstance(header, dict) or "localgen_batch" not in header:
-        raise JobError(f"{path} is there, and no results of a job; {_START_OVER}")
+        raise JobError(f"{path} exists and is not the output of a job. {_START_OVER}")
     if header["localgen_batch"] != FORMAT or not isinstance(header.get("seed"), int):
-        raise JobError(f"{path} was written by another version of localgen; {_START_OVER}")
+        raise JobError(f"{path} was written by another version of localgen. {_START_OVER}")
     return header
 
 
@@ -213,7 +215,7 @@ def _record(data: bytes, where: str) -> Record:
             and ("error" in record or "text" in record)
         ):
             return record
-    raise JobError(f"{where} is damaged; delete this line to have its row done again")
+    raise JobError(f"{where} is corrupt. Delete this line; the job then generates it again.")
 
 
 def _add(found: Found, record: Record) -> None:
@@ -231,20 +233,20 @@ def _check_same(old: Record, new: Record, path: str) -> None:
     changes = list(_changes(old, new))
     if changes:
         raise JobError(
-            f"{path} has the results of another job: {'; '.join(changes)}. To go on, give what it "
-            f"was begun with; else {_START_OVER}"
+            f"the job cannot be resumed from {path}, which has the results of another job: "
+            f"{'; '.join(changes)}. Use the settings it was started with. {_START_OVER}"
         )
 
 
 def _changes(old: Record, new: Record) -> Iterator[str]:
     """What differs, in words."""
     if _identity(old) != _identity(new):
-        yield f"the model was {_model(old)} and is {_model(new)}"
+        yield f"the model was {_model(old)} and is now {_model(new)}"
     for part in ("model_options", "generation_options"):
         before, now = old.get(part) or {}, new[part]
         for name in sorted({*before, *now} - {*_NOT_ASKED_FOR}):
             if before.get(name) != now.get(name):
-                yield f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+                yield f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
 
 
 def _identity(header: Record) -> tuple[Any, Any]:
@@ -262,7 +264,7 @@ def other_versions(old: Record, new: Record) -> list[str]:
     """Packages whose version is not the one that a job was begun with, in words."""
     before, now = old.get("versions") or {}, new["versions"]
     return [
-        f"{name} {now[name]} (begun with {before.get(name)})"
+        f"{name} {now[name]} (started with {before.get(name)})"
         for name in now
         if now[name] != before.get(name)
     ]

@@ -125,12 +125,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} comes twice in one object")
+        raise ValueError(f"duplicate key {twice!r} in an object")
     return fields
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _row_id(fields: dict[str, Any], number: int) -> RowId:
@@ -145,7 +145,7 @@ def _check_new(row_id: RowId, number: int, ids: dict[RowId, int]) -> None:
     other = ids.setdefault(row_id, number)
     if other != number:
         raise ValueError(
-            f"id {row_id!r} is that of line {other} already (a line without an id has its number)"
+            f"id {row_id!r} is already used by line {other} (a line without an id uses its number)"
         )
 
 
@@ -153,7 +153,9 @@ def _check_unicode(name: str, value: object) -> None:
     try:
         json.dumps([name, value], ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"{name!r} holds a lone surrogate, which is no Unicode text") from None
+        raise ValueError(
+            f"{name!r} contains a lone surrogate, which is not valid Unicode text"
+        ) from None
 
 
 def _prompt(fields: dict[str, Any]) -> tuple[str, Any]:
@@ -161,17 +163,17 @@ def _prompt(fields: dict[str, Any]) -> tuple[str, Any]:
     given = [name for name in _PROMPTS if name in fields]
     if len(given) != 1:
         near = _nearest(fields)
-        found = " and ".join(given) or "none of them"
+        found = " and ".join(given) or "none"
         raise ValueError(
-            f"a line needs one of prompt, prompt_token_ids and messages, got {found}{near}"
+            f"a line needs exactly one of prompt, prompt_token_ids and messages, got {found}{near}"
         )
     (name,) = given
     value = fields[name]
     if name == "prompt" and not isinstance(value, str):
         raise ValueError(f"prompt must be a string, got {type(value).__name__}")
     if name != "prompt" and not (isinstance(value, list) and value):
-        what = "token id" if name == "prompt_token_ids" else "message"
-        raise ValueError(f"{name} must be a list of at least one {what}")
+        what = "token ids" if name == "prompt_token_ids" else "messages"
+        raise ValueError(f"{name} must be a non-empty list of {what}")
     if name == "prompt_token_ids":
         value = [check_int(name, token_id, 0) for token_id in value]
     return name, value
@@ -182,7 +184,7 @@ def _nearest(fields: dict[str, Any]) -> str:
     for name in fields:
         near = difflib.get_close_matches(name, _PROMPTS, n=1)
         if name not in _NAMES and near:
-            return f"; {name!r} may be meant for {near[0]!r}"
+            return f"; did you mean {near[0]!r} instead of {name!r}?"
     return ""
 
 
@@ -213,7 +215,7 @@ def _config(
 def _check_names(options: Iterable[str]) -> None:
     for name in options:
         if name in _NOT_OF_A_ROW:
-            raise TypeError(f"{name!r} is not for a job: each line gives one text")
+            raise TypeError(f"{name!r} cannot be set in a job: each line gives one text")
         if name not in _OPTIONS:
             near = difflib.get_close_matches(name, _NAMES, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -42,7 +42,7 @@ class Level:
                 near = difflib.get_close_matches(name, quantization_types(), n=3)
                 hint = f"; did you mean {' or '.join(near)}?" if near else ""
                 raise ValueError(
-                    f"{level!r} is no quantization level, no file and no name on the Hub{hint}"
+                    f"{level!r} is not a quantization level, a file or a name on the Hub{hint}"
                 )
         return cls(Path(level).stem, hub.resolve(level))
 

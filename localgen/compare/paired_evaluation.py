@@ -58,8 +58,8 @@ def scored_blocks(
         logits = _rows(backend, chunk, start, stop)
         if not np.isfinite(logits.max(axis=1)).all():
             raise DecodeError(
-                f"the model gave logits that are not finite within tokens {start} to {stop}; the "
-                f"weights may be damaged, or the KV type too coarse"
+                f"the logits of tokens {start} to {stop} are not finite: the weights may be "
+                f"corrupt, or the KV cache type too coarse"
             )
         yield logits, chunk[start + 1 : stop + 1]
 

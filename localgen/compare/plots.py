@@ -92,8 +92,8 @@ def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> P
         return labels
 
     caption = (
-        "Mean KLD ± standard error against file size: lower is nearer to the reference, left is "
-        "smaller. Names that find no room are left out."
+        "Mean KLD ± standard error against file size: lower is closer to the reference, left is "
+        "smaller. Labels that do not fit are left out."
     )
     return Panel("Quality against size", caption, _N_INCHES, draw)
 
@@ -121,15 +121,15 @@ def _loss_legend(axes: Axes, levels: Sequence[LevelResult], kept: Recommendation
     handles = []
     if kept is not None:
         if kept.level is not None:
-            handles.append(Line2D([], [], ls="", marker="o", ms=7, c=accent, label="to keep"))
+            handles.append(Line2D([], [], ls="", marker="o", ms=7, c=accent, label="recommended"))
         handles.append(Line2D([], [], c=PALETTE["band"], marker="o", ms=4.5, mec=ink, mfc=ink))
         handles[-1].set_label("Pareto front: size, speed, KLD")
         if any(level not in kept.front for level in levels):
             handles.append(Line2D([], [], ls="", marker="o", ms=4.5, mec=ink, mfc=paper))
-            handles[-1].set_label("beaten, or over a limit")
+            handles[-1].set_label("beaten or over a limit")
     if any(not level.kld_mean or level.kld_mean <= 0 for level in levels):
         handles.append(Line2D([], [], ls="", marker="v", ms=4.5, mec=ink, mfc=paper))
-        handles[-1].set_label("KLD 0, as the reference")
+        handles[-1].set_label("KLD 0, like the reference")
     axes.legend(handles=handles, loc="upper right", **_LEGEND)
 
 
@@ -156,11 +156,11 @@ def _speed_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> 
 
     found = [_speed(level, kind) for level in levels for kind in kinds]
     of = (
-        "medians of the rounds, and bars from the slowest to the fastest"
+        "medians over rounds, bars from the slowest to the fastest"
         if any(speed.low < speed.high for speed in found if speed is not None)
-        else "of one round, so how much it varies is not known"
+        else "a single round, so its spread is unknown"
     )
-    caption = f"Speed against file size: {of}. Names that find no room are left out."
+    caption = f"Speed against file size: {of}. Labels that do not fit are left out."
     return Panel("Speed against size", caption, _N_INCHES, draw)
 
 
@@ -196,8 +196,8 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
         return []
 
     caption = (
-        "How far single tokens are off. Thin lines: from the 1st percentile to the 99.9th; thick: "
-        "5th to 95th; boxes: 25th to 75th; bars across: medians; diamonds: means."
+        "The KLD of single tokens. Thin lines: 1st to 99.9th percentile; thick lines: 5th to 95th; "
+        "boxes: 25th to 75th; vertical bars: medians; diamonds: means."
     )
     n_inches = max(_N_INCHES, 1.0 + _ROW_INCHES * len(levels))
     return Panel("The distribution over tokens", caption, n_inches, draw)

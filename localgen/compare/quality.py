@@ -65,8 +65,8 @@ class Quality:
             parts = self._parts(backend)
             stored = self._stored(stack, backend, parts)
         self._record.note(
-            f"{self._reference.level.name} and a level do not fit the memory together: its "
-            f"log-probabilities were kept on the disk, {as_size(stored.n_bytes)}, each off by at "
+            f"{self._reference.level.name} and another level do not fit in memory together: its "
+            f"log-probabilities were stored on disk ({as_size(stored.n_bytes)}), each off by at "
             f"most {stored.step / 2:.1g}"
         )
         return stored, parts
@@ -87,7 +87,7 @@ class Quality:
         self._record.plan(len(parts))
         for number in range(len(parts)):
             stored.take(live.blocks(number))
-            self._record.step(f"{self._reference.level.name} to the disk")
+            self._record.step(f"storing {self._reference.level.name}")
         return stored
 
     def _parts(self, reference: Any) -> list[TokenIds]:
@@ -98,8 +98,8 @@ class Quality:
         parts = chunks(token_ids, n_ctx, n_chunks, bos)
         if not parts:
             raise CompareError(
-                f"the text has {len(token_ids)} tokens, and one chunk takes n_ctx={n_ctx}: "
-                f"give a longer text, or a smaller n_ctx"
+                f"the text has {len(token_ids)} tokens, fewer than one chunk of n_ctx={n_ctx}. "
+                f"Use a longer text or a smaller n_ctx."
             )
         if len(parts) < n_chunks:
             self._record.note(f"the text has {len(parts)} chunks, not {n_chunks}")

@@ -41,7 +41,9 @@ def parse_bytes(amount: int | str) -> int:
         return amount
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", amount, re.IGNORECASE)
     if match is None:
-        raise ValueError(f"{amount!r} is no amount of memory; write 4GB, 3.5GiB or bytes")
+        raise ValueError(
+            f"{amount!r} is not an amount of memory. Write 4GB, 3.5GiB or a number of bytes."
+        )
     unit = _UNITS[match[2].upper()]
     if match[3]:
         unit = 2 ** (10 * list(_UNITS).index(match[2].upper()))
@@ -66,7 +68,7 @@ def recommend(
     if not fitting:
         least = min(measured, key=_memory)
         raise CompareError(
-            f"no level fits {as_size(limit or 0)}: the smallest, {least.label}, takes "
+            f"no level fits in {as_size(limit or 0)}: the smallest, {least.label}, needs "
             f"{as_size(_memory(least))}"
         )
     good = [level for level in fitting if max_kld is None or (_kld(level) or 0.0) <= max_kld]
@@ -123,19 +125,19 @@ def _without_knee(
     if len(measured) == 1:
         return Recommendation(
             None,
-            f"Nothing to choose between: {front[0].label} was measured alone "
-            f"({_facts(front[0])}); compare more levels.",
+            f"Only {front[0].label} was measured ({_facts(front[0])}). Compare more levels to get "
+            f"a recommendation.",
             front,
         )
     if len(front) == 1:
-        why = "is the smallest, and no other one is faster or has a smaller KLD"
+        why = "is the smallest, and no other level is faster or has a lower KLD"
         return Recommendation(front[0], _keep(front[0], why, measured), front)
     found = " and ".join(f"{level.label} ({_facts(level)})" for level in front)
     others = ", which beat the others" if len(measured) > len(front) else ""
     return Recommendation(
         None,
-        f"Too little to choose by: {found}{others}. A knee needs {_LEAST_FOR_A_KNEE} levels that "
-        f"none beats: compare more, or give --max-kld or --budget.",
+        f"Too few levels to recommend one: {found}{others}. A knee needs {_LEAST_FOR_A_KNEE} "
+        f"levels that no other beats. Compare more levels, or set --max-kld or --budget.",
         front,
     )
 
@@ -147,13 +149,13 @@ def _sentence(
     limit: int | None,
     max_kld: float | None,
 ) -> str:
-    asked = [f"fits {as_size(limit)}"] if limit is not None else []
+    asked = [f"fits in {as_size(limit)}"] if limit is not None else []
     asked += [f"stays within a mean KLD of {max_kld:g}"] if max_kld is not None else []
     if max_kld is not None or len(front) < _LEAST_FOR_A_KNEE:
         why = f"is the smallest that {' and '.join(asked)}"
     else:
         why = _why_knee(chosen, measured)
-        why += f", of those that fit {as_size(limit)}" if limit is not None else ""
+        why += f", among the levels that fit in {as_size(limit)}" if limit is not None else ""
     return _keep(chosen, why, measured)
 
 
@@ -173,8 +175,8 @@ def _facts(level: LevelResult) -> str:
 
 def _why_knee(chosen: LevelResult, measured: Sequence[LevelResult]) -> str:
     if chosen is min(measured, key=_bytes):
-        return "is the knee of size against KLD, and the smallest that was measured"
-    return "is the knee of size against KLD, below which smaller files cost the most"
+        return "is the knee of size against KLD, and the smallest level measured"
+    return "is the knee of size against KLD, below which smaller files lose the most quality"
 
 
 def _indistinguishable(chosen: LevelResult, reference: LevelResult | None) -> str:

@@ -49,7 +49,7 @@ class Record:
     def resume(self) -> None:
         """Take up what the file has. Raises CompareError if it was made with other settings."""
         if self._path is None:
-            raise ValueError("resume=True needs results=, the file to go on with")
+            raise ValueError("resume=True needs results=, the file to resume from")
         if not self._path.exists():
             return
         old = Comparison.load(self._path)
@@ -60,8 +60,8 @@ class Record:
         ]
         if changed:
             raise CompareError(
-                f"{self._path} was made with another {', '.join(changed)}: go on with the same, "
-                f"or write to another file"
+                f"{self._path} was made with a different {', '.join(changed)}. Use the same "
+                f"settings to resume, or write to another file."
             )
         self._rows = {row.label: row for row in old.levels if row.error is None}
         self._old_reference = next((row for row in self._rows.values() if row.is_reference), None)
@@ -91,9 +91,9 @@ class Record:
         old, new = self._old_reference, self[variant]
         if old is not None and (old.label, old.sha256) != (new.label, new.sha256):
             raise CompareError(
-                f"{self._path} compares with {old.label} ({old.file}, sha256 {old.sha256}), and "
-                f"now it would be {new.label} ({new.file}, sha256 {new.sha256}): go on with the "
-                f"same reference, or write to another file"
+                f"the reference in {self._path} is {old.label} ({old.file}, sha256 {old.sha256}), "
+                f"but now it would be {new.label} ({new.file}, sha256 {new.sha256}). Use the same "
+                f"reference to resume, or write to another file."
             )
         self.set(variant, is_reference=True)
 

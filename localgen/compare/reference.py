@@ -20,7 +20,7 @@ from localgen.errors import CompareError
 Blocks = Iterator[tuple[Logits, TokenIds]]
 _MOST = np.iinfo(np.uint16).max
 _SPARE_BYTES = 2**26
-_INSTEAD = "use fewer chunks, a reference with fewer bits, or another TMPDIR"
+_INSTEAD = "Use fewer chunks, a reference with fewer bits, or another TMPDIR."
 
 
 class Reference(Protocol):
@@ -75,9 +75,8 @@ class StoredReference:
         n_bytes, free = 2 * n_vocab * n_scored, shutil.disk_usage(folder).free
         if n_bytes + _SPARE_BYTES > free:
             raise CompareError(
-                f"the two models do not fit the memory together, and the reference's predictions "
-                f"would take {as_size(n_bytes)} in {folder}, where {as_size(free)} are free; "
-                f"{_INSTEAD}"
+                f"the two models do not fit in memory together, and the reference's predictions "
+                f"need {as_size(n_bytes)} in {folder}, where {as_size(free)} is free. {_INSTEAD}"
             )
 
     def take(self, blocks: Blocks) -> None:
@@ -97,8 +96,8 @@ class StoredReference:
             self._file.flush()
         except OSError as error:
             raise CompareError(
-                f"the reference's predictions cannot be kept in {self._folder}: {error.strerror}; "
-                f"{_INSTEAD}"
+                f"the reference's predictions cannot be stored in {self._folder}: "
+                f"{error.strerror}. {_INSTEAD}"
             ) from error
 
     def blocks(self, number: int) -> Blocks:

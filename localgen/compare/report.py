@@ -25,16 +25,16 @@ from localgen.errors import CompareError
 _SETTINGS = {
     "localgen": "localgen",
     "llama_cpp": "llama-cpp-python (llama.cpp)",
-    "features": "build of llama.cpp",
+    "features": "llama.cpp build",
     "python": "Python",
     "numpy": "NumPy",
     "platform": "system",
     "machine": "machine",
     "cpu": "CPU",
     "n_threads": "threads",
-    "n_ctx": "tokens of a chunk",
+    "n_ctx": "tokens per chunk",
     "n_chunks": "chunks",
-    "kv_types": "types of the KV cache",
+    "kv_types": "KV cache types",
     "text_sha256": "SHA-256 of the text",
     "source_sha256": "SHA-256 of the model",
 }
@@ -52,12 +52,12 @@ def check_targets(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.suffix.lower() not in _SUFFIXES:
             raise CompareError(
-                f"{path} would not be what its name says: plots are written as PNG, and pages as "
-                f"HTML; name it {path.stem}.png or {path.stem}.html"
+                f"{path} has the wrong extension: plots are written as PNG, reports as HTML. Use "
+                f"{path.stem}.png or {path.stem}.html."
             )
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise CompareError(
-                f"{path} cannot be written: it is a folder, or its own folder is not there"
+                f"{path} cannot be written: it is a folder, or its parent folder does not exist"
             )
 
 
@@ -103,7 +103,7 @@ def _require_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401, PLC0415  # an optional extra
     except ImportError as error:
         raise CompareError(
-            f"reports are drawn with matplotlib, which cannot be imported ({error}): "
+            f"reports need matplotlib, which cannot be imported ({error}). Install it with: "
             f"pip install 'localgen[report]'"
         ) from error
 

@@ -98,7 +98,7 @@ class Comparison:
         """The level of that name, or "NAME kv TYPE"; KeyError if there is none."""
         found = {level.label: level for level in self.levels}
         if label not in found:
-            raise KeyError(f"{label!r} was not compared; {', '.join(found)} were")
+            raise KeyError(f"{label!r} was not compared; the levels are {', '.join(found)}")
         return found[label]
 
     def recommend(
@@ -121,7 +121,7 @@ class Comparison:
         try:
             return cls.from_json(path.read_text("utf-8"))
         except (ValueError, TypeError, KeyError) as error:
-            raise CompareError(f"{path} is no comparison, or is damaged: {error}") from error
+            raise CompareError(f"{path} is not a comparison, or is corrupt: {error}") from error
         except CompareError as error:
             raise CompareError(f"{path}: {error}") from error
 
@@ -131,8 +131,8 @@ class Comparison:
         schema = data.pop("schema", None)
         if schema != SCHEMA:
             raise CompareError(
-                f"its schema is {schema!r}, and this version of localgen reads {SCHEMA}: render it "
-                f"with the version that wrote it"
+                f"its schema is {schema!r}, and this version of localgen reads {SCHEMA}. Use the "
+                f"version that wrote it."
             )
         data["levels"] = tuple(_level(level) for level in data["levels"])
         data["noise"] = _level(data["noise"]) if data["noise"] else None
@@ -169,7 +169,7 @@ def _level(data: dict[str, Any]) -> LevelResult:
     data["kld_quantiles"] = tuple(data.get("kld_quantiles", ()))
     if len(data["kld_quantiles"]) not in (0, len(KLD_PROBABILITIES)):
         raise CompareError(
-            f"{data.get('name')} has {len(data['kld_quantiles'])} quantiles of the KLD, where "
-            f"schema {SCHEMA} has {len(KLD_PROBABILITIES)}: the file is damaged"
+            f"{data.get('name')} has {len(data['kld_quantiles'])} quantiles of the KLD, and "
+            f"schema {SCHEMA} has {len(KLD_PROBABILITIES)}: the file is corrupt"
         )
     return LevelResult(**data)

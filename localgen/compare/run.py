@@ -67,7 +67,7 @@ def compare(
     if not levels or not kv_types:
         raise ValueError("compare() needs at least one level and one KV type")
     if not (speed or quality):
-        raise ValueError("nothing is left to measure without speed and without quality")
+        raise ValueError("nothing to measure: speed and quality are both off")
     command = command_line(
         source,
         levels,
@@ -149,8 +149,8 @@ def _usable(settings: Settings, record: Record, levels: Sequence[Level]) -> list
     for level in levels:
         if level.file is not None and level.file.shards[0].tokens != source:
             level.error = (
-                f"its vocabulary is not that of {settings.source.name}: token by token they "
-                f"cannot be compared"
+                f"its vocabulary differs from that of {settings.source.name}, so they cannot be "
+                f"compared token by token"
             )
             for variant in _variants(settings, [level]):
                 record.set(variant, error=level.error)

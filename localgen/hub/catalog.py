@@ -50,7 +50,7 @@ def installed_file(alias: str, entry: Entry) -> Path:
     path = entry.package_file()
     if path is None:
         raise ModelNotFoundError(
-            f"the model {alias!r} is not installed. Install it with: {entry.install}. Or pass the "
-            f"path of a .gguf file, or a repository on the Hub (org/name)."
+            f"the model {alias!r} is not installed. Run `{entry.install}`, or pass the path of a "
+            f".gguf file or a repository on the Hub (org/name)."
         )
     return path

@@ -92,8 +92,8 @@ KLD = _with_error(
     "kld_mean",
     "kld_se",
     4,
-    "Kullback-Leibler divergence of the level's predictions from the reference's, in nats: mean "
-    "over tokens ± standard error",
+    "Kullback-Leibler divergence D(reference ‖ level) of the predicted tokens, in nats: mean over "
+    "tokens ± standard error",
 )
 COLUMNS = (
     LEVEL,

@@ -110,7 +110,7 @@ def test_killed_and_gone_on_with(slow: Command) -> None:
     assert 2 <= n_done < N_ROWS
     result = slow(*args)
     assert result.returncode == 0, result.stderr
-    assert f"{n_done} of {N_ROWS} rows are done already" in result.stderr
+    assert f"{n_done} of {N_ROWS} lines are already done" in result.stderr
     assert f"{N_ROWS - n_done} done" in result.stderr
     assert slow.target.read_bytes().startswith(there[: there.rindex(b"\n") + 1])
     resumed = slow.texts()
@@ -255,7 +255,7 @@ def test_bar_in_a_terminal(batch: Command) -> None:
     [
         (["--temprature", "1"], ["--temprature"]),
         (["--top-p", "1.5"], ["--top-p", "1.5"]),
-        (["--max-sequences", "0"], ["max_sequences", "0"]),
+        (["--max-sequences", "0"], ["--max-sequences", "0"]),
         (["--device", "gpu"], ["device", "'gpu'"]),
         (["--deterministic", "--flash-attention", "on"], ["deterministic"]),
         (["third"], ["third"]),
@@ -297,7 +297,7 @@ def test_results_of_another_job(batch: Command) -> None:
     batch.write({"prompt": "a"})
     assert batch(*QUICK).returncode == 0
     before = batch.target.read_bytes()
-    assert_refused(batch(*QUICK, "--top-k", "3"), 1, "--top-k was 50 and is 3", "--overwrite")
+    assert_refused(batch(*QUICK, "--top-k", "3"), 1, "--top-k was 50 and is now 3", "--overwrite")
     assert batch.target.read_bytes() == before
 
 

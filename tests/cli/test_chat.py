@@ -63,11 +63,11 @@ def test_commands(chat: Any, tmp_path: Path) -> None:
     lines += [f"/save {path}", f"/save {path}", "/exit", "never read"]
     result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1  # for /what
-    assert f"saved to {path}\nsaved to {path}, in place of what was there" in result.stderr
+    assert f"saved to {path}\nsaved to {path} (replaced the old file)" in result.stderr
     messages = json.loads(path.read_text("utf-8"))["messages"]
     assert [each["role"] for each in messages] == ["system", "user", "assistant"]
     assert [each["content"] for each in messages[:2]] == ["Be kind.", "one"]
-    for words in ("/retry", "taken back: two", "context: ", "prompt tokens", "no command /what"):
+    for words in ("/retry", "removed: two", "context: ", "prompt tokens", "command /what"):
         assert words in result.stderr
     again = chat("/stats\n", "--load", path)
     assert (again.returncode, again.stdout) == (0, "")
@@ -81,7 +81,7 @@ def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
     result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1
     missing = f"{tmp_path / 'none'}: No such file or directory\n"
-    for words in ("no question", missing, "needs the name", "--n-ctx", "limit"):
+    for words in ("no question", missing, "needs a file name", "--n-ctx", "limit"):
         assert words in result.stderr
     assert f"localgen: {tmp_path}: Is a directory\n" in result.stderr
     assert f"localgen: {tmp_path / 'none' / 'chat.json'}: its folder is not" in result.stderr
@@ -93,14 +93,15 @@ def test_system_message_is_shown_and_taken_away(chat: Any) -> None:
     lines = ["/system", "/system Be kind.", "/system", "/system -", "/system"]
     said = chat("\n".join(lines)).stderr
     assert said.count("Be kind.") == 1
-    assert said.count("there is none") == 3
+    assert said.count("no system message") == 2
+    assert said.count("system message removed") == 1
 
 
 def test_texts_that_begin_with_a_slash(chat: Any, tmp_path: Path) -> None:
     """A path is no command; two slashes send one. Quotes around a file's name are not of it."""
     path = tmp_path / "a chat.json"
     result = chat(f"/usr/bin is what?\n//usr/bin is what?\n/save '{path}'", *SHORT)
-    assert "no command /usr/bin: /help lists them, // sends a text" in result.stderr
+    assert "unknown command /usr/bin. Type /help for the commands, or //" in result.stderr
     assert json.loads(path.read_text("utf-8"))["messages"][0]["content"] == "/usr/bin is what?"
 
 
@@ -111,7 +112,7 @@ def test_full_context(chat: Any) -> None:
     assert "context is full" in stopped.stderr
     assert "/undo, /clear" in stopped.stderr
     dropped = chat(lines, *SHORT, "--overflow", "drop-oldest")
-    assert "oldest messages are forgotten" in dropped.stderr
+    assert "the context is full; dropped 2 old messages" in dropped.stderr
     assert dropped.stdout.count("\n") > stopped.stdout.count("\n")
 
 

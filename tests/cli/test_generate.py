@@ -332,7 +332,7 @@ def test_streams_in_a_terminal(tiny_bpe_path: Path) -> None:
     child.expect(".")
     child.sendline()
     # A reader of a terminal is told why the text ends here.
-    child.expect("cut at its limit, 40 new tokens")
+    child.expect("stopped at the limit after 40 tokens")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0

@@ -75,7 +75,7 @@ def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Said before the reference is computed, with what it would take; or in the middle, if others
     filled the disk."""
     parts = [np.zeros(512, np.int32)] * 1000
-    with pytest.raises(CompareError, match=r"would take .* GB in .*; use fewer chunks"):
+    with pytest.raises(CompareError, match=r"need .* GB in .* Use fewer chunks"):
         StoredReference(tmp_path, parts, 10**9, 64)
     stored = StoredReference(tmp_path, parts[:1], 200, 64)
 
@@ -99,13 +99,13 @@ def test_the_same_figures_from_the_disk(
 ) -> None:
     """A comparison whose models do not fit together says so, and is off by no more than it says."""
     live = run(tiny_bpe_path)
-    assert not any("on the disk" in note for note in live.notes)
+    assert not any("on disk" in note for note in live.notes)
     monkeypatch.setattr(fitting, "fit_together", lambda models: False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     stored = run(tiny_bpe_path)
-    (note,) = (note for note in stored.notes if "on the disk" in note)
+    (note,) = (note for note in stored.notes if "on disk" in note)
     error = float(note.rsplit(" ", 1)[1])
-    assert note.startswith("F32 and a level do not fit the memory together")
+    assert note.startswith("F32 and another level do not fit in memory together")
     assert 0 < error < 1e-3
     for name in ("Q8_0", "Q4_0"):
         a, b = live[name], stored[name]

@@ -216,7 +216,7 @@ def test_a_page_holds_all_that_was_found(tmp_path: Path) -> None:
     for expected in (
         "model-F16.gguf",
         "Keep Q4_0: it is the knee",
-        "F16 against itself, with other threads and batches, has a mean KLD of 1.5e-06",
+        "F16 against itself, with fewer threads and smaller batches, has a mean KLD of 1.5e-06",
         "Note: the text has 12 chunks, not 16.",
         "it needs an importance matrix",
         "localgen compare model-F16.gguf --levels F16,Q4_0 --n-threads 2",
@@ -261,7 +261,7 @@ def test_texts_that_mean_harm_are_escaped(tmp_path: Path) -> None:
 
 def test_a_budget_that_nothing_fits_is_said(tmp_path: Path) -> None:
     page = _page(comparison(), tmp_path, memory="1GB")
-    assert "No level fits 1.00 GB: the smallest, Q2_K, takes 3.00 GB." in page
+    assert "No level fits in 1.00 GB: the smallest, Q2_K, needs 3.00 GB." in page
     assert 'class="kept"' not in page
     assert 'class="kept"' in _page(comparison(), tmp_path, memory="4GB")
 
@@ -270,9 +270,9 @@ def test_two_levels_are_drawn_and_none_is_marked(tmp_path: Path) -> None:
     """Neither page nor picture keeps a level where the sentence keeps none."""
     two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]))
     page = _page(two, tmp_path)
-    assert "Too little to choose by: Q4_0 (" in page
+    assert "Too few levels to recommend one: Q4_0 (" in page
     assert 'class="kept"' not in page
-    assert "to keep" not in page
+    assert "recommended" not in page
     save_png(two, tmp_path / "two.png")
     assert _n_pixels(tmp_path / "two.png", ACCENT) == 0
 
@@ -344,10 +344,10 @@ def test_one_round_is_called_one() -> None:
     (of_three,) = [
         each.caption for each in plots.panels(comparison(), None) if "Speed" in each.title
     ]
-    assert "medians of the rounds, and bars" in of_three
+    assert "medians over rounds, bars" in of_three
     once = _only(comparison(), decode_tps=Spread(20.0, 20.0, 20.0), prefill_tps=None)
     (of_one,) = [each.caption for each in plots.panels(once, None) if "Speed" in each.title]
-    assert of_one.startswith("Speed against file size: of one round, so")
+    assert of_one.startswith("Speed against file size: a single round, so")
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
@@ -407,7 +407,7 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
     merged = ["--from-json", result, "--from-json", result, "--budget", "1GB", "--html", page]
     done = localgen_command("compare", *merged)
     assert done.returncode == 1
-    assert "no level fits 1.00 GB" in done.stderr
+    assert "no level fits in 1.00 GB" in done.stderr
     assert "Machine #2" in page.read_text("utf-8")
 
 
@@ -417,8 +417,8 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
         (["--html", "no-folder/r.html"], "cannot be written"),
         (["--png", "."], "cannot be written"),
         (["--png", "r.txt"], "plots are written as PNG"),
-        (["--png", "r.svg"], "name it r.png or r.html"),
-        (["--budget", "much"], "no amount of memory"),
+        (["--png", "r.svg"], "Use r.png or r.html"),
+        (["--budget", "much"], "not an amount of memory"),
     ],
 )
 def test_what_cannot_work_is_said_first(tmp_path: Path, options: list[str], message: str) -> None:

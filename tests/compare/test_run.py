@@ -209,7 +209,7 @@ def test_what_is_done_is_not_measured_again(
     found = compare(tiny_bpe_path, levels, **options, resume=True)
     assert walked == ["Q8_0", "stop", "Q4_0", "F32 against itself"]
     assert all(level.kld_mean is not None for level in found.levels)
-    with pytest.raises(CompareError, match="was made with another n_chunks"):
+    with pytest.raises(CompareError, match="was made with a different n_chunks"):
         compare(tiny_bpe_path, levels, **{**options, "n_chunks": 1}, resume=True)
 
 
@@ -222,7 +222,7 @@ def test_what_is_done_keeps_its_reference(tiny_bpe_path: Path, tmp_path: Path) -
     }  # fmt: skip
     first = compare(tiny_bpe_path, ["Q8_0", "Q4_0"], **options)
     assert any("chunks, not 900" in note for note in first.notes)
-    with pytest.raises(CompareError, match=r"compares with Q8_0 .* now it would be F32"):
+    with pytest.raises(CompareError, match=r"reference in .* is Q8_0 .* now it would be F32"):
         compare(tiny_bpe_path, ["F32", "Q8_0", "Q4_0"], **options, resume=True)
     kept = Comparison.load(tmp_path / "r.json")
     assert (kept["Q4_0"].kld_mean, kept.notes) == (first["Q4_0"].kld_mean, first.notes)
@@ -243,7 +243,7 @@ def test_one_bad_level_leaves_the_others(tiny_bpe_path: Path, tmp_path: Path) ->
     assert set(errors) == {"bad", "other"}
     assert "damaged" in errors["bad"]
     assert str(tmp_path) not in found.to_json()  # files have names, and no folders
-    assert "vocabulary is not that of tiny-bpe" in errors["other"]
+    assert "vocabulary differs from that of tiny-bpe" in errors["other"]
 
 
 def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
@@ -263,14 +263,14 @@ def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
 @pytest.mark.parametrize(
     ("levels", "options", "message"),
     [
-        (["Q9_0"], {}, "no quantization level.*did you mean"),
+        (["Q9_0"], {}, "not a quantization level.*did you mean"),
         ([], {}, "at least one level"),
         (["F16"], {"n_ctx": 4}, "n_ctx must be between 8"),
         (["F16"], {"kv_types": ["q9"]}, "kv_types must be one of"),
         (["F16"], {"n_threads": 0}, "n_threads must be between 1 and 512, got 0"),
         (["F16"], {"n_threads": -3}, "n_threads must be between 1 and 512, got -3"),
         (["F16"], {"resume": True}, "needs results="),
-        (["F16"], {"speed": False, "quality": False}, "nothing is left to measure"),
+        (["F16"], {"speed": False, "quality": False}, "nothing to measure"),
     ],
 )
 def test_wrong_arguments(
@@ -282,7 +282,7 @@ def test_wrong_arguments(
 
 def test_a_text_that_is_too_short(tiny_bpe_path: Path) -> None:
     with pytest.raises(
-        CompareError, match=r"the text has \d+ tokens, and one chunk takes n_ctx=64"
+        CompareError, match=r"the text has \d+ tokens, fewer than one chunk of n_ctx=64"
     ):
         compare(tiny_bpe_path, ["F16"], text="short", n_ctx=64)
 
@@ -297,7 +297,7 @@ def test_a_text_that_is_too_short(tiny_bpe_path: Path) -> None:
 def test_a_result_that_cannot_be_read(tmp_path: Path, data: str) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(data.encode("latin-1"))
-    with pytest.raises(CompareError, match=r"no comparison|schema is"):
+    with pytest.raises(CompareError, match=r"not a comparison|schema is"):
         Comparison.load(path)
 
 
@@ -343,10 +343,10 @@ def test_recommendations(memory: str | None, max_kld: float | None, name: str) -
 
 
 def test_the_knee_does_not_speak_of_smaller_files_that_there_are_not() -> None:
-    assert "below which smaller files cost the most" in recommend(LEVELS).sentence
+    assert "below which smaller files lose the most quality" in recommend(LEVELS).sentence
     bulging = (LEVELS[0], _result("Q6_K", 12 * 10**9, 0.039, 20), LEVELS[4])
-    assert "the smallest that was measured" in recommend(bulging).sentence
-    assert "cost the most, of those that fit 9.00 GB (" in recommend(LEVELS, memory="9GB").sentence
+    assert "the smallest level measured" in recommend(bulging).sentence
+    assert "among the levels that fit in 9.00 GB (" in recommend(LEVELS, memory="9GB").sentence
 
 
 def test_two_levels_have_no_knee() -> None:
@@ -354,16 +354,16 @@ def test_two_levels_have_no_knee() -> None:
     found = recommend((LEVELS[0], LEVELS[4]))
     assert (found.level, found.front) == (None, (LEVELS[4], LEVELS[0]))
     assert found.sentence == (
-        "Too little to choose by: Q4_0 (5.00 GB, mean KLD 0.0400, 25 tokens/s) and F16 (16.00 GB, "
-        "the reference, 10 tokens/s). A knee needs 3 levels that none beats: compare more, or give "
-        "--max-kld or --budget."
+        "Too few levels to recommend one: Q4_0 (5.00 GB, mean KLD 0.0400, 25 tokens/s) and F16 "
+        "(16.00 GB, the reference, 10 tokens/s). A knee needs 3 levels that no other beats. "
+        "Compare more levels, or set --max-kld or --budget."
     )
     assert not any(found.keeps(level) for level in LEVELS)
     alone = recommend(LEVELS[:1])
     assert (alone.level, alone.sentence) == (
         None,
-        "Nothing to choose between: F16 was measured alone (16.00 GB, the reference, 10 tokens/s); "
-        "compare more levels.",
+        "Only F16 was measured (16.00 GB, the reference, 10 tokens/s). Compare more levels to get "
+        "a recommendation.",
     )
     beaten = _result("Q6_bad", 7 * 10**9, 0.05, 10)
     assert "10 tokens/s), which beat the others." in recommend((*LEVELS[::4], beaten)).sentence
@@ -372,15 +372,15 @@ def test_two_levels_have_no_knee() -> None:
 def test_a_level_that_beats_all_others_is_kept() -> None:
     found = recommend(LEVELS[2:4])
     assert (found.level, found.front) == (LEVELS[2], (LEVELS[2],))
-    assert found.sentence.startswith("Keep Q5_0: it is the smallest, and no other one is faster")
+    assert found.sentence.startswith("Keep Q5_0: it is the smallest, and no other level is faster")
 
 
 def test_a_limit_chooses_of_two() -> None:
     """What was asked for is said, and no knee."""
     found = recommend(LEVELS[:2], memory="16GB")
     assert found.sentence == (
-        "Keep Q8_0: it is the smallest that fits 16.00 GB (8.00 GB, mean KLD 0.0010, 18 tokens/s); "
-        "its perplexity is not distinguishable from F16's."
+        "Keep Q8_0: it is the smallest that fits in 16.00 GB (8.00 GB, mean KLD 0.0010, 18 "
+        "tokens/s); its perplexity is not distinguishable from F16's."
     )
 
 
@@ -392,7 +392,7 @@ def test_what_cannot_be_told_apart_is_said() -> None:
 
 def test_nothing_that_fits() -> None:
     with pytest.raises(
-        CompareError, match=r"no level fits 1\.00 GB: the smallest, Q2_K, takes 3\.00"
+        CompareError, match=r"no level fits in 1\.00 GB: the smallest, Q2_K, needs 3\.00"
     ):
         recommend(LEVELS, memory="1GB")
     with pytest.raises(CompareError, match=r"at most 0\.1: the best, Q2_K, has 0\.9"):

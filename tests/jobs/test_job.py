@@ -139,9 +139,9 @@ BAD_LINES = {
     "too deep": ("[" * 100_000, "nested"),
     "too large a number": ('{"prompt": "a", "top_k": ' + "1" * 5000 + "}", "limit"),
     "NaN": ('{"prompt": "a", "temperature": NaN}', "NaN"),
-    "a name twice": ('{"prompt": "a", "prompt": "b"}', "'prompt' comes twice"),
+    "a name twice": ('{"prompt": "a", "prompt": "b"}', "duplicate key 'prompt'"),
     "no prompt": ({"id": "x"}, "prompt, prompt_token_ids and messages"),
-    "prompt misspelt": ({"promt": "a"}, "'promt' may be meant for 'prompt'"),
+    "prompt misspelt": ({"promt": "a"}, "did you mean 'prompt' instead of 'promt'?"),
     "two prompts": ({"prompt": "a", "prompt_token_ids": [1]}, "got prompt and prompt_token_ids"),
     "prompt that is no text": ({"prompt": ["a"]}, "must be a string"),
     "empty prompt": ({"prompt": ""}, "the prompt is empty"),
@@ -149,14 +149,17 @@ BAD_LINES = {
     "token id that is none": ({"prompt_token_ids": [1, True]}, "prompt_token_ids"),
     "token id too large": ({"prompt_token_ids": [1000]}, "1000"),
     "prompt too long": ({"prompt": "a" * 600}, "600 tokens"),
-    "no messages": ({"messages": []}, "at least one message"),
-    "messages that are no list": ({"messages": "Hi"}, "at least one message"),
+    "no messages": ({"messages": []}, "a non-empty list of messages"),
+    "messages that are no list": ({"messages": "Hi"}, "a non-empty list of messages"),
     "a chat without a template": (
         {"messages": [{"role": "user", "content": "Hi"}]},
         "no chat template",
     ),
     "unknown option": ({"prompt": "a", "temprature": 1}, "did you mean 'temperature'?"),
-    "option of the call": ({"prompt": "a", "num_return_sequences": 2}, "not for a job"),
+    "option of the call": (
+        {"prompt": "a", "num_return_sequences": 2},
+        "'num_return_sequences' cannot be set in a job",
+    ),
     "bad value": ({"prompt": "a", "top_p": 7}, "top_p"),
     "value of a wrong type": ({"prompt": "a", "max_new_tokens": "8"}, "max_new_tokens"),
     "null for a number": (
@@ -220,8 +223,8 @@ def test_ids_that_come_twice(files: Files, model: LocalModel) -> None:
     files.run(model, max_new_tokens=1)
     errors = {r["line"]: r["error"]["message"] for r in files.records() if "error" in r}
     assert set(errors) == {3, 4}
-    assert "line 2 already" in errors[3]
-    assert "line 1 already" in errors[4]
+    assert "already used by line 2" in errors[3]
+    assert "already used by line 1" in errors[4]
 
 
 # --- seeds ---
@@ -384,7 +387,7 @@ def test_line_that_was_changed(half: Files, model: LocalModel) -> None:
 def test_line_that_is_gone(half: Files, model: LocalModel) -> None:
     """So with a result that has no line any more."""
     half.write({"prompt": "a"})
-    refused(half, model, "line 2", "no longer there", max_new_tokens=2)
+    refused(half, model, "line 2", "was removed", max_new_tokens=2)
 
 
 def test_lines_not_done_may_change(half: Files, model: LocalModel) -> None:
@@ -397,9 +400,9 @@ def test_lines_not_done_may_change(half: Files, model: LocalModel) -> None:
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"max_new_tokens": 3}, ["max_new_tokens was 2 and is 3"]),
-        ({"temperature": 2.0}, ["temperature was 1.0 and is 2.0"]),
-        ({"seed": 4}, ["seed was None and is 4"]),
+        ({"max_new_tokens": 3}, ["max_new_tokens was 2 and is now 3"]),
+        ({"temperature": 2.0}, ["temperature was 1.0 and is now 2.0"]),
+        ({"seed": 4}, ["seed was None and is now 4"]),
     ],
 )
 def test_changed_options(
@@ -412,7 +415,7 @@ def test_changed_options(
 def test_changed_model_options(half: Files, model: LocalModel) -> None:
     """A KV cache of other precision gives other results; more threads or sequences do not."""
     header = half.header(ModelConfig(kv_type="q8_0"), max_new_tokens=2)
-    refused(half, model, "kv_type was 'f16' and is 'q8_0'", header=header, max_new_tokens=2)
+    refused(half, model, "kv_type was 'f16' and is now 'q8_0'", header=header, max_new_tokens=2)
     header = half.header(ModelConfig(n_threads=1, max_sequences=2), max_new_tokens=2)
     half.run(model, header=header, max_new_tokens=2)
     assert len(half.records()) == 3
@@ -438,7 +441,7 @@ def test_other_versions(files: Files) -> None:
     now = files.header()
     old = {**now, "versions": {**now["versions"], "numpy": "1.0"}}
     assert other_versions(now, now) == []
-    assert other_versions(old, now) == [f"numpy {now['versions']['numpy']} (begun with 1.0)"]
+    assert other_versions(old, now) == [f"numpy {now['versions']['numpy']} (started with 1.0)"]
 
 
 @pytest.mark.parametrize(
@@ -448,7 +451,7 @@ def test_file_that_is_no_output(content: bytes, files: Files, model: LocalModel)
     """Somebody's own file is not written over because of a wrong name."""
     files.write({"prompt": "a"})
     files.target.write_bytes(content)
-    refused(files, model, "no results of a job")
+    refused(files, model, "not the output of a job")
 
 
 def test_format_of_another_version(files: Files, model: LocalModel) -> None:
@@ -475,7 +478,7 @@ def test_damaged_line(half: Files, model: LocalModel) -> None:
     no_line = b'{"id": 1, "line": "x", "line_hash": "", "text": ""}'
     for damaged in (first[:-9], b"\x00" * 9, b"{}", no_result, no_line):
         half.target.write_bytes(header + damaged + b"\n" + second)
-        with pytest.raises(JobError, match="line 2 is damaged; delete"):
+        with pytest.raises(JobError, match=r"line 2 is corrupt\. Delete"):
             half.run(model, max_new_tokens=2)
     half.target.write_bytes(header + second)
     half.run(model, max_new_tokens=2)
@@ -501,7 +504,7 @@ def test_mended_line_with_an_id_that_is_taken(files: Files, model: LocalModel) -
     files.run(model, max_new_tokens=2)
     files.write({"id": "x", "prompt": "a"}, {"id": "x", "prompt": "b"})
     (report,) = files.run(model, max_new_tokens=2)
-    assert "line 2 already" in report["error"]["message"]
+    assert "already used by line 2" in report["error"]["message"]
 
 
 def test_second_process(files: Files) -> None:

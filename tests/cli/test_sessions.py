@@ -96,7 +96,7 @@ def test_ctrl_c_saves(tiny_bpe_path: Path, tmp_path: Path) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     """Said before anything is generated, for it could not be saved."""
     with (
-        pytest.raises(FileNotFoundError, match="needs the folder .*, which does not exist"),
+        pytest.raises(FileNotFoundError, match=r"needs the folder .*, which does not exist"),
         kept_session(fake_model(), tmp_path / "no" / "s"),
     ):
         pytest.fail("it went on")

@@ -247,7 +247,7 @@ def test_json(tiny_bpe_path: Path, tmp_path: Path) -> None:
 def test_without_a_probe(tiny_bpe_path: Path) -> None:
     result = run("-m", tiny_bpe_path, "--no-probe")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "not probed" in result.stdout
+    assert "not measured" in result.stdout
     assert "tokens/s" not in result.stdout
 
 
@@ -265,7 +265,7 @@ def test_all_the_rest_is_told_without_a_library(
     result = run("-m", tiny_bpe_path, before=llama_cpp(code))
     assert (result.returncode, result.stderr) == (1, "")
     text = " ".join(result.stdout.replace("\\\n", " ").split())
-    for part in ["CPUs ", "memory ", "models ", "not probed", "problem: llama-cpp-python", said]:
+    for part in ["CPUs ", "memory ", "models ", "not measured", "problem: llama-cpp-python", said]:
         assert part in text
     assert REBUILD in text
     assert "Traceback" not in text
@@ -343,9 +343,9 @@ def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
         "llama.cpp    commit 0c1e570",
         "device       CUDA0 (gpu): NVIDIA H100 80GB HBM3, 79.00 GB free of 80.00 GB",
         "GPU offload  yes",
-        "CPUs         AMD EPYC: 2 usable of 4 on 2 cores, so n_threads is 2",
-        "memory       12.00 GB available, 16.00 GB in all",
-        "Nothing is wrong.",
+        "CPUs         AMD EPYC: 2 usable of 4 on 2 cores; n_threads defaults to 2",
+        "memory       12.00 GB available, 16.00 GB in total",
+        "No problems found.",
     ]:
         assert line in printed.splitlines()
     assert "decode 100.0 tokens/s" in " ".join(printed.split())

@@ -105,7 +105,7 @@ def _print(result: BenchResult) -> None:
     if measured:
         print("\ntokens per second over all sequences, median (min-max):")
         rows = [_row(test) for test in measured]
-        print_table(_COLUMNS, rows, right=" ".join(_COLUMNS[1:]))
+        print_table(_COLUMNS, rows, right=_COLUMNS[1:], wrapped=_COLUMNS)
     for test in result.tests:
         if test.not_measured:
             print(f"not measured: {test.case.name}, {_batch(test)}: {test.not_measured}")

@@ -92,9 +92,9 @@ def compare(
     """Compare quantization levels of SRC and recommend one to keep."""
     if (source is None) == (from_json is None):
         raise ValueError("give either SRC or --from-json FILE")
+    _check_use(context, from_json=bool(from_json), no_quality=no_quality)
     if resume and output is None:
         raise ValueError("--resume needs --output, the file to resume from")
-    _check_use(context, from_json=bool(from_json), no_quality=no_quality)
     report.check_targets([path for path in (png, html) if path is not None])
     if budget is not None:
         parse_bytes(budget)  # a wrong one is said before the measuring, not after
@@ -171,11 +171,12 @@ def _print(result: Comparison) -> None:
     rows = []
     for level in result.levels:
         if level.error is None:
-            row = [column.text(level) for column in columns]
+            # A figure and its error are two words: a narrow terminal breaks between them.
+            row = [column.text(level).replace("± ", "±") for column in columns]
             bar = "█" * round(_BAR_WIDTH * share_of_most(level, result))
             rows.append([*row[:after], bar, *row[after:]])
-    right = "size bits/w load prefill decode ppl KLD"
-    print_table([*titles[:after], "", *titles[after:]], rows, right=right)
+    right = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD")
+    print_table([*titles[:after], "", *titles[after:]], rows, right=right, wrapped=titles)
     for level in result.levels:
         if level.error is not None:
             print(f"localgen: {level.label}: {level.error}", file=sys.stderr)

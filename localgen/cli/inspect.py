@@ -109,8 +109,8 @@ def _print_types(info: ModelInfo) -> None:
         )
         for types in info.tensor_types
     ]
-    right = "tensors parameters bits/weight size"
-    print_table(("type", "tensors", "parameters", "bits/weight", "size"), rows, right=right)
+    columns = ("type", "tensors", "parameters", "bits/weight", "size")
+    print_table(columns, rows, right=columns[1:])
 
 
 def _print_memory(info: ModelInfo) -> None:
@@ -135,7 +135,7 @@ def _print_memory(info: ModelInfo) -> None:
         )
         if any(getattr(share, name) for share in shares)
     ]
-    print_table((*columns, ""), rows, right="RAM GPU", prose=("",))
+    print_table((*columns, ""), rows, right=("RAM", "GPU"), wrapped=("",))
     print(_verdict(info))
 
 

@@ -47,7 +47,7 @@ def list_models(
         (copy.name, copy.level or "-", as_size(copy.n_bytes), _age(copy.last_used))
         for copy in copies
     ]
-    print_table(("model", "level", "size", "used"), rows, right="size")
+    print_table(("model", "level", "size", "used"), rows, right=("size",))
 
 
 @models.command()
@@ -63,7 +63,7 @@ def aliases(
         (alias, entry.repo or entry.install or "", entry.license, entry.description)
         for alias, entry in entries.items()
     ]
-    print_table(("alias", "from", "licence", "model"), rows, prose=("model",))
+    print_table(("alias", "from", "licence", "model"), rows, wrapped=("licence", "model"))
 
 
 @models.command()

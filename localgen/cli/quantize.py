@@ -69,7 +69,7 @@ def quantize(
         for file in written
     ]
     columns = ("file", "size", "bits/weight", "tensors")
-    print_table(columns, rows, right="size bits/weight", prose=("tensors",))
+    print_table(columns, rows, right=("size", "bits/weight"), wrapped=("tensors",))
     for file in written:
         if file.n_fallback:
             print(

@@ -260,7 +260,7 @@ def test_a_chat_in_a_terminal(terminal: pexpect.spawn, tmp_path: Path) -> None:
     terminal.expect("saved to")
     terminal.expect("512. >")
     terminal.send("\x03")
-    terminal.expect("Ctrl-D or /exit")
+    terminal.expect("Ctrl-D or type /exit")
     terminal.send("\x04")
     terminal.expect(pexpect.EOF)
     terminal.close()

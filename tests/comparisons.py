@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from localgen.compare import Comparison, LevelResult, Spread
+from localgen.compare.level_result import Divergence
 from localgen.compare.metrics import KLD_PROBABILITIES
-from localgen.compare.results import Divergence
 
 # Each would set window.harmed if a browser took it for more than text.
 SCRIPT = "<script>window.harmed = 1</script>"

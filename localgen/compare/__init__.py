@@ -15,9 +15,10 @@ formats.py  a level's figures as text           command.py   the command that re
 from __future__ import annotations
 
 from localgen.benchmark.measuring import Spread
+from localgen.compare.level_result import LevelResult
 from localgen.compare.recommend import Recommendation
 from localgen.compare.report import save_html, save_png
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.results import Comparison
 from localgen.compare.run import compare
 
 __all__ = [

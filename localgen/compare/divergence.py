@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from localgen.compare.results import Divergence
+from localgen.compare.level_result import Divergence
 from localgen.completion import Completion
 
 N_NEW = 64

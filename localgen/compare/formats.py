@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from localgen._util.format import as_size
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.level_result import LevelResult
+from localgen.compare.results import Comparison
 
 MISSING = "-"
 

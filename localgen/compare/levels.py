@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from localgen import hub
-from localgen.compare.results import LevelResult
+from localgen.compare.level_result import LevelResult
 from localgen.errors import CompareError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile

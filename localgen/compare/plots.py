@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from localgen.benchmark.measuring import Spread
 from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut
+from localgen.compare.level_result import LevelResult
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.results import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,12 +13,12 @@ import numpy as np
 
 from localgen._util.format import as_size
 from localgen.compare import metrics
+from localgen.compare.level_result import LevelResult
 from localgen.compare.levels import Variant
 from localgen.compare.metrics import TokenMetrics
 from localgen.compare.paired_evaluation import chunks, compare_chunk, rows_at_a_time
 from localgen.compare.record import Record
 from localgen.compare.reference import LiveReference, Reference, StoredReference
-from localgen.compare.results import LevelResult
 from localgen.compare.settings import Settings
 from localgen.config import ModelConfig
 from localgen.engine.backend import TokenIds

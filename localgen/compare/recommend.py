@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from localgen._util.format import as_size
+from localgen.compare.level_result import LevelResult
 from localgen.errors import CompareError
-
-if TYPE_CHECKING:
-    from localgen.compare.results import LevelResult
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _Z95 = 1.96

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from localgen.compare.level_result import LevelResult
 from localgen.compare.levels import Variant
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.results import Comparison
 from localgen.compare.settings import MAY_CHANGE, Settings
 from localgen.errors import CompareError, LocalgenError
 

@@ -17,8 +17,9 @@ from localgen.compare import pictures, plots
 from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
 from localgen.compare.formats import COLUMNS, KLD, share_of_most
+from localgen.compare.level_result import Divergence, LevelResult
 from localgen.compare.recommend import Recommendation
-from localgen.compare.results import Comparison, Divergence, LevelResult
+from localgen.compare.results import Comparison
 from localgen.errors import CompareError
 
 # The settings, as they are called on the page; others keep their names.

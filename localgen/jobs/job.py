@@ -96,7 +96,7 @@ class Job:
         Each is a call of its own, so that no row waits for the end of another one's window, and
         a row that can't be done takes no other with it.
         """
-        room = _Room(model)
+        limit = _SubmissionLimit(model)
         tasks: set[asyncio.Task[None]] = set()
         starved: list[Row] = []
         try:
@@ -105,7 +105,7 @@ class Job:
                     if isinstance(row, BadLine):
                         raise row.error
                     token_ids = self._token_ids(model, row)
-                    most = room.most_submitted(row.config, len(token_ids))
+                    most = limit.with_row(row.config, len(token_ids))
                 except _ROW_ERRORS as error:
                     self._write(_error_record(row.line, row.id, error), report)
                     await asyncio.sleep(0)  # among many bad lines, rows that end come through too
@@ -169,28 +169,28 @@ class Job:
         report(record)
 
 
-class _Room:
+class _SubmissionLimit:
     """How many rows may be submitted to a model at once."""
 
     def __init__(self, model: LocalModel) -> None:
-        self._config = model.config
-        self._backend = model._backend
+        self._model = model
         self._n_fit = model.config.max_sequences
 
-    def most_submitted(self, config: GenerationConfig, n_prompt: int) -> int:
-        """With a further row of ``n_prompt`` tokens: as many as can run at once if it has a
-        ``max_time``, whose clock runs while it waits, else twice as many.
+    def with_row(self, config: GenerationConfig, n_prompt: int) -> int:
+        """Return the limit with a further row, whose prompt has ``n_prompt`` tokens.
 
-        Raises ValueError or ContextFullError if the row has no room for a new token.
+        It is the number of rows that can run at once if this one has a ``max_time``, whose clock
+        runs while it waits, else twice ``max_sequences``. Raises ValueError or ContextFullError if
+        the row leaves no room for a new token.
         """
-        n_ctx = self._config.n_ctx
-        n_tokens = n_prompt + new_token_limit(config, n_prompt, n_prompt, n_ctx)
-        # All slots are of one size, and do not shrink while rows run: the longest row counts. One
-        # that fits nowhere gets no slot.
-        self._n_fit = min(self._n_fit, self._backend.n_slots_that_fit(n_tokens) or self._n_fit)
+        loaded = self._model.config
+        n_tokens = n_prompt + new_token_limit(config, n_prompt, n_prompt, loaded.n_ctx)
+        # All slots have one size, which does not shrink while rows run: the longest row counts. A
+        # row that fits nowhere gets no slot.
+        self._n_fit = min(self._n_fit, self._model.n_sequences_that_fit(n_tokens) or self._n_fit)
         if config.max_time is None:
-            return 2 * self._config.max_sequences
-        return 1 if self._config.deterministic else self._n_fit
+            return 2 * loaded.max_sequences
+        return 1 if loaded.deterministic else self._n_fit
 
 
 async def _wait(tasks: set[asyncio.Task[None]], limit: int) -> None:

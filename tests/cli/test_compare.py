@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from localgen.cli import app
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.level_result import LevelResult
+from localgen.compare.results import Comparison
 
 LEVEL = LevelResult(name="Q8_0", file_bytes=10, bits_per_weight=8.5)
 MEASURED = Comparison(source="m.gguf", settings={}, levels=(LEVEL,))

@@ -14,7 +14,7 @@ from localgen import LocalModel, StateError
 from localgen.cli.sessions import kept_session
 from tests.cli.test_generate import EIGHT, ENDLESS, ENVIRONMENT, assert_refused, localgen_command
 from tests.conftest import CHILD_SECONDS
-from tests.fakes import fake_model
+from tests.fakes import FakeBackend, fake_model
 
 PROMPT = "the cat sat on the mat, and nobody had asked it to"
 
@@ -114,20 +114,21 @@ def test_error_leaves_the_file(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def interrupt(model: LocalModel) -> None:
+def interrupt(backend: FakeBackend) -> None:
     """Ctrl-C, and a model that can't be saved from then on."""
-    model._backend.not_saved_because = "it forgets"
+    backend.not_saved_because = "it forgets"
     raise KeyboardInterrupt
 
 
 def test_save_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A session that cannot be saved is an error; after Ctrl-C it is a line, and Ctrl-C stays."""
-    model = fake_model()
+    backend = FakeBackend()
+    model = fake_model(backend=backend)
     with pytest.raises(StateError), kept_session(model, tmp_path / "s"):
-        model._backend.not_saved_because = "it forgets"
-    model._backend.not_saved_because = None
+        backend.not_saved_because = "it forgets"
+    backend.not_saved_because = None
     with pytest.raises(KeyboardInterrupt), kept_session(model, tmp_path / "s"):
-        interrupt(model)
+        interrupt(backend)
     (line,) = capsys.readouterr().err.splitlines()
     assert "not saved" in line
     assert "it forgets" in line

@@ -33,8 +33,8 @@ from localgen.compare import (
 )
 from localgen.compare.command import command_line
 from localgen.compare.formats import COLUMNS
+from localgen.compare.level_result import Divergence
 from localgen.compare.metrics import KLD_PROBABILITIES
-from localgen.compare.results import Divergence
 from tests.cli.test_generate import ENVIRONMENT, localgen_command
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile, level
 from tests.conftest import ROOT, RunChild

@@ -196,13 +196,15 @@ def test_bad_line(name: str, files: Files, model: LocalModel) -> None:
     assert len(reports) == 3
 
 
-def test_a_chat(files: Files, model: LocalModel) -> None:
+def test_a_chat(files: Files) -> None:
     """Messages are rendered by the model's template, and the record shows them as they were."""
-    vocab: Any = model._backend.vocab
-    vocab.chat_templates = {"default": "{% for m in messages %}{{ m.content }}{% endfor %}:"}
+    backend = FakeBackend()
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}:"
+    backend.vocab.chat_templates = {"default": template}  # type: ignore[misc]
     messages = [{"role": "user", "content": "Hi"}]
     files.write({"messages": messages}, {"prompt": "Hi:"})
-    files.run(model, max_new_tokens=4)
+    with fake_model(backend=backend) as model:
+        files.run(model, max_new_tokens=4)
     records = {record["line"]: record for record in files.records()}
     assert records[1]["messages"] == messages
     assert records[1]["token_ids"] == records[2]["token_ids"]

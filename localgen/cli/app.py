@@ -76,7 +76,7 @@ def run() -> None:
     warnings.showwarning = _print_warning
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may not have every character
-    code = _run()
+    code = run_command()
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -87,7 +87,8 @@ def run() -> None:
     sys.exit(code)
 
 
-def _run() -> int:
+def run_command() -> int:
+    """Run the command of ``sys.argv`` and return its exit code."""
     try:
         # Typer's own handling would turn Ctrl-C into exit code 1.
         return app(standalone_mode=False) or 0

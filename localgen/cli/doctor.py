@@ -40,12 +40,13 @@ def doctor(
     if as_json:
         print(json.dumps({"ok": diagnosis.ok, **asdict(diagnosis)}, default=str))
     else:
-        _print(diagnosis)
+        print_diagnosis(diagnosis)
     if not diagnosis.ok:
         raise typer.Exit(1)
 
 
-def _print(diagnosis: Diagnosis) -> None:
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print what ``diagnose`` found, for people."""
     for label, text in _lines(diagnosis.facts):
         indent = " " * (_LABEL + 1)
         print(_wrapped(text, f"{label:{_LABEL}} ", indent))

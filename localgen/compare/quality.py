@@ -1,4 +1,4 @@
-"""What quantization costs: each variant walks a text beside the reference, one after another."""
+"""What quantization costs: each variant is evaluated beside the reference, one after another."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ class Quality:
             kv_type=variant.kv_type,
         )
 
-    # --- walks ---
+    # --- paired evaluations ---
 
     def _measure_one(self, reference: Reference, variant: Variant, parts: list[TokenIds]) -> None:
         with self._backend(variant) as candidate:
-            found = self._walk(reference, candidate, parts, variant.label)
+            found = self._evaluate(reference, candidate, parts, variant.label)
         self._record.set(variant, **_as_fields(found))
         if self._record[self._reference].perplexity is None:
             self._record.set(self._reference, **_as_fields(_of_reference(found)))
@@ -146,13 +146,13 @@ class Quality:
             n_batch=max(1, reference.n_rows // 2),
         )
         with self._backend(itself, config) as again:
-            found = self._walk(reference, again, parts, name)
+            found = self._evaluate(reference, again, parts, name)
         record.noise = LevelResult(name=name, kv_type=itself.kv_type, **_as_fields(found))
         if record[itself].perplexity is None:  # it is the only level
             record.set(itself, **_as_fields(found))
         record.save()
 
-    def _walk(
+    def _evaluate(
         self, reference: Reference, candidate: Any, parts: list[TokenIds], what: str
     ) -> TokenMetrics:
         found = []
@@ -164,7 +164,7 @@ class Quality:
 
 
 def _of_reference(found: TokenMetrics) -> TokenMetrics:
-    """What a walk beside the reference says of the reference itself."""
+    """Return what a paired evaluation says about the reference itself."""
     return dataclasses.replace(
         found,
         nll=found.nll_reference,

@@ -24,7 +24,10 @@ _INSTEAD = "Use fewer chunks, a reference with fewer bits, or another TMPDIR."
 
 
 class Reference(Protocol):
-    """n_rows: of a block. blocks: of a chunk by its number; see ``walk.scored_blocks``."""
+    """The reference's logits: ``blocks`` of up to ``n_rows`` rows for each chunk, by its number.
+
+    See ``paired_evaluation.scored_blocks``.
+    """
 
     n_rows: int
 

@@ -160,7 +160,7 @@ def test_output(batch: Command, tiny: localgen.LocalModel) -> None:
     assert header["model_options"]["n_threads"] == 1
     assert header["generation_options"]["max_new_tokens"] == 4
     assert header["seed"] == 3
-    options = {"min_new_tokens": 4, "do_sample": False}
+    options: dict[str, Any] = {"min_new_tokens": 4, "do_sample": False}
     assert batch.texts() == {
         1: tiny.complete("the cat", max_new_tokens=4, **options).text,
         "b": tiny.complete("a dog", max_new_tokens=6, **options).text,
@@ -278,8 +278,8 @@ def test_input_is_the_output(batch: Command) -> None:
     """Before a byte of it is touched, --overwrite or not."""
     batch.write({"prompt": "a"})
     before = batch.source.read_bytes()
-    for args in ((), ("--overwrite",)):
-        assert_refused(batch(*args, target=batch.source), 2, "same file")
+    for options in ([], ["--overwrite"]):
+        assert_refused(batch(*options, target=batch.source), 2, "same file")
     with batch.source.open() as stdin:
         args = ("batch", "-", batch.source, "-m", batch.model)
         assert_refused(localgen_command(*args, stdin=stdin), 2, "same file")

@@ -28,7 +28,7 @@ class Command:
     def __call__(self, *args: object) -> tuple[int, str]:
         """The exit code, and what it says on stderr."""
         self._monkeypatch.setattr("sys.argv", ["localgen", "compare", *map(str, args)])
-        return app._run(), self._capsys.readouterr().err
+        return app.run_command(), self._capsys.readouterr().err
 
 
 @pytest.fixture

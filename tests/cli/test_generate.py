@@ -368,6 +368,7 @@ def test_sigint_without_a_terminal(tiny_bpe_path: Path) -> None:
     """A SIGINT from a script ends the command just as Ctrl-C does."""
     process = endless(tiny_bpe_path)
     with process:
+        assert process.stdout is not None
         process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=CHILD_SECONDS)
@@ -378,6 +379,8 @@ def test_sigint_without_a_terminal(tiny_bpe_path: Path) -> None:
 def test_reader_goes_away(tiny_bpe_path: Path) -> None:
     """``| head -c 1``: the command ends at once and without a traceback."""
     with endless(tiny_bpe_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.read(1)
         process.stdout.close()
         errors = process.stderr.read()

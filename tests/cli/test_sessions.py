@@ -81,7 +81,7 @@ def test_ctrl_c_saves(tiny_bpe_path: Path, tmp_path: Path) -> None:
     """Protects the work before Ctrl-C: it is in the session, and the exit code is still 130."""
     args = ["generate", PROMPT, "-m", tiny_bpe_path, "--session", tmp_path / "s", *ENDLESS]
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *args],
+        [sys.executable, "-c", INTERRUPTED, *map(str, args)],
         capture_output=True,
         env=ENVIRONMENT,
         timeout=CHILD_SECONDS,

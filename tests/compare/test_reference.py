@@ -49,7 +49,7 @@ def test_equal_logits() -> None:
 
 
 def test_chunks_come_back_in_any_order(tmp_path: Path) -> None:
-    """Each level walks all chunks again."""
+    """Each level reads all chunks again."""
     parts = [np.arange(9, dtype=np.int32), np.arange(9, 18, dtype=np.int32)]
     stored = StoredReference(tmp_path, parts, 200, 2)
     rows = logits(8)

@@ -24,7 +24,6 @@ from localgen.compare import (
     Comparison,
     LevelResult,
     Spread,
-    labels,
     pictures,
     plots,
     report,
@@ -129,6 +128,8 @@ def test_levels_that_differ_by_nothing_are_drawn(tmp_path: Path, kld: float) -> 
 @pytest.mark.parametrize("n_kv_types", [1, 3])
 def test_names_stand_apart(n_kv_types: int) -> None:
     """Twelve levels in the space of a few, and each with several types of KV cache."""
+    from matplotlib.transforms import Bbox
+
     levels = [
         level(f"Q{number}_K_M", (400 + 7 * number) * 10**6, 0.001 * 1.5**number, 20 + number % 3)
         for number in range(12)
@@ -141,16 +142,18 @@ def test_names_stand_apart(n_kv_types: int) -> None:
         assert len(boxes) >= 10
         assert any(result.recommend().keeps(result[name]) for name, _ in boxes)
         for (_, a), (_, b) in itertools.combinations(boxes, 2):
-            assert labels._overlap(a, b) <= 0.15 * min(a.width * a.height, b.width * b.height)
+            shared = Bbox.intersection(a, b)
+            area = 0.0 if shared is None else shared.width * shared.height
+            assert area <= 0.15 * min(a.width * a.height, b.width * b.height)
 
 
 def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with pictures._style():
+    with pictures.style():
         figure = Figure((4.4, panel.n_inches), layout="constrained")
-        pictures._written(figure, panel.draw(figure), "png")
+        pictures.render(figure, panel.draw(figure), "png")
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     texts = [text for axes in figure.axes for text in axes.texts]
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
@@ -162,13 +165,13 @@ def test_a_picture_s_heading_has_room(
 ) -> None:
     """A long sentence ran over the edge; over one panel it takes more lines than over three."""
     figures: list[Any] = []
-    written = pictures._written
+    render = pictures.render
 
     def noted(figure: Any, *rest: Any) -> bytes:
         figures.append(figure)
-        return written(figure, *rest)
+        return render(figure, *rest)
 
-    monkeypatch.setattr(pictures, "_written", noted)
+    monkeypatch.setattr(pictures, "render", noted)
     two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]), source="W" * 20)
     save_png(_only(two, **without), tmp_path / "r.png")
     (heading,) = [each for figure in figures for each in figure.texts]

@@ -1,4 +1,4 @@
-"""Comparing levels: the figures by hand, a walk over tiny models, what is kept and recommended."""
+"""Comparing levels: metrics by hand, comparisons of tiny models, recommendations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from localgen.compare.metrics import (
     token_metrics,
 )
 from localgen.compare.paired_evaluation import chunks
-from localgen.compare.quality import Quality
 from localgen.compare.recommend import pareto, parse_bytes, recommend
 from models.make_tiny import make_llama_spm
 from tests.cli.test_generate import localgen_command
@@ -183,34 +182,30 @@ def test_quality_is_that_of_score(compared: Comparison, tiny_bpe_path: Path) -> 
     assert compared["F32"].perplexity == pytest.approx(expected, rel=1e-3)
 
 
-def test_what_is_done_is_not_measured_again(
-    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An interrupt keeps the levels that are done; resume=True measures the others alone."""
-    options: dict[str, Any] = {
-        "text": TEXT, "n_ctx": 16, "n_chunks": 2, "speed": False,
-        "results": tmp_path / "r.json", "keep": tmp_path,
-    }  # fmt: skip
-    walked: list[str] = []
-    walk = Quality._walk
+def test_what_is_done_is_not_measured_again(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """An interrupt keeps the levels that are done; resume=True measures only the others."""
+    evaluated: list[str] = []
 
-    def counted(self: Any, reference: Any, candidate: Any, parts: Any, what: str) -> Any:
-        if len(walked) == 1 and "stop" not in walked:
-            walked.append("stop")
+    def note(_n_done: int, _n_steps: int, what: str) -> None:
+        if what == "quality of Q4_0" and "interrupt" not in evaluated:
+            evaluated.append("interrupt")
             raise KeyboardInterrupt
-        walked.append(what)
-        return walk(self, reference, candidate, parts, what)
+        if what.startswith("quality of "):
+            evaluated.append(what.removeprefix("quality of "))
 
-    monkeypatch.setattr(Quality, "_walk", counted)
+    options: dict[str, Any] = {
+        "text": TEXT, "n_ctx": 16, "n_chunks": 1, "speed": False,
+        "results": tmp_path / "r.json", "keep": tmp_path, "progress": note,
+    }  # fmt: skip
     levels = ["F32", "Q8_0", "Q4_0"]
     with pytest.raises(KeyboardInterrupt):
         compare(tiny_bpe_path, levels, **options)
     assert Comparison.load(tmp_path / "r.json")["Q8_0"].kld_mean is not None
     found = compare(tiny_bpe_path, levels, **options, resume=True)
-    assert walked == ["Q8_0", "stop", "Q4_0", "F32 against itself"]
+    assert evaluated == ["Q8_0", "interrupt", "Q4_0", "F32 against itself"]
     assert all(level.kld_mean is not None for level in found.levels)
     with pytest.raises(CompareError, match="was made with a different n_chunks"):
-        compare(tiny_bpe_path, levels, **{**options, "n_chunks": 1}, resume=True)
+        compare(tiny_bpe_path, levels, **{**options, "n_chunks": 2}, resume=True)
 
 
 def test_what_is_done_keeps_its_reference(tiny_bpe_path: Path, tmp_path: Path) -> None:

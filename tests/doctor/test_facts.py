@@ -323,7 +323,7 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
         packages=dict.fromkeys(HEALTHY.packages),
     )
     found = findings(machine)
-    command._print(Diagnosis(machine, found))
+    command.print_diagnosis(Diagnosis(machine, found))
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert WORKING_AMX in [finding.fix.partition(" ")[2] for finding in found]
@@ -337,7 +337,7 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """Every fact is on the page, in units for people."""
     machine = replace(HEALTHY, build=replace(HEALTHY.build, devices=(CUDA0,), gpu_offload=True))
-    command._print(Diagnosis(machine, ()))
+    command.print_diagnosis(Diagnosis(machine, ()))
     printed = capsys.readouterr().out
     for line in [
         "llama.cpp    commit 0c1e570",

@@ -111,14 +111,14 @@ def test_the_command(
     """It says where the facts come from, at which commit, and that nothing was kept."""
     commit = hub.repo("org/repo", {model.name: model.read_bytes()}).refs["main"]
     monkeypatch.setattr("sys.argv", ["localgen", "inspect", "org/repo"])
-    assert app._run() == 0
+    assert app.run_command() == 0
     out = capsys.readouterr().out
     size = f"{hub.n_sent / 1000:.0f} kB"
     assert f"from the Hub org/repo at {commit}, {size} read, nothing stored\n" in out
     assert "It fits: it needs" in out
     monkeypatch.setattr("sys.argv", ["localgen", "inspect", "org/repo", "--json"])
     hub.n_sent = 0
-    assert app._run() == 0
+    assert app.run_command() == 0
     found = json.loads(capsys.readouterr().out)["hub"]
     assert found == {"repo": "org/repo", "commit": commit, "n_bytes_read": hub.n_sent}
 

@@ -1,4 +1,4 @@
-"""The commands put together, and errors turned into exit codes."""
+"""Collects the commands and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from localgen.cli.doctor import doctor
 from localgen.cli.generate import generate
 from localgen.cli.inspect import inspect
 from localgen.cli.models import models
-from localgen.cli.options import as_flags, complaint
+from localgen.cli.options import as_flags, error_message
 from localgen.cli.quantize import quantize
 from localgen.errors import LocalgenError
 
@@ -67,21 +67,20 @@ def _root(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s"
     )
-    # Which file a name came to mean is never left unsaid.
+    # Always shown: which file a name resolved to.
     logging.getLogger("localgen.hub").setLevel(logging.INFO)
 
 
 def run() -> None:
-    """Run the command and exit with its code."""
+    """Run the command, flush stdout and exit with the command's code."""
     warnings.showwarning = _print_warning
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal may not have every character
+        sys.stdout.reconfigure(errors="replace")  # the terminal's encoding may lack a character
     code = run_command()
     try:
         sys.stdout.flush()
     except OSError as error:
-        # The reader went away (as in ``| head``), or the disk is full: what is left can't be
-        # written, and Python would try again at exit.
+        # The reader is gone (``| head``) or the disk is full. Python would try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _say(f"cannot write to stdout: {error.strerror}", ERROR)
     sys.exit(code)
@@ -90,16 +89,16 @@ def run() -> None:
 def run_command() -> int:
     """Run the command of ``sys.argv`` and return its exit code."""
     try:
-        # Typer's own handling would turn Ctrl-C into exit code 1.
+        # In standalone mode, typer turns Ctrl-C into exit code 1.
         return app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except (LocalgenError, OSError) as error:
-        return _say(complaint(error), ERROR)
+        return _say(error_message(error), ERROR)
     except (ValueError, TypeError) as error:
-        return _say(complaint(error), USAGE)
+        return _say(error_message(error), USAGE)
     except Exception as error:
-        # Click's usage errors print themselves and know their exit code; others are our bugs.
+        # Click's usage errors print themselves and know their exit code; any other is a bug.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
         error.show()

@@ -1,4 +1,4 @@
-"""``localgen batch``: a file of prompts to a file of results."""
+"""``localgen batch``: run a file of prompts and write a file of results."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def batch(
     Sampling options that neither sets default to the model file's own, unless --no-do-sample.
     If OUT has results of the same job, the job is resumed. The exit code is 1 if any line failed.
     """
-    defaults = sampling.config(logprobs=logprobs)  # a wrong option is said before all
+    defaults = sampling.config(logprobs=logprobs)  # before anything is read: options may be wrong
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
     check_not_same(source, target)
     name = model_or_default(model)
@@ -79,9 +79,9 @@ def batch(
     with open_lines(source) as lines, open_results(target, header, overwrite=overwrite) as results:
         job = Job(lines, results, defaults, split_special_tokens=split_special_tokens)
         if not quiet:
-            _say_what_is_there(job, results, header)
+            _report_resumed(job, results, header)
         with LocalModel.from_pretrained(path, **asdict(config)) as loaded:
-            n_failed = _run(job, loaded, quiet=quiet, shows_bar=not quiet and _has_room(target))
+            n_failed = _run(job, loaded, quiet=quiet, with_bar=not quiet and _can_show_bar(target))
     if n_failed:
         raise typer.Exit(1)
 
@@ -89,8 +89,10 @@ def batch(
 def _with_sampling(
     config: GenerationConfig, of_file: dict[str, float], context: typer.Context
 ) -> GenerationConfig:
-    """``config`` with what the model's file asks for where the command line says nothing, as in
-    ``complete()``."""
+    """Return ``config`` with the model file's sampling for options that were not typed.
+
+    ``complete()`` does the same for options that it is not given.
+    """
     if config.do_sample is False:
         return config
     return replace_options(
@@ -98,10 +100,10 @@ def _with_sampling(
     )
 
 
-def _run(job: Job, model: LocalModel, *, quiet: bool, shows_bar: bool) -> int:
-    """Run a job and tell of it on stderr; returns how many lines could not be done."""
+def _run(job: Job, model: LocalModel, *, quiet: bool, with_bar: bool) -> int:
+    """Run a job, report on stderr, and return how many lines failed."""
     n_done = n_failed = 0
-    bar = job_bar(job.n_rows - job.n_done) if shows_bar else nullcontext(int)
+    bar = job_bar(job.n_rows - job.n_done) if with_bar else nullcontext(int)
     with bar as row_ended:
 
         def report(record: Record) -> None:
@@ -126,7 +128,7 @@ def _run(job: Job, model: LocalModel, *, quiet: bool, shows_bar: bool) -> int:
     return n_failed
 
 
-def _say_what_is_there(job: Job, results: Results, header: Record) -> None:
+def _report_resumed(job: Job, results: Results, header: Record) -> None:
     if job.n_done:
         _say(f"{job.n_done} of {job.n_rows} lines are already done")
         for difference in other_versions(results.header, header):
@@ -137,6 +139,6 @@ def _say(message: str) -> None:
     print(f"localgen: {message}", file=sys.stderr)
 
 
-def _has_room(target: str) -> bool:
-    """Whether a bar on stderr is seen, and results do not come between."""
+def _can_show_bar(target: str) -> bool:
+    """Return whether stderr is a terminal that the results are not printed to as well."""
     return sys.stderr.isatty() and not (target == "-" and sys.stdout.isatty())

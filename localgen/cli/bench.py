@@ -1,4 +1,4 @@
-"""``localgen bench``: how fast a model is on this machine, beside llama.cpp alone."""
+"""``localgen bench``: measure a model's speed on this machine against plain llama.cpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``localgen compare``: quantization levels of a model side by side, and which one to keep."""
+"""``localgen compare``: compare quantization levels of a model and recommend one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from localgen.compare.recommend import parse_bytes
 from localgen.errors import CompareError
 
 _BAR_WIDTH = 12
-# What a result that was measured earlier can still be asked for.
+# Options that apply to earlier results too.
 _OF_A_RESULT = {"from_json", "output", "png", "html", "budget", "max_kld", "as_json"}
 
 
@@ -97,7 +97,7 @@ def compare(
         raise ValueError("--resume needs --output, the file to resume from")
     report.check_targets([path for path in (png, html) if path is not None])
     if budget is not None:
-        parse_bytes(budget)  # a wrong one is said before the measuring, not after
+        parse_bytes(budget)  # before the measurements: it may be wrong
     if from_json:
         found = [Comparison.load(path) for path in from_json]
         result = found[0] if len(found) == 1 else Comparison.merged(found)
@@ -134,7 +134,7 @@ def compare(
 
 
 def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> None:
-    """ValueError for options that would change nothing."""
+    """Raise ValueError for options that would have no effect."""
     given = [
         name
         for name in context.params

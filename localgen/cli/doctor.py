@@ -1,4 +1,4 @@
-"""``localgen doctor``: what this installation is, what is wrong with it, and what mends it."""
+"""``localgen doctor``: check the installation, and print how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def _as_text(finding: Finding) -> str:
 
 
 def _as_lines(command: str) -> str:
-    """A command that is too long for one line goes on in the next as a shell takes it."""
+    """Return a command on lines that a shell takes as one."""
     whole = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", "\0"), command)
     return _wrapped(whole, "    ", "      ").replace("\n", " \\\n").replace("\0", " ")
 
 
 def _wrapped(text: str, first: str, rest: str) -> str:
-    """``text`` in 79 columns; what has no space in it, as a path, stays whole."""
+    """Return ``text`` wrapped to 79 columns; words, such as paths, stay whole."""
     return textwrap.fill(
         text,
         _WIDTH - 2,  # room for a shell's " \\"
@@ -80,7 +80,7 @@ def _wrapped(text: str, first: str, rest: str) -> str:
 
 
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
-    """What is printed of the facts, as (label, text)."""
+    """Yield the facts as (label, text)."""
     yield "localgen", f"{facts.localgen}, Python {facts.python}: {facts.executable}"
     yield "platform", facts.platform
     versions = {name: version or "not installed" for name, version in facts.packages.items()}

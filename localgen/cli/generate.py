@@ -56,7 +56,7 @@ def generate(
     """
     if logprobs is not None and not as_json:
         raise ValueError("--logprobs needs --json")
-    # A wrong option is said before anything is read or loaded.
+    # Before anything is read or loaded: options may be wrong.
     options = _typed(context, sampling.config(logprobs=logprobs))
     loading.config()
     source = model_or_default(model)
@@ -81,9 +81,9 @@ def generate(
 
 
 def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
-    """The fields of ``config`` that were typed, if only as their defaults.
+    """Return the fields of ``config`` that were typed, even if as their defaults.
 
-    A whole ``generation_config`` would leave nothing to the file's own sampling.
+    A whole ``generation_config`` would override the sampling options of the model's file.
     """
     names = [field.name for field in fields(config) if is_given(field.name, context)]
     return {name: getattr(config, name) for name in names}
@@ -98,7 +98,7 @@ def _read_stdin() -> str:
 def _stream(
     model: LocalModel, text: str, options: dict[str, Any], split: bool, *, quiet: bool
 ) -> Completion:
-    """Generate, printing pieces as they come unless ``quiet``; Ctrl-C ends it early."""
+    """Generate, and print the text as it comes unless ``quiet``; Ctrl-C ends it early."""
     stream = model.stream(text, split_special_tokens=split, **options)
     try:
         for piece in stream:

@@ -1,4 +1,4 @@
-"""``localgen inspect``: what is in a model's file, and what it will take."""
+"""``localgen inspect``: describe a model's file and the memory it needs."""
 
 from __future__ import annotations
 

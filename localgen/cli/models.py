@@ -1,4 +1,4 @@
-"""``localgen models``: the models on this machine; fetching them, and removing them."""
+"""``localgen models``: list, fetch and remove models."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def rm(
 
 
 def _age(then: float) -> str:
-    """How long ago that was, in the unit that says it best."""
+    """Return how long ago a time was, in days."""
     days = max(0.0, time.time() - then) / _DAY
     if days < 1:
         return "today"

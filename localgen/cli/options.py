@@ -1,6 +1,6 @@
-"""The options that several commands share, each declared once; it knows typer, and loads nothing.
+"""The options that several commands share, each declared once; it loads no model.
 
-A command takes a group of options as one parameter, and ``with_options`` shows typer its fields.
+A command takes a group of options as one parameter; ``with_options`` shows typer its fields.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from localgen import hub
+from localgen._util.format import counted
 from localgen.completion import Stats
 from localgen.config import (
     DEFAULT_MAX_NEW_TOKENS,
@@ -69,7 +70,7 @@ FlashAttention = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How tokens are chosen and when a text ends."""
+    """Options for sampling and for when generation stops."""
 
     max_new_tokens: Annotated[
         int | None,
@@ -121,14 +122,14 @@ class GenerationOptions:
     seed: Annotated[int | None, typer.Option(help="Make sampling reproducible.")] = None
 
     def config(self, **more: Any) -> GenerationConfig:
-        """As a GenerationConfig, with ``more`` of its fields. Raises ValueError."""
+        """Return a GenerationConfig with these options and ``more``. Raises ValueError."""
         options = asdict(self)
         return GenerationConfig(stop_strings=options.pop("stop") or None, **options, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadingOptions:
-    """How a model is loaded."""
+    """Options for loading a model."""
 
     n_ctx: Annotated[int, typer.Option(help="Set the context size in tokens.")] = _MODEL.n_ctx
     n_threads: Threads = None
@@ -141,25 +142,25 @@ class LoadingOptions:
     ] = _MODEL.check_memory
 
     def config(self, **more: Any) -> ModelConfig:
-        """As a ModelConfig, with ``more`` of its fields. Raises ValueError."""
+        """Return a ModelConfig with these options and ``more``. Raises ValueError."""
         return ModelConfig(**asdict(self), **more)
 
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
-# Of commands that declare their options themselves.
+# Options that single commands declare.
 _OTHERS = (
-    "allow_requantize", "batch_sizes", "imatrix", "kv_types", "max_sequences", "new_tokens",
-    "prompt_lengths",
+    "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix", "kv_types", "logprobs",
+    "max_sequences", "new_tokens", "prompt_lengths",
 )  # fmt: skip
-# What the commands call otherwise than the functions.
+# Parameters of the library → options with another name.
 _RENAMED = {
     "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
     "stop_strings": "stop",
 }  # fmt: skip
 
 
-def complaint(error: Exception) -> str:
-    """An error in the words of the command line."""
+def error_message(error: Exception) -> str:
+    """Return an error's message, with options named as on the command line."""
     if isinstance(error, OSError) and not isinstance(error, LocalgenError):
         named = error.filename is not None and error.strerror
         return f"{error.filename}: {error.strerror}" if named else str(error)
@@ -167,14 +168,14 @@ def complaint(error: Exception) -> str:
 
 
 def as_flags(message: str) -> str:
-    """A message of the library with the options that it names as they are on the command line."""
+    """Return a message of the library with its options named as on the command line."""
     own = [field.name for group in _GROUPS for field in fields(group)]
     names = "|".join([*own, *_OTHERS, *_RENAMED])
 
     def flag(match: re.Match[str]) -> str:
         name, value = _RENAMED.get(match[1], match[1]).replace("_", "-"), match[2]
         if value is None and "_" not in match[1] and match.start():
-            return match[0]  # a word as well: temperature, seed
+            return match[0]  # also an ordinary word: temperature, seed
         if value == "False":
             return f"--no-{name}"
         return f"--{name}" if value in (None, "True") else f"--{name} {value}"
@@ -183,7 +184,7 @@ def as_flags(message: str) -> str:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """``command`` as typer can read it: the fields of a group stand where the group stood."""
+    """Return ``command`` with each group of options replaced by its fields, for typer to read."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
@@ -205,13 +206,13 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def is_given(name: str, context: typer.Context) -> bool:
-    """Whether the option for a field was typed, if only as its default."""
+    """Return whether the option for a field was typed, even if as its default."""
     source = context.get_parameter_source(_RENAMED.get(name, name))
     return source is not None and source.name != "DEFAULT"
 
 
 def model_or_default(model: str | None) -> str:
-    """The model of ``-m``; without it the default one, said on stderr."""
+    """Return ``model``, or the default model, which is then named on stderr."""
     if model is not None:
         return model
     path = hub.resolve(hub.DEFAULT_MODEL)
@@ -220,14 +221,15 @@ def model_or_default(model: str | None) -> str:
 
 
 def stats_line(stats: Stats) -> str:
-    """The speed of a call, for people."""
+    """Return a line about the speed of a call."""
     prefill = stats.n_prompt - stats.n_cached
     rate = prefill / stats.prefill_seconds if stats.prefill_seconds else 0.0
     decode = f"{stats.tokens_per_second:.1f}" if stats.tokens_per_second else "-"
     ttft = f"{stats.ttft * 1e3:.0f} ms" if stats.ttft is not None else "-"
     cached = f" ({stats.n_cached} cached), the rest" if stats.n_cached else ""
     return (
-        f"localgen: {stats.n_prompt} prompt tokens{cached} at {rate:.1f}/s, {stats.n_new} new at "
-        f"{decode}/s, first token after {ttft}, {stats.wall_seconds:.2f} s in total"
+        f"localgen: {counted(stats.n_prompt, 'prompt token')}{cached} at {rate:.1f}/s, "
+        f"{stats.n_new} new at {decode}/s, first token after {ttft}, "
+        f"{stats.wall_seconds:.2f} s in total"
         + (f", seed {stats.seed}" if stats.seed is not None else "")
     )

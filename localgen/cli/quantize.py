@@ -1,4 +1,4 @@
-"""``localgen quantize``: write a model at one or several quantization levels."""
+"""``localgen quantize``: write a model at one or more quantization levels."""
 
 from __future__ import annotations
 

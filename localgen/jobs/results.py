@@ -40,7 +40,7 @@ _BEGINNING = b'{"localgen_batch": '
 # They change how fast rows come, or whether the model loads, not what was asked for: a job that ran
 # out of memory may go on with fewer sequences.
 _NOT_ASKED_FOR = ("n_threads", "n_batch", "max_sequences", "kv_budget", "check_memory")
-_START_OVER = "Choose another output file, or start over with --overwrite."
+_START_OVER = "choose another output file, or start over with --overwrite."
 
 
 def make_header(
@@ -191,7 +191,7 @@ def _check_torn(data: bytes, number: int, path: str) -> None:
     """A header that was being written when the process was killed begins as all headers do."""
     n = min(len(data), len(_BEGINNING))
     if number == 1 and data[:n] != _BEGINNING[:n]:
-        raise JobError(f"{path} exists and is not the output of a job. {_START_OVER}")
+        raise JobError(f"{path} exists and is not the output of a job; {_START_OVER}")
 
 
 def _header(data: bytes, path: str) -> Record:
@@ -199,9 +199,9 @@ def _header(data: bytes, path: str) -> Record:
     with contextlib.suppress(ValueError, RecursionError):
         header = json.loads(data)
     if not isinstance(header, dict) or "localgen_batch" not in header:
-        raise JobError(f"{path} exists and is not the output of a job. {_START_OVER}")
+        raise JobError(f"{path} exists and is not the output of a job; {_START_OVER}")
     if header["localgen_batch"] != FORMAT or not isinstance(header.get("seed"), int):
-        raise JobError(f"{path} was written by another version of localgen. {_START_OVER}")
+        raise JobError(f"{path} was written by another version of localgen; {_START_OVER}")
     return header
 
 
@@ -234,7 +234,7 @@ def _check_same(old: Record, new: Record, path: str) -> None:
     if changes:
         raise JobError(
             f"the job cannot be resumed from {path}, which has the results of another job: "
-            f"{'; '.join(changes)}. Use the settings it was started with. {_START_OVER}"
+            f"{'; '.join(changes)}. Use the settings it was started with, {_START_OVER}"
         )
 
 

@@ -150,7 +150,7 @@ def talk(
         monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
         chat.run()
         said = capsys.readouterr()
-        return [message["content"] for message in chat.talk.messages], said.out, said.err
+        return [message["content"] for message in chat.conversation.messages], said.out, said.err
 
     return run
 

@@ -1,4 +1,4 @@
-"""Lines of a job's input → rows to generate, or what is wrong with them; it runs nothing."""
+"""Parses the lines of a job's input into rows, or into errors; it runs nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from localgen.config import GenerationConfig, check_int
 
 RowId = str | int
 
-# What concerns a whole call, or generate()'s arrays, and not the one text that a row asks for.
+# Options of a whole call or of generate()'s arrays; a row is one text.
 _NOT_OF_A_ROW = {
     "pad_token_id",
     "num_return_sequences",
@@ -29,21 +29,23 @@ _NAMES = sorted({"id", *_PROMPTS, *_OPTIONS})
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the input that is not blank. ``number`` counts from 1, blank lines too."""
+    """A line of the input that is not blank; ``number`` counts all lines, from 1."""
 
     number: int
     data: bytes
 
     @property
     def hash(self) -> str:
-        """Tells whether the line was changed: half a SHA-256 of it, without the space around."""
+        """Half a SHA-256 of the line without surrounding space, to detect changes."""
         return hashlib.sha256(self.data).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a line asks for. ``id`` is its own, or the number of the line; ``kind`` is the name of
-    what it has as a prompt."""
+    """A line to generate for.
+
+    id: its own, or the number of the line. kind: the name of the prompt's field.
+    """
 
     line: Line
     id: RowId
@@ -54,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that asks for nothing that can be done. ``id`` is None where it can't be told."""
+    """A line with an error; ``id`` is None if it could not be read."""
 
     line: Line
     id: RowId | None
@@ -62,10 +64,10 @@ class BadLine:
 
 
 def read_lines(file: BinaryIO) -> Iterator[Line]:
-    """The lines of a seekable file, from its beginning."""
+    """Yield the lines of a seekable file from its start."""
     file.seek(0)
     for number, data in enumerate(file, 1):
-        # Some editors put a byte-order mark before the text; JSON has none.
+        # Some editors write a byte-order mark, which JSON does not allow.
         stripped = (data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data).strip()
         if stripped:
             yield Line(number, stripped)
@@ -74,11 +76,11 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
 def read_rows(
     lines: Iterable[Line], defaults: GenerationConfig, seed: int, ids: dict[RowId, int]
 ) -> Iterator[Row | BadLine]:
-    """Each line as a row.
+    """Yield each line as a row or an error.
 
-    defaults: the options of a row that names none. seed: the run's, from which and its id a row
-    gets its own unless it names one; so a row's draws depend neither on the order of the lines nor
-    on what was done before. ids: which line each known id is of; the ids that are read come in.
+    defaults: options for rows that do not set them. seed: the job's; a row that sets none gets one
+    derived from it and from the row's id, so that its draws depend neither on the order of the
+    lines nor on earlier runs. ids: the line number of each id that is taken; updated.
     """
     for line in lines:
         row_id = None
@@ -97,8 +99,8 @@ def read_rows(
 
 
 def row_seed(seed: int, row_id: RowId) -> int:
-    """A row's own seed, of 53 bits, so that every reader of JSON keeps it exactly."""
-    key = json.dumps([seed, row_id]).encode()  # 1 and "1" are two ids
+    """Return a row's seed, of 53 bits, which every JSON parser reads exactly."""
+    key = json.dumps([seed, row_id]).encode()  # tells 1 from "1"
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 11
 
 
@@ -120,7 +122,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's pairs as a dict; the json module would keep the last of two silently."""
+    """Return an object's pairs as a dict; the json module ignores duplicate keys."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
@@ -159,7 +161,7 @@ def _check_unicode(name: str, value: object) -> None:
 
 
 def _prompt(fields: dict[str, Any]) -> tuple[str, Any]:
-    """The name of what is to be continued, and its value; a chat's messages are checked later."""
+    """Return the name and the value of the prompt; a chat's messages are checked later."""
     given = [name for name in _PROMPTS if name in fields]
     if len(given) != 1:
         near = _nearest(fields)
@@ -180,7 +182,7 @@ def _prompt(fields: dict[str, Any]) -> tuple[str, Any]:
 
 
 def _nearest(fields: dict[str, Any]) -> str:
-    """A hint, where a name looks like that of a prompt."""
+    """Return a hint if a key looks like a misspelt prompt."""
     for name in fields:
         near = difflib.get_close_matches(name, _PROMPTS, n=1)
         if name not in _NAMES and near:
@@ -196,15 +198,15 @@ def _config(
     for name, value in options.items():
         _check_unicode(name, value)
     if options.get("do_sample") is False:
-        # The sampling that others asked for is not this line's, and nothing to warn of.
+        # Without the job's sampling options, which would cause a warning.
         plain = GenerationConfig()
         unset = {name: getattr(plain, name) for name in defaults.changed_sampling_options}
         options = {**unset, **options}
     config = dataclasses.replace(defaults, **options)
     if options.get("seed") is not None:
-        check_int("seed", options["seed"], 0)  # not one a sequence: a row is one
+        check_int("seed", options["seed"], 0)  # a row is a single sequence, with a single seed
         return config
-    # Asked here, since the seed that every row gets would be taken for a wish to sample.
+    # Decided before the row gets its seed, since a seed alone turns sampling on.
     do_sample = config.do_sample
     if do_sample is None:
         do_sample = bool(config.changed_sampling_options)

@@ -1,4 +1,4 @@
-"""What the Hub's errors mean for a user, and what to do about them."""
+"""Turns the Hub's errors into messages that say what to do."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _REFUSALS = {
 
 
 class UnreachableError(DownloadError):
-    """The Hub did not answer, or not now: what the cache holds may be used instead."""
+    """The Hub is unreachable or fails for now; the cached copy may be used instead."""
 
 
 @contextlib.contextmanager
 def explained(name: HubName) -> Iterator[None]:
-    """What huggingface_hub raises inside, as a DownloadError that says what to do."""
+    """Turn errors of huggingface_hub inside the block into a DownloadError with advice."""
     from huggingface_hub import errors  # noqa: PLC0415
 
-    # The base of all errors of the HTTP client, which differs between versions of huggingface_hub.
+    # The base class of the HTTP client's errors, which depends on huggingface_hub's version.
     of_client: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         yield
     except LocalgenError:
         raise
     except OSError as error:
-        if not _is_of_hub(error):
+        if not _is_from_hub(error):
             raise
         raise _as_download_error(name, error) from error
     except (of_client, RuntimeError) as error:  # RuntimeError: xet's transfer
-        raise UnreachableError(_not_had(name, error)) from error
+        raise UnreachableError(_not_fetched(name, error)) from error
 
 
-def _is_of_hub(error: OSError) -> bool:
-    """Whether it is not of the disk: those carry an errno, and keep their meaning."""
+def _is_from_hub(error: OSError) -> bool:
+    """Return whether an error is not one of the disk, which have an errno and stay as they are."""
     return error.errno is None or isinstance(error, ConnectionError | TimeoutError)
 
 
@@ -59,7 +59,7 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
     while cause is not None and not isinstance(cause, errors.HfHubHTTPError):
         cause = cause.__cause__
     if cause is None:
-        return UnreachableError(_not_had(name, error.__cause__ or error))
+        return UnreachableError(_not_fetched(name, error.__cause__ or error))
     if isinstance(cause, errors.GatedRepoError):
         return DownloadError(
             f"{name.repo} is gated: accept its terms at https://huggingface.co/{name.repo}, then "
@@ -77,7 +77,7 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
     return UnreachableError(f"the Hub failed to answer for {name} ({status}). Try again later.")
 
 
-def _not_had(name: HubName, error: BaseException) -> str:
+def _not_fetched(name: HubName, error: BaseException) -> str:
     here = f"there is no local file {name}, and it" if name.file else str(name)
     return (
         f"{here} could not be fetched from the Hub: {_first_line(error)}. Check the connection and "
@@ -91,7 +91,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def missing_repository(api: HfApi, name: HubName) -> ModelNotFoundError:
-    """The error for a repository that the Hub does not show, with the nearest that it has."""
+    """Return the error for a repository that the Hub does not show, with similar names."""
     owner, title = name.repo.split("/")
     with contextlib.suppress(Exception):  # it is only a hint
         found = [model.id for model in api.list_models(author=owner, filter="gguf", limit=200)]
@@ -108,7 +108,7 @@ def _no_repository(name: HubName) -> str:
 
 
 def missing_revision(api: HfApi, name: HubName) -> ModelNotFoundError:
-    """The error for a revision that a repository lacks, with those that it has."""
+    """Return the error for a revision that a repository lacks, with those it has."""
     hint = ""
     with contextlib.suppress(Exception):  # it is only a hint
         refs = api.list_repo_refs(name.repo)

@@ -1,4 +1,4 @@
-"""Finds the file that a name means, on the disk or on the Hub, and fetches it if that is asked."""
+"""Finds the file that a name means, on the disk or on the Hub, and fetches it if asked to."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _MOST_MOVES = 3
 def resolve(
     source: str | os.PathLike[str], *, revision: str | None = None, local_files_only: bool = False
 ) -> Path:
-    """The GGUF file that ``source`` means; of a split model, the first shard.
+    """Return the GGUF file that ``source`` means; of a split model, the first shard.
 
     source: an alias of the catalogue, a path, "org/repo", "org/repo:LEVEL" or
-    "org/repo/file.gguf"; all but paths may end in "@revision". With no level named it is Q4_K_M,
-    else the nearest one that there is, which a warning names.
-    local_files_only: take what is on the disk, and make no request; HF_HUB_OFFLINE=1 does the same.
-    Raises ModelNotFoundError, DownloadError, and ValueError for a name that cannot be one.
+    "org/repo/file.gguf"; all but paths may end in "@revision". Without a level, Q4_K_M is used, or
+    the nearest one available, with a warning. local_files_only: use only what is on the disk;
+    HF_HUB_OFFLINE=1 does the same.
+    Raises ModelNotFoundError, DownloadError, and ValueError for an invalid name.
     """
     found = _meaning(source, revision)
     return found if isinstance(found, Path) else _from_hub(*found, local_files_only, _fetch)
 
 
 def locate(source: str | os.PathLike[str]) -> Path | RemoteModel:
-    """As ``resolve``, but nothing is fetched: what is not on the disk is told of."""
+    """Resolve ``source`` without fetching it: return its path, or where it is on the Hub."""
     found = _meaning(source, None)
     return found if isinstance(found, Path) else _from_hub(*found, False, _look_up)
 
 
 def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tuple[HubName, str]:
-    """A file that is here, or a name on the Hub and the level that it means by default."""
+    """Return a local file, or a name on the Hub and its default level."""
     if not isinstance(source, str):
         return _existing(Path(source), revision)
     alias = names.parse_alias(source)
@@ -94,7 +94,7 @@ def _from_hub(
     local_files_only: bool,
     ask: Callable[[HubName, str], Found],
 ) -> Path | Found:
-    """What the cache holds, where that is enough, else what ``ask`` gets from the Hub."""
+    """Return the cached file if that is enough, else what ``ask`` gets from the Hub."""
     from localgen.hub.failures import UnreachableError  # noqa: PLC0415
 
     if local_files_only or _is_offline():
@@ -103,7 +103,7 @@ def _from_hub(
         try:
             return _from_cache(name, name.level or default, only_exact=True)
         except (ModelNotFoundError, DownloadError):
-            pass  # then they are fetched
+            pass  # not cached: fetch it
     try:
         return ask(name, default)
     except UnreachableError as error:
@@ -141,7 +141,7 @@ def _look_up(name: HubName, default: str) -> Path | RemoteModel:
 
     listing = remote.listing(name)
     files = _chosen(name, tuple(listing.files), default)
-    if remote.are_here(name, listing.commit, files):
+    if remote.are_cached(name, listing.commit, files):
         return remote.download(name, listing, files)
     sizes = tuple((file, listing.files[file].size) for file in files)
     return RemoteModel(name, listing.commit, sizes)
@@ -169,7 +169,7 @@ def _from_cache(name: HubName, default: str, *, only_exact: bool = False) -> Pat
 
 
 def _chosen(name: HubName, files: tuple[str, ...], default: str) -> tuple[str, ...]:
-    """The files of the model that is meant; says which, where the name does not."""
+    """Return the files of the model that ``name`` means; log which, if the name does not say."""
     choice = choose(files, name, default)
     first = choice.model.files[0]
     if choice.substituted:

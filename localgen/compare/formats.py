@@ -1,4 +1,4 @@
-"""A level's figures as text: the same in the terminal's table and on the page."""
+"""Formats a level's figures, for the table in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ Value = float | str | None
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One figure of each level.
+    """A column of the table.
 
-    meaning: a sentence for those who read the table. value: what it is sorted by; None where it was
-    not measured. text: as it is shown. is_text: it is no number. in_terminal: it has a place there.
+    meaning: what the figure is, for readers of the table. value: what to sort by; None if it was
+    not measured. text: what to show. is_text: whether it is text, not a number. in_terminal:
+    whether the terminal shows it.
     """
 
     title: str
@@ -63,7 +64,7 @@ def _spread(
         if found is None:
             return MISSING
         half = (found.high - found.low) / 2
-        error = f" ± {half:.{digits}f}" if half else ""  # a single round has none to tell
+        error = f" ± {half:.{digits}f}" if half else ""  # a single round has no spread
         return f"{found.median:.{digits}f}{error} {unit}"
 
     return Column(title, meaning, value, shown, in_terminal=in_terminal)
@@ -143,13 +144,13 @@ COLUMNS = (
 
 
 def share_of_most(level: LevelResult, result: Comparison) -> float:
-    """A level's mean KLD as a share of the largest one, for a bar beside it."""
+    """Return a level's mean KLD as a share of the largest one, for a bar."""
     most = max((each.kld_mean or 0.0 for each in result.levels), default=0.0)
     return max(0.0, (level.kld_mean or 0.0) / most) if most else 0.0
 
 
 def noise_line(result: Comparison) -> str | None:
-    """What the reference against itself gave, or None if that was not measured."""
+    """Return the KLD of the reference against itself as text; None if it was not measured."""
     if result.noise is None or result.noise.kld_mean is None:
         return None
     return f"noise: {result.noise.name}: KLD {result.noise.kld_mean:.2g}"

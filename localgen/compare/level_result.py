@@ -1,4 +1,4 @@
-"""What a comparison found of one level; it decides and measures nothing."""
+"""The results of one level; it measures nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from localgen.benchmark.measuring import Spread
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """A greedy text beside the reference's: they have the first ``n_same`` tokens in common."""
+    """A greedy text and the reference's; the first ``n_same`` tokens are the same."""
 
     prompt: str
     reference: str
@@ -19,15 +19,15 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelResult:
-    """One level, with one type of KV cache. What was not measured is None.
+    """The results of one level with one type of KV cache. What was not measured is None.
 
-    name: the level, as "Q4_K_M". error: why the rest is missing. is_reference: whether the others
-    are compared with this one. file_bytes: of all shards. n_fallback: tensors that got a larger
-    type than the level has for them, where it was made here. cold_load_seconds: with the file not
-    in the page cache. peak_rss_bytes: of a process that loads it and generates. prefill_tps,
-    decode_tps: tokens/s of a prompt of 512, and of 64 new tokens, one sequence. ttft_seconds: of a
-    prompt of 128. divergence_tokens: median of the greedy tokens before the text leaves the
-    reference's. The others: see ``metrics.Quality``.
+    name: the level, such as "Q4_K_M". error: why the rest is missing. is_reference: whether the
+    others are compared with this one. file_bytes: of all shards. n_fallback: tensors stored in a
+    larger type than the level's, if the comparison made the file. cold_load_seconds: with the file
+    not in the page cache. peak_rss_bytes: of a process that loads the model and generates.
+    prefill_tps, decode_tps: tokens/s for a prompt of 512, and for 64 new tokens, one sequence.
+    ttft_seconds: for a prompt of 128. divergence_tokens: median number of greedy tokens before the
+    text differs from the reference's. The others: see ``metrics.Quality``.
     """
 
     name: str
@@ -64,5 +64,5 @@ class LevelResult:
 
     @property
     def label(self) -> str:
-        """The name, and the KV cache's type where that is not F16."""
+        """The name, and the KV cache's type if it is not F16."""
         return self.name if self.kv_type == "f16" else f"{self.name} kv {self.kv_type}"

@@ -1,6 +1,6 @@
-"""Panels as files: alone as SVG, or side by side as PNG; by matplotlib without pyplot.
+"""Renders panels as files: alone as SVG, or side by side as PNG; with matplotlib, without pyplot.
 
-It knows nothing of what is on them but their labels, which it places last.
+Of a panel's content it knows only the labels, which it places last.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": PALETTE["muted"],
     "ytick.color": PALETTE["muted"],
 }
-# Of one panel, in inches.
+# The width of a panel in inches.
 _WIDTH = 4.4
 _DPI = 160
 _CAPTION_WIDTH = 82
-# Characters of a title that find room over one panel.
+# Characters of a title that fit above one panel.
 _TITLE_WIDTH = 56
 
 
 def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
-    """Panels side by side under a title."""
+    """Return a PNG of the panels side by side under a title."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
 
     with style():
@@ -70,8 +70,10 @@ def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
 
 
 def as_svg(panel: Panel) -> str:
-    """One panel as an ``<svg>`` element for a page, which gives it colours (``var(--ink)``, for
-    each name of ``PALETTE``), a font and a width."""
+    """Return a panel as an ``<svg>`` element.
+
+    The page provides the colours (``var(--ink)``, for each name of ``PALETTE``), font and width.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
 
     with style(panel.title):
@@ -106,7 +108,7 @@ def render(figure: Figure, labels: Sequence[Label], kind: str) -> bytes:
 
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # labels stand where they are put
+    figure.set_layout_engine("none")  # the layout must not move the labels
     place(labels, canvas.get_renderer())  # type: ignore[no-untyped-call]
     data = io.BytesIO()
     metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]

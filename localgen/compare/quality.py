@@ -29,7 +29,7 @@ from localgen.text.tokenizer import Tokenizer
 
 
 class Quality:
-    """Perplexity, and divergence from the reference."""
+    """Measures perplexity and the divergence from the reference."""
 
     def __init__(self, settings: Settings, record: Record, reference: Variant) -> None:
         self._settings = settings
@@ -37,7 +37,7 @@ class Quality:
         self._reference = reference
 
     def measure(self, variants: Sequence[Variant]) -> None:
-        """Measure each variant that has not been yet, and the reference against itself."""
+        """Measure each variant without a result, and the reference against itself."""
         record = self._record
         todo = [variant for variant in variants if record[variant].kld_mean is None]
         with ExitStack() as stack:
@@ -56,7 +56,7 @@ class Quality:
     def _open_reference(
         self, stack: ExitStack, others: list[Variant]
     ) -> tuple[Reference, list[TokenIds]]:
-        """The reference, loaded until ``stack`` closes, or in a file where memory is short."""
+        """Open the reference until ``stack`` closes: loaded, or in a file if memory is short."""
         if self._fits_beside([*others, self._reference]):
             backend = stack.enter_context(self._backend(self._reference))
             parts = self._parts(backend)
@@ -72,14 +72,14 @@ class Quality:
         return stored, parts
 
     def _fits_beside(self, others: list[Variant]) -> bool:
-        """Whether the memory holds the reference and any one of ``others``."""
+        """Return whether the reference fits in memory together with any one of ``others``."""
         reference = self._reference.file, self._config(self._reference)
         return all(
             fitting.fit_together([reference, (other.file, self._config(other))]) for other in others
         )
 
     def _stored(self, stack: ExitStack, backend: Any, parts: list[TokenIds]) -> StoredReference:
-        """What the loaded reference says of all chunks, in a file until ``stack`` closes."""
+        """Store the loaded reference's predictions for all chunks until ``stack`` closes."""
         folder = Path(tempfile.gettempdir())
         stored = StoredReference(folder, parts, backend.n_vocab, backend.n_batch)
         stack.callback(stored.close)
@@ -109,7 +109,7 @@ class Quality:
 
     @contextmanager
     def _backend(self, variant: Variant, config: ModelConfig | None = None) -> Iterator[Any]:
-        """A variant loaded, with a context for one chunk; ``config`` if not its own."""
+        """Load a variant, with a context for one chunk; ``config`` replaces its own."""
         backend = LlamaBackend(variant.path, config or self._config(variant))
         try:
             backend.reserve(1, self._settings.n_ctx)
@@ -118,7 +118,7 @@ class Quality:
             backend.close()
 
     def _config(self, variant: Variant) -> ModelConfig:
-        """For one chunk, in passes of a block of rows."""
+        """Return a configuration for one chunk, with one block of rows per pass."""
         return ModelConfig(
             n_ctx=self._settings.n_ctx,
             n_batch=rows_at_a_time(len(variant.file.shards[0].tokens)),
@@ -137,7 +137,7 @@ class Quality:
             self._record.set(self._reference, **_as_fields(_of_reference(found)))
 
     def _measure_noise(self, reference: Reference, parts: list[TokenIds]) -> None:
-        """The reference against itself, with half of the threads and of the rows of a pass."""
+        """Evaluate the reference against itself, with half the threads and half the batch."""
         itself, record = self._reference, self._record
         name = f"{itself.level.name} against itself"
         config = dataclasses.replace(
@@ -148,7 +148,7 @@ class Quality:
         with self._backend(itself, config) as again:
             found = self._evaluate(reference, again, parts, name)
         record.noise = LevelResult(name=name, kv_type=itself.kv_type, **_as_fields(found))
-        if record[itself].perplexity is None:  # it is the only level
+        if record[itself].perplexity is None:  # the reference is the only level
             record.set(itself, **_as_fields(found))
         record.save()
 

@@ -1,4 +1,4 @@
-"""Which level to keep: of what was measured, and of nothing else."""
+"""Recommends a level to keep, from what was measured."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LEAST_FOR_A_KNEE = 3
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The level to keep, one sentence why, and the Pareto front over size, speed and KLD.
+    """The level to keep, a sentence that says why, and the Pareto front of size, speed and KLD.
 
-    level: None where too little was measured to choose by; the sentence says what was.
+    level: None if too little was measured; the sentence then says what was.
     """
 
     level: LevelResult | None
@@ -28,12 +28,12 @@ class Recommendation:
     front: tuple[LevelResult, ...]
 
     def keeps(self, level: LevelResult) -> bool:
-        """Whether this is the level to keep."""
+        """Return whether ``level`` is the one to keep."""
         return self.level is not None and level.label == self.level.label
 
 
 def parse_bytes(amount: int | str) -> int:
-    """Bytes of 4000000000, "4GB", "4G" or "3.5 GiB". Raises ValueError."""
+    """Return the bytes of 4000000000, "4GB", "4G" or "3.5 GiB". Raises ValueError."""
     if isinstance(amount, int):
         return amount
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", amount, re.IGNORECASE)
@@ -50,12 +50,12 @@ def parse_bytes(amount: int | str) -> int:
 def recommend(
     levels: Sequence[LevelResult], *, memory: int | str | None = None, max_kld: float | None = None
 ) -> Recommendation:
-    """The level to keep: of the Pareto front the smallest within ``max_kld``; without that limit,
-    the knee of size against KLD.
+    """Return the level to keep: the smallest on the Pareto front with at most ``max_kld``.
 
-    memory: the most that a process may take at its peak (its file, where that was not measured).
-    Without a limit a front of two has no knee, and no level is kept; nor is one that is alone.
-    Raises CompareError, which says how far the nearest one is, if none fits.
+    Without ``max_kld``, it is the knee of size against KLD. memory: the most that a process may
+    take at its peak (or that its file may take, if the peak was not measured). Without a limit,
+    two levels have no knee, so neither is recommended; nor is a single one. Raises CompareError
+    with the closest level if none fits.
     """
     measured = [level for level in levels if level.error is None and _kld(level) is not None]
     if all(level.kld_mean is None for level in measured):
@@ -83,7 +83,7 @@ def recommend(
 
 
 def pareto(levels: Sequence[LevelResult]) -> tuple[LevelResult, ...]:
-    """Those that no other one beats in size, speed and KLD at once, the smallest first."""
+    """Return the levels that no other beats in size, speed and KLD at once, smallest first."""
     kept = [a for a in levels if not any(_beats(b, a) for b in levels)]
     return tuple(sorted(kept, key=_bytes))
 
@@ -99,8 +99,10 @@ def _costs(level: LevelResult) -> tuple[float, float, float]:
 
 
 def _knee(front: Sequence[LevelResult]) -> LevelResult:
-    """The point farthest below the line from the smallest level to the best, both axes from 0 to 1
-    (Satopää et al., "Finding a Kneedle in a Haystack", 2011)."""
+    """Return the point farthest below the line from the smallest level to the best.
+
+    Both axes are scaled to 0 to 1 (Satopää et al., "Finding a Kneedle in a Haystack", 2011).
+    """
     small, best = front[0], min(front, key=lambda level: _kld(level) or 0.0)
     width = _bytes(best) - _bytes(small)
     height = (_kld(small) or 0.0) - (_kld(best) or 0.0)
@@ -118,7 +120,7 @@ def _knee(front: Sequence[LevelResult]) -> LevelResult:
 def _without_knee(
     front: tuple[LevelResult, ...], measured: Sequence[LevelResult]
 ) -> Recommendation:
-    """One level that beats all others, or none."""
+    """Return the level that beats all others, or no level."""
     if len(measured) == 1:
         return Recommendation(
             None,
@@ -177,7 +179,7 @@ def _why_knee(chosen: LevelResult, measured: Sequence[LevelResult]) -> str:
 
 
 def _indistinguishable(chosen: LevelResult, reference: LevelResult | None) -> str:
-    """What the chosen level's perplexity cannot be told from: the paired interval covers zero."""
+    """Return a note if the perplexity's paired interval against the reference covers zero."""
     ratio, se = chosen.ln_ppl_ratio, chosen.ln_ppl_ratio_se
     if reference is None or chosen.is_reference:
         return ""

@@ -1,4 +1,4 @@
-"""What a comparison found, as types and as JSON; it measures nothing."""
+"""The result of a comparison, and its JSON; it measures nothing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SCHEMA = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Levels of one model side by side, and all that a repetition needs.
+    """The results of all levels, and what it takes to reproduce them.
 
-    noise: the reference against itself under other threads and batches: what is no larger than
-    this means nothing. settings: the command, versions, CPU and text; of a merged comparison a
+    noise: the reference against itself with fewer threads and smaller batches; differences up to
+    this size mean nothing. settings: the command, versions, CPU and text; in a merged comparison a
     dict of these for each machine, under "#1", "#2" and so on.
     """
 
@@ -35,7 +35,7 @@ class Comparison:
     notes: tuple[str, ...] = field(default=())
 
     def __getitem__(self, label: str) -> LevelResult:
-        """The level of that name, or "NAME kv TYPE"; KeyError if there is none."""
+        """Return the level with this label, "NAME" or "NAME kv TYPE", or raise KeyError."""
         found = {level.label: level for level in self.levels}
         if label not in found:
             raise KeyError(f"{label!r} was not compared; the levels are {', '.join(found)}")
@@ -44,20 +44,22 @@ class Comparison:
     def recommend(
         self, memory: int | str | None = None, max_kld: float | None = None
     ) -> Recommendation:
-        """The level to keep, of those that fit ``memory`` (bytes, or "4GB") and whose mean KLD is
-        at most ``max_kld``; see ``recommend.recommend``."""
+        """Return the level to keep within ``memory`` (bytes, or "4GB") and ``max_kld``.
+
+        See ``recommend.recommend``.
+        """
         return recommend(self.levels, memory=memory, max_kld=max_kld)
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=1)
 
     def save(self, path: Path) -> None:
-        """Write the JSON to ``path``, as a whole or not at all."""
+        """Write the JSON to ``path``, atomically."""
         write_whole(path, self.to_json().encode())
 
     @classmethod
     def load(cls, path: Path) -> Comparison:
-        """Read what ``save`` wrote. Raises CompareError for anything else."""
+        """Return the comparison that ``save`` wrote. Raises CompareError for any other file."""
         try:
             return cls.from_json(path.read_text("utf-8"))
         except (ValueError, TypeError, KeyError) as error:
@@ -81,7 +83,7 @@ class Comparison:
 
     @classmethod
     def merged(cls, parts: Iterable[Comparison]) -> Comparison:
-        """The levels and notes of several machines in one; each name gets its machine's number."""
+        """Return several machines' comparisons as one; names get the machine's number."""
         parts = list(parts)
         levels = tuple(
             dataclasses.replace(level, name=f"{level.name} #{number}")

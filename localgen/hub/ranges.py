@@ -17,7 +17,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """A model on the Hub that is not cached; ``files`` are its shards in order, with their sizes."""
+    """A model on the Hub that is not cached; ``files`` are its shards and their sizes."""
 
     name: HubName
     commit: str

@@ -40,7 +40,7 @@ _HELP = """\
 /load FILE       load the chat in FILE
 /stats           show the speed of the last answer and how full the context is
 /exit            leave; Ctrl-D does the same
-Enter sends, Alt-Enter starts a new line. Ctrl-C stops an answer; the chat keeps what is there.
+Enter sends, Alt-Enter starts a new line. Ctrl-C stops an answer; the chat keeps what it has.
 To send a message that starts with a slash, type two: //usr/bin."""
 
 _TEMPLATES_OWN = "the model's template may add its own"

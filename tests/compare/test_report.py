@@ -1,4 +1,4 @@
-"""Reports of a comparison: what the picture and the page hold, and when they are not written."""
+"""Reports of a comparison: the PNG, the page, and when they are not written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.cli.test_generate import ENVIRONMENT, localgen_command
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile, level
 from tests.conftest import ROOT, RunChild
 
-ACCENT = (0x0B, 0x6E, 0x5A)  # of the level that is kept
+ACCENT = (0x0B, 0x6E, 0x5A)  # of the recommended level
 WITHOUT_QUALITY = {"kld_mean": None, "kld_quantiles": (), "perplexity": None}
 
 
@@ -69,7 +69,7 @@ def _page(result: Comparison, folder: Path, **limits: Any) -> str:
 
 
 def _only(result: Comparison, **found: Any) -> Comparison:
-    """The levels with other figures."""
+    """Return the comparison with other figures for all levels."""
     levels = tuple(dataclasses.replace(each, **found) for each in result.levels)
     return dataclasses.replace(result, levels=levels)
 
@@ -103,13 +103,13 @@ def test_a_picture_marks_the_level_to_keep(tmp_path: Path) -> None:
     ],
 )
 def test_panels_without_data_are_left_out(missing: Any, titles: list[str] | None) -> None:
-    """A level of which only prefill was measured still has its speed drawn."""
+    """A level with only prefill measured is still in the speed plot."""
     found = [panel.title for panel in plots.panels(_only(comparison(), **missing), None)]
     assert len(found) == 3 if titles is None else found == titles
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    """A reference alone has no loss, and what failed has nothing."""
+    """A reference alone has no loss to draw."""
     levels = (level("F16", 10**9, 0.0, 1, decode_tps=None, prefill_tps=None, is_reference=True),)
     with pytest.raises(CompareError, match="nothing to draw"):
         save_png(comparison(levels=levels), tmp_path / "r.png")
@@ -118,7 +118,7 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kld", [-1e-9, 0.0, 1e-9])
 def test_levels_that_differ_by_nothing_are_drawn(tmp_path: Path, kld: float) -> None:
-    """No place on a logarithmic axis: float32 rounds a KLD of nothing to either side of zero."""
+    """Zero is not on a logarithmic axis, and float32 rounds a KLD of zero to either side of it."""
     quantiles = tuple(kld * p for p in KLD_PROBABILITIES)
     same = level("same", 10**9, kld, 20, kld_se=0.0, kld_quantiles=quantiles)
     save_png(comparison(levels=(*comparison().levels, same)), tmp_path / "r.png")
@@ -126,8 +126,8 @@ def test_levels_that_differ_by_nothing_are_drawn(tmp_path: Path, kld: float) -> 
 
 
 @pytest.mark.parametrize("n_kv_types", [1, 3])
-def test_names_stand_apart(n_kv_types: int) -> None:
-    """Twelve levels in the space of a few, and each with several types of KV cache."""
+def test_labels_do_not_overlap(n_kv_types: int) -> None:
+    """Twelve levels close together, each with several KV cache types."""
     from matplotlib.transforms import Bbox
 
     levels = [
@@ -163,7 +163,7 @@ def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
 def test_a_picture_s_heading_has_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: Any
 ) -> None:
-    """A long sentence ran over the edge; over one panel it takes more lines than over three."""
+    """Regression: a long sentence ran over the edge."""
     figures: list[Any] = []
     render = pictures.render
 
@@ -180,7 +180,7 @@ def test_a_picture_s_heading_has_room(
 
 
 def test_a_plot_on_a_page_has_the_page_s_colours() -> None:
-    """It is XML, has no colour, size or identifier of its own, and is the same every time."""
+    """It is XML without colours, sizes or ids of its own, and the same every time."""
     drawn = plots.panels(comparison(), comparison().recommend())
     svgs = [pictures.as_svg(panel) for panel in drawn]
     assert svgs == [pictures.as_svg(panel) for panel in drawn]
@@ -195,12 +195,12 @@ def test_a_plot_on_a_page_has_the_page_s_colours() -> None:
 
 
 def test_drawing_leaves_matplotlib_as_it_was(run_child: RunChild, tmp_path: Path) -> None:
-    """No pyplot, no backend that is chosen for all, no setting that stays."""
+    """It imports no pyplot, chooses no backend and leaves no setting changed."""
     code = (
         "import sys, matplotlib\n"
         "from tests.comparisons import comparison\n"
         "from localgen.compare import save_html, save_png\n"
-        "before = dict(dict.items(matplotlib.rcParams))\n"  # a look-up would choose a backend
+        "before = dict(dict.items(matplotlib.rcParams))\n"  # a lookup would choose a backend
         "save_png(comparison(), sys.argv[1])\n"
         "save_html(comparison(), sys.argv[1])\n"
         "assert dict(dict.items(matplotlib.rcParams)) == before\n"
@@ -259,10 +259,10 @@ def test_texts_that_mean_harm_are_escaped(tmp_path: Path) -> None:
     assert all(html.escape(text) in page.replace("&#34;", "&quot;") for text in (SCRIPT, IMAGE))
     assert "{{ 7 * 7 }}" in page
     assert html.escape(BREAKOUT) in page
-    save_png(hostile(), tmp_path / "r.png")  # "$\frac$" is no formula
+    save_png(hostile(), tmp_path / "r.png")  # "$\frac$" is not a formula
 
 
-def test_a_budget_that_nothing_fits_is_said(tmp_path: Path) -> None:
+def test_a_budget_that_nothing_fits_is_reported(tmp_path: Path) -> None:
     page = _page(comparison(), tmp_path, memory="1GB")
     assert "No level fits in 1.00 GB: the smallest, Q2_K, needs 3.00 GB." in page
     assert 'class="kept"' not in page
@@ -270,7 +270,7 @@ def test_a_budget_that_nothing_fits_is_said(tmp_path: Path) -> None:
 
 
 def test_two_levels_are_drawn_and_none_is_marked(tmp_path: Path) -> None:
-    """Neither page nor picture keeps a level where the sentence keeps none."""
+    """Neither page nor picture highlights a level if the sentence recommends none."""
     two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]))
     page = _page(two, tmp_path)
     assert "Too few levels to recommend one: Q4_0 (" in page
@@ -294,7 +294,7 @@ def test_a_merged_page_has_every_machine(tmp_path: Path) -> None:
 
 
 def test_a_page_of_nothing(tmp_path: Path) -> None:
-    """All levels failed: the page says how, and has neither a table nor plots."""
+    """If all levels failed, the page has the errors, and neither a table nor plots."""
     page = _page(comparison(levels=(LevelResult(name="Q8_0", error="it failed"),)), tmp_path)
     assert "it failed" in page
     assert "<table" not in page
@@ -312,7 +312,7 @@ def test_a_page_of_nothing(tmp_path: Path) -> None:
         ("end ", "end", "end", (" ", ""), ("", "")),
     ],
 )
-def test_texts_are_cut_where_they_part(
+def test_texts_are_cut_where_they_diverge(
     reference: str, text: str, same: str, theirs: Any, ours: Any
 ) -> None:
     found = report.sides(Divergence("prompt", reference, text, 1))
@@ -323,7 +323,12 @@ def test_texts_are_cut_where_they_part(
 @pytest.mark.parametrize(
     ("reference", "text", "theirs", "ours"),
     [
-        ("Paris is", " Paris is", "Paris", "␣Paris"),  # they looked the same, and were marked
+        (
+            "Paris is",
+            " Paris is",
+            "Paris",
+            "␣Paris",
+        ),  # regression: they looked the same, but were marked
         ("x\ny", "x y", "↵\ny", "␣y"),
         ("end ", "end", "␣", "ends here"),
         ("end ", "end.", "␣", "."),
@@ -342,8 +347,8 @@ def test_a_difference_of_white_space_can_be_seen(
     assert re.findall(r"<mark[^>]*>(.*?)</mark>", page, re.DOTALL) == [theirs, ours]
 
 
-def test_one_round_is_called_one() -> None:
-    """A caption promised medians and bars where there were none to see."""
+def test_caption_of_a_single_round() -> None:
+    """Regression: the caption spoke of medians and bars that were not drawn."""
     (of_three,) = [
         each.caption for each in plots.panels(comparison(), None) if "Speed" in each.title
     ]
@@ -381,8 +386,8 @@ def test_a_report_is_written_as_a_whole_or_not_at_all(
 
 
 @pytest.mark.parametrize("option", ["--png", "--html"])
-def test_without_matplotlib_nothing_is_begun(tmp_path: Path, option: str) -> None:
-    """The model is not even looked for."""
+def test_without_matplotlib_nothing_is_started(tmp_path: Path, option: str) -> None:
+    """Not even the model is resolved."""
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
     environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = localgen_command("compare", "no-model", option, tmp_path / "r", env=environment)
@@ -396,11 +401,11 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for save in (save_png, save_html):
         with pytest.raises(CompareError, match=r"pip install 'localgen\[report\]'"):
             save(comparison(), tmp_path / "r")
-    report.check_targets([])  # no report, no matplotlib
+    report.check_targets([])  # no reports need no matplotlib
 
 
 def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
-    """Also if nothing fits, which is an error, but after the reports."""
+    """Also if nothing fits, which is an error only after the reports."""
     result, png, page = tmp_path / "r.json", tmp_path / "r.png", tmp_path / "r.html"
     comparison().save(result)
     done = localgen_command("compare", "--from-json", result, "--png", png, "--html", page)
@@ -424,7 +429,9 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
         (["--budget", "much"], "not an amount of memory"),
     ],
 )
-def test_what_cannot_work_is_said_first(tmp_path: Path, options: list[str], message: str) -> None:
+def test_what_cannot_work_is_reported_first(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
     done = localgen_command("compare", "no-model", *options, cwd=tmp_path)
     assert done.returncode in (1, 2)
     assert message in done.stderr

@@ -31,7 +31,7 @@ LN = math.log
 
 
 def _logits(*rows: list[float]) -> Any:
-    """Rows of probabilities as logits, moved by what must not matter."""
+    """Return rows of probabilities as logits, shifted by a constant, which must not matter."""
     return np.log(np.array(rows, np.float64)).astype(np.float32) + 3.0
 
 
@@ -59,7 +59,7 @@ def test_a_model_beside_itself_differs_by_exactly_nothing() -> None:
 
 
 def test_metrics_against_a_plain_reference() -> None:
-    """In float64, without blocks and without tricks."""
+    """The plain reference is in float64, without blocks."""
     rng = np.random.default_rng(2)
     a, b = (rng.normal(0, 3, (11, 5000)).astype(np.float32) for _ in range(2))
     targets = rng.integers(0, 5000, 11).astype(np.int32)
@@ -72,7 +72,7 @@ def test_metrics_against_a_plain_reference() -> None:
 
 
 def test_statistics() -> None:
-    """Of 1, 2, 3: mean 2, variance 2/3, and its root over n - 1 = 2."""
+    """For 1, 2, 3: mean 2, variance 2/3, standard error sqrt(2/3 / (n - 1))."""
     assert mean(np.array([1.0, 2.0, 3.0])).value == 2.0
     assert mean(np.array([1.0, 2.0, 3.0])).se == pytest.approx(math.sqrt(2 / 3 / 2))
     reference, candidate = _logits([0.5, 0.5], [0.25, 0.75]), _logits([0.5, 0.5], [0.25, 0.75])
@@ -83,7 +83,7 @@ def test_statistics() -> None:
 
 
 def test_quantiles_of_the_kld() -> None:
-    """Of 0, 1, … 1000 the quantile at p is 1000 p; the other statistics are some of them."""
+    """For 0, 1, … 1000 the quantile at p is 1000 p."""
     values = np.arange(1001.0)
     rng = np.random.default_rng(3)
     found = quality(TokenMetrics(values, values, rng.permutation(values), values, values))
@@ -138,8 +138,10 @@ def test_every_level_and_kv_type_has_a_row(compared: Comparison) -> None:
     assert all(level.error is None for level in compared.levels)
 
 
-def test_what_loss_is_measured_against_is_said(compared: Comparison, tiny_bpe_path: Path) -> None:
-    """Not the file that the levels are made from, unless that is a level itself."""
+def test_a_note_says_what_loss_is_measured_against(
+    compared: Comparison, tiny_bpe_path: Path
+) -> None:
+    """It is not the file that the levels are made from, unless that is a level itself."""
     note = (
         "levels are made from tiny-bpe.gguf; loss is measured against {}, the most precise level "
         "given"
@@ -153,7 +155,7 @@ def test_what_loss_is_measured_against_is_said(compared: Comparison, tiny_bpe_pa
 
 
 def test_the_same_weights_differ_by_nothing(compared: Comparison) -> None:
-    """The file itself beside the F32 made from it; and the reference against itself."""
+    """The file against the F32 made from it, and the reference against itself."""
     assert compared["tiny-bpe"].kld_max == 0.0
     assert compared["tiny-bpe"].top1_agreement == 1.0
     assert all(each.text == each.reference for each in compared["tiny-bpe"].divergences)
@@ -171,7 +173,7 @@ def test_fewer_bits_lose_more(compared: Comparison) -> None:
 
 
 def test_quality_is_that_of_score(compared: Comparison, tiny_bpe_path: Path) -> None:
-    """Perplexity from LocalModel.score, chunk by chunk: another way to the same number."""
+    """LocalModel.score gives the same perplexity, chunk by chunk."""
     from localgen import LocalModel
 
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=64) as model:
@@ -209,8 +211,10 @@ def test_what_is_done_is_not_measured_again(tiny_bpe_path: Path, tmp_path: Path)
 
 
 def test_what_is_done_keeps_its_reference(tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """Figures of two references must not come together: a level with more bits, or another file
-    under the reference's name, is refused, and what was measured stays. Notes stay as well."""
+    """Results of two references must not be mixed: another reference is refused.
+
+    The measured results and the notes stay.
+    """
     options: dict[str, Any] = {
         "text": TEXT, "n_ctx": 16, "n_chunks": 900, "speed": False,
         "results": tmp_path / "r.json", "keep": tmp_path,
@@ -225,7 +229,7 @@ def test_what_is_done_keeps_its_reference(tiny_bpe_path: Path, tmp_path: Path) -
 
 
 def test_one_bad_level_leaves_the_others(tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """A level that needs an importance matrix, a damaged file, another vocabulary."""
+    """A corrupt file, and another vocabulary."""
     bad, other = tmp_path / "bad.gguf", tmp_path / "other.gguf"
     bad.write_bytes(b"GGUF" + bytes(100))
     make_llama_spm(other)
@@ -237,7 +241,7 @@ def test_one_bad_level_leaves_the_others(tiny_bpe_path: Path, tmp_path: Path) ->
     errors = {level.label: level.error for level in found.levels if level.error}
     assert set(errors) == {"bad", "other"}
     assert "damaged" in errors["bad"]
-    assert str(tmp_path) not in found.to_json()  # files have names, and no folders
+    assert str(tmp_path) not in found.to_json()  # files are named without folders
     assert "vocabulary differs from that of tiny-bpe" in errors["other"]
 
 
@@ -337,7 +341,7 @@ def test_recommendations(memory: str | None, max_kld: float | None, name: str) -
     assert found.sentence.startswith(f"Keep {name}: ")
 
 
-def test_the_knee_does_not_speak_of_smaller_files_that_there_are_not() -> None:
+def test_the_knee_speaks_of_smaller_files_only_if_there_are_any() -> None:
     assert "below which smaller files lose the most quality" in recommend(LEVELS).sentence
     bulging = (LEVELS[0], _result("Q6_K", 12 * 10**9, 0.039, 20), LEVELS[4])
     assert "the smallest level measured" in recommend(bulging).sentence
@@ -345,7 +349,7 @@ def test_the_knee_does_not_speak_of_smaller_files_that_there_are_not() -> None:
 
 
 def test_two_levels_have_no_knee() -> None:
-    """Q4_0 was to be kept on the word of two points, and one level on that of itself."""
+    """Regression: a level was recommended on the evidence of two levels, or of one."""
     found = recommend((LEVELS[0], LEVELS[4]))
     assert (found.level, found.front) == (None, (LEVELS[4], LEVELS[0]))
     assert found.sentence == (
@@ -371,7 +375,7 @@ def test_a_level_that_beats_all_others_is_kept() -> None:
 
 
 def test_a_limit_chooses_of_two() -> None:
-    """What was asked for is said, and no knee."""
+    """The sentence names the limit, not a knee."""
     found = recommend(LEVELS[:2], memory="16GB")
     assert found.sentence == (
         "Keep Q8_0: it is the smallest that fits in 16.00 GB (8.00 GB, mean KLD 0.0010, 18 "
@@ -379,8 +383,8 @@ def test_a_limit_chooses_of_two() -> None:
     )
 
 
-def test_what_cannot_be_told_apart_is_said() -> None:
-    """The paired interval of Q8_0's perplexity covers zero, that of Q5_0's does not."""
+def test_indistinguishable_perplexities_are_reported() -> None:
+    """The paired interval of Q8_0's perplexity covers zero; that of Q5_0's does not."""
     assert "not distinguishable from F16's" in recommend(LEVELS, max_kld=0.01).sentence
     assert "distinguishable" not in recommend(LEVELS, memory="6.5GB", max_kld=0.03).sentence
 

@@ -47,7 +47,7 @@ def run(monkeypatch, capsys):
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["localgen", "inspect", *map(str, arguments)])
-        code = app._run()
+        code = app.run_command()
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

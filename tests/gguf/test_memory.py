@@ -189,6 +189,7 @@ def memory_of(monkeypatch):
     return lambda n_bytes: monkeypatch.setattr(system, "available_memory", lambda: n_bytes)
 
 
+@pytest.mark.slow
 def test_a_load_that_cannot_fit_is_refused(tiny_bpe_path, memory_of):
     """Before anything is loaded, with the numbers, and with what would fit."""
     file = gate.check_model(tiny_bpe_path)
@@ -205,6 +206,7 @@ def test_a_load_that_cannot_fit_is_refused(tiny_bpe_path, memory_of):
         assert len(model.complete([[40, 60]], max_new_tokens=2)) == 1
 
 
+@pytest.mark.slow
 def test_who_knows_better_loads_it(tiny_bpe_path, memory_of):
     """An estimate can be wrong, and a model larger than memory may be wanted all the same."""
     memory_of(1000)
@@ -214,6 +216,7 @@ def test_who_knows_better_loads_it(tiny_bpe_path, memory_of):
     LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512).close()
 
 
+@pytest.mark.slow
 def test_a_promised_context_can_be_filled(tiny_bpe_path, memory_of):
     """The KV cache may take half of the memory, or a full sequence where that is more."""
     file = gate.check_model(tiny_bpe_path)
@@ -224,6 +227,7 @@ def test_a_promised_context_can_be_filled(tiny_bpe_path, memory_of):
     assert len(long.token_ids) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_gpu_layers", "budget"), [(0, 2**29), (1, 2**29), (2, 2**30), (-1, None)]
 )

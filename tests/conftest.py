@@ -31,8 +31,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_FOLDERS = (
-    *("benchmark", "cli", "compare", "conformance", "doctor", "hostile"),
-    *("llama", "models", "quantization", "real"),
+    *("benchmark", "cli", "compare", "conformance", "docs", "doctor", "examples", "hostile"),
+    *("llama", "models", "platforms", "quantization", "real"),
 )
 SLOW_FIXTURES = {"hub", "run_child", "tiny"}
 CHILD_SECONDS = 60

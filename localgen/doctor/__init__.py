@@ -1,1 +1,1 @@
-"""What is installed, how fast it is, and what is wrong."""
+"""Reports what is installed, how fast it is, and what is wrong with it."""

@@ -176,6 +176,10 @@ class Engine:
             for sequence in request.sequences:
                 self._register(sequence, request)
             self._scheduler.add(request.sequences)
+            try:
+                self.kv_cache.check_fits(max(len(each.tokens) for each in request.sequences))
+            except BackendError as error:  # beside what is pinned now
+                self._end(request, error)
 
     def _register(self, sequence: Sequence, request: Request) -> None:
         sequence.order = next(self._orders)

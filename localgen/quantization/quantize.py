@@ -211,7 +211,7 @@ def _check_disk(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes + _SPARE_BYTES > free:
         raise QuantizeError(
-            f"the files need {n_bytes / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free in {folder}"
+            f"the files need {n_bytes / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free"
         )
 
 

@@ -200,7 +200,7 @@ def test_first_tokens(result: BenchResult) -> None:
     """Cold is the longest prompt; cached is what comes after that very one."""
     assert result.cold is result["pp512"]
     assert result.cached is result["pp16 @ d512"]
-    with pytest.raises(KeyError, match=r"no test is called 'pp7'; the tests are pp128, pp512, pp16 @ d512, tg128"):
+    with pytest.raises(KeyError, match="no test is called 'pp7'; the tests are pp128, pp512, "):
         result["pp7"]
 
 
@@ -330,7 +330,8 @@ def test_rows_that_do_not_fit_together() -> None:
     """They would run in two batches, and be no batch of that size."""
     run, _ = runner(FakeBackend(budget=40), DECODE, PREFILL)
     run.run()
-    assert run.tests[DECODE].not_measured == "only 1 of 2 sequences of that length fit the KV budget"
+    reason = "only 1 of 2 sequences of that length fit the KV budget"
+    assert run.tests[DECODE].not_measured == reason
     assert len(run.tests[PREFILL].localgen_seconds) == 2
 
 
@@ -387,15 +388,14 @@ def as_lists(batch: Any) -> Pass:
     ],
     ids=lambda case: case.name,
 )
-def test_the_baseline_runs_the_passes_that_localgen_makes(case: Case, backend: LlamaBackend) -> None:
+def test_the_baseline_runs_the_passes_of_localgen(case: Case, backend: LlamaBackend) -> None:
     """Protects the ratio: with other passes on one side it would compare two different things."""
     seen: list[Pass] = []
     decode = backend.decode
 
     def note(batch: Any, *rest: Any) -> Any:
-        outputs = np.zeros(len(batch.token_ids), np.int8)
-        outputs[batch.output_rows] = 1
-        arrays = (batch.token_ids, batch.positions, batch.seq_ids, outputs)
+        wants_logits = np.isin(np.arange(len(batch.token_ids)), batch.output_rows).astype(int)
+        arrays = (batch.token_ids, batch.positions, batch.seq_ids, wants_logits)
         seen.append(tuple(array.tolist() for array in arrays))  # type: ignore[arg-type]
         return decode(batch, *rest)
 

@@ -218,12 +218,11 @@ def test_call_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
 def two_sequences(first: int, lengths: tuple[int, int]) -> Batch:
     """Tokens of two sequences from position ``first``; the last of each gives logits."""
     rows = [prompt(row, first + n)[first:] for row, n in enumerate(lengths)]
-    wants = [[0] * (n - 1) + [1] for n in lengths]
     return Batch(
         np.array(rows[0] + rows[1], np.int32),
         np.array([first + i for n in lengths for i in range(n)], np.int32),
         np.repeat(np.arange(2, dtype=np.int32), lengths),
-        np.array(wants[0] + wants[1], np.int8),
+        np.cumsum(lengths, dtype=np.int32) - 1,
     )
 
 
@@ -280,16 +279,15 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
 
     def feed(seq_id: int, start: int, end: int) -> Batch:
         n = end - start
-        wants = np.zeros(n, np.int8)
-        wants[-1] = 1
         tokens = np.array(prompt(seq_id, end)[start:], np.int32)
-        return Batch(
-            tokens, np.arange(start, end, dtype=np.int32), np.full(n, seq_id, np.int32), wants
-        )
+        positions, seq_ids = np.arange(start, end, dtype=np.int32), np.full(n, seq_id, np.int32)
+        return Batch(tokens, positions, seq_ids, np.array([n - 1], np.int32))
 
     def joined(*batches: Batch) -> Batch:
-        fields = ("token_ids", "positions", "seq_ids", "output_rows")
-        return Batch(*(np.concatenate([getattr(b, name) for b in batches]) for name in fields))
+        fields = ("token_ids", "positions", "seq_ids")
+        joint = [np.concatenate([getattr(b, name) for b in batches]) for name in fields]
+        ends = np.cumsum([len(b.token_ids) for b in batches], dtype=np.int32)
+        return Batch(*joint, ends - 1)
 
     backend.reserve(3, 64)
     backend.decode(feed(2, 0, 6))

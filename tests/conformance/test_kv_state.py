@@ -28,11 +28,10 @@ def backend(path: Path) -> Iterator[LlamaBackend]:
 def feed(backend: LlamaBackend, slot: int, ids: list[int], start: int = 0) -> Logits:
     """Decode the tokens of ``ids`` from ``start`` on in a slot; the logits after the last."""
     n = len(ids) - start
-    wants = np.zeros(n, np.int8)
-    wants[-1] = 1
     positions = np.arange(start, len(ids), dtype=np.int32)
     slots = np.full(n, slot, np.int32)
-    return backend.decode(Batch(np.array(ids[start:], np.int32), positions, slots, wants)).copy()
+    token_ids, outputs = np.array(ids[start:], np.int32), np.array([n - 1], np.int32)
+    return backend.decode(Batch(token_ids, positions, slots, outputs)).copy()
 
 
 def skip_unless_saved(backend: LlamaBackend) -> None:
@@ -131,7 +130,7 @@ def test_abort_at_every_kth_node_then_retry_equals_no_abort(
             np.array(ids[10:], np.int32),
             np.arange(10, 60, dtype=np.int32),
             np.zeros(50, np.int32),
-            np.array([0] * 49 + [1], np.int8),
+            np.array([49], np.int32),
         )
         try:
             got = backend.decode(batch, lambda: next(looks) >= n_looks)  # noqa: B023

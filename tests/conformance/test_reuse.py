@@ -11,7 +11,7 @@ import pytest
 
 from localgen import Completion, LocalModel
 from tests.conformance.compare import OPTIONS, Alone, prompt, watch
-from tests.conformance.invariants import check_contents, check_idle, pinned_entries
+from tests.conformance.invariants import check_contents, check_idle, pinned
 
 N_NEW = 10
 GREEDY: dict[str, Any] = {"max_new_tokens": N_NEW, "do_sample": False, "logprobs": 2}
@@ -133,8 +133,8 @@ def test_a_pinned_prefix_stays_and_is_reused(counted: LocalModel, alone: Alone) 
             rows = complete(counted, [[*CACHED, *prompt(60 + i, 4)]], alone)
             assert prefix.is_cached
             assert rows[0].stats.n_cached == len(CACHED)
-        assert len(pinned_entries(counted)) == 1
-    assert not pinned_entries(counted)
+        assert len(pinned(counted)) == 1
+    assert not pinned(counted)
     assert not prefix.is_cached
     complete(counted, [[*CACHED, 9]], alone)
     check_idle(counted)

@@ -218,7 +218,7 @@ def test_a_pinned_entry_between_running_rows_stays():
     assert held(backend, pinned.seq_id) == b"b" * 20
 
 
-def test_unpinned_entries_may_be_forgotten():
+def test_unpinned_may_be_forgotten():
     """After ``unpin`` an entry is like any other."""
     _, cache = caches(1)
     pinned = left(cache, LETTERS, pins=True)

@@ -379,7 +379,7 @@ def test_unknown_loading_option() -> None:
 @pytest.mark.parametrize("seed", [[1], [1, 2, 3], []])
 def test_seed_list_of_another_length(seed: list[int], tiny: LocalModel) -> None:
     """A list of seeds is one a row."""
-    with unharmed(tiny), pytest.raises(ValueError, match=f"{len(seed)} entries for 2 rows"):
+    with unharmed(tiny), pytest.raises(ValueError, match=f"{len(seed)} entries for 2 sequences"):
         tiny.generate([[40], [41]], do_sample=True, seed=seed)
 
 

@@ -34,10 +34,9 @@ def one(token_id: int = 40, position: int = 0, seq_id: int = 0) -> Batch:
 
 def many(token_ids: list[int], positions: list[int], seq_ids: list[int]) -> Batch:
     """Tokens of which the last one's logits are wanted."""
-    wants = np.zeros(len(token_ids), np.int8)
-    wants[-1:] = 1
-    ids, at, of = (np.array(values, np.int32) for values in (token_ids, positions, seq_ids))
-    return Batch(ids, at, of, wants)
+    outputs = range(max(0, len(token_ids) - 1), len(token_ids))
+    given = (token_ids, positions, seq_ids, outputs)
+    return Batch(*(np.array(values, np.int32) for values in given))
 
 
 BAD_BATCHES = {

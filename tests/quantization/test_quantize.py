@@ -165,7 +165,7 @@ def test_no_room_and_no_folder(
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path / "none")
     (tmp_path / "none").unlink()
     monkeypatch.setattr(quantize_module, "_SPARE_BYTES", 2**60)
-    with pytest.raises(QuantizeError, match=r"the files take .* MB, and .* MB free"):
+    with pytest.raises(QuantizeError, match=r"the files need .* MB, and .* MB free"):
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
     assert not _left_in(tmp_path)
 
@@ -238,7 +238,7 @@ def test_what_was_not_planned_is_not_kept(
     monkeypatch.setattr(
         quantize_module._Runner, "plan", lambda self, level, _: plan(self, "Q4_0", 2)
     )
-    with pytest.raises(QuantizeError, match="not what was planned"):
+    with pytest.raises(QuantizeError, match="differs from the dry run"):
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
     old()
 

@@ -17,7 +17,7 @@ def start_thread(work: Callable[[], Result], name: str) -> tuple[threading.Threa
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # whatever it is, the one who asks for the result gets it
+        except BaseException as error:  # any exception is raised where the result is asked for
             future.set_exception(error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)

@@ -17,7 +17,7 @@ from localgen._util import child
 from localgen._util.child import Failure
 from tests.conftest import CHILD_SECONDS
 
-Script = Callable[[str], object]
+Script = Callable[..., object]
 ANSWER = "from localgen._util import child; child.answer"
 
 

@@ -13,9 +13,8 @@ from typing import TextIO
 def piped_lines(stream: TextIO) -> Iterator[str]:
     """Yield the lines of a stream that is not a terminal, each with its "\\n".
 
-    A line is read as UTF-8 if it is that, else in the encoding of the stream: Windows has another
-    one for pipes than most programs write. CRLF is a line's end too, and a byte-order mark is
-    dropped.
+    Lines that are not valid UTF-8 are decoded with the stream's encoding: on Windows that is the
+    code page, while most programs write UTF-8. CRLF becomes LF, and a byte-order mark is dropped.
     """
     if not isinstance(stream, io.TextIOWrapper):
         yield from stream

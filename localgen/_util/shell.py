@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 IS_WINDOWS = sys.platform == "win32"
+# At the end of a line, it continues the command on the next one.
+LINE_CONTINUATION = "`" if IS_WINDOWS else "\\"
 
 
 def with_variables(settings: list[str], command: str, *, windows: bool = IS_WINDOWS) -> str:

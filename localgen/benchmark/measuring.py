@@ -1,4 +1,4 @@
-"""What all measurements share: medians of rounds, and the versions and machine they ran on."""
+"""What all measurements share: medians of rounds, and the versions and the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from localgen.llama.library import llama_version, system_info
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of some rounds, and their extremes."""
+    """The median, minimum and maximum of several rounds."""
 
     median: float
     low: float
@@ -25,11 +25,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
+        """Return the spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 def surroundings() -> dict[str, Any]:
-    """The versions and the machine that speed depends on; llama.cpp is loaded for it."""
+    """Return the versions and the machine that speed depends on; this loads llama.cpp."""
     return {
         "localgen": __version__,
         "llama_cpp": llama_version(),

@@ -14,6 +14,7 @@ import typer
 
 from localgen._util.child import Failure
 from localgen._util.format import as_size, counted
+from localgen._util.shell import LINE_CONTINUATION
 from localgen.cli.options import ModelName
 from localgen.doctor.build_report import BuildReport
 from localgen.doctor.facts import diagnose
@@ -64,7 +65,11 @@ def _as_text(finding: Finding) -> str:
 def _as_lines(command: str) -> str:
     """Return a command on lines that a shell takes as one."""
     whole = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", "\0"), command)
-    return _wrapped(whole, "    ", "      ").replace("\n", " \\\n").replace("\0", " ")
+    return (
+        _wrapped(whole, "    ", "      ")
+        .replace("\n", f" {LINE_CONTINUATION}\n")
+        .replace("\0", " ")
+    )
 
 
 def _wrapped(text: str, first: str, rest: str) -> str:

@@ -1,9 +1,9 @@
-"""A script, run in a child process: one matrix product in AMX tiles, through ggml alone.
+"""Multiplies two matrices in AMX tiles, through ggml alone; run as a script in a child process.
 
     python amx_probe.py FOLDER_OF_GGML
 
-Where the kernels were compiled wrongly the process dies by a signal; see ``amx``. It imports
-nothing but ctypes, to be quick.
+If the kernels were miscompiled, a signal kills the process; see ``amx``. It imports only the
+standard library, to start fast.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 _CPU = 0
 _F32, _Q8_0 = 0, 8
-# The kernels want multiples of 32 columns and rows of weights; 16 rows of input fill a tile.
+# The kernels need multiples of 32 columns and rows of weights; 16 rows of input fill a tile.
 _WIDTH, _ROWS, _INPUTS = 64, 64, 16
 _LIBRARIES = ("libggml.so*", "libggml.dylib", "*ggml.dll", "*ggml-base.dll")
 
@@ -25,15 +25,15 @@ class _InitParams(ctypes.Structure):
 
 
 class _Ggml:
-    """ggml's functions, by name, from all libraries of a build."""
+    """ggml's functions by name, from all of a build's libraries."""
 
     def __init__(self, folder: Path) -> None:
-        """folder: that of libggml.so, libggml.dylib or ggml.dll and of the libraries beside it."""
+        """folder: holds libggml.so, libggml.dylib or ggml.dll, and the libraries that they need."""
         paths = [path for pattern in _LIBRARIES for path in sorted(folder.glob(pattern))]
         self._libraries = [ctypes.CDLL(str(path)) for path in paths]
 
     def __getattr__(self, name: str) -> Any:
-        # Only Windows does not find in the first one what that was linked with.
+        # Windows looks up only a library's own functions, not those of its dependencies.
         for library in self._libraries:
             if hasattr(library, name):
                 return getattr(library, name)
@@ -41,7 +41,7 @@ class _Ggml:
 
 
 def _call(ggml: _Ggml, name: str, *arguments: object, result: Any = ctypes.c_void_p) -> Any:
-    """A C function by name: ints are passed as 64 bits, and so come pointers back."""
+    """Call a C function by name; ints are passed as 64 bits, and pointers are returned so."""
     function = getattr(ggml, name)
     function.restype = result
     wide = [ctypes.c_int64(a) if isinstance(a, int) else a for a in arguments]
@@ -49,7 +49,7 @@ def _call(ggml: _Ggml, name: str, *arguments: object, result: Any = ctypes.c_voi
 
 
 def _amx_buffers(ggml: _Ggml, cpu: int) -> int | None:
-    """The type of buffer whose weights AMX multiplies; None if this CPU or build has none."""
+    """Return the buffer type whose weights AMX multiplies; None if this CPU or build has none."""
     device = _call(ggml, "ggml_backend_get_device", cpu)
     registry = _call(ggml, "ggml_backend_dev_backend_reg", device)
     address = _call(
@@ -65,7 +65,7 @@ def _amx_buffers(ggml: _Ggml, cpu: int) -> int | None:
 
 
 def main() -> None:
-    """Multiply zeros, if there is AMX."""
+    """Multiply matrices of zeros, if there is AMX."""
     ggml = _Ggml(Path(sys.argv[1]))
     cpu = _call(ggml, "ggml_backend_init_by_type", _CPU, None)
     buffers = _amx_buffers(ggml, cpu)

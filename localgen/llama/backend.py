@@ -90,7 +90,7 @@ class LlamaBackend:
         self._n_vocab = int(lib.llama_vocab_n_tokens(vocab))
         if not self._n_vocab:
             raise InvalidGGUFError(f"{self.path} holds no vocabulary")
-        self.vocab = LlamaVocab(vocab, self._file.metadata, self._handles.uses)
+        self.vocab = LlamaVocab(vocab, self._file.metadata, self._handles.in_flight)
         self.n_ctx_train = int(lib.llama_model_n_ctx_train(model))
         if self.config.n_ctx > self.n_ctx_train:
             logger.info(
@@ -128,7 +128,7 @@ class LlamaBackend:
         Waits for other threads that tokenize. Ctrl-C ends the waiting, and frees nothing.
         """
         self._context = None
-        self._handles.uses.end()
+        self._handles.in_flight.end()
         if self.is_forked:
             self._finalizer.detach()
         else:
@@ -299,13 +299,13 @@ class LlamaBackend:
         # With a KV stream each, sequences do not attend to each other's cells.
         params.kv_unified = is_unified
         params.offload_kqv = params.op_offload = self.uses_gpu
-        log_router.take_complaints()
+        log_router.take_errors()
         handle = self._llama.llama_init_from_model(self._model, params)
         if not handle:
             raise BackendError(
                 f"llama.cpp cannot make a context of {n_slots} x {n_ctx_seq} tokens with "
                 f"kv_type={self.config.kv_type!r}: "
-                f"{log_router.take_complaints() or 'no reason was given'}; use a smaller n_ctx"
+                f"{log_router.take_errors() or 'no reason was given'}; use a smaller n_ctx"
             )
         self._handles.context = handle
         self._context = Context(

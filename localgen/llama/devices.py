@@ -16,7 +16,7 @@ BUILD_SETTINGS = {
 
 
 def n_gpu_layers(device: str, wanted: int | None) -> int:
-    """How many layers to offload for ``device``; -1 means all.
+    """Return how many layers to offload for ``device``; -1 means all.
 
     Raises BackendError if this build of llama.cpp lacks the device.
     """
@@ -24,15 +24,15 @@ def n_gpu_layers(device: str, wanted: int | None) -> int:
         return 0
     if device in BACKEND_NAMES and not _has_backend(device):
         raise BackendError(
-            f"device={device!r} was asked for, but this build of llama.cpp has no such backend "
-            f"(`localgen doctor` tells what it has); get one with: "
+            f"device={device!r} is not available: this build of llama.cpp has no such backend "
+            f"(`localgen doctor` lists those it has). Build llama.cpp with it: "
             f"{rebuild_command(BUILD_SETTINGS[device])}"
         )
     has_gpu = bool(llama().llama_supports_gpu_offload())
     if wanted and not has_gpu:
         raise BackendError(
-            f"n_gpu_layers={wanted} was asked for, but this build of llama.cpp has no GPU backend; "
-            f"leave it out, or install llama-cpp-python with "
+            f"n_gpu_layers={wanted} is not possible: this build of llama.cpp has no GPU backend. "
+            f"Leave n_gpu_layers out, or rebuild llama-cpp-python with "
             f"{BUILD_SETTINGS['cuda']} or {BUILD_SETTINGS['metal']}"
         )
     if not has_gpu:

@@ -1,4 +1,4 @@
-"""The devices that the llama.cpp of this process sees, and their memory."""
+"""Lists the devices that llama.cpp sees in this process, and their memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {0: "cpu", 1: "gpu", 2: "integrated gpu", 3: "accelerator", 4: "meta"}
 class Device:
     """A device as llama.cpp sees it; kind: cpu, gpu, integrated gpu, accelerator or meta.
 
-    free_bytes: None for the CPU, of whose memory llama.cpp takes all to be free.
+    free_bytes: None for the CPU, all of whose memory llama.cpp reports as free.
     """
 
     name: str
@@ -31,14 +31,14 @@ class Device:
 
 
 def ggml_devices() -> tuple[Device, ...]:
-    """All devices, in ggml's order."""
+    """Return all devices, in ggml's order."""
     get = c_function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
     count = c_function("ggml_backend_dev_count", ctypes.c_size_t)()
     return tuple(_device(get(index)) for index in range(count))
 
 
 def gpu_memory() -> int | None:
-    """Bytes free on all GPUs together; None if there is none, or none tells."""
+    """Return the bytes free on all GPUs together; None if there is no GPU or none reports it."""
     free = [device.free_bytes for device in ggml_devices() if device.is_gpu and device.free_bytes]
     return sum(free) if free else None
 

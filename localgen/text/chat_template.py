@@ -23,7 +23,7 @@ import jinja2.parser
 import jinja2.sandbox
 import jinja2.utils
 
-from localgen._util.threads import started
+from localgen._util.threads import start_thread
 from localgen.errors import TemplateError
 from localgen.text.template_limits import (
     WidthFormatter,
@@ -353,7 +353,7 @@ class _Late(BaseException):
 
 def _in_time(work: Callable[[], Result]) -> Result:
     """Return the result of ``work``, run on a thread that is stopped after ``MAX_SECONDS``."""
-    thread, future = started(work, "localgen-template")
+    thread, future = start_thread(work, "localgen-template")
     try:
         thread.join(MAX_SECONDS)
     finally:

@@ -18,7 +18,7 @@ from localgen._util.child import Failure
 from tests.conftest import CHILD_SECONDS
 
 pytestmark = pytest.mark.slow
-Script = Callable[[str], object]
+Script = Callable[..., object]
 ANSWER = "from localgen._util import child; child.answer"
 
 

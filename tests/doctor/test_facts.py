@@ -21,11 +21,20 @@ from localgen.cli import doctor as command
 from localgen.doctor import build_report
 from localgen.doctor import facts as gathering
 from localgen.doctor.build_report import BuildReport, parse_features
-from localgen.doctor.findings import Diagnosis, findings
+from localgen.doctor.findings import Cache, Diagnosis, findings
 from localgen.doctor.speed_probe import Speed, measure
 from tests.cli.test_generate import ENVIRONMENT, Result, localgen_command
 from tests.conftest import ROOT
-from tests.doctor.test_findings import CUDA0, GENERIC, H100, HEALTHY, REBUILD, WORKING_AMX, facts
+from tests.doctor.test_findings import (
+    BUILD,
+    CUDA0,
+    GENERIC,
+    H100,
+    HEALTHY,
+    REBUILD,
+    WORKING_AMX,
+    facts,
+)
 
 Stub = Callable[[str], Path]
 
@@ -174,7 +183,7 @@ def test_a_hub_library_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cache_that_is_not_there_yet(empty_cache: Path) -> None:
     cache = gathering._cache()
-    assert isinstance(cache, gathering.Cache)
+    assert isinstance(cache, Cache)
     assert (cache.folder, cache.n_models, cache.n_bytes) == (empty_cache, 0, 0)
     assert cache.free_bytes > 0
     assert cache.is_writable
@@ -336,7 +345,7 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """Every fact is on the page, in units for people."""
-    machine = replace(HEALTHY, build=replace(HEALTHY.build, devices=(CUDA0,), gpu_offload=True))
+    machine = replace(HEALTHY, build=replace(BUILD, devices=(CUDA0,), gpu_offload=True))
     command.print_diagnosis(Diagnosis(machine, ()))
     printed = capsys.readouterr().out
     for line in [

@@ -105,8 +105,8 @@ def test_compare(tiny_bpe_path: Path, tmp_path: Path) -> None:
     """Files are quantized and measured in child processes; results are replaced by later ones."""
     text, figures = tmp_path / "text.txt", tmp_path / "figures.json"
     text.write_bytes(b"the cat sat on the mat and ate\r\n" * 60)
-    args = ("compare", tiny_bpe_path, "--levels", "F32,Q8_0", "--text", text, "--n-ctx", "32")
-    args = (*args, "--chunks", "1", "--rounds", "1", "-o", figures)
+    few = ("--n-ctx", "32", "--chunks", "1", "--rounds", "1")
+    args = ("compare", tiny_bpe_path, "--levels", "F32,Q8_0", "--text", text, *few, "-o", figures)
     localgen(*args, cwd=tmp_path)
     levels = json.loads(figures.read_text("utf-8"))["levels"]
     assert [level["name"] for level in levels] == ["F32", "Q8_0"]

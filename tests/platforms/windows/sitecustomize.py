@@ -50,10 +50,12 @@ def _hide() -> None:
     # What is hidden, the standard library's code for POSIX still needs.
     tempfile._os = SimpleNamespace(**vars(os))  # type: ignore[attr-defined]
     full = SimpleNamespace(**vars(signal))
-    for module in (subprocess, psutil, psutil._pslinux, psutil._psposix):
-        module.signal = full  # type: ignore[attr-defined]
+    modules: tuple[Any, ...] = (subprocess, psutil, psutil._pslinux, psutil._psposix)
+    for module in modules:
+        module.signal = full
     for name in _MODULES:
-        sys.modules[name] = None  # type: ignore[assignment]
+        modules_by_name: dict[str, Any] = sys.modules
+        modules_by_name[name] = None
     for name in _FUNCTIONS:
         if hasattr(os, name):
             delattr(os, name)
@@ -135,7 +137,7 @@ def _choose_windows() -> None:
     system = importlib.import_module("localgen._util.system")
     windows = importlib.import_module("localgen._util.system.windows")
     # Other packages would take a registry of ours for Windows' own.
-    windows.Windows.cpu_name = lambda self: "A CPU of Windows"  # type: ignore[attr-defined]
+    windows.Windows.cpu_name = lambda self: "A CPU of Windows"
     system.PLATFORM = windows.Windows()  # type: ignore[attr-defined]
 
 

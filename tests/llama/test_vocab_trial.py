@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf import GGUFWriter, TokenType
@@ -140,7 +141,7 @@ def test_other_rules_hold_for_unknown_types(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"model": "t6"}, {"pre": "made-up"}])
 def test_what_llama_cpp_refuses_itself(
-    change: dict[str, str], tmp_path: Path, cache: Path, children: list[str]
+    change: dict[str, Any], tmp_path: Path, cache: Path, children: list[str]
 ) -> None:
     """The error says so; as no process died, the next load tries again."""
     path = write(tmp_path / "new.gguf", dataclasses.replace(bpe_vocab(), **change))

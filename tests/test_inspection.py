@@ -10,9 +10,9 @@ from gguf import GGUFWriter
 
 import localgen
 from localgen import BackendError, InvalidGGUFError, ModelNotFoundError, inspection
+from localgen._util import system
 from localgen.cli import app
 from localgen.gguf import gate
-from localgen.llama import devices
 from models.make_tiny import (
     LlamaShape,
     bpe_vocab,
@@ -47,7 +47,7 @@ def run(monkeypatch, capsys):
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["localgen", "inspect", *map(str, arguments)])
-        code = app._run()
+        code = app.run_command()
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -131,14 +131,14 @@ def test_json(rich_path, run):
 
 def test_what_does_not_fit(rich_path, run, monkeypatch):
     """The command says so, and what would; it is an answer, not an error."""
-    monkeypatch.setattr(devices, "usable_memory", lambda: 40_000_000)
+    monkeypatch.setattr(system, "available_memory", lambda: 40_000_000)
     code, out, _ = run(rich_path, "--ctx", 65536)
     assert code == 0
     assert "It does not fit: it needs" in out
     assert "--n-ctx 2048 would fit" in out
     info = localgen.inspect(rich_path, n_ctx=65536)
     assert info.fits is False
-    monkeypatch.setattr(devices, "usable_memory", lambda: None)
+    monkeypatch.setattr(system, "available_memory", lambda: None)
     assert localgen.inspect(rich_path, n_ctx=65536).fits is None
     assert "does not tell" in run(rich_path)[1]
 

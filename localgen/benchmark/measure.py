@@ -9,8 +9,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from localgen._util.checks import check_int
+from localgen._util.system import peak_memory
 from localgen.benchmark.cases import Case, Limits, plan, token_ids
-from localgen.benchmark.measuring import peak_rss, surroundings
+from localgen.benchmark.measuring import surroundings
 from localgen.benchmark.results import BenchMemory, BenchResult, BenchSetup, BenchTest
 from localgen.completion import Completion
 from localgen.config import ModelConfig, replace_options
@@ -79,7 +80,7 @@ def _run(
     from localgen.llama.baseline import Baseline  # noqa: PLC0415
 
     # llama.cpp's library is loaded by now: ``inspect`` asked it for its devices.
-    held_before, started = peak_rss(), time.perf_counter()
+    held_before, started = peak_memory(), time.perf_counter()
     with closing(LlamaBackend(info.path, config)) as backend:
         load_seconds = time.perf_counter() - started
         runner = Runner(backend, Baseline(backend), config, n_rounds, cases, progress)
@@ -241,7 +242,7 @@ def _setup(info: ModelInfo, backend: LlamaBackend) -> BenchSetup:
 def _memory(
     info: ModelInfo, config: ModelConfig, held_before: int, contexts: set[tuple[int, int]]
 ) -> BenchMemory:
-    peak = peak_rss()
+    peak = peak_memory()
     estimates = [
         _inspect(info.path, config, n_tokens, n_sequences).memory
         for n_sequences, n_tokens in contexts

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from localgen import hub
+from localgen._util import system
 from localgen._util.child import Failure, run
 from localgen._version import __version__
 from localgen.doctor import build_report, speed_probe
@@ -23,7 +24,6 @@ from localgen.errors import LocalgenError
 from localgen.hub import cache, inventory
 from localgen.hub.catalog import catalog
 from localgen.hub.names import parse_alias, parse_hub_name
-from localgen.llama import devices
 
 _PACKAGES = ("llama-cpp-python", "numpy", "huggingface_hub", "matplotlib")
 _TOOLS = ("c++", "g++", "clang++", "nvcc")
@@ -50,7 +50,7 @@ def diagnose(model: str | None = None, *, probe: bool = True) -> Diagnosis:
         packages={name: _version(name) for name in _PACKAGES},
         build=build,
         cpus=_cpus(),
-        memory=devices.memory(),
+        memory=system.memory(),
         nvidia_gpus=_nvidia_gpus(),
         cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
         omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"),
@@ -75,11 +75,11 @@ def _version(package: str) -> str | None:
 
 def _cpus() -> Cpus:
     return Cpus(
-        name=devices.cpu_name(),
-        usable=devices.usable_cpus(),
+        name=system.cpu_name(),
+        usable=system.usable_cpus(),
         logical=os.cpu_count(),
-        physical=devices.physical_cpus(),
-        flags=devices.cpu_flags(),
+        physical=system.physical_cpus(),
+        flags=system.cpu_flags(),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
 

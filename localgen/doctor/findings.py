@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from localgen._util.child import Failure
+from localgen._util.shell import set_variable, unset_variable, with_variables
+from localgen._util.system import Memory
 from localgen.doctor.build_report import BuildReport
 from localgen.doctor.speed_probe import Speed
 from localgen.llama.amx import WORKING_AMX
-from localgen.llama.devices import BACKEND_NAMES, BUILD_SETTINGS, Memory
+from localgen.llama.devices import BACKEND_NAMES, BUILD_SETTINGS
 from localgen.llama.library import INSTALL, rebuild_command
 
 Severity = Literal["problem", "hint"]
@@ -33,7 +35,7 @@ _CPU_FEATURES = {
     "asimddp": "DOTPROD",
     "i8mm": "MATMUL_INT8",
 }
-_OTHER_CACHE = 'export HF_HUB_CACHE="$HOME/models"'
+_OTHER_CACHE = set_variable('HF_HUB_CACHE="$HOME/models"')
 _LITTLE_DISK = 10**9
 
 
@@ -49,7 +51,7 @@ class Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpus:
     """usable: what this process may use, and n_threads by default. logical, physical: the
-    machine's; None if unknown. flags: see ``devices.cpu_flags``. load: how many processes ran or
+    machine's; None if unknown. flags: see ``system.cpu_flags``. load: how many processes ran or
     waited to, on average over the last minute; None if unknown."""
 
     name: str
@@ -159,7 +161,7 @@ def _about_library(facts: Facts) -> Iterator[Finding]:
     version = facts.packages["llama-cpp-python"]
     if version is None:
         sentence = "llama-cpp-python is not installed, and no model runs without it."
-        yield Finding("problem", sentence, " ".join([*_build_settings(facts), INSTALL]))
+        yield Finding("problem", sentence, with_variables(_build_settings(facts), INSTALL))
         return
     sentence = _ended(f"llama-cpp-python {version} cannot be used: loading it {facts.build.reason}")
     if facts.build.signal == "SIGILL":
@@ -190,7 +192,7 @@ def _unused_nvidia(facts: Facts, build: BuildReport) -> Finding:
         return Finding("hint", sentence, rebuild_command(BUILD_SETTINGS["cuda"], *settings))
     if facts.cuda_visible_devices in ("", "-1"):
         sentence = f"CUDA_VISIBLE_DEVICES hides {name} from llama.cpp, which computes on the CPU."
-        return Finding("hint", sentence, "unset CUDA_VISIBLE_DEVICES")
+        return Finding("hint", sentence, unset_variable("CUDA_VISIBLE_DEVICES"))
     sentence = (
         f"{name} is there and this build of llama.cpp has CUDA, but finds no GPU: the driver may "
         f"be too old for that version of CUDA; nvidia-smi shows the newest that it takes."
@@ -254,17 +256,17 @@ def _about_load(facts: Facts) -> Iterator[Finding]:
     sleeps = (facts.omp_wait_policy or "").lower() == "passive"
     if load > n_cpus:
         sentence = f"Other processes keep the CPUs busy: a load of {load:.1f} on {n_cpus}."
-        fix = "top"
+        fix = "taskmgr" if facts.system == "Windows" else "top"
         if _has_openmp(facts) and not sleeps:
             sentence += (
                 " As long as that lasts, threads that sleep while they wait for each other decode "
                 "faster; on a quiet machine they are slower."
             )
-            fix = "export OMP_WAIT_POLICY=passive"
+            fix = set_variable('OMP_WAIT_POLICY="passive"')
         yield Finding("hint", sentence, fix)
     elif sleeps and load < n_cpus / 2 and _has_openmp(facts):
         sentence = "OMP_WAIT_POLICY=passive slows down decoding on a machine as quiet as this one."
-        yield Finding("hint", sentence, "unset OMP_WAIT_POLICY")
+        yield Finding("hint", sentence, unset_variable("OMP_WAIT_POLICY"))
 
 
 def _about_cache(facts: Facts) -> Iterator[Finding]:
@@ -278,7 +280,7 @@ def _about_cache(facts: Facts) -> Iterator[Finding]:
         return
     if cache.offline:
         sentence = f"{cache.offline} is set, so nothing is fetched from the Hub."
-        yield Finding("hint", sentence, f"unset {cache.offline}")
+        yield Finding("hint", sentence, unset_variable(cache.offline))
     if not cache.is_writable:
         sentence = f"{cache.folder} cannot be written to, so no model can be fetched into it."
         yield Finding("hint", sentence, _OTHER_CACHE)
@@ -294,9 +296,12 @@ def _about_packages(facts: Facts) -> Iterator[Finding]:
 
 
 def _about_compiler(facts: Facts, found: Iterable[Finding]) -> Iterator[Finding]:
-    """What a build that another finding asks for would stop at."""
+    """What a build that another finding asks for would stop at.
+
+    Windows' compiler is not on PATH: CMake finds it by itself.
+    """
     builds = any("llama-cpp-python" in finding.fix for finding in found)
-    if builds and not {"c++", "g++", "clang++"} & set(facts.tools):
+    if builds and facts.system != "Windows" and not {"c++", "g++", "clang++"} & set(facts.tools):
         mac = facts.system == "Darwin"
         where = "" if mac else " (the command is Debian's and Ubuntu's)"
         sentence = f"Building llama-cpp-python needs a C++ compiler, and none is on PATH{where}."

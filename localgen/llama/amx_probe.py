@@ -17,13 +17,30 @@ _CPU = 0
 _F32, _Q8_0 = 0, 8
 # The kernels want multiples of 32 columns and rows of weights; 16 rows of input fill a tile.
 _WIDTH, _ROWS, _INPUTS = 64, 64, 16
+_LIBRARIES = ("libggml.so*", "libggml.dylib", "*ggml.dll", "*ggml-base.dll")
 
 
 class _InitParams(ctypes.Structure):
     _fields_ = (("size", ctypes.c_size_t), ("buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
 
 
-def _call(ggml: Any, name: str, *arguments: object, result: Any = ctypes.c_void_p) -> Any:
+class _Ggml:
+    """ggml's functions, by name, from all libraries of a build."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: that of libggml.so, libggml.dylib or ggml.dll and of the libraries beside it."""
+        paths = [path for pattern in _LIBRARIES for path in sorted(folder.glob(pattern))]
+        self._libraries = [ctypes.CDLL(str(path)) for path in paths]
+
+    def __getattr__(self, name: str) -> Any:
+        # Only Windows does not find in the first one what that was linked with.
+        for library in self._libraries:
+            if hasattr(library, name):
+                return getattr(library, name)
+        raise AttributeError(name)
+
+
+def _call(ggml: _Ggml, name: str, *arguments: object, result: Any = ctypes.c_void_p) -> Any:
     """A C function by name: ints are passed as 64 bits, and so come pointers back."""
     function = getattr(ggml, name)
     function.restype = result
@@ -31,7 +48,7 @@ def _call(ggml: Any, name: str, *arguments: object, result: Any = ctypes.c_void_
     return function(*wide)
 
 
-def _amx_buffers(ggml: Any, cpu: int) -> int | None:
+def _amx_buffers(ggml: _Ggml, cpu: int) -> int | None:
     """The type of buffer whose weights AMX multiplies; None if this CPU or build has none."""
     device = _call(ggml, "ggml_backend_get_device", cpu)
     registry = _call(ggml, "ggml_backend_dev_backend_reg", device)
@@ -49,8 +66,7 @@ def _amx_buffers(ggml: Any, cpu: int) -> int | None:
 
 def main() -> None:
     """Multiply zeros, if there is AMX."""
-    library = next(Path(sys.argv[1]).glob("libggml.so*"))
-    ggml = ctypes.CDLL(str(library))
+    ggml = _Ggml(Path(sys.argv[1]))
     cpu = _call(ggml, "ggml_backend_init_by_type", _CPU, None)
     buffers = _amx_buffers(ggml, cpu)
     if buffers is None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from localgen._util import system
 from localgen._util.format import as_size
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.errors import NotEnoughMemoryError
@@ -47,7 +48,7 @@ class AvailableMemory:
     def now(cls, found: Sequence[MemoryEstimate]) -> AvailableMemory:
         """GPUs are asked only if ``found`` takes any of them: asking makes one allocate."""
         on_gpu = any(each.gpu.total for each in found)
-        return cls(devices.usable_memory(), gpu_memory() if on_gpu else None)
+        return cls(system.available_memory(), gpu_memory() if on_gpu else None)
 
     def has_ram(self, found: Sequence[MemoryEstimate]) -> bool:
         """Whether all of ``found`` fit the RAM; what is not told is taken for enough."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib
@@ -13,6 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from localgen._util.shell import with_variables
 from localgen.errors import BackendError
 
 logger = logging.getLogger("localgen.llama")
@@ -107,10 +109,29 @@ def bindings_version() -> str:
 
 def llama_commit() -> str:
     """The commit of llama.cpp that the library was built from."""
-    commit = llama()._lib.ggml_commit
-    commit.restype = ctypes.c_char_p
-    text: bytes = commit()
+    text: bytes = c_function("ggml_commit", ctypes.c_char_p)()
     return text.decode()
+
+
+def c_function(name: str, result: Any, *arguments: Any) -> Any:
+    """Return a C function of llama.cpp or ggml that the bindings do not declare."""
+    bindings = llama()
+    for library in (bindings._lib, *_ggml_libraries()):
+        with contextlib.suppress(AttributeError):
+            function = library[name]
+            function.restype, function.argtypes = result, arguments
+            return function
+    raise BackendError(f"this build of llama.cpp has no function {name}")
+
+
+@functools.cache
+def _ggml_libraries() -> tuple[Any, ...]:
+    """Return ggml's libraries where they are looked up by themselves.
+
+    Windows finds in llama.dll only llama's own functions; other systems find those of the libraries
+    that it was linked with.
+    """
+    return tuple(ctypes.CDLL(str(path)) for path in sorted(library_folder().glob("*ggml*.dll")))
 
 
 @functools.cache
@@ -127,6 +148,6 @@ def library_folder() -> Path:
 
 
 def rebuild_command(*settings: str) -> str:
-    """The command that compiles llama-cpp-python here; ``settings`` are NAME="value"."""
+    """Return the command that compiles llama-cpp-python here; ``settings`` are NAME="value"."""
     pip = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python"
-    return " ".join([*settings, pip, "llama-cpp-python"])
+    return with_variables(list(settings), f"{pip} llama-cpp-python")

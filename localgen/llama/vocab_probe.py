@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from localgen._util import child
+from localgen._util.system import usable_cpus
 from localgen.errors import DecodeError, InvalidGGUFError
-from localgen.llama.devices import usable_cpus
 from localgen.llama.in_flight_calls import InFlightCalls
 from localgen.llama.library import llama, log_router
 from localgen.llama.vocab import LlamaVocab

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from localgen._util.atomic_write import write_whole
+from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.cache_folder import cache_folder
 from localgen._util.child import Failure, run_json_child
 from localgen.errors import InvalidGGUFError
@@ -121,4 +121,4 @@ def _remember(entry: Path | None, result: _Result) -> None:
         return
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(entry, json.dumps({"failure": result.failure}).encode())
+        atomic_write_bytes(entry, json.dumps({"failure": result.failure}).encode())

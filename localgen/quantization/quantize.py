@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from localgen import hub
+from localgen._util.atomic_write import replace
 from localgen._util.checks import check_int
+from localgen._util.child import OWN_GROUP
+from localgen._util.system import usable_cpus
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
@@ -223,7 +226,6 @@ class _Runner:
         n_threads: int | None,
     ) -> None:
         from localgen.gguf.imatrix_file import read_imatrix  # noqa: PLC0415
-        from localgen.llama.devices import usable_cpus  # noqa: PLC0415  # loads llama.cpp
 
         self._file = file
         self._options = {
@@ -266,10 +268,10 @@ class _Runner:
             self._run(level, progress, ftype=ftype, target=str(partial), dry_run=False)
             seconds = time.perf_counter() - started
             written = self._check_written(level, partial, plan)
-            with partial.open("rb") as file:
+            with partial.open("r+b") as file:  # Windows syncs only what may be written
                 os.fsync(file.fileno())
             replaced = target.exists()
-            partial.replace(target)
+            replace(partial, target)
         tensors = written.shards[0].tensors
         n_bits = 8 * sum(tensor.n_bytes for tensor in tensors)
         return QuantizedFile(
@@ -306,8 +308,9 @@ class _Runner:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for this process, which then ends that one
+            encoding="utf-8",
+            errors="replace",
+            **OWN_GROUP,
         ) as child:
             try:
                 last = _follow(child, task.as_json(), progress)

@@ -17,8 +17,9 @@ from localgen._util import child
 from localgen._util.child import Failure
 from tests.conftest import CHILD_SECONDS
 
+pytestmark = pytest.mark.slow
 Script = Callable[[str], object]
-ANSWER = "from localgen import child; child.answer"
+ANSWER = "from localgen._util import child; child.answer"
 
 
 @pytest.fixture
@@ -58,8 +59,25 @@ def test_a_death_by_signal_is_named(ask: Script, name: str) -> None:
     code = f"import os, signal, sys; print('ggml: no!', file=sys.stderr, flush=True)\n{ANSWER}"
     failure = ask(f"{code}(lambda: os.kill(os.getpid(), signal.{name}))")
     assert failure == Failure(
-        f"was killed by {name}, and its last words were: ggml: no!", signal=name
+        f"was killed by {name}; its last line of output: ggml: no!", signal=name
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(0xC000001D, "SIGILL"), (0xC0000005, "SIGSEGV"), (0xC0000409, "SIGABRT")]
+)
+def test_a_crash_on_windows_is_named_as_its_signal(
+    ask: Script, monkeypatch: pytest.MonkeyPatch, code: int, name: str
+) -> None:
+    """Windows knows no signals: a process that crashes has an exit code of its kernel."""
+    wait = subprocess.Popen.wait
+
+    def crashed(process: Any, timeout: float | None = None) -> int:
+        wait(process, timeout)
+        return code
+
+    monkeypatch.setattr(subprocess.Popen, "wait", crashed)
+    assert ask("") == Failure(f"was killed by {name}", signal=name)
 
 
 def test_an_answer_before_a_death_does_not_count(ask: Script) -> None:
@@ -71,13 +89,13 @@ def test_an_answer_before_a_death_does_not_count(ask: Script) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("", "gave no answer"),
-        ("print('{')", "gave no answer, and its last words were: {"),
-        ("print([1])", "gave no answer, and its last words were: [1]"),
-        ("import os; os.write(1, bytes(range(255)))", "gave no answer"),
-        ("print('7' * 5000)", "gave no answer"),
+        ("", "returned no answer"),
+        ("print('{')", "returned no answer; its last line of output: {"),
+        ("print([1])", "returned no answer; its last line of output: [1]"),
+        ("import os; os.write(1, bytes(range(255)))", "returned no answer"),
+        ("print('7' * 5000)", "returned no answer"),
         ("raise SystemExit(3)", "ended with exit code 3"),
-        ("import nowhere", "exit code 1, and its last words were: ModuleNotFoundError"),
+        ("import nowhere", "exit code 1; its last line of output: ModuleNotFoundError"),
     ],
 )
 def test_nonsense_is_no_answer(ask: Script, code: str, reason: str) -> None:
@@ -88,10 +106,14 @@ def test_nonsense_is_no_answer(ask: Script, code: str, reason: str) -> None:
     assert len(failure.reason) < 500
 
 
+@pytest.mark.parametrize("has_groups", [True, False])
 def test_a_hang_ends_with_all_that_it_started(
-    ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_groups: bool, ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A grandchild that holds stdout open is neither waited for nor left behind."""
+    """A grandchild that holds stdout open is neither waited for nor left behind; nor is it where
+    the system has no process groups to kill."""
+    if not has_groups:
+        monkeypatch.delattr(os, "killpg", raising=False)
     pid_file = tmp_path / "pid"
     sleep = [sys.executable, "-c", f"import time; time.sleep({20 * CHILD_SECONDS})"]
     code = (

@@ -16,13 +16,13 @@ import pytest
 
 import localgen
 from localgen._util.child import Failure
+from localgen._util.system import usable_cpus
 from localgen.cli import doctor as command
 from localgen.doctor import build_report
 from localgen.doctor import facts as gathering
 from localgen.doctor.build_report import BuildReport, parse_features
 from localgen.doctor.findings import Diagnosis, findings
 from localgen.doctor.speed_probe import Speed, measure
-from localgen.llama.devices import usable_cpus
 from tests.cli.test_generate import ENVIRONMENT, Result, localgen_command
 from tests.conftest import ROOT
 from tests.doctor.test_findings import CUDA0, GENERIC, H100, HEALTHY, REBUILD, WORKING_AMX, facts
@@ -82,7 +82,7 @@ def test_the_report_of_this_build() -> None:
     [
         ("raise ImportError('libgomp.so.1: none')", "ImportError: libgomp.so.1: none", None),
         ("import os; os.abort()", "killed by SIGABRT", "SIGABRT"),
-        ("print('junk'); raise SystemExit", "its last words were: junk", None),
+        ("print('junk'); raise SystemExit", "its last line of output: junk", None),
         ("__version__ = '1'", "No module named 'llama_cpp.llama_cpp'", None),
         ("raise ValueError('é' * 9999)", "ValueError", None),
     ],
@@ -247,7 +247,7 @@ def test_json(tiny_bpe_path: Path, tmp_path: Path) -> None:
 def test_without_a_probe(tiny_bpe_path: Path) -> None:
     result = run("-m", tiny_bpe_path, "--no-probe")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "not probed" in result.stdout
+    assert "not measured" in " ".join(result.stdout.split())
     assert "tokens/s" not in result.stdout
 
 
@@ -265,7 +265,7 @@ def test_all_the_rest_is_told_without_a_library(
     result = run("-m", tiny_bpe_path, before=llama_cpp(code))
     assert (result.returncode, result.stderr) == (1, "")
     text = " ".join(result.stdout.replace("\\\n", " ").split())
-    for part in ["CPUs ", "memory ", "models ", "not probed", "problem: llama-cpp-python", said]:
+    for part in ["CPUs ", "memory ", "models ", "not measured", "problem: llama-cpp-python", said]:
         assert part in text
     assert REBUILD in text
     assert "Traceback" not in text
@@ -294,8 +294,8 @@ def test_a_library_that_dies_when_it_loads_a_model(llama_cpp: Stub, tiny_bpe_pat
 @pytest.mark.parametrize(
     ("name", "fix", "said"),
     [
-        ("none.gguf", "localgen models list", "there is no file none.gguf"),
-        ("org/none", "localgen models pull org/none", "and the Hub is not asked"),
+        ("none.gguf", "localgen models list", "there is no file or alias none.gguf"),
+        ("org/none", "localgen models pull org/none", "and only local files are used"),
     ],
 )
 def test_a_model_that_is_not_here(tmp_path: Path, name: str, fix: str, said: str) -> None:
@@ -323,7 +323,7 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
         packages=dict.fromkeys(HEALTHY.packages),
     )
     found = findings(machine)
-    command._print(Diagnosis(machine, found))
+    command.print_diagnosis(Diagnosis(machine, found))
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert WORKING_AMX in [finding.fix.partition(" ")[2] for finding in found]
@@ -337,15 +337,15 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """Every fact is on the page, in units for people."""
     machine = replace(HEALTHY, build=replace(HEALTHY.build, devices=(CUDA0,), gpu_offload=True))
-    command._print(Diagnosis(machine, ()))
+    command.print_diagnosis(Diagnosis(machine, ()))
     printed = capsys.readouterr().out
     for line in [
         "llama.cpp    commit 0c1e570",
         "device       CUDA0 (gpu): NVIDIA H100 80GB HBM3, 79.00 GB free of 80.00 GB",
         "GPU offload  yes",
-        "CPUs         AMD EPYC: 2 usable of 4 on 2 cores, so n_threads is 2",
-        "memory       12.00 GB available, 16.00 GB in all",
-        "Nothing is wrong.",
+        "CPUs         AMD EPYC: 2 usable of 4 on 2 cores; n_threads defaults to 2",
+        "memory       12.00 GB available, 16.00 GB in total",
+        "No problems found.",
     ]:
         assert line in printed.splitlines()
     assert "decode 100.0 tokens/s" in " ".join(printed.split())

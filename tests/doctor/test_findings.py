@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from localgen._util.child import Failure
+from localgen._util.system import Memory
 from localgen.doctor.build_report import BuildReport
 from localgen.doctor.findings import (
     Cache,
@@ -21,7 +22,6 @@ from localgen.doctor.findings import (
     unused_features,
 )
 from localgen.doctor.speed_probe import Speed
-from localgen.llama.devices import Memory
 from localgen.llama.ggml_devices import Device
 
 GB = 10**9
@@ -206,7 +206,7 @@ def test_a_busy_machine(load: float | None, said: bool) -> None:
 def test_threads_that_spin_or_sleep() -> None:
     """Spinning, OpenMP's default, is for quiet machines; other threads do not know the setting."""
     busy = facts(cpus={"load": 9.0})
-    assert only(findings(busy)).fix == "export OMP_WAIT_POLICY=passive"
+    assert only(findings(busy)).fix == 'export OMP_WAIT_POLICY="passive"'
     assert only(findings(replace(busy, omp_wait_policy="passive"))).fix == "top"
     build = replace(BUILD, features={"CPU": tuple(name for name in NATIVE if name != "OPENMP")})
     assert only(findings(replace(busy, build=build))).fix == "top"

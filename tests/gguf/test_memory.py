@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from localgen import BackendError, LocalModel, ModelConfig, NotEnoughMemoryError
+from localgen._util import system
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
 from localgen.gguf.memory import estimate, repacked_types
@@ -17,7 +18,7 @@ from localgen.gguf.metadata import Hyperparameters
 from localgen.gguf.reader import GGUF, Array, Tensor
 from localgen.gguf.strings import Strings
 from localgen.gguf.tensor_types import TENSOR_TYPES
-from localgen.llama import devices, fitting
+from localgen.llama import fitting
 from models.make_tiny import make_mamba
 from tests.conftest import RunChild
 
@@ -187,9 +188,10 @@ def test_layers_on_a_gpu(n_gpu_layers, on_gpu):
 @pytest.fixture
 def memory_of(monkeypatch):
     """``memory_of(n)`` makes ``n`` bytes of memory available to this process."""
-    return lambda n_bytes: monkeypatch.setattr(devices, "usable_memory", lambda: n_bytes)
+    return lambda n_bytes: monkeypatch.setattr(system, "available_memory", lambda: n_bytes)
 
 
+@pytest.mark.slow
 def test_a_load_that_cannot_fit_is_refused(tiny_bpe_path, memory_of):
     """Nothing is loaded; the error has the numbers, and what would fit."""
     file = gate.check_model(tiny_bpe_path)
@@ -206,6 +208,7 @@ def test_a_load_that_cannot_fit_is_refused(tiny_bpe_path, memory_of):
         assert len(model.complete([[40, 60]], max_new_tokens=2)) == 1
 
 
+@pytest.mark.slow
 def test_who_knows_better_loads_it(tiny_bpe_path, memory_of):
     """An estimate can be wrong, and a user may want a model larger than memory."""
     memory_of(1000)
@@ -215,6 +218,7 @@ def test_who_knows_better_loads_it(tiny_bpe_path, memory_of):
     LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512).close()
 
 
+@pytest.mark.slow
 def test_a_promised_context_can_be_filled(tiny_bpe_path, memory_of):
     """The KV cache may take half of the memory, or one full sequence if that is more."""
     file = gate.check_model(tiny_bpe_path)
@@ -225,6 +229,7 @@ def test_a_promised_context_can_be_filled(tiny_bpe_path, memory_of):
     assert len(long.token_ids) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_gpu_layers", "budget"), [(0, 2**29), (1, 2**29), (2, 2**30), (-1, None)]
 )

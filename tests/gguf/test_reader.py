@@ -205,6 +205,7 @@ def test_a_split_model_loads(split: list[Path], tiny: LocalModel) -> None:
             assert model.generate([[40, 60]], max_new_tokens=4).tolist() == expected
 
 
+@pytest.mark.slow
 def test_a_split_model_without_a_part(split: list[Path]) -> None:
     """The error names the missing file."""
     split[1].unlink()
@@ -212,6 +213,7 @@ def test_a_split_model_without_a_part(split: list[Path]) -> None:
         LocalModel.from_pretrained(split[0])
 
 
+@pytest.mark.slow
 def test_a_split_model_with_a_part_twice(split: list[Path]) -> None:
     """A shard that states another number is refused."""
     split[1].write_bytes(split[0].read_bytes())

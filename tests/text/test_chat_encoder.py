@@ -371,7 +371,7 @@ def test_save_and_load(model: LocalModel, tmp_path: Path) -> None:
         (b"[]", "it has no list of messages"),
         (b"{}", "it has no list of messages"),
         (b'{"messages": 3}', "it has no list of messages"),
-        (b'{"messages": ["hi"]}', "message 1 is no object with a 'role' and a 'content'"),
+        (b'{"messages": ["hi"]}', "message 1 is not an object with a 'role' and a 'content'"),
         (
             b'{"messages": [{"role": "user", "content": "x"}, {"role": "user"}]}',
             "message 2 has no 'content'",
@@ -379,11 +379,11 @@ def test_save_and_load(model: LocalModel, tmp_path: Path) -> None:
         (b'{"messages": [{"content": "x"}]}', "message 1 has no 'role'"),
         (
             b'{"messages": [{"role": "user", "content": 3}]}',
-            "the 'content' of message 1 is no text",
+            "the 'content' of message 1 is not a string",
         ),
         (
             b'{"messages": [{"role": "root", "content": "x"}]}',
-            "message 1 has the role 'root', which is none of system, user, assistant, tool",
+            "message 1 has the role 'root', expected one of system, user, assistant, tool",
         ),
     ],
 )
@@ -395,7 +395,7 @@ def test_no_saved_chat(content: bytes, reason: str, model: LocalModel, tmp_path:
     path.write_bytes(content)
     with pytest.raises(StateError) as caught:
         conversation.load(path)
-    assert str(caught.value) == f"{path} is no saved chat: {reason}"
+    assert str(caught.value) == f"{path} is not a saved chat: {reason}"
     assert roles(conversation) == "ua"
 
 

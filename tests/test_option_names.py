@@ -1,4 +1,4 @@
-"""Names of options that other programs have: taken, translated or refused."""
+"""Option names of other programs: accepted, translated or refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOTHING: dict[str, Any] = {
 
 
 def test_values_that_ask_for_nothing() -> None:
-    """Regression: transformers' own defaults, spelled out, were refused. They change nothing."""
+    """Regression: transformers' own defaults, passed explicitly, were refused."""
     model = fake_model()
     plain = model.generate([[65]], max_new_tokens=3).tolist()
     assert model.generate([[65]], max_new_tokens=3, **NOTHING).tolist() == plain
@@ -78,12 +78,13 @@ def test_values_that_ask_for_something(name: str, value: Any) -> None:
     ],
 )
 def test_names_of_other_programs(wrong: str, right: str) -> None:
-    """Regression: hints went by spelling alone, and a config's constructor gave none."""
+    """Regression: hints compared spelling only, and a config's constructor had none."""
     message = f"unknown option '{wrong}'; did you mean '{right}'"
+    options: dict[str, Any] = {wrong: 1}
     with pytest.raises(TypeError, match=message):
-        fake_model().complete("a", **{wrong: 1})
+        fake_model().complete("a", **options)
     with pytest.raises(TypeError, match=message):
-        GenerationConfig(**{wrong: 1})
+        GenerationConfig(**options)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +102,11 @@ def test_names_of_other_programs(wrong: str, right: str) -> None:
     ],
 )
 def test_options_of_a_load(name: str, advice: str) -> None:
-    """Regression: what transformers' from_pretrained takes was unknown, and nothing more."""
+    """Regression: options of transformers' from_pretrained were unknown, without advice."""
+    options: dict[str, Any] = {name: None}
     for load in (lambda **given: LocalModel.from_pretrained("no.gguf", **given), ModelConfig):
         with pytest.raises(TypeError, match=f"unknown option '{name}'.*{advice}"):
-            load(**{name: None})
+            load(**options)
 
 
 def test_options_of_a_load_in_a_call() -> None:
@@ -116,7 +118,7 @@ def test_options_of_a_load_in_a_call() -> None:
 
 
 def test_a_config_is_still_a_dataclass() -> None:
-    """Its signature names the fields; it is replaced, compared and sent to other processes."""
+    """Its signature has the fields; it can be replaced, compared and pickled."""
     config = GenerationConfig(top_k=5)
     assert inspect.signature(GenerationConfig).parameters["top_k"].default == 50
     assert pickle.loads(pickle.dumps(config)) == config
@@ -126,8 +128,10 @@ def test_a_config_is_still_a_dataclass() -> None:
 
 
 def test_options_that_are_unset() -> None:
-    """None, as programs for transformers write beside do_sample=False or to switch a filter off."""
-    unset = dict.fromkeys(("temperature", "top_k", "top_p", "typical_p", "repetition_penalty"))
+    """Programs for transformers pass None with do_sample=False, or to switch a filter off."""
+    unset: dict[str, Any] = dict.fromkeys(
+        ("temperature", "top_k", "top_p", "typical_p", "repetition_penalty")
+    )
     assert GenerationConfig(do_sample=False, **unset) == GenerationConfig(do_sample=False)
     off = GenerationConfig(do_sample=True, **unset)
     assert (off.top_k, off.top_p, off.temperature) == (0, 1.0, 1.0)

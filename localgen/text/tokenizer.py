@@ -101,8 +101,8 @@ class Tokenizer:
         return self._text_or_none(self.pad_token_id)
 
     @pad_token.setter
-    def pad_token(self, text: str) -> None:
-        token_id = self._texts.id_of(text)
+    def pad_token(self, text: str | None) -> None:
+        token_id = None if text is None else self._texts.id_of(text)
         if token_id is None:
             raise ValueError(
                 f"pad_token must be the text of a token, got {text!r}: a GGUF vocabulary cannot "

@@ -1,4 +1,4 @@
-"""The reader and the gate: what they read of good files, and the reasons against bad ones."""
+"""The reader and the gate: what they read in good files, and why they refuse bad ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def good(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_the_same_as_the_packages_reader(good: Path) -> None:
-    """Metadata, tensors and their places are those that the gguf package finds."""
+    """Metadata, tensors and their places are the same as in the gguf package's reader."""
     file, other = read_gguf(good), GGUFReader(good)
     keys = {key for key in other.fields if not key.startswith("GGUF.")}
     assert set(file.metadata) == keys
@@ -55,7 +55,7 @@ def test_the_same_as_the_packages_reader(good: Path) -> None:
 
 
 def test_types_of_tensors() -> None:
-    """Blocks and bytes are ggml's own, for every type that both know."""
+    """Block and byte sizes are ggml's, for every type that both lists have."""
     known = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
     shared = known.keys() & TENSOR_TYPES.keys()
     assert len(shared) > 25
@@ -66,7 +66,7 @@ def test_types_of_tensors() -> None:
 
 
 def test_small_reads_and_large(good: Path) -> None:
-    """Nothing depends on where one read of the file ends and the next begins."""
+    """The result does not depend on where one read ends and the next starts."""
     whole = read_gguf(good)
     for n_bytes in (1, 13, 4096):
         with good.open("rb", buffering=0) as file:
@@ -93,7 +93,7 @@ def test_the_reason_and_the_byte(tiny_bpe_path: Path, tmp_path: Path) -> None:
 
 
 def writer(path: Path, n_layers: int = 1) -> GGUFWriter:
-    """A file without tensors that has what the gate asks for, as far as nothing overwrites it."""
+    """A file without tensors that passes the gate, unless a change breaks it."""
     made = GGUFWriter(path, "llama")
     made.add_block_count(n_layers)
     return made
@@ -169,7 +169,7 @@ def test_refused_layers(n_layers: int, tmp_path: Path) -> None:
 
 
 def test_empty_tokens_are_different(tmp_path: Path) -> None:
-    """llama.cpp gives empty tokens names of their own, so there may be several."""
+    """llama.cpp gives empty tokens distinct names, so there may be several."""
     made = writer(tmp_path / "good.gguf")
     made.add_token_list(["", "a", ""])
     finish(made)
@@ -181,7 +181,7 @@ def test_empty_tokens_are_different(tmp_path: Path) -> None:
 
 
 def test_names_of_shards(tmp_path: Path) -> None:
-    """The other shards' names come from the given one's, in the same folder."""
+    """The names of other shards derive from the given one, in the same folder."""
     names = [f"m-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
     assert [path.name for path in shard_paths(tmp_path / names[1])] == names
     assert shard_paths(tmp_path / "m-00001-of-00001.gguf") == [tmp_path / "m-00001-of-00001.gguf"]
@@ -198,7 +198,7 @@ def split(tiny_bpe_path: Path, tmp_path: Path) -> list[Path]:
 
 
 def test_a_split_model_loads(split: list[Path], tiny: LocalModel) -> None:
-    """Whichever of its files is named, it is one model, with the same answers."""
+    """Any of its files loads the whole model, with the same output."""
     expected = tiny.generate([[40, 60]], max_new_tokens=4).tolist()
     for path in split:
         with LocalModel.from_pretrained(path, n_ctx=512, n_threads=1) as model:
@@ -207,7 +207,7 @@ def test_a_split_model_loads(split: list[Path], tiny: LocalModel) -> None:
 
 @pytest.mark.slow
 def test_a_split_model_without_a_part(split: list[Path]) -> None:
-    """The missing file is named."""
+    """The error names the missing file."""
     split[1].unlink()
     with pytest.raises(ModelNotFoundError, match="00002-of-00002"):
         LocalModel.from_pretrained(split[0])
@@ -215,7 +215,7 @@ def test_a_split_model_without_a_part(split: list[Path]) -> None:
 
 @pytest.mark.slow
 def test_a_split_model_with_a_part_twice(split: list[Path]) -> None:
-    """A part that says that it is another one is refused."""
+    """A shard that states another number is refused."""
     split[1].write_bytes(split[0].read_bytes())
     with pytest.raises(InvalidGGUFError, match=r"split\.no is 0"):
         LocalModel.from_pretrained(split[0])

@@ -1,4 +1,4 @@
-"""Tools as functions: the schemas that transformers makes of the same ones, and what is refused."""
+"""Functions as tools: the schemas that transformers makes, and what is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPECTED: dict[str, dict[str, Any] | None] = json.loads(
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_as_transformers(name: str) -> None:
-    """The same text: templates print a schema as it comes, so the order of its keys counts."""
+    """The text is the same, too: templates print a schema as it is, so key order matters."""
     assert EXPECTED[name] is not None
     assert json.dumps(tool_schema(FUNCTIONS[name])) == json.dumps(EXPECTED[name])
 
@@ -46,7 +46,7 @@ def test_as_transformers(name: str) -> None:
     ],
 )
 def test_what_has_no_schema(name: str, kind: type[Exception], message: str) -> None:
-    """What transformers refuses is refused here, with what to write."""
+    """What transformers refuses is refused here, with advice."""
     assert EXPECTED[name] is None
     with pytest.raises(kind, match=message):
         tool_schema(REFUSED[name])
@@ -77,7 +77,7 @@ def no_list_of_choices(x: str) -> None:
 
 
 def test_what_would_mislead_a_model() -> None:
-    """More is refused than there: a schema without a name or a meaning for what is to be given."""
+    """Stricter than transformers: arguments without a name or a description are refused."""
     with pytest.raises(TypeError, match="values of the tool any_number takes any number"):
         tool_schema(any_number)
     with pytest.raises(ValueError, match="does not describe the argument x"):
@@ -99,7 +99,7 @@ def test_a_tool_without_a_list(tools: Any) -> None:
 
 
 def test_schemas_are_left_as_they_are() -> None:
-    """They may be mixed with functions."""
+    """They can be mixed with functions."""
     own = {"type": "function", "function": {"name": "own", "x": [1]}}
     assert as_schemas([own, FUNCTIONS["nothing"]]) == [own, EXPECTED["nothing"]]
     assert as_schemas([]) == []

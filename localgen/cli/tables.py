@@ -35,7 +35,12 @@ def print_table(
     widths = _widths(columns, table, wrapped, room)
     body = _records(columns, table) if widths is None else _table(columns, table, right, widths)
     width = room or sum(widths or ()) + _GAP * len(columns)
-    Console(width=width, highlight=False, markup=False, emoji=False).print("", body, "", sep="\n")
+    console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(body)
+    # rich pads the last column.
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    print("", *lines, "", sep="\n")
 
 
 def printable(text: str) -> str:

@@ -19,12 +19,12 @@ ROWS = (("Q8_0", "8 GB", "0.01 ±0.001", "", "99 %"), ("Q4", "16 GB", "0.20 ±0.
 def _shown(
     width: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
-    """Print the table to a terminal of that width, or to a file; return it without end spaces."""
+    """Print the table to a terminal of that width, or to a file."""
     with monkeypatch.context() as patch:
         patch.setattr("sys.stdout.isatty", lambda: width is not None)
         patch.setenv("COLUMNS", str(width))
         print_table(COLUMNS, ROWS, right=("size", "KLD"), wrapped=("KLD",))
-    return "".join(f"{line.rstrip()}\n" for line in capsys.readouterr().out.splitlines())
+    return capsys.readouterr().out
 
 
 WHOLE = """
@@ -95,8 +95,7 @@ def test_prose_is_wrapped_between_words(
     monkeypatch.setenv("COLUMNS", "40")
     rows = [("owner/model-GGUF", "words that go on to a second line"), ("a/b", "few")]
     print_table(("from", "model"), rows, wrapped=("model",))
-    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [
+    assert capsys.readouterr().out.splitlines() == [
         "",
         "from              model",
         "─" * 40,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from localgen import LocalModel
 from localgen.llama.backend import LlamaBackend
 from models.make_tiny import make_llama_bpe, make_llama_spm
+from tests.children import AMX, CHILD_SECONDS, ROOT, run_python  # noqa: F401
 
 # On a busy machine llama.cpp's threads, which spin while they wait, would take minutes for what
 # takes seconds. Read when its library is loaded, here and in child processes.
@@ -29,19 +29,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # A shell's background job ignores Ctrl-C, and so would every child of these tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).resolve().parents[1]
 SLOW_FOLDERS = (
     *("benchmark", "cli", "compare", "conformance", "docs", "doctor", "examples", "hostile"),
     *("llama", "models", "platforms", "quantization", "real"),
 )
 SLOW_FIXTURES = {"hub", "run_child", "tiny"}
-CHILD_SECONDS = 60
-# llama_cpp opens this file when it is imported, and never closes it.
-LLAMA_CPP_DEV_NULL = "ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"
-# What localgen says of a build whose AMX kernels do not work is for its users.
-AMX = "ignore:the AMX kernels of this build:UserWarning"
-
-
 # "ci" runs the same examples each time and has no limit of time; "long" looks for new ones:
 # pytest --hypothesis-profile=long.
 _SETTINGS = hypothesis.settings(
@@ -93,18 +85,7 @@ RunChild = Callable[..., Child]
 
 
 def _run_child(code: str, *args: object, warnings: str = "error") -> Child:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", warnings, "-W", LLAMA_CPP_DEV_NULL, "-W", AMX),
-            *("-c", code, *map(str, args)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=CHILD_SECONDS,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-    )
+    done = run_python(code, *map(str, args), warnings=warnings)
     return Child(done.returncode, done.stdout, done.stderr)
 
 

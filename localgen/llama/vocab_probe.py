@@ -80,10 +80,10 @@ def _load(bindings: Any, path: str) -> Any:
     params.n_gpu_layers = 0
     # No repacking: weights stay in the mapped file, whose pages the parent then finds in memory.
     params.use_extra_bufts = False
-    log_router.take_complaints()
+    log_router.take_errors()
     model = bindings.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
-        reason = log_router.take_complaints() or "no reason was given"
+        reason = log_router.take_errors() or "no reason was given"
         raise InvalidGGUFError(f"llama.cpp refuses the file: {reason}")
     return model
 
@@ -105,7 +105,7 @@ def _generate(bindings: Any, model: Any, vocab: LlamaVocab, token_ids: list[int]
     params.n_threads = params.n_threads_batch = usable_cpus()
     context = bindings.llama_init_from_model(model, params)
     if not context:
-        reason = log_router.take_complaints() or "no reason was given"
+        reason = log_router.take_errors() or "no reason was given"
         raise DecodeError(f"llama.cpp cannot make a context: {reason}")
     try:
         for _ in range(_N_NEW):

@@ -47,7 +47,8 @@ class TokenizerInfo:
     """The tokenizer that a file describes.
 
     model: its kind in GGUF's words ("gpt2" is byte-level BPE). pre: the rule that splits text
-    before. bos, eos: the tokens' texts; None if the file names none.
+    before. bos, eos: the tokens' texts; None if the file names none. unknown_type: the key and
+    value of a type without rules in localgen, which is tried in a child process at load; else None.
     """
 
     model: str | None
@@ -57,6 +58,7 @@ class TokenizerInfo:
     adds_bos: bool | None
     bos: str | None
     eos: str | None
+    unknown_type: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,7 @@ def _tokenizer(file: ModelFile) -> TokenizerInfo:
         adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
         bos=_token(file, "tokenizer.ggml.bos_token_id"),
         eos=_token(file, "tokenizer.ggml.eos_token_id"),
+        unknown_type=file.unknown_vocabulary,
     )
 
 

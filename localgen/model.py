@@ -115,6 +115,14 @@ class LocalModel:
         """
         return dict(self._backend.sampling_defaults)
 
+    def n_sequences_that_fit(self, n_tokens: int) -> int:
+        """Return how many sequences of ``n_tokens`` can run together; 0 if not even one fits.
+
+        The limits are ``max_sequences`` and the memory for the KV cache.
+        """
+        n_fit: int = self._backend.n_slots_that_fit(n_tokens)
+        return min(self.config.max_sequences, n_fit)
+
     def close(self) -> None:
         """Free the model; calling it again does nothing.
 

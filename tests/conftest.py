@@ -1,29 +1,75 @@
-"""Tiny models for every test, and child processes for cases in which C could abort."""
+"""The fast and the slow layer, tiny models for all tests, and child processes for aborts in C.
+
+A test is slow if it is in one of ``SLOW_FOLDERS``, uses one of ``SLOW_FIXTURES`` (itself or through
+another fixture), or is marked ``slow``. Any other test fails when it loads a model or starts a
+process.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from localgen import LocalModel
+from localgen.llama.backend import LlamaBackend
 from models.make_tiny import make_llama_bpe, make_llama_spm
+from tests.children import AMX, CHILD_SECONDS, ROOT, run_python  # noqa: F401
 
 # On a busy machine llama.cpp's threads, which spin while they wait, would take minutes for what
 # takes seconds. Read when its library is loaded, here and in child processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-ROOT = Path(__file__).resolve().parents[1]
-CHILD_SECONDS = 60
-# llama_cpp opens this file when it is imported, and never closes it.
-LLAMA_CPP_DEV_NULL = "ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"
-# What localgen says of a build whose AMX kernels do not work is for its users.
-AMX = "ignore:the AMX kernels of this build:UserWarning"
+# A shell's background job ignores Ctrl-C, and so would every child of these tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SLOW_FOLDERS = (
+    *("benchmark", "cli", "compare", "conformance", "docs", "doctor", "examples", "hostile"),
+    *("llama", "models", "platforms", "quantization", "real"),
+)
+SLOW_FIXTURES = {"hub", "run_child", "tiny"}
+# "ci" runs the same examples each time and has no limit of time; "long" looks for new ones:
+# pytest --hypothesis-profile=long.
+_SETTINGS = hypothesis.settings(
+    database=None,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
+hypothesis.settings.register_profile("ci", _SETTINGS, derandomize=True, max_examples=100)
+hypothesis.settings.register_profile("long", _SETTINGS, max_examples=10_000)
+hypothesis.settings.load_profile("ci")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests, before ``-m`` selects."""
+    for item in items:
+        if is_slow(item):
+            item.add_marker("slow")
+
+
+def is_slow(item: pytest.Item) -> bool:
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    return folder in SLOW_FOLDERS or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(autouse=True)
+def _fast_stays_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of the fast layer fails if it loads a model or starts a process."""
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("this test is slow: mark it with @pytest.mark.slow")
+
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(LlamaBackend, "__init__", refuse)
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
 
 
 @dataclass(frozen=True)
@@ -39,18 +85,7 @@ RunChild = Callable[..., Child]
 
 
 def _run_child(code: str, *args: object, warnings: str = "error") -> Child:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", warnings, "-W", LLAMA_CPP_DEV_NULL, "-W", AMX),
-            *("-c", code, *map(str, args)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=CHILD_SECONDS,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-    )
+    done = run_python(code, *map(str, args), warnings=warnings)
     return Child(done.returncode, done.stdout, done.stderr)
 
 

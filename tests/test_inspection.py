@@ -47,7 +47,7 @@ def run(monkeypatch, capsys):
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["localgen", "inspect", *map(str, arguments)])
-        code = app._run()
+        code = app.run_command()
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -109,8 +109,8 @@ def test_the_command(rich_path, run):
         "level        F32, 32.00 bits per weight",
         "(mit)",
         "temperature=0.6, top_k=20",
-        "with 2 sequences of 1,024 tokens (--ctx), KV in f32:",
-        "1 MB   512 B a token",
+        "for 2 sequences of 1,024 tokens (--ctx), KV cache f32:",
+        "1 MB  512 B per token",
         "It fits: it needs",
     ):
         assert said in out
@@ -140,7 +140,7 @@ def test_what_does_not_fit(rich_path, run, monkeypatch):
     assert info.fits is False
     monkeypatch.setattr(system, "available_memory", lambda: None)
     assert localgen.inspect(rich_path, n_ctx=65536).fits is None
-    assert "does not tell" in run(rich_path)[1]
+    assert "does not report available memory" in run(rich_path)[1]
 
 
 def test_bad_input(rich_path, tmp_path, run):

@@ -35,6 +35,7 @@ from localgen.llama.context import Context, MemoryKind
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
 from localgen.llama.vocab import LlamaVocab
+from localgen.llama.vocab_trial import check_unknown_vocabulary
 
 _GGML_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20,
@@ -65,6 +66,7 @@ class LlamaBackend:
         self.n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
         if config.check_memory:
             fitting.check(self._file, config, self.n_gpu_layers)
+        check_unknown_vocabulary(self._file)
         self._model = load_model(self.path, self.n_gpu_layers, progress)
         # Frees context, then model, when closed, collected or at exit, whichever comes first.
         self._handles = Handles(self._llama, self._model)

@@ -25,7 +25,7 @@ from localgen._util.system import usable_cpus
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
-from localgen.gguf.reader import TENSOR_TYPES
+from localgen.gguf.tensor_types import TENSOR_TYPES
 from localgen.hub.levels import level_of
 
 # Other common names.

@@ -17,6 +17,7 @@ from localgen._util import child
 from localgen._util.child import Failure
 from tests.conftest import CHILD_SECONDS
 
+pytestmark = pytest.mark.slow
 Script = Callable[..., object]
 ANSWER = "from localgen._util import child; child.answer"
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from localgen import Completion, LocalModel
-from localgen.engine.backend import Batch, Logits
+from localgen.engine.backend import Logits
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
-from tests.fakes import engine_of
+from tests.conformance.invariants import forget_all
 
 Prompt = list[int]
 KINDS: dict[str, Callable[..., None]] = {
@@ -83,27 +83,7 @@ class Alone:
         return self._model.score(prompt)
 
     def _forget(self) -> None:
-        self._model._backend.forget()
-        engine_of(self._model).kv_cache.clear()
-
-
-def watch(model: LocalModel) -> None:
-    """Let a LlamaBackend count the tokens it is given, call ``on_decode`` before each pass, and
-    lose all when told, as a FakeBackend does."""
-    backend, decode = model._backend, model._backend.decode
-    backend.on_decode = lambda: None
-    backend.n_decoded = 0
-
-    def counted(batch: Batch, *args: Any) -> Logits:
-        backend.on_decode()
-        logits = decode(batch, *args)
-        backend.n_decoded += len(batch.token_ids)
-        return logits
-
-    def lose_all() -> None:
-        backend._context.lose_all()
-
-    backend.decode, backend.lose_all = counted, lose_all
+        forget_all(self._model)
 
 
 def prompt(row: int, length: int) -> Prompt:

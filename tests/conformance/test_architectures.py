@@ -23,6 +23,7 @@ from localgen import LocalModel, ModelConfig
 from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
+from tests.conformance.invariants import backend_of
 from tests.conftest import ask_at_every_node
 
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -168,13 +169,13 @@ def test_rows_that_finish_in_the_middle(model: LocalModel, monkeypatch: pytest.M
     assert at[0] == at[3] == at[4] == N_NEW
     assert 2 <= at[1] < 7 <= at[2] < N_NEW - 2
     copies = []
-    kv_copy = model._backend.kv_copy
+    kv_copy = backend_of(model).kv_copy
 
     def counted(source: int, target: int) -> None:
         copies.append((source, target))
         kv_copy(source, target)
 
-    monkeypatch.setattr(model._backend, "kv_copy", counted)
+    monkeypatch.setattr(backend_of(model), "kv_copy", counted)
     made = greedy(model, RAGGED, eos_token_id=ends)
     assert copies
     assert made == [row[: last + 1] for row, last in zip(expected, at, strict=True)]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from localgen import ClosedError, Completion, GenerationInterrupted, LocalModel
-from tests.conformance.compare import OPTIONS, Alone, prompt, watch
-from tests.conformance.invariants import check_contents, check_idle
+from tests.conformance.compare import OPTIONS, Alone, prompt
+from tests.conformance.invariants import backend_of, check_contents, check_idle, watch
 
 N_NEW = 24
 GREEDY: dict[str, Any] = {"max_new_tokens": N_NEW, "do_sample": False}
@@ -38,7 +38,7 @@ def at_pass(model: LocalModel, number: int, happen: Callable[[], object]) -> Non
         if next(passes) == number:
             happen()
 
-    model._backend.on_decode = on_decode
+    backend_of(model).on_decode = on_decode
 
 
 def check_cut_off(rows: list[Completion], alone: Alone) -> None:
@@ -50,7 +50,7 @@ def check_cut_off(rows: list[Completion], alone: Alone) -> None:
 
 def check_after(model: LocalModel, alone: Alone) -> None:
     """The next call is right, and nothing of the one before is left when it is over."""
-    model._backend.on_decode = lambda: None
+    backend_of(model).on_decode = lambda: None
     for row in model.complete(PROMPTS, **GREEDY):
         alone.check(row.token_ids, row.prompt_token_ids, N_NEW)
     check_idle(model)
@@ -73,7 +73,7 @@ def test_an_event_that_is_set_already_computes_nothing(model: LocalModel) -> Non
     cancel.set()
     rows = model.complete(PROMPTS, cancel=cancel, **GREEDY)
     assert [(row.token_ids, row.finish_reason) for row in rows] == [([], "cancelled")] * 3
-    assert model._backend.n_decoded == 0
+    assert backend_of(model).n_decoded == 0
     check_idle(model)
 
 

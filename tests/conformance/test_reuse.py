@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from localgen import Completion, LocalModel
-from tests.conformance.compare import OPTIONS, Alone, prompt, watch
-from tests.conformance.invariants import check_contents, check_idle, pinned
+from tests.conformance.compare import OPTIONS, Alone, prompt
+from tests.conformance.invariants import backend_of, check_contents, check_idle, n_pinned, watch
 
 N_NEW = 10
 GREEDY: dict[str, Any] = {"max_new_tokens": N_NEW, "do_sample": False, "logprobs": 2}
@@ -33,18 +33,18 @@ def counted(path: Path) -> Iterator[LocalModel]:
 
 
 def is_recurrent(model: LocalModel) -> bool:
-    return not model._backend.can_truncate
+    return not backend_of(model).can_truncate
 
 
 def complete(model: LocalModel, prompts: list[list[int]], alone: Alone) -> list[Completion]:
     """Greedy rows that are right, and whose ``n_cached`` is the truth."""
-    before = model._backend.n_decoded
+    before = backend_of(model).n_decoded
     rows = model.complete(prompts, **GREEDY)
     for row, ids in zip(rows, prompts, strict=True):
         assert row.prompt_token_ids == ids
         alone.check_row(row, N_NEW)
     n_due = sum(row.stats.n_prompt - row.stats.n_cached + row.stats.n_new - 1 for row in rows)
-    assert model._backend.n_decoded - before == n_due
+    assert backend_of(model).n_decoded - before == n_due
     return rows
 
 
@@ -112,7 +112,7 @@ def test_rows_that_share_cells(path: Path, alone: Alone) -> None:
         watch(model)
         for first in (30, 50, 30):
             rows = complete(model, [[*CACHED, *prompt(first + i, 5)] for i in range(8)], alone)
-            can_share = model._backend.can_share_cells
+            can_share = backend_of(model).can_share_cells
             assert [row.stats.kv_unified for row in rows] == [can_share] * 8
             (other,) = complete(model, [[*CACHED, *prompt(first + 3, 5), 9]], alone)
             assert not other.stats.kv_unified
@@ -133,8 +133,8 @@ def test_a_pinned_prefix_stays_and_is_reused(counted: LocalModel, alone: Alone) 
             rows = complete(counted, [[*CACHED, *prompt(60 + i, 4)]], alone)
             assert prefix.is_cached
             assert rows[0].stats.n_cached == len(CACHED)
-        assert len(pinned(counted)) == 1
-    assert not pinned(counted)
+        assert n_pinned(counted) == 1
+    assert n_pinned(counted) == 0
     assert not prefix.is_cached
     complete(counted, [[*CACHED, 9]], alone)
     check_idle(counted)
@@ -148,7 +148,7 @@ def test_a_pinned_prefix_survives_a_longer_context(counted: LocalModel, alone: A
     with counted.prefill(CACHED) as prefix:
         complete(counted, [prompt(70, 600)], alone)
         (row,) = complete(counted, [[*CACHED, 9, 8]], alone)
-        assert prefix.is_cached == (row.stats.n_cached == 80) == counted._backend.can_save
+        assert prefix.is_cached == (row.stats.n_cached == 80) == backend_of(counted).can_save
 
 
 def test_score_is_that_of_an_empty_cache(counted: LocalModel, alone: Alone) -> None:

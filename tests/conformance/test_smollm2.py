@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from localgen import LocalModel
-from tests.conformance.compare import Alone, watch
-from tests.conformance.invariants import check_contents, check_idle
+from tests.conformance.compare import Alone
+from tests.conformance.invariants import backend_of, check_contents, check_idle, watch
 
 pytestmark = pytest.mark.real
 # Where rows share a pass, other kernels of quantized weights round otherwise.
@@ -55,11 +55,11 @@ def test_cached_prefix_equals_fresh_prefill(model: LocalModel, alone: Alone) -> 
     ids = model.tokenizer.encode(STEM)
     with model.prefill(ids):
         for _ in range(3):
-            before = model._backend.n_decoded
+            before = backend_of(model).n_decoded
             (row,) = model.complete([ids], **GREEDY)
             alone.check_row(row, N_NEW)
             n_due = row.stats.n_prompt - row.stats.n_cached + row.stats.n_new - 1
-            assert model._backend.n_decoded - before == n_due < len(ids)
+            assert backend_of(model).n_decoded - before == n_due < len(ids)
             ids = [*ids, *row.token_ids, *model.tokenizer.encode(" and then")]
 
 

@@ -256,7 +256,7 @@ def test_json(tiny_bpe_path: Path, tmp_path: Path) -> None:
 def test_without_a_probe(tiny_bpe_path: Path) -> None:
     result = run("-m", tiny_bpe_path, "--no-probe")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "not probed" in result.stdout
+    assert "not measured" in " ".join(result.stdout.split())
     assert "tokens/s" not in result.stdout
 
 
@@ -274,7 +274,7 @@ def test_all_the_rest_is_told_without_a_library(
     result = run("-m", tiny_bpe_path, before=llama_cpp(code))
     assert (result.returncode, result.stderr) == (1, "")
     text = " ".join(result.stdout.replace("\\\n", " ").split())
-    for part in ["CPUs ", "memory ", "models ", "not probed", "problem: llama-cpp-python", said]:
+    for part in ["CPUs ", "memory ", "models ", "not measured", "problem: llama-cpp-python", said]:
         assert part in text
     assert REBUILD in text
     assert "Traceback" not in text
@@ -303,8 +303,8 @@ def test_a_library_that_dies_when_it_loads_a_model(llama_cpp: Stub, tiny_bpe_pat
 @pytest.mark.parametrize(
     ("name", "fix", "said"),
     [
-        ("none.gguf", "localgen models list", "there is no file none.gguf"),
-        ("org/none", "localgen models pull org/none", "and the Hub is not asked"),
+        ("none.gguf", "localgen models list", "there is no file or alias none.gguf"),
+        ("org/none", "localgen models pull org/none", "and only local files are used"),
     ],
 )
 def test_a_model_that_is_not_here(tmp_path: Path, name: str, fix: str, said: str) -> None:
@@ -332,7 +332,7 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
         packages=dict.fromkeys(HEALTHY.packages),
     )
     found = findings(machine)
-    command._print(Diagnosis(machine, found))
+    command.print_diagnosis(Diagnosis(machine, found))
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert WORKING_AMX in [finding.fix.partition(" ")[2] for finding in found]
@@ -346,15 +346,15 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """Every fact is on the page, in units for people."""
     machine = replace(HEALTHY, build=replace(BUILD, devices=(CUDA0,), gpu_offload=True))
-    command._print(Diagnosis(machine, ()))
+    command.print_diagnosis(Diagnosis(machine, ()))
     printed = capsys.readouterr().out
     for line in [
         "llama.cpp    commit 0c1e570",
         "device       CUDA0 (gpu): NVIDIA H100 80GB HBM3, 79.00 GB free of 80.00 GB",
         "GPU offload  yes",
-        "CPUs         AMD EPYC: 2 usable of 4 on 2 cores, so n_threads is 2",
-        "memory       12.00 GB available, 16.00 GB in all",
-        "Nothing is wrong.",
+        "CPUs         AMD EPYC: 2 usable of 4 on 2 cores; n_threads defaults to 2",
+        "memory       12.00 GB available, 16.00 GB in total",
+        "No problems found.",
     ]:
         assert line in printed.splitlines()
     assert "decode 100.0 tokens/s" in " ".join(printed.split())

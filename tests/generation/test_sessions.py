@@ -584,6 +584,7 @@ def greedy(model: LocalModel, prompts: list[list[int]], **options: Any) -> list[
     return model.complete(prompts, do_sample=False, **options)
 
 
+@pytest.mark.slow
 def test_new_process_goes_on(gguf: Path, tmp_path: Path) -> None:
     """Protects the text: saved, loaded by a new model with more slots, and gone on from, it is that
     of the model that never stopped."""
@@ -601,6 +602,7 @@ def test_new_process_goes_on(gguf: Path, tmp_path: Path) -> None:
             assert row.token_ids == token_ids
 
 
+@pytest.mark.slow
 def test_fewer_slots(gguf: Path, tmp_path: Path) -> None:
     """Protects sessions that move to a smaller model object: the sequence used last comes back."""
     with load(gguf) as model:
@@ -616,6 +618,7 @@ def test_fewer_slots(gguf: Path, tmp_path: Path) -> None:
         assert row.token_ids == expected
 
 
+@pytest.mark.slow
 def test_copies_that_no_pass_has_made_yet(gguf: Path, tmp_path: Path) -> None:
     """Protects samples that ended with their first token: llama.cpp copies their data at the next
     pass, and there was none."""
@@ -631,6 +634,7 @@ def test_copies_that_no_pass_has_made_yet(gguf: Path, tmp_path: Path) -> None:
         assert [row.token_ids for row in rows] == [expected] * 3
 
 
+@pytest.mark.slow
 def test_loaded_between_two_tokens(gguf: Path, tmp_path: Path) -> None:
     """Protects texts that are being generated when a session is loaded beside them."""
     with load(gguf) as model:
@@ -652,6 +656,7 @@ def test_loaded_between_two_tokens(gguf: Path, tmp_path: Path) -> None:
         assert greedy(model, [ids])[0].stats.n_cached == len(ids) - 1
 
 
+@pytest.mark.slow
 def test_other_models_and_settings(gguf: Path, tmp_path: Path) -> None:
     """Protects from numbers of another model, which llama.cpp would take: it says what differs."""
     with load(gguf) as model:
@@ -674,6 +679,7 @@ def test_other_models_and_settings(gguf: Path, tmp_path: Path) -> None:
         assert model.load_session(tmp_path / "s") == 1
 
 
+@pytest.mark.slow
 def test_other_version_of_llama_cpp(
     gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -685,6 +691,7 @@ def test_other_version_of_llama_cpp(
         model.load_session(tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_state_that_llama_cpp_refuses(gguf: Path, tmp_path: Path) -> None:
     """Protects the cache and the next text when C itself says no to bytes of the right checksum."""
     with load(gguf) as model:
@@ -708,6 +715,7 @@ def test_state_that_llama_cpp_refuses(gguf: Path, tmp_path: Path) -> None:
         assert [row.token_ids for row in rows] == expected
 
 
+@pytest.mark.slow
 def test_sliding_window_has_no_session(tmp_path: Path) -> None:
     """llama.cpp saves only the window's end, so that the sequence could never be cut again."""
     make_gemma_swa(tmp_path / "gemma.gguf")
@@ -719,6 +727,7 @@ def test_sliding_window_has_no_session(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_hybrid_model_has_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bytes fit only a context with as many slots: that is said before a file is there."""
     make_llama_bpe(tmp_path / "tiny.gguf")
@@ -727,6 +736,7 @@ def test_hybrid_model_has_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyP
         model.save_session(tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_model_file_that_is_gone(tmp_path: Path) -> None:
     """A missing model is not taken for a missing session."""
     path = tmp_path / "tiny.gguf"

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localgen.generation.text_tracker import Clock, TextTracker
-from localgen.text.detokenizer import TextStream
+from localgen.text.detokenizer import Detokenizer
 
 EOS = 300
 
 
 def tracker(*stops: str) -> TextTracker:
-    def new_stream() -> TextStream:
-        return TextStream(lambda token_id: bytes([token_id]), stops)
+    def new_stream() -> Detokenizer:
+        return Detokenizer(lambda token_id: bytes([token_id]), stops)
 
     return TextTracker(new_stream, frozenset({EOS}), Clock())
 

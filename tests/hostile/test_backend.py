@@ -81,7 +81,7 @@ def test_kv_calls_out_of_range(seq_id: int, backend: LlamaBackend) -> None:
         lambda: backend.kv_copy(seq_id, 0),
         lambda: backend.kv_copy(0, seq_id),
     ):
-        with pytest.raises(DecodeError, match=f"slot {seq_id} is outside 0 to 1"):
+        with pytest.raises(DecodeError, match=f"seq_id {seq_id} is outside 0 to 1"):
             call()
 
 

@@ -1,0 +1,106 @@
+"""Python in a child process: forked from a server where that works, or else started."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parents[1]
+CHILD_SECONDS = 60
+# llama_cpp opens this file when it is imported, and never closes it.
+LLAMA_CPP_DEV_NULL = "ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"
+# What localgen says of a build whose AMX kernels do not work is for its users.
+AMX = "ignore:the AMX kernels of this build:UserWarning"
+# macOS's own libraries do not work in a forked child, and Windows has none.
+CAN_FORK = sys.platform == "linux"
+
+
+def run_python(
+    code: str,
+    *args: str,
+    warnings: str = "error",
+    stdin: str | None = None,
+    env: Mapping[str, str] = os.environ,
+    cwd: Path = ROOT,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -W warnings -c code args…`` and return how it ended, with what it printed."""
+    env = {**env, "GGML_NO_BACKTRACE": "1"}
+    if not CAN_FORK:
+        return subprocess.run(
+            [*_python(warnings), "-c", code, *args],
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=CHILD_SECONDS,
+            check=False,
+            cwd=cwd,
+            env=env,
+        )
+    with tempfile.TemporaryFile("w+") as given, _output() as stdout, _output() as stderr:
+        given.write(stdin or "")
+        given.seek(0)
+        request = {"code": code, "args": args, "env": env, "cwd": str(cwd)}
+        files = (given, stdout, stderr)
+        status = _server(warnings).run(request, [file.fileno() for file in files])
+        stdout.seek(0)
+        stderr.seek(0)
+        returncode = os.waitstatus_to_exitcode(status)
+        return subprocess.CompletedProcess([code, *args], returncode, stdout.read(), stderr.read())
+
+
+def _python(warnings: str) -> list[str]:
+    return [sys.executable, "-W", warnings, "-W", LLAMA_CPP_DEV_NULL, "-W", AMX]
+
+
+def _output() -> IO[str]:
+    return tempfile.TemporaryFile("w+", encoding="utf-8", newline="")
+
+
+class _ForkServer:
+    def __init__(self, warnings: str) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        with theirs:
+            self._process = subprocess.Popen(
+                [*_python(warnings), "-m", "tests.fork_server", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                cwd=ROOT,
+            )
+        self._answers = self._socket.makefile("r", encoding="ascii")
+        atexit.register(self.close)
+
+    def run(self, request: Mapping[str, object], fds: list[int]) -> int:
+        """Return the wait status of a child that ran ``request``."""
+        with self._lock:
+            socket.send_fds(self._socket, [json.dumps(request).encode()], fds)
+            pid = int(self._answers.readline())
+            watch = threading.Timer(CHILD_SECONDS, os.kill, (pid, signal.SIGKILL))
+            watch.start()
+            try:
+                return int(self._answers.readline())
+            finally:
+                watch.cancel()
+                watch.join()
+
+    def close(self) -> None:
+        self._answers.close()
+        self._socket.close()
+        self._process.wait()
+
+
+@functools.cache
+def _server(warnings: str) -> _ForkServer:
+    return _ForkServer(warnings)

@@ -340,7 +340,7 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     table = localgen_command("quantize", tiny_bpe_path, "-t", "Q2_K", "-o", tmp_path)
     assert "bits/weight" in table.stdout
     assert "Q2_K:" in table.stderr
-    assert "got a larger type" in table.stderr
+    assert "stored in a larger type" in table.stderr
     assert "replaced" not in table.stderr
     again = localgen_command("quantize", tiny_bpe_path, "-t", "Q2_K", "-o", tmp_path)
     assert f"{tmp_path / tiny_bpe_path.stem}-Q2_K.gguf was there and is replaced" in again.stderr

@@ -334,9 +334,12 @@ def _follow(child: subprocess.Popen[str], task: str, progress: Progress | None) 
     last: dict[str, Any] = {}
     if child.stdin is None or child.stdout is None:
         return last
-    with contextlib.suppress(BrokenPipeError):  # it has died: its exit code is reported
+    try:
         child.stdin.write(task + "\n")
         child.stdin.flush()
+    except OSError:  # it has died: its exit code is reported
+        with contextlib.suppress(OSError):
+            child.stdin.close()  # else Popen would try to write the rest
     for line in child.stdout:
         last = json.loads(line)
         if progress is not None and "tensor" in last:

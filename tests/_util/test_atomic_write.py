@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: their modes, and the names that errors give."""
+"""Files written completely or not at all: their modes, and the names in errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _mode(path: Path) -> int:
 
 
 def test_the_mode_is_that_of_any_new_file_or_private(path: Path, tmp_path: Path) -> None:
-    """A report is for whoever may read files of this folder, a chat for its owner alone."""
+    """A report has the folder's usual mode; a chat is for its owner only."""
     before = os.umask(0o022)
     try:
         atomic_write_bytes(path, b"new")
@@ -61,7 +61,7 @@ def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
 def test_errors_name_the_file_that_was_asked_for(
     tmp_path: Path, make: Callable[[Path], None], name: str, code: int, words: str
 ) -> None:
-    """People were told of files with random names, which they had not asked for."""
+    """Regression: errors named the temporary file."""
     path = tmp_path / name
     make(path)
     with pytest.raises(OSError, match=words) as caught:
@@ -73,7 +73,7 @@ def test_errors_name_the_file_that_was_asked_for(
 def test_errors_of_a_refused_name_and_of_a_full_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system names the partial file, or none; an error of another file keeps its name."""
+    """The system names the temporary file or none; an error about another file keeps its name."""
 
     def refused(partial: Any, *_: object) -> None:
         raise OSError(errno.EACCES, "Permission denied", str(partial))

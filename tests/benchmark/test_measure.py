@@ -1,4 +1,4 @@
-"""``localgen bench``: what is measured, that both sides do the same work, and what is told."""
+"""``localgen bench``: its cases, its figures, and that both sides do the same work."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SMALL: dict[str, Any] = {
 
 
 def test_the_tests_without_options() -> None:
-    """llama-bench's names; not among them are 32 rows at a depth of 1,024: that takes minutes."""
+    """Without 32 sequences at a depth of 1,024, which take minutes."""
     found = [(case.name, case.n_rows) for case in plan(ROOMY)]
     assert found == [
         ("pp128", 1),
@@ -111,14 +111,14 @@ def test_the_prefix_is_the_longest_prompt_that_fits() -> None:
     ids=str,
 )
 def test_what_was_asked_for_and_cannot_be(options: dict[str, Any], parts: list[str]) -> None:
-    """A number that somebody named is measured or refused, never left out."""
+    """An explicit number is measured or refused, never skipped."""
     with pytest.raises(ValueError, match=r".") as caught:
         plan(Limits(n_ctx=600, n_ctx_train=8192, max_sequences=32), **options)
     assert all(part in str(caught.value) for part in parts)
 
 
 def test_other_defaults_do_not_stand_in_the_way() -> None:
-    """Who names the new tokens alone has not asked for a depth that the model does not reach."""
+    """An explicit number of new tokens does not make a default depth an error."""
     found = plan(Limits(n_ctx=600, n_ctx_train=600, max_sequences=4), new_tokens=64)
     assert [case.name for case, why in found.items() if why] == ["tg16", "tg16", "tg64 @ d1024"]
 
@@ -129,7 +129,7 @@ def test_nothing_fits() -> None:
 
 
 def test_tokens_are_the_same_everywhere_and_rows_share_none() -> None:
-    """Rows that began alike would share what is computed of them."""
+    """Sequences with a common prefix would share its computation."""
     case = Case(kind="decode", n_rows=200, n_cached=20, n_new=4)
     rows = token_ids(case, 300)
     assert rows == token_ids(case, 300)
@@ -151,7 +151,7 @@ def measured(case: Case, *rounds: tuple[float, float, float]) -> BenchTest:
 
 
 def test_figures_by_hand() -> None:
-    """Speeds count all rows' new tokens; the ratio is that of each round, not that of medians."""
+    """Speeds count the tokens of all sequences; ratios are per round, not of the medians."""
     eight = Case(kind="decode", n_rows=8, n_cached=100, n_new=32)
     test = measured(eight, (2.0, 1.0, 0.2), (1.0, 1.0, 0.1), (4.0, 3.0, 0.4))
     assert test.localgen_tps == Spread(128, 64, 256)
@@ -165,7 +165,7 @@ def test_figures_by_hand() -> None:
 
 @pytest.fixture
 def result() -> BenchResult:
-    """Two prompts, what comes after the longer one, and a test that was not measured."""
+    """Two prompts, a short one after the longer, and a test that was not measured."""
     setup = BenchSetup(
         file="m.gguf",
         file_bytes=10**6,
@@ -197,7 +197,7 @@ def result() -> BenchResult:
 
 
 def test_first_tokens(result: BenchResult) -> None:
-    """Cold is the longest prompt; cached is what comes after that very one."""
+    """``cold`` is the longest prompt; ``cached`` is the one after it."""
     assert result.cold is result["pp512"]
     assert result.cached is result["pp16 @ d512"]
     with pytest.raises(KeyError, match="no test is called 'pp7'; the tests are pp128, pp512, "):
@@ -205,7 +205,7 @@ def test_first_tokens(result: BenchResult) -> None:
 
 
 def test_json_has_every_round(result: BenchResult) -> None:
-    """One line, whose figures another program need not compute again."""
+    """One line with all rounds and the figures computed from them."""
     text = result.to_json()
     assert "\n" not in text
     data = json.loads(text)
@@ -219,7 +219,7 @@ def test_json_has_every_round(result: BenchResult) -> None:
 
 
 def test_memory_of_a_process_that_had_held_more(result: BenchResult) -> None:
-    """A peak that was there before says nothing of the model, and is not shown as if it did."""
+    """A peak from before the load says nothing about the model and is not reported."""
     assert _memory(result.memory) == (
         "300 B at the peak: 100 B before the model, and 200 B for it (estimated: 190 B)"
     )
@@ -235,9 +235,9 @@ def test_memory_of_a_process_that_had_held_more(result: BenchResult) -> None:
 
 
 class FakeBaseline:
-    """What stands for llama.cpp alone: it empties the cache as the real one does.
+    """Stands for llama.cpp alone, and empties the cache as it does.
 
-    interrupted_at: the number of its run that Ctrl-C comes in.
+    interrupted_at: the number of the run in which Ctrl-C arrives.
     """
 
     def __init__(self, backend: FakeBackend, interrupted_at: int = 0) -> None:
@@ -286,7 +286,7 @@ def test_baseline_and_localgen_run_by_turns() -> None:
 
 
 def test_the_baseline_goes_through_what_localgen_chose() -> None:
-    """A mixture of experts computes other weights for other tokens."""
+    """In a mixture of experts, other tokens use other weights."""
     backend = FakeBackend()
     run, baseline = runner(backend, DECODE)
     run.run()
@@ -298,7 +298,7 @@ def test_the_baseline_goes_through_what_localgen_chose() -> None:
 
 
 def test_each_case_has_a_context_of_its_own_size() -> None:
-    """Thirty-two rows after a depth would else each get as much room as the deep one."""
+    """Otherwise 32 sequences after a deep one would each reserve as many tokens as that."""
     backend = FakeBackend()
     deep = Case(kind="decode", n_cached=200, n_new=4)
     run, _ = runner(backend, deep, DECODE)
@@ -309,15 +309,15 @@ def test_each_case_has_a_context_of_its_own_size() -> None:
     assert backend.count("release") == 2
 
 
-def test_a_state_that_cannot_be_cut_is_gone_on_with() -> None:
-    """A recurrent model's depth is measured: the cached tokens end where the prompt goes on."""
+def test_a_state_that_cannot_be_truncated_is_extended() -> None:
+    """A recurrent model's depth is measured: the prompt continues where the cached tokens end."""
     run, _ = runner(FakeBackend(can_truncate=False), DECODE, PREFILL)
     run.run()
     assert [test.not_measured for test in run.tests.values()] == [None, None]
 
 
-def test_what_cannot_be_cached_is_said_not_faked() -> None:
-    """deterministic=True computes every prompt anew: its "cached" speed would be another thing."""
+def test_what_cannot_be_cached_is_reported() -> None:
+    """deterministic=True recomputes every prompt, so there is no speed with a cache."""
     run, _ = runner(FakeBackend(), DECODE, PREFILL, deterministic=True)
     run.run()
     why = run.tests[DECODE].not_measured or ""
@@ -327,7 +327,7 @@ def test_what_cannot_be_cached_is_said_not_faked() -> None:
 
 
 def test_rows_that_do_not_fit_together() -> None:
-    """They would run in two batches, and be no batch of that size."""
+    """They would run as two smaller batches."""
     run, _ = runner(FakeBackend(budget=40), DECODE, PREFILL)
     run.run()
     reason = "only 1 of 2 sequences of that length fit the KV budget"
@@ -389,7 +389,7 @@ def as_lists(batch: Any) -> Pass:
     ids=lambda case: case.name,
 )
 def test_the_baseline_runs_the_passes_of_localgen(case: Case, backend: LlamaBackend) -> None:
-    """Protects the ratio: with other passes on one side it would compare two different things."""
+    """Protects the ratio, which would compare two different things otherwise."""
     seen: list[Any] = []
     decode = backend.decode
 
@@ -413,7 +413,7 @@ def test_the_baseline_runs_the_passes_of_localgen(case: Case, backend: LlamaBack
 
 
 def test_the_baseline_leaves_nothing_behind(backend: LlamaBackend) -> None:
-    """What it computed is not taken for localgen's own, and not reused."""
+    """localgen does not reuse what the baseline computed."""
     model = LocalModel(backend, backend.config)
     prompt = token_ids(PREFILL, backend.n_vocab)
     first = model.complete(prompt, max_new_tokens=4, **GREEDY)[0]
@@ -428,7 +428,7 @@ def test_the_baseline_leaves_nothing_behind(backend: LlamaBackend) -> None:
 
 
 def test_a_pass_that_fails_is_an_error(backend: LlamaBackend) -> None:
-    """A token that is none would else be timed as if it had been computed."""
+    """Otherwise an invalid token would be timed as if it had been computed."""
     backend.reserve(1, 64)
     baseline = Baseline(backend)
     with pytest.raises(DecodeError, match="returned -1"):
@@ -441,7 +441,7 @@ def test_a_context_is_there_before_it_is_lent(backend: LlamaBackend) -> None:
 
 
 def test_release_is_a_fresh_start(backend: LlamaBackend) -> None:
-    """Copies that waited for the next pass are gone with the context, and do not wait for it."""
+    """Pending copies are dropped with the context."""
     backend.reserve(2, 64)
     backend.kv_copy(0, 1)
     backend.release()
@@ -484,7 +484,7 @@ def bench(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_command(tiny_bpe_path: Path) -> None:
-    """What was used, a line for each test, and nothing on stderr where that is no terminal."""
+    """The settings, a line for each test, and nothing on a stderr that is not a terminal."""
     done = bench(tiny_bpe_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -498,7 +498,7 @@ def test_command(tiny_bpe_path: Path) -> None:
 
 
 def test_command_as_json(tiny_bpe_path: Path) -> None:
-    """One object, in which no path of this machine stands."""
+    """One object, without paths of this machine."""
     done = bench(tiny_bpe_path, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert str(tiny_bpe_path.parent) not in done.stdout
@@ -522,7 +522,7 @@ def test_command_as_json(tiny_bpe_path: Path) -> None:
     ids=" ".join,
 )
 def test_wrong_usage(args: list[str], parts: list[str], tiny_bpe_path: Path) -> None:
-    """Said before anything runs, in the options' own words."""
+    """Reported before anything runs, with the options' names."""
     assert_refused(localgen_command("bench", tiny_bpe_path, *args), 2, *parts)
 
 
@@ -540,7 +540,7 @@ from localgen.cli import main; main()
 
 
 def test_ctrl_c_prints_what_there_is(tiny_bpe_path: Path) -> None:
-    """Exit code 130, and a whole JSON object of the rounds that were done."""
+    """Exit code 130, and a complete JSON object of the finished rounds."""
     args = ["bench", tiny_bpe_path, "--rounds", "2", "--n-threads", "1", "--json"]
     done = subprocess.run(
         [sys.executable, "-c", CTRL_C, *map(str, args)],

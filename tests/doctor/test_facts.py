@@ -141,7 +141,7 @@ def test_a_damaged_model(tiny_bpe_path: Path, tmp_path: Path) -> None:
 
 
 def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package on PYTHONPATH alone is there, too."""
+    """A package that is only on PYTHONPATH counts as installed."""
     assert gathering._version("nowhere-python") is None
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "nowhere").mkdir()
@@ -198,7 +198,7 @@ def test_a_cache_that_is_a_file(empty_cache: Path) -> None:
 def test_nvidia_gpus_are_those_of_the_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A container without the device sees the host's files all the same."""
+    """A container without the device still sees the host's files."""
     gpu, dev = tmp_path / "proc" / "0000:01:00.0", tmp_path / "dev"
     gpu.mkdir(parents=True)
     dev.mkdir()
@@ -267,10 +267,10 @@ def test_without_a_probe(tiny_bpe_path: Path) -> None:
         ("import os; os.abort()", "killed by SIGABRT"),
     ],
 )
-def test_all_the_rest_is_told_without_a_library(
+def test_everything_else_is_reported_without_a_library(
     llama_cpp: Stub, tiny_bpe_path: Path, code: str, said: str
 ) -> None:
-    """And the command that mends it; no traceback, and no probe that must fail."""
+    """With the command that fixes it, without a traceback or a probe that must fail."""
     result = run("-m", tiny_bpe_path, before=llama_cpp(code))
     assert (result.returncode, result.stderr) == (1, "")
     text = " ".join(result.stdout.replace("\\\n", " ").split())
@@ -281,7 +281,7 @@ def test_all_the_rest_is_told_without_a_library(
 
 
 def test_a_library_that_dies_when_it_loads_a_model(llama_cpp: Stub, tiny_bpe_path: Path) -> None:
-    """Its own facts are told, and the death in the probe is a problem with a name."""
+    """Its facts are reported, and the crash of the probe is a named problem."""
     real = find_spec("llama_cpp")
     assert real is not None
     code = (
@@ -307,8 +307,8 @@ def test_a_library_that_dies_when_it_loads_a_model(llama_cpp: Stub, tiny_bpe_pat
         ("org/none", "localgen models pull org/none", "and only local files are used"),
     ],
 )
-def test_a_model_that_is_not_here(tmp_path: Path, name: str, fix: str, said: str) -> None:
-    """Nothing is fetched for a look."""
+def test_a_model_that_is_not_on_the_disk(tmp_path: Path, name: str, fix: str, said: str) -> None:
+    """The doctor downloads nothing."""
     result = run("-m", name, "--json", HF_HUB_CACHE=str(tmp_path))
     assert (result.returncode, result.stderr) == (1, "")
     problem = json.loads(result.stdout)["findings"][0]
@@ -317,7 +317,7 @@ def test_a_model_that_is_not_here(tmp_path: Path, name: str, fix: str, said: str
 
 
 def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    """Long commands go on in the next line so that a shell takes them as they stand."""
+    """Long commands continue on the next line so that they can be pasted."""
     build: dict[str, Any] = {
         "features": {"CPU": GENERIC * 6, "CUDA": ("ARCHS=800,900",)},
         "amx_is_safe": False,
@@ -344,7 +344,7 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every fact is on the page, in units for people."""
+    """Every fact is printed, in readable units."""
     machine = replace(HEALTHY, build=replace(BUILD, devices=(CUDA0,), gpu_offload=True))
     command.print_diagnosis(Diagnosis(machine, ()))
     printed = capsys.readouterr().out

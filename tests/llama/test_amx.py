@@ -1,4 +1,4 @@
-"""A build whose AMX kernels crash is found out before a model is loaded with them."""
+"""A build whose AMX kernels crash is detected before a model is loaded with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SetExitCode = Callable[[int], None]
 
 @pytest.fixture(autouse=True)
 def fresh_answer() -> Iterator[None]:
-    """Each test asks anew."""
+    """No test sees the cached answer of another."""
     amx.is_safe.cache_clear()
     amx.warn_unless_safe.cache_clear()
     yield
@@ -76,7 +76,7 @@ def test_a_probe_that_cannot_start_is_not_trusted(
 
 
 def test_the_libraries_that_were_loaded_are_probed(tmp_path: Path) -> None:
-    """LLAMA_CPP_LIB_PATH takes others than the package's: those would be judged for these."""
+    """LLAMA_CPP_LIB_PATH may load others than the package's own, which must not be probed then."""
     other = tmp_path / "lib"
     other.symlink_to(library_folder())
     script = "from localgen.llama.library import library_folder; print(library_folder())"
@@ -91,7 +91,7 @@ def test_the_libraries_that_were_loaded_are_probed(tmp_path: Path) -> None:
 
 
 def test_the_probe_itself_runs_on_this_build() -> None:
-    """It ends well or is killed by a signal; an exit code above 0 would be its own mistake."""
+    """It succeeds or is killed by a signal; a positive exit code would be a bug in the probe."""
     probe = subprocess.run(
         [sys.executable, "-I", amx_probe.__file__, str(library_folder())],
         capture_output=True,

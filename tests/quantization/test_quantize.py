@@ -38,7 +38,7 @@ def _left_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("level", [*FITTING, "Q4_K_M", "Q2_K", "TQ2_0", "MXFP4_MOE"])
 def test_a_level_is_written_and_runs(level: str, tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """What is reported is what an independent reader finds in the file."""
+    """The report agrees with what an independent reader finds in the file."""
     done = quantize(tiny_bpe_path, level, output=tmp_path)
     assert done.path == tmp_path / f"tiny-bpe-{level}.gguf"
     tensors = gguf.GGUFReader(done.path).tensors
@@ -54,7 +54,7 @@ def test_a_level_is_written_and_runs(level: str, tiny_bpe_path: Path, tmp_path: 
 
 
 def test_names_are_those_of_llama_cpp() -> None:
-    """Each level that people know is there, and nothing that cannot be written."""
+    """Every common level is listed, and nothing that cannot be written."""
     known = quantization_types()
     assert {"F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "IQ2_XXS"} <= set(known)
     assert known["F32"] == 0
@@ -62,7 +62,7 @@ def test_names_are_those_of_llama_cpp() -> None:
 
 
 def test_fallbacks_are_counted(tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """Blocks of 256 do not divide rows of 64: Q4_K becomes Q5_0, and the name misleads."""
+    """Rows of 64 do not divide into blocks of 256: Q4_K becomes Q5_0, despite the level's name."""
     done = quantize(tiny_bpe_path, "q4_k", output=tmp_path)
     assert done.level == "Q4_K_M"
     assert done.n_fallback > 0
@@ -135,7 +135,7 @@ def test_a_quantized_source_must_be_allowed(tiny_bpe_path: Path, tmp_path: Path)
 
 
 def test_the_source_is_never_the_target(tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """Not by its name, not by a link: llama.cpp would destroy it."""
+    """Neither by its name nor by a link: llama.cpp would destroy it."""
     source = tmp_path / "model.gguf"
     source.write_bytes(tiny_bpe_path.read_bytes())
     before = _sha256(source)
@@ -156,7 +156,7 @@ def test_levels_that_need_an_imatrix(tiny_bpe_path: Path, tmp_path: Path) -> Non
 def test_no_room_and_no_folder(
     tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder that is not there is made; a file of its name is in the way of that."""
+    """A missing folder is created, unless a file has its name."""
     made = quantize(tiny_bpe_path, "Q8_0", output=tmp_path / "a" / "b").path
     assert made.parent == tmp_path / "a" / "b"
     shutil.rmtree(tmp_path / "a")
@@ -180,7 +180,7 @@ def test_a_bad_source_is_refused_by_the_gate(tmp_path: Path) -> None:
 
 @pytest.fixture
 def old(tiny_bpe_path: Path, tmp_path: Path) -> Callable[[], None]:
-    """A file under the target's name; call it to check that it is the only one and as it was."""
+    """A file at the target; call it to check that it is unchanged and alone."""
     target = tmp_path / "tiny-bpe-Q8_0.gguf"
     target.write_bytes(b"the old file")
 
@@ -211,7 +211,7 @@ def test_a_disk_that_becomes_full(
 def test_a_crash_in_c_is_an_error(
     tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller lives, and is told by which signal the quantizer died."""
+    """The caller survives and learns which signal killed the quantizer."""
     python = tmp_path.parent / f"{tmp_path.name}-dies"
     python.write_text("#!/bin/sh\nkill -ABRT $$\n")
     python.chmod(0o755)
@@ -230,10 +230,10 @@ def test_an_interrupt_leaves_the_old_file(tiny_bpe_path: Path, tmp_path: Path, o
     old()
 
 
-def test_what_was_not_planned_is_not_kept(
+def test_a_file_that_differs_from_the_dry_run_is_not_kept(
     tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each tensor of the file must be of the type that was announced."""
+    """Each tensor of the file must have the type that the dry run reported."""
     plan = quantize_module._Runner.plan
     monkeypatch.setattr(
         quantize_module._Runner, "plan", lambda self, level, _: plan(self, "Q4_0", 2)
@@ -293,7 +293,7 @@ def test_the_two_formats_of_an_imatrix(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_damaged_imatrices(data: bytes, tmp_path: Path, tiny_bpe_path: Path) -> None:
-    """Refused before anything runs, and before anything of their size is reserved."""
+    """Refused before anything runs or is allocated."""
     path = tmp_path / "bad.dat"
     path.write_bytes(data)
     with pytest.raises(
@@ -303,7 +303,7 @@ def test_damaged_imatrices(data: bytes, tmp_path: Path, tiny_bpe_path: Path) -> 
 
 
 def _wide(folder: Path) -> Path:
-    """A tiny model whose rows of 256 take every type."""
+    """A tiny model with rows of 256, which every type accepts."""
     path = folder / "wide.gguf"
     make_llama_bpe(path, n_embd=256)
     return path

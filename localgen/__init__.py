@@ -26,7 +26,8 @@ from localgen.errors import (
 from localgen.inspection import ModelInfo, inspect
 from localgen.model import LocalModel
 from localgen.quantization.quantize import QuantizedFile, quantize
-from localgen.text.tokenizer import BatchEncoding, Tokenizer
+from localgen.text.batch_encoding import BatchEncoding
+from localgen.text.tokenizer import Tokenizer
 
 __all__ = [
     "BackendError",

@@ -10,18 +10,20 @@ from localgen.engine.sequence import FinishReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """Counts of one row, and where the seconds of the call that it was part of went.
+    """Counts of one sequence, and where the time of its call went.
 
-    n_prompt, n_cached, n_new: prompt tokens, those of them that this row did not have to compute,
-    and new tokens. ttft: seconds from the start of the call to the row's first token.
-    The other seconds are the call's, shared by all its rows: prefill (forward passes with prompt
-    tokens), decode (the other passes), sample (choosing tokens), text (tokenizing, detokenizing,
-    stop strings) and overhead (Python bookkeeping, and making the context where one was needed);
-    together they are ``wall_seconds``, but for what the caller does between a stream's pieces.
-    kv_unified: whether the row shared cells of the KV cache with others that began alike.
-    tokens_per_second: the row's tokens after the first, over the time that they took; None with
-    fewer than two. seed: what reproduces the row's draws, with ``seed=[seed]`` if ``seed_row`` is
-    0; None for greedy.
+    n_prompt, n_cached, n_new: prompt tokens, those of them that it did not have to compute, and new
+    tokens. cache_miss_reason: why none were reused, where some could have been. ttft: seconds from
+    the start of the call to its first token.
+    The other seconds are the call's, shared by its n_rows sequences: prefill (forward passes with
+    prompt tokens), decode (the other passes), sample (choosing tokens), text (tokenizing,
+    detokenizing, stop strings) and overhead (Python bookkeeping, and making a context if one was
+    needed); together they are ``wall_seconds``, which excludes what the caller does between a
+    stream's pieces.
+    kv_unified: whether it shared cells of the KV cache with others that began alike.
+    tokens_per_second: its tokens after the first, over the time that they took; None with fewer
+    than two. seed: what reproduces its draws, as ``seed=[seed]`` if ``seed_row`` is 0; None for
+    greedy.
     """
 
     n_prompt: int
@@ -58,12 +60,12 @@ class TokenLogprob:
 class Completion:
     """One generated text.
 
-    text: the new text: special tokens left out, cut before a stop string. A character that the
-    last tokens only began is left out too; ``token_ids`` has all its bytes.
-    token_ids: every new token, an EOS that ended the row included.
+    text: the new text, without special tokens, cut before a stop string. A character that the last
+    tokens only began is left out too; ``token_ids`` has its bytes.
+    token_ids: every new token, including an EOS that ended it.
     finish_reason: "eos", "stop", "length", "time" or "cancelled".
-    stop_match: the stop string that ended the row, or None.
-    logprobs: one entry a new token if asked for, else None.
+    stop_match: the stop string that ended it, or None.
+    logprobs: one entry for each new token if asked for, else None.
     """
 
     text: str
@@ -79,10 +81,10 @@ class Completion:
 class GenerateOutput:
     """What ``generate(return_dict_in_generate=True)`` returns.
 
-    sequences: int64 (rows, prompt + new). scores: one float32 (rows, n_vocab) a step, after all
+    sequences: int64 (rows, prompt + new). scores: float32 (rows, n_vocab) for each step, after all
     processors and filters (-inf where a token was removed); logits: the same before them. Both are
     None unless asked for, and NaN for rows that had already finished. finish_reasons and stats:
-    one a row. With torch input, the arrays are torch tensors.
+    one for each row. With torch input, the arrays are torch tensors.
     """
 
     sequences: Any

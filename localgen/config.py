@@ -217,35 +217,39 @@ class SamplingOptions:
     """
 
     do_sample: bool | None = option(
-        None, _check_do_sample, help="Sample instead of taking the likeliest token."
+        None,
+        _check_do_sample,
+        help="Sample, or decode greedily; by default, sample if a sampling option is set.",
     )
-    temperature: float = option(1.0, _check_temperature, help="Divide the logits by this.")
-    top_k: int = option(50, integer(0), help="Keep the k likeliest tokens; 0 keeps all.")
+    temperature: float = option(1.0, _check_temperature, help="Divide the logits by this number.")
+    top_k: int = option(50, integer(0), help="Keep the K most likely tokens; 0 keeps all.")
     top_p: float = option(
-        1.0, _PROBABILITY, help="Keep the likeliest tokens that together reach this probability."
+        1.0, _PROBABILITY, help="Keep the most likely tokens up to a total probability of P."
     )
     min_p: float | None = option(
         None,
         optional(number("between 0 and 1", 0.0, 1.0)),
-        help="Keep tokens at least this likely, relative to the likeliest.",
+        help="Drop tokens less than P times as likely as the top one.",
     )
     typical_p: float = option(
-        1.0, _PROBABILITY, help="Keep the most typical tokens that reach this probability."
+        1.0, _PROBABILITY, help="Keep the most typical tokens up to a total probability of P."
     )
     repetition_penalty: float = option(
-        1.0, number("above 0", 1e-6, 1e6), help="Penalize tokens seen before; 1 is off."
+        1.0,
+        number("above 0", 1e-6, 1e6),
+        help="Penalize tokens of the prompt and the output by this factor.",
     )
     frequency_penalty: float = option(
-        0.0, _PENALTY, help="Penalize new tokens by how often they were generated."
+        0.0, _PENALTY, help="Subtract this from a token's logit each time it is generated."
     )
     presence_penalty: float = option(
-        0.0, _PENALTY, help="Penalize new tokens that were generated before."
+        0.0, _PENALTY, help="Subtract this once from the logit of a generated token."
     )
     no_repeat_ngram_size: int = option(
-        0, integer(0), help="Never repeat an n-gram of this size; 0 is off."
+        0, integer(0), help="Generate no N-gram twice; 0 allows all."
     )
     min_new_tokens: int | None = option(
-        None, optional(integer(0)), help="Allow no end of the text before this many new tokens."
+        None, optional(integer(0)), help="Generate at least this many tokens."
     )
     bad_words_ids: Iterable[Iterable[int]] | None = option(None, optional(_check_bad_words))
     sequence_bias: Mapping[tuple[int, ...], float] | Iterable[Any] | None = option(

@@ -1,21 +1,21 @@
-"""The errors that localgen raises on its own account; it knows nothing of what raises them.
+"""The errors that localgen defines.
 
     LocalgenError
-    ├── ModelFileError            the file that was named cannot be used
+    ├── ModelFileError            the model file cannot be used
     │   ├── ModelNotFoundError    there is no such file or name
-    │   ├── DownloadError         it is on the Hub, and cannot be had from there
+    │   ├── DownloadError         it is on the Hub, and cannot be downloaded
     │   └── InvalidGGUFError      it is not a GGUF file, or llama.cpp refuses it
     ├── ContextFullError          the prompt does not fit the context
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
-    │   ├── NotEnoughMemoryError  a model would not fit the memory that can be had
+    │   ├── NotEnoughMemoryError  a model does not fit the available memory
     │   └── KvBudgetError         a sequence is too long for the KV budget
-    ├── TemplateError             there is no chat template, or it does not take these messages
-    ├── CompareError              levels cannot be compared, or none be recommended
+    ├── TemplateError             there is no chat template, or it fails on these messages
+    ├── CompareError              levels cannot be compared, or none recommended
     ├── QuantizeError             a quantized file cannot be made
-    ├── StateError                a session cannot be saved, or its file not be used here
+    ├── StateError                a session cannot be saved, or its file not used here
     ├── ClosedError               the model was closed
-    └── JobError                  a job's output file cannot be gone on with
+    └── JobError                  the job cannot be resumed from this output file
 
     GenerationInterrupted         a KeyboardInterrupt that carries what was already generated
 
@@ -30,17 +30,17 @@ CLOSED = "the model is closed; load it again with LocalModel.from_pretrained"
 
 
 class LocalgenError(Exception):
-    """Base of every error that localgen defines.
+    """Base class of every error that localgen defines.
 
     ``partial`` holds what a failed call had produced: a list of ``Completion`` from the text API,
-    a ``GenerateOutput`` from ``generate()``, or None when nothing had been started.
+    a ``GenerateOutput`` from ``generate()``, or None if nothing had started.
     """
 
     partial: Any = None
 
 
 class ModelFileError(LocalgenError):
-    """The file that was named cannot be used."""
+    """The model file cannot be used."""
 
 
 class ModelNotFoundError(ModelFileError):
@@ -48,11 +48,11 @@ class ModelNotFoundError(ModelFileError):
 
 
 class DownloadError(ModelFileError):
-    """A file on the Hub cannot be had: no network, no right, no room, or it came damaged."""
+    """A file on the Hub cannot be downloaded: no network, not authorised, disk full, or corrupt."""
 
 
 class InvalidGGUFError(ModelFileError):
-    """The file is not a GGUF file, is damaged, or is refused by llama.cpp."""
+    """The file is not a GGUF file, is damaged, or llama.cpp refuses it."""
 
 
 class ContextFullError(LocalgenError):
@@ -101,19 +101,19 @@ class KvBudgetError(BackendError):
 
 
 class TemplateError(LocalgenError):
-    """The model has no chat template, or its template fails on what it was given."""
+    """The model has no chat template, or the template fails on these messages."""
 
 
 class CompareError(LocalgenError):
-    """Levels cannot be compared as asked, a result be read, or a level be recommended."""
+    """Levels cannot be compared as asked, a result cannot be read, or no level be recommended."""
 
 
 class QuantizeError(LocalgenError):
-    """A quantized file cannot be made: of the source, the options, the disk, or of llama.cpp."""
+    """A quantized file cannot be made, because of the source, options, disk or llama.cpp."""
 
 
 class StateError(LocalgenError):
-    """A session cannot be saved, or a session's file is damaged or from elsewhere."""
+    """A session cannot be saved, or its file is damaged or belongs to another model or setting."""
 
 
 class ClosedError(LocalgenError):
@@ -121,11 +121,11 @@ class ClosedError(LocalgenError):
 
 
 class JobError(LocalgenError):
-    """A job's output file is another job's, is damaged, or is being written by another process."""
+    """A job's output file belongs to another job, is damaged, or another process is writing it."""
 
 
 class GenerationInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a call: ``partial`` holds what had been generated, as in ``LocalgenError``, or
-    of ``bench()`` what had been measured."""
+    """Ctrl-C during a call: ``partial`` holds what was generated, as in ``LocalgenError``, or for
+    ``bench()`` what was measured."""
 
     partial: Any = None

@@ -1,6 +1,6 @@
-"""Describes a model's file, and what it will take; the gate reads it, and nothing is loaded.
+"""Describes a model file and the memory that it needs, without loading it.
 
-Of a model that is on the Hub and not on the disk only what stands before the weights is read.
+Of a model that is on the Hub and not on the disk, only what precedes the weights is read.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from localgen.llama.ggml_devices import Device, ggml_devices
 from localgen.llama.quantize import quantization_types
 
 _MERGES = "tokenizer.ggml.merges"
-# Of a request to the Hub. The first shard has the vocabulary, the others little but their tensors.
+# Sizes of a request to the Hub. The first shard has the vocabulary, others little but tensors.
 _FIRST_CHUNK_BYTES, _CHUNK_BYTES = 2**20, 2**17
 
 
 @dataclass(frozen=True, slots=True)
 class TensorTypes:
-    """All tensors of one type; ``n_bytes`` without what aligns them."""
+    """All tensors of one type; ``n_bytes`` is without their alignment."""
 
     name: str
     n_tensors: int
@@ -38,14 +38,17 @@ class TensorTypes:
 
     @property
     def bits_per_weight(self) -> float:
+        """The mean over these tensors."""
         return 8 * self.n_bytes / self.n_weights if self.n_weights else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerInfo:
-    """model: the kind, as GGUF names it ("gpt2" is byte-level BPE). pre: how text is split first.
+    """The tokenizer that a file describes.
 
-    bos and eos: the tokens' texts; None if the file names none.
+    model: its kind in GGUF's words ("gpt2" is byte-level BPE). pre: the rule that splits text
+    before. bos, eos: the tokens' texts; None if the file names none. unknown_type: the key and
+    value of a type without rules in localgen, which is tried in a child process at load; else None.
     """
 
     model: str | None
@@ -55,11 +58,12 @@ class TokenizerInfo:
     adds_bos: bool | None
     bos: str | None
     eos: str | None
+    unknown_type: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """Where a description was read that is of no file on the disk. n_bytes_read: of all shards."""
+    """Where a model was read that is not on the disk. n_bytes_read: of all shards."""
 
     repo: str
     commit: str
@@ -68,16 +72,16 @@ class HubSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """What a file holds. What it does not state is None.
+    """What a file contains, and what it needs. What the file does not state is None.
 
-    path: of the first shard; if ``hub`` is given, where it lies there: org/repo/file.gguf. hub:
-    None if the file is on the disk. file_bytes: of all shards. level: the quantization level that
-    the file states, else its name does. n_weights: numbers in all tensors. n_kv_heads: of the layer
-    that has most. chat_templates: their names. sampling_defaults: what ``complete()`` and
-    ``chat()`` use unless told otherwise.
-    memory: what the model takes with the given settings. ram_available: bytes that this process
-    can get now, None if the system does not tell. fits: whether it would be loaded; hints: what to
-    change if not.
+    path: of the first shard; if ``hub`` is set, its path there, org/repo/file.gguf. hub: None if
+    the file is on the disk. file_bytes: of all shards. level: the quantization level stated in the
+    file, or else in its name. n_weights: the number of values in all tensors. n_kv_heads: the
+    maximum over the layers. chat_templates: their names. sampling_defaults: the defaults of
+    ``complete()`` and ``chat()``.
+    memory: what the model needs with the given settings. ram_available: bytes available to this
+    process now; None if unknown. fits: whether the model can be loaded; hints: what to change if
+    not.
     """
 
     path: Path
@@ -117,12 +121,11 @@ def inspect(
     device: str = "auto",
     n_gpu_layers: int | None = None,
 ) -> ModelInfo:
-    """Describe a model, and what it takes with ``n_sequences`` sequences of ``n_ctx`` tokens each.
+    """Describe a model, and what ``n_sequences`` sequences of ``n_ctx`` tokens each need.
 
-    source, and the other settings: as in ``LocalModel.from_pretrained``, but a model on the Hub
-    that is not on the disk is not fetched: what stands before its weights is read from there, and
-    not kept. Raises ValueError for a setting, ModelFileError for the source, and BackendError for
-    a device that is not there.
+    source and the other settings are as in ``LocalModel.from_pretrained``, but a model on the Hub
+    is not downloaded: only what precedes its weights is read, and not saved. Raises ValueError for
+    a setting, ModelFileError for the source, and BackendError for a missing device.
     """
     check_int("n_sequences", n_sequences, 1, 256)
     config = ModelConfig(
@@ -135,17 +138,19 @@ def inspect(
     file, read_from = _read(source)
     on_gpu = devices.n_gpu_layers(device, n_gpu_layers)
     memory = fitting.estimate(file, config, on_gpu, n_sequences)
-    room = fitting.AvailableMemory.now([memory])
+    available = fitting.AvailableMemory.now([memory])
     hints: list[str] = []
-    if room.ram is not None and not room.has_ram([memory]):
-        hints = fitting.what_fits(file, config, on_gpu, room.ram)
+    if available.ram is not None and not available.has_ram([memory]):
+        hints = fitting.what_fits(file, config, on_gpu, available.ram)
     return _describe(
         file,
         read_from=read_from,
         memory=memory,
-        ram_available=room.ram,
+        ram_available=available.ram,
         gpus=tuple(each for each in ggml_devices() if each.is_gpu),
-        fits=None if room.ram is None else room.has_ram([memory]) and room.has_gpu([memory]),
+        fits=None
+        if available.ram is None
+        else available.has_ram([memory]) and available.has_gpu([memory]),
         hints=tuple(hints),
     )
 
@@ -208,7 +213,7 @@ def _describe(
 
 
 def tensor_types(file: ModelFile) -> tuple[TensorTypes, ...]:
-    """The types that a file's tensors have, the one with most bytes first."""
+    """Return the types of a file's tensors, the one with most bytes first."""
     found: dict[str, list[tuple[int, int]]] = {}
     for shard in file.shards:
         for tensor in shard.tensors:
@@ -221,7 +226,7 @@ def tensor_types(file: ModelFile) -> tuple[TensorTypes, ...]:
 
 
 def stated_level(file: ModelFile) -> str | None:
-    """The quantization level that a file states, else the one in its name."""
+    """Return the quantization level that a file states, or else the one in its name."""
     number = file.metadata.get("general.file_type")
     names = [name for name, ftype in quantization_types().items() if ftype == number]
     return names[0] if names else level_of(file.path.name)
@@ -238,6 +243,7 @@ def _tokenizer(file: ModelFile) -> TokenizerInfo:
         adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
         bos=_token(file, "tokenizer.ggml.bos_token_id"),
         eos=_token(file, "tokenizer.ggml.eos_token_id"),
+        unknown_type=file.unknown_vocabulary,
     )
 
 

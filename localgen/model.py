@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class LocalModel:
-    """A GGUF model that generates; close it, or use it in a ``with`` block.
+    """A GGUF model that generates. Close it, or use it in a ``with`` block.
 
     Calls from several threads, and ``async`` ones, run together in one batch. ``device`` is where
     token ids live, always "cpu".
@@ -50,7 +50,7 @@ class LocalModel:
     device = "cpu"
 
     def __init__(self, backend: ModelBackend, config: ModelConfig) -> None:
-        """For ``from_pretrained``, and for tests with a backend of their own."""
+        """Use ``from_pretrained``; tests pass a backend of their own."""
         self.config = config
         self.tokenizer = Tokenizer(backend.vocab)
         self._backend = backend
@@ -74,10 +74,10 @@ class LocalModel:
         """Load a model.
 
         source: the path of a .gguf file; "org/repo", "org/repo:Q4_K_M" or "org/repo/file.gguf" on
-        the Hugging Face Hub, perhaps with "@revision"; or an alias, as "smollm2" (with the extra of
-        that name installed). With no level named it is Q4_K_M, else the nearest one.
+        the Hugging Face Hub, optionally with "@revision"; or an alias such as "smollm2" (which
+        needs the extra of that name). Without a level, Q4_K_M is used, or the nearest one there is.
         revision: a branch, a tag or a commit. local_files_only: make no request.
-        progress: called with the loaded fraction, 0 to 1; what it raises stops the load.
+        progress: called with the loaded fraction, 0 to 1; an exception in it stops the load.
         options: the fields of ``ModelConfig``.
         Raises ModelNotFoundError, DownloadError, InvalidGGUFError, BackendError, or ValueError.
         """
@@ -110,10 +110,18 @@ class LocalModel:
     def sampling_defaults(self) -> dict[str, float]:
         """The sampling options that the model's file asks for (``general.sampling``).
 
-        The text API and ``chat()`` take them for options that the caller does not name, unless
+        The text API and ``chat()`` use them for options that the caller does not name, unless
         there is a ``generation_config`` or ``do_sample=False``; ``generate()`` never does.
         """
         return dict(self._backend.sampling_defaults)
+
+    def n_sequences_that_fit(self, n_tokens: int) -> int:
+        """Return how many sequences of ``n_tokens`` can run together; 0 if not even one fits.
+
+        The limits are ``max_sequences`` and the memory for the KV cache.
+        """
+        n_fit: int = self._backend.n_slots_that_fit(n_tokens)
+        return min(self.config.max_sequences, n_fit)
 
     def close(self) -> None:
         """Free the model; calling it again does nothing.
@@ -126,7 +134,7 @@ class LocalModel:
             self._driver.close(ClosedError(CLOSED), self._backend.close)
 
     def _check_kv_budget(self) -> None:
-        """KvBudgetError for a budget without room for one token."""
+        """Raise KvBudgetError for a budget without room for one token."""
         if self.config.kv_budget is not None and not self._backend.n_slots_that_fit(1):
             raise KvBudgetError(
                 f"kv_budget={self.config.kv_budget} bytes have no room for even the shortest "
@@ -136,19 +144,19 @@ class LocalModel:
     # --- transformers' API ---
 
     def eval(self) -> LocalModel:
-        """The model itself: it never trains."""
+        """Return the model itself: it never trains."""
         return self
 
     def to(self, device: Any) -> LocalModel:
-        """The model itself, for "cpu", where its token ids live.
+        """Return the model itself for "cpu", where its token ids live.
 
         Where its layers are is chosen when it is loaded. Raises ValueError for anything else.
         """
         if str(device) != self.device:
             raise ValueError(
-                f"a loaded model is not moved or converted, got {device!r}: choose the device by "
-                f"from_pretrained(…, device='cuda'), and a type by the file; token ids stay on "
-                f"{self.device!r}, model.device"
+                f"a loaded model cannot be moved or converted, got {device!r}: choose the device "
+                f"with from_pretrained(…, device='cuda'), and the type by the file; token ids stay "
+                f"on {self.device!r} (model.device)"
             )
         return self
 
@@ -169,18 +177,18 @@ class LocalModel:
         """Continue a batch of token ids, as ``transformers``' ``generate()`` does.
 
         input_ids: (batch, length) integers, padded on either side with ``attention_mask`` 0 there.
-        inputs: another name of input_ids. generation_config: one, or one a prompt.
+        inputs: another name for input_ids. generation_config: one, or one for each prompt.
         logits_processor, stopping_criteria: functions (or lists of them) of (input_ids, scores),
-        called for each row alone as a batch of one, without padding; stopping criteria get None as
-        scores. streamer: anything with ``put`` and ``end``, for a single row. tokenizer: this
+        called for each sequence as a batch of one, without padding; stopping criteria get None as
+        scores. streamer: an object with ``put`` and ``end``, for a single sequence. tokenizer: this
         model's, which ``stop_strings`` use anyway. cancel: an event that ends the call when set,
-        from any thread. overrides: fields of ``GenerationConfig``, and options of transformers'
-        whose value asks for nothing, as ``num_beams=1``.
+        from any thread. overrides: fields of ``GenerationConfig``, and options that only
+        transformers has at a value that changes nothing, such as ``num_beams=1``.
 
         Returns int64 (batch * num_return_sequences, length + new), padded on the right; torch
         tensors for torch input; a ``GenerateOutput`` with ``return_dict_in_generate=True``.
         Raises ValueError, TypeError, ContextFullError, DecodeError; GenerationInterrupted on
-        Ctrl-C, with what was generated as ``partial``.
+        Ctrl-C, whose ``partial`` holds what was generated.
         """
         if tokenizer is not None and tokenizer is not self.tokenizer:
             raise ValueError(
@@ -197,7 +205,7 @@ class LocalModel:
             cancel=cancel,
         )
         if streamer is not None and len(call.sequences) != 1:
-            raise ValueError(f"a streamer takes one row, and this call has {len(call.sequences)}")
+            raise ValueError(f"a streamer takes one sequence, this call has {len(call.sequences)}")
         with partial_on_error(lambda: results.generate_output(call)):
             self._driver.submit(call.request)
             if streamer is None:
@@ -242,12 +250,12 @@ class LocalModel:
         progress: bool = False,
         **overrides: Any,
     ) -> Completion | list[Completion]:
-        """Continue one text, or any number of them together.
+        """Continue one text, or any number of texts together.
 
         prompts: a text, or a list whose items are texts or lists of token ids.
-        generation_config: one, or one a prompt. split_special_tokens: see ``Tokenizer.encode``.
-        cancel: an event that ends the call when set, from any thread. progress: show a bar on
-        stderr. overrides: fields of ``GenerationConfig``.
+        generation_config: one, or one for each prompt. split_special_tokens: see
+        ``Tokenizer.encode``. cancel: an event that ends the call when set, from any thread.
+        progress: show a bar on stderr. overrides: fields of ``GenerationConfig``.
         Returns a Completion for a single text (a list of them with ``num_return_sequences`` > 1),
         else a list: ``num_return_sequences`` in a row for each prompt. Raises as ``generate()``.
         """
@@ -271,7 +279,7 @@ class LocalModel:
         cancel: threading.Event | None = None,
         **overrides: Any,
     ) -> Iterator[tuple[int, Completion]]:
-        """``complete()`` whose results come as they are ready: (index in its list, Completion).
+        """Yield the results of ``complete()`` as they are ready: (index in its list, Completion).
 
         Leaving the loop early cancels the rest.
         """
@@ -289,9 +297,9 @@ class LocalModel:
         cancel: threading.Event | None = None,
         **overrides: Any,
     ) -> CompletionStream:
-        """Continue one text, piece by piece: iterate for the pieces, then read ``.completion``.
+        """Continue one text piece by piece: iterate over the pieces, then read ``.completion``.
 
-        Takes the arguments of ``complete()``. Other calls may come between two pieces.
+        Takes the arguments of ``complete()``. Other calls may run between two pieces.
         """
         call = self._requests.from_text(
             prompt, generation_config, overrides, split_special_tokens, cancel
@@ -306,7 +314,7 @@ class LocalModel:
         split_special_tokens: bool = False,
         **overrides: Any,
     ) -> Any:
-        """``complete()`` for ``await``: calls of one event loop run in one batch.
+        """Await ``complete()``: calls of one event loop run in one batch.
 
         Cancelling the task ends the generation.
         """
@@ -325,7 +333,7 @@ class LocalModel:
         split_special_tokens: bool = False,
         **overrides: Any,
     ) -> AsyncIterator[str]:
-        """``stream()`` for ``async for``; leaving the loop ends the generation."""
+        """Iterate over ``stream()`` with ``async for``; leaving the loop ends the generation."""
         call = self._requests.from_text(prompt, generation_config, overrides, split_special_tokens)
         text = text_tracker(call.sequences[0]).stream
         with partial_on_error(lambda: results.completions(call)):
@@ -351,10 +359,10 @@ class LocalModel:
     ) -> Any:
         """Answer a conversation, or several together.
 
-        messages: dicts with "role" and "content", the last one for the model to answer. tools:
-        Python functions, or JSON schemas. tools to split_special_tokens: see
-        ``Tokenizer.apply_chat_template``; template_variables are its further ones. options: the
-        arguments of ``complete()``.
+        messages: dicts with "role" and "content"; the model answers the last one. tools: Python
+        functions, or JSON schemas. tools to split_special_tokens: see
+        ``Tokenizer.apply_chat_template``; template_variables: further variables of the template.
+        options: the arguments of ``complete()``.
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
         """
@@ -387,7 +395,7 @@ class LocalModel:
         split_special_tokens: bool = True,
         **options: Any,
     ) -> CompletionStream:
-        """``chat()`` for one conversation, piece by piece; see ``stream()``."""
+        """Answer one conversation piece by piece; see ``chat()`` and ``stream()``."""
         prompt = self._requests.chat_prompt(
             messages,
             tools=tools,
@@ -402,7 +410,7 @@ class LocalModel:
     def prefill(self, text: Prompt, *, split_special_tokens: bool = False) -> Prefix:
         """Compute the beginning of later prompts, and pin it in the KV cache.
 
-        Raises ContextFullError, BackendError where another pinned prefix does not fit.
+        Raises ContextFullError, or BackendError if another pinned prefix does not fit.
         """
         call = self._requests.from_prefix(text, split_special_tokens)
         (sequence,) = call.sequences
@@ -412,7 +420,7 @@ class LocalModel:
         return Prefix(self, text, sequence, split_special_tokens=split_special_tokens)
 
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
-        """Log-probability of each token of ``text`` after the tokens before it.
+        """Return the log-probability of each token of ``text`` given the tokens before it.
 
         Returns float32 (n_tokens - 1,), natural logarithms. Raises ContextFullError.
         """
@@ -424,24 +432,24 @@ class LocalModel:
     # --- sessions ---
 
     def save_session(self, path: str | os.PathLike[str]) -> int:
-        """Write what is computed of finished texts and pinned prefixes to a file.
+        """Write the KV cache of finished texts and pinned prefixes to a file.
 
-        ``load_session`` takes it up in another process. The file replaces what was at ``path`` as a
-        whole or not at all; it holds the texts' tokens, and only its owner may read it. Returns how
-        many sequences it holds.
+        ``load_session`` continues from it in another process. The file replaces what was at
+        ``path`` as a whole or not at all; it holds the texts' tokens, and only its owner may read
+        it. Returns how many sequences it holds.
         Raises StateError where the model's state cannot be saved, OSError where the file cannot be
         written.
         """
         return self._sessions.save(Path(path))
 
     def load_session(self, path: str | os.PathLike[str]) -> int:
-        """Take up what ``save_session`` wrote: a prompt that begins so computes only what follows.
+        """Load what ``save_session`` wrote: a prompt that begins like it computes only the rest.
 
-        Returns how many sequences came back. Those that are longer than n_ctx are left out and,
-        where the KV budget or max_sequences leaves no room, those used least recently.
+        Returns how many sequences were loaded. Those longer than n_ctx are left out and, if the KV
+        budget or max_sequences leaves no room, those used least recently.
         Raises FileNotFoundError if there is no such file, and StateError if it is damaged, if it
         was saved by another model, version of llama.cpp or with other settings (it says which), or
-        if not even the sequence used last fits. What was cached before is then still there.
+        if not even the sequence used last fits. What was cached before then still is.
         """
         return self._sessions.load(Path(path))
 
@@ -449,6 +457,6 @@ class LocalModel:
 def _check_source(source: object) -> None:
     if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         raise (ValueError if source == "" else TypeError)(
-            f"source must be the path of a .gguf file, a name on the Hub as 'org/repo', or an "
-            f"alias as 'smollm2', got {source!r}"
+            f"source must be the path of a .gguf file, a name on the Hub like 'org/repo', or an "
+            f"alias like 'smollm2', got {source!r}"
         )

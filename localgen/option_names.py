@@ -1,4 +1,4 @@
-"""What other programs call an option → what it is here, or why it is not."""
+"""Option names of other programs → localgen's names, or an error that says what to use instead."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 AnyConfig = TypeVar("AnyConfig")
 
-# transformers' options of generating that localgen lacks → the value, if any, that asks for what
-# localgen does anyway. Given as None, an option is not set, in transformers too.
+# Generation options of transformers that localgen lacks → their no-op value, if they have one. None
+# is always a no-op: it leaves an option unset in transformers, too.
 _ONLY_IN_TRANSFORMERS: Mapping[str, bool | float | None] = {
     "assistant_early_exit": None,
     "assistant_model": None,
@@ -60,7 +60,7 @@ _ONLY_IN_TRANSFORMERS: Mapping[str, bool | float | None] = {
     "watermarking_config": None,
 }
 
-# transformers' options that programs set to None, so that they change nothing → what does not.
+# Options that programs for transformers set to None to switch them off → the value that does so.
 _UNSET: Mapping[str, float] = {
     "temperature": 1.0,
     "top_k": 0,
@@ -70,8 +70,8 @@ _UNSET: Mapping[str, float] = {
     "no_repeat_ngram_size": 0,
 }
 
-# Names that people know from OpenAI's API, llama.cpp and other programs → localgen's.
-_CALLED_HERE = {
+# Names in OpenAI's API, llama.cpp and other programs → localgen's names.
+_OWN_NAMES = {
     "max_completion_tokens": "max_new_tokens",
     "max_output_tokens": "max_new_tokens",
     "max_tokens": "max_new_tokens",
@@ -111,36 +111,38 @@ _CALLED_HERE = {
     "type_v": "kv_type",
 }
 
-_FILE_S_TYPES = (
-    "the weights keep the types that are in the file; name a file of another level, as "
-    "'org/repo:Q8_0'"
+_TYPES_ARE_FIXED = (
+    "the weights keep the types of the file; load a file of another level, such as 'org/repo:Q8_0'"
 )
-# What a load takes elsewhere and not here → what to do.
+# Load options of other programs that localgen lacks → what to do.
 _INSTEAD_AT_LOAD = {
     "cache_dir": "set HF_HUB_CACHE",
     "chat_format": "pass chat_template= to chat()",
-    "device_map": "use device='auto', 'cpu', 'cuda' or 'metal', perhaps with n_gpu_layers",
-    "dtype": _FILE_S_TYPES,
+    "device_map": "use device='auto', 'cpu', 'cuda' or 'metal', with n_gpu_layers if needed",
+    "dtype": _TYPES_ARE_FIXED,
     "filename": "name the file in the source, as 'org/repo/file.gguf'",
     "gguf_file": "name the file in the source, as 'org/repo/file.gguf'",
-    "load_in_4bit": _FILE_S_TYPES,
-    "load_in_8bit": _FILE_S_TYPES,
+    "load_in_4bit": _TYPES_ARE_FIXED,
+    "load_in_8bit": _TYPES_ARE_FIXED,
     "low_cpu_mem_usage": "leave it out",
     "max_memory": "use n_gpu_layers for the weights and kv_budget for the KV cache",
-    "quantization_config": _FILE_S_TYPES,
+    "quantization_config": _TYPES_ARE_FIXED,
     "token": "run hf auth login, or set HF_TOKEN",
-    "torch_dtype": _FILE_S_TYPES,
-    "trust_remote_code": "leave it out: no code of a model is ever run",
+    "torch_dtype": _TYPES_ARE_FIXED,
+    "trust_remote_code": "leave it out: localgen never runs code from a model",
     "use_auth_token": "run hf auth login, or set HF_TOKEN",
 }
 
 
-# The options that there are, of loading (True) and of generating (False), by ``names_checked``.
+# All option names: of loading (True) and of generating (False); ``names_checked`` fills it.
 _NAMES: dict[bool, list[str]] = {True: [], False: []}
 
 
 def names_checked(config: type[AnyConfig]) -> type[AnyConfig]:
-    """A config class whose constructor tells of unknown names; see ``normalize_options``."""
+    """Decorate a config class so that its constructor explains unknown names.
+
+    See ``normalize_options``.
+    """
     build: Any = config.__init__
     names = [field.name for field in fields(config)]  # type: ignore[arg-type]
     loads = "n_ctx" in names
@@ -155,31 +157,31 @@ def names_checked(config: type[AnyConfig]) -> type[AnyConfig]:
 
 
 def normalize_options(options: Mapping[str, Any], *, loads: bool) -> dict[str, Any]:
-    """``options`` without those of transformers' whose value asks for nothing.
+    """Return ``options`` without options of transformers that are at their no-op value.
 
-    loads: whether they are of loading a model, or of generating.
-    Raises TypeError for any other name, with what to write instead where that is known.
+    loads: whether they are options of loading a model, or of generating.
+    Raises TypeError for any other unknown name, with a suggestion if there is one.
     """
     known = {}
     for name, value in options.items():
         if value is None and name in _UNSET and not loads:
-            # Where nothing is sampled, a default does what no option does.
+            # Without sampling, the default has no effect either.
             if options.get("do_sample"):
                 known[name] = _UNSET[name]
         elif name in _NAMES[loads]:
             known[name] = value
-        elif loads or not _asks_for_nothing(name, value):
+        elif loads or not _is_noop(name, value):
             raise TypeError(_refusal(name, loads))
     return known
 
 
-def _asks_for_nothing(name: str, value: object) -> bool:
+def _is_noop(name: str, value: object) -> bool:
     if name not in _ONLY_IN_TRANSFORMERS:
         return False
-    nothing = _ONLY_IN_TRANSFORMERS[name]
-    if value is None or nothing is None or isinstance(nothing, bool):
-        return value is None or value is nothing
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == nothing
+    noop = _ONLY_IN_TRANSFORMERS[name]
+    if value is None or noop is None or isinstance(noop, bool):
+        return value is None or value is noop
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == noop
 
 
 def _refusal(name: str, loads: bool) -> str:
@@ -187,18 +189,18 @@ def _refusal(name: str, loads: bool) -> str:
         return f"unknown option {name!r}: {_INSTEAD_AT_LOAD[name]}"
     if name in _ONLY_IN_TRANSFORMERS and not loads:
         return (
-            f"transformers has the option {name!r}, localgen does not; it is accepted only as "
-            f"{_ONLY_IN_TRANSFORMERS[name]}, which asks for nothing"
+            f"localgen does not have transformers' option {name!r}; only its no-op value "
+            f"{_ONLY_IN_TRANSFORMERS[name]} is accepted"
         )
     return f"unknown option {name!r}{_hint(name, loads)}"
 
 
 def _hint(name: str, loads: bool) -> str:
-    here = _CALLED_HERE.get(name, name)
-    if here in _NAMES[loads]:
-        return f"; did you mean {here!r}?"
-    if here in _NAMES[not loads]:
+    own = _OWN_NAMES.get(name, name)
+    if own in _NAMES[loads]:
+        return f"; did you mean {own!r}?"
+    if own in _NAMES[not loads]:
         place = "complete() and generate()" if loads else "from_pretrained()"
-        return f"; {here!r} is an option of {place}"
+        return f"; {own!r} is an option of {place}"
     near = difflib.get_close_matches(name, _NAMES[loads], n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,21 +1,21 @@
-"""Hand-made comparisons, whose figures are easy to check and whose texts mean harm."""
+"""Hand-made comparisons, with figures that are easy to check and hostile texts."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from localgen.compare import Comparison, LevelResult, Spread
+from localgen.compare.level_result import Divergence
 from localgen.compare.metrics import KLD_PROBABILITIES
-from localgen.compare.results import Divergence
 
-# Each would set window.harmed if a browser took it for more than text.
+# Each would set window.harmed if a browser took it for markup.
 SCRIPT = "<script>window.harmed = 1</script>"
 IMAGE = '"><img src="http://127.0.0.1:9/x.png" onerror="window.harmed = 1">'
 BREAKOUT = "</script></style></svg><script>window.harmed = 1</script>{{ 7 * 7 }}$\\frac$"
 
 
 def level(name: str, n_bytes: int, kld: float, speed: float, **more: Any) -> LevelResult:
-    """A level whose tokens' KLDs go evenly from 0 to twice the mean."""
+    """Return a level whose tokens' KLDs are spread evenly from 0 to twice the mean."""
     return LevelResult(
         **{
             "name": name,
@@ -39,8 +39,10 @@ def level(name: str, n_bytes: int, kld: float, speed: float, **more: Any) -> Lev
 
 
 def comparison(**more: Any) -> Comparison:
-    """Six levels, of which Q4_0 is the knee and Q5_bad beaten by Q5_0; one more failed, and one
-    has figures for nothing but its size."""
+    """Return six levels, with Q4_0 as the knee, and Q5_bad, which Q5_0 beats.
+
+    One more failed, and one has only a size.
+    """
     return Comparison(
         **{
             "source": "model-F16.gguf",
@@ -77,7 +79,7 @@ DIVERGENCES = (
 
 
 def hostile() -> Comparison:
-    """Markup in every text that a user, a file or a model can choose."""
+    """Return a comparison with markup in every text that a user, a file or a model can choose."""
     divergences = (
         Divergence(SCRIPT, f"same {SCRIPT}", f"same {IMAGE}", 1),
         Divergence(IMAGE, BREAKOUT, BREAKOUT, 9),

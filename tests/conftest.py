@@ -31,8 +31,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW_FOLDERS = (
-    *("benchmark", "cli", "compare", "conformance", "doctor", "hostile"),
-    *("llama", "models", "quantization", "real"),
+    *("benchmark", "cli", "compare", "conformance", "docs", "doctor", "examples", "hostile"),
+    *("llama", "models", "platforms", "quantization", "real"),
 )
 SLOW_FIXTURES = {"fork_child", "hub", "run_child", "tiny"}
 # "ci" runs the same examples each time and has no limit of time; "long" looks for new ones:

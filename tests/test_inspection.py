@@ -1,4 +1,4 @@
-"""localgen.inspect and ``localgen inspect``: what a file says of itself, and whether it fits."""
+"""localgen.inspect and ``localgen inspect``: what a file contains, and whether it fits."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gguf import GGUFWriter
 
 import localgen
 from localgen import BackendError, InvalidGGUFError, ModelNotFoundError, inspection
+from localgen._util import system
 from localgen.cli import app
 from localgen.gguf import gate
-from localgen.llama import devices
 from models.make_tiny import (
     LlamaShape,
     bpe_vocab,
@@ -47,7 +47,7 @@ def run(monkeypatch, capsys):
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["localgen", "inspect", *map(str, arguments)])
-        code = app._run()
+        code = app.run_command()
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -55,7 +55,7 @@ def run(monkeypatch, capsys):
 
 
 def test_what_a_file_says(rich_path):
-    """Each field from the file that was just written, by hand."""
+    """Each field is compared with what was written into the file."""
     info = localgen.inspect(rich_path, n_ctx=512)
     assert (info.architecture, info.level, info.license) == ("llama", "F32", "mit")
     assert (info.n_layer, info.n_embd, info.n_head, info.n_kv_heads) == (2, 64, 2, 1)
@@ -73,7 +73,7 @@ def test_what_a_file_says(rich_path):
 
 
 def test_tensors_by_type(tmp_path):
-    """Counts, weights and bytes add up to the file's tensors; bits per weight are of all."""
+    """Counts, weights and bytes add up to the file's tensors."""
     make_llama_bpe(tmp_path / "half.gguf", file_type="F16")
     info = localgen.inspect(tmp_path / "half.gguf")
     by_name = {types.name: types for types in info.tensor_types}
@@ -101,7 +101,7 @@ def test_the_level_is_the_names_where_the_file_states_none(tmp_path):
 
 
 def test_the_command(rich_path, run):
-    """It prints the file's facts, its types and what it takes; nothing of it moves the cursor."""
+    """It prints the file's facts, types and memory; control characters are escaped."""
     code, out, err = run(rich_path, "--ctx", 1024, "--sequences", 2, "--kv-type", "f32")
     assert (code, err) == (0, "")
     assert "\x1b" not in out
@@ -109,8 +109,8 @@ def test_the_command(rich_path, run):
         "level        F32, 32.00 bits per weight",
         "(mit)",
         "temperature=0.6, top_k=20",
-        "with 2 sequences of 1,024 tokens (--ctx), KV in f32:",
-        "1 MB   512 B a token",
+        "for 2 sequences of 1,024 tokens (--ctx), KV cache f32:",
+        "1 MB  512 B per token",
         "It fits: it needs",
     ):
         assert said in out
@@ -130,21 +130,21 @@ def test_json(rich_path, run):
 
 
 def test_what_does_not_fit(rich_path, run, monkeypatch):
-    """The command says so, and what would; it is an answer, not an error."""
-    monkeypatch.setattr(devices, "usable_memory", lambda: 40_000_000)
+    """The command reports it and suggests what fits; that is an answer, not an error."""
+    monkeypatch.setattr(system, "available_memory", lambda: 40_000_000)
     code, out, _ = run(rich_path, "--ctx", 65536)
     assert code == 0
     assert "It does not fit: it needs" in out
     assert "--n-ctx 2048 would fit" in out
     info = localgen.inspect(rich_path, n_ctx=65536)
     assert info.fits is False
-    monkeypatch.setattr(devices, "usable_memory", lambda: None)
+    monkeypatch.setattr(system, "available_memory", lambda: None)
     assert localgen.inspect(rich_path, n_ctx=65536).fits is None
-    assert "does not tell" in run(rich_path)[1]
+    assert "does not report available memory" in run(rich_path)[1]
 
 
 def test_bad_input(rich_path, tmp_path, run):
-    """A damaged file names the byte; settings and devices that cannot be are typed errors."""
+    """The error for a damaged file names the byte; bad settings and devices raise typed errors."""
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(rich_path.read_bytes()[:500])
     with pytest.raises(InvalidGGUFError, match="byte"):

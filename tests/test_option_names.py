@@ -1,4 +1,4 @@
-"""Names of options that other programs have: taken, translated or refused."""
+"""Option names of other programs: accepted, translated or refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOTHING: dict[str, Any] = {
 
 
 def test_values_that_ask_for_nothing() -> None:
-    """Regression: transformers' own defaults, spelled out, were refused. They change nothing."""
+    """Regression: transformers' own defaults, passed explicitly, were refused."""
     model = fake_model()
     plain = model.generate([[65]], max_new_tokens=3).tolist()
     assert model.generate([[65]], max_new_tokens=3, **NOTHING).tolist() == plain
@@ -57,7 +57,7 @@ def test_values_that_ask_for_nothing() -> None:
 )
 def test_values_that_ask_for_something(name: str, value: Any) -> None:
     """What localgen cannot do is refused, in calls and in configs."""
-    message = f"transformers has the option '{name}', localgen does not; it is accepted only as "
+    message = f"localgen does not have transformers' option '{name}'; only its no-op value "
     with pytest.raises(TypeError, match=message):
         fake_model().generate([[65]], **{name: value})
     with pytest.raises(TypeError, match=message):
@@ -78,21 +78,22 @@ def test_values_that_ask_for_something(name: str, value: Any) -> None:
     ],
 )
 def test_names_of_other_programs(wrong: str, right: str) -> None:
-    """Regression: hints went by spelling alone, and a config's constructor gave none."""
+    """Regression: hints compared spelling only, and a config's constructor had none."""
     message = f"unknown option '{wrong}'; did you mean '{right}'"
+    options: dict[str, Any] = {wrong: 1}
     with pytest.raises(TypeError, match=message):
-        fake_model().complete("a", **{wrong: 1})
+        fake_model().complete("a", **options)
     with pytest.raises(TypeError, match=message):
-        GenerationConfig(**{wrong: 1})
+        GenerationConfig(**options)
 
 
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("torch_dtype", "the weights keep the types that are in the file; name a file of another"),
-        ("dtype", "the weights keep the types that are in the file"),
+        ("torch_dtype", "the weights keep the types of the file; load a file of another"),
+        ("dtype", "the weights keep the types of the file"),
         ("device_map", "use device='auto', 'cpu', 'cuda' or 'metal'"),
-        ("trust_remote_code", "leave it out: no code of a model is ever run"),
+        ("trust_remote_code", "leave it out: localgen never runs code from a model"),
         ("ngl", "did you mean 'n_gpu_layers'"),
         ("threads", "did you mean 'n_threads'"),
         ("max_tokens", "'max_new_tokens' is an option of complete\\(\\) and generate\\(\\)"),
@@ -101,10 +102,11 @@ def test_names_of_other_programs(wrong: str, right: str) -> None:
     ],
 )
 def test_options_of_a_load(name: str, advice: str) -> None:
-    """Regression: what transformers' from_pretrained takes was unknown, and nothing more."""
+    """Regression: options of transformers' from_pretrained were unknown, without advice."""
+    options: dict[str, Any] = {name: None}
     for load in (lambda **given: LocalModel.from_pretrained("no.gguf", **given), ModelConfig):
         with pytest.raises(TypeError, match=f"unknown option '{name}'.*{advice}"):
-            load(**{name: None})
+            load(**options)
 
 
 def test_options_of_a_load_in_a_call() -> None:
@@ -116,7 +118,7 @@ def test_options_of_a_load_in_a_call() -> None:
 
 
 def test_a_config_is_still_a_dataclass() -> None:
-    """Its signature names the fields; it is replaced, compared and sent to other processes."""
+    """Its signature has the fields; it can be replaced, compared and pickled."""
     config = GenerationConfig(top_k=5)
     assert inspect.signature(GenerationConfig).parameters["top_k"].default == 50
     assert pickle.loads(pickle.dumps(config)) == config
@@ -126,8 +128,10 @@ def test_a_config_is_still_a_dataclass() -> None:
 
 
 def test_options_that_are_unset() -> None:
-    """None, as programs for transformers write beside do_sample=False or to switch a filter off."""
-    unset = dict.fromkeys(("temperature", "top_k", "top_p", "typical_p", "repetition_penalty"))
+    """Programs for transformers pass None with do_sample=False, or to switch a filter off."""
+    unset: dict[str, Any] = dict.fromkeys(
+        ("temperature", "top_k", "top_p", "typical_p", "repetition_penalty")
+    )
     assert GenerationConfig(do_sample=False, **unset) == GenerationConfig(do_sample=False)
     off = GenerationConfig(do_sample=True, **unset)
     assert (off.top_k, off.top_p, off.temperature) == (0, 1.0, 1.0)

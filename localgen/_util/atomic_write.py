@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all; it does not know what is in them."""
+"""Writes files completely or not at all; it does not know what is in them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+# Windows' ERROR_ACCESS_DENIED and ERROR_SHARING_VIOLATION: what renaming over an open file gives.
+_IN_USE = (5, 32)
+_RETRY_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
-def write_whole(path: Path, data: bytes, *, is_private: bool = False) -> None:
-    """Write ``data`` in place of whatever is at ``path``; see ``atomic_write``."""
+
+def atomic_write_bytes(path: Path, data: bytes, *, is_private: bool = False) -> None:
+    """Replace the file at ``path`` by ``data``; see ``atomic_write``."""
     with atomic_write(path, is_private=is_private) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` once it is on the disk, unless an error comes.
+    """Open a new file that replaces ``path`` once it is on the disk, unless an exception is raised.
 
-    A link stays one: the file that it leads to is replaced. is_private: for its owner alone to
-    read, whatever was there before. An OSError names ``path``, not what is written meanwhile.
+    A symbolic link is followed: the file that it points to is replaced. is_private: only its owner
+    may read the new file, whatever the old one's mode was; on Windows its folder decides. An
+    OSError names ``path``, not the temporary file beside it.
     """
     target = Path(os.path.realpath(path))
     partial = target.with_name(f".localgen-{secrets.token_hex(4)}.part")
-    with _errors_of(path, partial):
+    with _errors_as_of(path, partial, target):
         _check_target(target)
         descriptor = os.open(
             partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private else 0o666
@@ -36,7 +42,7 @@ def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(descriptor)
-            os.replace(partial, target)
+            replace(partial, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(partial)
@@ -44,13 +50,32 @@ def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
         _sync_folder(target.parent)
 
 
+def replace(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target``, which may exist.
+
+    Windows refuses that while another program has one of them open, as virus scanners have for a
+    moment: it is retried for about a second. Raises PermissionError after that.
+    """
+    for pause in (*_RETRY_SECONDS, None):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _IN_USE:
+                raise
+            if pause is None:
+                reason = "it is open in another program, or write-protected"
+                raise PermissionError(errno.EACCES, reason, str(target)) from error
+        time.sleep(pause)
+
+
 @contextlib.contextmanager
-def _errors_of(path: Path, partial: Path) -> Iterator[None]:
-    """Errors of ``partial``, and those that name no file, as errors of ``path``."""
+def _errors_as_of(path: Path, *others: Path) -> Iterator[None]:
+    """Raise errors of ``others``, and those that name no file, as errors of ``path``."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename not in (None, str(partial)):
+        if error.errno is None or error.filename not in (None, *map(str, others)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -60,16 +85,16 @@ def _check_target(target: Path) -> None:
     if target.is_dir():
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
     if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "it is no file that can be replaced")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     if not target.parent.is_dir():
-        raise OSError(errno.ENOENT, "its folder is not there")
+        raise OSError(errno.ENOENT, "its folder does not exist")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until a folder's new names are on the disk, where the file system can tell."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
+    """Wait until a folder's new names are on the disk, where the system offers that."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)

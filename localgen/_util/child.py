@@ -1,11 +1,12 @@
-"""A module of localgen, run in a process of its own: for what could kill this one, or hang it.
+"""Runs a module of localgen in a child process: for work that could kill this one, or hang it.
 
-What the child writes goes to files. A pipe would stay open as long as any process that the child
-has started, and reading it would outlast the time limit.
+The child writes to files. A pipe would stay open as long as any process that the child has started,
+so reading it could outlast the time limit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,22 +19,34 @@ from typing import IO, Any
 
 from localgen.errors import LocalgenError
 
-# ``-m`` would put the current folder before all others, and a file in it could hide a module. The
-# child is to find what this process finds, and nothing else.
+# For Popen: Ctrl-C reaches this process alone, and ``kill_tree`` can end all of the child's.
+OWN_GROUP: dict[str, Any] = {"start_new_session": True}
+if sys.platform == "win32":
+    OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+# ``-m`` would put the current folder first on sys.path, and a file in it could hide a module. The
+# child must import what this process imports.
 _RUN = (
     "import sys; sys.path[:] = filter(None, sys.path); import runpy; del sys.argv[0]; "
     "runpy.run_module(sys.argv[0], run_name='__main__')"
 )
 _KEPT_BYTES = 2**20
-_MOST_CHARACTERS = 400
+_MAX_CHARACTERS = 400
+# The exit codes of a process that Windows ends, by the signal that POSIX sends for the same fault.
+_NTSTATUS = {
+    0xC0000005: "SIGSEGV",
+    0xC000001D: "SIGILL",
+    0xC0000094: "SIGFPE",
+    0xC00000FD: "SIGSEGV",
+    0xC0000409: "SIGABRT",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a child gave no answer.
+    """Why a child returned no answer.
 
-    reason: what follows "it", as in "was killed by SIGABRT". signal: the name of the signal that
-    killed the child; None if it ended by itself, or ran out of time.
+    reason: continues a sentence about the process, as "was killed by SIGABRT". signal: the name of
+    the signal that killed the child; None if it exited by itself or exceeded its time limit.
     """
 
     reason: str
@@ -42,7 +55,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended, and the end of what it wrote; a negative code is a signal's number."""
+    """A process's exit code, negative for a signal's number, and the end of its output."""
 
     code: int
     stdout: str
@@ -50,36 +63,37 @@ class Ended:
 
 
 def run_json_child(module: str, *args: str, limit_seconds: float) -> Any:
-    """What ``python -m module args…`` answers; a Failure if that comes to nothing."""
+    """Return what ``python -m module args…`` answers, or a Failure."""
+    path = os.pathsep.join(filter(None, sys.path))
     ended = run(
         [sys.executable, "-c", _RUN, module, *args],
         limit_seconds,
-        {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
     )
     if isinstance(ended, Failure):
         return ended
-    said = _last_object(ended.stdout)
-    if ended.code == 0 and "answer" in said:
-        return said["answer"]
-    if ended.code == 0 and "error" in said:
-        return Failure(f"failed: {said['error']}")
+    last = _last_object(ended.stdout)
+    if ended.code == 0 and "answer" in last:
+        return last["answer"]
+    if ended.code == 0 and "error" in last:
+        return Failure(f"failed: {last['error']}")
     return _failure(ended)
 
 
 def answer(work: Callable[[], object]) -> None:
-    """In the child: print what ``work`` gives, or what it raises, as JSON on the last line."""
+    """In the child, print what ``work`` returns or raises, as JSON on the last line."""
     try:
-        said = {"answer": work()}
+        result = {"answer": work()}
     except Exception as error:
         own = isinstance(error, (LocalgenError, OSError)) and str(error)
-        said = {"error": _short(str(error) if own else f"{type(error).__name__}: {error}")}
-    print("\n" + json.dumps(said), flush=True)
+        result = {"error": _short(str(error) if own else f"{type(error).__name__}: {error}")}
+    print("\n" + json.dumps(result), flush=True)
 
 
 def run(
     command: Sequence[str], limit_seconds: float, environment: dict[str, str] | None = None
 ) -> Ended | Failure:
-    """Run ``command``, and after ``limit_seconds`` kill it and all that it has started."""
+    """Run ``command``; after ``limit_seconds`` kill it and every process that it has started."""
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         try:
             child = subprocess.Popen(
@@ -88,7 +102,7 @@ def run(
                 stdout=stdout,
                 stderr=stderr,
                 env=environment,
-                start_new_session=True,
+                **OWN_GROUP,
             )
         except OSError as error:
             return Failure(f"could not be started: {error}")
@@ -97,35 +111,60 @@ def run(
         except subprocess.TimeoutExpired:
             return Failure(f"did not end within {limit_seconds:g} seconds")
         finally:
-            if child.returncode is None:  # too late, or Ctrl-C, which it does not get itself
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+            if child.returncode is None:  # the time limit, or Ctrl-C
+                kill_tree(child)
         return Ended(code, _end_of(stdout), _end_of(stderr))
 
 
+def kill_tree(process: subprocess.Popen[Any]) -> None:
+    """Kill a process started with ``OWN_GROUP`` and all that it has started; wait for its end."""
+    if sys.platform != "win32" and hasattr(os, "killpg"):
+        with contextlib.suppress(OSError):  # macOS refuses where only a zombie is left
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        _kill_descendants(process)
+    process.wait()
+
+
+def _kill_descendants(process: subprocess.Popen[Any]) -> None:
+    """Kill a process and its descendants where there are no process groups to kill."""
+    import psutil  # noqa: PLC0415  # rarely needed
+
+    tree = []
+    with contextlib.suppress(psutil.Error):
+        tree = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for each in tree:
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+
+
 def _failure(ended: Ended) -> Failure:
-    name = _signal_name(-ended.code) if ended.code < 0 else None
+    name = _signal_name(ended.code)
     if name:
         reason = f"was killed by {name}"
     elif ended.code:
         reason = f"ended with exit code {ended.code}"
     else:
-        reason = "gave no answer"
+        reason = "returned no answer"
     last = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:]
-    return Failure(
-        f"{reason}, and its last words were: {_short(last[0])}" if last else reason, name
-    )
+    if last:
+        reason += f"; its last line of output: {_short(last[0])}"
+    return Failure(reason, name)
 
 
-def _signal_name(number: int) -> str:
+def _signal_name(code: int) -> str | None:
+    """Return the name of the signal that an exit code stands for; None if it is no signal."""
+    if code >= 0:
+        return _NTSTATUS.get(code)
     try:
-        return signal.Signals(number).name
+        return signal.Signals(-code).name
     except ValueError:
-        return f"signal {number}"
+        return f"signal {-code}"
 
 
 def _last_object(text: str) -> dict[str, Any]:
-    """The last line that is a JSON object; empty if none is."""
+    """Return the last line that is a JSON object, parsed; an empty dict if none is."""
     for line in reversed(text.splitlines()):
         try:
             found = json.loads(line)
@@ -143,6 +182,6 @@ def _end_of(file: IO[bytes]) -> str:
 
 
 def _short(text: str) -> str:
-    """``text`` on one line, and not too much of it."""
+    """Return ``text`` on one line, cut to a readable length."""
     line = " ".join(text.split())
-    return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}…"
+    return line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}…"

@@ -1,4 +1,4 @@
-"""Ctrl-C noted instead of raised, so that work is not torn apart in the middle."""
+"""Defers Ctrl-C to a point where work can stop cleanly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress bars on stderr; they know nothing of what makes the progress."""
+"""Progress bars on stderr; they do not know what makes the progress."""
 
 from __future__ import annotations
 
@@ -13,43 +13,46 @@ if TYPE_CHECKING:
 
 @contextmanager
 def job_bar(n_rows: int) -> Iterator[Callable[[int], None]]:
-    """A bar for rows that end one after another: call what it gives with a row's new tokens."""
+    """Show a bar for ``n_rows`` rows; call the yielded function with each row's new tokens."""
     started = time.perf_counter()
     n_tokens = 0
     with new_bar() as bar:
         task = bar.add_task("generating", total=n_rows, speed="")
 
-        def row_ended(n_new: int) -> None:
+        def row_done(n_new: int) -> None:
             nonlocal n_tokens
             n_tokens += n_new
             bar.update(task, advance=1, speed=tokens_per_second(n_tokens, started))
 
-        yield row_ended
+        yield row_done
 
 
 @contextmanager
 def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar for each run over a model's tensors: call what it gives with (number begun, how many
-    there are, name); number 1 begins the next bar."""
+    """Show a bar for each pass over a model's tensors.
+
+    Call the yielded function with (tensor's number, number of tensors, name); number 1 starts the
+    next bar.
+    """
     waiting = iter(descriptions)
     bar = new_bar()
     tasks = []
 
-    def tensor_begun(index: int, n_tensors: int, name: str) -> None:
+    def tensor_started(index: int, n_tensors: int, name: str) -> None:
         if index == 1:
             tasks.append(bar.add_task(next(waiting), total=n_tensors, speed=""))
-            bar.start()  # not before: an error that comes first stands alone
+            bar.start()  # only now: an error before the first tensor is printed without a bar
         bar.update(tasks[-1], completed=index, speed=name)
 
     try:
-        yield tensor_begun
+        yield tensor_started
     finally:
         bar.stop()
 
 
 @contextmanager
 def step_bar(description: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar for steps: call what it gives with (done, of all, what is next)."""
+    """Show a bar for steps; call the yielded function with (steps done, steps, next step)."""
     bar = new_bar()
     task = bar.add_task(description, total=None, speed="")
 
@@ -64,10 +67,12 @@ def step_bar(description: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def tokens_per_second(n_tokens: int, started: float) -> str:
+    """Return the speed since ``started``, a value of ``time.perf_counter``."""
     return f"{n_tokens / (time.perf_counter() - started):.0f} tokens/s"
 
 
 def new_bar() -> Progress:
+    """Return a bar that is not shown yet; its tasks have a field ``speed``."""
     from rich.console import Console  # noqa: PLC0415  # importing localgen stays light
     from rich.progress import (  # noqa: PLC0415
         BarColumn,

@@ -1,4 +1,4 @@
-"""Work on a thread of its own, whose result or exception comes back."""
+"""Runs a function in a thread of its own and hands back its result or exception."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def started(work: Callable[[], Result], name: str) -> tuple[threading.Thread, Future[Result]]:
-    """A running daemon thread, and what will have come of ``work`` when it ends."""
+def start_thread(work: Callable[[], Result], name: str) -> tuple[threading.Thread, Future[Result]]:
+    """Start ``work`` in a daemon thread; return the thread and the future result."""
     future: Future[Result] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # for whoever asks for the result, whatever it is
+        except BaseException as error:  # any exception is raised where the result is asked for
             future.set_exception(error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)

@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the caller's that they are about."""
+"""Warnings that point at the line of user code that caused them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 
 def warn(message: str) -> None:
-    """Warn of the line that called localgen, through however many of its functions."""
+    """Warn at the line outside localgen that called into it, however deep the call is."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1

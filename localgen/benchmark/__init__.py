@@ -1,7 +1,7 @@
-"""How fast a model is on this machine, beside llama.cpp alone in the same process.
+"""Measures how fast a model is on this machine, beside llama.cpp alone in the same process.
 
-cases.py     what is measured, by llama-bench's names     measure.py   bench(): the runs
-results.py   the result's types, and its JSON
+cases.py     what is measured, with llama-bench's names     measure.py    bench(): the runs
+results.py   the types of the result and its JSON           measuring.py  what compare shares
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is measured, and what cannot be at a context's length; it runs nothing.
+"""Plans what is measured, and what does not fit the context; it runs nothing.
 
-Names are llama-bench's: pp512 computes a prompt of 512 tokens, tg128 generates 128 tokens one after
-the other, and "@ d1024" means that 1,024 tokens are in the KV cache before.
+The names are llama-bench's: pp512 evaluates a prompt of 512 tokens, tg128 generates 128 tokens one
+by one, and "@ d1024" means that the KV cache holds 1,024 tokens before.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ PROMPT_LENGTHS = (128, 512)
 NEW_TOKENS = 128
 BATCH_SIZES = (1, 8, 32)
 DEPTHS = (0, 1024)
-# What comes after the cached prefix whose first token is timed: a short question.
+# Tokens after a cached prefix whose time to the first token is measured: a short question.
 N_AFTER_PREFIX = 16
-_FEWEST_NEW = 16
+_MIN_NEW = 16
 _SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """``n_rows`` sequences with ``n_cached`` tokens each in the KV cache, which get ``n_prompt``
-    more, and then ``n_new`` new ones: the last of these is chosen, and not evaluated any more."""
+    """``n_rows`` sequences, each with ``n_cached`` tokens in the KV cache, ``n_prompt`` further
+    prompt tokens and ``n_new`` new ones, the last of which is chosen but not evaluated."""
 
     kind: Literal["prefill", "decode"]
     n_rows: int = 1
@@ -37,37 +37,37 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As llama-bench would call it."""
+        """The name that llama-bench would use."""
         what = f"pp{self.n_prompt}" if self.kind == "prefill" else f"tg{self.n_new}"
         return f"{what} @ d{self.n_cached}" if self.n_cached else what
 
     @property
     def n_tokens(self) -> int:
-        """The tokens of all rows that its speed counts: computed ones, or new ones."""
+        """The tokens of all sequences that its speed counts: prompt tokens, or new ones."""
         return self.n_rows * (self.n_prompt if self.kind == "prefill" else self.n_new)
 
     @property
     def length(self) -> int:
-        """The tokens that each sequence comes to."""
+        """The length of each sequence at its end."""
         return self.n_cached + self.n_prompt + self.n_new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What this model can do here: tokens of a sequence by either limit, and sequences at once."""
+    """The limits of this model here: tokens of a sequence, and sequences at a time."""
 
     n_ctx: int
     n_ctx_train: int
     max_sequences: int
 
     def obstacle(self, case: Case) -> str | None:
-        """Why a case cannot be measured; None if it can."""
+        """Return why a case cannot be measured; None if it can."""
         if case.n_rows > self.max_sequences:
-            return f"it has {case.n_rows} rows, and max_sequences is {self.max_sequences}"
+            return f"it has {case.n_rows} sequences, but max_sequences is {self.max_sequences}"
         if case.length > self.n_ctx_train:
-            return f"it takes {case.length} tokens, and the model was trained on {self.n_ctx_train}"
+            return f"it needs {case.length} tokens, but the model was trained on {self.n_ctx_train}"
         if case.length > self.n_ctx:
-            return f"it takes {case.length} tokens, and n_ctx is {self.n_ctx}"
+            return f"it needs {case.length} tokens, but n_ctx is {self.n_ctx}"
         return None
 
 
@@ -79,10 +79,10 @@ def plan(
     batch_sizes: Iterable[int] | None = None,
     depths: Iterable[int] | None = None,
 ) -> dict[Case, str | None]:
-    """The cases in their order, each with the reason why it is left out, or None.
+    """Return the cases in their order, each with the reason why it is skipped, or None.
 
-    Raises ValueError for what was asked for and cannot be. A default (None) that cannot be is left
-    out, and so is what follows from others: the prefix of the longest prompt.
+    A default (None) that does not fit is skipped, and so is what follows from it, the prefix of the
+    longest prompt. Raises ValueError for an explicit value that does not fit.
     """
     prefills = _prefills(_numbers("prompt_lengths", prompt_lengths, 1, PROMPT_LENGTHS))
     decodes = _decodes(
@@ -108,9 +108,9 @@ def plan(
 
 
 def token_ids(case: Case, n_vocab: int) -> list[list[int]]:
-    """The rows' tokens, cached ones first: drawn, as llama-bench's are, and the same everywhere.
+    """Return each sequence's tokens, cached ones first: random as in llama-bench, but reproducible.
 
-    Rows differ from their first token on, as far as the vocabulary goes, so that they share none.
+    Sequences differ in their first token, as far as the vocabulary allows, and so share no prefix.
     """
     random = np.random.RandomState(_SEED)
     rows = random.randint(0, n_vocab, (case.n_rows, case.n_cached + case.n_prompt))
@@ -122,14 +122,14 @@ def token_ids(case: Case, n_vocab: int) -> list[list[int]]:
 def _numbers(
     name: str, given: Iterable[int] | None, low: int, default: Sequence[int]
 ) -> tuple[int, ...]:
-    """``given``, each number once."""
+    """Return ``given`` without repeated numbers."""
     if given is None:
         return tuple(default)
     if not isinstance(given, Iterable) or isinstance(given, str):
         raise ValueError(f"{name} must be a list of integers, got {given!r}")
     numbers = tuple(dict.fromkeys(check_int(name, each, low) for each in given))
     if not numbers:
-        raise ValueError(f"{name} is empty: give at least one, or leave it out")
+        raise ValueError(f"{name} is empty: pass at least one number, or leave it out")
     return numbers
 
 
@@ -138,7 +138,7 @@ def _prefills(lengths: Sequence[int]) -> list[Case]:
 
 
 def _decodes(new_tokens: int, batch_sizes: Sequence[int], depths: Sequence[int]) -> list[Case]:
-    """Every batch size at the first depth, and every further depth with the first batch size."""
+    """Return every batch size at the first depth, and the first batch size at further depths."""
     pairs = [(n_rows, depths[0]) for n_rows in batch_sizes]
     pairs += [(batch_sizes[0], depth) for depth in depths[1:]]
     return [
@@ -148,14 +148,14 @@ def _decodes(new_tokens: int, batch_sizes: Sequence[int], depths: Sequence[int])
 
 
 def n_new_of(n_rows: int, new_tokens: int) -> int:
-    """New tokens of each of several rows: fewer, for a step of many takes longer."""
-    return min(new_tokens, max(_FEWEST_NEW, 2 * new_tokens // n_rows))
+    """Return the new tokens of each sequence: fewer for many, since their steps take longer."""
+    return min(new_tokens, max(_MIN_NEW, 2 * new_tokens // n_rows))
 
 
 def _is_asked(
     case: Case, limits: Limits, *, batch_sizes: object, depths: object, new_tokens: object
 ) -> bool:
-    """Whether it was the caller who named what makes a decode impossible."""
+    """Return whether the caller passed the value that makes a decode case impossible."""
     if case.n_rows > limits.max_sequences:
         return batch_sizes is not None
     return depths is not None or (new_tokens is not None and not case.n_cached)

@@ -1,4 +1,4 @@
-"""bench(): loads a model and runs each case, localgen and llama.cpp alone by turns."""
+"""bench(): loads a model and runs each case, alternating localgen and llama.cpp alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from localgen._util.checks import check_int
+from localgen._util.system import peak_memory
 from localgen.benchmark.cases import Case, Limits, plan, token_ids
-from localgen.benchmark.measuring import peak_rss, surroundings
+from localgen.benchmark.measuring import surroundings
 from localgen.benchmark.results import BenchMemory, BenchResult, BenchSetup, BenchTest
 from localgen.completion import Completion
 from localgen.config import ModelConfig, replace_options
@@ -25,7 +26,7 @@ Progress = Callable[[int, int, str], object]
 
 N_ROUNDS = 3
 _GREEDY: dict[str, Any] = {"eos_token_id": [], "do_sample": False}
-_INTERRUPTED = "it was interrupted before"
+_INTERRUPTED = "the benchmark was interrupted before it"
 
 
 def bench(
@@ -41,17 +42,17 @@ def bench(
 ) -> BenchResult:
     """Measure how fast a model is on this machine, beside llama.cpp alone in the same process.
 
-    source: as in ``LocalModel.from_pretrained``, and so are options, the fields of ``ModelConfig``.
-    prompt_lengths: tokens of the prompts that are computed from an empty cache (128 and 512).
-    new_tokens: how many one row generates (128), several a part of it. batch_sizes: rows that
-    decode together (1, 8, 32), at the first of ``depths``: the tokens that each has in the cache
-    before (0, 1024); at further ones decodes the first of batch_sizes. Defaults that do not fit
-    the model are left out. n_rounds: after one that is not timed. progress: called with (rounds
-    done, of all, what is next).
+    source: as in ``LocalModel.from_pretrained``; options: the fields of ``ModelConfig``.
+    prompt_lengths: the lengths of prompts evaluated with an empty cache (128 and 512).
+    new_tokens: how many a single sequence generates (128); several generate fewer each.
+    batch_sizes: sequences decoded together (1, 8, 32), at the first of ``depths``. depths: tokens
+    that each sequence has in the cache before (0, 1024); at further ones, the first of batch_sizes
+    is measured. Defaults that do not fit the model are skipped. n_rounds: timed rounds, after one
+    that is not timed. progress: called with (rounds done, rounds, next case).
 
-    All is greedy, EOS ignored. Raises ValueError for numbers that cannot be, ModelFileError,
-    BackendError, NotEnoughMemoryError; GenerationInterrupted on Ctrl-C, whose ``partial`` is the
-    BenchResult so far.
+    Decoding is greedy and ignores EOS. Raises ValueError for numbers that do not fit,
+    ModelFileError, BackendError, NotEnoughMemoryError; on Ctrl-C GenerationInterrupted, whose
+    ``partial`` is the BenchResult so far.
     """
     check_int("n_rounds", n_rounds, 1)
     config = replace_options(ModelConfig(), options)
@@ -75,11 +76,11 @@ def _run(
     n_rounds: int,
     progress: Progress | None,
 ) -> BenchResult:
-    from localgen.llama.backend import LlamaBackend  # noqa: PLC0415  # importing stays light
+    from localgen.llama.backend import LlamaBackend  # noqa: PLC0415  # keeps the import light
     from localgen.llama.baseline import Baseline  # noqa: PLC0415
 
-    # llama.cpp's library is loaded by now: ``inspect`` asked it for its devices.
-    held_before, started = peak_rss(), time.perf_counter()
+    # llama.cpp's library is already loaded: ``inspect`` listed its devices.
+    held_before, started = peak_memory(), time.perf_counter()
     with closing(LlamaBackend(info.path, config)) as backend:
         load_seconds = time.perf_counter() - started
         runner = Runner(backend, Baseline(backend), config, n_rounds, cases, progress)
@@ -101,8 +102,8 @@ def _run(
     return result
 
 
-class Floor(Protocol):
-    """What is measured beside localgen; see ``localgen.llama.baseline.Baseline``."""
+class BaselineProtocol(Protocol):
+    """What localgen is compared with; see ``localgen.llama.baseline.Baseline``."""
 
     def fill(self, prompts: list[list[int]], new: list[list[int]], n_cached: int = 0) -> Any: ...
 
@@ -110,23 +111,23 @@ class Floor(Protocol):
 
 
 class Runner:
-    """Runs ``cases`` on one loaded model; ``tests`` has what came of each so far.
+    """Runs ``cases`` on one loaded model; ``tests`` holds their results so far.
 
-    cases: with a reason, those that are not run. contexts: (sequences, tokens of each) of the
-    contexts that were made.
+    cases: {case: None, or why it is skipped}. contexts: (sequences, tokens of each) of all contexts
+    that were created.
     """
 
     def __init__(
         self,
         backend: Any,
-        floor: Floor,
+        baseline: BaselineProtocol,
         config: ModelConfig,
         n_rounds: int,
         cases: dict[Case, str | None],
         progress: Progress | None = None,
     ) -> None:
         self._backend = backend
-        self._floor = floor
+        self._baseline = baseline
         self._config = config
         self._n_rounds = n_rounds
         self._progress = progress
@@ -145,47 +146,52 @@ class Runner:
             self._measure(case)
 
     def _measure(self, case: Case) -> None:
-        """One round that is not timed: it makes the context, touches the weights, and chooses the
-        tokens that the floor goes through. Then ``n_rounds``, in each the floor first."""
+        """Run one round untimed, then ``n_rounds``, each with the baseline first.
+
+        The untimed round creates the context, loads the weights into memory and chooses the tokens
+        that the baseline evaluates.
+        """
         n_fit = self._backend.n_slots_that_fit(case.length)
         if n_fit < case.n_rows:
-            self._leave_out(case, f"{n_fit} of {case.n_rows} rows of that length fit the KV budget")
+            self._skip(
+                case, f"only {n_fit} of {case.n_rows} sequences of that length fit the KV budget"
+            )
             return
-        # As a model that was just loaded: the context that an earlier case needed is too large.
+        # Start like a newly loaded model: an earlier case may have needed a larger context.
         self._backend.release()
         model = LocalModel(self._backend, self._config)
         prompts = token_ids(case, self._backend.n_vocab)
-        self._say(case)
+        self._report(case)
         _, done = _timed(model, case, prompts)
         self.contexts.add((self._backend.n_slots, self._backend.n_ctx_seq))
-        passes = self._floor.fill(prompts, [row.token_ids for row in done], case.n_cached)
+        passes = self._baseline.fill(prompts, [row.token_ids for row in done], case.n_cached)
         test = BenchTest(case=case)
         for _ in range(self._n_rounds):
-            self._say(case)
-            llama_cpp = self._floor.seconds(passes)
+            self._report(case)
+            llama_cpp = self._baseline.seconds(passes)
             seconds, done = _timed(model, case, prompts)
-            if reason := _not_as_planned(case, done):
-                self._leave_out(case, reason)
+            if reason := _cache_mismatch(case, done):
+                self._skip(case, reason)
                 return
             ttft = done[0].stats.ttft or seconds
             test = test.with_round(localgen=seconds, llama_cpp=llama_cpp, ttft=ttft)
             self.tests[case] = test
 
-    def _leave_out(self, case: Case, reason: str) -> None:
+    def _skip(self, case: Case, reason: str) -> None:
         self.tests[case] = BenchTest(case=case, not_measured=reason)
 
-    def _say(self, case: Case) -> None:
+    def _report(self, case: Case) -> None:
         if self._progress is not None:
-            rows = f", {case.n_rows} rows" if case.n_rows > 1 else ""
+            sequences = f", {case.n_rows} sequences" if case.n_rows > 1 else ""
             n_all = len(self._cases) * (self._n_rounds + 1)
-            self._progress(self._n_done, n_all, f"{case.name}{rows}")
+            self._progress(self._n_done, n_all, f"{case.name}{sequences}")
         self._n_done += 1
 
 
 def _timed(
     model: LocalModel, case: Case, prompts: list[list[int]]
 ) -> tuple[float, list[Completion]]:
-    """Seconds of the call, and its rows; what is to be cached is computed by a call before."""
+    """Return the seconds of the call and its results; an earlier call fills the cache."""
     if case.n_cached:
         model.complete([row[: case.n_cached] for row in prompts], max_new_tokens=1, **_GREEDY)
     started = time.perf_counter()
@@ -193,13 +199,13 @@ def _timed(
     return time.perf_counter() - started, done
 
 
-def _not_as_planned(case: Case, done: list[Completion]) -> str | None:
-    """Why a call was not what its case says, as where a model cannot go on from what is cached."""
+def _cache_mismatch(case: Case, done: list[Completion]) -> str | None:
+    """Return why a call did not use the cache as its case requires; None if it did."""
     found = [row.stats for row in done if row.stats.n_cached != case.n_cached]
     if not found:
         return None
     why = f": {found[0].cache_miss_reason}" if found[0].cache_miss_reason else ""
-    return f"{found[0].n_cached} tokens came from the cache, not {case.n_cached}{why}"
+    return f"{found[0].n_cached} tokens were cached instead of {case.n_cached}{why}"
 
 
 # --- what was used ---
@@ -241,7 +247,7 @@ def _setup(info: ModelInfo, backend: LlamaBackend) -> BenchSetup:
 def _memory(
     info: ModelInfo, config: ModelConfig, held_before: int, contexts: set[tuple[int, int]]
 ) -> BenchMemory:
-    peak = peak_rss()
+    peak = peak_memory()
     estimates = [
         _inspect(info.path, config, n_tokens, n_sequences).memory
         for n_sequences, n_tokens in contexts

@@ -1,4 +1,4 @@
-"""What was measured, as types and as JSON; it measures nothing."""
+"""The types of the results and their JSON; it measures nothing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchTest:
-    """One case: seconds of each round, localgen's and those of llama.cpp alone, taken by turns.
+    """One case: the seconds of each round, of localgen and of llama.cpp alone, in alternation.
 
     localgen_seconds: of the whole call. ttft_seconds: from its start to the first token of the
-    first row. llama_cpp_seconds: of the same passes. not_measured: why there are no rounds.
+    first sequence. llama_cpp_seconds: of the same passes. not_measured: why there are no rounds.
     """
 
     case: Case
@@ -29,7 +29,7 @@ class BenchTest:
     not_measured: str | None = None
 
     def with_round(self, *, localgen: float, llama_cpp: float, ttft: float) -> BenchTest:
-        """The same with the seconds of one round more."""
+        """Return a copy with the seconds of one more round."""
         return dataclasses.replace(
             self,
             localgen_seconds=(*self.localgen_seconds, localgen),
@@ -39,22 +39,23 @@ class BenchTest:
 
     @property
     def localgen_tps(self) -> Spread | None:
-        """Tokens per second, of all rows together; None without a round, as all of these."""
+        """Tokens per second of all sequences together; None without rounds."""
         return _spread(self.case.n_tokens / seconds for seconds in self.localgen_seconds)
 
     @property
     def llama_cpp_tps(self) -> Spread | None:
+        """llama.cpp's tokens per second; None without rounds."""
         return _spread(self.case.n_tokens / seconds for seconds in self.llama_cpp_seconds)
 
     @property
     def ratio(self) -> Spread | None:
-        """localgen's speed by llama.cpp's, taken in each round: 1 means that it adds nothing."""
+        """localgen's speed divided by llama.cpp's, in each round: 1 means no overhead."""
         rounds = zip(self.llama_cpp_seconds, self.localgen_seconds, strict=True)
         return _spread(llama_cpp / localgen for llama_cpp, localgen in rounds)
 
     @property
     def ttft(self) -> Spread | None:
-        """Seconds to the first token."""
+        """Seconds to the first token; None without rounds."""
         return _spread(self.ttft_seconds)
 
 
@@ -62,10 +63,9 @@ class BenchTest:
 class BenchMemory:
     """Bytes.
 
-    peak_rss_bytes: the most that the process held, mapped weights included; None if it had held
-    more before the model was loaded. before_bytes: the most that it had held by then.
-    estimated_ram_bytes, estimated_gpu_bytes: what the largest context of all tests, and the
-    weights, were estimated to take (see ``localgen.inspect``).
+    peak_rss_bytes: the process's peak, mapped weights included; None if the peak was before the
+    model was loaded. before_bytes: the peak before that. estimated_ram_bytes, estimated_gpu_bytes:
+    the estimate for the weights and the largest context of all tests (see ``localgen.inspect``).
     """
 
     peak_rss_bytes: int | None
@@ -78,8 +78,8 @@ class BenchMemory:
 class BenchSetup:
     """What was measured, with which settings and where.
 
-    file: its name. file_bytes: of all shards. device: "cpu", or the GPUs. n_gpu_layers: -1 means
-    all. flash_attention: "auto" leaves it to llama.cpp. machine: versions, CPU and platform.
+    file: its name. file_bytes: of all shards. device: "cpu", or the GPUs' names. n_gpu_layers: -1
+    means all. flash_attention: "auto" lets llama.cpp decide. machine: versions, CPU and platform.
     """
 
     file: str
@@ -99,9 +99,9 @@ class BenchSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchResult:
-    """How fast a model is here; ``tests`` in the order in which they ran.
+    """How fast a model is here; ``tests`` are in the order in which they ran.
 
-    load_seconds: its file checked and loaded, llama.cpp's library being there already.
+    load_seconds: to check and load the file, without loading llama.cpp's library.
     """
 
     setup: BenchSetup
@@ -110,16 +110,16 @@ class BenchResult:
     tests: tuple[BenchTest, ...]
 
     def __getitem__(self, name: str) -> BenchTest:
-        """The first test of that name, as "tg128"; KeyError if there is none."""
+        """Return the first test of that name, such as "tg128"; raise KeyError if there is none."""
         for test in self.tests:
             if test.case.name == name:
                 return test
         names = dict.fromkeys(test.case.name for test in self.tests)
-        raise KeyError(f"{name!r} is no test; {', '.join(names)} are")
+        raise KeyError(f"no test is called {name!r}; the tests are {', '.join(names)}")
 
     @property
     def cold(self) -> BenchTest | None:
-        """The longest prompt from an empty cache, whose ``ttft`` is a fresh call's."""
+        """The longest prompt with an empty cache, whose ``ttft`` is that of a first call."""
         return self._longest(cached=False)
 
     @property
@@ -136,7 +136,7 @@ class BenchResult:
         return max(found, key=lambda test: test.case.length, default=None)
 
     def to_json(self) -> str:
-        """One JSON object on one line: all rounds, and what follows from them."""
+        """Return one line of JSON: all rounds, and the figures computed from them."""
         data = dataclasses.asdict(self)
         data["tests"] = [_as_json(test) for test in self.tests]
         return json.dumps({"schema": SCHEMA, **data})

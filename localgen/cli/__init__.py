@@ -1,6 +1,6 @@
-"""The command: parse → LocalModel → print; nothing else.
+"""The ``localgen`` command: parse → library → print; nothing else.
 
-Exit codes: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C. Text goes to stdout, everything
+Exit codes: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C. Results go to stdout, everything
 else to stderr.
 """
 

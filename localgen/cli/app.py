@@ -1,4 +1,4 @@
-"""The commands put together, and errors turned into exit codes."""
+"""Collects the commands and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from localgen.cli.doctor import doctor
 from localgen.cli.generate import generate
 from localgen.cli.inspect import inspect
 from localgen.cli.models import models
-from localgen.cli.options import as_flags, complaint
+from localgen.cli.options import as_flags, error_message
 from localgen.cli.quantize import quantize
 from localgen.errors import LocalgenError
 
@@ -35,13 +35,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
-app.command(short_help="Continue every prompt of a file of JSON lines.")(batch)
+app.command(short_help="Generate text for every prompt in a JSON Lines file.")(batch)
 app.command()(chat)
-app.command(short_help="Describe a model, and say what memory it will take.")(inspect)
-app.command(short_help="Write a model at one or several quantization levels.")(quantize)
-app.command(short_help="Measure levels side by side, and say which one to keep.")(compare)
-app.command(short_help="Measure how fast a model is, beside llama.cpp alone.")(bench)
-app.command(short_help="Say what is installed, how fast it is, and what is wrong.")(doctor)
+app.command(short_help="Describe a model and estimate the memory it needs.")(inspect)
+app.command(short_help="Quantize a model to one or more levels.")(quantize)
+app.command(short_help="Compare quantization levels and recommend one.")(compare)
+app.command(short_help="Measure a model's speed against plain llama.cpp.")(bench)
+app.command(short_help="Check what is installed, how fast it runs, and what is wrong.")(doctor)
 app.add_typer(models, name="models")
 
 
@@ -56,47 +56,49 @@ def _root(
     version: Annotated[  # noqa: ARG001  # its callback prints and exits
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="llama.cpp's log too.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show debug messages and llama.cpp's log.")
+    ] = False,
 ) -> None:
     """transformers' generate() on quantized GGUF weights, on your own machine."""
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s"
     )
-    # Which file a name came to mean is never left unsaid.
+    # Always shown: which file a name resolved to.
     logging.getLogger("localgen.hub").setLevel(logging.INFO)
 
 
 def run() -> None:
-    """Run the command and exit with its code."""
+    """Run the command, flush stdout and exit with the command's code."""
     warnings.showwarning = _print_warning
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal may not have every character
-    code = _run()
+        sys.stdout.reconfigure(errors="replace")  # the terminal's encoding may lack a character
+    code = run_command()
     try:
         sys.stdout.flush()
     except OSError as error:
-        # The reader went away (as in ``| head``), or the disk is full: what is left can't be
-        # written, and Python would try again at exit.
+        # The reader is gone (``| head``) or the disk is full. Python would try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _say(f"stdout: {error.strerror}", ERROR)
+        code = _say(f"cannot write to stdout: {error.strerror}", ERROR)
     sys.exit(code)
 
 
-def _run() -> int:
+def run_command() -> int:
+    """Run the command of ``sys.argv`` and return its exit code."""
     try:
-        # Typer's own handling would turn Ctrl-C into exit code 1.
+        # In standalone mode, typer turns Ctrl-C into exit code 1.
         return app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except (LocalgenError, OSError) as error:
-        return _say(complaint(error), ERROR)
+        return _say(error_message(error), ERROR)
     except (ValueError, TypeError) as error:
-        return _say(complaint(error), USAGE)
+        return _say(error_message(error), USAGE)
     except Exception as error:
-        # Click's usage errors print themselves and know their exit code; others are our bugs.
+        # Click's usage errors print themselves and know their exit code; any other is a bug.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
         error.show()

@@ -1,4 +1,4 @@
-"""``localgen batch``: a file of prompts to a file of results."""
+"""``localgen batch``: run a file of prompts and write a file of results."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from localgen.cli.options import (
     LOGPROBS_HELP,
     GenerationOptions,
     LoadingOptions,
+    MaxSequences,
     ModelName,
     SplitSpecialTokens,
     is_given,
@@ -35,38 +36,39 @@ _MODEL = ModelConfig()
 def batch(
     *,
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="IN", help="A JSON object a line; - is stdin.")],
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="Read one JSON object per line; - is stdin.")
+    ],
     target: Annotated[
-        str, typer.Argument(metavar="OUT", help="The results, a line each; - is stdout.")
+        str, typer.Argument(metavar="OUT", help="Write one result per line; - is stdout.")
     ],
     model: ModelName = None,
     sampling: GenerationOptions,
-    logprobs: Annotated[int | None, typer.Option(help=LOGPROBS_HELP.capitalize())] = None,
+    logprobs: Annotated[int | None, typer.Option(help=f"{LOGPROBS_HELP}.")] = None,
     split_special_tokens: SplitSpecialTokens = False,
     loading: LoadingOptions,
-    max_sequences: Annotated[
-        int, typer.Option(help="Most rows decoded together.")
-    ] = _MODEL.max_sequences,
+    max_sequences: MaxSequences = _MODEL.max_sequences,
     deterministic: Annotated[
         bool,
         typer.Option(
-            "--deterministic", help="Rows one at a time: the same to the last bit in every run."
+            "--deterministic", help="Run prompts one at a time, bitwise the same in every run."
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start over, whatever OUT holds.")
+        bool, typer.Option("--overwrite", help="Start over and discard what OUT holds.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell of bad lines only.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Report only the lines that fail.")
+    ] = False,
 ) -> None:
-    """Continue every prompt of IN, and write each result to OUT as soon as it is there.
+    """Generate text for every prompt in IN and write each result to OUT as it finishes.
 
-    A line of IN has a "prompt", "prompt_token_ids" or "messages", perhaps an "id", and any of the
-    options below by its name in Python ("max_new_tokens", "stop_strings"), for that line alone.
-    What neither says of sampling is as the model's file asks for, unless --no-do-sample.
-    Where OUT has results of the same job, the rest is done. Exit code 1 if some lines could not be
-    done.
+    A line of IN has a "prompt", "prompt_token_ids" or "messages", optionally an "id", and any of
+    the options below under its Python name ("max_new_tokens", "stop_strings"), for that line only.
+    Sampling options that neither sets default to the model file's own, unless --no-do-sample.
+    If OUT has results of the same job, the job is resumed. The exit code is 1 if any line failed.
     """
-    defaults = sampling.config(logprobs=logprobs)  # a wrong option is said before all
+    defaults = sampling.config(logprobs=logprobs)  # before anything is read: options may be wrong
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
     check_not_same(source, target)
     name = model_or_default(model)
@@ -77,9 +79,9 @@ def batch(
     with open_lines(source) as lines, open_results(target, header, overwrite=overwrite) as results:
         job = Job(lines, results, defaults, split_special_tokens=split_special_tokens)
         if not quiet:
-            _say_what_is_there(job, results, header)
+            _report_resumed(job, results, header)
         with LocalModel.from_pretrained(path, **asdict(config)) as loaded:
-            n_failed = _run(job, loaded, quiet=quiet, shows_bar=not quiet and _has_room(target))
+            n_failed = _run(job, loaded, quiet=quiet, with_bar=not quiet and _can_show_bar(target))
     if n_failed:
         raise typer.Exit(1)
 
@@ -87,8 +89,10 @@ def batch(
 def _with_sampling(
     config: GenerationConfig, of_file: dict[str, float], context: typer.Context
 ) -> GenerationConfig:
-    """``config`` with what the model's file asks for where the command line says nothing, as in
-    ``complete()``."""
+    """Return ``config`` with the model file's sampling for options that were not typed.
+
+    ``complete()`` does the same for options that it is not given.
+    """
     if config.do_sample is False:
         return config
     return replace_options(
@@ -96,10 +100,10 @@ def _with_sampling(
     )
 
 
-def _run(job: Job, model: LocalModel, *, quiet: bool, shows_bar: bool) -> int:
-    """Run a job and tell of it on stderr; returns how many lines could not be done."""
+def _run(job: Job, model: LocalModel, *, quiet: bool, with_bar: bool) -> int:
+    """Run a job, report on stderr, and return how many lines failed."""
     n_done = n_failed = 0
-    bar = job_bar(job.n_rows - job.n_done) if shows_bar else nullcontext(int)
+    bar = job_bar(job.n_rows - job.n_done) if with_bar else nullcontext(int)
     with bar as row_ended:
 
         def report(record: Record) -> None:
@@ -116,25 +120,25 @@ def _run(job: Job, model: LocalModel, *, quiet: bool, shows_bar: bool) -> int:
             job.run(model, report)
         finally:
             n_left = job.n_rows - job.n_done - n_done - n_failed
-            parts = [f"{n_done} done", f"{n_failed} bad"] if n_failed else [f"{n_done} done"]
+            parts = [f"{n_done} done", f"{n_failed} failed"] if n_failed else [f"{n_done} done"]
             if n_left:
-                parts.append(f"{n_left} left, which the same command goes on with")
+                parts.append(f"{n_left} left. Run the same command again to resume.")
             if not quiet:
                 _say(", ".join(parts))
     return n_failed
 
 
-def _say_what_is_there(job: Job, results: Results, header: Record) -> None:
+def _report_resumed(job: Job, results: Results, header: Record) -> None:
     if job.n_done:
-        _say(f"{job.n_done} of {job.n_rows} rows are done already")
+        _say(f"{job.n_done} of {job.n_rows} lines are already done")
         for difference in other_versions(results.header, header):
-            _say(f"going on with {difference}")
+            _say(f"resuming with {difference}")
 
 
 def _say(message: str) -> None:
     print(f"localgen: {message}", file=sys.stderr)
 
 
-def _has_room(target: str) -> bool:
-    """Whether a bar on stderr is seen, and results do not come between."""
+def _can_show_bar(target: str) -> bool:
+    """Return whether stderr is a terminal that the results are not printed to as well."""
     return sys.stderr.isatty() and not (target == "-" and sys.stdout.isatty())

@@ -1,4 +1,4 @@
-"""``localgen bench``: how fast a model is on this machine, beside llama.cpp alone."""
+"""``localgen bench``: measure a model's speed on this machine against plain llama.cpp."""
 
 from __future__ import annotations
 
@@ -17,42 +17,52 @@ from localgen.benchmark import bench as measure
 from localgen.benchmark.measure import N_ROUNDS
 from localgen.benchmark.measuring import Spread
 from localgen.benchmark.results import BenchMemory
-from localgen.cli.options import LoadingOptions, with_options
+from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences, with_options
 from localgen.cli.tables import print_table, printable
 from localgen.config import ModelConfig
 from localgen.errors import GenerationInterrupted
 
 _LABEL_WIDTH = 13
-_COLUMNS = ("test", "rows", "localgen", "llama.cpp", "ratio")
+_MODEL = ModelConfig()
+_COLUMNS = ("test", "batch", "localgen", "llama.cpp", "ratio")
 
 
 @with_options
 def bench(
     *,
-    source: Annotated[str, typer.Argument(metavar="MODEL", help="A model, as -m takes it.")],
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help=f"Measure this model: {MODEL_FORMS}.")
+    ],
     prompt_lengths: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Tokens of prompts to compute (128,512).")
+        str | None,
+        typer.Option(
+            metavar="A,B,…", help="Process prompts of these lengths.", show_default="128,512"
+        ),
     ] = None,
     new_tokens: Annotated[
-        int | None, typer.Option(help="New tokens of one row (128); fewer each of several.")
+        int | None,
+        typer.Option(help="Generate this many tokens; fewer in a batch.", show_default="128"),
     ] = None,
     batch_sizes: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Rows decoded together (1,8,32).")
+        str | None,
+        typer.Option(metavar="A,B,…", help="Decode batches of these sizes.", show_default="1,8,32"),
     ] = None,
     depths: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Tokens cached before (0,1024).")
+        str | None,
+        typer.Option(
+            metavar="A,B,…", help="Start after so many cached tokens.", show_default="0,1024"
+        ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Rounds of each test.")] = N_ROUNDS,
+    rounds: Annotated[int, typer.Option(help="Run each test this many times.")] = N_ROUNDS,
     loading: LoadingOptions,
-    max_sequences: Annotated[
-        int, typer.Option(help="Most rows decoded together.")
-    ] = ModelConfig().max_sequences,
+    max_sequences: MaxSequences = _MODEL.max_sequences,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure how fast MODEL is here, beside llama.cpp alone in the same process, by turns.
+    """Measure MODEL's speed and plain llama.cpp's, in turn, in one process.
 
-    pp512 computes a prompt of 512 tokens, tg128 generates 128, "@ d1024" after 1,024 cached ones,
-    as in llama-bench. The ratio is localgen's speed by llama.cpp's. Ctrl-C prints what there is.
+    As in llama-bench, pp512 processes a prompt of 512 tokens, tg128 generates 128, and "@ d1024"
+    starts with 1,024 tokens cached. The ratio is localgen's speed divided by llama.cpp's. Ctrl-C
+    prints the results so far.
     """
     interrupted = False
     bar = step_bar("measuring") if sys.stderr.isatty() else nullcontext()
@@ -85,7 +95,7 @@ def _numbers(name: str, text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{name} must be integers with commas between, got {text!r}") from None
+        raise ValueError(f"{name} must be comma-separated integers, got {text!r}") from None
 
 
 def _print(result: BenchResult) -> None:
@@ -93,12 +103,12 @@ def _print(result: BenchResult) -> None:
         print(f"{label:<{_LABEL_WIDTH}}{printable(text)}")
     measured = [test for test in result.tests if test.ratio]
     if measured:
-        print("\ntokens per second of all rows, median (smallest-largest):")
+        print("\ntokens per second over all sequences, median (min-max):")
         rows = [_row(test) for test in measured]
-        print_table(_COLUMNS, rows, right=" ".join(_COLUMNS[1:]))
+        print_table(_COLUMNS, rows, right=_COLUMNS[1:], wrapped=_COLUMNS)
     for test in result.tests:
         if test.not_measured:
-            print(f"not measured: {test.case.name}, {_rows(test)}: {test.not_measured}")
+            print(f"not measured: {test.case.name}, {_batch(test)}: {test.not_measured}")
     for label, text in _figures(result):
         print(f"{label:<{_LABEL_WIDTH}}{text}")
 
@@ -108,7 +118,7 @@ def _setup(result: BenchResult) -> Iterator[tuple[str, str]]:
     yield (
         "model",
         f"{setup.file}: {setup.architecture}, {as_count(setup.n_weights)} parameters, "
-        f"{setup.level or 'level not stated'}, {setup.bits_per_weight:.2f} bits per weight, "
+        f"{setup.level or 'unknown level'}, {setup.bits_per_weight:.2f} bits per weight, "
         f"{as_size(setup.file_bytes)}",
     )
     machine = setup.machine
@@ -119,18 +129,22 @@ def _setup(result: BenchResult) -> Iterator[tuple[str, str]]:
     yield "machine", f"{machine['cpu']}, {threads}{gpu}"
     yield (
         "settings",
-        f"flash attention {setup.flash_attention}, KV in {setup.kv_type}, at most {setup.n_batch} "
-        f"tokens a pass",
+        f"flash attention {setup.flash_attention}, KV cache {setup.kv_type}, at most "
+        f"{setup.n_batch} tokens per pass",
     )
 
 
 def _figures(result: BenchResult) -> Iterator[tuple[str, str]]:
     if cold := result.cold:
-        yield "first token", f"{_ms(cold)} after a prompt of {cold.case.n_prompt}, nothing cached"
+        yield (
+            "first token",
+            f"{_ms(cold)} after a prompt of {cold.case.n_prompt} tokens, none cached",
+        )
     if cached := result.cached:
         yield (
             "",
-            f"{_ms(cached)} after {cached.case.n_prompt} more, {cached.case.n_cached} cached",
+            f"{_ms(cached)} after {cached.case.n_prompt} more tokens, {cached.case.n_cached} "
+            f"cached",
         )
     yield "load", f"{result.load_seconds:.2f} s"
     yield "memory", _memory(result.memory)
@@ -139,10 +153,10 @@ def _figures(result: BenchResult) -> Iterator[tuple[str, str]]:
 def _memory(memory: BenchMemory) -> str:
     before, peak = as_size(memory.before_bytes), memory.peak_rss_bytes
     if peak is None:
-        text = f"never more than the {before} that were held before"
+        text = f"no more than the {before} in use before loading"
     else:
         added = as_size(peak - memory.before_bytes)
-        text = f"{as_size(peak)} at the peak: {before} before the model, and {added} for it"
+        text = f"peak {as_size(peak)}: {before} before loading, {added} for the model"
     gpu = memory.estimated_gpu_bytes
     on_gpu = f" and {as_size(gpu)} on the GPU" if gpu else ""
     return f"{text} (estimated: {as_size(memory.estimated_ram_bytes)}{on_gpu})"
@@ -168,5 +182,5 @@ def _ms(test: BenchTest) -> str:
     return _spread(test.ttft, lambda seconds: f"{seconds * 1e3:.0f}", " ms")
 
 
-def _rows(test: BenchTest) -> str:
-    return counted(test.case.n_rows, "row")
+def _batch(test: BenchTest) -> str:
+    return counted(test.case.n_rows, "sequence")

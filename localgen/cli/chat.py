@@ -1,4 +1,4 @@
-"""``localgen chat``: talk to a model on the terminal."""
+"""``localgen chat``: chat with a model in the terminal."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from localgen._util.checks import check_choice
+from localgen._util.console import piped_lines
 from localgen._util.format import counted
 from localgen.cli.conversation import OVERFLOW, Conversation
 from localgen.cli.options import (
     GenerationOptions,
     LoadingOptions,
     ModelName,
-    complaint,
+    error_message,
     model_or_default,
     stats_line,
     with_options,
@@ -29,47 +30,49 @@ from localgen.errors import ContextFullError, LocalgenError, TemplateError
 from localgen.generation.streaming import CompletionStream
 from localgen.model import LocalModel
 
-# Without any sampling option, of the command or of the model's file: answers that are neither
-# always the same nor far-fetched.
+# If neither the command line nor the model's file sets any sampling option.
 _DEFAULT_SAMPLING = {"temperature": 0.7, "top_p": 0.9}
 _HELP = """\
-/help            this
-/system [TEXT]   show the system message, or set it; "/system -" takes it away
-/retry           another answer to the last question
-/undo            take the last question and its answer back
-/clear           forget all but the system message
-/save FILE       write the chat to FILE
-/load FILE       go on with the chat in FILE
-/stats           the speed of the last answer, if it is still there, and how full the context is
-/exit            leave; Ctrl-D does too
-Enter sends, Alt-Enter begins a new line. Ctrl-C stops an answer, which stays in the chat as far
-as it came. A text that begins with a / is sent with a second one before it."""
+/help            show this help
+/system [TEXT]   show or set the system message; "/system -" removes it
+/retry           answer the last question again
+/undo            remove the last question and its answer
+/clear           remove everything but the system message
+/save FILE       save the chat to FILE
+/load FILE       load the chat in FILE
+/stats           show the speed of the last answer and how full the context is
+/exit            leave; Ctrl-D does the same
+Enter sends, Alt-Enter starts a new line. Ctrl-C stops an answer; the chat keeps what it has.
+To send a message that starts with a slash, type two: //usr/bin."""
 
-_TEMPLATES_OWN = " (the model's template may have one of its own)"
+_TEMPLATES_OWN = "the model's template may add its own"
 
 
 @with_options
 def chat(
     *,
     model: ModelName = None,
-    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    system: Annotated[str | None, typer.Option(help="Set the system message.")] = None,
     overflow: Annotated[
         str,
-        typer.Option(help="When the context is full: stop, or drop-oldest question and answer."),
+        typer.Option(
+            help="Choose what to do when the context is full: stop, or drop-oldest, which drops "
+            "the oldest question and answer."
+        ),
     ] = "stop",
     load: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Go on with a chat that /save wrote.")
+        Path | None, typer.Option(metavar="FILE", help="Resume a chat that /save wrote.")
     ] = None,
     history: Annotated[
-        bool,
-        typer.Option(help="Keep what is typed, for the arrow keys of later chats."),
+        bool, typer.Option(help="Remember what is typed, for the arrow keys in later chats.")
     ] = True,
     sampling: GenerationOptions,
     loading: LoadingOptions,
 ) -> None:
-    """Talk to a model; /help in the chat lists its commands.
+    """Chat with a model; /help in the chat lists the commands.
 
-    Where stdin is no terminal, each of its lines is a question; exit code 1 if one of them failed.
+    If stdin is not a terminal, each line is a question, and the exit code is 1 if any of them
+    failed.
     """
     config = sampling.config()
     loading.config()
@@ -77,17 +80,17 @@ def chat(
     source = model_or_default(model)
     with LocalModel.from_pretrained(source, **asdict(loading)) as loaded:
         config = _with_sampling(config, loaded)
-        talk = Conversation(loaded, config, system=system, overflow=overflow)
+        conversation = Conversation(loaded, config, system=system, overflow=overflow)
         if load is not None:
-            talk.load(load)
-        terminal = Chat(loaded, talk, history)
+            conversation.load(load)
+        terminal = Chat(loaded, conversation, history)
         terminal.run()
     if terminal.n_errors and not sys.stdin.isatty():
         raise typer.Exit(1)
 
 
 def _with_sampling(config: GenerationConfig, model: LocalModel) -> GenerationConfig:
-    """``config``, or where it says no more of sampling than a seed, as the file or a chat does."""
+    """Return ``config``; if it sets no sampling but a seed, with the file's or a chat's default."""
     if config.do_sample is not None or set(config.changed_sampling_options) - {"seed"}:
         return config
     return replace_options(
@@ -97,10 +100,10 @@ def _with_sampling(config: GenerationConfig, model: LocalModel) -> GenerationCon
 
 @dataclass
 class Chat:
-    """The terminal's side of a conversation; ``last`` is its last answer, unless taken back."""
+    """The terminal's side of a conversation; ``last`` is the last answer, unless removed."""
 
     model: LocalModel
-    talk: Conversation
+    conversation: Conversation
     keeps_history: bool = True
     last: Completion | None = None
     n_errors: int = 0
@@ -129,21 +132,24 @@ class Chat:
                 try:
                     commands[name](rest.strip())
                 except (LocalgenError, OSError, ValueError) as error:
-                    self._complain(error)
+                    self._report(error)
             else:
-                self._complain(
-                    ValueError(f"there is no command /{name}: /help lists them, // sends a text")
+                self._report(
+                    ValueError(
+                        f"unknown command /{name}. Type /help for the commands, or // to send a "
+                        f"message that starts with a slash."
+                    )
                 )
 
     def _ask(self, text: str) -> None:
-        """Answer a question; whatever ends that, the chat goes on from what came of it."""
-        before, stream = self.talk.messages, None
+        """Answer a question. Whatever ends the answer, the chat keeps what was generated."""
+        before, stream = self.conversation.messages, None
         failure: Exception | None = None
         try:
-            stream, n_forgotten = self.talk.ask(text)
-            if n_forgotten:
-                oldest = f"the {n_forgotten} oldest messages"
-                _say(f"localgen: the context is full: {oldest} are forgotten")
+            stream, n_dropped = self.conversation.ask(text)
+            if n_dropped:
+                dropped = counted(n_dropped, "old message")
+                _say(f"localgen: the context is full; dropped {dropped}")
             for piece in stream:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
@@ -152,71 +158,74 @@ class Chat:
                 stream.close()
         except ContextFullError as error:
             failure = LocalgenError(
-                f"the context is full, this makes {error.n_prompt} of {error.n_ctx} tokens: "
-                f"take something back (/undo, /clear), or start with --overflow drop-oldest or a "
-                f"larger --n-ctx"
+                f"the context is full: the chat has {error.n_prompt} tokens, and --n-ctx is "
+                f"{error.n_ctx}. Remove messages (/undo, /clear), or restart with --overflow "
+                f"drop-oldest or a larger --n-ctx."
             )
         except (LocalgenError, ValueError) as error:
             failure = error
         if stream is None:
-            self.talk.messages = before
+            self.conversation.messages = before
         else:
             self._keep(stream)
         if failure is not None:
-            self._complain(failure)
+            self._report(failure)
 
     def _keep(self, stream: CompletionStream) -> None:
-        """Add what came of an answer to the chat; a question without any is taken back."""
+        """Add an answer to the chat, or remove its question if nothing was generated."""
         print(flush=True)
         done = stream.completion
-        self.talk.keep(stream)
+        self.conversation.keep(stream)
         self.last = done if done.text else None
         if done.finish_reason == "length":
-            _say("localgen: the answer was cut at its limit (--max-new-tokens, or the context)")
+            _say("localgen: the answer reached the limit (--max-new-tokens or --n-ctx)")
 
-    def _complain(self, error: Exception) -> None:
+    def _report(self, error: Exception) -> None:
         self.n_errors += 1
-        _say(f"localgen: {complaint(error)}")
+        _say(f"localgen: {error_message(error)}")
 
     def _system(self, text: str) -> None:
         if not text:
-            found = self.talk.system
-            _say(f"the system message: {found}" if found else f"there is none{_TEMPLATES_OWN}")
+            found = self.conversation.system
+            _say(f"system message: {found}" if found else f"no system message ({_TEMPLATES_OWN})")
         elif text == "-":
-            self.talk.set_system("")
-            _say(f"there is none now{_TEMPLATES_OWN}")
+            self.conversation.set_system("")
+            _say(f"system message removed ({_TEMPLATES_OWN})")
         else:
-            self.talk.set_system(text)
-            _say("the system message is set")
+            self.conversation.set_system(text)
+            _say("system message set")
 
     def _retry(self, _: str) -> None:
-        self._ask(self._take_back("there is no question to answer again"))
+        self._ask(self._remove_last("there is no question to answer"))
 
     def _undo(self, _: str) -> None:
-        _say(f"taken back: {self._take_back('there is nothing to take back')}")
+        _say(f"removed: {self._remove_last('there is nothing to undo')}")
 
-    def _take_back(self, otherwise: str) -> str:
-        """The last question, whose answer is forgotten. Raises ValueError without one."""
-        question = self.talk.undo()
+    def _remove_last(self, if_empty: str) -> str:
+        """Remove the last question and its answer; return the question.
+
+        Raises ValueError with the message ``if_empty`` if there is none.
+        """
+        question = self.conversation.undo()
         if question is None:
-            raise ValueError(otherwise)
+            raise ValueError(if_empty)
         self.last = None
         return question
 
     def _clear(self, _: str) -> None:
-        self.talk.clear()
+        self.conversation.clear()
         self.last = None
 
     def _save(self, name: str) -> None:
         path = _file(name, "/save")
-        earlier = ", in place of what was there" if path.exists() else ""
-        self.talk.save(path)
-        _say(f"saved to {name}{earlier}")
+        replaced = " (replaced the old file)" if path.exists() else ""
+        self.conversation.save(path)
+        _say(f"saved to {name}{replaced}")
 
     def _load(self, name: str) -> None:
-        self.talk.load(_file(name, "/load"))
+        self.conversation.load(_file(name, "/load"))
         self.last = None
-        _say(counted(len(self.talk.messages), "message"))
+        _say(f"loaded {counted(len(self.conversation.messages), 'message')}")
 
     def _stats(self, _: str) -> None:
         if self.last is not None:
@@ -224,17 +233,17 @@ class Chat:
         _say(f"context: {self._fill()} tokens")
 
     def _fill(self) -> str:
-        """The context meter: tokens of the chat, of those that there is room for."""
+        """Return how full the context is, as "tokens/n_ctx"."""
         try:
-            n_tokens = str(self.talk.n_tokens)
-        except TemplateError:  # which the next question will say
+            n_tokens = str(self.conversation.n_tokens)
+        except TemplateError:  # the next question reports it
             n_tokens = "?"
         return f"{n_tokens}/{self.model.config.n_ctx}"
 
 
 def _file(name: str, command: str) -> Path:
     if not name:
-        raise ValueError(f"{command} needs the name of a file")
+        raise ValueError(f"{command} needs a file name")
     quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "'\""
     return Path(name[1:-1] if quoted else name).expanduser()
 
@@ -244,18 +253,17 @@ def _say(text: str) -> None:
 
 
 def _inputs(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
-    """What the user sends, until the end; empty inputs are left out."""
+    """Yield what the user sends, without empty inputs, until the input ends."""
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    lines = _typed(meter, keeps_history=keeps_history) if is_terminal else iter(sys.stdin)
+    lines = _typed(meter, keeps_history=keeps_history) if is_terminal else piped_lines(sys.stdin)
     for text in lines:
         if text.strip():
             yield text.strip()
 
 
 def _typed(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
-    """Inputs from a line editor with a history, in which a paste may have many lines."""
-    # Only for a chat on a terminal.
-    from prompt_toolkit import PromptSession  # noqa: PLC0415
+    """Yield inputs from a line editor with a history; a paste may have many lines."""
+    from prompt_toolkit import PromptSession  # noqa: PLC0415  # only for a chat in a terminal
     from prompt_toolkit.history import FileHistory, InMemoryHistory  # noqa: PLC0415
     from prompt_toolkit.key_binding import KeyBindings  # noqa: PLC0415
 
@@ -275,18 +283,18 @@ def _typed(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
         key_bindings=keys,
         prompt_continuation="  ",
     )
-    _say("Ask something; /help lists the commands, Ctrl-D leaves.")
+    _say("Type a message. /help lists the commands, Ctrl-D leaves.")
     while True:
         try:
             yield session.prompt(f"[{meter()}] > ")
         except KeyboardInterrupt:
-            _say("Ctrl-D or /exit leaves.")
+            _say("Press Ctrl-D or type /exit to leave.")
         except EOFError:
             return
 
 
 def _history_file() -> Path:
-    """Where earlier inputs are kept, for their owner alone to read."""
+    """Return the file of earlier inputs, which only its owner may read."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     path = state / "localgen" / "chat_history"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

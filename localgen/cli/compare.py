@@ -1,4 +1,4 @@
-"""``localgen compare``: quantization levels of a model side by side, and which one to keep."""
+"""``localgen compare``: compare quantization levels of a model and recommend one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from localgen._util.progress import step_bar
+from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table
 from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
@@ -17,65 +18,86 @@ from localgen.compare.recommend import parse_bytes
 from localgen.errors import CompareError
 
 _BAR_WIDTH = 12
-# What a result that was measured earlier can still be asked for.
+# Options that apply to earlier results too.
 _OF_A_RESULT = {"from_json", "output", "png", "html", "budget", "max_kld", "as_json"}
 
 
 def compare(
     context: typer.Context,
     source: Annotated[
-        str | None, typer.Argument(metavar="SRC", help="A model, as -m takes it.")
+        str | None,
+        typer.Argument(metavar="SRC", help=f"Compare levels of this model: {MODEL_FORMS}."),
     ] = None,
     levels: Annotated[
         str,
-        typer.Option(metavar="A,B,…", help="Types to make from SRC, files, or names on the Hub."),
+        typer.Option(
+            metavar="A,B,…", help="Compare these: levels to make from SRC, files or Hub names."
+        ),
     ] = "F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K",
     kv_types: Annotated[
-        str, typer.Option(metavar="A,B,…", help="Types of the KV cache to try each with.")
+        str, typer.Option(metavar="A,B,…", help="Try each level with these KV cache types.")
     ] = "f16",
     text: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="UTF-8 text to measure quality on.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure quality on this UTF-8 text.",
+            show_default="English prose that comes with Python",
+        ),
     ] = None,
-    n_ctx: Annotated[int, typer.Option(help="Tokens of a chunk.")] = 512,
-    chunks: Annotated[int, typer.Option(help="Chunks of the text.")] = 16,
-    rounds: Annotated[int, typer.Option(help="Rounds of speed.")] = 3,
-    no_speed: Annotated[bool, typer.Option("--no-speed", help="Quality alone.")] = False,
-    no_quality: Annotated[bool, typer.Option("--no-quality", help="Speed alone.")] = False,
+    n_ctx: Annotated[int, typer.Option(help="Cut the text into chunks of this many tokens.")] = 512,
+    chunks: Annotated[int, typer.Option(help="Use this many chunks of the text.")] = 16,
+    rounds: Annotated[int, typer.Option(help="Measure speed this many times.")] = 3,
+    no_speed: Annotated[bool, typer.Option("--no-speed", help="Measure quality only.")] = False,
+    no_quality: Annotated[bool, typer.Option("--no-quality", help="Measure speed only.")] = False,
     imatrix: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For the levels that are made.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Make levels with this importance matrix."),
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep the files that are made here.")
+        Path | None, typer.Option(metavar="DIR", help="Keep the quantized files in DIR.")
     ] = None,
-    n_threads: Annotated[int | None, typer.Option(help="CPU threads (all).")] = None,
+    n_threads: Threads = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write each result here (JSON)."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Write results to FILE (JSON) as they come in."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what --output has.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume from the results in --output.")
+    ] = False,
     from_json: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Show a result again; several are merged, for -o too."),
+        typer.Option(
+            metavar="FILE", help="Show earlier results, measuring nothing; repeat to merge several."
+        ),
     ] = None,
-    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Plots of it.")] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Write plots to FILE.")
+    ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="A page of it: all in one file.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a self-contained report to FILE."),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="4GB", help="The most memory the kept level may take.")
+        str | None,
+        typer.Option(metavar="4GB", help="Recommend a level that needs at most this much memory."),
     ] = None,
     max_kld: Annotated[
-        float | None, typer.Option(help="The largest mean KLD of the kept level.")
+        float | None, typer.Option(help="Recommend a level with at most this mean KLD.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure quantization levels of SRC side by side, and say which one to keep."""
+    """Compare quantization levels of SRC and recommend one to keep."""
     if (source is None) == (from_json is None):
-        raise ValueError("give SRC, or --from-json FILE")
+        raise ValueError("give either SRC or --from-json FILE")
     _check_use(context, from_json=bool(from_json), no_quality=no_quality)
+    if resume and output is None:
+        raise ValueError("--resume needs --output, the file to resume from")
     report.check_targets([path for path in (png, html) if path is not None])
     if budget is not None:
-        parse_bytes(budget)  # a wrong one is said before the measuring, not after
+        parse_bytes(budget)  # before the measurements: it may be wrong
     if from_json:
         found = [Comparison.load(path) for path in from_json]
         result = found[0] if len(found) == 1 else Comparison.merged(found)
@@ -112,7 +134,7 @@ def compare(
 
 
 def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> None:
-    """ValueError for options that would change nothing."""
+    """Raise ValueError for options that would have no effect."""
     given = [
         name
         for name in context.params
@@ -120,13 +142,12 @@ def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> 
     ]
     if from_json and (unused := [name for name in given if name not in _OF_A_RESULT]):
         raise ValueError(
-            f"{_flags(unused)} cannot be used with --from-json, which measures nothing; leave "
-            f"them out, or give SRC"
+            f"{_flags(unused)} cannot be used with --from-json, which measures nothing. Leave "
+            f"out {'it' if len(unused) == 1 else 'them'}, or give SRC instead of --from-json."
         )
     if no_quality and (unused := [name for name in given if name in ("budget", "max_kld")]):
         raise ValueError(
-            f"{_flags(unused)} cannot be used with --no-quality: the level to keep is chosen by "
-            f"its KLD"
+            f"{_flags(unused)} cannot be used with --no-quality: recommending a level needs its KLD"
         )
 
 
@@ -150,11 +171,12 @@ def _print(result: Comparison) -> None:
     rows = []
     for level in result.levels:
         if level.error is None:
-            row = [column.text(level) for column in columns]
+            # A figure and its error are two words: a narrow terminal breaks between them.
+            row = [column.text(level).replace("± ", "±") for column in columns]
             bar = "█" * round(_BAR_WIDTH * share_of_most(level, result))
             rows.append([*row[:after], bar, *row[after:]])
-    right = "size bits/w load prefill decode ppl KLD"
-    print_table([*titles[:after], "", *titles[after:]], rows, right=right)
+    right = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD")
+    print_table([*titles[:after], "", *titles[after:]], rows, right=right, wrapped=titles)
     for level in result.levels:
         if level.error is not None:
             print(f"localgen: {level.label}: {level.error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A chat: its messages, what is asked next, what is forgotten; it knows no terminal."""
+"""A chat: its messages, the next question, what is dropped; it knows nothing of terminals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from localgen._util.atomic_write import write_whole
+from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.checks import check_choice
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
 from localgen.errors import ContextFullError, StateError
@@ -19,11 +19,11 @@ _ROLES = ("system", "user", "assistant", "tool")
 
 
 class Conversation:
-    """Messages that a model answers; ``messages`` are dicts with "role" and "content".
+    """A chat with a model; ``messages`` are dicts with "role" and "content".
 
-    overflow: what happens when the next answer has no room in the context: "stop" raises
-    ContextFullError, "drop-oldest" forgets the oldest question and its answer, the system message
-    never.
+    overflow: what to do if the context has no room for the next answer: "stop" raises
+    ContextFullError; "drop-oldest" drops the oldest question and its answer, but never the system
+    message.
     """
 
     def __init__(
@@ -45,28 +45,28 @@ class Conversation:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the messages so far, as the model's template renders them."""
+        """The number of tokens of all messages, as the model's template renders them."""
         return self._count(self.messages) if self.messages else 0
 
     @property
     def system(self) -> str | None:
-        """The system message, if there is one."""
+        """The system message, or None."""
         return self.messages[0]["content"] if self._n_system else None
 
     def set_system(self, text: str) -> None:
-        """Replace the system message; an empty text takes it away."""
+        """Replace the system message; an empty text removes it."""
         rest = self.messages[self._n_system :]
         self.messages = [{"role": "system", "content": text}, *rest] if text else rest
 
     def ask(self, text: str) -> tuple[CompletionStream, int]:
-        """Begin the answer to ``text``; ``keep`` has to follow when it has ended.
+        """Start the answer to ``text``; call ``keep`` when it has ended.
 
-        Returns the answer's stream, and how many messages were forgotten for it. Raises
-        ContextFullError, with the messages as they were.
+        Returns the answer's stream and how many messages were dropped to make room. Raises
+        ContextFullError and leaves the messages as they were.
         """
         asked = [*self.messages, {"role": "user", "content": text}]
         kept = self._with_room(asked)
-        # Each answer draws anew, and the whole chat again from the same seed.
+        # A seed of its own for each answer, and the same chat again for the same first seed.
         config = self._config
         if isinstance(config.seed, int):
             config = replace(config, seed=config.seed + self._n_asked)
@@ -76,14 +76,14 @@ class Conversation:
         return stream, len(asked) - len(kept)
 
     def keep(self, stream: CompletionStream) -> None:
-        """Add the answer, as far as it came; a question without one is taken back."""
+        """Add the answer as far as it was generated; if it is empty, remove the question."""
         if stream.completion.text:
             self.messages.append({"role": "assistant", "content": stream.completion.text})
         else:
             self.messages.pop()
 
     def undo(self) -> str | None:
-        """Take the last question and its answer back; returns the question, None without one."""
+        """Remove the last question and its answer; return the question, or None."""
         for index in range(len(self.messages) - 1, -1, -1):
             if self.messages[index]["role"] == "user":
                 question = self.messages[index]["content"]
@@ -92,20 +92,20 @@ class Conversation:
         return None
 
     def clear(self) -> None:
-        """Forget all but the system message."""
+        """Remove all messages but the system message."""
         del self.messages[self._n_system :]
 
     def save(self, path: Path) -> None:
-        """Write the messages as JSON, as a whole or not at all, for their owner alone to read."""
+        """Write the messages as JSON, atomically; only the owner may read the file."""
         text = json.dumps({"messages": self.messages}, ensure_ascii=False, indent=1)
-        write_whole(path, f"{text}\n".encode(), is_private=True)
+        atomic_write_bytes(path, f"{text}\n".encode(), is_private=True)
 
     def load(self, path: Path) -> None:
-        """Take the messages of a file that ``save`` wrote. Raises StateError, OSError."""
+        """Replace the messages by those that ``save`` wrote. Raises StateError, OSError."""
         try:
             self.messages = _saved_messages(path.read_bytes())
         except ValueError as error:
-            raise StateError(f"{path} is no saved chat: {error}") from None
+            raise StateError(f"{path} is not a saved chat: {error}") from None
 
     @property
     def _n_system(self) -> int:
@@ -118,7 +118,7 @@ class Conversation:
         return len(ids)
 
     def _with_room(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
-        """The messages that are sent: all, or without the oldest ones."""
+        """Return the messages to send: all, or without the oldest ones."""
         n_ctx = self._model.config.n_ctx
         wanted = self._config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
         room = 1 if self._overflow == "stop" else min(wanted, n_ctx // 4)
@@ -134,7 +134,7 @@ class Conversation:
 
 
 def _saved_messages(data: bytes) -> list[dict[str, str]]:
-    """The messages of a saved chat. Raises ValueError, which says what is missing."""
+    """Return the messages of a saved chat. Raises ValueError with what is wrong."""
     try:
         saved = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
@@ -149,15 +149,15 @@ def _saved_messages(data: bytes) -> list[dict[str, str]]:
 
 def _saved_message(number: int, message: Any) -> dict[str, str]:
     if not isinstance(message, dict):
-        raise ValueError(f"message {number} is no object with a 'role' and a 'content'")
+        raise ValueError(f"message {number} is not an object with a 'role' and a 'content'")
     for name in ("role", "content"):
         if name not in message:
             raise ValueError(f"message {number} has no {name!r}")
         if not isinstance(message[name], str):
-            raise ValueError(f"the {name!r} of message {number} is no text")
+            raise ValueError(f"the {name!r} of message {number} is not a string")
     if message["role"] not in _ROLES:
         raise ValueError(
-            f"message {number} has the role {message['role']!r}, which is none of "
+            f"message {number} has the role {message['role']!r}, expected one of "
             f"{', '.join(_ROLES)}"
         )
     return {"role": message["role"], "content": message["content"]}

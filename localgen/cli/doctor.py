@@ -1,4 +1,4 @@
-"""``localgen doctor``: what this installation is, what is wrong with it, and what mends it."""
+"""``localgen doctor``: check the installation, and print how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from localgen._util.child import Failure
-from localgen._util.format import as_size
+from localgen._util.format import as_size, counted
+from localgen._util.shell import LINE_CONTINUATION
 from localgen.cli.options import ModelName
 from localgen.doctor.build_report import BuildReport
 from localgen.doctor.facts import diagnose
@@ -27,29 +28,33 @@ _QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
 
 def doctor(
     model: ModelName = None,
-    no_probe: Annotated[bool, typer.Option("--no-probe", help="Do not measure speed.")] = False,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Skip the speed test.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Say what is installed, how fast it is, and what is wrong; 1 if there is a problem."""
+    """Check what is installed, how fast it runs, and what is wrong.
+
+    The exit code is 1 if there is a problem.
+    """
     if sys.stderr.isatty():
-        print("localgen: this takes some seconds", file=sys.stderr)
+        print("localgen: checking, this takes a few seconds", file=sys.stderr)
     diagnosis = diagnose(model, probe=not no_probe)
     if as_json:
         print(json.dumps({"ok": diagnosis.ok, **asdict(diagnosis)}, default=str))
     else:
-        _print(diagnosis)
+        print_diagnosis(diagnosis)
     if not diagnosis.ok:
         raise typer.Exit(1)
 
 
-def _print(diagnosis: Diagnosis) -> None:
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print what ``diagnose`` found, for people."""
     for label, text in _lines(diagnosis.facts):
         indent = " " * (_LABEL + 1)
         print(_wrapped(text, f"{label:{_LABEL}} ", indent))
     for finding in diagnosis.findings:
         print(f"\n{_as_text(finding)}")
     if not diagnosis.findings:
-        print("\nNothing is wrong.")
+        print("\nNo problems found.")
 
 
 def _as_text(finding: Finding) -> str:
@@ -58,13 +63,17 @@ def _as_text(finding: Finding) -> str:
 
 
 def _as_lines(command: str) -> str:
-    """A command that is too long for one line goes on in the next as a shell takes it."""
+    """Return a command on lines that a shell takes as one."""
     whole = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", "\0"), command)
-    return _wrapped(whole, "    ", "      ").replace("\n", " \\\n").replace("\0", " ")
+    return (
+        _wrapped(whole, "    ", "      ")
+        .replace("\n", f" {LINE_CONTINUATION}\n")
+        .replace("\0", " ")
+    )
 
 
 def _wrapped(text: str, first: str, rest: str) -> str:
-    """``text`` in 79 columns; what has no space in it, as a path, stays whole."""
+    """Return ``text`` wrapped to 79 columns; words, such as paths, stay whole."""
     return textwrap.fill(
         text,
         _WIDTH - 2,  # room for a shell's " \\"
@@ -76,7 +85,7 @@ def _wrapped(text: str, first: str, rest: str) -> str:
 
 
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
-    """What is printed of the facts, as (label, text)."""
+    """Yield the facts as (label, text)."""
     yield "localgen", f"{facts.localgen}, Python {facts.python}: {facts.executable}"
     yield "platform", facts.platform
     versions = {name: version or "not installed" for name, version in facts.packages.items()}
@@ -115,7 +124,7 @@ def _cpus(facts: Facts) -> str:
     cpus = facts.cpus
     of_all = f" of {cpus.logical}" if cpus.logical else ""
     cores = f" on {cpus.physical} cores" if cpus.physical else ""
-    return f"{cpus.name}: {cpus.usable} usable{of_all}{cores}, so n_threads is {cpus.usable}"
+    return f"{cpus.name}: {cpus.usable} usable{of_all}{cores}; n_threads defaults to {cpus.usable}"
 
 
 def _memory(facts: Facts) -> str:
@@ -124,10 +133,10 @@ def _memory(facts: Facts) -> str:
     if memory.available is not None:
         parts.append(f"{as_size(memory.available)} available")
     if memory.total is not None:
-        parts.append(f"{as_size(memory.total)} in all")
+        parts.append(f"{as_size(memory.total)} in total")
         # Some systems write "no limit" as a huge one.
         if memory.limit is not None and memory.limit < memory.total:
-            parts.append(f"the cgroup's limit is {as_size(memory.limit)}")
+            parts.append(f"cgroup limit {as_size(memory.limit)}")
     return ", ".join(parts) or "unknown"
 
 
@@ -135,9 +144,8 @@ def _models(facts: Facts) -> str:
     cache = facts.cache
     if isinstance(cache, Failure):
         return cache.reason
-    models = "1 model" if cache.n_models == 1 else f"{cache.n_models} models"
     return (
-        f"{models} in {cache.folder}, which takes {as_size(cache.n_bytes)}; "
+        f"{counted(cache.n_models, 'model')} in {cache.folder}: {as_size(cache.n_bytes)} used, "
         f"{as_size(cache.free_bytes)} free"
     )
 
@@ -151,8 +159,8 @@ def _speed(facts: Facts) -> str:
     if isinstance(speed, Failure):
         return speed.reason
     if speed is None:
-        return "not here" if facts.model.file is None else "not probed"
+        return "not found" if facts.model.file is None else "not measured"
     return (
         f"loads in {speed.load_seconds:.2f} s, prefill {speed.prefill_tps:.0f} tokens/s "
-        f"(of {speed.n_prefill}), decode {speed.decode_tps:.1f} tokens/s (of {speed.n_decode})"
+        f"(for {speed.n_prefill}), decode {speed.decode_tps:.1f} tokens/s (for {speed.n_decode})"
     )

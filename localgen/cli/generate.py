@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from localgen._util.console import dump_json, read_stdin
 from localgen._util.format import counted
 from localgen.cli.options import (
     LOGPROBS_HELP,
@@ -33,28 +33,30 @@ def generate(
     *,
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="PROMPT", help="The text to continue; stdin if left out."),
+        typer.Argument(metavar="PROMPT", help="Continue this text; read stdin if left out."),
     ] = None,
     model: ModelName = None,
     context: typer.Context,
     sampling: GenerationOptions,
-    logprobs: Annotated[int | None, typer.Option(help=f"With --json: {LOGPROBS_HELP}")] = None,
+    logprobs: Annotated[int | None, typer.Option(help=f"{LOGPROBS_HELP} (needs --json).")] = None,
     split_special_tokens: SplitSpecialTokens = False,
     loading: LoadingOptions,
     session: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Take up the KV cache that FILE keeps, and save it."),
+        typer.Option(
+            metavar="FILE", help="Resume the KV cache saved in FILE, if any; save it at the end."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Print a line about speed.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Print the speed to stderr.")] = False,
 ) -> None:
     """Continue PROMPT and stream the text to stdout.
 
-    Sampling options that are left out are the model file's own, where it has some.
+    Sampling options that are left out default to the model file's own, if it has any.
     """
     if logprobs is not None and not as_json:
-        raise ValueError("--logprobs prints only with --json")
-    # A wrong option is said before anything is read or loaded.
+        raise ValueError("--logprobs needs --json")
+    # Before anything is read or loaded: options may be wrong.
     options = _typed(context, sampling.config(logprobs=logprobs))
     loading.config()
     source = model_or_default(model)
@@ -65,11 +67,11 @@ def generate(
     ):
         completion = _stream(loaded, text, options, split_special_tokens, quiet=as_json)
         if as_json:
-            print(json.dumps(_as_dict(text, completion), ensure_ascii=False))
+            print(dump_json(_as_dict(text, completion), sys.stdout))
         elif completion.finish_reason == "length" and sys.stdout.isatty():
             print(
-                f"localgen: cut at its limit, {counted(completion.stats.n_new, 'new token')} "
-                f"(--max-new-tokens, or the context)",
+                f"localgen: stopped at the limit after {counted(completion.stats.n_new, 'token')} "
+                f"(--max-new-tokens or --n-ctx)",
                 file=sys.stderr,
             )
         if stats:
@@ -79,9 +81,9 @@ def generate(
 
 
 def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
-    """The fields of ``config`` that were typed, if only as their defaults.
+    """Return the fields of ``config`` that were typed, even if as their defaults.
 
-    A whole ``generation_config`` would leave nothing to the file's own sampling.
+    A whole ``generation_config`` would override the sampling options of the model's file.
     """
     names = [field.name for field in fields(config) if is_given(field.name, context)]
     return {name: getattr(config, name) for name in names}
@@ -89,14 +91,15 @@ def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
 
 def _read_stdin() -> str:
     if sys.stdin.isatty():
-        print("localgen: reading the prompt from stdin; end it with Ctrl-D", file=sys.stderr)
-    return sys.stdin.read()
+        end = "Ctrl-Z and Enter" if sys.platform == "win32" else "Ctrl-D"
+        print(f"localgen: reading the prompt from stdin; {end} ends it", file=sys.stderr)
+    return read_stdin()
 
 
 def _stream(
     model: LocalModel, text: str, options: dict[str, Any], split: bool, *, quiet: bool
 ) -> Completion:
-    """Generate, printing pieces as they come unless ``quiet``; Ctrl-C ends it early."""
+    """Generate, and print the text as it comes unless ``quiet``; Ctrl-C ends it early."""
     stream = model.stream(text, split_special_tokens=split, **options)
     try:
         for piece in stream:

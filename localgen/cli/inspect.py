@@ -1,4 +1,4 @@
-"""``localgen inspect``: what is in a model's file, and what it will take."""
+"""``localgen inspect``: describe a model's file and the memory it needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from localgen._util.format import as_count, as_size, counted
-from localgen.cli.options import as_flags
+from localgen.cli.options import (
+    MODEL_FORMS,
+    Device,
+    FlashAttention,
+    GpuLayers,
+    KvType,
+    as_flags,
+)
 from localgen.cli.tables import print_table, printable
 from localgen.config import ModelConfig
 from localgen.gguf.memory import Share
@@ -22,20 +29,20 @@ _NAME_WIDTH = 13
 
 
 def inspect(
-    source: Annotated[str, typer.Argument(metavar="MODEL", help="A model, as -m takes it.")],
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help=f"Describe this model: {MODEL_FORMS}.")
+    ],
     n_ctx: Annotated[
-        int, typer.Option("--ctx", "--n-ctx", help="Tokens of a sequence.")
+        int, typer.Option("--ctx", "--n-ctx", help="Assume this many tokens per sequence.")
     ] = _DEFAULT.n_ctx,
-    sequences: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
-    kv_type: Annotated[str, typer.Option(help="Type of the KV cache.")] = _DEFAULT.kv_type,
-    flash_attention: Annotated[
-        str, typer.Option(help="auto, on or off.")
-    ] = _DEFAULT.flash_attention,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or metal.")] = _DEFAULT.device,
-    n_gpu_layers: Annotated[int | None, typer.Option(help="Layers on the GPU (all).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    sequences: Annotated[int, typer.Option(help="Assume this many sequences at once.")] = 1,
+    kv_type: KvType = _DEFAULT.kv_type,
+    flash_attention: FlashAttention = _DEFAULT.flash_attention,
+    device: Device = _DEFAULT.device,
+    n_gpu_layers: GpuLayers = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Describe a model without loading or fetching it, and say whether it fits this machine."""
+    """Describe a model and check whether it fits this machine, without loading or fetching it."""
     info = describe(
         source,
         n_ctx=n_ctx,
@@ -69,23 +76,26 @@ def _lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
     shards = f", {info.n_shards} shards" if info.n_shards > 1 else ""
     yield "file", f"{info.path.name}, {as_size(info.file_bytes)}{shards}"
     if info.hub:
-        read = f"{as_size(info.hub.n_bytes_read)} of it read, nothing kept"
-        yield "from the Hub", f"{info.hub.repo} at {info.hub.commit}: {read}"
+        read = f"{as_size(info.hub.n_bytes_read)} read, nothing stored"
+        yield "from the Hub", f"{info.hub.repo} at {info.hub.commit}, {read}"
     if info.name:
         yield "name", info.name + (f" ({info.license})" if info.license else "")
     experts = f", {info.n_experts} experts" if info.n_experts else ""
     yield "architecture", f"{info.architecture}, {as_count(info.n_weights)} parameters{experts}"
-    yield "level", f"{info.level or 'not stated'}, {info.bits_per_weight:.2f} bits per weight"
+    yield "level", f"{info.level or 'unknown'}, {info.bits_per_weight:.2f} bits per weight"
     yield (
         "shape",
-        f"{info.n_layer} layers of {info.n_embd}, {info.n_head} heads, {info.n_kv_heads} KV heads",
+        f"{info.n_layer} layers, width {info.n_embd}, {info.n_head} heads, "
+        f"{info.n_kv_heads} KV heads",
     )
-    yield "context", f"trained on {info.n_ctx_train:,} tokens"
+    yield "context", f"{info.n_ctx_train:,} tokens in training"
     tokens = info.tokenizer
     ends = f"BOS {tokens.bos or 'none'}, EOS {tokens.eos or 'none'}"
     kind = "/".join(part for part in (tokens.model, tokens.pre) if part)
-    yield "tokenizer", f"{kind or 'not stated'}, {tokens.n_tokens:,} tokens, {ends}"
-    yield "template", ", ".join(info.chat_templates) or "none: not made for chat, or made without"
+    yield "tokenizer", f"{kind or 'unknown'}, {tokens.n_tokens:,} tokens, {ends}"
+    if tokens.unknown_type:
+        yield "", f"unknown vocabulary type ({tokens.unknown_type}): it is tried at load"
+    yield "template", ", ".join(info.chat_templates) or "none, so chat is not available"
     sampling = [f"{name}={value:g}" for name, value in info.sampling_defaults.items()]
     yield "sampling", ", ".join(sampling) or "no defaults in the file"
 
@@ -101,15 +111,15 @@ def _print_types(info: ModelInfo) -> None:
         )
         for types in info.tensor_types
     ]
-    right = "tensors parameters bits/weight size"
-    print_table(("type", "tensors", "parameters", "bits/weight", "size"), rows, right=right)
+    columns = ("type", "tensors", "parameters", "bits/weight", "size")
+    print_table(columns, rows, right=columns[1:])
 
 
 def _print_memory(info: ModelInfo) -> None:
     memory = info.memory
     many = counted(memory.n_sequences, "sequence")
-    print(f"with {many} of {memory.n_ctx:,} tokens (--ctx), KV in {memory.kv_type}:")
-    per_token = f"{as_size(memory.kv_bytes_per_token)} a token"
+    print(f"for {many} of {memory.n_ctx:,} tokens (--ctx), KV cache {memory.kv_type}:")
+    per_token = f"{as_size(memory.kv_bytes_per_token)} per token"
     columns = ["memory", "RAM"]
     shares = [memory.ram]
     if memory.gpu.total:
@@ -119,31 +129,31 @@ def _print_memory(info: ModelInfo) -> None:
         (title, *(as_size(getattr(share, name)) for share in shares), note)
         for title, name, note in (
             ("weights", "weights", ""),
-            ("repacked", "repacked", "copies for this CPU; their originals can be dropped"),
+            ("repacked", "repacked", "copies for this CPU; the originals can be dropped"),
             ("KV cache", "kv_cache", per_token),
             ("compute", "compute", "a full batch over the full context"),
             ("vocabulary", "vocabulary", ""),
-            ("in all", "total", ""),
+            ("total", "total", ""),
         )
         if any(getattr(share, name) for share in shares)
     ]
-    print_table((*columns, ""), rows, right="RAM GPU", prose=("",))
+    print_table((*columns, ""), rows, right=("RAM", "GPU"), wrapped=("",))
     print(_verdict(info))
 
 
 def _verdict(info: ModelInfo) -> str:
     memory = info.memory
-    have = f"{as_size(info.ram_available or 0)} of memory can be had"
-    gpus = "".join(
+    available = f"{as_size(info.ram_available or 0)} of memory available"
+    available += "".join(
         f", {as_size(gpu.free_bytes or 0)} on {gpu.description or gpu.name}" for gpu in info.gpus
     )
     if info.fits is None:
-        return f"It needs {as_size(memory.needed)}; this system does not tell what can be had."
+        return f"It needs {as_size(memory.needed)}; this system does not report available memory."
     if info.fits:
-        return f"It fits: it needs {as_size(memory.needed)}, and {have}{gpus}."
-    hints = as_flags("; ".join(info.hints)) or "use a smaller --ctx, --n-gpu-layers, or level"
+        return f"It fits: it needs {as_size(memory.needed)}, with {available}."
+    hints = as_flags("; ".join(info.hints)) or "use a smaller --ctx, --n-gpu-layers or level"
     needs = _needs(memory.needed, memory.gpu)
-    return f"It does not fit: it needs {needs}, and {have}{gpus}; {hints}."
+    return f"It does not fit: it needs {needs}, with {available}; {hints}."
 
 
 def _needs(ram: int, gpu: Share) -> str:

@@ -1,4 +1,4 @@
-"""``localgen models``: the models on this machine; fetching them, and removing them."""
+"""``localgen models``: list, fetch and remove models."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ from localgen.hub.catalog import catalog
 
 _DAY = 86400
 
-models = typer.Typer(no_args_is_help=True, help="The models on this machine.")
+models = typer.Typer(no_args_is_help=True, help="List, fetch and remove models.")
 
 Names = Annotated[
-    list[str], typer.Argument(metavar="NAME", help="As -m takes them: org/name:Q4_K_M.")
+    list[str], typer.Argument(metavar="NAME", help="Name models: org/name[:LEVEL] or an alias.")
 ]
 
 
 @models.command("list")
 def list_models(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="FOLDER", help="Look in these as well.")
+        list[Path] | None, typer.Argument(metavar="FOLDER", help="Search these folders too.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List the models of the Hub's cache, of packages, and of folders."""
+    """List the models in the Hub's cache, in packages and in folders."""
     copies = inventory.on_this_machine(folders or ())
     if as_json:
         print(json.dumps([asdict(copy) for copy in copies], default=str))
         return
     if not copies:
-        print("localgen: there are no models yet; try: localgen models pull", file=sys.stderr)
+        print(
+            "localgen: no models found. Fetch one with: localgen models pull NAME", file=sys.stderr
+        )
         return
     rows = [
         (copy.name, copy.level or "-", as_size(copy.n_bytes), _age(copy.last_used))
         for copy in copies
     ]
-    print_table(("model", "level", "size", "used"), rows, right="size")
+    print_table(("model", "level", "size", "used"), rows, right=("size",))
 
 
 @models.command()
 def aliases(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the short names of models, and what they stand for."""
+    """List the aliases and the models they stand for."""
     entries = catalog()
     if as_json:
         print(json.dumps({alias: asdict(entry) for alias, entry in entries.items()}))
@@ -61,19 +63,19 @@ def aliases(
         (alias, entry.repo or entry.install or "", entry.license, entry.description)
         for alias, entry in entries.items()
     ]
-    print_table(("alias", "from", "licence", "model"), rows, prose=("model",))
+    print_table(("alias", "from", "licence", "model"), rows, wrapped=("licence", "model"))
 
 
 @models.command()
 def pull(names: Names) -> None:
-    """Fetch models from the Hub, and print where they are."""
+    """Fetch models from the Hub and print their paths."""
     for name in names:
         print(hub.resolve(name), flush=True)
 
 
 @models.command()
 def path(names: Names) -> None:
-    """Print where models are, without asking the Hub."""
+    """Print the paths of models that are on this machine."""
     for name in names:
         print(hub.resolve(name, local_files_only=True))
 
@@ -81,21 +83,21 @@ def path(names: Names) -> None:
 @models.command(short_help="Remove models from the Hub's cache.")
 def rm(
     names: Names,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Remove without asking.")] = False,
 ) -> None:
-    """Remove models from the Hub's cache; "org/name" means all of its GGUF files."""
+    """Remove models from the Hub's cache; "org/name" removes all of its GGUF files."""
     for name in names:
         copies, n_bytes = inventory.matching(name)
         for copy in copies:
             print(f"{copy.name}  {as_size(copy.n_bytes)}", file=sys.stderr)
-        if not yes and not typer.confirm(f"Remove this, {as_size(n_bytes)}?", err=True):
+        if not yes and not typer.confirm(f"Remove and free {as_size(n_bytes)}?", err=True):
             raise typer.Exit(1)
         inventory.remove(name)
         print(f"localgen: {as_size(n_bytes)} freed", file=sys.stderr)
 
 
 def _age(then: float) -> str:
-    """How long ago that was, in the unit that says it best."""
+    """Return how long ago a time was, in days."""
     days = max(0.0, time.time() - then) / _DAY
     if days < 1:
         return "today"

@@ -1,6 +1,6 @@
-"""The options that several commands share, each declared once; it knows typer, and loads nothing.
+"""The options that several commands share, each declared once; it loads no model.
 
-A command takes a group of options as one parameter, and ``with_options`` shows typer its fields.
+A command takes a group of options as one parameter; ``with_options`` shows typer its fields.
 """
 
 from __future__ import annotations
@@ -9,101 +9,163 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from localgen import hub
+from localgen._util.format import counted
 from localgen.completion import Stats
-from localgen.config import GenerationConfig, ModelConfig
+from localgen.config import (
+    DEFAULT_MAX_NEW_TOKENS,
+    DEVICES,
+    FLASH_ATTENTION,
+    KV_TYPES,
+    GenerationConfig,
+    ModelConfig,
+    SamplingOptions,
+)
 from localgen.errors import LocalgenError
 
 _MODEL = ModelConfig()
-_CONFIG = GenerationConfig()
 
-LOGPROBS_HELP = "log-probabilities of the n likeliest tokens."
+
+def _either(choices: Sequence[str]) -> str:
+    """Return the choices as prose: a, b or c."""
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+MODEL_FORMS = "a .gguf file, org/name[:LEVEL] on the Hub, or an alias"
+LOGPROBS_HELP = "Include the log-probabilities of the N most likely tokens"
 
 ModelName = Annotated[
     str | None,
     typer.Option(
         "-m",
         "--model",
-        help="A .gguf file, org/name[:LEVEL] on the Hub, or an alias (smollm2).",
+        help=f"Use this model: {MODEL_FORMS}.",
         metavar="MODEL",
+        show_default=hub.DEFAULT_MODEL,
     ),
 ]
 SplitSpecialTokens = Annotated[
-    bool, typer.Option("--split-special-tokens", help="Take special tokens in PROMPT as text.")
+    bool,
+    typer.Option(
+        "--split-special-tokens", help="Treat special tokens in the prompt as plain text."
+    ),
+]
+Threads = Annotated[int | None, typer.Option(help="Use this many CPU threads.", show_default="all")]
+GpuLayers = Annotated[
+    int | None, typer.Option(help="Put this many layers on the GPU.", show_default="all")
+]
+MaxSequences = Annotated[int, typer.Option(help="Decode at most this many sequences together.")]
+Device = Annotated[str, typer.Option(help=f"Choose the device: {_either(DEVICES)}.")]
+KvType = Annotated[str, typer.Option(help=f"Store the KV cache as {_either(KV_TYPES)}.")]
+FlashAttention = Annotated[
+    str, typer.Option(help=f"Use flash attention: {_either(FLASH_ATTENTION)}.")
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How tokens are chosen and when a text ends."""
+    """Options for sampling and for when generation stops."""
 
-    max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens (256).")] = None
-    max_time: Annotated[float | None, typer.Option(help="Most seconds.")] = None
-    min_new_tokens: Annotated[int | None, typer.Option(help="Fewest new tokens.")] = None
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Generate at most this many tokens.", show_default=str(DEFAULT_MAX_NEW_TOKENS)
+        ),
+    ] = None
+    max_time: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None
     stop: Annotated[
         list[str] | None,
-        typer.Option("--stop", metavar="TEXT", help="Stop before this text; may be repeated."),
+        typer.Option("--stop", metavar="TEXT", help="Stop before this text; can be repeated."),
     ] = None
-    do_sample: Annotated[
-        bool | None,
-        typer.Option(help="Sample or be greedy; by default, sample if a sampling option is set."),
-    ] = None
-    temperature: Annotated[float, typer.Option()] = _CONFIG.temperature
-    top_k: Annotated[int, typer.Option()] = _CONFIG.top_k
-    top_p: Annotated[float, typer.Option()] = _CONFIG.top_p
-    min_p: Annotated[float | None, typer.Option()] = None
-    typical_p: Annotated[float, typer.Option()] = _CONFIG.typical_p
-    repetition_penalty: Annotated[float, typer.Option()] = _CONFIG.repetition_penalty
-    frequency_penalty: Annotated[float, typer.Option()] = _CONFIG.frequency_penalty
-    presence_penalty: Annotated[float, typer.Option()] = _CONFIG.presence_penalty
-    no_repeat_ngram_size: Annotated[int, typer.Option()] = _CONFIG.no_repeat_ngram_size
-    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None
+    seed: Annotated[int | None, typer.Option(help="Make sampling reproducible.")] = None
+
+    # The flags of ``SamplingOptions``, by name.
+    sampling: dict[str, Any] = field(default_factory=dict)
 
     def config(self, **more: Any) -> GenerationConfig:
-        """As a GenerationConfig, with ``more`` of its fields. Raises ValueError."""
+        """Return a GenerationConfig with these options and ``more``. Raises ValueError."""
         options = asdict(self)
-        return GenerationConfig(stop_strings=options.pop("stop") or None, **options, **more)
+        return GenerationConfig(
+            stop_strings=options.pop("stop") or None, **options.pop("sampling"), **options, **more
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadingOptions:
-    """How a model is loaded."""
+    """Options for loading a model."""
 
-    n_ctx: Annotated[int, typer.Option(help="Most tokens, prompt and new.")] = _MODEL.n_ctx
-    n_threads: Annotated[int | None, typer.Option(help="CPU threads (all).")] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or metal.")] = _MODEL.device
-    n_gpu_layers: Annotated[int | None, typer.Option(help="Layers on the GPU (all).")] = None
-    kv_type: Annotated[str, typer.Option(help="Type of the KV cache.")] = _MODEL.kv_type
-    flash_attention: Annotated[str, typer.Option(help="auto, on or off.")] = _MODEL.flash_attention
-    check_memory: Annotated[bool, typer.Option(help="Refuse a model that would not fit.")] = (
-        _MODEL.check_memory
-    )
+    n_ctx: Annotated[int, typer.Option(help="Set the context size in tokens.")] = _MODEL.n_ctx
+    n_threads: Threads = None
+    device: Device = _MODEL.device
+    n_gpu_layers: GpuLayers = None
+    kv_type: KvType = _MODEL.kv_type
+    flash_attention: FlashAttention = _MODEL.flash_attention
+    check_memory: Annotated[
+        bool, typer.Option(help="Refuse to load a model that does not fit in memory.")
+    ] = _MODEL.check_memory
 
     def config(self, **more: Any) -> ModelConfig:
-        """As a ModelConfig, with ``more`` of its fields. Raises ValueError."""
+        """Return a ModelConfig with these options and ``more``. Raises ValueError."""
         return ModelConfig(**asdict(self), **more)
 
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
-# Of commands that declare their options themselves.
+
+
+def _sampling_flags() -> list[inspect.Parameter]:
+    """Return a parameter for each of ``SamplingOptions`` that has a help text."""
+    types = get_type_hints(SamplingOptions)
+    return [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
+            annotation=Annotated[types[each.name], typer.Option(help=each.metadata["help"])],
+        )
+        for each in fields(SamplingOptions)
+        if each.metadata["help"]
+    ]
+
+
+_SAMPLING_FLAGS = _sampling_flags()
+
+
+def _flags(group: Any) -> list[inspect.Parameter]:
+    """Return a group's options as the parameters that typer reads."""
+    own = inspect.signature(group, eval_str=True).parameters.values()
+    flags = [flag for flag in own if flag.name != "sampling"]
+    return [*flags, *_SAMPLING_FLAGS] if group is GenerationOptions else flags
+
+
+def _grouped(group: Any, values: dict[str, Any]) -> Any:
+    """Take a group's options out of ``values``."""
+    if group is not GenerationOptions:
+        return group(**{flag.name: values.pop(flag.name) for flag in _flags(group)})
+    sampling = {flag.name: values.pop(flag.name) for flag in _SAMPLING_FLAGS}
+    names = [each.name for each in fields(group) if each.name != "sampling"]
+    return group(sampling=sampling, **{name: values.pop(name) for name in names})
+
+
+# Options that single commands declare.
 _OTHERS = (
-    "allow_requantize", "batch_sizes", "imatrix", "kv_types", "new_tokens", "prompt_lengths",
+    "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix", "kv_types", "logprobs",
+    "max_sequences", "new_tokens", "prompt_lengths",
 )  # fmt: skip
-# What the commands call otherwise than the functions.
+# Parameters of the library → options with another name.
 _RENAMED = {
     "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
     "stop_strings": "stop",
 }  # fmt: skip
 
 
-def complaint(error: Exception) -> str:
-    """An error in the words of the command line."""
+def error_message(error: Exception) -> str:
+    """Return an error's message, with options named as on the command line."""
     if isinstance(error, OSError) and not isinstance(error, LocalgenError):
         named = error.filename is not None and error.strerror
         return f"{error.filename}: {error.strerror}" if named else str(error)
@@ -111,14 +173,14 @@ def complaint(error: Exception) -> str:
 
 
 def as_flags(message: str) -> str:
-    """A message of the library with the options that it names as they are on the command line."""
-    own = [field.name for group in _GROUPS for field in fields(group)]
+    """Return a message of the library with its options named as on the command line."""
+    own = [flag.name for group in _GROUPS for flag in _flags(group)]
     names = "|".join([*own, *_OTHERS, *_RENAMED])
 
     def flag(match: re.Match[str]) -> str:
         name, value = _RENAMED.get(match[1], match[1]).replace("_", "-"), match[2]
         if value is None and "_" not in match[1] and match.start():
-            return match[0]  # a word as well: temperature, seed
+            return match[0]  # also an ordinary word: temperature, seed
         if value == "False":
             return f"--no-{name}"
         return f"--{name}" if value in (None, "True") else f"--{name} {value}"
@@ -127,21 +189,20 @@ def as_flags(message: str) -> str:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """``command`` as typer can read it: the fields of a group stand where the group stood."""
+    """Return ``command`` with each group of options replaced by its fields, for typer to read."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         if parameter.annotation in _GROUPS:
             groups[parameter.name] = parameter.annotation
-            parameters += inspect.signature(parameter.annotation, eval_str=True).parameters.values()
+            parameters += _flags(parameter.annotation)
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
         for name, group in groups.items():
-            names = [field.name for field in fields(group)]
-            values[name] = group(**{each: values.pop(each) for each in names})
+            values[name] = _grouped(group, values)
         command(**values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -149,13 +210,13 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def is_given(name: str, context: typer.Context) -> bool:
-    """Whether the option for a field was typed, if only as its default."""
+    """Return whether the option for a field was typed, even if as its default."""
     source = context.get_parameter_source(_RENAMED.get(name, name))
     return source is not None and source.name != "DEFAULT"
 
 
 def model_or_default(model: str | None) -> str:
-    """The model of ``-m``; without it the default one, said on stderr."""
+    """Return ``model``, or the default model, which is then named on stderr."""
     if model is not None:
         return model
     path = hub.resolve(hub.DEFAULT_MODEL)
@@ -164,14 +225,15 @@ def model_or_default(model: str | None) -> str:
 
 
 def stats_line(stats: Stats) -> str:
-    """The speed of a call, for people."""
+    """Return a line about the speed of a call."""
     prefill = stats.n_prompt - stats.n_cached
     rate = prefill / stats.prefill_seconds if stats.prefill_seconds else 0.0
     decode = f"{stats.tokens_per_second:.1f}" if stats.tokens_per_second else "-"
     ttft = f"{stats.ttft * 1e3:.0f} ms" if stats.ttft is not None else "-"
-    cached = f", {stats.n_cached} of them cached, the others" if stats.n_cached else ""
+    cached = f" ({stats.n_cached} cached), the rest" if stats.n_cached else ""
     return (
-        f"localgen: {stats.n_prompt} prompt tokens{cached} at {rate:.1f}/s, {stats.n_new} new at "
-        f"{decode}/s, first after {ttft}, {stats.wall_seconds:.2f} s in all"
+        f"localgen: {counted(stats.n_prompt, 'prompt token')}{cached} at {rate:.1f}/s, "
+        f"{stats.n_new} new at {decode}/s, first token after {ttft}, "
+        f"{stats.wall_seconds:.2f} s in total"
         + (f", seed {stats.seed}" if stats.seed is not None else "")
     )

@@ -1,4 +1,4 @@
-"""``localgen quantize``: write a model at one or several quantization levels."""
+"""``localgen quantize``: write a model at one or more quantization levels."""
 
 from __future__ import annotations
 
@@ -12,33 +12,39 @@ import typer
 
 from localgen._util.format import as_size, counted
 from localgen._util.progress import tensor_bars
+from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table
 from localgen.quantization.quantize import quantize as write_levels
 
 
 def quantize(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A model, as -m takes it.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help=f"Quantize this model: {MODEL_FORMS}.")
+    ],
     levels: Annotated[
         list[str],
-        typer.Option("-t", "--type", metavar="LEVEL", help="Q4_K_M, Q8_0, …; may be repeated."),
+        typer.Option(
+            "-t", "--type", metavar="LEVEL", help="Write this level, as Q4_K_M; can be repeated."
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files to DIR.")
     ] = Path(),
     imatrix: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="An importance matrix, as llama-imatrix writes it."),
+        typer.Option(metavar="FILE", help="Use an importance matrix written by llama-imatrix."),
     ] = None,
     pure: Annotated[
-        bool, typer.Option("--pure", help="Every tensor of the level's own type.")
+        bool, typer.Option("--pure", help="Store every tensor in the level's own type.")
     ] = False,
     allow_requantize: Annotated[
-        bool, typer.Option("--allow-requantize", help="Take a source that is quantized itself.")
+        bool,
+        typer.Option("--allow-requantize", help="Accept a source that is quantized already."),
     ] = False,
-    n_threads: Annotated[int | None, typer.Option(help="CPU threads (all).")] = None,
+    n_threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """Quantize SRC, and say what came of it: names alone mislead."""
+    """Quantize SRC to one or more levels and report what each file holds."""
     with tensor_bars(levels) as begun:
         written = write_levels(
             source,
@@ -63,13 +69,13 @@ def quantize(
         for file in written
     ]
     columns = ("file", "size", "bits/weight", "tensors")
-    print_table(columns, rows, right="size bits/weight", prose=("tensors",))
+    print_table(columns, rows, right=("size", "bits/weight"), wrapped=("tensors",))
     for file in written:
         if file.n_fallback:
             print(
-                f"localgen: {file.level}: {counted(file.n_fallback, 'tensor')} with rows that its "
-                f"blocks do not divide got a larger type",
+                f"localgen: {file.level}: {counted(file.n_fallback, 'tensor')} stored in a larger "
+                f"type, since the row length is not a multiple of the level's block size",
                 file=sys.stderr,
             )
         if file.replaced:
-            print(f"localgen: {file.path} was there and is replaced", file=sys.stderr)
+            print(f"localgen: replaced {file.path}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A session that a command takes up and leaves; it knows no command."""
+"""A session file that is loaded before a block and saved after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from localgen.model import LocalModel
 
 @contextlib.contextmanager
 def kept_session(model: LocalModel, path: Path | None) -> Iterator[None]:
-    """Load ``path``, if there is such a file, and save to it afterwards, also after Ctrl-C.
+    """Load ``path`` if it exists, and save to it afterwards, also after Ctrl-C.
 
     After any other error the file stays as it is.
     """
@@ -21,7 +21,7 @@ def kept_session(model: LocalModel, path: Path | None) -> Iterator[None]:
         yield
         return
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} for the session")
+        raise FileNotFoundError(f"the session needs the folder {path.parent}, which does not exist")
     with contextlib.suppress(FileNotFoundError):
         model.load_session(path)
     try:

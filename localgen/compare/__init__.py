@@ -1,23 +1,34 @@
-"""Quantization levels of one model, measured side by side: quality, speed, memory.
+"""Compares quantization levels of one model: quality, speed, memory.
 
-run.py      compare(): the order of it          settings.py   how it measures
-levels.py   levels → checked files              record.py   what is found so far, and its file
-quality.py  each level beside the reference     reference.py   the reference's logits
-walk.py     a text under two models at once     metrics.py   what their logits say, pure NumPy
-texts.py    greedy texts of each level          divergence.py   how long they agree
-rounds.py   the speed of all levels in turn     speed.py   one of them in a process of its own
-results.py  the result's types, and its JSON    recommend.py   which level to keep, and why
-report.py   a result as PNG and as a page       plots.py, labels.py   what is drawn
-pictures.py   drawings as files                 page/   the page's template
-formats.py  a level's figures as text           command.py   the command that repeats a run
+run.py                compare(): the steps in order
+settings.py           how it measures; what is recorded about the machine
+levels.py             from requested levels to checked files
+record.py             the results so far, and their file
+quality.py            perplexity and KLD of each level, beside the reference
+reference.py          the reference's logits, live or stored
+paired_evaluation.py  one text under two models at the same time
+metrics.py            statistics of their logits, pure NumPy
+texts.py              greedy texts of each level
+divergence.py         how long two texts agree
+rounds.py             the speed of all levels in turn
+speed.py              the speed of one level, in a process of its own
+level_result.py       what was measured of one level
+results.py            the whole result, and its JSON
+recommend.py          which level to keep, and why
+formats.py            a level's figures as text
+report.py, page/      the result as PNG and as an HTML page
+plots.py, labels.py   what is drawn
+pictures.py           drawings as files
+command.py            the command that repeats a run
 """
 
 from __future__ import annotations
 
 from localgen.benchmark.measuring import Spread
+from localgen.compare.level_result import LevelResult
 from localgen.compare.recommend import Recommendation
 from localgen.compare.report import save_html, save_png
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.results import Comparison
 from localgen.compare.run import compare
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The command line of a comparison, by which it can be repeated; it runs nothing."""
+"""Builds the command line that repeats a comparison; it runs nothing."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def command_line(
     n_threads: int,
     imatrix: str | os.PathLike[str] | None,
 ) -> str:
-    """The ``localgen compare`` that measures the same.
+    """Return the ``localgen compare`` command that measures the same.
 
-    Files are named without their folders. own_text: the text is none of ours; it stands there as
+    Files are named without their folders. own_text: the text is the user's; it appears as
     ``TEXT_FILE``.
     """
     words = ["localgen", "compare", _without_folder(source)]
@@ -41,6 +41,6 @@ def command_line(
 
 
 def _without_folder(source: str | os.PathLike[str]) -> str:
-    """The name of a file; a name on the Hub, which is no path, as it is."""
+    """Return a file's name; a name on the Hub, which is not a path, stays as it is."""
     path = Path(source).expanduser()
     return path.name if not isinstance(source, str) or path.exists() else source

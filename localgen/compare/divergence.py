@@ -1,11 +1,11 @@
-"""Greedy texts of two levels side by side: how long they agree."""
+"""Compares greedy texts of two levels: how long they agree."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 
-from localgen.compare.results import Divergence
+from localgen.compare.level_result import Divergence
 from localgen.completion import Completion
 
 N_NEW = 64
@@ -24,7 +24,7 @@ PROMPTS = (
 def divergences(
     prompts: Sequence[str], reference: Sequence[Completion], texts: Sequence[Completion]
 ) -> tuple[Divergence, ...]:
-    """Each prompt's two texts, and how many of their first tokens are the same."""
+    """Return each prompt's two texts, with the number of tokens in their common beginning."""
     return tuple(
         Divergence(prompt, theirs.text, ours.text, n_same(theirs.token_ids, ours.token_ids))
         for prompt, theirs, ours in zip(prompts, reference, texts, strict=True)
@@ -32,7 +32,7 @@ def divergences(
 
 
 def n_same(a: Sequence[object], b: Sequence[object]) -> int:
-    """The length of the beginning that two lists of tokens, or two texts, have in common."""
+    """Return the length of the common beginning of two lists of tokens, or of two texts."""
     for index, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return index
@@ -40,5 +40,5 @@ def n_same(a: Sequence[object], b: Sequence[object]) -> int:
 
 
 def median_tokens(found: Sequence[Divergence]) -> float:
-    """The median of ``n_same``."""
+    """Return the median of ``n_same``."""
     return float(statistics.median(each.n_same for each in found))

@@ -1,4 +1,4 @@
-"""A level's figures as text: the same in the terminal's table and on the page."""
+"""Formats a level's figures, for the table in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from localgen._util.format import as_size
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.level_result import LevelResult
+from localgen.compare.results import Comparison
 
 MISSING = "-"
 
@@ -15,10 +16,11 @@ Value = float | str | None
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One figure of each level.
+    """A column of the table.
 
-    meaning: a sentence for those who read the table. value: what it is sorted by; None where it was
-    not measured. text: as it is shown. is_text: it is no number. in_terminal: it has a place there.
+    meaning: what the figure is, for readers of the table. value: what to sort by; None if it was
+    not measured. text: what to show. is_text: whether it is text, not a number. in_terminal:
+    whether the terminal shows it.
     """
 
     title: str
@@ -62,7 +64,7 @@ def _spread(
         if found is None:
             return MISSING
         half = (found.high - found.low) / 2
-        error = f" ± {half:.{digits}f}" if half else ""  # a single round has none to tell
+        error = f" ± {half:.{digits}f}" if half else ""  # a single round has no spread
         return f"{found.median:.{digits}f}{error} {unit}"
 
     return Column(title, meaning, value, shown, in_terminal=in_terminal)
@@ -82,7 +84,7 @@ def _same_text(level: LevelResult) -> str:
 
 LEVEL = Column(
     "level",
-    "the quantization level, and the type of the KV cache where that is not F16",
+    "quantization level, and the KV cache type if it is not F16",
     lambda level: level.label,
     lambda level: level.label,
     is_text=True,
@@ -92,49 +94,49 @@ KLD = _with_error(
     "kld_mean",
     "kld_se",
     4,
-    "Kullback-Leibler divergence of the reference's predictions from the level's, nats: mean over "
+    "Kullback-Leibler divergence D(reference ‖ level) of the predicted tokens, in nats: mean over "
     "tokens ± standard error",
 )
 COLUMNS = (
     LEVEL,
-    _number("size", "file_bytes", as_size, "of the file, all shards"),
-    _number("bits/w", "bits_per_weight", "{:.2f}".format, "bits a weight, over all tensors"),
+    _number("size", "file_bytes", as_size, "file size, all shards"),
+    _number("bits/w", "bits_per_weight", "{:.2f}".format, "bits per weight, over all tensors"),
     _number(
         "memory",
         "peak_rss_bytes",
         as_size,
-        "the most that a process took that loaded it and generated",
+        "peak memory of a process that loads the model and generates",
         in_terminal=False,
     ),
-    _spread("load", "load_seconds", "s", 2, "with the file in the page cache"),
+    _spread("load", "load_seconds", "s", 2, "time to load, with the file in the page cache"),
     _spread(
         "first token",
         "ttft_seconds",
         "s",
         2,
-        "the time to it, after a prompt of 128 tokens",
+        "time to the first token, for a prompt of 128 tokens",
         in_terminal=False,
     ),
-    _spread("prefill", "prefill_tps", "/s", 0, "tokens a second, of a prompt of 512"),
-    _spread("decode", "decode_tps", "/s", 0, "new tokens a second, one sequence"),
+    _spread("prefill", "prefill_tps", "/s", 0, "tokens per second, for a prompt of 512 tokens"),
+    _spread("decode", "decode_tps", "/s", 0, "new tokens per second, one sequence"),
     _with_error("ppl", "perplexity", "perplexity_se", 2, "perplexity of the text ± standard error"),
     KLD,
     _number(
         "KLD p99",
         "kld_p99",
         "{:.3f}".format,
-        "the KLD that one token in a hundred exceeds",
+        "99th percentile of the KLD over tokens",
         in_terminal=False,
     ),
     Column(
         "same top",
-        "tokens for which the reference holds the same one for the likeliest",
+        "share of tokens where the reference has the same most likely token",
         lambda level: level.top1_agreement,
         _same_top,
     ),
     Column(
         "same text",
-        "median of the greedy tokens before the text leaves the reference's",
+        "median number of greedy tokens before the text differs from the reference's",
         lambda level: level.divergence_tokens,
         _same_text,
     ),
@@ -142,13 +144,13 @@ COLUMNS = (
 
 
 def share_of_most(level: LevelResult, result: Comparison) -> float:
-    """A level's mean KLD as a share of the largest one, for a bar beside it."""
+    """Return a level's mean KLD as a share of the largest one, for a bar."""
     most = max((each.kld_mean or 0.0 for each in result.levels), default=0.0)
     return max(0.0, (level.kld_mean or 0.0) / most) if most else 0.0
 
 
 def noise_line(result: Comparison) -> str | None:
-    """What the reference against itself gave, or None if that was not measured."""
+    """Return the KLD of the reference against itself as text; None if it was not measured."""
     if result.noise is None or result.noise.kld_mean is None:
         return None
     return f"noise: {result.noise.name}: KLD {result.noise.kld_mean:.2g}"

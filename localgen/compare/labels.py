@@ -1,4 +1,4 @@
-"""Names beside the points of a plot, where they cover the least; it knows nothing of levels."""
+"""Places labels next to the points of a plot, where they cover the least."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.transforms import Bbox
 
-# Each colour stands for one role, and no two are the same: a page finds its own for each.
+# One colour per role, all different: a page replaces each of them by its own.
 PALETTE = {
     "ink": "#1f1d1a",
     "muted": "#6f6a61",
@@ -22,12 +22,12 @@ PALETTE = {
     "accent": "#0b6e5a",
     "band": "#b9c7c2",
 }
-# The lines of a plot that names keep away from have this gid.
+# The gid of lines that labels must not cover.
 FRONT = "front"
 NAME_LENGTH = 24
-# A label that has no better place than one where so much of it is covered is left out.
+# A label is left out if more than this share of it would be covered.
 _MOST_COVERED = 0.15
-# Where a label may stand beside its point: offsets in points, the best first.
+# Possible positions of a label relative to its point, in points; the best first.
 _PLACES = tuple(
     (x * distance, y * distance)
     for distance in (1.0, 1.8, 2.8)
@@ -42,7 +42,7 @@ _ALIGN: dict[int, tuple[Any, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The name of a point, whose bar goes from ``low`` to ``high``; in data units."""
+    """The label of a point whose error bar goes from ``low`` to ``high``, in data units."""
 
     axes: Axes
     text: str
@@ -54,8 +54,10 @@ class Label:
 
 
 def place(labels: Sequence[Label], renderer: Any) -> None:
-    """Write each label where it covers the least: of the axes' edge, points, bars, the line of the
-    front and the labels that stand already; the kept level's first."""
+    """Write each label where it covers the least of the edge, points, bars, the front and others.
+
+    The recommended level's label is placed first.
+    """
     taken = {label.axes: _drawn(label.axes, renderer) for label in labels}
     for label in labels:
         taken[label.axes] += _point_boxes(label, renderer)
@@ -66,7 +68,7 @@ def place(labels: Sequence[Label], renderer: Any) -> None:
 
 
 def _drawn(axes: Axes, renderer: Any) -> list[Bbox]:
-    """What the legend and the line of the front fill, in pixels."""
+    """Return the boxes of the legend and of the front's line, in pixels."""
     from matplotlib.transforms import Bbox  # noqa: PLC0415
 
     legend = axes.get_legend()
@@ -83,7 +85,7 @@ def _drawn(axes: Axes, renderer: Any) -> list[Bbox]:
 
 
 def _point_boxes(label: Label, renderer: Any) -> list[Bbox]:
-    """What a point and its bar fill, in pixels."""
+    """Return the boxes of a point and its error bar, in pixels."""
     from matplotlib.transforms import Bbox  # noqa: PLC0415
 
     corners = [(label.x, label.low), (label.x, label.y), (label.x, label.high)]
@@ -96,7 +98,7 @@ def _point_boxes(label: Label, renderer: Any) -> list[Bbox]:
 
 
 def _write_label(label: Label, taken: Sequence[Bbox], renderer: Any) -> Bbox | None:
-    """Returns the box that the label fills, in pixels; None where it found no room."""
+    """Write a label and return its box, in pixels; None if there was no room for it."""
     text = label.axes.annotate(
         cut(label.text, NAME_LENGTH),
         (label.x, label.y),
@@ -119,7 +121,7 @@ def _write_label(label: Label, taken: Sequence[Bbox], renderer: Any) -> Bbox | N
         return text.get_window_extent(renderer)
 
     def covered(place: tuple[float, float]) -> float:
-        """The share of the label that lies outside, or over something."""
+        """Return the share of the label that is outside the axes or over something else."""
         box = stand(place)
         area = float(box.width * box.height) or 1.0
         return 1 - (_overlap(box, inside) - sum(_overlap(box, each) for each in taken)) / area
@@ -132,13 +134,13 @@ def _write_label(label: Label, taken: Sequence[Bbox], renderer: Any) -> Bbox | N
 
 
 def _overlap(a: Bbox, b: Bbox) -> float:
-    """The pixels that two boxes have in common."""
+    """Return the area that two boxes have in common, in pixels."""
     width = float(min(a.x1, b.x1) - max(a.x0, b.x0))
     height = float(min(a.y1, b.y1) - max(a.y0, b.y0))
     return max(0.0, width) * max(0.0, height)
 
 
 def cut(text: str, most: int) -> str:
-    """One line of at most so many characters."""
+    """Return the text on one line, cut to at most ``most`` characters."""
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 1]}…"

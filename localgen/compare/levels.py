@@ -1,4 +1,4 @@
-"""What a comparison was asked for → checked files: levels that are made, and files as they are."""
+"""Turns the requested levels into checked files: levels that are made, and existing files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from localgen import hub
-from localgen.compare.results import LevelResult
+from localgen.compare.level_result import LevelResult
 from localgen.errors import CompareError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
@@ -20,8 +20,7 @@ _HASHED_BYTES = 2**20
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Level:
-    """A level that was asked for: a file, or one that ``make`` makes. ``error``: why it cannot be
-    measured."""
+    """A requested level: an existing file, or one for ``make``; ``error`` says why it failed."""
 
     name: str
     path: Path | None
@@ -31,7 +30,7 @@ class Level:
 
     @classmethod
     def of(cls, level: str | os.PathLike[str]) -> Level:
-        """A type's name, a file or a name on the Hub; ValueError for anything else."""
+        """Return the level for a type's name, a file or a name on the Hub, or raise ValueError."""
         if isinstance(level, str):
             name = spelled_level(level)
             if name in quantization_types():
@@ -42,7 +41,7 @@ class Level:
                 near = difflib.get_close_matches(name, quantization_types(), n=3)
                 hint = f"; did you mean {' or '.join(near)}?" if near else ""
                 raise ValueError(
-                    f"{level!r} is no quantization level, no file and no name on the Hub{hint}"
+                    f"{level!r} is not a quantization level, a file or a name on the Hub{hint}"
                 )
         return cls(Path(level).stem, hub.resolve(level))
 
@@ -54,7 +53,7 @@ class Level:
         imatrix: str | os.PathLike[str] | None,
         n_threads: int,
     ) -> None:
-        """Make its file from ``source``. Raises LocalgenError."""
+        """Quantize ``source`` to this level. Raises LocalgenError."""
         self.made = quantize(
             source,
             self.name,
@@ -66,14 +65,14 @@ class Level:
         self.path = self.made.path
 
     def check(self) -> None:
-        """Check its file, which there must be. Raises LocalgenError."""
+        """Check the level's file, which must exist. Raises LocalgenError."""
         if self.path is not None:
             self.file = gate.check_model(self.path)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Variant:
-    """A level with one type of KV cache: what one LevelResult is of."""
+    """A level with one type of KV cache; each has a LevelResult."""
 
     level: Level
     kv_type: str
@@ -95,7 +94,7 @@ class Variant:
         return self.level.file
 
     def described(self) -> LevelResult:
-        """What is known of it before it is measured."""
+        """Return what is known before anything is measured."""
         level = self.level
         row = LevelResult(name=level.name, kv_type=self.kv_type, error=level.error)
         if level.file is None or level.path is None:
@@ -113,7 +112,7 @@ class Variant:
 
 
 def sha256(path: Path) -> str:
-    """Of a model's file, or of all shards of one that is split."""
+    """Return the SHA-256 of a model's file, or of all shards of a split model."""
     digest = hashlib.sha256()
     for each in gate.shard_paths(path):
         with each.open("rb", buffering=0) as file:

@@ -1,7 +1,7 @@
-"""How far one model's predictions are from another's: pure NumPy, and statistics of the results.
+"""Measures how far one model's predictions are from another's; pure NumPy.
 
-The conventions are llama-perplexity's, so that figures compare: natural logarithms, a token's
-probabilities under both models over the same text, and standard errors of means over tokens.
+The conventions are those of llama-perplexity, so that figures are comparable: natural logarithms,
+the probabilities of the same text's tokens under both models, standard errors of means over tokens.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 
-# Where the distribution of the tokens' KLD is kept: all that llama-perplexity prints, and the
-# deciles and quartiles. They are part of the schema of a comparison's JSON.
+# The stored quantiles of the tokens' KLD: those that llama-perplexity prints, deciles and
+# quartiles. They are part of the schema of a comparison's JSON.
 KLD_PROBABILITIES = (
     0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4,
     0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0,
 )  # fmt: skip
 
-# Rows that are worked on at a time: what they take fits the caches of a CPU.
+# Rows processed at a time, few enough for a CPU's caches.
 _BLOCK = 4
 
 
 @dataclass(frozen=True, slots=True)
 class TokenMetrics:
-    """One value a token, float64 (n,).
+    """Metrics per token, float64 (n,).
 
-    nll_reference, nll: -ln of the text's own token's probability. kld: of the reference's
-    distribution from the candidate's, nats. delta_p: candidate's probability of the text's token
-    minus the reference's. same_top: 1 where both hold the same token for the likeliest.
+    nll_reference, nll: -ln of the probability of the text's token. kld: KL(reference || candidate)
+    of the predicted distributions, in nats. delta_p: the candidate's probability of the text's
+    token minus the reference's. same_top: 1 where both have the same most likely token.
     """
 
     nll_reference: Values
@@ -43,6 +43,7 @@ class TokenMetrics:
 
     @classmethod
     def joined(cls, parts: list[TokenMetrics]) -> TokenMetrics:
+        """Return the metrics of all parts, one after another."""
         names = cls.__slots__
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -50,8 +51,7 @@ class TokenMetrics:
 def token_metrics(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int32]) -> TokenMetrics:
     """Compare two models' logits for the same positions.
 
-    reference, candidate: (n, n_vocab), left as they are. targets: (n,), the tokens that the text
-    has there.
+    reference, candidate: (n, n_vocab), not modified. targets: (n,), the text's tokens there.
     """
     blocks = [
         _block(reference[i : i + _BLOCK], candidate[i : i + _BLOCK], targets[i : i + _BLOCK])
@@ -61,8 +61,9 @@ def token_metrics(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int3
 
 
 def _block(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int32]) -> TokenMetrics:
-    """With s = logits - max and Z = sum(exp(s)), ln p = s - ln Z, so that
+    """Compute the metrics of a few rows.
 
+    With s = logits - max and Z = sum(exp(s)), ln p = s - ln Z, so that
     KLD = sum(p_ref * (s_ref - s)) - ln Z_ref + ln Z, which is exactly 0 for equal rows.
     """
     rows = np.arange(len(targets))
@@ -90,7 +91,7 @@ def _block(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int32]) -> 
 
 
 def negative_log_likelihood(logits: Rows, targets: npt.NDArray[np.int32]) -> Values:
-    """-ln p of each target, float64 (n,), from logits (n, n_vocab)."""
+    """Return -ln p of each target, float64 (n,), from logits (n, n_vocab)."""
     return np.concatenate(
         [
             _block(rows, rows, targets[i : i + _BLOCK]).nll
@@ -109,19 +110,19 @@ class Mean:
 
 
 def mean(values: Values) -> Mean:
-    """sqrt((mean(x^2) - mean(x)^2) / (n - 1)) is the standard error."""
+    """Return the mean and its standard error, sqrt((mean(x^2) - mean(x)^2) / (n - 1))."""
     variance = float(np.var(values)) / max(1, len(values) - 1)
     return Mean(float(np.mean(values)), math.sqrt(variance))
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """A candidate beside its reference, over the tokens of one text; see ``TokenMetrics``.
+    """Statistics of a candidate against its reference over one text; see ``TokenMetrics``.
 
-    perplexity: exp of the mean nll; its error is its derivative times the mean's. ln_ppl_ratio:
-    ln(PPL / PPL of the reference), the mean of paired differences, hence its small error.
-    kld_quantiles: at ``KLD_PROBABILITIES``, linear between two tokens. top1_agreement: a share
-    of 1. delta_p_rms: root of the mean square.
+    perplexity: exp of the mean nll; its error is propagated from the mean's. ln_ppl_ratio:
+    ln(PPL / PPL of the reference), a mean of paired differences, so its error is small.
+    kld_quantiles: at ``KLD_PROBABILITIES``, interpolated linearly. top1_agreement: 0 to 1.
+    delta_p_rms: the root mean square.
     """
 
     n_tokens: int
@@ -141,7 +142,7 @@ class Quality:
 
 
 def quality(tokens: TokenMetrics) -> Quality:
-    """The statistics of a whole text."""
+    """Return the statistics of a whole text."""
     nll, ratio, kld = mean(tokens.nll), mean(tokens.nll - tokens.nll_reference), mean(tokens.kld)
     quantiles = tuple(float(q) for q in np.quantile(tokens.kld, KLD_PROBABILITIES))
     at = dict(zip(KLD_PROBABILITIES, quantiles, strict=True))

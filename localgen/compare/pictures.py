@@ -1,6 +1,6 @@
-"""Panels as files: alone as SVG, or side by side as PNG; by matplotlib without pyplot.
+"""Renders panels as files: alone as SVG, or side by side as PNG; with matplotlib, without pyplot.
 
-It knows nothing of what is on them but their labels, which it places last.
+Of a panel's content it knows only the labels, which it places last.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": PALETTE["muted"],
     "ytick.color": PALETTE["muted"],
 }
-# Of one panel, in inches.
+# The width of a panel in inches.
 _WIDTH = 4.4
 _DPI = 160
 _CAPTION_WIDTH = 82
-# Characters of a title that find room over one panel.
+# Characters of a title that fit above one panel.
 _TITLE_WIDTH = 56
 
 
 def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
-    """Panels side by side under a title."""
+    """Return a PNG of the panels side by side under a title."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
 
-    with _style():
+    with style():
         height = max(panel.n_inches for panel in drawn) + 1.1
         figure = Figure((_WIDTH * len(drawn), height), dpi=_DPI, layout="constrained")
         parts = figure.subfigures(1, len(drawn), squeeze=False, wspace=0.04)[0]
@@ -66,17 +66,19 @@ def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
         sentence = textwrap.fill(cut(subtitle, max(3 * width, 300)), width)
         heading = f"{cut(title, width)}\n{sentence}"
         figure.suptitle(heading, x=0.008, ha="left", fontsize=10, parse_math=False)
-        return _written(figure, labels, "png")
+        return render(figure, labels, "png")
 
 
 def as_svg(panel: Panel) -> str:
-    """One panel as an ``<svg>`` element for a page, which gives it colours (``var(--ink)``, for
-    each name of ``PALETTE``), a font and a width."""
+    """Return a panel as an ``<svg>`` element.
+
+    The page provides the colours (``var(--ink)``, for each name of ``PALETTE``), font and width.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
 
-    with _style(panel.title):
+    with style(panel.title):
         figure = Figure((_WIDTH, panel.n_inches), layout="constrained")
-        text = _written(figure, panel.draw(figure), "svg").decode("utf-8")
+        text = render(figure, panel.draw(figure), "svg").decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style type=\"text/css\">.*?</style>", "", text, flags=re.DOTALL)
@@ -88,10 +90,11 @@ def as_svg(panel: Panel) -> str:
 
 
 @contextmanager
-def _style(salt: str = "") -> Iterator[None]:
-    """The settings that have no other way in; they hold while a figure is made and written.
+def style(salt: str = "") -> Iterator[None]:
+    """Set matplotlib's settings while a figure is made and rendered.
 
-    salt: sets the ids of one SVG apart from those of the others on a page, the same every time.
+    salt: keeps the ids of one SVG apart from those of the others on a page; they are the same
+    every time.
     """
     import matplotlib  # noqa: PLC0415  # an optional extra
 
@@ -99,12 +102,13 @@ def _style(salt: str = "") -> Iterator[None]:
         yield
 
 
-def _written(figure: Figure, labels: Sequence[Label], kind: str) -> bytes:
+def render(figure: Figure, labels: Sequence[Label], kind: str) -> bytes:
+    """Place the labels and return the figure as a file of ``kind``, "png" or "svg"."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
 
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # labels stand where they are put
+    figure.set_layout_engine("none")  # the layout must not move the labels
     place(labels, canvas.get_renderer())  # type: ignore[no-untyped-call]
     data = io.BytesIO()
     metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]

@@ -1,6 +1,6 @@
-"""A comparison drawn with matplotlib: what is on each of its panels; ``pictures`` writes them.
+"""Draws the panels of a comparison with matplotlib; ``pictures`` writes them.
 
-It decides nothing: which level is kept, and which are on the Pareto front, it is told.
+It decides nothing: the recommended level and the Pareto front are given.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from localgen.benchmark.measuring import Spread
 from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut
+from localgen.compare.level_result import LevelResult
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.results import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,21 +23,22 @@ if TYPE_CHECKING:
 
     Canvas: TypeAlias = Figure | SubFigure
 
-# The height of a panel, and of each row of one that has rows.
+# The height of a panel, and of each row in a panel with rows.
 _N_INCHES = 3.7
 _ROW_INCHES = 0.3
-# From this ratio of the largest file to the smallest, sizes stand on a logarithmic axis.
+# File sizes are on a logarithmic axis if the largest is at least so many times the smallest.
 _LOG_SIZES = 3.0
-# The largest quantile that is drawn: the maximum says more of the text's length.
+# The largest quantile drawn; the maximum depends mostly on the text's length.
 _RIGHT = 0.999
 _LEGEND = {"frameon": False, "fontsize": 7, "handletextpad": 0.4, "labelcolor": PALETTE["muted"]}
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture. draw: puts it on a figure, and tells its labels.
+    """One plot.
 
-    caption: what is to be seen, in a sentence. n_inches: its height.
+    caption: how to read it. n_inches: its height. draw: draws it on a figure and returns its
+    labels.
     """
 
     title: str
@@ -46,7 +48,7 @@ class Panel:
 
 
 def panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel, ...]:
-    """The pictures for which there are data."""
+    """Return the panels for which there is data."""
     levels = [level for level in result.levels if level.error is None]
     sized = [level for level in levels if level.file_bytes]
     lossy = [level for level in sized if level.kld_mean is not None]
@@ -82,7 +84,7 @@ def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> P
             x = (level.file_bytes or 0) / unit
             if y > 0:
                 _point(axes, x, y, (se, se), level, kept)
-            else:  # it has no place on this axis, so it stands on its end
+            else:  # zero is not on a logarithmic axis: mark its lower end
                 colour = PALETTE["accent" if _is_kept(level, kept) else "ink"]
                 axes.plot(x, bottom, "v", clip_on=False, ms=5, mfc=PALETTE["paper"], mec=colour)
             low, high = max(bottom, y - se), max(bottom, y + se)
@@ -92,8 +94,8 @@ def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> P
         return labels
 
     caption = (
-        "Mean KLD ± standard error against file size: lower is nearer to the reference, left is "
-        "smaller. Names that find no room are left out."
+        "Mean KLD ± standard error against file size: lower is closer to the reference, left is "
+        "smaller. Labels that do not fit are left out."
     )
     return Panel("Quality against size", caption, _N_INCHES, draw)
 
@@ -101,8 +103,10 @@ def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> P
 def _draw_front(
     axes: Axes, levels: Sequence[LevelResult], kept: Recommendation | None, unit: float
 ) -> None:
-    """A line through those of the front that are better than all smaller ones: the others are on
-    it for their speed."""
+    """Draw a line through the levels of the front with a lower KLD than all smaller ones.
+
+    The other levels of the front are there for their speed.
+    """
     if kept is None:
         return
     best = float("inf")
@@ -121,15 +125,15 @@ def _loss_legend(axes: Axes, levels: Sequence[LevelResult], kept: Recommendation
     handles = []
     if kept is not None:
         if kept.level is not None:
-            handles.append(Line2D([], [], ls="", marker="o", ms=7, c=accent, label="to keep"))
+            handles.append(Line2D([], [], ls="", marker="o", ms=7, c=accent, label="recommended"))
         handles.append(Line2D([], [], c=PALETTE["band"], marker="o", ms=4.5, mec=ink, mfc=ink))
         handles[-1].set_label("Pareto front: size, speed, KLD")
         if any(level not in kept.front for level in levels):
             handles.append(Line2D([], [], ls="", marker="o", ms=4.5, mec=ink, mfc=paper))
-            handles[-1].set_label("beaten, or over a limit")
+            handles[-1].set_label("beaten or over a limit")
     if any(not level.kld_mean or level.kld_mean <= 0 for level in levels):
         handles.append(Line2D([], [], ls="", marker="v", ms=4.5, mec=ink, mfc=paper))
-        handles[-1].set_label("KLD 0, as the reference")
+        handles[-1].set_label("KLD 0, like the reference")
     axes.legend(handles=handles, loc="upper right", **_LEGEND)
 
 
@@ -156,11 +160,11 @@ def _speed_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> 
 
     found = [_speed(level, kind) for level in levels for kind in kinds]
     of = (
-        "medians of the rounds, and bars from the slowest to the fastest"
+        "medians over rounds, bars from the slowest to the fastest"
         if any(speed.low < speed.high for speed in found if speed is not None)
-        else "of one round, so how much it varies is not known"
+        else "a single round, so its spread is unknown"
     )
-    caption = f"Speed against file size: {of}. Names that find no room are left out."
+    caption = f"Speed against file size: {of}. Labels that do not fit are left out."
     return Panel("Speed against size", caption, _N_INCHES, draw)
 
 
@@ -196,8 +200,8 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
         return []
 
     caption = (
-        "How far single tokens are off. Thin lines: from the 1st percentile to the 99.9th; thick: "
-        "5th to 95th; boxes: 25th to 75th; bars across: medians; diamonds: means."
+        "The KLD of single tokens. Thin lines: 1st to 99.9th percentile; thick lines: 5th to 95th; "
+        "boxes: 25th to 75th; vertical bars: medians; diamonds: means."
     )
     n_inches = max(_N_INCHES, 1.0 + _ROW_INCHES * len(levels))
     return Panel("The distribution over tokens", caption, n_inches, draw)
@@ -207,7 +211,7 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
 
 
 def _quantiles(level: LevelResult) -> dict[float, float]:
-    """The KLD of tokens by probability; empty where it was not measured."""
+    """Return the quantiles of the tokens' KLD by probability; empty if it was not measured."""
     return dict(zip(KLD_PROBABILITIES, level.kld_quantiles, strict=False))
 
 
@@ -223,7 +227,7 @@ def _point(
     level: LevelResult,
     kept: Recommendation | None,
 ) -> None:
-    """A dot and its bar: full on the Pareto front, large and in colour where it is kept."""
+    """Draw a point and its error bar: filled on the Pareto front, large if recommended."""
     is_kept = _is_kept(level, kept)
     is_open = kept is not None and level not in kept.front
     colour = PALETTE["accent"] if is_kept else PALETTE["ink"]
@@ -245,7 +249,7 @@ def _point(
 
 
 def _size_axis(axes: Axes, levels: Sequence[LevelResult]) -> float:
-    """Limits and a title for file sizes; returns the bytes of its unit."""
+    """Set up an axis of file sizes; return the bytes of its unit."""
     sizes = [level.file_bytes or 0 for level in levels]
     name, unit = ("GB", 1e9) if max(sizes) >= 10**9 else ("MB", 1e6)
     low, high = min(sizes) / unit, max(sizes) / unit
@@ -261,7 +265,7 @@ def _size_axis(axes: Axes, levels: Sequence[LevelResult]) -> float:
 
 
 def _plain_log_ticks(axis: Any, low: float, high: float) -> None:
-    """0.001 and 0.01, with others between where that leaves few."""
+    """Label a logarithmic axis with plain numbers, and more of them on a short one."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     decades = math.log10(high / low)

@@ -1,4 +1,4 @@
-"""What quantization costs: each variant walks a text beside the reference, one after another."""
+"""What quantization costs: each variant is evaluated beside the reference, one after another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 
 from localgen._util.format import as_size
 from localgen.compare import metrics
+from localgen.compare.level_result import LevelResult
 from localgen.compare.levels import Variant
 from localgen.compare.metrics import TokenMetrics
 from localgen.compare.paired_evaluation import chunks, compare_chunk, rows_at_a_time
 from localgen.compare.record import Record
 from localgen.compare.reference import LiveReference, Reference, StoredReference
-from localgen.compare.results import LevelResult
 from localgen.compare.settings import Settings
 from localgen.config import ModelConfig
 from localgen.engine.backend import TokenIds
@@ -29,7 +29,7 @@ from localgen.text.tokenizer import Tokenizer
 
 
 class Quality:
-    """Perplexity, and divergence from the reference."""
+    """Measures perplexity and the divergence from the reference."""
 
     def __init__(self, settings: Settings, record: Record, reference: Variant) -> None:
         self._settings = settings
@@ -37,7 +37,7 @@ class Quality:
         self._reference = reference
 
     def measure(self, variants: Sequence[Variant]) -> None:
-        """Measure each variant that has not been yet, and the reference against itself."""
+        """Measure each variant without a result, and the reference against itself."""
         record = self._record
         todo = [variant for variant in variants if record[variant].kld_mean is None]
         with ExitStack() as stack:
@@ -56,7 +56,7 @@ class Quality:
     def _open_reference(
         self, stack: ExitStack, others: list[Variant]
     ) -> tuple[Reference, list[TokenIds]]:
-        """The reference, loaded until ``stack`` closes, or in a file where memory is short."""
+        """Open the reference until ``stack`` closes: loaded, or in a file if memory is short."""
         if self._fits_beside([*others, self._reference]):
             backend = stack.enter_context(self._backend(self._reference))
             parts = self._parts(backend)
@@ -65,21 +65,21 @@ class Quality:
             parts = self._parts(backend)
             stored = self._stored(stack, backend, parts)
         self._record.note(
-            f"{self._reference.level.name} and a level do not fit the memory together: its "
-            f"log-probabilities were kept on the disk, {as_size(stored.n_bytes)}, each off by at "
+            f"{self._reference.level.name} and another level do not fit in memory together: its "
+            f"log-probabilities were stored on disk ({as_size(stored.n_bytes)}), each off by at "
             f"most {stored.step / 2:.1g}"
         )
         return stored, parts
 
     def _fits_beside(self, others: list[Variant]) -> bool:
-        """Whether the memory holds the reference and any one of ``others``."""
+        """Return whether the reference fits in memory together with any one of ``others``."""
         reference = self._reference.file, self._config(self._reference)
         return all(
             fitting.fit_together([reference, (other.file, self._config(other))]) for other in others
         )
 
     def _stored(self, stack: ExitStack, backend: Any, parts: list[TokenIds]) -> StoredReference:
-        """What the loaded reference says of all chunks, in a file until ``stack`` closes."""
+        """Store the loaded reference's predictions for all chunks until ``stack`` closes."""
         folder = Path(tempfile.gettempdir())
         stored = StoredReference(folder, parts, backend.n_vocab, backend.n_batch)
         stack.callback(stored.close)
@@ -87,7 +87,7 @@ class Quality:
         self._record.plan(len(parts))
         for number in range(len(parts)):
             stored.take(live.blocks(number))
-            self._record.step(f"{self._reference.level.name} to the disk")
+            self._record.step(f"storing {self._reference.level.name}")
         return stored
 
     def _parts(self, reference: Any) -> list[TokenIds]:
@@ -98,8 +98,8 @@ class Quality:
         parts = chunks(token_ids, n_ctx, n_chunks, bos)
         if not parts:
             raise CompareError(
-                f"the text has {len(token_ids)} tokens, and one chunk takes n_ctx={n_ctx}: "
-                f"give a longer text, or a smaller n_ctx"
+                f"the text has {len(token_ids)} tokens, fewer than one chunk of n_ctx={n_ctx}. "
+                f"Use a longer text or a smaller n_ctx."
             )
         if len(parts) < n_chunks:
             self._record.note(f"the text has {len(parts)} chunks, not {n_chunks}")
@@ -109,7 +109,7 @@ class Quality:
 
     @contextmanager
     def _backend(self, variant: Variant, config: ModelConfig | None = None) -> Iterator[Any]:
-        """A variant loaded, with a context for one chunk; ``config`` if not its own."""
+        """Load a variant, with a context for one chunk; ``config`` replaces its own."""
         backend = LlamaBackend(variant.path, config or self._config(variant))
         try:
             backend.reserve(1, self._settings.n_ctx)
@@ -118,7 +118,7 @@ class Quality:
             backend.close()
 
     def _config(self, variant: Variant) -> ModelConfig:
-        """For one chunk, in passes of a block of rows."""
+        """Return a configuration for one chunk, with one block of rows per pass."""
         return ModelConfig(
             n_ctx=self._settings.n_ctx,
             n_batch=rows_at_a_time(len(variant.file.shards[0].tokens)),
@@ -127,17 +127,17 @@ class Quality:
             kv_type=variant.kv_type,
         )
 
-    # --- walks ---
+    # --- paired evaluations ---
 
     def _measure_one(self, reference: Reference, variant: Variant, parts: list[TokenIds]) -> None:
         with self._backend(variant) as candidate:
-            found = self._walk(reference, candidate, parts, variant.label)
+            found = self._evaluate(reference, candidate, parts, variant.label)
         self._record.set(variant, **_as_fields(found))
         if self._record[self._reference].perplexity is None:
             self._record.set(self._reference, **_as_fields(_of_reference(found)))
 
     def _measure_noise(self, reference: Reference, parts: list[TokenIds]) -> None:
-        """The reference against itself, with half of the threads and of the rows of a pass."""
+        """Evaluate the reference against itself, with half the threads and half the batch."""
         itself, record = self._reference, self._record
         name = f"{itself.level.name} against itself"
         config = dataclasses.replace(
@@ -146,13 +146,13 @@ class Quality:
             n_batch=max(1, reference.n_rows // 2),
         )
         with self._backend(itself, config) as again:
-            found = self._walk(reference, again, parts, name)
+            found = self._evaluate(reference, again, parts, name)
         record.noise = LevelResult(name=name, kv_type=itself.kv_type, **_as_fields(found))
-        if record[itself].perplexity is None:  # it is the only level
+        if record[itself].perplexity is None:  # the reference is the only level
             record.set(itself, **_as_fields(found))
         record.save()
 
-    def _walk(
+    def _evaluate(
         self, reference: Reference, candidate: Any, parts: list[TokenIds], what: str
     ) -> TokenMetrics:
         found = []
@@ -164,7 +164,7 @@ class Quality:
 
 
 def _of_reference(found: TokenMetrics) -> TokenMetrics:
-    """What a walk beside the reference says of the reference itself."""
+    """Return what a paired evaluation says about the reference itself."""
     return dataclasses.replace(
         found,
         nll=found.nll_reference,

@@ -1,17 +1,14 @@
-"""Which level to keep: of what was measured, and of nothing else."""
+"""Recommends a level to keep, from what was measured."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from localgen._util.format import as_size
+from localgen.compare.level_result import LevelResult
 from localgen.errors import CompareError
-
-if TYPE_CHECKING:
-    from localgen.compare.results import LevelResult
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _Z95 = 1.96
@@ -21,9 +18,9 @@ _LEAST_FOR_A_KNEE = 3
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The level to keep, one sentence why, and the Pareto front over size, speed and KLD.
+    """The level to keep, a sentence that says why, and the Pareto front of size, speed and KLD.
 
-    level: None where too little was measured to choose by; the sentence says what was.
+    level: None if too little was measured; the sentence then says what was.
     """
 
     level: LevelResult | None
@@ -31,17 +28,19 @@ class Recommendation:
     front: tuple[LevelResult, ...]
 
     def keeps(self, level: LevelResult) -> bool:
-        """Whether this is the level to keep."""
+        """Return whether ``level`` is the one to keep."""
         return self.level is not None and level.label == self.level.label
 
 
 def parse_bytes(amount: int | str) -> int:
-    """Bytes of 4000000000, "4GB", "4G" or "3.5 GiB". Raises ValueError."""
+    """Return the bytes of 4000000000, "4GB", "4G" or "3.5 GiB". Raises ValueError."""
     if isinstance(amount, int):
         return amount
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", amount, re.IGNORECASE)
     if match is None:
-        raise ValueError(f"{amount!r} is no amount of memory; write 4GB, 3.5GiB or bytes")
+        raise ValueError(
+            f"{amount!r} is not an amount of memory. Write 4GB, 3.5GiB or a number of bytes."
+        )
     unit = _UNITS[match[2].upper()]
     if match[3]:
         unit = 2 ** (10 * list(_UNITS).index(match[2].upper()))
@@ -51,12 +50,12 @@ def parse_bytes(amount: int | str) -> int:
 def recommend(
     levels: Sequence[LevelResult], *, memory: int | str | None = None, max_kld: float | None = None
 ) -> Recommendation:
-    """The level to keep: of the Pareto front the smallest within ``max_kld``; without that limit,
-    the knee of size against KLD.
+    """Return the level to keep: the smallest on the Pareto front with at most ``max_kld``.
 
-    memory: the most that a process may take at its peak (its file, where that was not measured).
-    Without a limit a front of two has no knee, and no level is kept; nor is one that is alone.
-    Raises CompareError, which says how far the nearest one is, if none fits.
+    Without ``max_kld``, it is the knee of size against KLD. memory: the most that a process may
+    take at its peak (or that its file may take, if the peak was not measured). Without a limit,
+    two levels have no knee, so neither is recommended; nor is a single one. Raises CompareError
+    with the closest level if none fits.
     """
     measured = [level for level in levels if level.error is None and _kld(level) is not None]
     if all(level.kld_mean is None for level in measured):
@@ -66,7 +65,7 @@ def recommend(
     if not fitting:
         least = min(measured, key=_memory)
         raise CompareError(
-            f"no level fits {as_size(limit or 0)}: the smallest, {least.label}, takes "
+            f"no level fits in {as_size(limit or 0)}: the smallest, {least.label}, needs "
             f"{as_size(_memory(least))}"
         )
     good = [level for level in fitting if max_kld is None or (_kld(level) or 0.0) <= max_kld]
@@ -84,7 +83,7 @@ def recommend(
 
 
 def pareto(levels: Sequence[LevelResult]) -> tuple[LevelResult, ...]:
-    """Those that no other one beats in size, speed and KLD at once, the smallest first."""
+    """Return the levels that no other beats in size, speed and KLD at once, smallest first."""
     kept = [a for a in levels if not any(_beats(b, a) for b in levels)]
     return tuple(sorted(kept, key=_bytes))
 
@@ -100,8 +99,10 @@ def _costs(level: LevelResult) -> tuple[float, float, float]:
 
 
 def _knee(front: Sequence[LevelResult]) -> LevelResult:
-    """The point farthest below the line from the smallest level to the best, both axes from 0 to 1
-    (Satopää et al., "Finding a Kneedle in a Haystack", 2011)."""
+    """Return the point farthest below the line from the smallest level to the best.
+
+    Both axes are scaled to 0 to 1 (Satopää et al., "Finding a Kneedle in a Haystack", 2011).
+    """
     small, best = front[0], min(front, key=lambda level: _kld(level) or 0.0)
     width = _bytes(best) - _bytes(small)
     height = (_kld(small) or 0.0) - (_kld(best) or 0.0)
@@ -119,23 +120,23 @@ def _knee(front: Sequence[LevelResult]) -> LevelResult:
 def _without_knee(
     front: tuple[LevelResult, ...], measured: Sequence[LevelResult]
 ) -> Recommendation:
-    """One level that beats all others, or none."""
+    """Return the level that beats all others, or no level."""
     if len(measured) == 1:
         return Recommendation(
             None,
-            f"Nothing to choose between: {front[0].label} was measured alone "
-            f"({_facts(front[0])}); compare more levels.",
+            f"Only {front[0].label} was measured ({_facts(front[0])}). Compare more levels to get "
+            f"a recommendation.",
             front,
         )
     if len(front) == 1:
-        why = "is the smallest, and no other one is faster or has a smaller KLD"
+        why = "is the smallest, and no other level is faster or has a lower KLD"
         return Recommendation(front[0], _keep(front[0], why, measured), front)
     found = " and ".join(f"{level.label} ({_facts(level)})" for level in front)
     others = ", which beat the others" if len(measured) > len(front) else ""
     return Recommendation(
         None,
-        f"Too little to choose by: {found}{others}. A knee needs {_LEAST_FOR_A_KNEE} levels that "
-        f"none beats: compare more, or give --max-kld or --budget.",
+        f"Too few levels to recommend one: {found}{others}. A knee needs {_LEAST_FOR_A_KNEE} "
+        f"levels that no other beats. Compare more levels, or set --max-kld or --budget.",
         front,
     )
 
@@ -147,13 +148,13 @@ def _sentence(
     limit: int | None,
     max_kld: float | None,
 ) -> str:
-    asked = [f"fits {as_size(limit)}"] if limit is not None else []
+    asked = [f"fits in {as_size(limit)}"] if limit is not None else []
     asked += [f"stays within a mean KLD of {max_kld:g}"] if max_kld is not None else []
     if max_kld is not None or len(front) < _LEAST_FOR_A_KNEE:
         why = f"is the smallest that {' and '.join(asked)}"
     else:
         why = _why_knee(chosen, measured)
-        why += f", of those that fit {as_size(limit)}" if limit is not None else ""
+        why += f", among the levels that fit in {as_size(limit)}" if limit is not None else ""
     return _keep(chosen, why, measured)
 
 
@@ -173,12 +174,12 @@ def _facts(level: LevelResult) -> str:
 
 def _why_knee(chosen: LevelResult, measured: Sequence[LevelResult]) -> str:
     if chosen is min(measured, key=_bytes):
-        return "is the knee of size against KLD, and the smallest that was measured"
-    return "is the knee of size against KLD, below which smaller files cost the most"
+        return "is the knee of size against KLD, and the smallest level measured"
+    return "is the knee of size against KLD, below which smaller files lose the most quality"
 
 
 def _indistinguishable(chosen: LevelResult, reference: LevelResult | None) -> str:
-    """What the chosen level's perplexity cannot be told from: the paired interval covers zero."""
+    """Return a note if the perplexity's paired interval against the reference covers zero."""
     ratio, se = chosen.ln_ppl_ratio, chosen.ln_ppl_ratio_se
     if reference is None or chosen.is_reference:
         return ""

@@ -1,4 +1,4 @@
-"""What a comparison has found so far, kept in a file, and how far it is; it measures nothing."""
+"""Records the results and the progress of a comparison, in memory and in a file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from localgen.compare.level_result import LevelResult
 from localgen.compare.levels import Variant
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.results import Comparison
 from localgen.compare.settings import MAY_CHANGE, Settings
 from localgen.errors import CompareError, LocalgenError
 
@@ -17,15 +18,15 @@ Progress = Callable[[int, int, str], object]
 
 
 class Record:
-    """One result for each variant, by its label.
+    """The results so far, one per variant.
 
-    path: a file that gets all of it whenever something is found. progress: see ``compare()``.
-    folders: those that are left out of messages.
+    path: a file that is rewritten after each result. progress: see ``compare()``. folders: folders
+    to leave out of messages.
     """
 
     def __init__(self, settings: Settings, path: Path | None, progress: Progress | None) -> None:
         self._source = settings.source
-        self._settings = settings.noted()
+        self._settings = settings.as_dict()
         self._path = path
         self._progress = progress
         self._rows: dict[str, LevelResult] = {}
@@ -47,9 +48,9 @@ class Record:
         )
 
     def resume(self) -> None:
-        """Take up what the file has. Raises CompareError if it was made with other settings."""
+        """Load the results in the file. Raises CompareError if it has other settings."""
         if self._path is None:
-            raise ValueError("resume=True needs results=, the file to go on with")
+            raise ValueError("resume=True needs results=, the file to resume from")
         if not self._path.exists():
             return
         old = Comparison.load(self._path)
@@ -60,8 +61,8 @@ class Record:
         ]
         if changed:
             raise CompareError(
-                f"{self._path} was made with another {', '.join(changed)}: go on with the same, "
-                f"or write to another file"
+                f"{self._path} was made with a different {', '.join(changed)}. Use the same "
+                f"settings to resume, or write to another file."
             )
         self._rows = {row.label: row for row in old.levels if row.error is None}
         self._old_reference = next((row for row in self._rows.values() if row.is_reference), None)
@@ -74,38 +75,40 @@ class Record:
         return self._rows[variant.label]
 
     def describe(self, variant: Variant) -> None:
-        """Have a result for a variant: the one that was taken up, if its file is still the same."""
+        """Add a variant, with the loaded result if its file is still the same."""
         row = variant.described()
         old = self._rows.get(row.label)
         if old is None or old.sha256 != row.sha256:
             self._rows[row.label] = row
 
     def set(self, variant: Variant, **found: Any) -> None:
-        """Take in what was found of a variant, and keep it if it is to be kept."""
+        """Set fields of a variant's result and save."""
         self._rows[variant.label] = dataclasses.replace(self[variant], **found)
         self.save()
 
     def set_reference(self, variant: Variant) -> None:
-        """Say which variant the others are compared with. Raises CompareError if those that were
-        taken up were compared with another."""
+        """Set the variant that the others are compared with.
+
+        Raises CompareError if the loaded results have another reference.
+        """
         old, new = self._old_reference, self[variant]
         if old is not None and (old.label, old.sha256) != (new.label, new.sha256):
             raise CompareError(
-                f"{self._path} compares with {old.label} ({old.file}, sha256 {old.sha256}), and "
-                f"now it would be {new.label} ({new.file}, sha256 {new.sha256}): go on with the "
-                f"same reference, or write to another file"
+                f"the reference in {self._path} is {old.label} ({old.file}, sha256 {old.sha256}), "
+                f"but now it would be {new.label} ({new.file}, sha256 {new.sha256}). Use the same "
+                f"reference to resume, or write to another file."
             )
         self.set(variant, is_reference=True)
 
     def fail(self, variant: Variant, error: LocalgenError) -> None:
-        """Take in why a variant cannot be measured."""
-        self.set(variant, error=self.said(error))
+        """Record why a variant cannot be measured."""
+        self.set(variant, error=self.message(error))
 
     def without_failed(self, variants: Sequence[Variant]) -> list[Variant]:
         return [variant for variant in variants if self[variant].error is None]
 
     def note(self, text: str) -> None:
-        """Take in something that is to be known of the whole; once."""
+        """Add a note about the comparison, unless it has it already."""
         if text not in self._notes:
             self._notes.append(text)
 
@@ -113,8 +116,8 @@ class Record:
         if self._path is not None:
             self.comparison.save(self._path)
 
-    def said(self, error: LocalgenError) -> str:
-        """Its message with files as names alone: where they lie is this machine's business."""
+    def message(self, error: LocalgenError) -> str:
+        """Return an error's message without folders, which mean nothing on other machines."""
         message = str(error)
         for folder in sorted({str(folder) for folder in self.folders} - {"."}, key=len)[::-1]:
             message = message.replace(f"{folder}{os.sep}", "")
@@ -123,16 +126,16 @@ class Record:
     # --- steps ---
 
     def plan(self, n_steps: int) -> None:
-        """So many more are to come, as far as is known now."""
+        """Set how many steps are left, as far as known."""
         self._n_steps = self._n_done + n_steps
 
     def begin(self, what: str) -> None:
-        """Tell of something that is no step."""
+        """Report work that is not a step."""
         if self._progress is not None:
             self._progress(self._n_done, self._n_steps, what)
 
     def step(self, what: str) -> None:
-        """Tell that a step is done."""
+        """Report that a step is done."""
         self._n_done += 1
         if self._progress is not None:
             self._progress(self._n_done, max(self._n_steps, self._n_done), what)

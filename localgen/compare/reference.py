@@ -1,5 +1,7 @@
-"""The reference's logits, block by block: from the model itself, or from a file where it and a
-level do not fit the memory together."""
+"""Provides the reference's logits, block by block: from the model, or from a file.
+
+The file is used if the reference and another level do not fit in memory together.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,14 @@ from localgen.errors import CompareError
 Blocks = Iterator[tuple[Logits, TokenIds]]
 _MOST = np.iinfo(np.uint16).max
 _SPARE_BYTES = 2**26
-_INSTEAD = "use fewer chunks, a reference with fewer bits, or another TMPDIR"
+_INSTEAD = "Use fewer chunks, a reference with fewer bits, or another TMPDIR."
 
 
 class Reference(Protocol):
-    """n_rows: of a block. blocks: of a chunk by its number; see ``walk.scored_blocks``."""
+    """The reference's logits: ``blocks`` of up to ``n_rows`` rows for each chunk, by its number.
+
+    See ``paired_evaluation.scored_blocks``.
+    """
 
     n_rows: int
 
@@ -32,7 +37,7 @@ class Reference(Protocol):
 
 
 class LiveReference:
-    """A loaded model, which computes each chunk anew for each level: nothing is kept."""
+    """A loaded model, which evaluates each chunk again for each level."""
 
     def __init__(self, backend: Backend, parts: Sequence[TokenIds]) -> None:
         self.n_rows = backend.n_batch
@@ -44,16 +49,18 @@ class LiveReference:
 
 
 class StoredReference:
-    """The log-probabilities of all scored tokens, 16 bits each, in a file.
+    """The log-probabilities of all scored tokens in a file, 16 bits each.
 
-    A row's are spread evenly between its smallest and its largest, which only the likeliest token
-    holds, so that it stays the likeliest. step: the largest distance of two neighbours; a stored
-    value is off by at most half of it.
+    A row's values are quantized evenly between its smallest and its largest; only the most likely
+    token has the largest, so it stays the most likely. step: the largest quantization step; a
+    stored value is off by at most half of it.
     """
 
     def __init__(self, folder: Path, parts: Sequence[TokenIds], n_vocab: int, n_rows: int) -> None:
-        """folder: where the file is, without a name, until ``close``. Raises CompareError if the
-        disk there has not the room."""
+        """Create the file, which has no name, in ``folder``; ``close`` removes it.
+
+        Raises CompareError if the disk is too full.
+        """
         self._check_disk(folder, parts, n_vocab)
         self.n_rows = n_rows
         self.n_bytes = 0
@@ -62,7 +69,7 @@ class StoredReference:
         self._file = tempfile.TemporaryFile(prefix="localgen-", dir=folder)  # noqa: SIM115
         self._parts = parts
         self._n_vocab = n_vocab
-        # (first byte, tokens that follow, smallest and step of each row) of each block of a chunk.
+        # For each block of a chunk: first byte, next tokens, each row's smallest value and step.
         self._index: list[list[tuple[int, TokenIds, Logits, Logits]]] = []
 
     def close(self) -> None:
@@ -75,9 +82,8 @@ class StoredReference:
         n_bytes, free = 2 * n_vocab * n_scored, shutil.disk_usage(folder).free
         if n_bytes + _SPARE_BYTES > free:
             raise CompareError(
-                f"the two models do not fit the memory together, and the reference's predictions "
-                f"would take {as_size(n_bytes)} in {folder}, where {as_size(free)} are free; "
-                f"{_INSTEAD}"
+                f"the two models do not fit in memory together, and the reference's predictions "
+                f"need {as_size(n_bytes)} in {folder}, where {as_size(free)} is free. {_INSTEAD}"
             )
 
     def take(self, blocks: Blocks) -> None:
@@ -97,8 +103,8 @@ class StoredReference:
             self._file.flush()
         except OSError as error:
             raise CompareError(
-                f"the reference's predictions cannot be kept in {self._folder}: {error.strerror}; "
-                f"{_INSTEAD}"
+                f"the reference's predictions cannot be stored in {self._folder}: "
+                f"{error.strerror}. {_INSTEAD}"
             ) from error
 
     def blocks(self, number: int) -> Blocks:
@@ -110,9 +116,9 @@ class StoredReference:
 
 
 def pack(logits: Logits) -> tuple[npt.NDArray[np.uint16], Logits, Logits]:
-    """(n, n_vocab) logits as 16-bit numbers, and each row's smallest value and step, (n, 1).
+    """Quantize logits (n, n_vocab) to 16 bits; return them, and each row's minimum and step (n, 1).
 
-    Softmax takes no notice of the constant that is lost.
+    A constant per row is lost, which softmax ignores.
     """
     tops = logits.argmax(axis=1)[:, None]
     shifted = logits - np.take_along_axis(logits, tops, axis=1)
@@ -124,7 +130,7 @@ def pack(logits: Logits) -> tuple[npt.NDArray[np.uint16], Logits, Logits]:
 
 
 def unpack(packed: npt.NDArray[np.uint16], low: Logits, step: Logits) -> Logits:
-    """The logits that ``pack`` was given, but for rounding and a constant a row."""
+    """Return the logits given to ``pack``, up to rounding and a constant per row."""
     logits = packed.astype(np.float32)
     logits *= step
     logits += low

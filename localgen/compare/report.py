@@ -1,4 +1,4 @@
-"""A comparison as a picture, and as a page that is all in one file; it measures nothing."""
+"""Writes a comparison as a PNG and as a self-contained HTML page; it measures nothing."""
 
 from __future__ import annotations
 
@@ -11,53 +11,56 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localgen._util.atomic_write import write_whole
+from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.format import as_size
 from localgen.compare import pictures, plots
 from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
 from localgen.compare.formats import COLUMNS, KLD, share_of_most
+from localgen.compare.level_result import Divergence, LevelResult
 from localgen.compare.recommend import Recommendation
-from localgen.compare.results import Comparison, Divergence, LevelResult
+from localgen.compare.results import Comparison
 from localgen.errors import CompareError
 
-# The settings, as they are called on the page; others keep their names.
+# Names of settings on the page; others keep their keys.
 _SETTINGS = {
     "localgen": "localgen",
     "llama_cpp": "llama-cpp-python (llama.cpp)",
-    "features": "build of llama.cpp",
+    "features": "llama.cpp build",
     "python": "Python",
     "numpy": "NumPy",
     "platform": "system",
     "machine": "machine",
     "cpu": "CPU",
     "n_threads": "threads",
-    "n_ctx": "tokens of a chunk",
+    "n_ctx": "tokens per chunk",
     "n_chunks": "chunks",
-    "kv_types": "types of the KV cache",
+    "kv_types": "KV cache types",
     "text_sha256": "SHA-256 of the text",
     "source_sha256": "SHA-256 of the model",
 }
-# Of what reports are; a name may also have none.
+# Extensions of reports; a name may also have none.
 _SUFFIXES = ("", ".png", ".html", ".htm")
-# White space that can be seen; what breaks a line still does.
+# Visible white space; line breaks still break the line.
 _SIGNS = str.maketrans({" ": "␣", "\t": "⇥\t", "\n": "↵\n", "\r": "␍", "\u00a0": "⍽"})
 
 
 def check_targets(paths: Sequence[Path]) -> None:
-    """Raise CompareError now if a report could not be written to ``paths`` after the measuring, or
-    would be something else than its name says."""
+    """Raise CompareError if a report cannot be written to ``paths``, before anything is measured.
+
+    It checks the extension, the folder and matplotlib.
+    """
     if paths:
         _require_matplotlib()
     for path in paths:
         if path.suffix.lower() not in _SUFFIXES:
             raise CompareError(
-                f"{path} would not be what its name says: plots are written as PNG, and pages as "
-                f"HTML; name it {path.stem}.png or {path.stem}.html"
+                f"{path} has the wrong extension: plots are written as PNG, reports as HTML. Use "
+                f"{path.stem}.png or {path.stem}.html."
             )
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise CompareError(
-                f"{path} cannot be written: it is a folder, or its own folder is not there"
+                f"{path} cannot be written: it is a folder, or its parent folder does not exist"
             )
 
 
@@ -68,17 +71,17 @@ def save_png(
     memory: int | str | None = None,
     max_kld: float | None = None,
 ) -> None:
-    """Draw quality and speed against size, and the KLD of tokens, to a PNG file.
+    """Plot quality and speed against size, and the distribution of the KLD, to a PNG file.
 
     What was not measured is left out. memory, max_kld: as in ``Comparison.recommend``, for the
-    level that is marked. Raises CompareError without matplotlib, or if nothing was measured.
+    level to highlight. Raises CompareError without matplotlib, or if nothing was measured.
     """
     _require_matplotlib()
     kept, sentence = _kept(result, memory, max_kld)
     drawn = plots.panels(result, kept)
     if not drawn:
         raise CompareError("no level was measured, so there is nothing to draw")
-    write_whole(Path(path), pictures.as_png(drawn, result.source, sentence))
+    atomic_write_bytes(Path(path), pictures.as_png(drawn, result.source, sentence))
 
 
 def save_html(
@@ -88,14 +91,13 @@ def save_html(
     memory: int | str | None = None,
     max_kld: float | None = None,
 ) -> None:
-    """Write a page that needs no other file and no network: the table, the plots, the texts side by
-    side, and what a repetition needs.
+    """Write a self-contained page: table, plots, texts side by side, and how to reproduce it.
 
-    memory, max_kld: as in ``Comparison.recommend``, for the level that is marked. Raises
-    CompareError without matplotlib.
+    memory, max_kld: as in ``Comparison.recommend``, for the level to highlight. Raises CompareError
+    without matplotlib.
     """
     _require_matplotlib()
-    write_whole(Path(path), _page(result, memory, max_kld).encode("utf-8", "replace"))
+    atomic_write_bytes(Path(path), _page(result, memory, max_kld).encode("utf-8", "replace"))
 
 
 def _require_matplotlib() -> None:
@@ -103,7 +105,7 @@ def _require_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401, PLC0415  # an optional extra
     except ImportError as error:
         raise CompareError(
-            f"reports are drawn with matplotlib, which cannot be imported ({error}): "
+            f"reports need matplotlib, which cannot be imported ({error}). Install it with: "
             f"pip install 'localgen[report]'"
         ) from error
 
@@ -111,7 +113,7 @@ def _require_matplotlib() -> None:
 def _kept(
     result: Comparison, memory: int | str | None, max_kld: float | None
 ) -> tuple[Recommendation | None, str]:
-    """What is recommended, and why; or None, and why not."""
+    """Return the recommendation and why, or None and why not."""
     try:
         found = result.recommend(memory=memory, max_kld=max_kld)
     except CompareError as error:
@@ -125,7 +127,7 @@ def _kept(
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """One figure: as it is shown, and what it is sorted by ("" where it was not measured)."""
+    """A cell of the table: the text to show and the value to sort by, "" if not measured."""
 
     text: str
     value: str
@@ -133,7 +135,7 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One level of the table. share: of the largest mean KLD, in per cent, for a bar."""
+    """A row of the table; ``share`` is the percentage of the largest mean KLD, for a bar."""
 
     level: LevelResult
     cells: tuple[_Cell, ...]
@@ -143,9 +145,9 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Two texts cut where they part: what they share, each one's next word, and its rest.
+    """Two texts cut where they diverge: their common part, and each one's next word and rest.
 
-    shows_space: the two words look alike but for white space, or one is nothing else.
+    shows_space: whether the two words differ only in white space, or one is only white space.
     """
 
     prompt: str
@@ -164,7 +166,7 @@ class _Sides:
         return ours.split() == theirs.split() or any(each.isspace() for each in (ours, theirs))
 
     def mark(self, word: str) -> str:
-        """A word as it is marked: with signs for white space, if that is the difference."""
+        """Return a word with visible white space, if that is the difference."""
         return word.translate(_SIGNS) if self.shows_space else word
 
 
@@ -214,7 +216,7 @@ def _row(level: LevelResult, result: Comparison, kept: Recommendation | None) ->
 
 
 def sides(found: Divergence) -> _Sides:
-    """Cut both texts at the first character that differs; where one has ended, its word is ""."""
+    """Cut both texts at the first character that differs; the word of a text that ends is ""."""
     n = n_same(found.reference, found.text)
     return _Sides(
         found.prompt,
@@ -226,14 +228,14 @@ def sides(found: Divergence) -> _Sides:
 
 
 def _word(text: str) -> tuple[str, str]:
-    """The first word, with the space before it, and the rest."""
+    """Return the first word, with the space before it, and the rest."""
     match = re.match(r"\s*\S*", text)
     end = match.end() if match else 0
     return text[:end], text[end:]
 
 
 def _machines(settings: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """Of each machine: its number ("" where it is the only one), its command, its settings."""
+    """Return each machine's number ("" if it is the only one), command and settings."""
     is_merged = bool(settings) and all(isinstance(each, dict) for each in settings.values())
     parts = settings if is_merged else {"": settings}
     return [

@@ -1,4 +1,4 @@
-"""The speed of all variants in rounds, so that a machine's drift hits all alike."""
+"""Measures the speed of all variants in rounds, so that drift affects all of them alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _N_COLD = 1
 def measure_speed(
     settings: Settings, record: Record, reference: Variant, variants: Sequence[Variant]
 ) -> None:
-    """Measure each variant that has not been yet, in turn: first with a cold page cache."""
+    """Measure each variant without a result, in turn; the first round has a cold page cache."""
     todo = [variant for variant in variants if record[variant].decode_tps is None]
     cold: dict[str, list[float]] = {variant.label: [] for variant in todo}
     found: dict[str, list[speed.Measured]] = {variant.label: [] for variant in todo}
@@ -40,7 +40,8 @@ def measure_speed(
                 record.fail(variant, error)
                 continue
             if is_cold:
-                cold[label].append(measured.load_seconds)
+                if measured.was_cold:
+                    cold[label].append(measured.load_seconds)
             else:
                 found[label].append(measured)
                 record.set(variant, **_as_fields(found[label], cold[label]))
@@ -48,7 +49,7 @@ def measure_speed(
 
 
 def _prompt(reference: Variant) -> list[int]:
-    """The same token ids for all."""
+    """Return the prompt's token ids, the same for all variants."""
     with LocalModel.from_pretrained(reference.path, n_ctx=512) as model:
         token_ids = model.tokenizer.encode(default_text()[: 40 * speed.N_PREFILL])
     return token_ids[: speed.N_PREFILL]
@@ -58,6 +59,6 @@ def _as_fields(found: list[speed.Measured], cold: list[float]) -> dict[str, Any]
     names = ("load_seconds", "prefill_tps", "decode_tps", "ttft_seconds")
     return {
         **{name: Spread.of([getattr(each, name) for each in found]) for name in names},
-        "cold_load_seconds": Spread.of(cold),
+        "cold_load_seconds": Spread.of(cold) if cold else None,
         "peak_rss_bytes": max(each.peak_rss_bytes for each in found),
     }

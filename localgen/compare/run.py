@@ -1,4 +1,4 @@
-"""compare(): the order of a comparison: levels made, a reference chosen, each level measured."""
+"""compare(): makes levels, chooses a reference, and measures each level."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from localgen import hub
+from localgen._util import system
 from localgen._util.checks import check_choice, check_int
 from localgen.compare.command import command_line
 from localgen.compare.levels import Level, Variant
@@ -21,7 +22,6 @@ from localgen.compare.texts import measure_texts
 from localgen.config import KV_TYPES
 from localgen.errors import CompareError, LocalgenError
 from localgen.gguf import gate
-from localgen.llama import devices
 
 
 def compare(
@@ -44,31 +44,31 @@ def compare(
 ) -> Comparison:
     """Measure quantization levels of a model side by side.
 
-    source: as in ``LocalModel.from_pretrained``. levels: a type's name ("Q4_K_M") is made from
-    ``source``; anything else is a file, or a name on the Hub. The one with the most bits a weight
-    is the reference. text: what quality is measured on, by default the English prose that every
-    CPython has (``pydoc_data.topics``): ``n_chunks`` chunks of ``n_ctx`` tokens. kv_types: types of
-    the KV cache to try each level with; the reference has the first. speed, quality: what to
-    measure. n_rounds: of speed, levels in turn. imatrix: for the levels that are made. keep: a
-    folder for the files that are made, else they are removed. results: a file that gets each result
-    as it ends; with ``resume`` what it has is not measured again. progress: called with (steps
-    done, steps, what is next).
+    source: as in ``LocalModel.from_pretrained``. levels: the name of a type ("Q4_K_M") is made from
+    ``source``; anything else is a file or a name on the Hub. The one with the most bits per weight
+    is the reference. text: the text to measure quality on, ``n_chunks`` chunks of ``n_ctx`` tokens;
+    by default English prose that comes with CPython (``pydoc_data.topics``). kv_types: KV cache
+    types to try each level with; the reference has the first. speed, quality: what to measure.
+    n_rounds: how often to measure speed, levels in turn. imatrix: used to make levels. keep: a
+    folder for the files that are made; without it they are removed. results: a file that is
+    rewritten after each result; with ``resume``, results in it are not measured again. progress:
+    called with (steps done, all steps, what is next).
 
-    A level that fails has an ``error``, and the others go on. Raises ValueError for a wrong level
-    or setting, CompareError for a text that is too short or a ``results`` of other settings.
+    A level that fails gets an ``error``, and the others continue. Raises ValueError for a wrong
+    level or setting, CompareError if the text is too short or ``results`` has other settings.
     """
     check_int("n_ctx", n_ctx, 8, 2**20)
     check_int("n_chunks", n_chunks, 1)
     check_int("n_rounds", n_rounds, 1)
     if n_threads is None:
-        n_threads = devices.usable_cpus()
+        n_threads = system.usable_cpus()
     check_int("n_threads", n_threads, 1, 512)
     for kv_type in kv_types:
         check_choice("kv_types", kv_type, KV_TYPES)
     if not levels or not kv_types:
         raise ValueError("compare() needs at least one level and one KV type")
     if not (speed or quality):
-        raise ValueError("nothing is left to measure without speed and without quality")
+        raise ValueError("nothing to measure: speed and quality are both off")
     command = command_line(
         source,
         levels,
@@ -109,7 +109,7 @@ def compare(
             measure_texts(settings, record, reference, record.without_failed(others))
         if speed:
             measure_speed(settings, record, reference, record.without_failed(variants))
-    record.save()  # with notes that came after the last result
+    record.save()  # notes may have come after the last result
     return record.comparison
 
 
@@ -118,7 +118,7 @@ def _temporary(stack: ExitStack) -> Path:
 
 
 def _variants(settings: Settings, levels: Sequence[Level]) -> list[Variant]:
-    """Each level with each type of KV cache."""
+    """Return each level with each type of KV cache."""
     return [Variant(level, kv_type) for level in levels for kv_type in settings.kv_types]
 
 
@@ -129,7 +129,7 @@ def _make(
     folder: Path,
     imatrix: str | os.PathLike[str] | None,
 ) -> None:
-    """Have each level as a checked file; one that cannot be had gets its error."""
+    """Make and check each level's file; a level that fails gets an error."""
     record.folders |= {folder, *(level.path.parent for level in levels if level.path is not None)}
     for level in levels:
         try:
@@ -138,20 +138,20 @@ def _make(
                 level.make(settings.source, folder, imatrix=imatrix, n_threads=settings.n_threads)
             level.check()
         except LocalgenError as error:
-            level.error = record.said(error)
+            level.error = record.message(error)
         for variant in _variants(settings, [level]):
             record.describe(variant)
     record.save()
 
 
 def _usable(settings: Settings, record: Record, levels: Sequence[Level]) -> list[Level]:
-    """The levels that can be measured; those of other vocabularies get their error."""
+    """Return the levels that can be measured; one with another vocabulary gets an error."""
     source = gate.check_model(settings.source).shards[0].tokens
     for level in levels:
         if level.file is not None and level.file.shards[0].tokens != source:
             level.error = (
-                f"its vocabulary is not that of {settings.source.name}: token by token they "
-                f"cannot be compared"
+                f"its vocabulary differs from that of {settings.source.name}, so they cannot be "
+                f"compared token by token"
             )
             for variant in _variants(settings, [level]):
                 record.set(variant, error=level.error)
@@ -165,7 +165,7 @@ def _usable(settings: Settings, record: Record, levels: Sequence[Level]) -> list
 
 
 def _reference(settings: Settings, record: Record, usable: Sequence[Level]) -> Variant:
-    """The level with the most bits a weight."""
+    """Choose the level with the most bits per weight as the reference."""
     first = [Variant(level, settings.kv_types[0]) for level in usable]
     reference = max(first, key=lambda variant: record[variant].bits_per_weight or 0.0)
     record.set_reference(reference)
@@ -175,8 +175,7 @@ def _reference(settings: Settings, record: Record, usable: Sequence[Level]) -> V
 def _note_origin(
     settings: Settings, record: Record, usable: Sequence[Level], reference: Variant | None
 ) -> None:
-    """Note what levels are made from, and the reference, where there is one: two files that are
-    easily taken for one."""
+    """Note what levels are made from, and the reference: two files that are easily confused."""
     if not any(level.made for level in usable):
         return
     note = f"levels are made from {settings.source.name}"

@@ -1,4 +1,4 @@
-"""How a comparison measures, and what is noted of that and of the machine for its repetition."""
+"""The settings of a comparison, and what is recorded to reproduce it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from localgen.benchmark.measuring import surroundings
 from localgen.compare.levels import sha256
 
-# What is noted of a run, and may be another where it is gone on with.
+# Recorded settings that may differ when a comparison is resumed.
 MAY_CHANGE = ("command", "python", "numpy", "platform")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """See ``compare()``. source: the model's file."""
+    """The settings of ``compare()``; ``source`` is the model's file."""
 
     source: Path
     command: str
@@ -28,8 +28,8 @@ class Settings:
     n_threads: int
     n_rounds: int
 
-    def noted(self) -> dict[str, Any]:
-        """For ``Comparison.settings``."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``Comparison.settings``, the machine's and the versions included."""
         return {
             "command": self.command,
             **surroundings(),
@@ -43,6 +43,6 @@ class Settings:
 
 
 def default_text() -> str:
-    """The English prose that every CPython has."""
+    """Return the English prose that comes with CPython."""
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     return "\n".join(topics.values())

@@ -1,12 +1,11 @@
-"""The speed of one level, in a fresh process: ``python -m localgen.compare.speed TASK``.
+"""Measures the speed of one level in a new process: ``python -m localgen.compare.speed TASK``.
 
-It takes a task as JSON and answers with the measurements; see ``child``.
+The task is JSON, and so is the answer; see ``child``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localgen._util import child
-from localgen.benchmark.measuring import peak_rss
+from localgen._util.system import drop_from_page_cache, peak_memory
 from localgen.errors import CompareError
 
 N_PREFILL, N_DECODE, N_TTFT = 512, 64, 128
@@ -23,8 +22,11 @@ _LIMIT_SECONDS = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """token_ids: a text of at least ``N_PREFILL`` tokens. cold: drop the file from the page cache
-    before it is loaded (where the system can)."""
+    """What to measure.
+
+    token_ids: a text of at least ``N_PREFILL`` tokens. cold: drop the file from the page cache
+    before loading it, if the system can.
+    """
 
     file: str
     kv_type: str
@@ -35,32 +37,35 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One round of one level; seconds, tokens/s and bytes."""
+    """The results of one round of one level, in seconds, tokens/s and bytes.
+
+    was_cold: whether the file was dropped from the page cache before it was loaded.
+    """
 
     load_seconds: float
     prefill_tps: float
     decode_tps: float
     ttft_seconds: float
     peak_rss_bytes: int
+    was_cold: bool
 
 
 def measure(task: Task) -> Measured:
-    """Run one round in a child process. Raises CompareError with why there is no result."""
-    said = child.run_json_child(
+    """Run one round in a child process. Raises CompareError with the reason if it fails."""
+    answer = child.run_json_child(
         "localgen.compare.speed", json.dumps(asdict(task)), limit_seconds=_LIMIT_SECONDS
     )
-    if isinstance(said, child.Failure):
-        raise CompareError(f"its speed could not be measured: the process {said.reason}")
-    return Measured(**said)
+    if isinstance(answer, child.Failure):
+        raise CompareError(f"its speed could not be measured: the process {answer.reason}")
+    return Measured(**answer)
 
 
 def _run(task: Task) -> Measured:
     from localgen.llama.library import llama  # noqa: PLC0415
     from localgen.model import LocalModel  # noqa: PLC0415  # loaded only in the child
 
-    llama()  # so that loading a model does not count the library's own
-    if task.cold:
-        _drop_from_page_cache(Path(task.file))
+    llama()  # loads the library, so that the model's load time does not include it
+    was_cold = task.cold and drop_from_page_cache(Path(task.file))
     started = time.perf_counter()
     with LocalModel.from_pretrained(
         task.file, n_ctx=1024, kv_type=task.kv_type, n_threads=task.n_threads
@@ -68,8 +73,8 @@ def _run(task: Task) -> Measured:
         loaded = time.perf_counter() - started
         options: dict[str, Any] = {"eos_token_id": [], "do_sample": False}
         prompt = task.token_ids[:N_PREFILL]
-        # The first calls make the context and touch the weights. Each prompt begins differently, so
-        # that nothing of an earlier one is reused.
+        # The first call creates the context and touches the weights. Each prompt starts with
+        # another token, so that nothing of an earlier one is reused.
         model.complete([prompt[1:]], max_new_tokens=2, **options)
         prefill = model.complete([prompt], max_new_tokens=1, **options)[0].stats
         short = model.complete([prompt[2 : 2 + N_TTFT]], max_new_tokens=1, **options)[0].stats
@@ -79,14 +84,9 @@ def _run(task: Task) -> Measured:
         prefill_tps=(prefill.n_prompt - prefill.n_cached) / prefill.prefill_seconds,
         decode_tps=decode.tokens_per_second or 0.0,
         ttft_seconds=short.ttft or 0.0,
-        peak_rss_bytes=peak_rss(),
+        peak_rss_bytes=peak_memory(),
+        was_cold=was_cold,
     )
-
-
-def _drop_from_page_cache(path: Path) -> None:
-    if hasattr(os, "posix_fadvise"):
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 if __name__ == "__main__":

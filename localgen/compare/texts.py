@@ -1,4 +1,4 @@
-"""Greedy texts of each variant, made beside the reference's; ``divergence`` compares them."""
+"""Generates greedy texts with each variant; ``divergence`` compares them with the reference's."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from localgen.model import LocalModel
 def measure_texts(
     settings: Settings, record: Record, reference: Variant, variants: Sequence[Variant]
 ) -> None:
-    """Find how long the texts of each variant that has none yet agree with the reference's."""
+    """Measure how long each variant's texts agree with the reference's, if not done yet."""
     todo = [variant for variant in variants if record[variant].divergence_tokens is None]
     if not todo:
         return
-    theirs = _texts(reference, settings.n_threads)
+    expected = _texts(reference, settings.n_threads)
     for variant in todo:
         try:
-            found = divergences(PROMPTS, theirs, _texts(variant, settings.n_threads))
+            found = divergences(PROMPTS, expected, _texts(variant, settings.n_threads))
         except LocalgenError as error:
             record.fail(variant, error)
             continue

@@ -1,4 +1,4 @@
-"""What is installed, how fast it is, and what is wrong."""
+"""Reports what is installed, how fast it is, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["diagnose"]
 
 
 def __getattr__(name: str) -> Any:
-    # Only when asked for: ``python -m localgen.doctor.build_report`` imports this package first.
+    # Loaded on first use: ``python -m localgen.doctor.build_report`` imports this package first.
     if name != "diagnose":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from localgen.doctor.facts import diagnose  # noqa: PLC0415

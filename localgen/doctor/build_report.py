@@ -1,6 +1,8 @@
-"""What the llama.cpp of this environment is and sees: ``python -m localgen.doctor.build_report``.
+"""Reports the version, features and devices of the installed llama.cpp.
 
-A process of its own asks it, since a library built for another machine can abort while it loads.
+    python -m localgen.doctor.build_report
+
+This runs in a child process, since a library built for another machine can abort while it loads.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ _LIMIT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReport:
-    """version: llama-cpp-python's; commit: llama.cpp's. features: those of each backend that names
-    any, as {"CPU": ("AVX2", "OPENMP")}. amx_is_safe: see ``amx.is_safe``."""
+    """version: llama-cpp-python's; commit: llama.cpp's. features: by backend, as
+    {"CPU": ("AVX2", "OPENMP")}. amx_is_safe: see ``amx.is_safe``."""
 
     version: str
     commit: str
@@ -31,19 +33,19 @@ class BuildReport:
 
 
 def read(limit_seconds: float = _LIMIT_SECONDS) -> BuildReport | child.Failure:
-    """The report, or why there is none, from a child process."""
-    said = child.run_json_child("localgen.doctor.build_report", limit_seconds=limit_seconds)
-    if isinstance(said, child.Failure):
-        return said
-    features = {backend: tuple(names) for backend, names in said.pop("features").items()}
-    devices = tuple(Device(**device) for device in said.pop("devices"))
-    return BuildReport(features=features, devices=devices, **said)
+    """Return the report of a child process, or why there is none."""
+    answer = child.run_json_child("localgen.doctor.build_report", limit_seconds=limit_seconds)
+    if isinstance(answer, child.Failure):
+        return answer
+    features = {backend: tuple(names) for backend, names in answer.pop("features").items()}
+    devices = tuple(Device(**device) for device in answer.pop("devices"))
+    return BuildReport(features=features, devices=devices, **answer)
 
 
 def parse_features(text: str) -> dict[str, tuple[str, ...]]:
-    """Backend → its features, from llama.cpp's line "CPU : AVX2 = 1 | OPENMP = 1 | CUDA : …".
+    """Return {backend: features} of llama.cpp's line "CPU : AVX2 = 1 | OPENMP = 1 | CUDA : …".
 
-    A feature with another value than 1 keeps it ("ARCHS=900"); one that is 0 is left out.
+    A feature with a value other than 1 keeps it ("ARCHS=900"); features with 0 are omitted.
     """
     found: dict[str, tuple[str, ...]] = {}
     backend = ""

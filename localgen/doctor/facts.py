@@ -1,6 +1,6 @@
-"""Looks at this installation and its machine, and says what is wrong with them.
+"""Collects the facts about this installation and its machine, and what is wrong with them.
 
-What touches C runs in child processes: a library that aborts must not take this process along.
+Everything that calls C runs in child processes, since a library that aborts would end this one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from localgen import hub
+from localgen._util import system
 from localgen._util.child import Failure, run
 from localgen._version import __version__
 from localgen.doctor import build_report, speed_probe
@@ -23,7 +24,6 @@ from localgen.errors import LocalgenError
 from localgen.hub import cache, inventory
 from localgen.hub.catalog import catalog
 from localgen.hub.names import parse_alias, parse_hub_name
-from localgen.llama import devices
 
 _PACKAGES = ("llama-cpp-python", "numpy", "huggingface_hub", "matplotlib")
 _TOOLS = ("c++", "g++", "clang++", "nvcc")
@@ -33,9 +33,9 @@ _NVIDIA_SMI_SECONDS = 10.0
 
 
 def diagnose(model: str | None = None, *, probe: bool = True) -> Diagnosis:
-    """Look at everything, and with ``probe`` at a model's speed too, which takes two seconds more.
+    """Return the facts and the findings; ``probe`` adds a model's speed, which takes two seconds.
 
-    model: as ``from_pretrained`` takes it, by default the default model; nothing is fetched.
+    model: as in ``from_pretrained``, defaults to the default model; nothing is downloaded.
     """
     build = build_report.read()
     chosen = _model(model)
@@ -50,7 +50,7 @@ def diagnose(model: str | None = None, *, probe: bool = True) -> Diagnosis:
         packages={name: _version(name) for name in _PACKAGES},
         build=build,
         cpus=_cpus(),
-        memory=devices.memory(),
+        memory=system.memory(),
         nvidia_gpus=_nvidia_gpus(),
         cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
         omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"),
@@ -68,25 +68,25 @@ def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        # It may be there all the same, as a folder on PYTHONPATH.
+        # It may still be importable, as a folder on PYTHONPATH.
         module = package.removesuffix("-python").replace("-", "_")
         return "of unknown version" if importlib.util.find_spec(module) else None
 
 
 def _cpus() -> Cpus:
     return Cpus(
-        name=devices.cpu_name(),
-        usable=devices.usable_cpus(),
+        name=system.cpu_name(),
+        usable=system.usable_cpus(),
         logical=os.cpu_count(),
-        physical=devices.physical_cpus(),
-        flags=devices.cpu_flags(),
+        physical=system.physical_cpus(),
+        flags=system.cpu_flags(),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
 
 
 def _nvidia_gpus() -> tuple[str, ...]:
-    """The names of NVIDIA's GPUs, from the driver; from nvidia-smi where its files are not."""
-    # A container sees its host's /proc, but not always the devices.
+    """Return the names of NVIDIA's GPUs, from the driver's files or else from nvidia-smi."""
+    # A container sees its host's /proc, but not always its devices.
     if any(_DEV.glob("nvidia[0-9]*")):
         texts = [path.read_text("utf-8", "replace") for path in _NVIDIA.glob("*/information")]
         found = [re.search(r"^Model:\s*(.+)$", text, re.MULTILINE) for text in texts]
@@ -114,17 +114,17 @@ def _cache() -> Cache | Failure:
 
         folder = cache.root()
         n_models, n_bytes = inventory.totals()
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         return Cache(
             folder=folder,
             n_models=n_models,
             n_bytes=n_bytes,
-            free_bytes=shutil.disk_usage(there).free,
-            is_writable=os.access(there, os.W_OK),
+            free_bytes=shutil.disk_usage(existing).free,
+            is_writable=os.access(existing, os.W_OK),
             offline=_offline_variable() if constants.HF_HUB_OFFLINE else None,
         )
     except (ImportError, OSError, ValueError) as error:
-        return Failure(f"cannot be looked at: {error}")
+        return Failure(f"cannot be read: {error}")
 
 
 def _offline_variable() -> str:
@@ -144,7 +144,7 @@ def _model(wanted: str | None) -> Model:
 
 
 def _command_for(name: str) -> str:
-    """The command that brings a model; the one that lists those that are here, if none would."""
+    """Return the command that installs or downloads a model, or one that lists local models."""
     alias = parse_alias(name)
     entry = catalog().get(alias.alias.lower()) if alias else None
     if entry and entry.install:

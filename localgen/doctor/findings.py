@@ -1,7 +1,7 @@
-"""What is wrong with an installation, from facts about it; pure, ``doctor`` gathers the facts.
+"""Derives what is wrong with an installation from facts about it, without looking at anything.
 
-A problem keeps models from running, or keeps what was asked for from being done. A hint is about
-what runs, but could run better.
+A problem stops models from running, or stops what was requested. A hint is about something that
+works but could work better.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Literal
 
 from localgen._util.child import Failure
+from localgen._util.format import counted
+from localgen._util.shell import set_variable, unset_variable, with_variables
+from localgen._util.system import Memory
 from localgen.doctor.build_report import BuildReport
 from localgen.doctor.speed_probe import Speed
 from localgen.llama.amx import WORKING_AMX
-from localgen.llama.devices import BACKEND_NAMES, BUILD_SETTINGS, Memory
+from localgen.llama.devices import BACKEND_NAMES, BUILD_SETTINGS
 from localgen.llama.library import INSTALL, rebuild_command
 
 Severity = Literal["problem", "hint"]
 
-# The kernel's word → llama.cpp's feature: those that its kernels gain most from, and that every
-# compiler in use knows. AMX is left out: some compilers need to be told how (``llama.amx``).
+# Linux's name → llama.cpp's, of the features that matter most for speed and that every compiler in
+# use supports. AMX is left out, since some compilers need an option for it (``llama.amx``).
 _CPU_FEATURES = {
     "avx": "AVX",
     "avx2": "AVX2",
@@ -33,13 +36,13 @@ _CPU_FEATURES = {
     "asimddp": "DOTPROD",
     "i8mm": "MATMUL_INT8",
 }
-_OTHER_CACHE = 'export HF_HUB_CACHE="$HOME/models"'
+_OTHER_CACHE = set_variable('HF_HUB_CACHE="$HOME/models"')
 _LITTLE_DISK = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know. fix: the command that mends it, or that shows more where none does."""
+    """A problem or a hint. fix: the command that fixes it or, if none does, shows more about it."""
 
     severity: Severity
     sentence: str
@@ -48,9 +51,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpus:
-    """usable: what this process may use, and n_threads by default. logical, physical: the
-    machine's; None if unknown. flags: see ``devices.cpu_flags``. load: how many processes ran or
-    waited to, on average over the last minute; None if unknown."""
+    """usable: the CPUs that this process may use, and the default of n_threads. logical, physical:
+    the machine's; None if unknown. flags: see ``system.cpu_flags``. load: the average number of
+    processes running or ready to run in the last minute; None if unknown."""
 
     name: str
     usable: int
@@ -62,7 +65,7 @@ class Cpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """The Hub's cache: models in it, bytes of all of it, bytes free on its disk. offline: the
+    """The Hub's cache: its models, its size in bytes, the bytes free on its disk. offline: the
     environment variable that forbids requests to the Hub, or None."""
 
     folder: Path
@@ -75,8 +78,8 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """The model of the speed probe. file: None if it is not here. get: the command that brings it,
-    or lists what is here. is_default: nobody named it."""
+    """The model of the speed probe. file: None if it is not on the disk. get: the command that
+    installs or downloads it, or lists local models. is_default: the user named none."""
 
     name: str
     file: Path | None
@@ -89,13 +92,13 @@ class Model:
 class Facts:
     """An installation and its machine.
 
-    system, machine: as the platform module names them ("Darwin", "arm64"). packages: name →
-    version, None if not installed. build, cache, speed: a Failure where they could not be looked
-    at; speed is None where it was not tried. nvidia_gpus: their names, as the system, not
-    llama.cpp, tells them. cuda_visible_devices, omp_wait_policy: the environment variables. tools:
-    the programs on PATH, of those that a build needs. hub_error: why huggingface_hub cannot be
-    imported, if so. default_file: the default model's; None if it is not installed. model: the one
-    of the speed probe.
+    system, machine: as the platform module names them ("Darwin", "arm64"). packages: {name:
+    version}, None if not installed. build, cache, speed: a Failure if they could not be examined;
+    speed is None if it was not measured. nvidia_gpus: their names as reported by the system, not by
+    llama.cpp. cuda_visible_devices, omp_wait_policy: the environment variables. tools: the programs
+    on PATH, of those that a build needs. hub_error: why huggingface_hub cannot be imported.
+    default_file: the default model's; None if it is not installed. model: the one of the speed
+    probe.
     """
 
     localgen: str
@@ -121,19 +124,19 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The facts, and what follows from them: problems first."""
+    """The facts and the findings, problems first."""
 
     facts: Facts
     findings: tuple[Finding, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether there is no problem; hints are none."""
+        """Whether there is no problem; hints do not count."""
         return all(finding.severity == "hint" for finding in self.findings)
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
-    """What the facts mean: problems first, then hints."""
+    """Return what follows from the facts: problems first, then hints."""
     found = [
         *_about_library(facts),
         *_about_gpus(facts),
@@ -148,7 +151,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
 
 
 def unused_features(flags: Iterable[str], features: Iterable[str]) -> list[str]:
-    """The features, in llama.cpp's words, that a processor with ``flags`` has and a build lacks."""
+    """Return llama.cpp's names of the features that the processor has and the build lacks."""
     has, built = set(flags), set(features)
     return [name for flag, name in _CPU_FEATURES.items() if flag in has and name not in built]
 
@@ -158,12 +161,14 @@ def _about_library(facts: Facts) -> Iterator[Finding]:
         return
     version = facts.packages["llama-cpp-python"]
     if version is None:
-        sentence = "llama-cpp-python is not installed, and no model runs without it."
-        yield Finding("problem", sentence, " ".join([*_build_settings(facts), INSTALL]))
+        sentence = "llama-cpp-python is not installed; models cannot run without it."
+        yield Finding("problem", sentence, with_variables(_build_settings(facts), INSTALL))
         return
-    sentence = _ended(f"llama-cpp-python {version} cannot be used: loading it {facts.build.reason}")
+    sentence = _sentence(
+        f"llama-cpp-python {version} cannot be used: the process that loads it {facts.build.reason}"
+    )
     if facts.build.signal == "SIGILL":
-        sentence += " It was compiled for another processor."
+        sentence += " It was compiled for a different processor."
     yield Finding("problem", sentence, rebuild_command(*_build_settings(facts)))
 
 
@@ -175,7 +180,7 @@ def _about_gpus(facts: Facts) -> Iterator[Finding]:
     elif (facts.system, facts.machine) == ("Darwin", "arm64") and not _has(facts.build, "metal"):
         yield Finding(
             "hint",
-            "This Mac has a GPU, but this build of llama.cpp has no Metal and computes on the CPU.",
+            "This Mac has a GPU, but this build of llama.cpp lacks Metal and computes on the CPU.",
             rebuild_command(BUILD_SETTINGS["metal"]),
         )
 
@@ -183,17 +188,17 @@ def _about_gpus(facts: Facts) -> Iterator[Finding]:
 def _unused_nvidia(facts: Facts, build: BuildReport) -> Finding:
     name = facts.nvidia_gpus[0]
     if not _has(build, "cuda"):
-        sentence = f"{name} is there, but this build of llama.cpp has no CUDA and does not use it."
+        sentence = f"This build of llama.cpp lacks CUDA and does not use {name}."
         if "nvcc" not in facts.tools:
-            sentence += " Building with CUDA needs NVIDIA's CUDA toolkit, with nvcc on PATH."
+            sentence += " Building it with CUDA requires NVIDIA's CUDA toolkit, with nvcc on PATH."
         settings = [each for each in _build_settings(facts) if each != BUILD_SETTINGS["cuda"]]
         return Finding("hint", sentence, rebuild_command(BUILD_SETTINGS["cuda"], *settings))
     if facts.cuda_visible_devices in ("", "-1"):
         sentence = f"CUDA_VISIBLE_DEVICES hides {name} from llama.cpp, which computes on the CPU."
-        return Finding("hint", sentence, "unset CUDA_VISIBLE_DEVICES")
+        return Finding("hint", sentence, unset_variable("CUDA_VISIBLE_DEVICES"))
     sentence = (
-        f"{name} is there and this build of llama.cpp has CUDA, but finds no GPU: the driver may "
-        f"be too old for that version of CUDA; nvidia-smi shows the newest that it takes."
+        f"This build of llama.cpp has CUDA but does not find {name}: the driver may be too old for "
+        f"its version of CUDA. nvidia-smi shows the newest version that the driver supports."
     )
     return Finding("hint", sentence, "nvidia-smi")
 
@@ -202,19 +207,19 @@ def _about_kernels(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.build, Failure):
         return
     unused = unused_features(facts.cpus.flags, facts.build.features.get("CPU", ()))
-    # With a GPU little is left for the CPU.
+    # With a GPU, little work is left for the CPU.
     if unused and not _sees_gpu(facts.build):
         yield Finding(
             "hint",
-            f"The processor has {_listed(unused)}, which this build of llama.cpp does not use: one "
-            f"compiled on this machine is faster.",
+            f"The processor has {_listed(unused)}, which this build of llama.cpp does not use. A "
+            f"build compiled on this machine is faster.",
             rebuild_command(*_build_settings(facts)),
         )
     if not facts.build.amx_is_safe:
         yield Finding(
             "hint",
-            "The AMX kernels of this build of llama.cpp crash (some versions of GCC compile them "
-            "wrongly), so weights are not repacked, which is much slower.",
+            "The AMX kernels of this build of llama.cpp crash (some versions of GCC miscompile "
+            "them), so weights are not repacked, which is much slower.",
             rebuild_command(*_build_settings(facts)),
         )
 
@@ -225,20 +230,20 @@ def _about_model(facts: Facts) -> Iterator[Finding]:
         return
     if model.is_default:
         sentence = (
-            f"The default model, {model.name}, is not installed; localgen models pull NAME fetches "
-            f"another one, which -m takes."
+            f"The default model, {model.name}, is not installed. To use another one, download it "
+            f"with localgen models pull NAME and pass it with -m."
         )
         yield Finding("hint", sentence, model.get)
     else:
-        yield Finding("problem", _ended(f"There is no model to probe: {model.missing}"), model.get)
+        yield Finding("problem", _sentence(f"No model to probe: {model.missing}"), model.get)
 
 
 def _about_speed(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.speed, Failure):
-        sentence = _ended(f"The speed probe with {facts.model.name} {facts.speed.reason}")
+        sentence = _sentence(f"The speed probe with {facts.model.name} {facts.speed.reason}")
         show = f"localgen -v generate -m {shlex.quote(facts.model.name)} --stats Hello"
         if facts.speed.signal == "SIGKILL":
-            sentence += " Most likely there was too little memory."
+            sentence += " The most likely reason is too little memory."
         elif facts.speed.signal:
             show = rebuild_command(*_build_settings(facts))
         yield Finding("problem", sentence, show)
@@ -246,44 +251,48 @@ def _about_speed(facts: Facts) -> Iterator[Finding]:
 
 
 def _about_load(facts: Facts) -> Iterator[Finding]:
-    """Threads that wait for each other spin, as OpenMP's do by default, or sleep. SmolLM2 on two
-    CPUs decodes 3 times as fast with spinning threads, and 0.1 times where others want the CPUs."""
+    """Compare the load with how idle threads wait.
+
+    They spin, which is OpenMP's default, or sleep. SmolLM2 on two CPUs decodes 3 times as fast with
+    spinning threads, but 0.1 times as fast when other processes need the CPUs.
+    """
     load, n_cpus = facts.cpus.load, facts.cpus.logical
     if load is None or n_cpus is None:
         return
     sleeps = (facts.omp_wait_policy or "").lower() == "passive"
     if load > n_cpus:
-        sentence = f"Other processes keep the CPUs busy: a load of {load:.1f} on {n_cpus}."
-        fix = "top"
+        cpus = counted(n_cpus, "CPU")
+        sentence = f"Other processes keep the CPUs busy: the load is {load:.1f} on {cpus}."
+        fix = "taskmgr" if facts.system == "Windows" else "top"
         if _has_openmp(facts) and not sleeps:
             sentence += (
-                " As long as that lasts, threads that sleep while they wait for each other decode "
-                "faster; on a quiet machine they are slower."
+                " While that lasts, decoding is faster with threads that sleep when idle; on a "
+                "quiet machine it is slower."
             )
-            fix = "export OMP_WAIT_POLICY=passive"
+            fix = set_variable('OMP_WAIT_POLICY="passive"')
         yield Finding("hint", sentence, fix)
     elif sleeps and load < n_cpus / 2 and _has_openmp(facts):
-        sentence = "OMP_WAIT_POLICY=passive slows down decoding on a machine as quiet as this one."
-        yield Finding("hint", sentence, "unset OMP_WAIT_POLICY")
+        sentence = "OMP_WAIT_POLICY=passive slows down decoding on a quiet machine like this one."
+        yield Finding("hint", sentence, unset_variable("OMP_WAIT_POLICY"))
 
 
 def _about_cache(facts: Facts) -> Iterator[Finding]:
     cache = facts.cache
     if facts.hub_error is not None:
-        sentence = _ended(f"huggingface_hub cannot be imported: {facts.hub_error}")
+        sentence = _sentence(f"huggingface_hub cannot be imported: {facts.hub_error}")
         yield Finding("problem", sentence, "pip install --force-reinstall huggingface_hub")
         return
     if isinstance(cache, Failure):
-        yield Finding("problem", _ended(f"The Hub's cache {cache.reason}"), _OTHER_CACHE)
+        yield Finding("problem", _sentence(f"The Hub's cache {cache.reason}"), _OTHER_CACHE)
         return
     if cache.offline:
-        sentence = f"{cache.offline} is set, so nothing is fetched from the Hub."
-        yield Finding("hint", sentence, f"unset {cache.offline}")
+        sentence = f"{cache.offline} is set, so nothing is downloaded from the Hub."
+        yield Finding("hint", sentence, unset_variable(cache.offline))
     if not cache.is_writable:
-        sentence = f"{cache.folder} cannot be written to, so no model can be fetched into it."
+        sentence = f"{cache.folder} is not writable, so no model can be downloaded to it."
         yield Finding("hint", sentence, _OTHER_CACHE)
     elif cache.free_bytes < _LITTLE_DISK:
-        sentence = f"Only {cache.free_bytes / 1e6:.0f} MB are free where models are kept."
+        sentence = f"Only {cache.free_bytes / 1e6:.0f} MB are free on the disk of the model cache."
         yield Finding("hint", sentence, "localgen models list")
 
 
@@ -294,18 +303,21 @@ def _about_packages(facts: Facts) -> Iterator[Finding]:
 
 
 def _about_compiler(facts: Facts, found: Iterable[Finding]) -> Iterator[Finding]:
-    """What a build that another finding asks for would stop at."""
+    """Name the compiler that is missing if another finding suggests a build.
+
+    On Windows the compiler is not on PATH; CMake finds it.
+    """
     builds = any("llama-cpp-python" in finding.fix for finding in found)
-    if builds and not {"c++", "g++", "clang++"} & set(facts.tools):
+    if builds and facts.system != "Windows" and not {"c++", "g++", "clang++"} & set(facts.tools):
         mac = facts.system == "Darwin"
-        where = "" if mac else " (the command is Debian's and Ubuntu's)"
-        sentence = f"Building llama-cpp-python needs a C++ compiler, and none is on PATH{where}."
+        where = "" if mac else " (the command is for Debian and Ubuntu)"
+        sentence = f"Building llama-cpp-python needs a C++ compiler, but none is on PATH{where}."
         fix = "xcode-select --install" if mac else "sudo apt-get install g++"
         yield Finding("hint", sentence, fix)
 
 
 def _build_settings(facts: Facts) -> list[str]:
-    """What a build for this machine is told, so that it loses nothing that this one has."""
+    """Return the settings of a build for this machine that keep what the present build has."""
     build = facts.build if isinstance(facts.build, BuildReport) else None
     settings = []
     if (build and "CUDA" in build.features) or (facts.nvidia_gpus and "nvcc" in facts.tools):
@@ -328,8 +340,8 @@ def _sees_gpu(build: BuildReport) -> bool:
     return any(device.is_gpu for device in build.devices)
 
 
-def _ended(text: str) -> str:
-    """``text``, which may end in somebody else's sentence, with one full stop."""
+def _sentence(text: str) -> str:
+    """Return ``text``, which may end with a quoted sentence, with one full stop."""
     return f"{text.rstrip('. ')}."
 
 

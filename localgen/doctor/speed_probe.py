@@ -1,7 +1,8 @@
-"""How fast a model is here, in about two seconds: ``python -m localgen.doctor.speed_probe FILE``.
+"""Estimates a model's speed in about two seconds; ``localgen.compare.speed`` measures it properly.
 
-A first impression, where ``localgen.compare.speed`` measures. A process of its own runs it, since
-C may abort.
+    python -m localgen.doctor.speed_probe FILE
+
+This runs in a child process, since C may abort.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from localgen.model import LocalModel
 
 _LIMIT_SECONDS = 180.0
 _PREFILL_SECONDS, _DECODE_SECONDS = 0.7, 1.0
-_FEWEST, _MOST = 8, 512
+_MIN_TOKENS, _MAX_TOKENS = 8, 512
 _N_CTX = 1024
 _TEXT = "A slow ship sails south with salt, and comes back north in spring with spices and news. "
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds, tokens per second, and how many tokens these were measured on."""
+    """Seconds, tokens per second, and the numbers of tokens that they were measured on."""
 
     load_seconds: float
     prefill_tps: float
@@ -35,11 +36,11 @@ class Speed:
 
 
 def measure(file: Path, limit_seconds: float = _LIMIT_SECONDS) -> Speed | child.Failure:
-    """The speed of the model in ``file``, or why there is none, from a child process."""
-    said = child.run_json_child(
+    """Return the model's speed, measured by a child process, or why there is none."""
+    answer = child.run_json_child(
         "localgen.doctor.speed_probe", str(file), limit_seconds=limit_seconds
     )
-    return said if isinstance(said, child.Failure) else Speed(**said)
+    return answer if isinstance(answer, child.Failure) else Speed(**answer)
 
 
 def _probe(file: str) -> dict[str, Any]:
@@ -57,27 +58,30 @@ def _probe(file: str) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Rounds:
-    """Calls whose prompts each begin elsewhere in the text, so that nothing is reused."""
+    """Calls whose prompts each start at another token of the text, so that nothing is reused."""
 
     model: LocalModel
     token_ids: list[int]
     n_calls: int = field(default=0, init=False)
 
     def prefill(self) -> tuple[int, float]:
-        """The length of the last of some prompts, each twice as long as the one before, and its
-        tokens per second; the first ones make the context and touch the weights."""
-        started, n_tokens = time.perf_counter(), _FEWEST
+        """Return the length and the speed, in tokens/s, of the last of several prompts.
+
+        Each is twice as long as the one before; the first ones create the context and load the
+        weights into memory.
+        """
+        started, n_tokens = time.perf_counter(), _MIN_TOKENS
         while True:
             stats = self._call(n_tokens, max_new_tokens=1)
             spent = time.perf_counter() - started
-            if n_tokens >= _MOST or spent >= _PREFILL_SECONDS / 2:
+            if n_tokens >= _MAX_TOKENS or spent >= _PREFILL_SECONDS / 2:
                 n_computed = stats.n_prompt - stats.n_cached
                 return n_computed, n_computed / stats.prefill_seconds
             n_tokens *= 2
 
     def decode(self) -> tuple[int, float]:
-        """How many tokens came in a second, and how many a second those after the first did."""
-        stats = self._call(1, max_new_tokens=_MOST, max_time=_DECODE_SECONDS)
+        """Return how many tokens were generated in a second, and the rate after the first one."""
+        stats = self._call(1, max_new_tokens=_MAX_TOKENS, max_time=_DECODE_SECONDS)
         return stats.n_new, stats.tokens_per_second or stats.n_new / stats.wall_seconds
 
     def _call(self, n_prompt: int, max_new_tokens: int, max_time: float | None = None) -> Stats:

@@ -172,7 +172,7 @@ class Scheduler:
             elif sequence.n_pending and not _waits(sequence):
                 prompts.append(sequence)
         for each in chosen.values():
-            each.draft = each.sequence.draft[:room]
+            each.draft = _draft(each.sequence, room)
             room -= len(each.draft)
         for sequence in sorted(prompts, key=lambda sequence: sequence.order):
             num_scheduled_tokens = min(sequence.n_pending, room)
@@ -187,7 +187,7 @@ class Scheduler:
         room = self._backend.n_batch
         for sequence in sorted(self.running, key=lambda sequence: sequence.order):
             if sequence.n_pending and not _waits(sequence):
-                draft = sequence.draft[: room - 1] if sequence.n_pending == 1 else ()
+                draft = _draft(sequence, room - 1) if sequence.n_pending == 1 else ()
                 return [Scheduled(sequence, min(sequence.n_pending, room), draft)]
         return []
 
@@ -199,6 +199,12 @@ def _waits(sequence: Sequence) -> bool:
     source = sequence.prompt_of
     started = sequence.n_kv or sequence.n_new
     return source is not None and not started and source.is_computing_prompt
+
+
+def _draft(sequence: Sequence, room: int) -> tuple[int, ...]:
+    """The part of a sequence's draft that there is room for, in the pass and after its tokens."""
+    n_left = len(sequence.tokens) - sequence.n_tokens
+    return sequence.draft[: min(room, n_left - 1)]  # a pass gives one token more than its draft
 
 
 def _batch(scheduled: list[Scheduled]) -> Batch:

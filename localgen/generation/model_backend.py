@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from localgen.engine.backend import Backend
-from localgen.text.tokenizer import Vocab
+from localgen.text.vocab import Vocab
 
 
 class ModelBackend(Backend, Protocol):

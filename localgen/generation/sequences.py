@@ -16,7 +16,7 @@ from localgen.generation import resolve
 from localgen.generation.hooks import NO_HOOKS, Hooks
 from localgen.generation.inputs import Prompts
 from localgen.generation.text_tracker import Clock, TextTracker
-from localgen.text.detokenizer import TextStream
+from localgen.text.detokenizer import Detokenizer
 from localgen.text.tokenizer import Tokenizer
 
 # The key of a random stream: (seed, number).
@@ -85,9 +85,9 @@ class SequenceBuilder:
             deadline=None if config.max_time is None else self.started + config.max_time,
         )
 
-    def _new_stream(self, config: GenerationConfig) -> Callable[[], TextStream]:
+    def _new_stream(self, config: GenerationConfig) -> Callable[[], Detokenizer]:
         stop_strings = tuple(config.stop_strings or ())
-        return lambda: TextStream(self.tokenizer.text_bytes, stop_strings)
+        return lambda: Detokenizer(self.tokenizer.text_bytes, stop_strings)
 
     def _sampler(self, config: GenerationConfig) -> Sampler:
         """One for all sequences of a config."""

@@ -13,8 +13,8 @@ Numbers are little-endian. A file is
                        state        uint8 (n_bytes,), as the backend gave it
     sha256 of all before
 
-llama.cpp believes the states, so nothing of a file is used before its digests are right. They tell
-damage, not malice: a session is to be trusted as much as whoever could write it.
+llama.cpp trusts the states, so nothing of a file is used before its digests are checked. They
+detect damage, not malice: trust a session as much as whoever could write it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def write(path: Path, identity: Identity, saved: Iterable[Saved]) -> None:
 
 
 def read(path: Path, identity: Identity) -> list[Saved]:
-    """The sequences in a file, least recently used first.
+    """Return the sequences in a file, least recently used first.
 
     Raises StateError if it is damaged or was written under another identity; OSError if it cannot
     be read, FileNotFoundError if there is none.
@@ -93,7 +93,7 @@ def _write(file: BinaryIO, identity: Identity, saved: list[Saved]) -> None:
 
 
 def _check_is_file(path: Path) -> None:
-    """StateError for a folder, a device or a pipe: one must not wait for it, or replace it."""
+    """Raise StateError for a folder, device or pipe, which must not be waited for or replaced."""
     if path.exists() and not path.is_file():
         raise StateError(f"{path} is not a file; name one for the session")
 

@@ -16,7 +16,7 @@ from localgen.generation import results
 from localgen.generation.call import GenerationCall
 from localgen.generation.driver import Driver
 from localgen.generation.text_tracker import text_tracker
-from localgen.text.detokenizer import TextStream
+from localgen.text.detokenizer import Detokenizer
 
 
 class CompletionStream:
@@ -72,7 +72,7 @@ class CompletionStream:
         """The Completion: "cancelled" if the stream was closed before its end."""
         return results.completion(self._call, 0)
 
-    def _advance(self, text: TextStream) -> None:
+    def _advance(self, text: Detokenizer) -> None:
         """Generate until there is more of the text, or nothing follows."""
         request = self._call.request
         self._check_usable()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from localgen.engine.sequence import Sequence
-from localgen.text.detokenizer import TextStream
+from localgen.text.detokenizer import Detokenizer
 
 
 class Clock:
@@ -32,7 +32,7 @@ class TextTracker:
 
     def __init__(
         self,
-        new_stream: Callable[[], TextStream],
+        new_stream: Callable[[], Detokenizer],
         eos_token_ids: frozenset[int],
         clock: Clock,
     ) -> None:

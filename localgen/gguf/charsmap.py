@@ -1,10 +1,10 @@
-"""Refuses a T5 vocabulary's map of characters that would lead llama.cpp out of its arrays.
+"""Refuses a T5 vocabulary's character map that would lead llama.cpp out of bounds.
 
-The map is what SentencePiece replaces before it tokenizes: the size of an array in bytes, the
-array, and texts that end with a NUL. The array is a tree (an XOR-compressed double array, Kanda
-2018): a node is a number, and byte c leads from it to the entry at number XOR c, if that entry says
-c. An entry gives the next node, by XOR again; where a replacement ends there, the node's own entry
-is the place of its text.
+The map says what SentencePiece replaces before it tokenizes. It holds the size of an array in
+bytes, the array, and texts that end with NUL. The array is a tree (an XOR-compressed double array,
+Kanda 2018): a node is a number, and byte c leads from it to the entry at number XOR c, if that
+entry has the label c. An entry leads to the next node, again by XOR. Where a replacement ends, the
+node's own entry is the place of its text.
 """
 
 from __future__ import annotations
@@ -23,38 +23,37 @@ _BYTES = np.arange(1, 256, dtype=np.uint32)
 _LABEL = np.uint32(1 << 31 | 0xFF)
 _HAS_TEXT = np.uint32(1 << 8)
 _VALUE = np.uint32((1 << 31) - 1)
-# Of what is replaced, at most; SentencePiece's own maps have some ten.
+# The longest text that may be replaced; SentencePiece's own maps have about ten bytes.
 _MAX_BYTES = 256
-# Nodes looked at together: 255 entries each.
+# Nodes that are checked together: 255 entries each.
 _NODES = 2**12
 
 Entries = npt.NDArray[np.uint32]
 
 
 def check_charsmap(file: GGUF) -> None:
-    """Raise InvalidGGUFError unless every text can be looked up in the map, if there is one."""
+    """Raise InvalidGGUFError if some text could not be looked up in the map; it is optional."""
     found = file.metadata.get(CHARSMAP)
     if found is None:
         return
     if not isinstance(found, Array) or found.type not in ("i8", "u8") or found.values is None:
-        refuse(file, f"{CHARSMAP} is no list of bytes, or too long")
+        refuse(file, f"{CHARSMAP} must be a list of bytes, of at most 2 MiB")
     data = found.values.tobytes()
     n_bytes = int.from_bytes(data[:_SIZE_BYTES], "little")
     texts = data[_SIZE_BYTES + n_bytes :]
     if len(data) < _SIZE_BYTES or not texts:
-        refuse(file, f"{CHARSMAP} has {len(data)} bytes, and an array of {n_bytes} must fit in it")
+        refuse(file, f"{CHARSMAP} has {len(data)} bytes, too few for its array of {n_bytes}")
     array = np.frombuffer(data, "<u4", n_bytes // _SIZE_BYTES, _SIZE_BYTES)
     if array.size and not _is_safe(array, texts.rfind(b"\0")):
         refuse(
             file,
-            f"{CHARSMAP} leads out of its array or its texts, so that llama.cpp would abort at "
-            f"some texts; convert the model again",
+            f"{CHARSMAP} leads out of its array or its texts; llama.cpp would abort at some texts. "
+            f"Convert the model again",
         )
 
 
 def _is_safe(array: Entries, last: int) -> bool:
-    """Whether each node that bytes lead to is in the array, and each text begins at ``last`` or
-    before."""
+    """Return whether each reachable node is in the array, and each text starts by ``last``."""
     seen = np.zeros(array.size, np.bool_)
     nodes = _offsets(array[:1])
     for _ in range(_MAX_BYTES):
@@ -73,7 +72,7 @@ def _is_safe(array: Entries, last: int) -> bool:
 
 
 def _next_nodes(array: Entries, nodes: Entries, last: int) -> Entries | None:
-    """Where any byte leads from ``nodes``; None if out of the array or the texts."""
+    """Return where all bytes lead from ``nodes``; None if out of the array or the texts."""
     at = nodes[:, None] ^ _BYTES
     if at.max() >= array.size:
         return None

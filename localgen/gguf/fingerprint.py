@@ -1,4 +1,4 @@
-"""What tells one file, or one model, from another; it knows nothing of their content."""
+"""Identifies files and models; it knows nothing about their content."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ _N_BLOCKS = 64
 
 
 class FileIdentity(NamedTuple):
-    """What tells that a file is still the one that was opened; it is looked at for each token of a
-    stream."""
+    """What identifies an opened file on the disk; cheap, since it is checked for each token."""
 
     device: int
     inode: int
@@ -28,10 +27,10 @@ class FileIdentity(NamedTuple):
 
 
 def fingerprint(*paths: Path) -> str:
-    """A SHA-256 in hex that tells models apart, without reading all of a large file.
+    """Return a SHA-256, in hex, that identifies a model without reading all of a large file.
 
-    Of each file's size, the first and the last MiB (metadata, last tensors), and 64 blocks of 64
-    KiB evenly spaced between: other weights differ nearly everywhere, so that some block sees it.
+    It covers each file's size, its first and last MiB (metadata, last tensors), and 64 evenly
+    spaced blocks of 64 KiB. Different weights differ nearly everywhere, so some block differs.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -45,8 +44,8 @@ def fingerprint(*paths: Path) -> str:
 
 
 def _samples(size: int) -> list[tuple[int, int]]:
-    """The (start, length) of the parts of a file that its fingerprint covers."""
+    """Return the (start, length) of each part of a file that the fingerprint covers."""
     last = max(0, size - _END_BYTES)
-    room = max(0, size - _BLOCK_BYTES)
-    blocks = [(room * i // (_N_BLOCKS - 1), _BLOCK_BYTES) for i in range(_N_BLOCKS)]
+    last_block = max(0, size - _BLOCK_BYTES)
+    blocks = [(last_block * i // (_N_BLOCKS - 1), _BLOCK_BYTES) for i in range(_N_BLOCKS)]
     return [(0, _END_BYTES), *blocks, (last, _END_BYTES)]

@@ -1,7 +1,8 @@
 """Refuses model files that llama.cpp would not survive; it knows GGUF's keys, and loads nothing.
 
-llama.cpp checks much of a file itself and gives an error. What is checked here is what it asserts,
-which ends the process, or takes for granted, which reads memory that is not the file's.
+llama.cpp checks much of a file itself and returns an error. Checked here is what it asserts, where
+a failure kills the process, and what it takes for granted, where a bad file makes it read memory
+out of bounds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from localgen.gguf.fingerprint import FileIdentity
 from localgen.gguf.reader import GGUF, Array, Value, read_gguf
 from localgen.gguf.refusal import refuse
 from localgen.gguf.vocab_gate import check_vocabulary
+from localgen.gguf.vocab_types import unknown_type
 
 _MAX_LAYERS = 512
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
@@ -31,7 +33,7 @@ _SPLIT_COUNT, _SPLIT_NUMBER = "split.count", "split.no"
 class ModelFile:
     """A model's file, or all of its shards in order; the first one holds the metadata.
 
-    identities: of the shards; none if they are not on the disk.
+    identities: one for each shard; empty if they are not on the disk.
     """
 
     shards: tuple[GGUF, ...]
@@ -49,23 +51,30 @@ class ModelFile:
     def paths(self) -> tuple[Path, ...]:
         return tuple(shard.path for shard in self.shards)
 
+    @property
+    def unknown_vocabulary(self) -> str | None:
+        """The metadata entry that names a type of vocabulary without rules here; None if known."""
+        return unknown_type(self.metadata)
+
     def has_changed(self) -> bool:
-        """Whether a file is another one than was checked; False if it was only removed or renamed,
-        since what is mapped stays. Raises OSError where that cannot be told."""
+        """Return whether a file was changed or replaced since it was checked.
+
+        Not if it was only removed or renamed, since a mapped file stays readable. Raises OSError
+        if a file cannot be examined.
+        """
         for shard, identity in zip(self.shards, self.identities, strict=True):
             try:
                 if FileIdentity.of(shard.path) != identity:
                     return True
-            except (FileNotFoundError, NotADirectoryError):  # it, or a folder on its path, is gone
+            except (FileNotFoundError, NotADirectoryError):  # the file, or a folder on its path
                 continue
         return False
 
 
 def check_model(path: Path) -> ModelFile:
-    """Read a model's file, and that of each other shard, and refuse what must not reach C.
+    """Read a model's file with all its shards, and refuse what must not reach C.
 
-    path: of any of a model's shards. Raises ModelNotFoundError, or InvalidGGUFError with the
-    reason.
+    path: any of the shards. Raises ModelNotFoundError, or InvalidGGUFError with the reason.
     """
     paths = shard_paths(path)
     identities = []
@@ -80,9 +89,9 @@ def check_model(path: Path) -> ModelFile:
 
 
 def check_shards(shards: Iterable[GGUF], n_shards: int) -> tuple[GGUF, ...]:
-    """What ``check_model`` checks of a model's ``n_shards`` files once they are read, in order.
+    """Check a model's ``n_shards`` files, in order, and return them; see ``check_model``.
 
-    Each is checked before the next one is taken. Raises InvalidGGUFError.
+    Each is checked before the next one is read. Raises InvalidGGUFError.
     """
     checked = []
     for number, shard in enumerate(shards):
@@ -96,16 +105,19 @@ def check_shards(shards: Iterable[GGUF], n_shards: int) -> tuple[GGUF, ...]:
 
 
 def shard_paths(path: Path) -> list[Path]:
-    """All files of the model that ``path`` is of, in order: one, unless its name says otherwise.
+    """Return all files of the model that ``path`` belongs to, in order.
 
-    The names are made from the given one, never taken from the file.
+    There is one unless its name says otherwise. The other names are derived from this name, never
+    read from the file.
     """
     match = _SHARD.fullmatch(path.name)
     if match is None or match["count"] == "00001":
         return [path]
     count = int(match["count"])
     if not 1 <= int(match["number"]) <= count:
-        raise InvalidGGUFError(f"{path} is named as number {match['number']} of {count} shards")
+        raise InvalidGGUFError(
+            f"{path} is named as shard {match['number']} of {count} shards; they count from 1"
+        )
     return [
         path.with_name(f"{match['stem']}-{number:05d}-of-{count:05d}.gguf")
         for number in range(1, count + 1)
@@ -113,26 +125,28 @@ def shard_paths(path: Path) -> list[Path]:
 
 
 def shard_stem(path: Path) -> str:
-    """A model's name without ".gguf" and without a shard's number."""
+    """Return a file's name without ".gguf" and without a shard's number."""
     match = _SHARD.fullmatch(path.name)
     return match["stem"] if match else path.stem
 
 
 def _check_split(file: GGUF, number: int, n_shards: int) -> None:
     count = file.metadata.get(_SPLIT_COUNT, 0)
+    if not isinstance(count, int):
+        refuse(file, f"{_SPLIT_COUNT} must be an integer, got {count!r}")
     if n_shards == 1:
         if count not in (0, 1):
             refuse(
                 file,
-                f"it is one of {count} shards, and its name is not of the form "
-                f"NAME-00001-of-{count:05d}.gguf by which the others are found",
+                f"it is one of {count} shards, but its name does not have the form "
+                f"NAME-00001-of-{count:05d}.gguf, from which the other names follow",
             )
         return
     found = file.metadata.get(_SPLIT_NUMBER)
     if file.types.get(_SPLIT_NUMBER) != "u16" or found != number:
-        refuse(file, f"{_SPLIT_NUMBER} is {found!r}, and by its name it is {number} in a u16")
+        refuse(file, f"{_SPLIT_NUMBER} is {found!r}; the file's name says {number}, as u16")
     if file.types.get(_SPLIT_COUNT) != "u16" or count != n_shards:
-        refuse(file, f"{_SPLIT_COUNT} is {count!r}, and by its name it is {n_shards} in a u16")
+        refuse(file, f"{_SPLIT_COUNT} is {count!r}; the file's name says {n_shards}, as u16")
 
 
 def _check_names(shards: list[GGUF]) -> None:
@@ -140,23 +154,23 @@ def _check_names(shards: list[GGUF]) -> None:
     for shard in shards:
         for tensor in shard.tensors:
             if tensor.name in seen:
-                refuse(shard, f"the tensor {tensor.name!r} is in another shard already")
+                refuse(shard, f"the tensor {tensor.name!r} is also in another shard")
             seen.add(tensor.name)
 
 
 def _check_architecture(file: GGUF) -> None:
     architecture = file.metadata.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
-        refuse(file, f"general.architecture is {architecture!r}")
+        refuse(file, f"general.architecture must be a non-empty string, got {architecture!r}")
     key = f"{architecture}.block_count"
     n_layers = file.metadata.get(key)
     if type(n_layers) is not int or not 0 < n_layers <= _MAX_LAYERS:
-        refuse(file, f"{key} is {n_layers!r}; it must be 1 to {_MAX_LAYERS}")
+        refuse(file, f"{key} must be an integer from 1 to {_MAX_LAYERS}, got {n_layers!r}")
     _check_hyperparameters(file, architecture)
 
 
 def _check_hyperparameters(file: GGUF, architecture: str) -> None:
-    """What ggml's operations assert of their parameters, and a loop without an end."""
+    """Check what ggml's operations assert, and what would make llama.cpp loop forever."""
 
     def of_model(name: str) -> Value | None:
         return file.metadata.get(f"{architecture}.{name}")
@@ -164,7 +178,7 @@ def _check_hyperparameters(file: GGUF, architecture: str) -> None:
     for name in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         epsilon = of_model(name)
         if isinstance(epsilon, float) and not 0 <= epsilon < math.inf:
-            refuse(file, f"{architecture}.{name} is {epsilon}")
+            refuse(file, f"{architecture}.{name} must be finite and at least 0, got {epsilon}")
     n_rotated, head_size = of_model("rope.dimension_count"), of_model("attention.key_length")
     n_embd, n_head = of_model("embedding_length"), of_model("attention.head_count")
     if head_size is None and isinstance(n_embd, int) and isinstance(n_head, int):
@@ -173,17 +187,17 @@ def _check_hyperparameters(file: GGUF, architecture: str) -> None:
     if both_known and (n_rotated % 2 or not 0 < n_rotated <= head_size):  # type: ignore[operator]
         refuse(
             file,
-            f"{architecture}.rope.dimension_count is {n_rotated}; it must be even, and at most the "
-            f"{head_size} of an attention head",
+            f"{architecture}.rope.dimension_count must be even, and at most the size of an "
+            f"attention head ({head_size}), got {n_rotated}",
         )
     window, pattern = of_model("attention.sliding_window"), of_model(_WINDOW_PATTERN)
     if window and isinstance(pattern, Array) and not np.any(pattern.values):
-        refuse(file, "it has a sliding window, and no layer that uses it")
+        refuse(file, "it has a sliding window but no layer that uses it")
 
 
 def _check_vectors(file: GGUF) -> None:
-    """ggml adds and multiplies by a vector in F32 only."""
+    """Check that vectors are F32: ggml adds and multiplies by no others."""
     for tensor in file.tensors:
         name = tensor.type.name
         if len(tensor.shape) == 1 and name != "F32" and name not in _INTEGERS:
-            refuse(file, f"{tensor.name} is a vector of type {name}; only F32 can be computed")
+            refuse(file, f"{tensor.name} is a vector of type {name}; llama.cpp supports only F32")

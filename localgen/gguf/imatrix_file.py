@@ -1,6 +1,6 @@
-"""Importance matrices, as llama-imatrix writes them; it loads nothing.
+"""Reads importance matrices, as llama-imatrix writes them; it loads no model.
 
-For each tensor the mean square of what it was multiplied by, a number a column: (n_columns,), or
+For each tensor, the mean square of its inputs, one number per column: (n_columns,), or
 (n_experts * n_columns,). Formats: GGUF (sums of squares, and counts), and the older binary one.
 """
 
@@ -22,15 +22,18 @@ _MOST_ENTRIES = 2**16
 
 
 def read_imatrix(path: Path) -> Importance:
-    """Tensor name → importance, float32. Raises QuantizeError, ModelFileError, or OSError."""
+    """Return the importance of each tensor by name, float32.
+
+    Raises QuantizeError, ModelFileError or OSError.
+    """
     with path.open("rb") as file:
         is_gguf = file.read(len(MAGIC)) == MAGIC
     values = _read_gguf(path) if is_gguf else _read_old(path)
     if not values:
-        raise QuantizeError(f"{path} holds no importance matrix")
+        raise QuantizeError(f"{path} has no importance matrix")
     for name, data in values.items():
         if not np.isfinite(data).all():
-            raise QuantizeError(f"{path} is damaged: the importance of {name} is not finite")
+            raise QuantizeError(f"{path} is corrupt: the importance of {name} is not finite")
     return values
 
 
@@ -44,15 +47,15 @@ def _read_gguf(path: Path) -> Importance:
         of = name.removesuffix(_SUMS)
         counted = tensors.get(of + _COUNTS)
         if counted is None:
-            raise QuantizeError(f"{path} is damaged: it has sums of {of}, and no counts")
+            raise QuantizeError(f"{path} is corrupt: it has sums of {of}, but no counts")
         counts = _values(file, counted)[:, None]
         sums = _values(file, tensor)
         if sums.size % counts.size:
             raise QuantizeError(
-                f"{path} is damaged: {sums.size} sums of {of}, {counts.size} counts"
+                f"{path} is corrupt: {sums.size} sums of {of} for {counts.size} counts"
             )
         sums = sums.reshape(counts.size, -1)
-        # An expert that was never used is as important as any other.
+        # An expert without data counts like any other.
         mean = np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0)
         values[of] = np.ascontiguousarray(mean.reshape(-1))
     return values
@@ -60,30 +63,34 @@ def _read_gguf(path: Path) -> Importance:
 
 def _values(file: GGUF, tensor: Tensor) -> npt.NDArray[np.float32]:
     if tensor.type.name != "F32":
-        raise QuantizeError(f"{file.path} is no importance matrix: {tensor.name} is not F32")
+        raise QuantizeError(f"{file.path} is not an importance matrix: {tensor.name} is not F32")
     offset = file.data_offset + tensor.offset
     return np.fromfile(file.path, "<f4", tensor.n_values, offset=offset)
 
 
 def _read_old(path: Path) -> Importance:
-    """int32 entries; of each an int32 length, the name, int32 calls, int32 n, n float32."""
+    """Read the binary format.
+
+    int32 n_entries, then for each entry: int32 length, name, int32 n_calls, int32 n_values,
+    float32 (n_values,).
+    """
     data = path.read_bytes()
     values: Importance = {}
     try:
         (n_entries,) = struct.unpack_from("<i", data)
         at = 4
         if not 0 < n_entries <= _MOST_ENTRIES:
-            raise QuantizeError(f"{path} is no importance matrix")
+            raise QuantizeError(f"{path} is not an importance matrix")
         for _ in range(n_entries):
             (n_name,) = struct.unpack_from("<i", data, at)
             at += 4 + n_name
             name = data[at - n_name : at].decode()
             n_calls, n_values = struct.unpack_from("<ii", data, at)
             if n_name <= 0 or n_values <= 0:
-                raise QuantizeError(f"{path} is damaged at byte {at}")
+                raise QuantizeError(f"{path} is corrupt at byte {at}")
             sums = np.frombuffer(data, "<f4", n_values, at + 8)
             at += 8 + 4 * n_values
             values[name] = np.ascontiguousarray(sums / max(1, n_calls), np.float32)
     except (struct.error, ValueError) as error:
-        raise QuantizeError(f"{path} is no importance matrix, or damaged: {error}") from error
+        raise QuantizeError(f"{path} is corrupt or not an importance matrix: {error}") from error
     return values

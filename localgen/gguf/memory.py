@@ -1,7 +1,7 @@
-"""How much memory a model takes, told from its file before C loads it; it allocates nothing.
+"""Estimates how much memory a model takes, from its file, before C loads it; allocates nothing.
 
-What the terms stand for was found by measuring llama.cpp on CPUs, which ``benchmarks/estimate.py``
-repeats; where models differ from the common form, a term is what they take at most.
+The terms come from measuring llama.cpp on CPUs, which ``benchmarks/estimate.py`` repeats. Where
+architectures differ, a term is an upper bound.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from localgen.gguf.gate import ModelFile
 from localgen.gguf.metadata import Hyperparameters
 from localgen.gguf.reader import TOKENS, Array, Tensor, Value
 
-# A sequence gets room for tokens by this many.
+# The KV cache of a sequence grows in steps of this many tokens.
 CELLS = 256
-# Above this, flash attention is worth its time on a CPU: of one batch over a full context, the
-# attention scores that it does not keep.
+# Bytes of attention scores, of one batch over a full context, above which flash attention, which
+# does not store them, is worth its time on a CPU.
 _MOST_SCORE_BYTES = 2**29
-# Its strings, their hash tables, and what stays of reading them.
+# Strings, hash tables, and what remains allocated after reading them.
 _BYTES_PER_TOKEN, _BYTES_PER_MERGE = 250, 100
-# Pages of the library's code, and buffers that do not grow with the model.
+# Pages of the library's code, and buffers of fixed size.
 _BYTES_OF_CODE = 5_000_000
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _MERGES = "tokenizer.ggml.merges"
-# What a CPU keeps a second time, in an order that its kernels read faster: see repack.cpp and
-# amx/mmq.cpp in ggml/src/ggml-cpu. By the feature that the build must have.
+# The types whose weights a CPU backend copies into an order that its kernels read faster, by the
+# feature of the build: see repack.cpp and amx/mmq.cpp in ggml/src/ggml-cpu.
 _REPACKED_BY = {
     "AMX_INT8": ("Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"),
     "AVX512": ("Q2_K",),
@@ -41,9 +41,9 @@ _REPACKED_ROWS = 8
 class Share:
     """Bytes in one kind of memory.
 
-    weights: of the file, as they are. repacked: the copies of some that CPU kernels read.
-    kv_cache: of all sequences, with recurrent states. compute: what a full batch over a full
-    context needs for a moment. vocabulary: tokens, merges, and code.
+    weights: as in the file. repacked: copies of weights for CPU kernels. kv_cache: of all
+    sequences, including recurrent states. compute: temporary buffers of a full batch over a full
+    context. vocabulary: tokens, merges and code.
     """
 
     weights: int = 0
@@ -59,10 +59,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEstimate:
-    """What a model takes at a context length: in RAM, and on the GPUs together.
+    """How much memory a model takes at a context length: in RAM, and on all GPUs together.
 
     kv_bytes_per_token: of one sequence. reclaimable: bytes of ``ram`` that are pages of the file
-    and not read again after loading, so that the system takes them back when it needs them.
+    and not read again after loading, so the system can reclaim them.
     """
 
     n_ctx: int
@@ -75,20 +75,21 @@ class MemoryEstimate:
 
     @property
     def needed(self) -> int:
-        """Bytes of RAM without which it cannot run at full speed."""
+        """Bytes of RAM that the model needs to run at full speed."""
         return self.ram.total - self.reclaimable
 
     @property
     def kv_share_in_ram(self) -> float:
-        """Of the KV cache, by bytes, what is not on a GPU; 0 if there is none."""
+        """The share of the KV cache that is in RAM, from 0 to 1; 0 if there is no KV cache."""
         return self.ram.kv_cache / max(1, self.ram.kv_cache + self.gpu.kv_cache)
 
 
 def flash_attention_mode(n_head: int, config: ModelConfig, *, uses_gpu: bool) -> str:
-    """What "auto" means; llama.cpp would take it for "on" wherever it can.
+    """Return the flash attention setting for llama.cpp: "on", "off" or "auto".
 
-    On a CPU its kernel is slow where few tokens meet many cached ones: a chat's turn, and every
-    decode step. It is worth it where the scores of a whole batch would take much memory.
+    llama.cpp would turn "auto" on wherever it can. On a CPU its kernel is slow where few tokens
+    attend to many cached ones, as in a chat's turn or a decode step; it is used only where the
+    scores of a whole batch would take much memory.
     """
     if config.deterministic:
         return "off"
@@ -99,7 +100,10 @@ def flash_attention_mode(n_head: int, config: ModelConfig, *, uses_gpu: bool) ->
 
 
 def repacked_types(system_info: str) -> frozenset[str]:
-    """The types of weights that this build keeps twice on a CPU, by its own list of features."""
+    """Return the types of weights that this build repacks on a CPU.
+
+    system_info: llama.cpp's line about its features.
+    """
     features = set(re.findall(r"(\w+) = 1", system_info))
     if "REPACK" not in features:
         features &= {"AMX_INT8"}
@@ -115,9 +119,9 @@ def estimate(
     n_gpu_layers: int = 0,
     repacked: Collection[str] = (),
 ) -> MemoryEstimate:
-    """What ``file`` takes with ``n_sequences`` sequences of ``config.n_ctx`` tokens each.
+    """Estimate the memory for ``n_sequences`` sequences of ``config.n_ctx`` tokens each.
 
-    n_gpu_layers: as llama.cpp counts them, the output being one; -1 means all. repacked: see
+    n_gpu_layers: as llama.cpp counts them, where the output is one; -1 means all. repacked: see
     ``repacked_types``.
     """
     sizes = Hyperparameters(file.metadata)
@@ -134,7 +138,7 @@ def estimate(
             continue
         ram += tensor.n_bytes
         if is_embedding and is_tied and on_gpu[-1]:
-            gpu += tensor.n_bytes  # it is the output as well
+            gpu += tensor.n_bytes  # it is also the output
         elif _is_repacked(tensor, repacked) and (is_tied or not is_embedding):
             n_repacked += tensor.n_bytes
     of_layers = sizes.kv_bytes_of_layers(config.kv_type)
@@ -145,7 +149,7 @@ def estimate(
     uses_gpu = any(on_gpu)
     compute = _compute_bytes(sizes, config, uses_gpu=uses_gpu)
     n_tokens = min(config.n_batch, config.n_ctx)
-    logits = 4 * n_tokens * _length(file.metadata, TOKENS)  # a GPU's buffer is had as a whole
+    logits = 4 * n_tokens * _length(file.metadata, TOKENS)  # a GPU's buffer is fully allocated
     vocabulary = _BYTES_OF_CODE + _BYTES_PER_TOKEN * _length(file.metadata, TOKENS)
     return MemoryEstimate(
         n_ctx=config.n_ctx,
@@ -169,7 +173,7 @@ def estimate(
 
 
 def _layer(tensor: Tensor, n_layer: int) -> int:
-    """The layer that a tensor belongs to; what is of none comes with the output, the last."""
+    """Return a tensor's layer; tensors of no layer count as the output, which is the last."""
     match = _LAYER.match(tensor.name)
     return min(int(match[1]), n_layer) if match else n_layer
 
@@ -180,7 +184,7 @@ def _is_repacked(tensor: Tensor, types: Collection[str]) -> bool:
 
 
 def _rounded(n_ctx: int) -> int:
-    """The tokens that a slot of ``n_ctx`` has room for."""
+    """Return how many tokens the KV cache of a sequence of ``n_ctx`` tokens holds."""
     return -(-n_ctx // CELLS) * CELLS
 
 
@@ -190,7 +194,7 @@ def _length(metadata: dict[str, Value], key: str) -> int:
 
 
 def _compute_bytes(sizes: Hyperparameters, config: ModelConfig, *, uses_gpu: bool) -> int:
-    """Activations, masks, and without flash attention the scores of a batch over the context."""
+    """Return the bytes of activations, masks and, without flash attention, attention scores."""
     n_tokens = min(config.n_batch, config.n_ctx)
     n_ff_expert = sizes.number("expert_feed_forward_length") * sizes.number("expert_used_count")
     n_ff = max(sizes.number("feed_forward_length"), n_ff_expert)
@@ -200,6 +204,6 @@ def _compute_bytes(sizes: Hyperparameters, config: ModelConfig, *, uses_gpu: boo
     cells = n_tokens * config.n_ctx
     if flash_attention_mode(sizes.n_head, config, uses_gpu=uses_gpu) != "off":
         return activations + (4 + 2) * cells  # the mask in F32, and in F16
-    # The product with the values is computed in their type, for which the scores are converted.
+    # Scores are converted to the type of the values before they are multiplied.
     bytes_per_score = 4 if config.kv_type == "f32" else 4 + 2
     return activations + (4 + bytes_per_score * sizes.n_head) * cells

@@ -1,4 +1,4 @@
-"""What the metadata of a file says of its model; nothing is loaded."""
+"""Reads a model's sizes, sampling defaults and chat templates from its metadata; loads nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GREEDY = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The sizes of a model, from its metadata; a method's default is llama.cpp's."""
+    """The sizes of a model, from its metadata; defaults are llama.cpp's."""
 
     metadata: dict[str, Value]
 
@@ -35,7 +35,7 @@ class Hyperparameters:
         return self.metadata.get(f"{self.metadata['general.architecture']}.{name}")
 
     def number(self, name: str, default: int = 0) -> int:
-        """An integer; of one a layer, the largest."""
+        """Return an integer; of an array with one per layer, the largest."""
         found = self.get(name)
         if isinstance(found, Array):
             return max(_integers(found), default=default)
@@ -54,12 +54,12 @@ class Hyperparameters:
         return self.number("attention.head_count")
 
     def head_size(self, key: str) -> int:
-        """Numbers of one head's key or value: ``key`` is "key_length" or "value_length"."""
+        """Return the size of one head's key or value; key: "key_length" or "value_length"."""
         return self.number(f"attention.{key}") or self.n_embd // max(1, self.n_head)
 
     @property
     def kv_heads(self) -> list[int]:
-        """KV heads of each layer; 0 for one that is recurrent."""
+        """KV heads of each layer; 0 for a recurrent layer."""
         found = self.get("attention.head_count_kv")
         if isinstance(found, Array):
             return _integers(found)
@@ -69,49 +69,48 @@ class Hyperparameters:
         return heads
 
     def kv_bytes_of_layers(self, kv_type: str) -> list[float]:
-        """Bytes of one token's keys and values, by layer."""
+        """Return the bytes of one token's keys and values in each layer."""
         values = self.head_size("key_length") + self.head_size("value_length")
         return [n * values * BYTES_PER_VALUE[kv_type] for n in self.kv_heads]
 
     def kv_bytes_per_token(self, kv_type: str) -> int:
-        """Bytes of KV cache that one token takes."""
+        """Return the bytes of KV cache per token."""
         return int(sum(self.kv_bytes_of_layers(kv_type)))
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of one sequence's recurrent states in one layer (F32), as Mamba's are made."""
+        """Bytes of one sequence's recurrent state in one layer, in F32, by Mamba's layout."""
         n_inner, n_state = self.number("ssm.inner_size"), self.number("ssm.state_size")
         n_rows = n_inner + 2 * self.number("ssm.group_count") * n_state
         return 4 * (max(0, self.number("ssm.conv_kernel") - 1) * n_rows + n_state * n_inner)
 
 
 def _integers(array: Array) -> list[int]:
-    """The numbers of an array of integers; of another one, none."""
+    """Return the numbers of an array of integers; an empty list for any other array."""
     if array.values is None or array.values.dtype.kind not in "iu":
         return []
     return [int(number) for number in array.values]
 
 
 def sampling_defaults(metadata: Mapping[str, Value]) -> dict[str, float]:
-    """The sampling that the file asks for, by the names of ``GenerationConfig``; none if it asks
-    for greedy decoding.
+    """Return the file's sampling defaults by the names of ``GenerationConfig``.
 
-    Values mean what they mean to llama.cpp. Those that cannot be meant are left out, with a warning
-    of each, once.
+    Empty if the file asks for greedy decoding. Values mean what they mean to llama.cpp. Invalid
+    ones are ignored, with one warning each.
     """
     found: dict[str, float] = {}
     for key, name in _SAMPLING_KEYS.items():
         if key in metadata:
             option = _sampling_option(name, metadata[key])
             if option is None:
-                _warn_of_value(key, repr(metadata[key])[:40])
+                _warn_invalid(key, repr(metadata[key])[:40])
             else:
                 found[name] = option
     return {} if found.get("temperature") == _GREEDY else found
 
 
 def _sampling_option(name: str, value: Value) -> float | None:
-    """llama.cpp's number as one of ``GenerationConfig``, which says "off" in one way alone."""
+    """Return llama.cpp's value as ``GenerationConfig`` accepts it; None if it is invalid."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if name == "temperature" and value <= 0:
@@ -129,14 +128,14 @@ def _sampling_option(name: str, value: Value) -> float | None:
     return value
 
 
-# The defaults are asked for with each call.
+# The defaults are read in each call; the warning is for the first one.
 @functools.lru_cache(maxsize=64)
-def _warn_of_value(key: str, value: str) -> None:
-    warn(f"{key} is {value} in the model's file, which cannot be: it is left out")
+def _warn_invalid(key: str, value: str) -> None:
+    warn(f"{key} is {value} in the model's file, which is invalid: it is ignored")
 
 
 def chat_templates(metadata: Mapping[str, Value]) -> dict[str, str]:
-    """The templates of a file by name; the one that has none is "default"."""
+    """Return a file's chat templates by name; the unnamed one is "default"."""
     found = {
         key.removeprefix(_TEMPLATE).removeprefix(".") or "default": value
         for key, value in metadata.items()

@@ -1,7 +1,7 @@
-"""Reads the structure of a GGUF file, in bounded steps; it knows no model, and loads nothing.
+"""Reads the structure of a GGUF file: metadata and the list of tensors; it knows no architectures.
 
 All that llama.cpp would trust is checked here: counts and lengths against the size of the file,
-types, shapes, and where each tensor lies. Layout: https://github.com/ggml-org/ggml, docs/gguf.md.
+types, shapes, and the place of each tensor. Layout: https://github.com/ggml-org/ggml, docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -10,28 +10,27 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from localgen.errors import InvalidGGUFError, ModelNotFoundError
-from localgen.gguf.strings import LENGTH_BYTES, Strings, string_ends
+from localgen.gguf.cursor import ByteReader, Cursor
+from localgen.gguf.strings import Strings
+from localgen.gguf.tensor_types import TENSOR_TYPES, TensorType
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = "general.alignment"
 TOKENS = "tokenizer.ggml.tokens"
 
-_CHUNK_BYTES = 2**20
 _MAX_ITEMS = 2**16  # keys, and tensors
 _MAX_KEY_BYTES = 2**16 - 1
 _MAX_NAME_BYTES = 63
 _MAX_DIMS = 4
 _SHAPE_TYPE_OFFSET = [struct.Struct(f"<{n_dims}QIQ") for n_dims in range(_MAX_DIMS + 1)]
-# The metadata of models is some 20 MB at most; more would only be a way to fill the memory.
-_MAX_METADATA_BYTES = 2**27
-# An array of numbers that is longer than any vocabulary is described, its numbers are not kept.
+# An array of numbers longer than any vocabulary is described, but its numbers are not kept.
 _MAX_KEPT = 2**21
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
@@ -47,36 +46,9 @@ _TYPE_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class TensorType:
-    """How numbers are stored: blocks of ``block`` numbers in ``n_bytes`` bytes."""
-
-    name: str
-    block: int
-    n_bytes: int
-
-
-# By ggml's number. Missing are those that it gave up, and Q8_1 and Q8_K: only activations are
-# stored so.
-TENSOR_TYPES = {
-    number: TensorType(name, block, n_bytes)
-    for number, name, block, n_bytes in (
-        (0, "F32", 1, 4), (1, "F16", 1, 2), (2, "Q4_0", 32, 18), (3, "Q4_1", 32, 20),
-        (6, "Q5_0", 32, 22), (7, "Q5_1", 32, 24), (8, "Q8_0", 32, 34),
-        (10, "Q2_K", 256, 84), (11, "Q3_K", 256, 110), (12, "Q4_K", 256, 144),
-        (13, "Q5_K", 256, 176), (14, "Q6_K", 256, 210),
-        (16, "IQ2_XXS", 256, 66), (17, "IQ2_XS", 256, 74), (18, "IQ3_XXS", 256, 98),
-        (19, "IQ1_S", 256, 50), (20, "IQ4_NL", 32, 18), (21, "IQ3_S", 256, 110),
-        (22, "IQ2_S", 256, 82), (23, "IQ4_XS", 256, 136), (24, "I8", 1, 1), (25, "I16", 1, 2),
-        (26, "I32", 1, 4), (27, "I64", 1, 8), (28, "F64", 1, 8), (29, "IQ1_M", 256, 56),
-        (30, "BF16", 1, 2), (34, "TQ1_0", 256, 54), (35, "TQ2_0", 256, 66), (39, "MXFP4", 32, 17),
-        (40, "NVFP4", 64, 36), (41, "Q1_0", 128, 18), (42, "Q2_0", 64, 18),
-    )
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
 class Tensor:
-    """``shape`` as GGUF has it, the row length first; ``offset`` from the start of the data."""
+    """One tensor's entry. shape: as in GGUF, row length first. offset: from the start of the
+    data, in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -91,7 +63,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A metadata array. ``values``: its numbers, (length,), if there are not too many."""
+    """A metadata array. values: its numbers, (length,); None for strings or very long arrays."""
 
     type: str
     length: int
@@ -103,7 +75,11 @@ Value = int | float | bool | str | Array
 
 @dataclass(frozen=True, slots=True)
 class GGUF:
-    """What stands before the weights of one file. ``tokens``: the vocabulary's, as bytes."""
+    """Everything before the weights of one file.
+
+    size, data_offset: bytes. types: GGUF's type of each metadata value, "[…]" for arrays. tokens:
+    the vocabulary as bytes.
+    """
 
     path: Path
     size: int
@@ -117,12 +93,12 @@ class GGUF:
 
 
 def read_gguf(path: Path) -> GGUF:
-    """Read what stands before the weights, and check all of it.
+    """Read and check everything before the weights.
 
-    Raises ModelNotFoundError, or InvalidGGUFError with the reason and the byte where it is.
+    Raises ModelNotFoundError, or InvalidGGUFError with the reason and its place in the file.
     """
     if path.is_dir():
-        raise InvalidGGUFError(f"{path} is a folder; name the .gguf file inside it")
+        raise InvalidGGUFError(f"{path} is a folder; pass the .gguf file inside it")
     try:
         with path.open("rb", buffering=0) as file:
             return read_gguf_from(file, path, os.fstat(file.fileno()).st_size)
@@ -132,34 +108,22 @@ def read_gguf(path: Path) -> GGUF:
         raise InvalidGGUFError(f"{path} cannot be read: {error.strerror}") from error
 
 
-class ByteReader(Protocol):
-    """What a file is read from: the next bytes at each call, at most as many as asked for."""
-
-    def read(self, n_bytes: int, /) -> bytes: ...
-
-
 def read_gguf_from(
     file: ByteReader, path: Path, size: int, *, chunk_bytes: int | None = None
 ) -> GGUF:
-    """``read_gguf`` for a file of ``size`` bytes that stands at its start, wherever it comes from.
+    """Do what ``read_gguf`` does, with the bytes of any source.
 
-    path: its name. chunk_bytes: how much to read at least at a time. Raises InvalidGGUFError, and
-    what ``file`` raises.
+    file: of ``size`` bytes, positioned at the start. path: its name. chunk_bytes: the fewest bytes
+    to read at a time. Raises InvalidGGUFError, and what ``file`` raises.
     """
-    return _Reader(file, path, size, chunk_bytes or _CHUNK_BYTES).read()
+    return _Reader(Cursor(file, path, size, chunk_bytes)).read()
 
 
 class _Reader:
-    """A position in a file, and the bytes around it."""
+    """Reads the parts of a file in order."""
 
-    def __init__(self, file: ByteReader, path: Path, size: int, chunk_bytes: int) -> None:
-        self._path = path
-        self._file = file
-        self._size = size
-        self._chunk_bytes = chunk_bytes
-        self._buffer = b""
-        self._start = 0  # of the buffer, in the file
-        self._at = 0  # in the buffer
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
         self._types: dict[str, str] = {}
         self._tokens = Strings([])
 
@@ -168,12 +132,12 @@ class _Reader:
         metadata = self._metadata(n_kv)
         alignment = self._alignment(metadata)
         tensors = self._tensors(n_tensors)
-        end = self._position
+        end = self._cursor.position
         data_offset = -(-end // alignment) * alignment if tensors else end
         self._check_places(tensors, alignment, data_offset)
         return GGUF(
-            path=self._path,
-            size=self._size,
+            path=self._cursor.path,
+            size=self._cursor.size,
             version=version,
             alignment=alignment,
             metadata=metadata,
@@ -183,215 +147,150 @@ class _Reader:
             tokens=self._tokens,
         )
 
-    # --- bytes ---
-
-    @property
-    def _position(self) -> int:
-        return self._start + self._at
-
-    def _fail(self, reason: str, at: int | None = None) -> NoReturn:
-        place = self._position if at is None else at
-        raise InvalidGGUFError(f"{self._path} is damaged or no model: {reason} (byte {place})")
-
-    def _need(self, n_bytes: int, what: str) -> None:
-        """Have ``n_bytes`` in the buffer after the position."""
-        missing = n_bytes - (len(self._buffer) - self._at)
-        if missing <= 0:
-            return
-        if self._position + n_bytes > self._size:
-            self._fail(
-                f"{what} needs {n_bytes} bytes, and the file has {self._size - self._position} more"
-            )
-        if self._position + n_bytes > _MAX_METADATA_BYTES:
-            self._fail(f"{what} would make the metadata longer than {_MAX_METADATA_BYTES} bytes")
-        left = self._buffer[self._at :]
-        self._start, self._at = self._position, 0
-        wanted = min(max(missing, self._chunk_bytes), self._size - self._start - len(left))
-        parts = [left]
-        while wanted > 0:
-            part = self._file.read(wanted)
-            if not part:
-                self._fail(f"{what}: the file became shorter while it was read")
-            parts.append(part)
-            wanted -= len(part)
-        self._buffer = b"".join(parts)
-
-    def _take(self, n_bytes: int, what: str) -> bytes:
-        self._need(n_bytes, what)
-        taken = self._buffer[self._at : self._at + n_bytes]
-        self._at += n_bytes
-        return taken
-
-    def _int(self, kind: str, what: str) -> int:
-        number: int
-        (number,) = struct.unpack(kind, self._take(struct.calcsize(kind), what))
-        return number
-
-    def _text(self, max_bytes: int, what: str) -> str:
-        at = self._position
-        n_bytes = self._int("<Q", f"the length of {what}")
-        if n_bytes > min(max_bytes, self._size):
-            self._fail(f"{what} is said to have {n_bytes} bytes", at)
-        try:
-            return self._take(n_bytes, what).decode("utf-8")
-        except UnicodeDecodeError:
-            self._fail(f"{what} is not UTF-8", at)
-
-    # --- the parts of a file ---
-
     def _header(self) -> tuple[int, int, int]:
-        magic = self._take(min(4, self._size), "the magic number")
+        """Return the version and the numbers of tensors and of metadata keys."""
+        cursor = self._cursor
+        magic = cursor.take(min(4, cursor.size), "the magic number")
         if magic != MAGIC:
             raise InvalidGGUFError(
-                f"{self._path} is not a GGUF file: it starts with {magic!r}, not {MAGIC!r}"
+                f"{cursor.path} is not a GGUF file: it starts with {magic!r}, not {MAGIC!r}"
             )
-        version = self._int("<I", "the version")
+        version = cursor.integer("<I", "the version")
         if version not in VERSIONS:
-            big_endian = " (big-endian files are not read)" if version & 0xFFFF == 0 else ""
-            self._fail(f"GGUF version {version}{big_endian}; versions 2 and 3 are read", 4)
+            big_endian = " (big-endian files are not supported)" if version & 0xFFFF == 0 else ""
+            cursor.fail(f"GGUF version {version} is not 2 or 3{big_endian}", 4)
         counts = []
         for what in ("tensors", "metadata keys"):
-            count = self._int("<Q", f"the number of {what}")
+            count = cursor.integer("<Q", f"the number of {what}")
             if count > _MAX_ITEMS:
-                self._fail(f"{count} {what}, and at most {_MAX_ITEMS} are read", self._position - 8)
+                cursor.fail(f"{count} {what} exceed the limit of {_MAX_ITEMS}", cursor.position - 8)
             counts.append(count)
         return version, counts[0], counts[1]
+
+    # --- metadata ---
 
     def _metadata(self, n_kv: int) -> dict[str, Value]:
         metadata: dict[str, Value] = {}
         for index in range(n_kv):
-            at = self._position
-            key = self._text(_MAX_KEY_BYTES, f"metadata key {index}")
+            at = self._cursor.position
+            key = self._cursor.text(f"metadata key {index}", _MAX_KEY_BYTES)
             if not key or "\0" in key:
-                self._fail(f"metadata key {index} is {key!r}", at)
+                self._cursor.fail(f"metadata key {index} is empty or has a NUL: {key!r}", at)
             if key in metadata:
-                self._fail(f"the metadata key {key!r} is there twice", at)
+                self._cursor.fail(f"the metadata key {key!r} appears twice", at)
             metadata[key] = self._value(key)
         return metadata
 
     def _value(self, key: str) -> Value:
-        at = self._position
-        kind = self._int("<I", f"the type of {key}")
+        at = self._cursor.position
+        kind = self._cursor.integer("<I", f"the type of {key}")
         if kind == _ARRAY:
             return self._array(key)
         self._types[key] = self._type_name(kind, key, at)
         if kind == _STRING:
-            return self._text(_MAX_METADATA_BYTES, key)
+            return self._cursor.text(key)
         dtype = np.dtype(_NUMBERS[kind])
-        data = self._take(dtype.itemsize, key)
+        data = self._cursor.take(dtype.itemsize, key)
         self._check_bools(kind, data, key)
         value: int | float | bool = np.frombuffer(data, dtype)[0].item()
         return value
 
     def _array(self, key: str) -> Array:
-        at = self._position
-        kind = self._int("<I", f"the type of {key}'s items")
+        cursor = self._cursor
+        at = cursor.position
+        kind = cursor.integer("<I", f"the type of {key}'s items")
         name = self._type_name(kind, key, at)
         self._types[key] = f"[{name}]"
-        length = self._int("<Q", f"the length of {key}")
+        length = cursor.integer("<Q", f"the length of {key}")
         if kind == _STRING:
-            strings = self._strings(length, key, is_kept=key == TOKENS)
+            strings = cursor.strings(length, key, is_kept=key == TOKENS)
             if key == TOKENS:
                 self._tokens = strings
             return Array(name, length)
         dtype = np.dtype(_NUMBERS[kind])
-        if length * dtype.itemsize > self._size:
-            self._fail(f"{key} is said to have {length} items", self._position - 8)
-        data = self._take(length * dtype.itemsize, key)
+        if length * dtype.itemsize > cursor.size:
+            cursor.fail(f"{key} has an impossible length of {length} items", cursor.position - 8)
+        data = cursor.take(length * dtype.itemsize, key)
         self._check_bools(kind, data, key)
         return Array(name, length, np.frombuffer(data, dtype) if length <= _MAX_KEPT else None)
 
     def _type_name(self, kind: int, key: str, at: int) -> str:
         if kind not in _TYPE_NAMES:
-            self._fail(f"{key} has the unknown value type {kind}", at)
+            self._cursor.fail(f"{key} has the unknown value type {kind}", at)
         return _TYPE_NAMES[kind]
 
     def _check_bools(self, kind: int, data: bytes, key: str) -> None:
         if kind == _BOOL and data.strip(b"\0\1"):
-            self._fail(f"{key} has a truth value that is neither 0 nor 1", self._position)
-
-    def _strings(self, length: int, key: str, *, is_kept: bool) -> Strings:
-        """Pass over an array of strings; those of the array if ``is_kept``, else none."""
-        if length * LENGTH_BYTES > self._size:
-            self._fail(f"{key} is said to have {length} items", self._position - 8)
-        kept: list[tuple[bytes, npt.NDArray[np.int64]]] = []
-        n_left = length
-        while n_left:
-            self._need(LENGTH_BYTES, key)
-            at = self._at
-            ends = string_ends(self._buffer, at, n_left)
-            if not ends.size:  # not even one is in the buffer, or it is damaged
-                n_bytes = int.from_bytes(self._buffer[at : at + LENGTH_BYTES], "little")
-                self._need(LENGTH_BYTES + n_bytes, f"item {length - n_left} of {key}")
-                continue
-            self._at = int(ends[-1])
-            n_left -= ends.size
-            if is_kept:
-                kept.append((self._buffer[at : self._at], ends - at))
-        return Strings(kept)
+            self._cursor.fail(f"{key} has a bool that is neither 0 nor 1")
 
     def _alignment(self, metadata: dict[str, Value]) -> int:
         alignment = metadata.get(ALIGNMENT, 32)
         is_u32 = self._types.get(ALIGNMENT, "u32") == "u32" and isinstance(alignment, int)
         if not is_u32 or alignment <= 0 or alignment & (alignment - 1):  # type: ignore[operator]
-            self._fail(f"{ALIGNMENT} is {alignment!r}, not a power of two in a u32")
+            self._cursor.fail(f"{ALIGNMENT} must be a power of two as u32, got {alignment!r}")
         return int(alignment)  # type: ignore[arg-type]
+
+    # --- tensors ---
 
     def _tensors(self, n_tensors: int) -> list[Tensor]:
         tensors: dict[str, Tensor] = {}
         for index in range(n_tensors):
-            at = self._position
+            at = self._cursor.position
             tensor = self._tensor(index)
             if tensor.name in tensors:
-                self._fail(f"the tensor {tensor.name!r} is there twice", at)
+                self._cursor.fail(f"the tensor {tensor.name!r} appears twice", at)
             tensors[tensor.name] = tensor
         return list(tensors.values())
 
     def _tensor(self, index: int) -> Tensor:
-        at = self._position
-        name = self._text(_MAX_NAME_BYTES, f"the name of tensor {index}")
+        cursor = self._cursor
+        at = cursor.position
+        name = cursor.text(f"the name of tensor {index}", _MAX_NAME_BYTES)
         if not name or "\0" in name:
-            self._fail(f"the name of tensor {index} is {name!r}", at)
-        n_dims = self._int("<I", f"the number of dimensions of {name}")
+            cursor.fail(f"the name of tensor {index} is empty or has a NUL: {name!r}", at)
+        n_dims = cursor.integer("<I", f"the number of dimensions of {name}")
         if n_dims > _MAX_DIMS:
-            self._fail(f"{name} has {n_dims} dimensions", self._position - 4)
-        at = self._position
+            cursor.fail(
+                f"{name} has {n_dims} dimensions; the limit is {_MAX_DIMS}", cursor.position - 4
+            )
+        at = cursor.position
         layout = _SHAPE_TYPE_OFFSET[n_dims]
         *shape, number, offset = layout.unpack(
-            self._take(layout.size, f"shape, type and offset of {name}")
+            cursor.take(layout.size, f"shape, type and offset of {name}")
         )
         n_values = 1
         for size in shape:
             n_values *= size
         if not n_values or n_values >= 2**60:
-            self._fail(f"{name} has the shape {shape}", at)
+            cursor.fail(f"{name} has the impossible shape {shape}", at)
         at += 8 * n_dims
         kind = TENSOR_TYPES.get(number)
         if kind is None:
-            self._fail(f"{name} is of an unknown type", at)
+            cursor.fail(f"{name} has the unknown tensor type {number}", at)
         row_length = shape[0] if shape else 1
         if row_length % kind.block:
-            self._fail(
-                f"{name} has rows of {row_length}, and {kind.name} needs multiples of {kind.block}",
+            cursor.fail(
+                f"{name} has rows of {row_length} values, but {kind.name} needs a multiple of "
+                f"{kind.block}",
                 at,
             )
         n_bytes = n_values // kind.block * kind.n_bytes
         return Tensor(name, tuple(shape), kind, offset, n_bytes)
 
     def _check_places(self, tensors: list[Tensor], alignment: int, data_offset: int) -> None:
-        """Tensors follow each other with nothing but padding between, inside the file."""
+        """Check that tensors follow each other, with only padding between, inside the file."""
         expected = 0
         for tensor in tensors:
             if tensor.offset != expected:
-                self._fail(
-                    f"{tensor.name} is at offset {tensor.offset}, and {expected} is where the "
+                self._cursor.fail(
+                    f"{tensor.name} is at offset {tensor.offset}; expected {expected}, where the "
                     f"tensor before it ends"
                 )
             end = data_offset + tensor.offset + tensor.n_bytes
-            if end > self._size:
-                self._fail(
-                    f"{tensor.name} would end at byte {end}, and the file has {self._size} bytes: "
-                    f"it is incomplete",
+            if end > self._cursor.size:
+                self._cursor.fail(
+                    f"{tensor.name} ends at byte {end}, but the file has only {self._cursor.size} "
+                    f"bytes: it is incomplete; download or copy it again",
                     data_offset + tensor.offset,
                 )
             expected += -(-tensor.n_bytes // alignment) * alignment

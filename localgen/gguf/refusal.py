@@ -1,4 +1,4 @@
-"""The error that a file's content gives; it knows no GGUF."""
+"""The error about a file's content; it knows no GGUF."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ class HasPath(Protocol):
 
 def refuse(file: HasPath, reason: str) -> NoReturn:
     """Raise InvalidGGUFError with the file's path and the reason."""
-    raise InvalidGGUFError(f"{file.path} is damaged or no model: {reason}")
+    raise InvalidGGUFError(f"{file.path} is not a valid model file: {reason}")

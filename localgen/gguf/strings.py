@@ -1,10 +1,11 @@
-"""Arrays of strings in a file's bytes: where each one ends, and whether two are alike, by NumPy.
+"""Arrays of strings in a file's bytes: where each ends, and whether any repeat, by NumPy.
 
-A string is its length, eight bytes, and then its own. A vocabulary and its merges are some hundred
-thousand of them: too many to walk one by one at each load. The length of a string of 1 to 255 bytes
-is one byte and seven zeros, which stand together nowhere else unless a string is empty or holds
-NULs. So all places where seven zeros follow a byte are looked up at once. Where each leads exactly
-to the next one they are the strings, and where one does not, strings are walked one by one.
+A string is stored as its length, in eight bytes, and its bytes. A vocabulary and its merges have
+some hundred thousand strings: too many to walk one by one at each load. The length of a string of 1
+to 255 bytes is one byte and seven zeros, which appear together nowhere else unless a string is
+empty or contains NULs. So all places where seven zeros follow a byte are found at once. Where each
+leads exactly to the next one, they are the strings; where one does not, strings are walked one by
+one.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ _WINDOW_BYTES = 2**18
 # Strings to walk after a place that does not lead to the next one; doubled while none does.
 _FEWEST_WALKED, _MOST_WALKED = 2**6, 2**14
 
-# Longer strings, of which vocabularies have few, are compared by Python.
+# Longer strings, which are few in vocabularies, are compared by Python.
 _HASHED_WORDS = 8
-# The bytes of a word that belong to a string which has 0 to 8 left.
+# Masks for the last word of a string, of which 0 to 8 bytes remain.
 _WORD_MASKS = np.array([2 ** (8 * n_bytes) - 1 for n_bytes in range(9)], np.uint64)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 
 
 class Strings:
-    """An array's strings, as they stand in the file. ``parts``: the bytes of consecutive ones, and
-    where each of them ends there."""
+    """An array of strings, stored as in the file.
+
+    parts: the bytes of consecutive strings, and where each ends in them.
+    """
 
     def __init__(self, parts: list[tuple[bytes, Ints]]) -> None:
         self._data = b"".join(data for data, _ in parts)
@@ -62,24 +65,24 @@ class Strings:
 
     @property
     def has_nul(self) -> bool:
-        """Whether a NUL is in one of them: the data have other zeros than those of the lengths."""
+        """Whether any string has a NUL: the bytes have more zeros than the lengths do."""
         n_zeros = len(self._data) - np.count_nonzero(np.frombuffer(self._data, np.uint8))
         in_lengths = self._lengths.astype("<u8").view(np.uint8)
         return bool(n_zeros != in_lengths.size - np.count_nonzero(in_lengths))
 
     @property
     def longest(self) -> int:
-        """The most bytes that one of them has."""
+        """The length of the longest string, in bytes."""
         return int(self._lengths.max(initial=0))
 
     def of_lengths(self, *lengths: int) -> set[bytes]:
-        """Those that have one of these lengths, in bytes."""
+        """Return the strings that have one of these lengths, in bytes."""
         return {self[index] for index in np.flatnonzero(np.isin(self._lengths, lengths)).tolist()}
 
     def may_repeat(self) -> bool:
-        """False if all strings that are not empty differ; True if two are alike, or seem to be.
+        """Return False if all non-empty strings differ, True if two are equal or seem to be.
 
-        Those of up to 64 bytes are compared by hashes, which may agree by chance.
+        Strings of up to 64 bytes are compared by hashes, which may collide.
         """
         is_long = self._lengths > 8 * _HASHED_WORDS
         long = np.flatnonzero(is_long).tolist()
@@ -88,14 +91,14 @@ class Strings:
         hashes = np.sort(self._hashes(np.flatnonzero((self._lengths > 0) & ~is_long)))
         return bool((hashes[1:] == hashes[:-1]).any())
 
-    def _hashes(self, rows: Ints) -> npt.NDArray[np.uint64]:
-        """Of strings of 1 to 64 bytes, read as words of eight: (len(rows),)."""
+    def _hashes(self, indices: Ints) -> npt.NDArray[np.uint64]:
+        """Return the hashes of strings of 1 to 64 bytes: (len(indices),) uint64."""
         padded = self._data + bytes(8)
-        # Of each byte, the word that begins with it.
+        # For each byte, the word of eight that starts there.
         words = np.ndarray(len(self._data) + 1, "<u8", padded, strides=(1,))
-        at, n_left = self._ends[rows] + LENGTH_BYTES, self._lengths[rows]
+        at, n_left = self._ends[indices] + LENGTH_BYTES, self._lengths[indices]
         hashes = n_left.astype(np.uint64)
-        going = np.arange(len(rows))
+        going = np.arange(len(indices))
         while going.size:
             word = words[at] & _WORD_MASKS[np.minimum(n_left, 8)]
             mixed = (hashes[going] ^ word) * _MIX
@@ -106,9 +109,10 @@ class Strings:
 
 
 def string_ends(buffer: bytes, at: int, n_strings: int) -> Ints:
-    """Where strings that stand in ``buffer`` one after another end, the first beginning at ``at``.
+    """Return where consecutive strings in ``buffer`` end, the first one starting at ``at``.
 
-    Those of ``n_strings`` that are wholly there; perhaps fewer, but one at least if one is.
+    Returns at most ``n_strings`` ends, of complete strings only. These need not be all of them,
+    but at least one is returned if there is one.
     """
     window = np.frombuffer(buffer, np.uint8, min(len(buffer) - at, _WINDOW_BYTES), at)
     places = _Places(window)
@@ -128,7 +132,7 @@ def string_ends(buffer: bytes, at: int, n_strings: int) -> Ints:
 
 
 class _Places:
-    """The places of a window that look like the length of a string of up to 255 bytes."""
+    """The places in a window that look like the length of a string of up to 255 bytes."""
 
     def __init__(self, window: npt.NDArray[np.uint8]) -> None:
         one = window == 0
@@ -141,7 +145,7 @@ class _Places:
         self._last = np.append(np.flatnonzero(~leads_on), before.size)
 
     def chain(self, start: int) -> Ints:
-        """The places that follow from ``start``, if it is one, each leading to the next."""
+        """Return the places that follow from ``start``, each leading to the next; maybe none."""
         first = int(np.searchsorted(self._places, start))
         if first == self._places.size or self._places[first] != start:
             return self._places[:0]
@@ -150,7 +154,7 @@ class _Places:
 
 
 def _walk(buffer: bytes, at: int, start: int, n_strings: int) -> Ints:
-    """Where strings end, from ``at`` on, walked one by one; the first begins at ``at + start``."""
+    """Return where strings end, relative to ``at``; the first one starts at ``at + start``."""
     ends: list[int] = []
     end, last = at + start, len(buffer) - LENGTH_BYTES
     while len(ends) < n_strings and end <= last:

@@ -1,110 +1,81 @@
 """Refuses vocabularies that llama.cpp would not survive, by their type; it tokenizes nothing.
 
-Each type of vocabulary takes other things for granted: see ``llama-vocab.cpp`` in llama.cpp.
+Each type takes other things for granted: see ``llama-vocab.cpp`` in llama.cpp. Of an unknown type
+only what all types need is checked.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from localgen.gguf.charsmap import check_charsmap
 from localgen.gguf.reader import GGUF, TOKENS, Array
 from localgen.gguf.refusal import refuse
+from localgen.gguf.vocab_types import (
+    BOS,
+    BPE,
+    EOS,
+    MODEL,
+    PRE,
+    SEPARATOR,
+    TYPES,
+    UNKNOWN,
+    WHITESPACE,
+    VocabType,
+    type_of,
+)
 
 _N_BYTES = 256
 _BYTE_TYPE = 6
 _BYTE_NAME = len("<0x00>")
 _BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
-# What stands beside each token, and the type that llama.cpp reads it as.
-_BESIDE_TOKENS = {
-    "tokenizer.ggml.scores": ("f32",),
+_MERGES = "tokenizer.ggml.merges"
+# Arrays with one item per token → the types that llama.cpp accepts.
+_PER_TOKEN = {
+    "tokenizer.ggml.scores": ("f32", "i32"),
     "tokenizer.ggml.token_type": ("i32", "u32"),
 }
-# By the names in a file's keys, the last one spelled as it is there.
-_BOS, _EOS, _UNKNOWN, _SEPARATOR = "bos", "eos", "unknown", "seperator"
-_IN_WORDS = {
-    _BOS: "puts a BOS token before a text",
-    _EOS: "puts an EOS token after a text",
-    _UNKNOWN: "has a token for what it does not know",
-    _SEPARATOR: "puts a separator after a text",
+_USES = {
+    BOS: "adds a BOS token before a text",
+    EOS: "adds an EOS token after a text",
+    UNKNOWN: "uses a token for unknown characters",
+    SEPARATOR: "adds a separator after a text",
 }
-# llama.cpp spells tokens out in trees, and walks a branch by recursion; PLaMo-2's table takes the
-# square of a token's length. Real tokens have some hundred bytes at most.
+# llama.cpp walks the branches of its trees by recursion, and PLaMo-2's table grows with the square
+# of a token's length. Real tokens have some hundred bytes at most.
 _MAX_TOKEN_BYTES = 1024
 _RWKV_ESCAPES = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"x": b""}
 _RWKV_HEX = re.compile(rb"\\x[0-9a-f]{2}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Type:
-    """What a type of vocabulary needs.
-
-    defaults: ids of special tokens that the file need not name. needs: those that it always uses.
-    adds: those that it adds to a text, by whether it does if the file does not say.
-    """
-
-    defaults: dict[str, int] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-    adds: dict[str, bool] = field(default_factory=dict)
-    has_trees: bool = False
-
-
-_GPT2 = _Type({_BOS: 11, _EOS: 11}, adds={_BOS: True, _EOS: False})
-# The same with some pre-tokenizers.
-_GPT2_OF_GLM = _Type({_EOS: 11}, adds={_BOS: False, _EOS: False})
-_GPT2_OF_GEMMA = _Type({_BOS: 11, _EOS: 11}, needs=(_BOS,), adds={_EOS: False})
-_GPT2_BY_PRE = {
-    "chatglm-bpe": _GPT2_OF_GLM,
-    "glm4": _GPT2_OF_GLM,
-    "glm5": _GPT2_OF_GLM,
-    "gemma4": _GPT2_OF_GEMMA,
-    "granite-embed-multi-311m": _GPT2_OF_GEMMA,
-}
-_TYPES = {
-    "llama": _Type({_BOS: 1, _EOS: 2}, adds={_BOS: True, _EOS: False}),
-    "gpt2": _GPT2,
-    "hybriddna": _GPT2,
-    "whitespace": _GPT2,
-    "gemma4": _Type(needs=(_BOS,), adds={_EOS: False}),
-    "bert": _Type({_BOS: 101, _UNKNOWN: 100, _SEPARATOR: 102}, needs=(_BOS, _UNKNOWN, _SEPARATOR)),
-    "t5": _Type(
-        {_EOS: 1, _UNKNOWN: 2}, needs=(_UNKNOWN,), adds={_BOS: False, _EOS: True}, has_trees=True
-    ),
-    "rwkv": _Type(has_trees=True),
-    "plamo2": _Type(has_trees=True),
-    "test": _Type(),
-}
-
-
 def check_vocabulary(file: GGUF) -> None:
-    """Raise InvalidGGUFError if llama.cpp would not survive reading the vocabulary, or any text.
+    """Raise InvalidGGUFError if llama.cpp would not survive loading the vocabulary, or some text.
 
     A file that names no type is left to llama.cpp, which refuses it.
     """
     tokens = file.metadata.get(TOKENS)
     if not isinstance(tokens, Array) or tokens.type != "string" or not tokens.length:
-        refuse(file, f"it has no vocabulary: {TOKENS} is no list of texts")
-    for key, types in _BESIDE_TOKENS.items():
-        beside = file.metadata.get(key)
-        if beside is None:
+        refuse(file, f"it has no vocabulary: {TOKENS} must be a list of strings")
+    for key, types in _PER_TOKEN.items():
+        values = file.metadata.get(key)
+        if values is None:
             continue
-        if not isinstance(beside, Array) or beside.type not in types:
-            refuse(file, f"{key} is no list of {types[0]}")
-        elif beside.length != tokens.length:
-            refuse(file, f"{key} has {beside.length} items for {tokens.length} tokens")
-    merges = file.metadata.get("tokenizer.ggml.merges")
+        if not isinstance(values, Array) or values.type not in types:
+            refuse(file, f"{key} must be a list of {' or '.join(types)}")
+        elif values.length != tokens.length:
+            refuse(file, f"{key} has {values.length} items for {tokens.length} tokens")
+    merges = file.metadata.get(_MERGES)
     if merges is not None and not (isinstance(merges, Array) and merges.type == "string"):
-        refuse(file, "tokenizer.ggml.merges is no list of texts")
+        refuse(file, f"{_MERGES} must be a list of strings")
     _check_repeats(file)
-    if (name := file.metadata.get("tokenizer.ggml.model")) is not None:
+    if (name := file.metadata.get(MODEL)) is not None:
         _check_type(file, name)
 
 
 def _check_repeats(file: GGUF) -> None:
-    # A C string ends at its first NUL. Of empty tokens llama.cpp makes different ones.
+    # A C string ends at its first NUL. llama.cpp gives empty tokens distinct names.
     tokens = file.tokens
     if not (tokens.has_nul or tokens.may_repeat() or tokens.of_lengths(0)):
         return
@@ -112,7 +83,7 @@ def _check_repeats(file: GGUF) -> None:
     for token_id, token in enumerate(map(_as_c_string, tokens)):
         named = token or b"[EMPTY_%d]" % token_id
         if named in seen:
-            refuse(file, f"token {token_id}, {named[:80]!r}, is in its vocabulary a second time")
+            refuse(file, f"token {token_id}, {named[:80]!r}, appears twice in its vocabulary")
         seen.add(named)
 
 
@@ -121,7 +92,7 @@ def _as_c_string(token: bytes) -> bytes:
 
 
 def _of_lengths(file: GGUF, *lengths: int) -> set[bytes]:
-    """At least the tokens that have one of these lengths, in bytes, as C sees them."""
+    """Return at least the tokens with one of these lengths, in bytes, as C reads them."""
     tokens = file.tokens
     return set(map(_as_c_string, tokens)) if tokens.has_nul else tokens.of_lengths(*lengths)
 
@@ -130,24 +101,31 @@ def _of_lengths(file: GGUF, *lengths: int) -> set[bytes]:
 
 
 def _check_type(file: GGUF, name: object) -> None:
+    if not isinstance(name, str):
+        refuse(file, f"{MODEL} must be a string, got {name!r}")
     if name in ("no_vocab", "none"):
         refuse(
             file,
-            f"its vocabulary is of the type {name!r}, without tokens, so that no text can be read; "
+            f"its vocabulary has the type {name!r}, without tokens, so it cannot read text; "
             f"convert the model again, together with its tokenizer",
         )
-    if not isinstance(name, str) or name not in _TYPES:
+    pre = file.metadata.get(PRE)
+    if pre == WHITESPACE and TYPES.get(name) is BPE and name != WHITESPACE:
         refuse(
             file,
-            f"localgen does not know how to check a vocabulary of the type {name!r}; it knows "
-            f"{', '.join(_TYPES)}",
+            f"{PRE} is {WHITESPACE!r} and {MODEL} is {name!r}: llama.cpp would abort at two "
+            f"spaces in a row; convert the model again, with {MODEL}={WHITESPACE!r}",
         )
-    _check_special(file, name)
-    if _TYPES[name].has_trees and file.tokens.longest > _MAX_TOKEN_BYTES:
+    kind = type_of(name, pre)
+    if kind is None:
+        check_charsmap(file)  # its format is SentencePiece's, whatever type has one
+        return
+    _check_special(file, name, kind)
+    if kind.has_trees and file.tokens.longest > _MAX_TOKEN_BYTES:
         refuse(
             file,
-            f"a token of its vocabulary has {file.tokens.longest} bytes; at most "
-            f"{_MAX_TOKEN_BYTES} are safe in one of the type {name!r}",
+            f"a token of its vocabulary has {file.tokens.longest} bytes; the limit for the type "
+            f"{name!r} is {_MAX_TOKEN_BYTES}",
         )
     if name == "llama":
         _check_bytes(file, _of_lengths(file, 1, _BYTE_NAME))
@@ -159,25 +137,22 @@ def _check_type(file: GGUF, name: object) -> None:
         check_charsmap(file)
 
 
-def _check_special(file: GGUF, name: str) -> None:
-    """Each special token that a text can need has an id; llama.cpp asserts it."""
-    kind, pre = _TYPES[name], file.metadata.get("tokenizer.ggml.pre")
-    if kind is _GPT2 and isinstance(pre, str):
-        kind = _GPT2_BY_PRE.get(pre, kind)
-    for special in (_BOS, _EOS, _UNKNOWN, _SEPARATOR):
-        said = file.metadata.get(f"tokenizer.ggml.add_{special}_token", kind.adds.get(special))
-        is_needed = special in kind.needs or (special in kind.adds and said is not False)
+def _check_special(file: GGUF, name: str, kind: VocabType) -> None:
+    """Check that each special token that a text may need has an id; llama.cpp asserts it."""
+    for special in (BOS, EOS, UNKNOWN, SEPARATOR):
+        adds = file.metadata.get(f"tokenizer.ggml.add_{special}_token", kind.adds.get(special))
+        is_needed = special in kind.needs or (special in kind.adds and adds is not False)
         if is_needed and not _has_id(file, special, kind.defaults.get(special)):
             refuse(
                 file,
-                f"its vocabulary of the type {name!r} {_IN_WORDS[special]}, and "
-                f"tokenizer.ggml.{special}_token_id names none of its {len(file.tokens)} tokens; "
-                f"set it, or convert the model again",
+                f"its vocabulary, of the type {name!r}, {_USES[special]}, but "
+                f"tokenizer.ggml.{special}_token_id is none of its {len(file.tokens)} tokens; "
+                f"set that key, or convert the model again",
             )
 
 
 def _has_id(file: GGUF, special: str, default: int | None) -> bool:
-    """Whether a special token's id, or else its default, is in the vocabulary."""
+    """Return whether a special token's id, or else its default, is in the vocabulary."""
     for token_id in (file.metadata.get(f"tokenizer.ggml.{special}_token_id"), default):
         if type(token_id) is int and 0 <= token_id < len(file.tokens):
             return True
@@ -185,9 +160,9 @@ def _has_id(file: GGUF, special: str, default: int | None) -> bool:
 
 
 def _check_bytes(file: GGUF, tokens: set[bytes]) -> None:
-    """A SentencePiece vocabulary spells what it does not know in tokens of one byte each.
+    """Check that a SentencePiece vocabulary has all bytes, which spell unknown characters.
 
-    tokens: at least those that could be one.
+    tokens: at least those that could be one byte.
     """
     missing = [
         byte
@@ -197,26 +172,30 @@ def _check_bytes(file: GGUF, tokens: set[bytes]) -> None:
     if missing:
         refuse(
             file,
-            f"its SentencePiece vocabulary lacks {len(missing)} of the {_N_BYTES} byte tokens, so "
-            f"that llama.cpp would abort at the first character that it does not know",
+            f"its SentencePiece vocabulary lacks {len(missing)} of the {_N_BYTES} byte tokens; "
+            f"llama.cpp would abort at the first unknown character",
         )
     for token_id in _byte_ids(file):
         if not _BYTE_TOKEN.fullmatch(file.tokens[token_id]):
-            refuse(file, f"token {token_id}, {file.tokens[token_id][:80]!r}, is no byte token")
+            refuse(
+                file,
+                f"token {token_id}, {file.tokens[token_id][:80]!r}, is marked as a byte token, "
+                f"but is not of the form <0x00>",
+            )
 
 
 def _check_no_bytes(file: GGUF) -> None:
-    """llama.cpp aborts where a WordPiece vocabulary has a token of the type for bytes."""
+    """Check that a WordPiece vocabulary has no byte tokens, at which llama.cpp aborts."""
     if token_ids := _byte_ids(file):
         refuse(
             file,
-            f"token {token_ids[0]}, {file.tokens[token_ids[0]][:80]!r}, is said to be a byte "
+            f"token {token_ids[0]}, {file.tokens[token_ids[0]][:80]!r}, is marked as a byte "
             f"token, which a vocabulary of the type 'bert' cannot have",
         )
 
 
 def _byte_ids(file: GGUF) -> list[int]:
-    """The tokens that the file says to be of one byte each."""
+    """Return the tokens that the file marks as byte tokens."""
     types = file.metadata.get("tokenizer.ggml.token_type")
     if not isinstance(types, Array) or types.values is None:
         return []
@@ -225,7 +204,7 @@ def _byte_ids(file: GGUF) -> list[int]:
 
 
 def _check_rwkv(file: GGUF, tokens: set[bytes]) -> None:
-    """Where tokens begin with a byte and none is that byte alone, llama.cpp goes round for ever.
+    """Check that an RWKV vocabulary has all single bytes; without one, llama.cpp may loop forever.
 
     tokens: at least those that could be one byte.
     """
@@ -233,13 +212,13 @@ def _check_rwkv(file: GGUF, tokens: set[bytes]) -> None:
     if n_missing:
         refuse(
             file,
-            f"its RWKV vocabulary lacks {n_missing} of the {_N_BYTES} tokens of one byte, so that "
-            f"llama.cpp would not come to an end at some texts",
+            f"its RWKV vocabulary lacks {n_missing} of the {_N_BYTES} single-byte tokens; "
+            f"llama.cpp would never finish tokenizing some texts",
         )
 
 
 def _rwkv_byte(token: bytes) -> bytes:
-    """The byte that an escaped token stands for, or nothing if it is not a single one."""
+    """Return the byte that an escaped token stands for; empty unless it is a single one."""
     if len(token) == 1:
         return token.replace(b"\\", b"")
     if len(token) == 2 and token.startswith(b"\\"):

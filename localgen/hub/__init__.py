@@ -1,12 +1,14 @@
-"""A name → a local file: an alias, a path, or a file on the Hugging Face Hub; it opens no model.
+"""Resolves a name to a local file: an alias, a path, or a name on the Hugging Face Hub.
 
-    lookup.py    resolve() and locate(): what a name means, step by step
-    names.py     what a name says           levels.py    which file of many is meant
-    catalog.py   aliases                    remote.py    the Hub: listing, download, errors
-    cache.py     what is on the disk        inventory.py what there is, and removing it
-    ranges.py    the beginnings of files that stay on the Hub
+    lookup.py    resolve() and locate(): from a name to a file, step by step
+    names.py     parses names               levels.py     chooses one file of a repository
+    catalog.py   aliases                    remote.py     lists and fetches files of the Hub
+    cache.py     reads the Hub's cache      inventory.py  lists and removes cached models
+    ranges.py    reads the start of files that stay on the Hub
+    failures.py  explains the Hub's errors  bars.py       progress bars
 
-Only ``remote`` and ``ranges`` make requests. huggingface_hub is imported where a name needs it.
+It opens no model. Only ``remote`` and ``ranges`` make requests; huggingface_hub is imported only
+for names that need it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A bar on stderr for bytes on their way; nothing where stderr is no terminal."""
+"""Progress bars on stderr for transfers; none if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def transfer_bar(description: str, n_bytes: int) -> Iterator[Callable[[float], None]]:
-    """A bar for ``n_bytes``; call what it gives with the bytes that have come.
+    """Show a bar for ``n_bytes``; call the function that it yields with the bytes received.
 
-    HF_HUB_DISABLE_PROGRESS_BARS switches it off, as it does huggingface_hub's own.
+    HF_HUB_DISABLE_PROGRESS_BARS switches it off, like huggingface_hub's own bars.
     """
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415

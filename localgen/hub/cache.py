@@ -1,7 +1,7 @@
-"""What huggingface_hub's cache holds of a repository, read without a request.
+"""Reads huggingface_hub's cache without making requests.
 
-Its layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. Beside the files that
-huggingface_hub keeps there, a mark is kept of each one whose checksum has not been seen yet.
+Its layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. Next to the files of
+huggingface_hub, a mark is stored for each file whose checksum has not been verified yet.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The files of one commit that are on the disk; ``files`` relative to ``folder``."""
+    """The cached files of one commit; ``files`` are relative to ``folder``."""
 
     folder: Path
     files: tuple[str, ...]
 
 
 def root() -> Path:
-    """huggingface_hub's cache folder; HF_HOME and HF_HUB_CACHE move it."""
+    """Return huggingface_hub's cache folder, which HF_HOME and HF_HUB_CACHE set."""
     from huggingface_hub import constants  # noqa: PLC0415
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def repository_folder(repo: str) -> Path:
-    """Where the cache keeps ``repo``, whether it is there or not."""
+    """Return the folder of ``repo`` in the cache, which need not exist."""
     return root() / f"models--{repo.replace('/', '--')}"
 
 
 def snapshot(name: HubName) -> Snapshot | None:
-    """What is there of the revision that ``name`` says; None if nothing is."""
+    """Return what is cached of the revision in ``name``; None if nothing is."""
     folder = repository_folder(name.repo)
     commit = name.revision
     if not name.is_pinned:
@@ -48,24 +48,24 @@ def snapshot(name: HubName) -> Snapshot | None:
     files = folder / "snapshots" / commit
     if not files.is_dir():
         return None
-    there = [path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()]
-    return Snapshot(files, tuple(sorted(there)))
+    found = [path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()]
+    return Snapshot(files, tuple(sorted(found)))
 
 
 def mark_unverified(repo: str, commit: str, file: str, checksum: str) -> None:
-    """Note that ``file`` has not been compared with ``checksum``, which may be UNKNOWN."""
+    """Record that ``file`` has not been verified against ``checksum``, which may be UNKNOWN."""
     mark = _mark(repo, commit, file)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(checksum, "ascii")
 
 
 def unmark(repo: str, commit: str, file: str) -> None:
-    """Take the note of ``mark_unverified`` away."""
+    """Remove the mark of ``mark_unverified``."""
     _mark(repo, commit, file).unlink(missing_ok=True)
 
 
 def unverified(repo: str, commit: str, file: str) -> str | None:
-    """The checksum that ``file`` has not been compared with; None if it is known to be right."""
+    """Return the checksum that ``file`` must still be verified against; None if it was."""
     try:
         return _mark(repo, commit, file).read_text("ascii")
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def _mark(repo: str, commit: str, file: str) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Remove a snapshot's entry and what it links to."""
+    """Remove a file of a snapshot and the blob that it links to."""
     while path.is_symlink():
         target = path.parent / os.readlink(path)
         path.unlink()

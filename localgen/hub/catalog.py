@@ -1,4 +1,4 @@
-"""The aliases of catalog.toml."""
+"""Reads the aliases in catalog.toml."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_MODEL = "smollm2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A model with a short name: in the repository ``repo``, or in the installed ``package``."""
+    """A model with an alias: in the repository ``repo`` or in the package ``package``."""
 
     description: str
     license: str
@@ -26,7 +26,7 @@ class Entry:
     install: str | None = None
 
     def package_file(self) -> Path | None:
-        """The GGUF inside the package, found without importing it; None if not installed."""
+        """Return the GGUF file in the package, without importing it; None if not installed."""
         spec = importlib.util.find_spec(self.package) if self.package else None
         folders = spec.submodule_search_locations if spec else None
         files = [file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))]
@@ -35,7 +35,7 @@ class Entry:
 
 @functools.cache
 def catalog() -> dict[str, Entry]:
-    """Alias → entry, in the order of the file."""
+    """Return the entries by alias, in the order of the file."""
     if sys.version_info >= (3, 11):
         import tomllib  # noqa: PLC0415  # not needed for a path
     else:
@@ -46,11 +46,11 @@ def catalog() -> dict[str, Entry]:
 
 
 def installed_file(alias: str, entry: Entry) -> Path:
-    """``Entry.package_file``, or a ModelNotFoundError that says how to get it."""
+    """Return ``Entry.package_file``; ModelNotFoundError, with how to install it, if missing."""
     path = entry.package_file()
     if path is None:
         raise ModelNotFoundError(
-            f"the model {alias!r} is not installed: {entry.install} brings it; or name a .gguf "
-            f"file that you have, or a repository on the Hub (org/name)"
+            f"the model {alias!r} is not installed. Run `{entry.install}`, or pass the path of a "
+            f".gguf file or a repository on the Hub (org/name)."
         )
     return path

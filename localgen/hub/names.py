@@ -1,4 +1,4 @@
-"""What a model's name says; pure text, it looks at no disk and at no network."""
+"""Parses the names of models; it uses neither disk nor network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NAME = re.compile(
 _ALIAS = re.compile(r"(?P<alias>[^/\\:@]+)(?::(?P<level>[A-Za-z0-9_-]+))?(?:@(?P<revision>[^@]+))?")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Names that Windows keeps for devices, whatever their extension.
+# Names that Windows reserves for devices, with any extension.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
 
 
 @dataclass(frozen=True, slots=True)
 class HubName:
-    """``org/repo``, perhaps with one of its files or a quantization level, at a revision."""
+    """``org/repo`` at a revision, optionally with one of its files or a quantization level."""
 
     repo: str
     file: str | None = None
@@ -37,13 +37,13 @@ class HubName:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the revision is a commit, whose files never change."""
+        """Whether the revision is a commit, so that its files never change."""
         return bool(_COMMIT.fullmatch(self.revision))
 
 
 @dataclass(frozen=True, slots=True)
 class AliasName:
-    """A word without a slash: an alias, if the catalogue has it."""
+    """A word without a slash, which is an alias if the catalogue has it."""
 
     alias: str
     level: str | None
@@ -51,50 +51,56 @@ class AliasName:
 
 
 def parse_hub_name(text: str, revision: str | None = None) -> HubName | None:
-    """The parts of a name on the Hub, or None if ``text`` is no such name.
+    """Return the parts of a name on the Hub, or None if ``text`` is not one.
 
-    Raises ValueError for a file or a revision that no repository can have, and for two revisions.
+    Raises ValueError for an invalid file or revision, and for two different revisions.
     """
     match = _NAME.fullmatch(text)
-    # "folder/model.gguf" is a path that leads nowhere.
+    # "folder/model.gguf" is a path that does not exist.
     if match is None or ".." in match["repo"] or match["repo"].lower().endswith(".gguf"):
         return None
     if match["file"]:
         reason = why_unsafe(match["file"])
         if reason:
-            raise ValueError(f"{text!r} names no file of a repository: {reason}")
+            raise ValueError(f"{text!r} is not a valid file of a repository: {reason}")
     name = one_revision(text, match["revision"], revision) or MAIN
     return HubName(match["repo"], match["file"], match["level"], name)
 
 
 def parse_alias(text: str) -> AliasName | None:
-    """The parts of ``alias[:LEVEL][@revision]``, or None if ``text`` is not of that form."""
+    """Return the parts of ``alias[:LEVEL][@revision]``, or None if ``text`` has another form."""
     match = _ALIAS.fullmatch(text)
     return AliasName(match["alias"], match["level"], match["revision"]) if match else None
 
 
 def one_revision(text: str, in_name: str | None, argument: str | None) -> str | None:
-    """The revision of a name or of an argument; ValueError if they differ, or if it is none."""
+    """Return the revision in a name or in an argument.
+
+    Raises ValueError if they differ, or if the revision is not a valid one.
+    """
     if in_name and argument and in_name != argument:
-        raise ValueError(f"{text!r} and revision={argument!r} name two revisions; give one")
+        raise ValueError(
+            f"{text!r} and revision={argument!r} are two different revisions. Give one of them."
+        )
     revision = in_name or argument
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise ValueError(
-            f"{revision!r} is no revision; give a branch, a tag or a commit of 40 hex digits"
+            f"{revision!r} is not a valid revision. Give a branch, a tag, or a commit of 40 hex "
+            f"digits."
         )
     return revision
 
 
 def why_unsafe(file: str) -> str | None:
-    """Why a file's name could lead out of its folder, on POSIX or Windows; None if it cannot."""
+    """Return why a file's name could escape its folder, on POSIX or Windows; None if it cannot."""
     found = _NOT_IN_NAMES.search(file)
     if found:
         return f"it contains {found[0]!r}"
     for part in file.split("/"):
         if part in ("", ".", ".."):
-            return f"it has the part {part!r}"
+            return f"it has the component {part!r}"
         if part[-1] in ". ":
-            return f"its part {part!r} ends with {part[-1]!r}"
+            return f"its component {part!r} ends with {part[-1]!r}"
         if _DEVICES.fullmatch(part):
-            return f"its part {part!r} is a device on Windows"
+            return f"its component {part!r} is reserved on Windows"
     return None

@@ -1,4 +1,4 @@
-"""The beginnings of files on the Hub, read by ranged requests; nothing is kept on the disk."""
+"""Reads the start of files on the Hub with range requests; nothing is written to the disk."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """A model that is on the Hub and not here. files: its shards in order, and their bytes."""
+    """A model on the Hub that is not cached; ``files`` are its shards and their sizes."""
 
     name: HubName
     commit: str
     files: tuple[tuple[str, int], ...]
 
     def open(self) -> list[RemoteReader]:
-        """A reader of each shard; no request is made before it reads."""
+        """Return a reader for each shard; it makes no request before it reads."""
         return [RemoteReader(self, file, size) for file, size in self.files]
 
 
 class RemoteReader:
-    """A file on the Hub, to be read from its start on. ``size`` in bytes, as the Hub lists it."""
+    """Reads a file on the Hub from its start; ``size`` is in bytes, as the Hub lists it."""
 
     def __init__(self, model: RemoteModel, file: str, size: int) -> None:
         self.name = f"{model.name.repo}/{file}"
@@ -39,7 +39,10 @@ class RemoteReader:
         self._file = file
 
     def read(self, n_bytes: int) -> bytes:
-        """The next ``n_bytes``, or all that are left, by one request. Raises DownloadError."""
+        """Return the next ``n_bytes``, or all that are left, with one request.
+
+        Raises DownloadError.
+        """
         n_bytes = min(n_bytes, self.size - self.n_read)
         if not n_bytes:
             return b""
@@ -56,7 +59,7 @@ class RemoteReader:
         headers = {
             **utils.build_hf_headers(),  # type: ignore[attr-defined]
             "Range": f"bytes={self.n_read}-{self.n_read + n_bytes - 1}",
-            "Accept-Encoding": "identity",  # a server that compresses gives no ranges
+            "Accept-Encoding": "identity",  # a server that compresses sends no ranges
         }
         options: dict[str, Any] = {
             "headers": headers,
@@ -69,24 +72,24 @@ class RemoteReader:
             return self._first(response, n_bytes)
 
     def _check(self, response: Any) -> None:
-        """Refuse another part of the file than was asked for, before any of it is read."""
+        """Raise DownloadError if the response is not the requested part, before reading it."""
         if response.status_code == _WHOLE and not self.n_read:
             return
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if response.status_code != _PARTIAL or match is None:
             raise DownloadError(
-                f"{self.name} cannot be read in parts: the server sends all of it; fetch it with: "
+                f"{self.name} cannot be read in parts: the server ignores ranges. Fetch it with: "
                 f"localgen models pull {self._model.name}"
             )
         start, size = map(int, match.groups())
         if (start, size) != (self.n_read, self.size):
             raise DownloadError(
-                f"{self.name}: byte {self.n_read} of {self.size} was asked for, and byte {start} "
-                f"of {size} came; try again"
+                f"{self.name}: requested byte {self.n_read} of {self.size}, got byte {start} of "
+                f"{size}. Try again."
             )
 
     def _first(self, response: Any, n_bytes: int) -> bytes:
-        """The first ``n_bytes`` of the body; a server may send more, and is not listened to."""
+        """Return the first ``n_bytes`` of the body; any more that the server sends is not read."""
         data = bytearray()
         for part in response.iter_bytes():
             data += part
@@ -94,6 +97,6 @@ class RemoteReader:
                 break
         if len(data) < n_bytes:
             raise DownloadError(
-                f"{self.name}: {n_bytes} bytes were asked for, and {len(data)} came; try again"
+                f"{self.name}: requested {n_bytes} bytes, got {len(data)}. Try again."
             )
         return bytes(data[:n_bytes])

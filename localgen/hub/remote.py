@@ -1,6 +1,6 @@
-"""The Hub: what a repository holds, and its files, checked, on the disk.
+"""Lists repositories on the Hub, and fetches and verifies their files.
 
-huggingface_hub does the transfer: its cache, tokens, retries and resumption, xet, HF_ENDPOINT.
+huggingface_hub does the transfer, with its cache, tokens, retries, resumption, xet and HF_ENDPOINT.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from localgen.hub.names import HubName, why_unsafe
 
 _LISTING_SECONDS = 10.0
 _BLOCK_BYTES = 2**20
-# Room that is left on the disk, for what else is written there meanwhile.
+# Disk space left free for other programs.
 _SPARE_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """``checksum``: "sha256 HEX", or "git HEX" for a small file that is not in LFS."""
+    """A file's size in bytes and checksum: "sha256 HEX", or "git HEX" if it is not in LFS."""
 
     size: int
     checksum: str
@@ -43,11 +43,14 @@ class Listing:
 
 
 class MovedError(Exception):
-    """The revision came to mean another commit between its listing and its download."""
+    """The revision moved to another commit between its listing and its download."""
 
 
 def listing(name: HubName) -> Listing:
-    """What ``name.repo`` holds at its revision. Raises DownloadError, or ModelNotFoundError."""
+    """Return the files of ``name.repo`` at its revision.
+
+    Raises DownloadError and ModelNotFoundError.
+    """
     from huggingface_hub import HfApi, errors  # noqa: PLC0415
 
     api = HfApi()
@@ -73,25 +76,25 @@ def listing(name: HubName) -> Listing:
         reason = why_unsafe(file)
         if reason:
             raise DownloadError(
-                f"{name.repo} lists a file {file!r}, and nothing of it is downloaded: {reason}"
+                f"{name.repo} lists the unsafe file {file!r}, so nothing is fetched: {reason}"
             )
         checksum = f"sha256 {sibling.lfs.sha256}" if sibling.lfs else f"git {sibling.blob_id}"
         files[file] = RemoteFile(sibling.size or 0, checksum)
     if not info.sha:
-        raise DownloadError(f"the answer for {name} does not say which commit it is of")
+        raise DownloadError(f"the Hub's answer for {name} names no commit")
     return Listing(info.sha, files)
 
 
 def download(name: HubName, of: Listing, files: tuple[str, ...]) -> Path:
-    """Have ``files`` of a listing in the cache, each as its checksum says; the first one's path.
+    """Fetch and verify those of ``files`` that are not cached; return the first one's path.
 
-    Raises DownloadError, and MovedError.
+    Raises DownloadError and MovedError.
     """
     missing = [file for file in files if not _path(name, of.commit, file).is_file()]
     _check_disk(name, sum(of.files[file].size for file in missing))
     for file in files:
         checksum = of.files[file].checksum
-        # A kill between the transfer and its check must not leave a file that looks checked.
+        # If the process is killed after the transfer, the file must not count as verified.
         if file in missing or cache.unverified(name.repo, of.commit, file):
             cache.mark_unverified(name.repo, of.commit, file, checksum)
         if file in missing:
@@ -100,21 +103,23 @@ def download(name: HubName, of: Listing, files: tuple[str, ...]) -> Path:
     return _path(name, of.commit, files[0])
 
 
-def are_here(name: HubName, commit: str, files: tuple[str, ...]) -> bool:
-    """Whether all of ``files`` at ``commit`` are in the cache."""
+def are_cached(name: HubName, commit: str, files: tuple[str, ...]) -> bool:
+    """Return whether all of ``files`` at ``commit`` are in the cache."""
     return all(_path(name, commit, file).is_file() for file in files)
 
 
 def verify(name: HubName, commit: str, file: str) -> None:
-    """Compare a downloaded file with its checksum, unless that was done before.
+    """Verify a downloaded file's checksum, unless that was done before.
 
-    A wrong file is removed. Raises DownloadError.
+    A corrupt file is removed. Raises DownloadError.
     """
     checksum = cache.unverified(name.repo, commit, file)
     if checksum is None:
         return
     if checksum == cache.UNKNOWN:
-        raise DownloadError(f"{file} of {name.repo} was never checked; load it once with the Hub")
+        raise DownloadError(
+            f"{file} of {name.repo} was never verified. Load it once while connected to the Hub."
+        )
     path = _path(name, commit, file)
     kind, wanted = checksum.split()
     found = _digest(path, kind)
@@ -122,8 +127,8 @@ def verify(name: HubName, commit: str, file: str) -> None:
         cache.remove(path)
         cache.unmark(name.repo, commit, file)
         raise DownloadError(
-            f"{file} of {name.repo} was damaged on its way: its {kind} checksum is {found}, and "
-            f"the Hub states {wanted}; it was removed, try again"
+            f"{file} of {name.repo} is a corrupt download: its {kind} checksum is {found}, and the "
+            f"Hub states {wanted}. The file was removed; try again."
         )
     cache.unmark(name.repo, commit, file)
 
@@ -139,8 +144,8 @@ def _check_disk(name: HubName, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes and n_bytes + _SPARE_BYTES > free:
         raise DownloadError(
-            f"{name} takes {n_bytes / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free; "
-            f"make room, name a smaller level, or set HF_HOME to another disk"
+            f"{name} needs {n_bytes / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free. "
+            f"Free some space, choose a smaller level, or set HF_HOME to another disk."
         )
 
 
@@ -148,7 +153,7 @@ def _transfer(name: HubName, commit: str, file: str, n_bytes: int) -> None:
     from huggingface_hub import HfApi  # noqa: PLC0415
 
     with explained(name), _disk_full(name), transfer_bar(file, n_bytes) as advance:
-        # By the revision's own name, so that the cache learns what it means.
+        # By the revision's name rather than the commit, so that the cache records the revision.
         path = HfApi().hf_hub_download(
             name.repo, file, revision=name.revision, tqdm_class=_reporting_to(advance)
         )
@@ -159,7 +164,7 @@ def _transfer(name: HubName, commit: str, file: str, n_bytes: int) -> None:
 
 
 def _reporting_to(advance: Callable[[float], None]) -> Any:
-    """A class that huggingface_hub takes for a bar, and that only reports to ``advance``."""
+    """Return a class that huggingface_hub uses as its bar, and that only calls ``advance``."""
     from huggingface_hub.utils.tqdm import tqdm  # noqa: PLC0415
 
     class Reporter(tqdm):
@@ -183,8 +188,8 @@ def _disk_full(name: HubName) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise DownloadError(
-            f"the disk of {cache.root()} became full while {name} was downloaded; the incomplete "
-            f"file was removed; make room, or set HF_HOME to another disk"
+            f"the disk of {cache.root()} is full, so {name} could not be fetched; the incomplete "
+            f"file was removed. Free some space, or set HF_HOME to another disk."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Jobs of many prompts, from a JSON-lines file to another one, that can be gone on with.
+"""Jobs of many prompts, from one JSON Lines file to another, that can be resumed.
 
-``rows`` reads the input, ``results`` keeps the output file, and ``job`` runs the rows between.
+``rows`` reads the input, ``results`` writes the output, and ``job`` runs the rows in between.
 """

@@ -1,4 +1,4 @@
-"""A job's rows through a model, many at a time; it knows neither the terminal nor file formats."""
+"""Runs a job's rows, many at a time; it knows neither the terminal nor the output's format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
@@ -29,7 +29,7 @@ from localgen.jobs.results import Record, Results
 from localgen.jobs.rows import BadLine, Line, Row, read_lines, read_rows
 from localgen.model import LocalModel
 
-# What is wrong with one row. All else, as a GPU that is lost, would go wrong with every row.
+# Errors of a single row. Any other, such as a lost GPU, would hit every row.
 _ROW_ERRORS = (
     ValueError, TypeError, ContextFullError, DecodeError, KvBudgetError, TemplateError,
 )  # fmt: skip
@@ -37,10 +37,10 @@ _STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_se
 
 
 class Job:
-    """The rows of an input, and the results that there are or will be.
+    """The rows of an input and their results.
 
-    n_rows: lines of the input that are not blank. n_done: those done by an earlier run.
-    Raises JobError where a line that was done has changed since.
+    n_rows: lines of the input that are not blank. n_done: those that an earlier run has done.
+    Raises JobError if a line that was done has changed since.
     """
 
     def __init__(
@@ -59,10 +59,11 @@ class Job:
         self.n_rows = self._check_lines()
 
     def run(self, model: LocalModel, report: Callable[[Record], object]) -> None:
-        """Do what is not done. ``report`` gets each record, and errors that are there already too.
+        """Run the rows that are not done, and call ``report`` with each record.
 
-        Raises what would go wrong with every row (LocalgenError, OSError), or KeyboardInterrupt;
-        the results so far are kept, and another run goes on from there.
+        Rows that failed before are retried and reported again. Raises KeyboardInterrupt, or an
+        error that would hit every row (LocalgenError, OSError); the results so far are kept, and
+        another run resumes from there.
         """
         self._results.begin()
         try:
@@ -71,7 +72,7 @@ class Job:
             self._results.sync()
 
     def _check_lines(self) -> int:
-        """Refuse an input of which a line that was done has changed; returns how many there are."""
+        """Return how many lines there are. Raises JobError if one that was done has changed."""
         left = dict(self._results.found.done)
         n_rows = 0
         for line in read_lines(self._lines):
@@ -80,42 +81,43 @@ class Job:
             if done is not None and done.line_hash != line.hash:
                 raise _other_input(line.number, "has changed")
         if left:
-            raise _other_input(min(left), "is no longer there")
+            raise _other_input(min(left), "was removed")
         return n_rows
 
-    def _left(self) -> Iterator[Row | BadLine]:
-        """The lines that are not done; those with an error are tried again."""
+    def _pending(self) -> Iterator[Row | BadLine]:
+        """Yield the lines that are not done, those that failed included."""
         done = self._results.found.done
         lines = (line for line in read_lines(self._lines) if line.number not in done)
         ids = {row.id: number for number, row in done.items()}
         return read_rows(lines, self._defaults, self._results.seed, ids)
 
     async def _run(self, model: LocalModel, report: Callable[[Record], object]) -> None:
-        """Keep enough rows submitted that one waits whenever another ends.
+        """Keep so many rows submitted that one is waiting whenever another ends.
 
-        Each is a call of its own, so that no row waits for the end of another one's window, and
-        a row that can't be done takes no other with it.
+        Each row is a call of its own: none waits for the others of a batch, and one that fails
+        fails alone.
         """
-        room = _Room(model)
+        limit = _SubmissionLimit(model)
         tasks: set[asyncio.Task[None]] = set()
         starved: list[Row] = []
         try:
-            for row in self._left():
+            for row in self._pending():
                 try:
                     if isinstance(row, BadLine):
                         raise row.error
                     token_ids = self._token_ids(model, row)
-                    most = room.most_submitted(row.config, len(token_ids))
+                    most = limit.with_row(row.config, len(token_ids))
                 except _ROW_ERRORS as error:
                     self._write(_error_record(row.line, row.id, error), report)
-                    await asyncio.sleep(0)  # among many bad lines, rows that end come through too
+                    await asyncio.sleep(0)  # lets rows that end be written between many bad lines
                     continue
                 await _wait(tasks, most)
                 crowded = starved if most > 1 else None
-                tasks.add(asyncio.create_task(self._do(model, row, token_ids, report, crowded)))
+                generated = self._generate(model, row, token_ids, report, crowded)
+                tasks.add(asyncio.create_task(generated))
             await _wait(tasks, 1)
             for row in starved:
-                await self._do(model, row, self._token_ids(model, row), report)
+                await self._generate(model, row, self._token_ids(model, row), report)
         finally:
             for task in tasks:
                 task.cancel()
@@ -133,12 +135,10 @@ class Job:
         else:
             ids = tokenizer.encode(row.prompt, split_special_tokens=self._split_special_tokens)
         if not ids:
-            raise ValueError(
-                "the prompt is empty: it has no tokens, and this model adds none of its own"
-            )
+            raise ValueError("the prompt is empty: it has no tokens, and this model adds none")
         return ids
 
-    async def _do(
+    async def _generate(
         self,
         model: LocalModel,
         row: Row,
@@ -148,8 +148,8 @@ class Job:
     ) -> None:
         """Generate a row's text and write its record.
 
-        starved: gets a row whose time ran out before its first token. Rows that share cells may
-        leave none for one that has a slot, and it is to be done again where it is alone.
+        starved: gets the row if its time ran out before its first token. Rows that share KV cells
+        may leave none for one that has a slot; it is retried when it is alone.
         """
         try:
             (completion,) = await model.acomplete([token_ids], generation_config=row.config)
@@ -157,46 +157,46 @@ class Job:
             self._write(_error_record(row.line, row.id, error), report)
             return
         if completion.finish_reason == "cancelled":
-            # Not by this job: an error outside of any row's own work ended it.
-            raise LocalgenError(f"line {row.line.number} was ended before its time; try again")
+            # Not by this job, but by an error outside of any row's own work.
+            raise LocalgenError(f"line {row.line.number} was cancelled. Run the job again.")
         if starved is not None and completion.finish_reason == "time" and not completion.token_ids:
             starved.append(row)
             return
         self._write(_record(row, completion), report)
 
     def _write(self, record: Record, report: Callable[[Record], object]) -> None:
-        """Add a record, unless it says again what an earlier run found wrong."""
+        """Report a record, and write it unless an earlier run wrote the same error."""
         if self._results.found.failed.get(record["line"]) != record:
             self._results.write(record)
         report(record)
 
 
-class _Room:
+class _SubmissionLimit:
     """How many rows may be submitted to a model at once."""
 
     def __init__(self, model: LocalModel) -> None:
-        self._config = model.config
-        self._backend = model._backend
+        self._model = model
         self._n_fit = model.config.max_sequences
 
-    def most_submitted(self, config: GenerationConfig, n_prompt: int) -> int:
-        """With a further row of ``n_prompt`` tokens: as many as can run at once if it has a
-        ``max_time``, whose clock runs while it waits, else twice as many.
+    def with_row(self, config: GenerationConfig, n_prompt: int) -> int:
+        """Return the limit with a further row, whose prompt has ``n_prompt`` tokens.
 
-        Raises ValueError or ContextFullError if the row has no room for a new token.
+        It is the number of rows that can run at once if this one has a ``max_time``, whose clock
+        runs while it waits, else twice ``max_sequences``. Raises ValueError or ContextFullError if
+        the row leaves no room for a new token.
         """
-        n_ctx = self._config.n_ctx
-        n_tokens = n_prompt + new_token_limit(config, n_prompt, n_prompt, n_ctx)
-        # All slots are of one size, and do not shrink while rows run: the longest row counts. One
-        # that fits nowhere gets no slot.
-        self._n_fit = min(self._n_fit, self._backend.n_slots_that_fit(n_tokens) or self._n_fit)
+        loaded = self._model.config
+        n_tokens = n_prompt + new_token_limit(config, n_prompt, n_prompt, loaded.n_ctx)
+        # All slots have one size, which does not shrink while rows run: the longest row counts. A
+        # row that fits nowhere gets no slot.
+        self._n_fit = min(self._n_fit, self._model.n_sequences_that_fit(n_tokens) or self._n_fit)
         if config.max_time is None:
-            return 2 * self._config.max_sequences
-        return 1 if self._config.deterministic else self._n_fit
+            return 2 * loaded.max_sequences
+        return 1 if loaded.deterministic else self._n_fit
 
 
 async def _wait(tasks: set[asyncio.Task[None]], limit: int) -> None:
-    """Return once fewer than ``limit`` tasks run; raises their errors."""
+    """Wait until fewer than ``limit`` tasks run; raise their errors."""
     while len(tasks) >= limit:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         tasks -= done
@@ -207,8 +207,8 @@ async def _wait(tasks: set[asyncio.Task[None]], limit: int) -> None:
 
 def _other_input(number: int, what: str) -> JobError:
     return JobError(
-        f"line {number} of the input {what} since its row was done; put it back, name another "
-        f"output file, or start over with --overwrite"
+        f"line {number} of the input {what} since its result was written. Restore the line, choose "
+        f"another output file, or start over with --overwrite."
     )
 
 
@@ -243,22 +243,22 @@ def _error_record(line: Line, row_id: str | int | None, error: Exception) -> Rec
 
 
 def check_not_same(source: str, target: str) -> None:
-    """ValueError if a job would write over its own input; "-" is stdin, or stdout."""
+    """Raise ValueError if a job would overwrite its own input; "-" is stdin or stdout."""
     given, taken = _status(source, sys.stdin), _status(target, sys.stdout)
     if given and taken and stat.S_ISREG(given.st_mode) and os.path.samestat(given, taken):
-        raise ValueError(f"input and output are the same file, {source!r} and {target!r}")
+        raise ValueError(f"input and output are the same file: {source!r} and {target!r}")
 
 
 def _status(path: str, stream: object) -> os.stat_result | None:
     try:
         return os.fstat(stream.fileno()) if path == "-" else os.stat(path)  # type: ignore[attr-defined]
     except (OSError, ValueError, AttributeError):
-        return None  # there is none yet, or it is no file; opening it says more
+        return None  # it does not exist yet or is not a file; opening it gives the error
 
 
 @contextmanager
 def open_lines(path: str) -> Iterator[BinaryIO]:
-    """The input at ``path``, "-" for stdin, to be read more than once: a pipe is read to its end.
+    """Open the input at ``path``, "-" for stdin, as a seekable file: a pipe is copied first.
 
     Raises OSError.
     """
@@ -277,4 +277,4 @@ def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(file, copy)
-        yield copy
+        yield cast("BinaryIO", copy)  # a wrapper on Windows

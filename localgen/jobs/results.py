@@ -1,7 +1,7 @@
-"""A job's output: a header, then a record a row, each written whole as soon as it is there.
+"""A job's output file: a header, then one record per row, each written as soon as it is ready.
 
-It knows files and JSON, not models. Each record goes to the operating system at once, so that a
-process that is killed loses none; ``SYNC_SECONDS`` is what a machine that loses power may cost.
+It knows files and JSON, not models. Each record goes to the operating system at once, so a killed
+process loses none; a power failure loses at most the last ``SYNC_SECONDS``.
 """
 
 from __future__ import annotations
@@ -21,32 +21,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from localgen._util import file_lock
 from localgen._version import __version__
 from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import JobError
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.rows import RowId
 
-try:
-    import fcntl
-except ImportError:  # Windows has none; there, nothing keeps a second process away
-    fcntl = None  # type: ignore[assignment]
-
 Record = dict[str, Any]
 
 FORMAT = 1
 SYNC_SECONDS = 5.0
 _BEGINNING = b'{"localgen_batch": '
-# They change how fast rows come, or whether the model loads, not what was asked for: a job that ran
-# out of memory may go on with fewer sequences.
-_NOT_ASKED_FOR = ("n_threads", "n_batch", "max_sequences", "kv_budget", "check_memory")
-_START_OVER = "name another file, or start over with --overwrite"
+# They affect speed and memory, not results: a job that ran out of memory may be resumed with fewer
+# sequences.
+_MAY_CHANGE = ("n_threads", "n_batch", "max_sequences", "kv_budget", "check_memory")
+_START_OVER = "choose another output file, or start over with --overwrite."
 
 
 def make_header(
     model: Path, loading: ModelConfig, defaults: GenerationConfig, **options: Any
 ) -> Record:
-    """What a job must know to be repeated; its seed is fresh where ``defaults`` has none."""
+    """Return the header: what it takes to repeat the job, with a new seed if none is set."""
     packages = {name: version(name) for name in ("llama-cpp-python", "numpy")}
     header = {
         "localgen_batch": FORMAT,
@@ -64,12 +60,13 @@ def make_header(
         "generation_options": {**dataclasses.asdict(defaults), **options},
         "seed": secrets.randbits(53) if defaults.seed is None else defaults.seed,
     }
-    return json.loads(json.dumps(header))  # type: ignore[no-any-return]  # as it is read back
+    # As it is read back: tuples become lists.
+    return json.loads(json.dumps(header))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A row that needs nothing more: its id, and the hash of the line that asked for it."""
+    """A row that is done: its id, and the hash of its line."""
 
     id: RowId
     line_hash: str
@@ -77,9 +74,10 @@ class Done:
 
 @dataclass(slots=True)
 class Found:
-    """What an output file holds. ``end``: its length in bytes, without a line that is torn.
+    """What an output file holds.
 
-    failed: the last record of each line that ended in an error.
+    failed: the last record of each line that failed. end: the file's length in bytes, without an
+    incomplete last line.
     """
 
     header: Record | None = None
@@ -89,9 +87,9 @@ class Found:
 
 
 class Results:
-    """An output that records are added to. ``found`` is what it holds already.
+    """An output that records are appended to; ``found`` is what it holds already.
 
-    Nothing is changed before ``begin()``.
+    Nothing is written before ``begin()``.
     """
 
     def __init__(self, file: BinaryIO, header: Record, found: Found | None = None) -> None:
@@ -103,11 +101,11 @@ class Results:
 
     @property
     def seed(self) -> int:
-        """The run's."""
+        """The seed of the job."""
         return int(self.header["seed"])
 
     def begin(self) -> None:
-        """Cut off what is torn, and write the header where there is none."""
+        """Remove an incomplete last line, and write the header if there is none."""
         if self._is_file:
             self._file.seek(self.found.end)
             self._file.truncate()
@@ -115,16 +113,16 @@ class Results:
             self.write(self.header)
 
     def write(self, record: Record) -> None:
-        """Add a record."""
+        """Append a record."""
         data = memoryview((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        while data:  # an unbuffered file may take a part only
+        while data:  # an unbuffered file may write only a part
             data = data[self._file.write(data) :]
         self._file.flush()
         if self._is_file and time.monotonic() - self._synced_at > SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
-        """Have what was written on the disk, where it is safe from a loss of power."""
+        """Wait until everything written is on the disk."""
         if self._is_file:
             os.fsync(self._file.fileno())
             self._synced_at = time.monotonic()
@@ -132,10 +130,10 @@ class Results:
 
 @contextmanager
 def open_results(path: str, header: Record, *, overwrite: bool = False) -> Iterator[Results]:
-    """The results at ``path``, locked; "-" is stdout.
+    """Open the results at ``path``, locked; "-" is stdout.
 
-    A file that has some of this very job's results is gone on with. Anything but a regular file
-    is written to only. Raises JobError for another job's file, or if another process writes there.
+    A file with results of this job is resumed. Anything but a regular file is only written to.
+    Raises JobError for another job's file, or if another process is writing it.
     """
     if path == "-":
         yield Results(sys.stdout.buffer, header)
@@ -144,7 +142,8 @@ def open_results(path: str, header: Record, *, overwrite: bool = False) -> Itera
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             yield Results(file, header)
             return
-        _lock(file, path)
+        if not file_lock.lock(file):
+            raise JobError(f"{path} is being written by another process; wait until it ends")
         found = Found() if overwrite else _read(path)
         if found.header is not None:
             _check_same(found.header, header, path)
@@ -152,22 +151,11 @@ def open_results(path: str, header: Record, *, overwrite: bool = False) -> Itera
 
 
 def _open(path: str) -> BinaryIO:
-    """A file to write to, made if need be and left as it is; unbuffered."""
+    """Open a file to write to, unbuffered; create it if needed, but do not truncate it."""
     return open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb", buffering=0)
 
 
-def _lock(file: BinaryIO, path: str) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JobError(f"{path} is being written by another process; wait for its end") from None
-    except OSError:
-        pass  # a file system without locks
-
-
-# --- what is there ---
+# --- an existing file ---
 
 
 def _read(path: str) -> Found:
@@ -186,10 +174,10 @@ def _read(path: str) -> Found:
 
 
 def _check_torn(data: bytes, number: int, path: str) -> None:
-    """A header that was being written when the process was killed begins as all headers do."""
+    """Raise JobError unless the incomplete line may be one that a killed process was writing."""
     n = min(len(data), len(_BEGINNING))
     if number == 1 and data[:n] != _BEGINNING[:n]:
-        raise JobError(f"{path} is there, and no results of a job; {_START_OVER}")
+        raise JobError(f"{path} exists and is not the output of a job; {_START_OVER}")
 
 
 def _header(data: bytes, path: str) -> Record:
@@ -197,7 +185,7 @@ def _header(data: bytes, path: str) -> Record:
     with contextlib.suppress(ValueError, RecursionError):
         header = json.loads(data)
     if not isinstance(header, dict) or "localgen_batch" not in header:
-        raise JobError(f"{path} is there, and no results of a job; {_START_OVER}")
+        raise JobError(f"{path} exists and is not the output of a job; {_START_OVER}")
     if header["localgen_batch"] != FORMAT or not isinstance(header.get("seed"), int):
         raise JobError(f"{path} was written by another version of localgen; {_START_OVER}")
     return header
@@ -213,7 +201,7 @@ def _record(data: bytes, where: str) -> Record:
             and ("error" in record or "text" in record)
         ):
             return record
-    raise JobError(f"{where} is damaged; delete this line to have its row done again")
+    raise JobError(f"{where} is corrupt. Delete this line; the job then generates it again.")
 
 
 def _add(found: Found, record: Record) -> None:
@@ -224,31 +212,31 @@ def _add(found: Found, record: Record) -> None:
         found.done[line] = Done(record["id"], record["line_hash"])
 
 
-# --- whether it is this job's ---
+# --- is it this job's? ---
 
 
 def _check_same(old: Record, new: Record, path: str) -> None:
     changes = list(_changes(old, new))
     if changes:
         raise JobError(
-            f"{path} has the results of another job: {'; '.join(changes)}. To go on, give what it "
-            f"was begun with; else {_START_OVER}"
+            f"the job cannot be resumed from {path}, which has the results of another job: "
+            f"{'; '.join(changes)}. Use the settings it was started with, {_START_OVER}"
         )
 
 
 def _changes(old: Record, new: Record) -> Iterator[str]:
-    """What differs, in words."""
+    """Yield each difference between two headers, as text."""
     if _identity(old) != _identity(new):
-        yield f"the model was {_model(old)} and is {_model(new)}"
+        yield f"the model was {_model(old)} and is now {_model(new)}"
     for part in ("model_options", "generation_options"):
         before, now = old.get(part) or {}, new[part]
-        for name in sorted({*before, *now} - {*_NOT_ASKED_FOR}):
+        for name in sorted({*before, *now} - {*_MAY_CHANGE}):
             if before.get(name) != now.get(name):
-                yield f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+                yield f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
 
 
 def _identity(header: Record) -> tuple[Any, Any]:
-    """Of the model's content: the file may have been renamed."""
+    """Return what identifies the model's content: the file may have been renamed."""
     model = header.get("model") or {}
     return model.get("size"), model.get("fingerprint")
 
@@ -259,10 +247,10 @@ def _model(header: Record) -> str:
 
 
 def other_versions(old: Record, new: Record) -> list[str]:
-    """Packages whose version is not the one that a job was begun with, in words."""
+    """Return the packages whose version differs from the one the job was started with, as text."""
     before, now = old.get("versions") or {}, new["versions"]
     return [
-        f"{name} {now[name]} (begun with {before.get(name)})"
+        f"{name} {now[name]} (started with {before.get(name)})"
         for name in now
         if now[name] != before.get(name)
     ]

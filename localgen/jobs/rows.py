@@ -1,4 +1,4 @@
-"""Lines of a job's input → rows to generate, or what is wrong with them; it runs nothing."""
+"""Parses the lines of a job's input into rows, or into errors; it runs nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from localgen.config import GenerationConfig
 
 RowId = str | int
 
-# What concerns a whole call, or generate()'s arrays, and not the one text that a row asks for.
+# Options of a whole call or of generate()'s arrays; a row is one text.
 _NOT_OF_A_ROW = {
     "pad_token_id",
     "num_return_sequences",
@@ -30,21 +30,23 @@ _NAMES = sorted({"id", *_PROMPTS, *_OPTIONS})
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the input that is not blank. ``number`` counts from 1, blank lines too."""
+    """A line of the input that is not blank; ``number`` counts all lines, from 1."""
 
     number: int
     data: bytes
 
     @property
     def hash(self) -> str:
-        """Tells whether the line was changed: half a SHA-256 of it, without the space around."""
+        """Half a SHA-256 of the line without surrounding space, to detect changes."""
         return hashlib.sha256(self.data).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a line asks for. ``id`` is its own, or the number of the line; ``kind`` is the name of
-    what it has as a prompt."""
+    """A line to generate for.
+
+    id: its own, or the number of the line. kind: the name of the prompt's field.
+    """
 
     line: Line
     id: RowId
@@ -55,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that asks for nothing that can be done. ``id`` is None where it can't be told."""
+    """A line with an error; ``id`` is None if it could not be read."""
 
     line: Line
     id: RowId | None
@@ -63,10 +65,10 @@ class BadLine:
 
 
 def read_lines(file: BinaryIO) -> Iterator[Line]:
-    """The lines of a seekable file, from its beginning."""
+    """Yield the lines of a seekable file from its start."""
     file.seek(0)
     for number, data in enumerate(file, 1):
-        # Some editors put a byte-order mark before the text; JSON has none.
+        # Some editors write a byte-order mark, which JSON does not allow.
         stripped = (data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data).strip()
         if stripped:
             yield Line(number, stripped)
@@ -75,11 +77,11 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
 def read_rows(
     lines: Iterable[Line], defaults: GenerationConfig, seed: int, ids: dict[RowId, int]
 ) -> Iterator[Row | BadLine]:
-    """Each line as a row.
+    """Yield each line as a row or an error.
 
-    defaults: the options of a row that names none. seed: the run's, from which and its id a row
-    gets its own unless it names one; so a row's draws depend neither on the order of the lines nor
-    on what was done before. ids: which line each known id is of; the ids that are read come in.
+    defaults: options for rows that do not set them. seed: the job's; a row that sets none gets one
+    derived from it and from the row's id, so that its draws depend neither on the order of the
+    lines nor on earlier runs. ids: the line number of each id that is taken; updated.
     """
     for line in lines:
         row_id = None
@@ -98,8 +100,8 @@ def read_rows(
 
 
 def row_seed(seed: int, row_id: RowId) -> int:
-    """A row's own seed, of 53 bits, so that every reader of JSON keeps it exactly."""
-    key = json.dumps([seed, row_id]).encode()  # 1 and "1" are two ids
+    """Return a row's seed, of 53 bits, which every JSON parser reads exactly."""
+    key = json.dumps([seed, row_id]).encode()  # tells 1 from "1"
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 11
 
 
@@ -121,17 +123,17 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's pairs as a dict; the json module would keep the last of two silently."""
+    """Return an object's pairs as a dict; the json module ignores duplicate keys."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} comes twice in one object")
+        raise ValueError(f"duplicate key {twice!r} in an object")
     return fields
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _row_id(fields: dict[str, Any], number: int) -> RowId:
@@ -146,7 +148,7 @@ def _check_new(row_id: RowId, number: int, ids: dict[RowId, int]) -> None:
     other = ids.setdefault(row_id, number)
     if other != number:
         raise ValueError(
-            f"id {row_id!r} is that of line {other} already (a line without an id has its number)"
+            f"id {row_id!r} is already used by line {other} (a line without an id uses its number)"
         )
 
 
@@ -154,36 +156,38 @@ def _check_unicode(name: str, value: object) -> None:
     try:
         json.dumps([name, value], ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"{name!r} holds a lone surrogate, which is no Unicode text") from None
+        raise ValueError(
+            f"{name!r} contains a lone surrogate, which is not valid Unicode text"
+        ) from None
 
 
 def _prompt(fields: dict[str, Any]) -> tuple[str, Any]:
-    """The name of what is to be continued, and its value; a chat's messages are checked later."""
+    """Return the name and the value of the prompt; a chat's messages are checked later."""
     given = [name for name in _PROMPTS if name in fields]
     if len(given) != 1:
         near = _nearest(fields)
-        found = " and ".join(given) or "none of them"
+        found = " and ".join(given) or "none"
         raise ValueError(
-            f"a line needs one of prompt, prompt_token_ids and messages, got {found}{near}"
+            f"a line needs exactly one of prompt, prompt_token_ids and messages, got {found}{near}"
         )
     (name,) = given
     value = fields[name]
     if name == "prompt" and not isinstance(value, str):
         raise ValueError(f"prompt must be a string, got {type(value).__name__}")
     if name != "prompt" and not (isinstance(value, list) and value):
-        what = "token id" if name == "prompt_token_ids" else "message"
-        raise ValueError(f"{name} must be a list of at least one {what}")
+        what = "token ids" if name == "prompt_token_ids" else "messages"
+        raise ValueError(f"{name} must be a non-empty list of {what}")
     if name == "prompt_token_ids":
         value = [check_int(name, token_id, 0) for token_id in value]
     return name, value
 
 
 def _nearest(fields: dict[str, Any]) -> str:
-    """A hint, where a name looks like that of a prompt."""
+    """Return a hint if a key looks like a misspelt prompt."""
     for name in fields:
         near = difflib.get_close_matches(name, _PROMPTS, n=1)
         if name not in _NAMES and near:
-            return f"; {name!r} may be meant for {near[0]!r}"
+            return f"; did you mean {near[0]!r} instead of {name!r}?"
     return ""
 
 
@@ -195,15 +199,15 @@ def _config(
     for name, value in options.items():
         _check_unicode(name, value)
     if options.get("do_sample") is False:
-        # The sampling that others asked for is not this line's, and nothing to warn of.
+        # Without the job's sampling options, which would cause a warning.
         plain = GenerationConfig()
         unset = {name: getattr(plain, name) for name in defaults.changed_sampling_options}
         options = {**unset, **options}
     config = dataclasses.replace(defaults, **options)
     if options.get("seed") is not None:
-        check_int("seed", options["seed"], 0)  # not one a sequence: a row is one
+        check_int("seed", options["seed"], 0)  # a row is a single sequence, with a single seed
         return config
-    # Asked here, since the seed that every row gets would be taken for a wish to sample.
+    # Decided before the row gets its seed, since a seed alone turns sampling on.
     do_sample = config.do_sample
     if do_sample is None:
         do_sample = bool(config.changed_sampling_options)
@@ -214,7 +218,7 @@ def _config(
 def _check_names(options: Iterable[str]) -> None:
     for name in options:
         if name in _NOT_OF_A_ROW:
-            raise TypeError(f"{name!r} is not for a job: each line gives one text")
+            raise TypeError(f"{name!r} cannot be set in a job: each line gives one text")
         if name not in _OPTIONS:
             near = difflib.get_close_matches(name, _NAMES, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -1,5 +1,8 @@
-"""The seam to llama.cpp: the only folder that imports llama_cpp or sees a pointer.
+"""The interface to llama.cpp: the only folder that imports llama_cpp or sees a pointer.
 
-``library`` loads it and routes its log, ``gguf`` looks at a file before C does, ``devices`` tells
-what the machine and the build offer, ``vocab`` is text ↔ ids, ``backend`` runs forward passes.
+library.py    loads llama.cpp, routes its log      devices.py   devices of this build
+loading.py    loads a model, frees its C objects   fitting.py   does a model fit the memory?
+backend.py    forward passes of a loaded model     context.py   its KV cache and batches
+vocab.py      text bytes ↔ token ids               quantize.py  one run of the quantizer
+baseline.py   llama.cpp alone, for benchmarks      amx.py       are the AMX kernels safe?
 """

@@ -1,9 +1,9 @@
-"""A script, run in a child process: one matrix product in AMX tiles, through ggml alone.
+"""Multiplies two matrices in AMX tiles, through ggml alone; run as a script in a child process.
 
     python amx_probe.py FOLDER_OF_GGML
 
-Where the kernels were compiled wrongly the process dies by a signal; see ``amx``. It imports
-nothing but ctypes, to be quick.
+If the kernels were miscompiled, a signal kills the process; see ``amx``. It imports only the
+standard library, to start fast.
 """
 
 from __future__ import annotations
@@ -15,24 +15,41 @@ from typing import Any
 
 _CPU = 0
 _F32, _Q8_0 = 0, 8
-# The kernels want multiples of 32 columns and rows of weights; 16 rows of input fill a tile.
+# The kernels need multiples of 32 columns and rows of weights; 16 rows of input fill a tile.
 _WIDTH, _ROWS, _INPUTS = 64, 64, 16
+_LIBRARIES = ("libggml.so*", "libggml.dylib", "*ggml.dll", "*ggml-base.dll")
 
 
 class _InitParams(ctypes.Structure):
     _fields_ = (("size", ctypes.c_size_t), ("buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
 
 
-def _call(ggml: Any, name: str, *arguments: object, result: Any = ctypes.c_void_p) -> Any:
-    """A C function by name: ints are passed as 64 bits, and so come pointers back."""
+class _Ggml:
+    """ggml's functions by name, from all of a build's libraries."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: holds libggml.so, libggml.dylib or ggml.dll, and the libraries that they need."""
+        paths = [path for pattern in _LIBRARIES for path in sorted(folder.glob(pattern))]
+        self._libraries = [ctypes.CDLL(str(path)) for path in paths]
+
+    def __getattr__(self, name: str) -> Any:
+        # Windows looks up only a library's own functions, not those of its dependencies.
+        for library in self._libraries:
+            if hasattr(library, name):
+                return getattr(library, name)
+        raise AttributeError(name)
+
+
+def _call(ggml: _Ggml, name: str, *arguments: object, result: Any = ctypes.c_void_p) -> Any:
+    """Call a C function by name; ints are passed as 64 bits, and pointers are returned so."""
     function = getattr(ggml, name)
     function.restype = result
     wide = [ctypes.c_int64(a) if isinstance(a, int) else a for a in arguments]
     return function(*wide)
 
 
-def _amx_buffers(ggml: Any, cpu: int) -> int | None:
-    """The type of buffer whose weights AMX multiplies; None if this CPU or build has none."""
+def _amx_buffers(ggml: _Ggml, cpu: int) -> int | None:
+    """Return the buffer type whose weights AMX multiplies; None if this CPU or build has none."""
     device = _call(ggml, "ggml_backend_get_device", cpu)
     registry = _call(ggml, "ggml_backend_dev_backend_reg", device)
     address = _call(
@@ -48,9 +65,8 @@ def _amx_buffers(ggml: Any, cpu: int) -> int | None:
 
 
 def main() -> None:
-    """Multiply zeros, if there is AMX."""
-    library = next(Path(sys.argv[1]).glob("libggml.so*"))
-    ggml = ctypes.CDLL(str(library))
+    """Multiply matrices of zeros, if there is AMX."""
+    ggml = _Ggml(Path(sys.argv[1]))
     cpu = _call(ggml, "ggml_backend_init_by_type", _CPU, None)
     buffers = _amx_buffers(ggml, cpu)
     if buffers is None:

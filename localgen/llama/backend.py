@@ -1,6 +1,6 @@
-"""Owns a llama.cpp model and the context that its passes run in; decides what that context is.
+"""Owns a llama.cpp model and the context that its passes run in, and decides how that is made.
 
-It implements ``Backend`` for one model. What happens inside a context is in ``context``.
+Implements ``Backend`` for one model. What happens inside a context is in ``context``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from localgen._util import system
 from localgen._util.format import counted
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.engine.backend import Batch, Logits, State
@@ -34,6 +35,7 @@ from localgen.llama.context import Context, MemoryKind
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
 from localgen.llama.vocab import LlamaVocab
+from localgen.llama.vocab_trial import check_unknown_vocabulary
 
 _GGML_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20,
@@ -49,13 +51,13 @@ KV_SHARE = 0.5
 class LlamaBackend:
     """One loaded model and the context that its forward passes run in; implements ``Backend``.
 
-    Not thread-safe: one thread at a time may use it, tokenizing excepted.
+    Not thread-safe, except for its vocabulary: one thread at a time may use it.
     """
 
     def __init__(self, path: Path, config: ModelConfig, progress: Progress | None = None) -> None:
         self.config = config
         self._n_resets_before = 0  # of the contexts before this one
-        self.n_threads = config.n_threads or devices.usable_cpus()
+        self.n_threads = config.n_threads or system.usable_cpus()
         self._llama = llama()
         self._pid = os.getpid()
         self._file = gate.check_model(path)
@@ -64,6 +66,7 @@ class LlamaBackend:
         self.n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
         if config.check_memory:
             fitting.check(self._file, config, self.n_gpu_layers)
+        check_unknown_vocabulary(self._file)
         self._model = load_model(self.path, self.n_gpu_layers, progress)
         # Frees context, then model, when closed, collected or at exit, whichever comes first.
         self._handles = Handles(self._llama, self._model)
@@ -87,7 +90,7 @@ class LlamaBackend:
         self._n_vocab = int(lib.llama_vocab_n_tokens(vocab))
         if not self._n_vocab:
             raise InvalidGGUFError(f"{self.path} holds no vocabulary")
-        self.vocab = LlamaVocab(vocab, self._file.metadata, self._handles.uses)
+        self.vocab = LlamaVocab(vocab, self._file.metadata, self._handles.in_flight)
         self.n_ctx_train = int(lib.llama_model_n_ctx_train(model))
         if self.config.n_ctx > self.n_ctx_train:
             logger.info(
@@ -122,10 +125,10 @@ class LlamaBackend:
     def close(self) -> None:
         """Free context and model; calling it again does nothing.
 
-        What other threads tokenize is waited for. Ctrl-C ends the waiting, and frees nothing.
+        Waits for other threads that tokenize. Ctrl-C ends the waiting, and frees nothing.
         """
         self._context = None
-        self._handles.uses.end()
+        self._handles.in_flight.end()
         if self.is_forked:
             self._finalizer.detach()
         else:
@@ -137,7 +140,7 @@ class LlamaBackend:
 
     @property
     def is_forked(self) -> bool:
-        """Whether this process is a fork of the one that loaded the model."""
+        """Whether this process was forked from the one that loaded the model."""
         return os.getpid() != self._pid
 
     def _check_open(self) -> None:
@@ -145,7 +148,7 @@ class LlamaBackend:
             raise ClosedError(CLOSED)
 
     def check_usable(self) -> None:
-        """Raise unless this process may run the model now."""
+        """Raise ClosedError or BackendError unless this process may run the model now."""
         if self.is_forked:
             raise BackendError(
                 "this model was loaded before a fork: llama.cpp's threads do not exist in the "
@@ -157,8 +160,8 @@ class LlamaBackend:
             has_changed = self._file.has_changed()
         except OSError as error:
             raise BackendError(
-                f"{self.path} cannot be looked at any more, to see whether it was changed: "
-                f"{error.strerror}; load the model again"
+                f"{self.path} can no longer be checked for changes: {error.strerror}; load the "
+                f"model again"
             ) from error
         if has_changed:
             raise BackendError(f"{self.path} was changed after it was loaded; load the model again")
@@ -179,7 +182,7 @@ class LlamaBackend:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of KV cache that one token takes; for windowed or recurrent models, at most."""
+        """Bytes of KV cache for one token; for windowed or recurrent models, at most."""
         return self._sizes.kv_bytes_per_token(self.config.kv_type)
 
     @property
@@ -209,11 +212,11 @@ class LlamaBackend:
 
     @functools.cached_property
     def _default_kv_budget(self) -> int | None:
-        memory = devices.usable_memory()
+        memory = system.available_memory()
         estimate = fitting.estimate(self._file, self.config, self.n_gpu_layers)
         if memory is None or not estimate.kv_share_in_ram:
             return None
-        # One sequence may become as long as was promised, where that was checked.
+        # One sequence may become n_ctx tokens long if that was checked at load.
         least = self.kv_bytes_per_token * self._slot_size(self.config.n_ctx)
         least = least if self.config.check_memory else 0
         return max(int(memory * KV_SHARE / estimate.kv_share_in_ram), least)
@@ -280,7 +283,7 @@ class LlamaBackend:
         self._context = None
 
     def release(self) -> None:
-        """Free the context with all that it holds: the next ``reserve`` is like the first one."""
+        """Free the context with everything in it: the next ``reserve`` is like the first one."""
         self._n_resets_before += 1
         self._free_context()
 
@@ -296,13 +299,13 @@ class LlamaBackend:
         # With a KV stream each, sequences do not attend to each other's cells.
         params.kv_unified = is_unified
         params.offload_kqv = params.op_offload = self.uses_gpu
-        log_router.take_complaints()
+        log_router.take_errors()
         handle = self._llama.llama_init_from_model(self._model, params)
         if not handle:
             raise BackendError(
                 f"llama.cpp cannot make a context of {n_slots} x {n_ctx_seq} tokens with "
                 f"kv_type={self.config.kv_type!r}: "
-                f"{log_router.take_complaints() or 'no reason was given'}; use a smaller n_ctx"
+                f"{log_router.take_errors() or 'no reason was given'}; use a smaller n_ctx"
             )
         self._handles.context = handle
         self._context = Context(
@@ -335,8 +338,8 @@ class LlamaBackend:
 
     @contextmanager
     def lent_context(self) -> Iterator[Any]:
-        """The llama_context, emptied, for passes that are not noted here (see ``bare``); what they
-        leave is lost."""
+        """Lend the emptied llama_context for passes that are not noted here (see ``baseline``);
+        what they leave is lost."""
         context = self._open_context
         context.lose_all()
         try:
@@ -369,7 +372,7 @@ class LlamaBackend:
 
     @property
     def can_save(self) -> bool:
-        """Whether ``kv_state`` can be had: of a sliding window llama.cpp saves the end only."""
+        """Whether ``kv_state`` works: of a sliding window llama.cpp saves only the end."""
         return not int(self._llama.llama_model_n_swa(self._model))
 
     def _obstacle_to_saving(self) -> str | None:
@@ -390,12 +393,12 @@ class LlamaBackend:
     def state_identity(self) -> dict[str, str]:
         """What must be the same, by name, for the bytes of ``kv_state`` to mean the same.
 
-        Raises ModelFileError if the model's file cannot be read any more.
+        Raises ModelFileError if the model's file can no longer be read.
         """
         try:
             model = fingerprint(*self._file.paths)
         except OSError as error:
-            raise ModelFileError(f"{self.path} cannot be read any more: {error}") from error
+            raise ModelFileError(f"{self.path} can no longer be read: {error}") from error
         return {
             "model's fingerprint": model,
             "llama.cpp": llama_version(),

@@ -1,7 +1,7 @@
-"""llama.cpp alone on a loaded model: passes filled beforehand, and how long they take.
+"""Times llama.cpp alone on a loaded model: the baseline that every speed is compared with.
 
-That is the floor of every speed: bare calls of llama_decode, with no sampling, no text and no
-Python between them but the call itself.
+All batches are filled beforehand; between the calls of llama_decode there is no sampling, no text
+and no other Python.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from localgen.llama.library import llama
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """Filled llama_batches: those that run ``before`` the clock starts, and the ``timed`` ones."""
+    """Filled llama_batches: those to run ``before`` the clock starts, and the ``timed`` ones."""
 
     before: list[Any]
     timed: list[Any]
 
 
 class Baseline:
-    """llama.cpp alone, in the very context that a backend has made for its own passes."""
+    """llama.cpp alone, in the context that a backend has created for its own passes."""
 
     def __init__(self, backend: LlamaBackend) -> None:
         self._backend = backend
@@ -34,11 +34,11 @@ class Baseline:
     def fill(
         self, prompts: Sequence[Sequence[int]], new: Sequence[Sequence[int]], n_cached: int = 0
     ) -> Passes:
-        """The passes that localgen makes for ``prompts`` and the ``new`` tokens after each: a
-        row's last new one is chosen, and goes through the model no more.
+        """Return the passes that localgen makes for ``prompts`` and the ``new`` tokens of each.
 
-        n_cached: tokens of each prompt that are computed before the clock starts. All rows have
-        prompts of one length, and as many new tokens.
+        A sequence's last new token is chosen but not evaluated. n_cached: tokens of each prompt
+        that are computed before the clock starts. All prompts have one length, and all sequences
+        get the same number of new tokens.
         """
         bindings, n_batch = llama(), self._backend.n_batch
         cached = [prompt[:n_cached] for prompt in prompts]
@@ -51,7 +51,7 @@ class Baseline:
         )
 
     def seconds(self, passes: Passes) -> float:
-        """Seconds of the timed passes, in an emptied KV cache; all that it held is forgotten.
+        """Return the seconds of the timed passes, run in a KV cache that is emptied before.
 
         Raises DecodeError.
         """
@@ -68,7 +68,7 @@ def make_batch(
     seq_ids: Sequence[int],
     outputs: Sequence[int],
 ) -> Any:
-    """A filled llama_batch; it keeps its arrays alive. All sequences are (n_tokens,)."""
+    """Return a filled llama_batch, which keeps its arrays alive; all arguments are (n_tokens,)."""
     n = len(token_ids)
     pointer = ctypes.POINTER(bindings.llama_seq_id)
     return bindings.llama_batch(
@@ -85,9 +85,11 @@ def make_batch(
 def prompt_batches(
     bindings: Any, prompts: Sequence[Sequence[int]], n_batch: int, *, first: int = 0
 ) -> list[Any]:
-    """All of ``prompts`` from their token ``first`` on, one after the other in passes of at most
-    ``n_batch`` tokens, with the logits of each one's last token."""
-    places = [(row, i) for row, prompt in enumerate(prompts) for i in range(first, len(prompt))]
+    """Return batches of at most ``n_batch`` tokens with all ``prompts``, one after the other.
+
+    They start at each prompt's token ``first`` and ask for the logits of its last token.
+    """
+    tokens = [(row, i) for row, prompt in enumerate(prompts) for i in range(first, len(prompt))]
     return [
         make_batch(
             bindings,
@@ -96,14 +98,14 @@ def prompt_batches(
             [row for row, _ in part],
             [int(i == len(prompts[row]) - 1) for row, i in part],
         )
-        for part in (places[start : start + n_batch] for start in range(0, len(places), n_batch))
+        for part in (tokens[start : start + n_batch] for start in range(0, len(tokens), n_batch))
     ]
 
 
 def step_batches(
     bindings: Any, prompts: Sequence[Sequence[int]], new: Sequence[Sequence[int]]
 ) -> list[Any]:
-    """One batch for each decode step: every new token but a row's last goes through the model."""
+    """Return a batch for each decode step: all new tokens but each sequence's last."""
     rows = range(len(prompts))
     return [
         make_batch(
@@ -118,7 +120,7 @@ def step_batches(
 
 
 def run_batches(bindings: Any, context: Any, batches: Sequence[Any]) -> float:
-    """The floor itself: seconds that llama.cpp takes for ``batches``, logits ready after each."""
+    """Return the seconds that llama.cpp takes for ``batches``, with logits ready after each."""
     started = time.perf_counter()
     for batch in batches:
         code = bindings.llama_decode(context, batch)

@@ -1,7 +1,7 @@
-"""Exceptions raised in Python callbacks while C runs: kept, to be raised when C has returned.
+"""Collects exceptions raised in Python callbacks while C runs, to raise them once C has returned.
 
-ctypes hands such an exception to ``sys.unraisablehook`` and goes on. A ``try`` inside the callback
-does not help: Ctrl-C is noticed at the callback's very first instruction, before any ``try``.
+ctypes passes such an exception to ``sys.unraisablehook`` and continues. A ``try`` inside the
+callback does not help: Ctrl-C can arrive at the callback's first instruction, before any ``try``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _previous_hook: Callable[[Any], object] = sys.__unraisablehook__
 
 
 @contextmanager
-def keeping_errors() -> Iterator[list[BaseException]]:
-    """The list that fills with what this thread's C callbacks raise inside the block."""
+def collected_errors() -> Iterator[list[BaseException]]:
+    """Yield a list to which this thread's C callbacks add what they raise inside the block."""
     thread = threading.get_ident()
     errors: list[BaseException] = []
     _register(thread, errors)
@@ -32,20 +32,20 @@ def keeping_errors() -> Iterator[list[BaseException]]:
 def _register(thread: int, errors: list[BaseException]) -> None:
     global _previous_hook  # noqa: PLW0603  # the hook itself is global
     with _lock:
-        if sys.unraisablehook is not _keep:
+        if sys.unraisablehook is not _collect:
             _previous_hook = sys.unraisablehook
-            sys.unraisablehook = _keep
+            sys.unraisablehook = _collect
         _errors_of_thread[thread] = errors
 
 
 def _unregister(thread: int) -> None:
     with _lock:
         _errors_of_thread.pop(thread, None)
-        if not _errors_of_thread and sys.unraisablehook is _keep:
+        if not _errors_of_thread and sys.unraisablehook is _collect:
             sys.unraisablehook = _previous_hook
 
 
-def _keep(unraisable: Any) -> None:
+def _collect(unraisable: Any) -> None:
     errors = _errors_of_thread.get(threading.get_ident())
     from_callback = "ctypes callback function" in (unraisable.err_msg or "")
     if errors is not None and from_callback and unraisable.exc_value is not None:

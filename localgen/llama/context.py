@@ -16,7 +16,7 @@ import numpy as np
 
 from localgen.engine.backend import Batch, Logits, PassStopped, TokenIds
 from localgen.errors import BackendError, DecodeError
-from localgen.llama.callbacks import keeping_errors
+from localgen.llama.callbacks import collected_errors
 from localgen.llama.library import log_router
 from localgen.llama.state import State, to_one_stream, to_streams
 
@@ -128,7 +128,7 @@ class Context:
         if stopped is not None:
             raise stopped
         if code != 0:
-            raise DecodeError(_describe(code, n_tokens, log_router.take_complaints()))
+            raise DecodeError(_describe(code, n_tokens, log_router.take_errors()))
         return self._logits(len(batch.output_rows))
 
     def _decode_interruptibly(
@@ -147,7 +147,7 @@ class Context:
             return stop
 
         callback = self._llama.ggml_abort_callback(abort)
-        with keeping_errors() as errors:
+        with collected_errors() as errors:
             self._llama.llama_set_abort_callback(self.handle, callback, None)
             try:
                 code = self._llama.llama_decode(self.handle, self._batch)
@@ -328,7 +328,7 @@ class Context:
         last = int(self._llama.llama_memory_seq_pos_max(self.memory, seq_id))
         if n_read != size or last + 1 != n_tokens:
             self._llama.llama_memory_seq_rm(self.memory, seq_id, -1, -1)
-            log_router.take_complaints()  # else a later error would be explained by them
+            log_router.take_errors()  # else a later error would be explained by them
             return False
         self.lengths[seq_id] = n_tokens
         return True

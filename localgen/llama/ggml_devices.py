@@ -1,4 +1,4 @@
-"""The devices that the llama.cpp of this process sees, and their memory."""
+"""Lists the devices that llama.cpp sees in this process, and their memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
-from localgen.llama.library import llama
+from localgen.llama.library import c_function
 
 # ggml-backend.h's enum ggml_backend_dev_type.
 _KINDS = {0: "cpu", 1: "gpu", 2: "integrated gpu", 3: "accelerator", 4: "meta"}
@@ -16,7 +16,7 @@ _KINDS = {0: "cpu", 1: "gpu", 2: "integrated gpu", 3: "accelerator", 4: "meta"}
 class Device:
     """A device as llama.cpp sees it; kind: cpu, gpu, integrated gpu, accelerator or meta.
 
-    free_bytes: None for the CPU, of whose memory llama.cpp takes all to be free.
+    free_bytes: None for the CPU, all of whose memory llama.cpp reports as free.
     """
 
     name: str
@@ -31,27 +31,26 @@ class Device:
 
 
 def ggml_devices() -> tuple[Device, ...]:
-    """All devices, in ggml's order."""
-    library = llama()._lib
-    get = _function(library, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-    count = _function(library, "ggml_backend_dev_count", ctypes.c_size_t)()
-    return tuple(_device(library, get(index)) for index in range(count))
+    """Return all devices, in ggml's order."""
+    get = c_function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    count = c_function("ggml_backend_dev_count", ctypes.c_size_t)()
+    return tuple(_device(get(index)) for index in range(count))
 
 
 def gpu_memory() -> int | None:
-    """Bytes free on all GPUs together; None if there is none, or none tells."""
+    """Return the bytes free on all GPUs together; None if there is no GPU or none reports it."""
     free = [device.free_bytes for device in ggml_devices() if device.is_gpu and device.free_bytes]
     return sum(free) if free else None
 
 
-def _device(library: Any, device: int) -> Device:
+def _device(device: int) -> Device:
     def ask(name: str, result: Any) -> Any:
-        return _function(library, name, result, ctypes.c_void_p)(device)
+        return c_function(name, result, ctypes.c_void_p)(device)
 
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     size_pointer = ctypes.POINTER(ctypes.c_size_t)
-    memory = _function(
-        library, "ggml_backend_dev_memory", None, ctypes.c_void_p, size_pointer, size_pointer
+    memory = c_function(
+        "ggml_backend_dev_memory", None, ctypes.c_void_p, size_pointer, size_pointer
     )
     memory(device, ctypes.byref(free), ctypes.byref(total))
     number = ask("ggml_backend_dev_type", ctypes.c_int)
@@ -63,13 +62,6 @@ def _device(library: Any, device: int) -> Device:
         free_bytes=None if kind == "cpu" else free.value,
         total_bytes=total.value,
     )
-
-
-def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
-    """A C function of ggml, which the bindings do not declare."""
-    function = library[name]
-    function.restype, function.argtypes = result, arguments
-    return function
 
 
 def _text(text: bytes | None) -> str:

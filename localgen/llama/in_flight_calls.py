@@ -1,4 +1,4 @@
-"""Calls into C that any thread may make at any time, and the end that waits for them."""
+"""Tracks calls into C that any thread may make at any time, so that closing can wait for them."""
 
 from __future__ import annotations
 
@@ -13,41 +13,39 @@ Result = TypeVar("Result")
 
 
 class InFlightCalls:
-    """What reads a model outside of its turns: until ``end`` any number at once, then none."""
+    """Calls that read a model without the driver: any number at once until ``end``, then none."""
 
     def __init__(self) -> None:
-        # The thread of each running call, by a lock that the call holds. ``with`` gives a lock back
-        # even if Ctrl-C comes at the worst moment, which would leave a mere count wrong.
+        # Each running call's thread, keyed by a lock that the call holds. ``with`` releases a lock
+        # even if Ctrl-C arrives at the worst moment, which would leave a plain counter wrong.
         self._running: dict[Any, int] = {}
         self._has_ended = False
         self._pid = os.getpid()
 
     def run(self, call: Callable[[], Result]) -> Result:
-        """What ``call`` returns. Raises ClosedError after ``end``."""
+        """Return the result of ``call``. Raises ClosedError after ``end``."""
         is_running = threading.Lock()
         with is_running:
             self._running[is_running] = threading.get_ident()
             try:
-                if self._has_ended:  # looked at once ``end`` can see this call
+                if self._has_ended:  # checked only when ``end`` can see this call
                     raise ClosedError(CLOSED)
                 return call()
             finally:
                 self._running.pop(is_running, None)
 
     def end(self) -> None:
-        """Return once no call runs, and let none begin any more.
+        """Wait until no call runs, and let no new one start.
 
-        Ctrl-C ends the waiting; it may be called again. Raises RuntimeError in a signal handler
-        that came in the middle of a call, which could not go on before the handler is done.
+        Ctrl-C stops the waiting; ``end`` may be called again. Raises RuntimeError in a signal
+        handler that interrupted a call, since that call cannot continue before the handler returns.
         """
         running, here = tuple(self._running.items()), threading.get_ident()
         if any(thread == here and is_running.locked() for is_running, thread in running):
-            raise RuntimeError(
-                "the model cannot be closed by a signal's handler while it tokenizes"
-            )
+            raise RuntimeError("the model cannot be closed by a signal handler while it tokenizes")
         self._has_ended = True
         if os.getpid() != self._pid:
-            return  # the threads that a fork lacks would never be done
+            return  # a fork lacks the other threads, so their calls would never end
         for is_running in tuple(self._running):
             with is_running:
                 pass

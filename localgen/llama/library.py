@@ -1,7 +1,8 @@
-"""Loads llama.cpp once a process and routes its log to ``logging``; it knows nothing of models."""
+"""Loads llama.cpp once per process and routes its log to ``logging``; it knows no models."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib
@@ -13,13 +14,14 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from localgen._util.shell import with_variables
 from localgen.errors import BackendError
 
 logger = logging.getLogger("localgen.llama")
-# A library says nothing on stderr unless its user sets logging up.
+# Without logging set up, a library prints nothing.
 logging.getLogger("localgen").addHandler(logging.NullHandler())
 
-# ggml.h's numbers. What llama.cpp calls INFO is a page a load: here that is DEBUG.
+# ggml.h's numbers. llama.cpp's INFO is a page of text for each load: DEBUG here.
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUED = 5
 _KEPT_LINES = 12
@@ -28,10 +30,10 @@ INSTALL = "pip install llama-cpp-python"
 
 
 class _LogRouter:
-    """Takes llama.cpp's log lines; keeps the last errors for error messages."""
+    """Passes llama.cpp's log lines on, and keeps the last errors for exceptions."""
 
     def __init__(self) -> None:
-        self._complaints: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._errors: deque[str] = deque(maxlen=_KEPT_LINES)
         self._level = logging.DEBUG
         self._lock = threading.Lock()
 
@@ -45,17 +47,17 @@ class _LogRouter:
             return
         if self._level == logging.ERROR:
             with self._lock:
-                self._complaints.append(line)
-            # It comes back to the caller in the exception that follows.
+                self._errors.append(line)
+            # The exception that follows tells the caller.
             logger.info("%s", line)
         else:
             logger.log(self._level, "%s", line)
 
-    def take_complaints(self) -> str:
-        """The last error lines, joined, and forget them."""
+    def take_errors(self) -> str:
+        """Return the last error lines, joined, and forget them."""
         with self._lock:
-            text = "; ".join(self._complaints)
-            self._complaints.clear()
+            text = "; ".join(self._errors)
+            self._errors.clear()
         return text
 
 
@@ -64,11 +66,11 @@ log_router = _LogRouter()
 
 @functools.cache
 def llama() -> Any:
-    """The ``llama_cpp.llama_cpp`` module of low-level bindings, initialised.
+    """Return the initialised module of low-level bindings, ``llama_cpp.llama_cpp``.
 
-    Typed Any: the bindings' own annotations describe ctypes values as plain Python ones.
+    Its type is Any, because its annotations describe ctypes values as plain Python ones.
     """
-    # On an abort, ggml would fork and run whatever debugger it finds on PATH.
+    # When it aborts, ggml would fork and run any debugger that it finds on PATH.
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     try:
         bindings: Any = importlib.import_module("llama_cpp.llama_cpp")
@@ -84,8 +86,8 @@ def llama() -> Any:
 def _route_log(bindings: Any) -> None:
     callback = bindings.llama_log_callback(log_router)
     bindings.llama_log_set(callback, None)
-    # At exit C must not call into a Python that is gone. Finalizers run last-made first, so
-    # models, which are made later, are freed before this.
+    # At exit C must not call into a finalized interpreter. Finalizers run in reverse order of
+    # creation, so models, which are created later, are freed before this.
     silent = bindings.llama_log_callback()
     weakref.finalize(log_router, _reset_log, bindings, callback, silent)
 
@@ -96,37 +98,57 @@ def _reset_log(bindings: Any, _kept_alive: object, silent: object) -> None:
 
 @functools.cache
 def llama_version() -> str:
-    """llama-cpp-python's version, and the commit of the llama.cpp in it."""
+    """Return llama-cpp-python's version and the commit of its llama.cpp."""
     return f"{bindings_version()} ({llama_commit()})"
 
 
 def bindings_version() -> str:
-    """llama-cpp-python's version."""
+    """Return llama-cpp-python's version."""
     return str(importlib.import_module("llama_cpp").__version__)
 
 
 def llama_commit() -> str:
-    """The commit of llama.cpp that the library was built from."""
-    commit = llama()._lib.ggml_commit
-    commit.restype = ctypes.c_char_p
-    text: bytes = commit()
+    """Return the commit of llama.cpp that the library was built from."""
+    text: bytes = c_function("ggml_commit", ctypes.c_char_p)()
     return text.decode()
+
+
+def c_function(name: str, result: Any, *arguments: Any) -> Any:
+    """Return a C function of llama.cpp or ggml that the bindings do not declare."""
+    bindings = llama()
+    for library in (bindings._lib, *_ggml_libraries()):
+        with contextlib.suppress(AttributeError):
+            function = library[name]
+            function.restype, function.argtypes = result, arguments
+            return function
+    raise BackendError(f"this build of llama.cpp has no function {name}")
+
+
+@functools.cache
+def _ggml_libraries() -> tuple[Any, ...]:
+    """Return ggml's DLLs on Windows, nothing elsewhere.
+
+    Windows looks up only a library's own functions; other systems also look in its dependencies.
+    """
+    return tuple(ctypes.CDLL(str(path)) for path in sorted(library_folder().glob("*ggml*.dll")))
 
 
 @functools.cache
 def system_info() -> str:
-    """llama.cpp's own line about its backends and CPU features."""
+    """Return llama.cpp's line about its backends and CPU features."""
     text: bytes = llama().llama_print_system_info()
     return text.decode("utf-8", errors="replace").strip()
 
 
 def library_folder() -> Path:
-    """Where the shared libraries of llama.cpp lie that were loaded: LLAMA_CPP_LIB_PATH may name
-    others than the package's own."""
+    """Return the folder of the loaded shared libraries.
+
+    LLAMA_CPP_LIB_PATH may name another folder than llama-cpp-python's own.
+    """
     return Path(llama()._lib._name).parent
 
 
 def rebuild_command(*settings: str) -> str:
-    """The command that compiles llama-cpp-python here; ``settings`` are NAME="value"."""
+    """Return the command that compiles llama-cpp-python here; ``settings`` are NAME="value"."""
     pip = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python"
-    return " ".join([*settings, pip, "llama-cpp-python"])
+    return with_variables(list(settings), f"{pip} llama-cpp-python")

@@ -1,11 +1,11 @@
-"""One run of llama.cpp's quantizer, in a process of its own: it cannot be stopped otherwise.
+"""Runs llama.cpp's quantizer once, in its own process, since nothing else can stop it.
 
     python -m localgen.llama.quantize
 
-It reads one ``Task`` as a line of JSON from stdin, and writes events to stdout, one JSON object a
-line: {"tensor", "index", "of"} as each tensor is begun; at the end {"types": {tensor: type},
-"n_fallback", "needs_imatrix"}, or {"error"}. When stdin ends, the parent is gone: it stops at once,
-and removes what it wrote.
+It reads one ``Task`` as a line of JSON from stdin and writes events to stdout, one JSON object per
+line: {"tensor", "index", "of"} when a tensor is started; at the end {"types": {tensor: type},
+"n_fallback", "needs_imatrix"}, or {"error"}. When stdin ends, the parent is gone: the process stops
+at once and removes the file that it was writing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from localgen.gguf.imatrix_file import read_imatrix
 from localgen.llama.library import llama
 
 _PREFIX = re.compile(r"LLAMA_FTYPE_(?:MOSTLY_|ALL_)?")
-# Not types to write: what a file without the key is taken for, a mixture of the past, and what the
-# quantizer has no default type for.
+# Not types to write: the guess for a file without the key, a removed mixture, and one for which the
+# quantizer has no default type.
 _NOT_WRITTEN = ("GUESSED", "Q4_1_SOME_F16", "NVFP4")
 _TENSOR = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)\s")
 _TYPES = re.compile(r"\[\s*\d+/\s*\d+\]\s+(\S+)\s.*, type =\s*(\w+),(.*)")
@@ -39,7 +39,7 @@ _FAILED = "failed to quantize: "
 
 @functools.cache
 def quantization_types() -> dict[str, int]:
-    """What this build of llama.cpp can write, by the name that people use → its number."""
+    """Return the levels that this build of llama.cpp writes: {common name: its number}."""
     bindings = llama()
     found = {
         _PREFIX.sub("", name): int(getattr(bindings, name))
@@ -52,7 +52,7 @@ def quantization_types() -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What one run does; ``ftype`` is llama.cpp's number. A dry run only says what it would do."""
+    """What one run does; ``ftype`` is llama.cpp's number. A dry run writes no file."""
 
     source: str
     target: str
@@ -68,7 +68,7 @@ class Task:
 
 
 class _Log:
-    """llama.cpp's log of one run: it comes in pieces, and says what happens to each tensor."""
+    """Reads llama.cpp's log of one run, which comes in pieces and names each tensor's new type."""
 
     def __init__(self) -> None:
         self.types: dict[str, str] = {}
@@ -79,9 +79,8 @@ class _Log:
 
     def __call__(self, _level: int, text: bytes, _user_data: object) -> None:
         piece = text.decode("utf-8", errors="replace")
-        begun = _TENSOR.match(piece)
-        if begun:
-            _emit(index=int(begun[1]), of=int(begun[2]), tensor=begun[3])
+        if started := _TENSOR.match(piece):
+            _emit(index=int(started[1]), of=int(started[2]), tensor=started[3])
         self._line += piece
         while "\n" in self._line:
             line, self._line = self._line.split("\n", 1)
@@ -106,7 +105,7 @@ def _emit(**event: Any) -> None:
 
 
 def run(task: Task) -> dict[str, Any]:
-    """The last event of a task. C may end the process instead."""
+    """Run a task and return its last event; C may end the process instead."""
     bindings = llama()
     log = _Log()
     callback = bindings.llama_log_callback(log)
@@ -134,7 +133,7 @@ def run(task: Task) -> dict[str, Any]:
 
 
 def _as_imatrix(bindings: Any, path: Path) -> Any:
-    """An array of llama_model_imatrix_data that ends with an empty one; keeps its data alive."""
+    """Return an array of llama_model_imatrix_data with an empty end, keeping its data alive."""
     values = read_imatrix(path)
     array = (bindings.llama_model_imatrix_data * (len(values) + 1))()
     float_p = ctypes.POINTER(ctypes.c_float)
@@ -147,7 +146,7 @@ def _as_imatrix(bindings: Any, path: Path) -> Any:
 
 
 def main() -> None:
-    """Do the task on stdin."""
+    """Run the task given on stdin."""
     task = Task(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_parent, args=(task.target,), daemon=True).start()
     _emit(**run(task))

@@ -1,4 +1,4 @@
-"""Text bytes ↔ token ids through llama.cpp's vocabulary; it knows no padding and no templates."""
+"""Converts text bytes ↔ token ids with llama.cpp's vocabulary; no padding, no templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from localgen._util.threads import started
+from localgen._util.threads import start_thread
 from localgen.engine.backend import TokenIds
 from localgen.errors import BackendError
 from localgen.gguf.metadata import chat_templates
@@ -24,9 +24,9 @@ Result = TypeVar("Result")
 _SPM = 1
 _CONTROL = 1 << 3
 _UNKNOWN = 1 << 0
-# Some pre-tokenizers run a recursive std::regex: a long run without spaces overflows a normal
-# thread's stack and kills the process. 512 MiB (of address space, touched only when needed)
-# carries runs of a few million characters.
+# Some pre-tokenizers use std::regex, which recurses: a long run without spaces overflows a normal
+# thread's stack and kills the process. 512 MiB of address space, committed only as needed, is
+# enough for runs of a few million characters.
 _LONG_TEXT = 4096
 _BIG_STACK = 512 * 2**20
 _LONGEST_RUN = 1_000_000
@@ -34,18 +34,18 @@ _stack_size_lock = threading.Lock()
 
 
 class LlamaVocab:
-    """The vocabulary of a loaded model: for any thread, for as long as the model is open."""
+    """The vocabulary of a loaded model, usable from any thread while the model is open."""
 
     def __init__(
         self,
         vocab: Any,
         metadata: Mapping[str, Value],
-        uses: InFlightCalls,
+        in_flight: InFlightCalls,
     ) -> None:
-        """metadata: the model file's. uses: ends before the model is freed, and its vocabulary
-        gone."""
+        """metadata: the model file's. in_flight: ended before the model and its vocabulary are
+        freed."""
         self._llama = llama()
-        self._uses = uses
+        self._in_flight = in_flight
         self._vocab = vocab
         self.n_vocab: int = self._llama.llama_vocab_n_tokens(vocab)
         self.bos_token_id = self._optional(self._llama.llama_vocab_bos(vocab))
@@ -59,30 +59,30 @@ class LlamaVocab:
         self.chat_templates = chat_templates(metadata)
 
     def is_special(self, token_id: int) -> bool:
-        """Whether ``skip_special_tokens`` leaves the token out: a control or unknown token."""
+        """Return whether ``skip_special_tokens`` omits the token: a control or unknown token."""
         vocab = self._vocab
-        attributes = self._uses.run(lambda: self._llama.llama_vocab_get_attr(vocab, token_id))
+        attributes = self._in_flight.run(lambda: self._llama.llama_vocab_get_attr(vocab, token_id))
         return bool(attributes & (_CONTROL | _UNKNOWN))
 
     @functools.cached_property
     def eog_ids(self) -> tuple[int, ...]:
-        """Every token that ends generation by llama.cpp's judgement, rising."""
-        # One C call a token: some 20 ms for 49k tokens, so it is done once, when first needed.
+        """The tokens that end generation according to llama.cpp, in ascending order."""
+        # One C call per token, about 20 ms for 49k tokens: done once, when first needed.
         is_eog = map(self._llama.llama_vocab_is_eog, repeat(self._vocab), range(self.n_vocab))
-        return self._uses.run(lambda: tuple(compress(range(self.n_vocab), is_eog)))
+        return self._in_flight.run(lambda: tuple(compress(range(self.n_vocab), is_eog)))
 
     def _optional(self, token_id: int) -> int | None:
         return int(token_id) if 0 <= token_id < self.n_vocab else None
 
     def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> TokenIds:
-        """Token ids (n,) int32 of UTF-8 ``text``.
+        """Return the token ids (n,) int32 of UTF-8 ``text``.
 
-        Raises ValueError for a run without white space that is too long to be tokenized safely,
-        and BackendError if a long text cannot get the thread that it needs.
+        Raises ValueError if a run without white space is too long to be tokenized safely, and
+        BackendError if the system cannot create the thread that a long text needs.
         """
 
         def tokenized() -> TokenIds:
-            return self._uses.run(lambda: self._tokenize(text, add_special, parse_special))
+            return self._in_flight.run(lambda: self._tokenize(text, add_special, parse_special))
 
         if len(text) < _LONG_TEXT:
             return tokenized()
@@ -90,7 +90,7 @@ class LlamaVocab:
         if longest > _LONGEST_RUN:
             raise ValueError(
                 f"the text has a run of {longest} bytes without white space; at most "
-                f"{_LONGEST_RUN} can be tokenized safely: split it, or pass token ids"
+                f"{_LONGEST_RUN} can be tokenized safely. Split the text, or pass token ids."
             )
         return _on_big_stack(tokenized)
 
@@ -108,11 +108,11 @@ class LlamaVocab:
             capacity = -n_tokens
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token stands for, special tokens spelled out; whatever its length.
+        """Return the bytes of a token of any length; those of a special token are its name.
 
         ``token_id`` must be in [0, n_vocab).
         """
-        return self._uses.run(lambda: self._token_bytes(token_id))
+        return self._in_flight.run(lambda: self._token_bytes(token_id))
 
     def _token_bytes(self, token_id: int) -> bytes:
         size = 64
@@ -125,21 +125,21 @@ class LlamaVocab:
 
 
 def _on_big_stack(work: Callable[[], Result]) -> Result:
-    """Run ``work`` on a thread with a big stack; its result or its exception comes back.
+    """Run ``work`` in a thread with a big stack; return its result or raise its exception.
 
-    It cannot be stopped: Ctrl-C is raised once it is done. Raises BackendError if there can be no
-    such thread.
+    It cannot be interrupted: Ctrl-C is raised once it is done. Raises BackendError if the system
+    cannot create the thread.
     """
     with _stack_size_lock:
         before = threading.stack_size(_BIG_STACK)
         try:
-            thread, future = started(work, "localgen-tokenize")
-        except RuntimeError as error:  # of Python, if the system makes no thread
+            thread, future = start_thread(work, "localgen-tokenize")
+        except RuntimeError as error:  # raised by Python if the system creates no thread
             raise BackendError(
-                f"a text of {_LONG_TEXT} bytes or more is tokenized on a thread of its own, with "
-                f"{_BIG_STACK // 2**20} MiB of address space for its stack, and the system gives "
-                f"none ({error}); raise this process's limit of memory or threads (ulimit -v, "
-                f"ulimit -u), or tokenize shorter parts"
+                f"a text of {_LONG_TEXT} bytes or more is tokenized in its own thread with a stack "
+                f"of {_BIG_STACK // 2**20} MiB, and the system cannot create one ({error}). Raise "
+                f"this process's limit of memory or threads (ulimit -v, ulimit -u), or tokenize "
+                f"shorter parts."
             ) from error
         finally:
             threading.stack_size(before)
@@ -147,7 +147,7 @@ def _on_big_stack(work: Callable[[], Result]) -> Result:
     while thread.is_alive():
         try:
             thread.join()
-        except BaseException as error:  # of a signal's handler
+        except BaseException as error:  # raised by a signal handler
             interrupt = error
     if interrupt is not None:
         raise interrupt

@@ -1,4 +1,4 @@
-"""Writes quantized files: checks before and after, and never half a file under its name."""
+"""Writes quantized model files completely or not at all, checked before and after."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any, overload
 
 from localgen import hub
+from localgen._util.atomic_write import replace
 from localgen._util.checks import check_int
+from localgen._util.child import OWN_GROUP
+from localgen._util.system import usable_cpus
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
-from localgen.gguf.reader import TENSOR_TYPES
+from localgen.gguf.tensor_types import TENSOR_TYPES
 from localgen.hub.levels import level_of
 
-# What people also call them.
+# Other common names.
 _SPELLINGS = {
     "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP16": "F16", "FP32": "F32",
     "MXFP4": "MXFP4_MOE",
@@ -41,10 +44,10 @@ Progress = Callable[[int, int, str], object]
 class QuantizedFile:
     """What was written.
 
-    n_bytes: of the file. bits_per_weight: of all its tensors, as they are. types: how many tensors
-    are of each type. n_fallback: tensors whose rows do not fit the blocks of the type that the
-    level has for them, so that they got a larger one. seconds: of quantizing. replaced: whether
-    there was a file of that name.
+    n_bytes: the file's size. bits_per_weight: the mean over all tensors. types: {tensor type:
+    number of tensors}. n_fallback: tensors that got a larger type than the level's, because their
+    rows do not divide into its blocks. seconds: spent quantizing. replaced: whether a file of that
+    name existed before.
     """
 
     path: Path
@@ -59,7 +62,7 @@ class QuantizedFile:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a dry run says: each tensor's new type, and the bytes of all."""
+    """The result of a dry run: each tensor's new type, and the bytes of all."""
 
     types: dict[str, str]
     n_bytes: int
@@ -107,12 +110,13 @@ def quantize(
 ) -> QuantizedFile | list[QuantizedFile]:
     """Write a model at one or several quantization levels, as llama-quantize does.
 
-    source: as in ``LocalModel.from_pretrained``. levels: names as "Q4_K_M"; one gives one result.
-    output: the folder for NAME-LEVEL.gguf, made if need be; a file of that name is replaced once
-    the new one is whole. imatrix: an importance matrix's file, which the smallest levels need.
-    pure: every tensor of the level's own type. allow_requantize: take a source that is quantized
-    itself, whose loss stays. n_threads: None means all. progress: called with (tensors begun,
-    tensors, name).
+    source: as in ``LocalModel.from_pretrained``. levels: a name such as "Q4_K_M" returns one
+    result, a list of names a list. output: the folder for NAME-LEVEL.gguf, created if missing; an
+    existing file is replaced once the new one is complete. imatrix: the file of an importance
+    matrix, which the smallest levels need. pure: give every tensor the level's own type.
+    allow_requantize: accept a source that is already quantized, whose loss remains. n_threads:
+    defaults to all CPUs. progress: called with (tensor's number, number of tensors, tensor's name).
+
     Raises ValueError for a level or n_threads, ModelFileError for the source, and QuantizeError.
     """
     numbers = _ftypes([levels] if isinstance(levels, str) else list(levels))
@@ -130,7 +134,7 @@ def quantize(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise QuantizeError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        raise QuantizeError(f"cannot create the folder {folder}: {error.strerror}") from error
     _check_disk(folder, sum(plan.n_bytes for plan in plans.values()))
     done = [
         run.write(name, numbers[name], targets[name], plans[name], progress) for name in numbers
@@ -139,20 +143,20 @@ def quantize(
 
 
 def spelled_level(level: str) -> str:
-    """A level's name as llama.cpp has it: "q4_k" is Q4_K_M."""
+    """Return llama.cpp's name of a level: Q4_K_M for "q4_k"."""
     name = level.strip().upper()
     return _SPELLINGS.get(name, name)
 
 
 def _ftypes(levels: list[str]) -> dict[str, int]:
-    """llama.cpp's number of each level, by its name; ValueError for none, or one named twice."""
+    """Return {level: llama.cpp's number}; raise ValueError for no levels or a repeated one."""
     if not levels:
-        raise ValueError("levels is empty: name at least one, as 'Q4_K_M'")
+        raise ValueError("levels is empty: name at least one, such as 'Q4_K_M'")
     numbers: dict[str, int] = {}
     for level in levels:
         name = spelled_level(level)
         if name in numbers:
-            raise ValueError(f"levels has {name} twice ({', '.join(levels)}): name each once")
+            raise ValueError(f"levels contains {name} twice ({', '.join(levels)}): name each once")
         numbers[name] = _ftype(name)
     return numbers
 
@@ -165,13 +169,13 @@ def _ftype(level: str) -> int:
         near = difflib.get_close_matches(level, known, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else "."
         raise ValueError(
-            f"there is no quantization level {level!r}{hint} llama.cpp writes {', '.join(known)}"
+            f"unknown quantization level {level!r}{hint} llama.cpp writes {', '.join(known)}"
         )
     return known[level]
 
 
 def _stem(path: Path) -> str:
-    """The source's name without its level: model.Q4_1.gguf → model."""
+    """Return the source's name without its level: "model" for model.Q4_1.gguf."""
     stem = gate.shard_stem(path)
     level = level_of(f"{stem}.gguf")
     if level and stem.upper().endswith(level) and len(stem) > len(level):
@@ -180,7 +184,7 @@ def _stem(path: Path) -> str:
 
 
 def _check_source(file: ModelFile, levels: dict[str, int], *, allow_requantize: bool) -> None:
-    """A quantized tensor has lost what it has lost: its loss adds to the new one."""
+    """Refuse a source that is already quantized: its loss would add to the new one."""
     quantized = Counter(
         tensor.type.name
         for shard in file.shards
@@ -190,9 +194,9 @@ def _check_source(file: ModelFile, levels: dict[str, int], *, allow_requantize: 
     if quantized and not allow_requantize:
         kinds = ", ".join(f"{count} of {kind}" for kind, count in quantized.most_common())
         raise QuantizeError(
-            f"{file.path} is quantized already ({kinds}), and its loss would add to that of "
-            f"{', '.join(levels)}; quantize from an F16, BF16 or F32 file, or say "
-            f"allow_requantize=True"
+            f"{file.path} is already quantized ({kinds}), and its loss would add to that of "
+            f"{', '.join(levels)}. Quantize from an F16, BF16 or F32 file, or pass "
+            f"allow_requantize=True."
         )
 
 
@@ -200,19 +204,19 @@ def _check_target(target: Path, file: ModelFile) -> None:
     if target.is_dir():
         raise QuantizeError(f"{target} is a folder")
     if target.exists() and any(target.samefile(path) for path in file.paths):
-        raise QuantizeError(f"{target} is the source itself; write to another folder")
+        raise QuantizeError(f"{target} is the source itself. Write to another folder.")
 
 
 def _check_disk(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes + _SPARE_BYTES > free:
         raise QuantizeError(
-            f"the files take {n_bytes / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free"
+            f"the files need {n_bytes / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free"
         )
 
 
 class _Runner:
-    """Runs of the quantizer on one source with the same options."""
+    """Runs the quantizer on one source, each time with the same options."""
 
     def __init__(
         self,
@@ -223,7 +227,6 @@ class _Runner:
         n_threads: int | None,
     ) -> None:
         from localgen.gguf.imatrix_file import read_imatrix  # noqa: PLC0415
-        from localgen.llama.devices import usable_cpus  # noqa: PLC0415  # loads llama.cpp
 
         self._file = file
         self._options = {
@@ -234,20 +237,20 @@ class _Runner:
             "n_threads": usable_cpus() if n_threads is None else n_threads,
         }
         if imatrix is not None:
-            read_imatrix(Path(imatrix))  # refused before anything runs
+            read_imatrix(Path(imatrix))  # raises before anything runs
 
     def plan(self, level: str, ftype: int) -> _Plan:
-        """What a dry run says. Raises QuantizeError if it would not come to an end."""
+        """Do a dry run. Raises QuantizeError if the real run would fail."""
         found = self._run(level, None, ftype=ftype, target=os.devnull, dry_run=True)
         if found["needs_imatrix"] and not self._options["imatrix"]:
             raise QuantizeError(
-                f"{level} needs an importance matrix: without one it would be garbage; make one "
-                f"with llama-imatrix from an F16 file and a text, and give it as imatrix=FILE"
+                f"{level} needs an importance matrix: without one the file would be unusable. Make "
+                f"one with llama-imatrix from an F16 file and a text, and pass it as imatrix=FILE."
             )
         types = {name: found["types"].get(name, "") for name in self._shapes()}
         unknown = [name for name, kind in types.items() if kind not in _TYPES_BY_NAME]
         if unknown:
-            raise QuantizeError(f"llama.cpp did not say what {level} makes of {unknown[0]}")
+            raise QuantizeError(f"llama.cpp did not report the type of {unknown[0]} in {level}")
         n_bytes = sum(
             n_values // _TYPES_BY_NAME[types[name]].block * _TYPES_BY_NAME[types[name]].n_bytes
             for name, n_values in self._shapes().items()
@@ -260,16 +263,16 @@ class _Runner:
     def write(
         self, level: str, ftype: int, target: Path, plan: _Plan, progress: Progress | None
     ) -> QuantizedFile:
-        """Write one file, check it, and give it its name."""
+        """Write one file, check it, and move it to its name."""
         started = time.perf_counter()
         with _partial(target) as partial:
             self._run(level, progress, ftype=ftype, target=str(partial), dry_run=False)
             seconds = time.perf_counter() - started
             written = self._check_written(level, partial, plan)
-            with partial.open("rb") as file:
+            with partial.open("r+b") as file:  # Windows syncs only what may be written
                 os.fsync(file.fileno())
             replaced = target.exists()
-            partial.replace(target)
+            replace(partial, target)
         tensors = written.shards[0].tensors
         n_bits = 8 * sum(tensor.n_bytes for tensor in tensors)
         return QuantizedFile(
@@ -287,11 +290,11 @@ class _Runner:
         try:
             written = gate.check_model(partial)
         except InvalidGGUFError as error:
-            raise QuantizeError(f"llama.cpp wrote a damaged {level} file: {error}") from error
+            raise QuantizeError(f"llama.cpp wrote a corrupt {level} file: {error}") from error
         types = {tensor.name: tensor.type.name for tensor in written.shards[0].tensors}
         if types != plan.types:
             wrong = sorted(set(types.items()) ^ set(plan.types.items()))
-            raise QuantizeError(f"the {level} file is not what was planned: {wrong[:3]}")
+            raise QuantizeError(f"the {level} file differs from the dry run: {wrong[:3]}")
         return written
 
     def _run(
@@ -306,19 +309,20 @@ class _Runner:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for this process, which then ends that one
+            encoding="utf-8",
+            errors="replace",
+            **OWN_GROUP,
         ) as child:
             try:
                 last = _follow(child, task.as_json(), progress)
             except BaseException:
                 child.kill()
                 raise
-            complaint = child.stderr.read() if child.stderr else ""
+            stderr = child.stderr.read() if child.stderr else ""
         if "error" in last:
-            raise QuantizeError(f"{level} could not be made: {last['error']}")
+            raise QuantizeError(f"quantizing to {level} failed: {last['error']}")
         if "types" not in last:
-            reason = complaint.strip().splitlines()[-1:] or ["it said nothing"]
+            reason = stderr.strip().splitlines()[-1:] or ["no output"]
             raise QuantizeError(
                 f"the quantizer ended with code {child.returncode} at {level}: {reason[0]}"
             )
@@ -326,13 +330,16 @@ class _Runner:
 
 
 def _follow(child: subprocess.Popen[str], task: str, progress: Progress | None) -> dict[str, Any]:
-    """Give a task to the quantizer and read its events to the end; the last one."""
+    """Send a task to the quantizer, read its events to the end, and return the last one."""
     last: dict[str, Any] = {}
     if child.stdin is None or child.stdout is None:
         return last
-    with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code says so
+    try:
         child.stdin.write(task + "\n")
         child.stdin.flush()
+    except OSError:  # it has died: its exit code is reported
+        with contextlib.suppress(OSError):
+            child.stdin.close()  # else Popen would try to write the rest
     for line in child.stdout:
         last = json.loads(line)
         if progress is not None and "tensor" in last:
@@ -342,7 +349,7 @@ def _follow(child: subprocess.Popen[str], task: str, progress: Progress | None) 
 
 @contextlib.contextmanager
 def _partial(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` to write under; what is left there at the end is removed."""
+    """Yield a temporary name beside ``target``; a file left there is removed."""
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         yield partial

@@ -1,8 +1,8 @@
-"""Chat messages → token ids of a prompt; it knows templates and vocabularies, and no model.
+"""Chat messages → token ids of a prompt; it knows templates and control tokens, but no model.
 
-What stands in a message stays text: where it spells a control token, that spelling is broken by a
-character that is in no text before the template sees it, so that in the rendered text only the
-template's own control tokens are whole.
+The content of a message stays text. Where it spells a control token, a character that occurs in no
+text is inserted into that spelling before the template sees it. In the rendered text, only the
+template's own control tokens are then intact.
 """
 
 from __future__ import annotations
@@ -16,25 +16,28 @@ from localgen.errors import TemplateError
 from localgen.text.chat_template import ChatTemplate, Message
 
 _DEFAULT, _TOOL_USE = "default", "tool_use"
-# Noncharacters, which Unicode keeps for a program's own use.
+# Noncharacters, which Unicode reserves for internal use.
 _FENCES = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 
 
 class ChatTemplates:
-    """The templates of a model by name; the one without a name is "default"."""
+    """The chat templates of a model by name; the unnamed one is "default"."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self.sources = dict(sources)
 
     def choose(self, wanted: str | None, *, has_tools: bool) -> ChatTemplate:
-        """The template named ``wanted``, or ``wanted`` itself if it is no name; without it the
-        model's own. Raises TemplateError if there is none."""
+        """Return the template named ``wanted``, or compiled from it if it contains "{".
+
+        If None, the model's default template, or with tools its ``tool_use`` template if it has
+        one. Raises TemplateError if there is no such template.
+        """
         if wanted in self.sources:
             return _compiled(self.sources[wanted])
         if wanted is not None and "{" not in wanted:
             raise TemplateError(
-                f"chat_template={wanted!r} is no jinja template, and this model has none of that "
-                f"name ({', '.join(sorted(self.sources)) or 'none at all'})"
+                f"chat_template={wanted!r} is neither a jinja template nor the name of one in this "
+                f"model's file, which has {', '.join(sorted(self.sources)) or 'none'}"
             )
         if wanted is not None:
             return _compiled(wanted)
@@ -44,16 +47,16 @@ class ChatTemplates:
                 return _compiled(self.sources[name])
         if self.sources:
             raise TemplateError(
-                f"this model has chat templates for {', '.join(sorted(self.sources))}, and no "
-                f"default one: name one by chat_template="
+                f"this model has no default chat template, only "
+                f"{', '.join(sorted(self.sources))}; choose one with chat_template="
             )
         raise TemplateError(
-            "this model's file has no chat template: it is no chat model, or was converted without "
-            "one. Pass a jinja template as chat_template=, or use complete() with text"
+            "this model's file has no chat template: it is not a chat model, or it was converted "
+            "without one. Pass a jinja template as chat_template=, or use complete() with text"
         )
 
 
-# A chat renders the same template at each turn.
+# A chat renders the same template in each turn.
 @functools.lru_cache(maxsize=16)
 def _compiled(source: str) -> ChatTemplate:
     return ChatTemplate(source)
@@ -62,8 +65,8 @@ def _compiled(source: str) -> ChatTemplate:
 class ChatEncoder:
     """Renders conversations and encodes them.
 
-    special_tokens: control tokens by their text. encode: a text without special tokens → ids.
-    encode_parsed: a text whose special tokens are meant → ids.
+    special_tokens: control tokens by their text. encode: encodes control tokens in a text as plain
+    text. encode_parsed: encodes them as control tokens.
     """
 
     def __init__(
@@ -86,13 +89,13 @@ class ChatEncoder:
         split_special_tokens: bool,
         **given: Any,
     ) -> list[int]:
-        """Token ids of a conversation; ``given`` is for ``ChatTemplate.render``.
+        """Return the token ids of a conversation; ``given`` is for ``ChatTemplate.render``.
 
-        split_special_tokens: whether control tokens that messages, tools and documents spell are
-        taken as text.
+        split_special_tokens: encode control tokens that messages, tools, documents or variables
+        spell as plain text.
         """
         parts = [messages, given.get("tools"), given.get("documents"), given.get("variables")]
-        if not split_special_tokens or not any(map(self._spells_one, parts)):
+        if not split_special_tokens or not any(map(self._spells_token, parts)):
             return self._encode_parsed(template.render(messages, **given))
         fence = _unused(_FENCES, parts)
         names = ("tools", "documents", "variables")
@@ -100,11 +103,11 @@ class ChatEncoder:
         text = template.render(self._fenced(messages, fence), **{**given, **fenced})
         return self._encode_fenced(text, fence)
 
-    def _spells_one(self, value: Any) -> bool:
+    def _spells_token(self, value: Any) -> bool:
         return any(self._pattern.search(text) for text in _texts(value))
 
     def _fenced(self, value: Any, fence: str) -> Any:
-        """``value`` with each control token's text broken after its first character."""
+        """Return ``value`` with ``fence`` after the first character of each control token."""
         if isinstance(value, str):
             return self._pattern.sub(lambda match: match[0][0] + fence + match[0][1:], value)
         if isinstance(value, Mapping):
@@ -117,7 +120,7 @@ class ChatEncoder:
         return value
 
     def _fenced_key(self, key: Any, fence: str) -> Any:
-        """``key`` as it is, for the template to look up, unless it spells a control token."""
+        """Return ``key`` unchanged, so that templates find it, unless it spells a control token."""
         text = _key_text(key)
         return self._fenced(text, fence) if self._pattern.search(text) else key
 
@@ -126,7 +129,7 @@ class ChatEncoder:
         start = 0
         for match in self._pattern.finditer(text):
             if text.startswith(fence, match.end()):
-                continue  # of a control token that is a single character
+                continue  # a message's control token of a single character
             ids += self._encode(text[start : match.start()].replace(fence, ""))
             ids.append(self._ids[match[0]])
             start = match.end()
@@ -134,7 +137,7 @@ class ChatEncoder:
 
 
 def _texts(value: Any) -> list[str]:
-    """All texts inside of ``value``, the keys of dicts among them."""
+    """Return all texts inside ``value``, including the keys of dicts."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
@@ -145,7 +148,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _key_text(key: Any) -> str:
-    """What a template makes of a dict's key that is no text, such as a tuple of texts."""
+    """Return a dict's key as a template prints it; it may be a tuple of texts, for example."""
     return key if isinstance(key, str) else str(key)
 
 
@@ -154,4 +157,7 @@ def _unused(characters: Sequence[str], parts: list[Any]) -> str:
     for character in characters:
         if not any(character in text for text in texts):
             return character
-    raise ValueError("the messages hold every one of Unicode's noncharacters U+FDD0 to U+FDEF")
+    raise ValueError(
+        "the messages contain all of Unicode's noncharacters U+FDD0 to U+FDEF, one of which must "
+        "be unused; remove one, or pass split_special_tokens=False"
+    )

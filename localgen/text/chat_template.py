@@ -1,8 +1,8 @@
 """Chat messages → the text of a prompt, by a model's own jinja template; it knows no token ids.
 
 A template comes with a model file and is not trusted: it runs in jinja's immutable sandbox, sees
-plain data only, and its size, its output and its time are limited. What a template may use, and so
-what it renders, is what transformers' renderer gives it.
+plain data only, and its size, output and time are limited. Its filters, functions and variables
+are those of transformers, so it renders the same text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import jinja2.parser
 import jinja2.sandbox
 import jinja2.utils
 
-from localgen._util.threads import started
+from localgen._util.threads import start_thread
 from localgen.errors import TemplateError
 from localgen.text.template_limits import (
     WidthFormatter,
@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 MAX_TEMPLATE_BYTES = 2**20
 MAX_OUTPUT_CHARS = 2**24
 MAX_SECONDS = 5.0
-# Names that a template is given, and that its other arguments therefore cannot have.
+# Names that are always set, so that variables cannot have them.
 RESERVED = frozenset({
     "messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now",
     "range", "dict", "lipsum", "cycler", "joiner", "namespace",
@@ -47,7 +47,7 @@ RESERVED = frozenset({
 _SCALARS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (str, str.__str__), (int, int.__int__), (float, float.__float__),
 )  # fmt: skip
-# transformers' names of what a model thought before its answer, the one that templates read first.
+# transformers' names for a model's reasoning before its answer, in order of precedence.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _END_OF_FINAL = "END_OF_THE_FINAL_MESSAGE "
 
@@ -55,7 +55,7 @@ _END_OF_FINAL = "END_OF_THE_FINAL_MESSAGE "
 class ChatTemplate:
     """One compiled template.
 
-    Raises TemplateError if it is too large, or no jinja template.
+    Raises TemplateError if it is too large, or not a jinja template.
     """
 
     def __init__(self, source: str) -> None:
@@ -63,20 +63,20 @@ class ChatTemplate:
         n_bytes = len(source.encode("utf-8", errors="surrogatepass"))
         if n_bytes > MAX_TEMPLATE_BYTES:
             raise TemplateError(
-                f"the chat template has {n_bytes} bytes; at most {MAX_TEMPLATE_BYTES} are allowed"
+                f"the chat template has {n_bytes} bytes; the limit is {MAX_TEMPLATE_BYTES}"
             )
         try:
             tree = _environment().parse(source)
             self._reads = jinja2.meta.find_undeclared_variables(tree)
             self._template = _environment().from_string(tree)
         except jinja2.TemplateSyntaxError as error:
-            message = f"the chat template, line {error.lineno}: {error.message}"
+            message = f"syntax error in the chat template, line {error.lineno}: {error.message}"
             raise TemplateError(message) from error
         except RecursionError:
             raise TemplateError("the chat template is nested too deeply") from None
 
     def reads(self, name: str) -> bool:
-        """Whether the template uses what it is given under ``name``."""
+        """Return whether the template reads the variable ``name``."""
         return name in self._reads
 
     def render(
@@ -90,24 +90,24 @@ class ChatTemplate:
         special_tokens: Mapping[str, str] | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The text of a conversation.
+        """Return the text of a conversation.
 
-        tools: JSON schemas. special_tokens: what a template reads as ``bos_token`` and the like.
-        variables: further ones that this template knows, ``enable_thinking`` for example.
-        continue_final_message: end inside the last message, for the model to go on with it.
-        Raises TypeError or ValueError for what is no conversation, TemplateError for what the
-        template does not accept.
+        tools: JSON schemas. special_tokens: the variables ``bos_token`` and the like. variables:
+        any others that this template reads, such as ``enable_thinking``. continue_final_message:
+        leave the last message open, so that the model continues it.
+        Raises TypeError or ValueError for invalid messages, and TemplateError if the template
+        fails or rejects them.
         """
         if add_generation_prompt and continue_final_message:
             raise ValueError(
-                "add_generation_prompt begins a new message and continue_final_message goes on "
-                "with the last one: choose one of them"
+                "add_generation_prompt starts a new message and continue_final_message continues "
+                "the last one; choose one of them"
             )
         special_tokens = special_tokens or {}
         variables = variables or {}
         for name in variables:
             if name in RESERVED or name in special_tokens:
-                raise TypeError(f"{name!r} is set by localgen and cannot be a template's variable")
+                raise TypeError(f"{name!r} is set by localgen and cannot be passed as a variable")
         chat = _chat(messages)
         if continue_final_message:
             _mark_end(chat)
@@ -130,27 +130,27 @@ class ChatTemplate:
                 n_chars += len(piece)
                 if n_chars > MAX_OUTPUT_CHARS:
                     raise TemplateError(
-                        f"the chat template gives more than {MAX_OUTPUT_CHARS} characters"
+                        f"the chat template writes more than {MAX_OUTPUT_CHARS} characters"
                     )
                 pieces.append(piece)
         except TemplateError:
             raise
         except (jinja2.TemplateError, ArithmeticError, LookupError) as error:
-            raise TemplateError(f"the chat template: {error}") from error
+            raise TemplateError(f"the chat template failed: {error}") from error
         except (TypeError, ValueError, AttributeError, RecursionError, MemoryError) as error:
             kind = type(error).__name__
-            raise TemplateError(f"the chat template does not take this: {kind}: {error}") from error
+            raise TemplateError(f"the chat template failed: {kind}: {error}") from error
         return "".join(pieces)
 
 
-# --- what a template sees ---
+# --- plain data for the template ---
 
 
 def _chat(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Plain copies of the messages, with what the model thought under each of its names."""
+    """Return plain copies of the messages, with the reasoning under each name templates read."""
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
         raise TypeError(
-            f"messages must be a list of messages such as {{'role': 'user', 'content': 'Hi'}}, "
+            f"messages must be a list of dicts such as {{'role': 'user', 'content': 'Hi'}}, "
             f"got {type(messages).__name__}"
         )
     chat = []
@@ -169,7 +169,7 @@ def _tool(tool: Mapping[str, Any]) -> Any:
     if not isinstance(tool, Mapping):
         raise TypeError(
             f"a tool must be the JSON schema of a function, as a dict, got {tool!r}; "
-            f"localgen.text.tool_schema.tool_schema makes one of a Python function"
+            f"localgen.text.tool_schema.tool_schema makes one from a Python function"
         )
     return _plain(tool)
 
@@ -181,24 +181,27 @@ def _document(document: Mapping[str, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` of JSON's types alone: methods of any other object are no template's business."""
+    """Return a copy in JSON's types alone: a template must not call methods of other objects."""
     if value is None or type(value) in (bool, str, int, float):
         return value
-    for kind, as_plain in _SCALARS:  # subclasses may have methods of their own
+    for kind, as_plain in _SCALARS:  # a subclass may have methods of its own
         if isinstance(value, kind):
             return as_plain(value)
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    raise TypeError(f"a message, tool or document holds a {type(value).__name__}: {value!r}")
+    raise TypeError(
+        f"messages, tools, documents and variables must be plain data (dicts, lists, texts, "
+        f"numbers), got {type(value).__name__}: {value!r}"
+    )
 
 
-# --- going on with the last message ---
+# --- continuing the last message ---
 
 
 def _mark_end(chat: list[dict[str, Any]]) -> None:
-    """Put a mark behind the last message's text, by which its end is found in the rendered one."""
+    """Append a mark to the last message's text, to find its end in the rendered text."""
     content = chat[-1].get("content") if chat else None
     if isinstance(content, list):
         texts = [part for part in content if isinstance(part, dict) and "text" in part]
@@ -208,17 +211,17 @@ def _mark_end(chat: list[dict[str, Any]]) -> None:
     elif isinstance(content, str):
         chat[-1]["content"] = content + _END_OF_FINAL
         return
-    raise ValueError("continue_final_message needs a last message with a text as its content")
+    raise ValueError("continue_final_message needs a last message whose content is text")
 
 
 def _cut_at_end(text: str) -> str:
     end = text.rfind(_END_OF_FINAL.strip())
     if end < 0:
         raise TemplateError(
-            "the chat template leaves the last message out, or changes it: "
-            "continue_final_message cannot be used with it"
+            "the chat template leaves out or changes the last message, so it does not work with "
+            "continue_final_message"
         )
-    # A template that strips its messages has taken the mark's space away: then the text's as well.
+    # A template that strips messages removed the space of the mark, and strips the text too.
     return text[:end] if text[end:].startswith(_END_OF_FINAL) else text[:end].rstrip()
 
 
@@ -243,7 +246,7 @@ def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
 
 
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The sandbox, in which a number cannot make a huge text; see ``template_limits``."""
+    """The sandbox, where no number can make a huge text; see ``template_limits``."""
 
     intercepted_binops = frozenset({"*", "**", "%"})
 
@@ -277,16 +280,16 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
 
 class _Generation(jinja2.ext.Extension):
-    """``{% generation %}``: marks what the model wrote, for training; it is rendered as it is."""
+    """``{% generation %}``: marks assistant text for training; the content is rendered as is."""
 
-    tags = {"generation"}  # noqa: RUF012  # jinja's own way to declare it
+    tags = {"generation"}  # noqa: RUF012  # as jinja declares it
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_as_it_is"), [], [], body).set_lineno(line)
+        return jinja2.nodes.CallBlock(self.call_method("_unchanged"), [], [], body).set_lineno(line)
 
-    def _as_it_is(self, caller: Callable[[], str]) -> str:
+    def _unchanged(self, caller: Callable[[], str]) -> str:
         return caller()
 
 
@@ -301,7 +304,7 @@ class _Dict:
 
 
 class _Namespace(jinja2.utils.Namespace):
-    """``namespace(a=1)``, whose names cannot be Python's own."""
+    """``namespace(a=1)``, without Python's private names."""
 
     def __init__(self, /, *args: Any, **values: Any) -> None:
         names = dict(*args, **values)
@@ -310,13 +313,13 @@ class _Namespace(jinja2.utils.Namespace):
         super().__init__(names)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        _Namespace._check(name)  # attributes of an instance are the template's own
+        _Namespace._check(name)  # self._check would be one of the template's names
         super().__setitem__(name, value)
 
     @staticmethod
     def _check(name: object) -> None:
         if isinstance(name, str) and name.startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"a namespace cannot have the name {name!r}")
+            raise jinja2.exceptions.SecurityError(f"a namespace cannot hold the name {name!r}")
 
 
 def _to_json(
@@ -326,7 +329,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    # jinja's own would write < and & as escapes, for HTML.
+    # jinja's own filter escapes < and & for HTML.
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
@@ -345,19 +348,19 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 class _Late(BaseException):
-    """Ends a rendering that takes too long."""
+    """Raised in the thread of a rendering that takes too long."""
 
 
 def _in_time(work: Callable[[], Result]) -> Result:
-    """Run ``work`` on a thread of its own, which is stopped after ``MAX_SECONDS``."""
-    thread, future = started(work, "localgen-template")
+    """Return the result of ``work``, run on a thread that is stopped after ``MAX_SECONDS``."""
+    thread, future = start_thread(work, "localgen-template")
     try:
         thread.join(MAX_SECONDS)
     finally:
-        if thread.is_alive():  # late, or Ctrl-C came
+        if thread.is_alive():  # late, or interrupted by Ctrl-C
             identity = ctypes.c_ulong(thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(_Late))
             thread.join(1)
     if not future.done() or isinstance(future.exception(), _Late):
-        raise TemplateError(f"the chat template takes longer than {MAX_SECONDS:.0f} seconds")
+        raise TemplateError(f"the chat template takes longer than {MAX_SECONDS:g} seconds")
     return future.result()

@@ -1,7 +1,7 @@
-"""Tokens of one row → text, piece by piece; it knows bytes and stop strings, not models.
+"""Token ids of one sequence → text, incrementally; it knows bytes and stop strings, no models.
 
-What is given out is never taken back: an unfinished UTF-8 character waits for its other bytes, and
-text that could still become a stop string is held back until it can't.
+Text that was given out is never taken back: an incomplete UTF-8 character waits for its remaining
+bytes, and text that could still become a stop string is held back until it can't.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import codecs
 from collections.abc import Callable
 
 
-class TextStream:
-    """Incremental text of one row.
+class Detokenizer:
+    """The text of one sequence, token by token.
 
-    ``token_bytes`` gives a token's bytes (empty for a token that is not shown). Bytes that are not
-    UTF-8 become U+FFFD, as in ``bytes.decode(errors="replace")``.
+    token_bytes: returns a token's bytes, empty for a token that is not shown. Bytes that are not
+    UTF-8 become U+FFFD, as in ``bytes.decode(errors="replace")``. stop_match: the stop string that
+    ended the text, or None.
     """
 
     def __init__(
@@ -30,11 +31,11 @@ class TextStream:
 
     @property
     def text(self) -> str:
-        """All text so far that is certain."""
+        """All text that is certain so far."""
         return "".join(self._pieces)
 
     def push(self, token_id: int) -> bool:
-        """Add one token; True once a stop string is complete. Nothing follows a match."""
+        """Add one token; return True once a stop string is complete. Nothing follows a match."""
         piece = self._decode(self._token_bytes(token_id))
         if not piece:
             return self.stop_match is not None
@@ -46,13 +47,13 @@ class TextStream:
 
     @property
     def n_taken(self) -> int:
-        """How many pieces ``take()`` has given."""
+        """How many pieces ``take()`` has returned."""
         return self._n_taken
 
     def skip(self, n_pieces: int) -> None:
-        """Give the first ``n_pieces`` no more, since they were taken from another stream.
+        """Mark the first ``n_pieces`` as taken, since they were taken from another detokenizer.
 
-        Raises RuntimeError if there are not as many: text that was read cannot be taken back.
+        Raises RuntimeError if there are fewer: text that was read cannot be taken back.
         """
         if n_pieces > len(self._pieces):
             raise RuntimeError("text that was read cannot be taken back")
@@ -60,40 +61,40 @@ class TextStream:
 
     @property
     def has_more(self) -> bool:
-        """Whether ``take()`` would give something."""
+        """Whether ``take()`` would return any text."""
         return self._n_taken < len(self._pieces)
 
     def take(self) -> str:
-        """The text that became certain since the last ``take()``."""
+        """Return the text that became certain since the last ``take()``."""
         pieces = self._pieces[self._n_taken :]
         self._n_taken = len(self._pieces)
         return "".join(pieces)
 
     def finish(self) -> None:
-        """No token follows: held text can't become a stop string any more."""
+        """Release the held text: no token follows, so it can't become a stop string any more."""
         if self.stop_match is None:
-            self._give(self._held)
+            self._release(self._held)
         self._held = ""
 
-    def _give(self, text: str) -> None:
+    def _release(self, text: str) -> None:
         if text:
             self._pieces.append(text)
 
     def _match(self, text: str) -> None:
-        """Give out ``text`` up to the first stop string, or up to what could become one."""
+        """Release ``text`` up to the first stop string, or up to what could become one."""
         found = [(text.find(stop), stop) for stop in self._stop_strings if stop in text]
         if found:
             start, self.stop_match = min(found, key=lambda match: match[0])
-            self._give(text[:start])
+            self._release(text[:start])
             self._held = ""
             return
         n_held = max(_overlap(text, stop) for stop in self._stop_strings)
-        self._give(text[: len(text) - n_held])
+        self._release(text[: len(text) - n_held])
         self._held = text[len(text) - n_held :]
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that is a beginning of ``stop``."""
+    """Return the length of the longest suffix of ``text`` that is a proper prefix of ``stop``."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if stop.startswith(text[-length:]):
             return length

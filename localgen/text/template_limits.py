@@ -1,8 +1,8 @@
-"""What a template may not do although jinja's sandbox lets it: make a huge text of a small one.
+"""Limits on widths in templates: jinja's sandbox lets a small template make a huge text.
 
-Widths are looked at: in calls of a text's or a number's own methods, in format strings, and in
-filters. What copies what it is given (``replace``, ``join``, the text of a list, the indent of many
-lines) is not: a template may still make many copies of a long text in one operation.
+Widths are checked in methods of texts and numbers, in format strings, and in filters. Operations
+that copy their input (``replace``, ``join``, a list as text, indenting many lines) are not checked:
+a template can still make many copies of a long text in one operation.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import jinja2
 import jinja2.sandbox
 
 _NUMBER = re.compile(r"\d+")
-# A width and a precision behind a percent sign, its key and its flags.
+# The width and the precision after a percent sign, a key and flags.
 _PERCENT = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(\d+|\*)?(?:\.(\d+|\*))?")
 
 
 def check_count(count: float, limit: int) -> None:
-    """Raise jinja2.TemplateError for a width, or a sum of widths, of more than ``limit``."""
+    """Raise jinja2.TemplateError if a width, or a sum of widths, exceeds ``limit``."""
     if count > limit:
-        raise jinja2.TemplateError(f"a width of {count} is too large; at most {limit} is allowed")
+        raise jinja2.TemplateError(f"a width of {count} is too large; the limit is {limit}")
 
 
 def check_method(method: object, arguments: Iterable[Any], limit: int) -> None:
-    """``text.center(width)``, ``number.to_bytes(length)`` and the like."""
+    """Check ``text.center(width)``, ``number.to_bytes(length)`` and the like."""
     if not isinstance(method, types.BuiltinMethodType):
         return
     if isinstance(method.__self__, (str, bytes, int)):
@@ -36,15 +36,15 @@ def check_method(method: object, arguments: Iterable[Any], limit: int) -> None:
 
 
 def check_percent(text: str, values: Any, limit: int) -> None:
-    """``text % values``: all widths together."""
+    """Check the sum of all widths in ``text % values``."""
     found = [each for pair in _PERCENT.findall(text) for each in pair if each]
     check_count(sum(_as_int(each) for each in found if each != "*"), limit)
-    if "*" in found:  # given among the values
+    if "*" in found:  # a width among the values
         _check_numbers(values if isinstance(values, tuple) else (values,), limit)
 
 
 def limited_filter(function: Callable[..., Any], limit: int) -> Callable[..., Any]:
-    """A filter whose numbers are widths."""
+    """Return a filter that checks its numeric arguments as widths."""
 
     @functools.wraps(function)
     def limited(value: Any, *args: Any, **named: Any) -> Any:
@@ -55,7 +55,7 @@ def limited_filter(function: Callable[..., Any], limit: int) -> Callable[..., An
 
 
 class WidthFormatter(jinja2.sandbox.SandboxedFormatter):
-    """Formats nothing, but looks at all widths of a format string, those in values included."""
+    """Checks all widths of a format string, including those among the values; formats nothing."""
 
     def __init__(self, environment: jinja2.Environment, limit: int) -> None:
         super().__init__(environment)
@@ -63,7 +63,10 @@ class WidthFormatter(jinja2.sandbox.SandboxedFormatter):
         self._sum = 0.0
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """Raises jinja2.TemplateError for too much. Nothing but a nested width needs the text."""
+        """Add up the widths. Raises jinja2.TemplateError.
+
+        The returned text matters only where it is a nested width, which is an int.
+        """
         self._sum += sum(map(_as_int, _NUMBER.findall(format_spec)))
         check_count(self._sum, self._limit)
         return str(value) if isinstance(value, int) else ""

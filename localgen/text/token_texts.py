@@ -1,4 +1,4 @@
-"""Single tokens as texts, and back; it knows their bytes, not how a vocabulary spells them."""
+"""The text of single tokens, and the token of a text; it knows bytes, not vocabulary formats."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import cached_property
 
 
 class TokenTexts:
-    """The texts that the tokens 0 to ``n_vocab`` - 1 stand for.
+    """The texts of the tokens 0 to ``n_vocab`` - 1.
 
-    Bytes that are no whole character are written as \\xNN, so two tokens may have one text: a
-    vocabulary with a token for each byte has further ones for the letters.
+    Bytes that are not a complete character are written as \\xNN. Several tokens may have the same
+    text: a vocabulary with a token for each byte has more of them for the letters.
     """
 
     def __init__(
@@ -27,15 +27,15 @@ class TokenTexts:
         return self._token_bytes(token_id).decode("utf-8", errors="backslashreplace")
 
     def id_of(self, text: str) -> int | None:
-        """The token of a text, None if there is none: a special one before others of that text.
+        """Return the token whose text is ``text``, or None; a special token wins over others.
 
-        ValueError where it may be one of several.
+        Raises ValueError if several tokens have that text.
         """
         ids = self._ids.get(text, [])
         if len(ids) > 1:
             ids = [i for i in ids if self._is_special(i)] or ids
         if len(ids) > 1:
-            raise ValueError(f"several tokens stand for {text!r}: {', '.join(map(str, ids))}")
+            raise ValueError(f"several tokens have the text {text!r}: {', '.join(map(str, ids))}")
         return ids[0] if ids else None
 
     @cached_property

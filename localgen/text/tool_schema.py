@@ -1,7 +1,7 @@
-"""Python functions → the JSON schemas by which chat templates tell a model of its tools.
+"""Python functions → JSON schemas, which chat templates show to a model as its tools.
 
-As transformers' ``get_json_schema``: names and types are the signature's, and what they mean is
-the docstring's, in Google's style. It knows no template, and calls no function.
+Like transformers' ``get_json_schema``: names and types come from the signature, descriptions from
+the docstring, in Google's style. It knows no templates, and calls no function.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAMES: dict[Any, str] = {
     list: "array", tuple: "array", dict: "object",
 }  # fmt: skip
 _SCALARS = (int, float, str, bool, type(None))
-# A header ends what stands before it, also in the middle of a line, as it does for transformers.
+# A header ends the section before it even in the middle of a line, as in transformers.
 _ANY_HEADER = re.compile(r"Args:|Returns:|Raises:")
 _ARGS, _RETURNS = re.compile(r"\n\s*Args:[ \t]*\n"), re.compile(r"\n\s*Returns:[ \t]*\n")
 _AFTER_ARGS, _AFTER_RETURNS = re.compile(r"Returns:|Raises:"), re.compile(r"Raises:")
@@ -33,9 +33,9 @@ _TYPES = "int, float, str, bool, Any, an Enum, Literal, or list, dict, tuple and
 
 
 def as_schemas(tools: Sequence[Tool] | None) -> list[Mapping[str, Any]] | None:
-    """Schemas of ``tools``, each a function, or a schema already, which is left as it is.
+    """Return the schemas of ``tools``: functions, or schemas, which are returned unchanged.
 
-    Raises TypeError or ValueError, with what to write, for what has no schema.
+    Raises TypeError or ValueError if a schema cannot be made; the message says what to write.
     """
     if tools is None:
         return None
@@ -45,22 +45,22 @@ def as_schemas(tools: Sequence[Tool] | None) -> list[Mapping[str, Any]] | None:
 
 
 def tool_schema(function: Callable[..., Any]) -> Schema:
-    """The JSON schema of a function or a method.
+    """Return the JSON schema of a function or a method.
 
     Raises TypeError for a type hint that is missing or has no JSON type, and ValueError for a
-    docstring that lacks what a model must know.
+    docstring that does not describe the function or one of its arguments.
     """
     if not (inspect.isfunction(function) or inspect.ismethod(function)):
         raise TypeError(
             f"a tool must be a Python function, or the JSON schema of one as a dict, got "
-            f"{function!r}; call it from a function of your own, with type hints and a docstring"
+            f"{function!r}; wrap it in a function with type hints and a docstring"
         )
     name = function.__name__
     doc = (inspect.getdoc(function) or "").strip()
     if not doc:
         raise ValueError(
-            f"the tool {name} has no docstring: say in it what {name} does, and under a line "
-            f"'Args:' what each argument means, as 'name: what it is'"
+            f"the tool {name} has no docstring; describe what {name} does, and each argument under "
+            f"a line 'Args:', as 'name: description'"
         )
     parameters = _parameters(function)
     hints = _type_hints(function)
@@ -80,7 +80,7 @@ def tool_schema(function: Callable[..., Any]) -> Schema:
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """What the model must give: all parameters but the receiver of a method."""
+    """Return the parameters, which the model fills in, without ``self`` or ``cls``."""
     found = dict(inspect.signature(function).parameters)
     first = next(iter(found.values()), None)
     if first is not None and first.name in ("self", "cls") and first.annotation is first.empty:
@@ -88,9 +88,9 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     for each in found.values():
         where = f"the argument {each.name} of the tool {function.__name__}"
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
-            raise TypeError(f"{where} takes any number of values; give each value a name")
+            raise TypeError(f"{where} takes any number of values; name each value instead")
         if each.annotation is each.empty:
-            raise TypeError(f"{where} has no type hint; write one: {each.name}: str, for example")
+            raise TypeError(f"{where} has no type hint; add one, for example {each.name}: str")
     return found
 
 
@@ -104,9 +104,9 @@ def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _returned(hints: Mapping[str, Any], doc: str) -> Schema | None:
-    """What is returned; None if that is not said, or is of a type that JSON lacks.
+    """Return the schema of the return value; None without a type hint that has a JSON type.
 
-    The model never writes it, so that it need not be known.
+    It is optional, since the model never writes this value.
     """
     if "return" not in hints:
         return None
@@ -122,18 +122,18 @@ def _returned(hints: Mapping[str, Any], doc: str) -> Schema | None:
 
 
 def _of_hint(hint: Any, where: str) -> Schema:
-    """The schema of a type; ``where`` it stands is for errors."""
+    """Return the schema of a type hint; ``where`` names its argument in errors."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return {}
-    name = _NAMES.get(hint if inner else origin or hint)  # typing.List alone has list as its origin
+    name = _NAMES.get(hint if inner else origin or hint)  # a bare typing.List has the origin list
     if name:
         return {"type": name}
     if origin is None and isinstance(hint, type) and issubclass(hint, enum.Enum):
         return _of_values(tuple(member.value for member in hint), where)
     make = _COMPOSED.get(origin)
     if make is None:
-        _refuse(hint, where, f"has no JSON type; write one of {_TYPES}, or pass a JSON schema")
+        _refuse(hint, where, f"has no JSON type; use one of {_TYPES}, or pass a JSON schema")
     return make(inner, where)
 
 
@@ -142,7 +142,7 @@ def _refuse(hint: Any, where: str, reason: str) -> NoReturn:
 
 
 def _of_union(inner: tuple[Any, ...], where: str) -> Schema:
-    """One type if one is left beside None, a list of plain types, or ``anyOf``."""
+    """Return a single type, a list of plain types, or ``anyOf``; None makes it nullable."""
     schemas = [_of_hint(each, where) for each in inner if each is not type(None)]
     if len(schemas) == 1:
         schema = schemas[0]
@@ -155,7 +155,7 @@ def _of_union(inner: tuple[Any, ...], where: str) -> Schema:
 
 def _of_values(values: tuple[Any, ...], where: str) -> Schema:
     if not values or any(type(value) not in _SCALARS for value in values):
-        _refuse(values, where, "must list one or more texts, numbers, truth values or None")
+        _refuse(values, where, "must contain one or more of str, int, float, bool and None")
     names = dict.fromkeys(_NAMES[type(value)] for value in values)
     return {"type": _one_or_all(list(names)), "enum": list(values)}
 
@@ -170,7 +170,11 @@ def _of_dict(inner: tuple[Any, ...], where: str) -> Schema:
 
 def _of_tuple(inner: tuple[Any, ...], where: str) -> Schema:
     if len(inner) < 2 or ... in inner:
-        _refuse(inner, where, "of a tuple must be two or more, each stated; write a list[] instead")
+        _refuse(
+            inner,
+            where,
+            "is not a tuple of two or more types; use list[...] instead",
+        )
     return {"type": "array", "prefixItems": [_of_hint(each, where) for each in inner]}
 
 
@@ -188,7 +192,7 @@ def _one_or_all(names: list[str]) -> str | list[str]:
 
 
 def _section(doc: str, header: re.Pattern[str], end: re.Pattern[str]) -> str | None:
-    """The text between a header and the next one, or None if it is not there."""
+    """Return the text between ``header`` and the next header; None if there is no ``header``."""
     begin = header.search(doc)
     if begin is None:
         return None
@@ -197,13 +201,13 @@ def _section(doc: str, header: re.Pattern[str], end: re.Pattern[str]) -> str | N
 
 
 def _arguments(doc: str) -> dict[str, str]:
-    """What the docstring says of each argument; lines that go on are joined by spaces."""
+    """Return the description of each argument in the docstring, each on one line."""
     texts: dict[str, list[str]] = {}
     name, indent = "", None
     for line in (_section(doc, _ARGS, _AFTER_ARGS) or "").splitlines():
         match = _ARGUMENT.match(line)
-        goes_on = indent is not None and re.match(rf"{indent}[ \t]", line)
-        if match and not goes_on:
+        is_continued = indent is not None and re.match(rf"{indent}[ \t]", line)
+        if match and not is_continued:
             name, indent = match["name"], match["indent"]
             texts[name] = [match["text"]]
         elif indent is not None:
@@ -215,13 +219,13 @@ def _arguments(doc: str) -> dict[str, str]:
 
 
 def _describe(properties: dict[str, Schema], texts: Mapping[str, str], tool: str) -> None:
-    """Give each property its description, and its choices if that ends with some."""
+    """Add to each property its description, and the choices that a description ends with."""
     for name, schema in properties.items():
         text = texts.get(name)
         if not text:
             raise ValueError(
-                f"the docstring of the tool {tool} does not describe the argument {name}: write "
-                f"'{name}: what it is' under a line 'Args:'"
+                f"the docstring of the tool {tool} does not describe the argument {name}; add "
+                f"'{name}: description' under a line 'Args:'"
             )
         if match := _CHOICES.search(text):
             schema["enum"] = _choices(match["choices"], f"the argument {name} of the tool {tool}")
@@ -236,6 +240,6 @@ def _choices(text: str, where: str) -> list[Any]:
         choices = None
     if not isinstance(choices, list):
         raise ValueError(
-            f'the choices of {where} must be a JSON list, as (choices: ["a", "b"]), got {text}'
+            f'the choices of {where} must be a JSON list such as (choices: ["a", "b"]), got {text}'
         )
     return [choice.strip() if isinstance(choice, str) else choice for choice in choices]

@@ -1,17 +1,18 @@
-"""Files that are written whole or not at all: their modes, and the names that errors give."""
+"""Files written completely or not at all: their modes, and the names in errors."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localgen._util.atomic_write import atomic_write, write_whole
+from localgen._util.atomic_write import atomic_write, atomic_write_bytes
 
 
 @pytest.fixture
@@ -26,11 +27,11 @@ def _mode(path: Path) -> int:
 
 
 def test_the_mode_is_that_of_any_new_file_or_private(path: Path, tmp_path: Path) -> None:
-    """A report is for whoever may read files of this folder, a chat for its owner alone."""
+    """A report has the folder's usual mode; a chat is for its owner only."""
     before = os.umask(0o022)
     try:
-        write_whole(path, b"new")
-        write_whole(tmp_path / "private", b"new", is_private=True)
+        atomic_write_bytes(path, b"new")
+        atomic_write_bytes(tmp_path / "private", b"new", is_private=True)
     finally:
         os.umask(before)
     assert (path.read_bytes(), _mode(path), _mode(tmp_path / "private")) == (b"new", 0o644, 0o600)
@@ -38,7 +39,7 @@ def test_the_mode_is_that_of_any_new_file_or_private(path: Path, tmp_path: Path)
 
 def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
-    write_whole(tmp_path / "link", b"new")
+    atomic_write_bytes(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert path.read_bytes() == b"new"
 
@@ -46,19 +47,25 @@ def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "name", "code", "words"),
     [
-        (lambda path: None, "none/file", errno.ENOENT, "its folder is not there"),
+        (lambda path: None, "none/file", errno.ENOENT, "its folder does not exist"),
         (os.mkdir, "other", errno.EISDIR, "Is a directory"),
-        (os.mkfifo, "other", errno.EINVAL, "no file that can be replaced"),
+        pytest.param(
+            lambda path: os.mkfifo(path),  # noqa: PLW0108  # Windows has none
+            "other",
+            errno.EINVAL,
+            "it is not a regular file",
+            marks=pytest.mark.skipif(os.name == "nt", reason="no named pipes in folders"),
+        ),
     ],
 )
 def test_errors_name_the_file_that_was_asked_for(
     tmp_path: Path, make: Callable[[Path], None], name: str, code: int, words: str
 ) -> None:
-    """People were told of files with random names, which they had not asked for."""
+    """Regression: errors named the temporary file."""
     path = tmp_path / name
     make(path)
     with pytest.raises(OSError, match=words) as caught:
-        write_whole(path, b"new")
+        atomic_write_bytes(path, b"new")
     assert (caught.value.errno, caught.value.filename) == (code, str(path))
     assert not any(".part" in name for name in os.listdir(tmp_path))
 
@@ -66,7 +73,7 @@ def test_errors_name_the_file_that_was_asked_for(
 def test_errors_of_a_refused_name_and_of_a_full_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system names the partial file, or none; an error of another file keeps its name."""
+    """The system names the temporary file or none; an error about another file keeps its name."""
 
     def refused(partial: Any, *_: object) -> None:
         raise OSError(errno.EACCES, "Permission denied", str(partial))
@@ -77,8 +84,76 @@ def test_errors_of_a_refused_name_and_of_a_full_disk(
         raise OSError(errno.ENOENT, "No such file or directory", "other")
     monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(PermissionError) as denied:
-        write_whole(path, b"new")
+        atomic_write_bytes(path, b"new")
     named = [caught.value.filename for caught in (full, other, denied)]
     assert named == [str(path), "other", str(path)]
     assert path.read_bytes() == b"old"
     assert os.listdir(path.parent) == ["file"]
+
+
+class Windows:
+    """``os.replace`` that refuses ``n`` times, as Windows does while another program reads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int, winerror: int) -> None:
+        self.n, self.winerror = n, winerror
+        self.pauses: list[float] = []
+        self._replace = os.replace
+        monkeypatch.setattr(os, "replace", self.replace)
+        monkeypatch.setattr(time, "sleep", self.pauses.append)
+
+    def replace(self, source: Path, target: Path) -> None:
+        if self.n == 0:
+            self._replace(source, target)
+            return
+        self.n -= 1
+        error = PermissionError(errno.EACCES, "Access is denied", str(source))
+        error.winerror = self.winerror  # type: ignore[attr-defined]
+        raise error
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_a_file_that_is_open_for_a_moment_is_replaced_after_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, winerror: int
+) -> None:
+    """Virus scanners and indexers open new files on Windows."""
+    windows = Windows(monkeypatch, 3, winerror)
+    atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert len(windows.pauses) == 3
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_file_that_stays_open_is_a_plain_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file is whole, the error names it, and nothing is left beside it."""
+    windows = Windows(monkeypatch, 100, 32)
+    with pytest.raises(PermissionError, match="open in another program") as caught:
+        atomic_write_bytes(path, b"new")
+    assert caught.value.filename == str(path)
+    assert 0.5 < sum(windows.pauses) < 2
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_folder_that_may_not_be_written_is_not_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = Windows(monkeypatch, 1, winerror=0)
+    with pytest.raises(PermissionError):
+        atomic_write_bytes(path, b"new")
+    assert windows.pauses == []
+
+
+def test_a_system_that_opens_no_folders(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows opens none, so their names cannot be flushed to the disk."""
+    system_open = os.open
+
+    def refuse(name: Any, *args: Any) -> int:
+        if Path(name).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return system_open(name, *args)
+
+    monkeypatch.setattr(os, "open", refuse)
+    atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"

@@ -1,4 +1,4 @@
-"""A child process that dies, hangs or talks nonsense costs its parent nothing but the answer."""
+"""A child process that crashes, hangs or prints garbage is a Failure, and no more."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from localgen._util.child import Failure
 from tests.conftest import CHILD_SECONDS
 
 pytestmark = pytest.mark.slow
-Script = Callable[[str], object]
-ANSWER = "from localgen import child; child.answer"
+Script = Callable[..., object]
+ANSWER = "from localgen._util import child; child.answer"
 
 
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
-    """``ask(code)`` asks a module of that code."""
+    """``ask(code)`` runs a module with that code and returns its answer."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def run(code: str, *args: str, limit_seconds: float = CHILD_SECONDS) -> object:
@@ -35,7 +35,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
 
 
 def test_the_answer_comes_whatever_else_is_printed(ask: Script) -> None:
-    """A library that prints, before or at exit, does not get into the answer."""
+    """Other output, even at exit, does not get into the answer."""
     code = "import atexit; atexit.register(print, 'bye'); print('[1]', end='')\n"
     assert ask(code + ANSWER + "(lambda: {'n': [1, None, 'é']})") == {"n": [1, None, "é"]}
 
@@ -44,8 +44,8 @@ def test_arguments_arrive(ask: Script) -> None:
     assert ask(f"import sys; {ANSWER}(lambda: sys.argv[1:])", "a b", "ç") == ["a b", "ç"]
 
 
-def test_an_exception_is_told_without_a_traceback(ask: Script) -> None:
-    """Errors of localgen and of the system explain themselves; of others the type is said too."""
+def test_an_exception_is_reported_without_a_traceback(ask: Script) -> None:
+    """Errors of localgen and of the system explain themselves; others are shown with their type."""
     assert ask(f"{ANSWER}(lambda: {{}}['x'])") == Failure("failed: KeyError: 'x'")
     named = (
         "from localgen import BackendError\ndef work(): raise BackendError('no\\n such thing')\n"
@@ -55,12 +55,29 @@ def test_an_exception_is_told_without_a_traceback(ask: Script) -> None:
 
 @pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV", "SIGKILL"])
 def test_a_death_by_signal_is_named(ask: Script, name: str) -> None:
-    """With the last line of stderr, where a failed assertion of C stands."""
+    """With the last line of stderr, where C prints a failed assertion."""
     code = f"import os, signal, sys; print('ggml: no!', file=sys.stderr, flush=True)\n{ANSWER}"
     failure = ask(f"{code}(lambda: os.kill(os.getpid(), signal.{name}))")
     assert failure == Failure(
-        f"was killed by {name}, and its last words were: ggml: no!", signal=name
+        f"was killed by {name}; its last line of output: ggml: no!", signal=name
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(0xC000001D, "SIGILL"), (0xC0000005, "SIGSEGV"), (0xC0000409, "SIGABRT")]
+)
+def test_a_crash_on_windows_is_named_as_its_signal(
+    ask: Script, monkeypatch: pytest.MonkeyPatch, code: int, name: str
+) -> None:
+    """Windows has no signals: a crash is an exit code with the kernel's status."""
+    wait = subprocess.Popen.wait
+
+    def crashed(process: Any, timeout: float | None = None) -> int:
+        wait(process, timeout)
+        return code
+
+    monkeypatch.setattr(subprocess.Popen, "wait", crashed)
+    assert ask("") == Failure(f"was killed by {name}", signal=name)
 
 
 def test_an_answer_before_a_death_does_not_count(ask: Script) -> None:
@@ -72,13 +89,13 @@ def test_an_answer_before_a_death_does_not_count(ask: Script) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("", "gave no answer"),
-        ("print('{')", "gave no answer, and its last words were: {"),
-        ("print([1])", "gave no answer, and its last words were: [1]"),
-        ("import os; os.write(1, bytes(range(255)))", "gave no answer"),
-        ("print('7' * 5000)", "gave no answer"),
+        ("", "returned no answer"),
+        ("print('{')", "returned no answer; its last line of output: {"),
+        ("print([1])", "returned no answer; its last line of output: [1]"),
+        ("import os; os.write(1, bytes(range(255)))", "returned no answer"),
+        ("print('7' * 5000)", "returned no answer"),
         ("raise SystemExit(3)", "ended with exit code 3"),
-        ("import nowhere", "exit code 1, and its last words were: ModuleNotFoundError"),
+        ("import nowhere", "exit code 1; its last line of output: ModuleNotFoundError"),
     ],
 )
 def test_nonsense_is_no_answer(ask: Script, code: str, reason: str) -> None:
@@ -89,10 +106,14 @@ def test_nonsense_is_no_answer(ask: Script, code: str, reason: str) -> None:
     assert len(failure.reason) < 500
 
 
+@pytest.mark.parametrize("has_groups", [True, False])
 def test_a_hang_ends_with_all_that_it_started(
-    ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_groups: bool, ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A grandchild that holds stdout open is neither waited for nor left behind."""
+    """A grandchild that holds stdout open is neither waited for nor left behind; nor is it where
+    the system has no process groups to kill."""
+    if not has_groups:
+        monkeypatch.delattr(os, "killpg", raising=False)
     pid_file = tmp_path / "pid"
     sleep = [sys.executable, "-c", f"import time; time.sleep({20 * CHILD_SECONDS})"]
     code = (
@@ -103,7 +124,7 @@ def test_a_hang_ends_with_all_that_it_started(
     wait = subprocess.Popen.wait
 
     def wait_for_grandchild(process: Any, timeout: float | None = None) -> int:
-        """The time limit begins when everything is there, however slow this machine is."""
+        """Start the time limit when the grandchild runs, however slow this machine is."""
         if timeout is not None:
             _await(lambda: pid_file.exists() and pid_file.read_text() != "")
         return wait(process, timeout)
@@ -121,7 +142,7 @@ def test_a_hang_ends_with_all_that_it_started(
 def test_a_module_in_the_current_folder_hides_no_other(
     ask: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``localgen`` is run in folders full of people's own files."""
+    """``localgen`` runs in folders full of other files."""
     folder = tmp_path / "project"
     folder.mkdir()
     for name in ("json", "runpy", "llama_cpp"):
@@ -147,7 +168,7 @@ def _await(is_so: Callable[[], bool]) -> None:
 
 
 def _is_dead(pid: int) -> bool:
-    """Whether the process is gone, or is a zombie that nobody collects."""
+    """Return whether the process is gone, or a zombie that nobody waits for."""
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

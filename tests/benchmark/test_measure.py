@@ -1,4 +1,4 @@
-"""``localgen bench``: what is measured, that both sides do the same work, and what is told."""
+"""``localgen bench``: its cases, its figures, and that both sides do the same work."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SMALL: dict[str, Any] = {
 
 
 def test_the_tests_without_options() -> None:
-    """llama-bench's names; not among them are 32 rows at a depth of 1,024: that takes minutes."""
+    """Without 32 sequences at a depth of 1,024, which take minutes."""
     found = [(case.name, case.n_rows) for case in plan(ROOMY)]
     assert found == [
         ("pp128", 1),
@@ -80,8 +80,8 @@ def test_a_default_that_does_not_fit_is_left_out_with_the_reason() -> None:
     found = plan(Limits(n_ctx=4096, n_ctx_train=600, max_sequences=8))
     left_out = {(case.name, case.n_rows): why for case, why in found.items() if why}
     assert left_out == {
-        ("tg16", 32): "it has 32 rows, and max_sequences is 8",
-        ("tg128 @ d1024", 1): "it takes 1153 tokens, and the model was trained on 600",
+        ("tg16", 32): "it has 32 sequences, but max_sequences is 8",
+        ("tg128 @ d1024", 1): "it needs 1153 tokens, but the model was trained on 600",
     }
 
 
@@ -98,7 +98,7 @@ def test_the_prefix_is_the_longest_prompt_that_fits() -> None:
         ({"prompt_lengths": [128, 600]}, ["pp600", "601", "n_ctx is 600"]),
         ({"depths": [500]}, ["tg128 @ d500", "629", "n_ctx is 600"]),
         ({"new_tokens": 600}, ["tg600", "601", "n_ctx is 600"]),
-        ({"batch_sizes": [1, 33]}, ["33 rows", "max_sequences is 32"]),
+        ({"batch_sizes": [1, 33]}, ["33 sequences", "max_sequences is 32"]),
         ({"prompt_lengths": []}, ["prompt_lengths", "empty"]),
         ({"prompt_lengths": [0]}, ["prompt_lengths", "at least 1", "0"]),
         ({"prompt_lengths": ["128"]}, ["prompt_lengths", "integer", "'128'"]),
@@ -111,25 +111,25 @@ def test_the_prefix_is_the_longest_prompt_that_fits() -> None:
     ids=str,
 )
 def test_what_was_asked_for_and_cannot_be(options: dict[str, Any], parts: list[str]) -> None:
-    """A number that somebody named is measured or refused, never left out."""
+    """An explicit number is measured or refused, never skipped."""
     with pytest.raises(ValueError, match=r".") as caught:
         plan(Limits(n_ctx=600, n_ctx_train=8192, max_sequences=32), **options)
     assert all(part in str(caught.value) for part in parts)
 
 
 def test_other_defaults_do_not_stand_in_the_way() -> None:
-    """Who names the new tokens alone has not asked for a depth that the model does not reach."""
+    """An explicit number of new tokens does not make a default depth an error."""
     found = plan(Limits(n_ctx=600, n_ctx_train=600, max_sequences=4), new_tokens=64)
     assert [case.name for case, why in found.items() if why] == ["tg16", "tg16", "tg64 @ d1024"]
 
 
 def test_nothing_fits() -> None:
-    with pytest.raises(ValueError, match="nothing can be measured: pp128: it takes 129 tokens"):
+    with pytest.raises(ValueError, match="nothing can be measured: pp128: it needs 129 tokens"):
         plan(Limits(n_ctx=8, n_ctx_train=8192, max_sequences=32))
 
 
 def test_tokens_are_the_same_everywhere_and_rows_share_none() -> None:
-    """Rows that began alike would share what is computed of them."""
+    """Sequences with a common prefix would share its computation."""
     case = Case(kind="decode", n_rows=200, n_cached=20, n_new=4)
     rows = token_ids(case, 300)
     assert rows == token_ids(case, 300)
@@ -151,7 +151,7 @@ def measured(case: Case, *rounds: tuple[float, float, float]) -> BenchTest:
 
 
 def test_figures_by_hand() -> None:
-    """Speeds count all rows' new tokens; the ratio is that of each round, not that of medians."""
+    """Speeds count the tokens of all sequences; ratios are per round, not of the medians."""
     eight = Case(kind="decode", n_rows=8, n_cached=100, n_new=32)
     test = measured(eight, (2.0, 1.0, 0.2), (1.0, 1.0, 0.1), (4.0, 3.0, 0.4))
     assert test.localgen_tps == Spread(128, 64, 256)
@@ -165,7 +165,7 @@ def test_figures_by_hand() -> None:
 
 @pytest.fixture
 def result() -> BenchResult:
-    """Two prompts, what comes after the longer one, and a test that was not measured."""
+    """Two prompts, a short one after the longer, and a test that was not measured."""
     setup = BenchSetup(
         file="m.gguf",
         file_bytes=10**6,
@@ -197,15 +197,15 @@ def result() -> BenchResult:
 
 
 def test_first_tokens(result: BenchResult) -> None:
-    """Cold is the longest prompt; cached is what comes after that very one."""
+    """``cold`` is the longest prompt; ``cached`` is the one after it."""
     assert result.cold is result["pp512"]
     assert result.cached is result["pp16 @ d512"]
-    with pytest.raises(KeyError, match=r"'pp7' is no test; pp128, pp512, pp16 @ d512, tg128 are"):
+    with pytest.raises(KeyError, match="no test is called 'pp7'; the tests are pp128, pp512, "):
         result["pp7"]
 
 
 def test_json_has_every_round(result: BenchResult) -> None:
-    """One line, whose figures another program need not compute again."""
+    """One line with all rounds and the figures computed from them."""
     text = result.to_json()
     assert "\n" not in text
     data = json.loads(text)
@@ -219,7 +219,7 @@ def test_json_has_every_round(result: BenchResult) -> None:
 
 
 def test_memory_of_a_process_that_had_held_more(result: BenchResult) -> None:
-    """A peak that was there before says nothing of the model, and is not shown as if it did."""
+    """A peak from before the load says nothing about the model and is not reported."""
     assert _memory(result.memory) == (
         "300 B at the peak: 100 B before the model, and 200 B for it (estimated: 190 B)"
     )
@@ -234,10 +234,10 @@ def test_memory_of_a_process_that_had_held_more(result: BenchResult) -> None:
 # --- the runs ---
 
 
-class FakeFloor:
-    """What stands for llama.cpp alone: it empties the cache as the real one does.
+class FakeBaseline:
+    """Stands for llama.cpp alone, and empties the cache as it does.
 
-    interrupted_at: the number of its run that Ctrl-C comes in.
+    interrupted_at: the number of the run in which Ctrl-C arrives.
     """
 
     def __init__(self, backend: FakeBackend, interrupted_at: int = 0) -> None:
@@ -254,7 +254,7 @@ class FakeFloor:
         self.n_runs += 1
         if self.n_runs == self._interrupted_at:
             raise KeyboardInterrupt
-        self._backend.calls.append(("floor", passes))
+        self._backend.calls.append(("baseline", passes))
         self._backend.lose_all()
         return 0.5
 
@@ -265,32 +265,32 @@ PREFILL = Case(kind="prefill", n_prompt=24)
 
 def runner(
     backend: FakeBackend, *cases: Case, interrupted_at: int = 0, **config: Any
-) -> tuple[Runner, FakeFloor]:
-    """A runner of two rounds on a fake backend, and its floor."""
-    floor = FakeFloor(backend, interrupted_at)
+) -> tuple[Runner, FakeBaseline]:
+    """A runner of two rounds on a fake backend, and its baseline."""
+    baseline = FakeBaseline(backend, interrupted_at)
     options = ModelConfig(n_ctx=512, max_sequences=4, **config)
-    return Runner(backend, floor, options, 2, dict.fromkeys(cases)), floor
+    return Runner(backend, baseline, options, 2, dict.fromkeys(cases)), baseline
 
 
-def test_floor_and_localgen_run_by_turns() -> None:
+def test_baseline_and_localgen_run_by_turns() -> None:
     """Each round computes the cached tokens before the clock starts: 2 x 20, and then 2 x 4."""
     backend = FakeBackend()
     run, _ = runner(backend, DECODE)
     run.run()
-    told = [name for name, _ in backend.calls if name in ("release", "decode", "floor")]
+    told = [name for name, _ in backend.calls if name in ("release", "decode", "baseline")]
     turns = [name for name, _ in groupby(told)]
-    assert turns == ["release", "decode", "floor", "decode", "floor", "decode"]
+    assert turns == ["release", "decode", "baseline", "decode", "baseline", "decode"]
     assert backend.n_decoded == 3 * 2 * (20 + 4)
     assert run.tests[DECODE].llama_cpp_seconds == (0.5, 0.5)
     assert len(run.tests[DECODE].localgen_seconds) == len(run.tests[DECODE].ttft_seconds) == 2
 
 
-def test_the_floor_goes_through_what_localgen_chose() -> None:
-    """A mixture of experts computes other weights for other tokens."""
+def test_the_baseline_goes_through_what_localgen_chose() -> None:
+    """In a mixture of experts, other tokens use other weights."""
     backend = FakeBackend()
-    run, floor = runner(backend, DECODE)
+    run, baseline = runner(backend, DECODE)
     run.run()
-    ((prompts, new, n_cached),) = floor.filled
+    ((prompts, new, n_cached),) = baseline.filled
     assert n_cached == 20
     assert prompts == token_ids(DECODE, backend.n_vocab)
     model = LocalModel(FakeBackend(), ModelConfig(n_ctx=512))
@@ -298,7 +298,7 @@ def test_the_floor_goes_through_what_localgen_chose() -> None:
 
 
 def test_each_case_has_a_context_of_its_own_size() -> None:
-    """Thirty-two rows after a depth would else each get as much room as the deep one."""
+    """Otherwise 32 sequences after a deep one would each reserve as many tokens as that."""
     backend = FakeBackend()
     deep = Case(kind="decode", n_cached=200, n_new=4)
     run, _ = runner(backend, deep, DECODE)
@@ -309,40 +309,41 @@ def test_each_case_has_a_context_of_its_own_size() -> None:
     assert backend.count("release") == 2
 
 
-def test_a_state_that_cannot_be_cut_is_gone_on_with() -> None:
-    """A recurrent model's depth is measured: the cached tokens end where the prompt goes on."""
+def test_a_state_that_cannot_be_truncated_is_extended() -> None:
+    """A recurrent model's depth is measured: the prompt continues where the cached tokens end."""
     run, _ = runner(FakeBackend(can_truncate=False), DECODE, PREFILL)
     run.run()
     assert [test.not_measured for test in run.tests.values()] == [None, None]
 
 
-def test_what_cannot_be_cached_is_said_not_faked() -> None:
-    """deterministic=True computes every prompt anew: its "cached" speed would be another thing."""
+def test_what_cannot_be_cached_is_reported() -> None:
+    """deterministic=True recomputes every prompt, so there is no speed with a cache."""
     run, _ = runner(FakeBackend(), DECODE, PREFILL, deterministic=True)
     run.run()
     why = run.tests[DECODE].not_measured or ""
-    assert why.startswith("0 tokens came from the cache, not 20: deterministic=True")
+    assert why.startswith("0 tokens were cached instead of 20: deterministic=True")
     assert run.tests[DECODE].localgen_seconds == ()
     assert run.tests[PREFILL].not_measured is None
 
 
 def test_rows_that_do_not_fit_together() -> None:
-    """They would run in two batches, and be no batch of that size."""
+    """They would run as two smaller batches."""
     run, _ = runner(FakeBackend(budget=40), DECODE, PREFILL)
     run.run()
-    assert run.tests[DECODE].not_measured == "1 of 2 rows of that length fit the KV budget"
+    reason = "only 1 of 2 sequences of that length fit the KV budget"
+    assert run.tests[DECODE].not_measured == reason
     assert len(run.tests[PREFILL].localgen_seconds) == 2
 
 
 def test_ctrl_c_keeps_the_rounds_so_far() -> None:
-    """The fourth run of the floor is the second round of the second case."""
+    """The fourth run of the baseline is the second round of the second case."""
     third = Case(kind="decode", n_new=4)
     run, _ = runner(FakeBackend(), PREFILL, DECODE, third, interrupted_at=4)
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert [len(test.localgen_seconds) for test in run.tests.values()] == [2, 1, 0]
     assert run.tests[DECODE].not_measured is None
-    assert run.tests[third].not_measured == "it was interrupted before"
+    assert run.tests[third].not_measured == "the benchmark was interrupted before it"
 
 
 def test_progress_counts_every_round() -> None:
@@ -350,9 +351,9 @@ def test_progress_counts_every_round() -> None:
     backend = FakeBackend()
     config = ModelConfig(n_ctx=512, max_sequences=4)
     cases = dict.fromkeys([DECODE, PREFILL])
-    Runner(backend, FakeFloor(backend), config, 2, cases, lambda *step: said.append(step)).run()
+    Runner(backend, FakeBaseline(backend), config, 2, cases, lambda *step: said.append(step)).run()
     assert [n_done for n_done, _, _ in said] == [0, 1, 2, 3, 4, 5]
-    assert said[0] == (0, 6, "tg4 @ d20, 2 rows")
+    assert said[0] == (0, 6, "tg4 @ d20, 2 sequences")
     assert said[-1] == (5, 6, "pp24")
 
 
@@ -387,18 +388,18 @@ def as_lists(batch: Any) -> Pass:
     ],
     ids=lambda case: case.name,
 )
-def test_the_floor_runs_the_passes_that_localgen_makes(case: Case, backend: LlamaBackend) -> None:
-    """Protects the ratio: with other passes on one side it would compare two different things."""
-    seen: list[Pass] = []
+def test_the_baseline_runs_the_passes_of_localgen(case: Case, backend: LlamaBackend) -> None:
+    """Protects the ratio, which would compare two different things otherwise."""
+    seen: list[Any] = []
     decode = backend.decode
 
     def note(batch: Any, *rest: Any) -> Any:
         wants_logits = np.isin(np.arange(len(batch.token_ids)), batch.output_rows).astype(int)
         arrays = (batch.token_ids, batch.positions, batch.seq_ids, wants_logits)
-        seen.append(tuple(array.tolist() for array in arrays))  # type: ignore[arg-type]
+        seen.append(tuple(array.tolist() for array in arrays))
         return decode(batch, *rest)
 
-    backend.decode = note  # type: ignore[method-assign]
+    backend.decode = note  # type: ignore[method-assign, assignment]
     model = LocalModel(backend, backend.config)
     prompts = token_ids(case, backend.n_vocab)
     if case.n_cached:
@@ -411,27 +412,27 @@ def test_the_floor_runs_the_passes_that_localgen_makes(case: Case, backend: Llam
     assert sum(each.n_tokens for each in passes.before) == case.n_rows * case.n_cached
 
 
-def test_the_floor_leaves_nothing_behind(backend: LlamaBackend) -> None:
-    """What it computed is not taken for localgen's own, and not reused."""
+def test_the_baseline_leaves_nothing_behind(backend: LlamaBackend) -> None:
+    """localgen does not reuse what the baseline computed."""
     model = LocalModel(backend, backend.config)
     prompt = token_ids(PREFILL, backend.n_vocab)
     first = model.complete(prompt, max_new_tokens=4, **GREEDY)[0]
     again = model.complete(prompt, max_new_tokens=4, **GREEDY)[0]
     assert again.stats.n_cached > 0
-    bare = Baseline(backend)
+    baseline = Baseline(backend)
     other = [[(token_id + 1) % backend.n_vocab for token_id in prompt[0]]]
-    assert bare.seconds(bare.fill(other, [first.token_ids])) > 0
+    assert baseline.seconds(baseline.fill(other, [first.token_ids])) > 0
     after = model.complete(prompt, max_new_tokens=4, **GREEDY)[0]
     assert after.stats.n_cached == 0
     assert after.token_ids == first.token_ids
 
 
 def test_a_pass_that_fails_is_an_error(backend: LlamaBackend) -> None:
-    """A token that is none would else be timed as if it had been computed."""
+    """Otherwise an invalid token would be timed as if it had been computed."""
     backend.reserve(1, 64)
-    bare = Baseline(backend)
+    baseline = Baseline(backend)
     with pytest.raises(DecodeError, match="returned -1"):
-        bare.seconds(bare.fill([[backend.n_vocab]], [[1]]))
+        baseline.seconds(baseline.fill([[backend.n_vocab]], [[1]]))
 
 
 def test_a_context_is_there_before_it_is_lent(backend: LlamaBackend) -> None:
@@ -440,7 +441,7 @@ def test_a_context_is_there_before_it_is_lent(backend: LlamaBackend) -> None:
 
 
 def test_release_is_a_fresh_start(backend: LlamaBackend) -> None:
-    """Copies that waited for the next pass are gone with the context, and do not wait for it."""
+    """Pending copies are dropped with the context."""
     backend.reserve(2, 64)
     backend.kv_copy(0, 1)
     backend.release()
@@ -483,7 +484,7 @@ def bench(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_command(tiny_bpe_path: Path) -> None:
-    """What was used, a line for each test, and nothing on stderr where that is no terminal."""
+    """The settings, a line for each test, and nothing on a stderr that is not a terminal."""
     done = bench(tiny_bpe_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -497,7 +498,7 @@ def test_command(tiny_bpe_path: Path) -> None:
 
 
 def test_command_as_json(tiny_bpe_path: Path) -> None:
-    """One object, in which no path of this machine stands."""
+    """One object, without paths of this machine."""
     done = bench(tiny_bpe_path, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert str(tiny_bpe_path.parent) not in done.stdout
@@ -512,8 +513,8 @@ def test_command_as_json(tiny_bpe_path: Path) -> None:
         (["--prompt-lengths", "12,x"], ["--prompt-lengths", "'12,x'"]),
         (["--prompt-lengths", "0"], ["--prompt-lengths", "at least 1"]),
         (["--prompt-lengths", "9000"], ["pp9000", "trained on 512"]),
-        (["--batch-sizes", "33"], ["33 rows", "32"]),
-        (["--batch-sizes", "3", "--max-sequences", "2"], ["3 rows", "2"]),
+        (["--batch-sizes", "33"], ["33 sequences", "32"]),
+        (["--batch-sizes", "3", "--max-sequences", "2"], ["3 sequences", "2"]),
         (["--depths", "300", "--n-ctx", "400"], ["tg128 @ d300", "429", "--n-ctx is 400"]),
         (["--rounds", "0"], ["rounds", "at least 1"]),
         (["--kv-type", "f64"], ["--kv-type", "'f64'"]),
@@ -521,7 +522,7 @@ def test_command_as_json(tiny_bpe_path: Path) -> None:
     ids=" ".join,
 )
 def test_wrong_usage(args: list[str], parts: list[str], tiny_bpe_path: Path) -> None:
-    """Said before anything runs, in the options' own words."""
+    """Reported before anything runs, with the options' names."""
     assert_refused(localgen_command("bench", tiny_bpe_path, *args), 2, *parts)
 
 
@@ -539,7 +540,7 @@ from localgen.cli import main; main()
 
 
 def test_ctrl_c_prints_what_there_is(tiny_bpe_path: Path) -> None:
-    """Exit code 130, and a whole JSON object of the rounds that were done."""
+    """Exit code 130, and a complete JSON object of the finished rounds."""
     args = ["bench", tiny_bpe_path, "--rounds", "2", "--n-threads", "1", "--json"]
     done = subprocess.run(
         [sys.executable, "-c", CTRL_C, *map(str, args)],

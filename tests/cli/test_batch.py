@@ -1,4 +1,4 @@
-"""``localgen batch`` on a tiny model: kills, signals, exit codes, and what goes where."""
+"""``localgen batch`` on a tiny model: kills, signals, exit codes, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cli.test_generate import COMMAND, ENVIRONMENT, Result, assert_refused
 from tests.conftest import CHILD_SECONDS, RunChild
 
 N_ROWS = 16
-# Two rows at a time, so that many times as much is left as is done when the first two are there.
+# Two rows at a time, so that most of them are left when the first two are done.
 SLOW = [
     *("--max-new-tokens", "400", "--min-new-tokens", "400", "--temperature", "1.5"),
     *("--n-ctx", "512", "--n-threads", "1", "--max-sequences", "2"),
@@ -38,7 +38,7 @@ class Command:
         self.model = model
 
     def write(self, *rows: Any) -> None:
-        """Make the input: objects as JSON, text as it is."""
+        """Write the input: objects as JSON, text as it is."""
         texts = (row if isinstance(row, str) else json.dumps(row) for row in rows)
         self.source.write_text("".join(text + "\n" for text in texts))
 
@@ -51,7 +51,7 @@ class Command:
 
     @contextmanager
     def started(self, *args: object) -> Iterator[subprocess.Popen[str]]:
-        """The command in a process of its own, killed at the end if it still runs."""
+        """Start the command in a process of its own; kill it at the end if it still runs."""
         process = subprocess.Popen(
             [*COMMAND, *self.args(*args)],
             stdin=subprocess.DEVNULL,
@@ -67,14 +67,14 @@ class Command:
                 process.kill()
 
     def wait_for_lines(self, n_lines: int, process: subprocess.Popen[str]) -> None:
-        """Read the output until it has so many whole lines."""
+        """Wait until the output has ``n_lines`` complete lines."""
         deadline = time.monotonic() + CHILD_SECONDS
         while not self.target.exists() or self.target.read_bytes().count(b"\n") < n_lines:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
 
     def texts(self) -> dict[Any, str]:
-        """What each row gave; none may be there twice."""
+        """Return each row's text; assert that no row is there twice."""
         records = [json.loads(line) for line in self.target.read_bytes().splitlines()[1:]]
         done = [record for record in records if "text" in record]
         assert len({record["id"] for record in done}) == len(done)
@@ -88,18 +88,20 @@ def batch(tmp_path: Path, tiny_bpe_path: Path) -> Command:
 
 @pytest.fixture
 def slow(batch: Command) -> Command:
-    """With rows that take a while."""
+    """A job whose rows take a while."""
     batch.write(*({"id": f"row {i}", "prompt": f"the cat {i}"} for i in range(N_ROWS)))
     return batch
 
 
-# --- killed and gone on with ---
+# --- killed and resumed ---
 
 
-def test_killed_and_gone_on_with(slow: Command) -> None:
-    """A process that is killed outright loses no row; going on does each of the others once, and
-    the texts, drawn at random, are those of a run that nobody killed."""
-    # Thousands of draws: without --deterministic one may hang on the last bits of a logit.
+def test_killed_and_resumed(slow: Command) -> None:
+    """A killed process loses no row; resuming runs each of the others once.
+
+    The texts, which are sampled, are those of a run that was not killed.
+    """
+    # Thousands of draws: without --deterministic, one may depend on the last bits of a logit.
     args = [*SLOW, "--deterministic"]
     with slow.started(*args) as process:
         slow.wait_for_lines(3, process)
@@ -110,7 +112,7 @@ def test_killed_and_gone_on_with(slow: Command) -> None:
     assert 2 <= n_done < N_ROWS
     result = slow(*args)
     assert result.returncode == 0, result.stderr
-    assert f"{n_done} of {N_ROWS} rows are done already" in result.stderr
+    assert f"{n_done} of {N_ROWS} lines are already done" in result.stderr
     assert f"{N_ROWS - n_done} done" in result.stderr
     assert slow.target.read_bytes().startswith(there[: there.rindex(b"\n") + 1])
     resumed = slow.texts()
@@ -120,8 +122,8 @@ def test_killed_and_gone_on_with(slow: Command) -> None:
     assert slow.texts() == resumed
 
 
-def test_interrupted_and_gone_on_with(slow: Command) -> None:
-    """Ctrl-C ends it with 130 and a word on what is left, and the same command does that."""
+def test_interrupted_and_resumed(slow: Command) -> None:
+    """Ctrl-C exits with 130 and says how many are left; the same command resumes."""
     with slow.started(*SLOW) as process:
         slow.wait_for_lines(2, process)
         process.send_signal(signal.SIGINT)
@@ -136,10 +138,10 @@ def test_interrupted_and_gone_on_with(slow: Command) -> None:
 
 
 def test_second_process(slow: Command) -> None:
-    """Two commands cannot write one file, also where one would start over."""
+    """Two commands cannot write the same file, not even with --overwrite."""
     with slow.started(*SLOW) as process:
         slow.wait_for_lines(1, process)
-        process.send_signal(signal.SIGSTOP)  # so that it does not come to its end meanwhile
+        process.send_signal(signal.SIGSTOP)  # so that it does not finish meanwhile
         assert_refused(slow(*SLOW), 1, str(slow.target), "another process")
         assert_refused(slow(*SLOW, "--overwrite"), 1, "another process")
 
@@ -148,7 +150,7 @@ def test_second_process(slow: Command) -> None:
 
 
 def test_output(batch: Command, tiny: localgen.LocalModel) -> None:
-    """A header with what a repetition needs, then what complete() gives, a line each."""
+    """The output has a header to repeat the job by, then the results of complete()."""
     batch.write({"prompt": "the cat"}, {"id": "b", "prompt": "a dog", "max_new_tokens": 6})
     result = batch(*QUICK, "--seed", "3", "--logprobs", "1", "--no-do-sample")
     assert (result.returncode, result.stdout) == (0, "")
@@ -160,7 +162,7 @@ def test_output(batch: Command, tiny: localgen.LocalModel) -> None:
     assert header["model_options"]["n_threads"] == 1
     assert header["generation_options"]["max_new_tokens"] == 4
     assert header["seed"] == 3
-    options = {"min_new_tokens": 4, "do_sample": False}
+    options: dict[str, Any] = {"min_new_tokens": 4, "do_sample": False}
     assert batch.texts() == {
         1: tiny.complete("the cat", max_new_tokens=4, **options).text,
         "b": tiny.complete("a dog", max_new_tokens=6, **options).text,
@@ -168,7 +170,7 @@ def test_output(batch: Command, tiny: localgen.LocalModel) -> None:
 
 
 def test_bad_line(batch: Command) -> None:
-    """Exit code 1, its number and what is wrong on stderr, and the rest is done."""
+    """The exit code is 1, stderr has the line's number and error, and the other lines are done."""
     batch.write({"prompt": "a"}, {"prompt": "b", "temprature": 1}, {"prompt": "c"})
     for again in (False, True):
         result = batch(*QUICK, "--quiet")
@@ -179,14 +181,14 @@ def test_bad_line(batch: Command) -> None:
 
 
 def test_quiet(batch: Command) -> None:
-    """Where all goes well --quiet says nothing at all, and otherwise one line."""
+    """--quiet prints nothing if all goes well; without it, there is one line."""
     batch.write({"prompt": "a"})
     assert batch(*QUICK, "--quiet").stderr == ""
     assert batch(*QUICK, "--overwrite").stderr == "localgen: 1 done\n"
 
 
 def test_stdin_to_stdout(batch: Command) -> None:
-    """With - a job is a filter: stdout has the records and nothing else."""
+    """With -, a job is a filter: stdout has the records and nothing else."""
     args = ["batch", "-", "-", "-m", batch.model, *QUICK]
     result = localgen_command(*args, input='{"prompt": "é"}\n\n{"prompt": "b"}\n')
     assert result.returncode == 0, result.stderr
@@ -196,7 +198,7 @@ def test_stdin_to_stdout(batch: Command) -> None:
 
 
 def write_warm(path: Path) -> None:
-    """The tiny model, with a file that asks for sampling."""
+    """Write the tiny model with sampling options in its file."""
     vocab = bpe_vocab()
     writer = GGUFWriter(path, "llama")
     writer.add_float32("general.sampling.temp", 1.5)
@@ -207,8 +209,10 @@ def write_warm(path: Path) -> None:
 
 
 def test_the_files_sampling(batch: Command, tmp_path: Path) -> None:
-    """Regression: a file that asks for sampling was decoded greedily, unlike by complete(). What
-    the command line or a line says wins, also where it says the usual."""
+    """Regression: the file's sampling options were ignored, unlike in complete().
+
+    The command line and the input's lines override them, even with default values.
+    """
     batch.model = tmp_path / "warm.gguf"
     write_warm(batch.model)
     batch.write({"id": "file", "prompt": "the cat"}, {"id": "line", "prompt": "x", "top_k": 1})
@@ -229,7 +233,7 @@ def test_the_files_sampling(batch: Command, tmp_path: Path) -> None:
 
 
 def test_bar_in_a_terminal(batch: Command) -> None:
-    """On a terminal a bar shows rows and speed, and a bad line stands above it."""
+    """In a terminal a bar shows rows and speed; errors are printed above it."""
     batch.write({"prompt": "a"}, {"prompt": 1}, {"prompt": "b"})
     child = pexpect.spawn(
         COMMAND[0],
@@ -255,7 +259,7 @@ def test_bar_in_a_terminal(batch: Command) -> None:
     [
         (["--temprature", "1"], ["--temprature"]),
         (["--top-p", "1.5"], ["--top-p", "1.5"]),
-        (["--max-sequences", "0"], ["max_sequences", "0"]),
+        (["--max-sequences", "0"], ["--max-sequences", "0"]),
         (["--device", "gpu"], ["device", "'gpu'"]),
         (["--deterministic", "--flash-attention", "on"], ["deterministic"]),
         (["third"], ["third"]),
@@ -263,23 +267,23 @@ def test_bar_in_a_terminal(batch: Command) -> None:
     ids=" ".join,
 )
 def test_wrong_usage(args: list[str], parts: list[str], batch: Command) -> None:
-    """Exit code 2 before anything is touched."""
+    """The exit code is 2, and no file is touched."""
     batch.write({"prompt": "a"})
     assert_refused(batch(*args), 2, *parts)
     assert not batch.target.exists()
 
 
 def test_missing_argument(batch: Command) -> None:
-    """A job has an input and an output."""
+    """A job needs an input and an output."""
     assert_refused(localgen_command("batch", batch.source), 2, "OUT")
 
 
 def test_input_is_the_output(batch: Command) -> None:
-    """Before a byte of it is touched, --overwrite or not."""
+    """It is refused before the file is touched, with --overwrite too."""
     batch.write({"prompt": "a"})
     before = batch.source.read_bytes()
-    for args in ((), ("--overwrite",)):
-        assert_refused(batch(*args, target=batch.source), 2, "same file")
+    for options in ([], ["--overwrite"]):
+        assert_refused(batch(*options, target=batch.source), 2, "same file")
     with batch.source.open() as stdin:
         args = ("batch", "-", batch.source, "-m", batch.model)
         assert_refused(localgen_command(*args, stdin=stdin), 2, "same file")
@@ -287,22 +291,22 @@ def test_input_is_the_output(batch: Command) -> None:
 
 
 def test_missing_input(batch: Command) -> None:
-    """The input is named, and no output is made."""
+    """The message names the input, and no output is created."""
     assert_refused(batch(), 1, str(batch.source), "No such file")
     assert not batch.target.exists()
 
 
 def test_results_of_another_job(batch: Command) -> None:
-    """What differs, and how to start over."""
+    """The message says what differs and how to start over."""
     batch.write({"prompt": "a"})
     assert batch(*QUICK).returncode == 0
     before = batch.target.read_bytes()
-    assert_refused(batch(*QUICK, "--top-k", "3"), 1, "--top-k was 50 and is 3", "--overwrite")
+    assert_refused(batch(*QUICK, "--top-k", "3"), 1, "--top-k was 50 and is now 3", "--overwrite")
     assert batch.target.read_bytes() == before
 
 
 def test_overwrite_with_a_model_that_cannot_be_loaded(batch: Command, tmp_path: Path) -> None:
-    """Results are thrown away only once there is a model that will make new ones."""
+    """Results are discarded only after the model has loaded."""
     batch.write({"prompt": "a"})
     assert batch(*QUICK).returncode == 0
     before = batch.target.read_bytes()
@@ -315,7 +319,7 @@ def test_overwrite_with_a_model_that_cannot_be_loaded(batch: Command, tmp_path: 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_disk_that_is_full(batch: Command) -> None:
-    """An error with a message, wherever it is written to."""
+    """It is an error with a message, for a file and for stdout."""
     batch.write({"prompt": "a"})
     assert_refused(batch(*QUICK, target="/dev/full"), 1, "No space left")
     with open("/dev/full", "w") as stdout:
@@ -334,7 +338,7 @@ def test_disk_that_is_full(batch: Command) -> None:
 
 
 def test_job_does_not_import_the_rest(run_child: RunChild, batch: Command) -> None:
-    """A job needs no more than generating does; the bar's library only where there is a bar."""
+    """A job imports no more than ``generate``; rich only if there is a bar."""
     batch.write({"prompt": "a"})
     code = (
         "import atexit, sys; from localgen.cli import main\n"

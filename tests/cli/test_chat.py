@@ -49,7 +49,7 @@ def chat(chatty: Path) -> Any:
 
 
 def test_questions_from_a_pipe(chat: Any) -> None:
-    """Each line is a question; stdout has the answers alone, the same for the same seed."""
+    """Each line is a question; stdout has only the answers, the same for the same seed."""
     first = chat("hello\nthe end\n", *SHORT, "--seed", "3")
     assert (first.returncode, "limit" in first.stderr) == (0, True)
     assert first.stdout.count("\n") >= 2
@@ -57,17 +57,17 @@ def test_questions_from_a_pipe(chat: Any) -> None:
 
 
 def test_commands(chat: Any, tmp_path: Path) -> None:
-    """What the commands do is seen in the chat that is saved."""
+    """The saved chat shows what the commands did."""
     path = tmp_path / "chat.json"
     lines = ["/help", "/system Be kind.", "one", "two", "/undo", "/retry", "/stats", "/what"]
     lines += [f"/save {path}", f"/save {path}", "/exit", "never read"]
     result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1  # for /what
-    assert f"saved to {path}\nsaved to {path}, in place of what was there" in result.stderr
+    assert f"saved to {path}\nsaved to {path} (replaced the old file)" in result.stderr
     messages = json.loads(path.read_text("utf-8"))["messages"]
     assert [each["role"] for each in messages] == ["system", "user", "assistant"]
     assert [each["content"] for each in messages[:2]] == ["Be kind.", "one"]
-    for words in ("/retry", "taken back: two", "context: ", "prompt tokens", "no command /what"):
+    for words in ("/retry", "removed: two", "context: ", "prompt tokens", "command /what"):
         assert words in result.stderr
     again = chat("/stats\n", "--load", path)
     assert (again.returncode, again.stdout) == (0, "")
@@ -75,55 +75,58 @@ def test_commands(chat: Any, tmp_path: Path) -> None:
 
 
 def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
-    """A question that is too long, a file that is missing, nothing to retry: the chat goes on."""
+    """After a question that is too long or a missing file, the chat continues."""
     lines = ["/retry", f"/load {tmp_path / 'none'}", "/save", "x " * 500, "hello"]
     lines += [f"/save {tmp_path}", f"/save {tmp_path / 'none' / 'chat.json'}"]
     result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1
     missing = f"{tmp_path / 'none'}: No such file or directory\n"
-    for words in ("no question", missing, "needs the name", "--n-ctx", "limit"):
+    for words in ("no question", missing, "needs a file name", "--n-ctx", "limit"):
         assert words in result.stderr
     assert f"localgen: {tmp_path}: Is a directory\n" in result.stderr
-    assert f"localgen: {tmp_path / 'none' / 'chat.json'}: its folder is not" in result.stderr
+    assert (
+        f"localgen: {tmp_path / 'none' / 'chat.json'}: its folder does not exist" in result.stderr
+    )
     assert result.stdout.strip()
 
 
-def test_system_message_is_shown_and_taken_away(chat: Any) -> None:
-    """A bare /system only looks."""
+def test_system_message_is_shown_and_removed(chat: Any) -> None:
+    """A bare /system only shows it."""
     lines = ["/system", "/system Be kind.", "/system", "/system -", "/system"]
     said = chat("\n".join(lines)).stderr
     assert said.count("Be kind.") == 1
-    assert said.count("there is none") == 3
+    assert said.count("no system message") == 2
+    assert said.count("system message removed") == 1
 
 
 def test_texts_that_begin_with_a_slash(chat: Any, tmp_path: Path) -> None:
-    """A path is no command; two slashes send one. Quotes around a file's name are not of it."""
+    """A path is not a command; two slashes send it. Quotes around a file name are removed."""
     path = tmp_path / "a chat.json"
     result = chat(f"/usr/bin is what?\n//usr/bin is what?\n/save '{path}'", *SHORT)
-    assert "no command /usr/bin: /help lists them, // sends a text" in result.stderr
+    assert "unknown command /usr/bin. Type /help for the commands, or //" in result.stderr
     assert json.loads(path.read_text("utf-8"))["messages"][0]["content"] == "/usr/bin is what?"
 
 
 def test_full_context(chat: Any) -> None:
-    """The oldest messages are forgotten where that was chosen, and it is said."""
+    """With drop-oldest the oldest messages are dropped, with a message."""
     lines = "\n".join(f"{i} {'hello ' * 20}" for i in range(5))
     stopped = chat(lines, *SHORT)
     assert "context is full" in stopped.stderr
     assert "/undo, /clear" in stopped.stderr
     dropped = chat(lines, *SHORT, "--overflow", "drop-oldest")
-    assert "oldest messages are forgotten" in dropped.stderr
+    assert "the context is full; dropped 2 old messages" in dropped.stderr
     assert dropped.stdout.count("\n") > stopped.stdout.count("\n")
 
 
 def test_wrong_options(chat: Any, tiny_bpe_path: Path) -> None:
-    """A wrong choice is said before the model is loaded; a model without a template says so."""
+    """A wrong choice is refused before the model loads; a missing template is an error."""
     assert chat("", "--overflow", "never").returncode == 2
     result = chat("hello\n", "-m", tiny_bpe_path)
     assert result.returncode == 1
     assert "no chat template" in result.stderr
 
 
-# --- on a model of the tests' own, which fails where it is told to ---
+# --- on a fake model that fails on demand ---
 
 PLAIN = "{% for m in messages %}{{ m.content }}?{% endfor %}"
 Said = tuple[list[str], str, str]  # the messages' contents, stdout and stderr
@@ -141,7 +144,7 @@ def backend() -> FakeBackend:
 def talk(
     backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Talk:
-    """``talk(line, …)`` runs a chat that is given these lines."""
+    """``talk(line, …)`` runs a chat with these lines as input."""
 
     def run(*lines: str) -> Said:
         model = fake_model(backend=backend)
@@ -149,13 +152,13 @@ def talk(
         monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
         chat.run()
         said = capsys.readouterr()
-        return [message["content"] for message in chat.talk.messages], said.out, said.err
+        return [message["content"] for message in chat.conversation.messages], said.out, said.err
 
     return run
 
 
 def once(number: int, error: BaseException) -> Callable[..., None]:
-    """A function that raises ``error`` in its call of that number."""
+    """Return a function that raises ``error`` in its ``number``-th call."""
     calls = count(1)
 
     def call(*_: object, **__: object) -> None:
@@ -166,7 +169,7 @@ def once(number: int, error: BaseException) -> Callable[..., None]:
 
 
 def test_an_error_in_an_answer_does_not_end_the_chat(talk: Talk, backend: FakeBackend) -> None:
-    """Once it did, with a traceback's exit; what had come of the answer stays in the chat."""
+    """Regression: it did, with a traceback; the part of the answer that came stays in the chat."""
     backend.on_decode = once(4, DecodeError("boom"))
     messages, out, err = talk("one", "/stats", "two")
     assert messages == ["one", "yes", "two", "yes, it is"]
@@ -174,9 +177,7 @@ def test_an_error_in_an_answer_does_not_end_the_chat(talk: Talk, backend: FakeBa
     assert err.startswith("localgen: boom\nlocalgen: 4 prompt tokens")
 
 
-def test_an_error_before_an_answer_takes_the_question_back(
-    talk: Talk, backend: FakeBackend
-) -> None:
+def test_an_error_before_an_answer_removes_the_question(talk: Talk, backend: FakeBackend) -> None:
     backend.on_decode = once(1, DecodeError("boom"))
     messages, _, err = talk("one", "/stats", "two")
     assert messages == ["two", "yes, it is"]
@@ -185,8 +186,10 @@ def test_an_error_before_an_answer_takes_the_question_back(
 
 @pytest.mark.parametrize("number", range(1, 4))
 def test_ctrl_c_before_the_first_token(number: int, talk: Talk, backend: FakeBackend) -> None:
-    """Once it ended the chat while the question was rendered and tokenized, here in its first
-    (room), second (prompt) or third call (the next question's)."""
+    """Regression: it ended the chat while the question was rendered and tokenized.
+
+    Here in the first (room), second (prompt) or third call (the next question's).
+    """
     interrupts, tokenize = once(number, KeyboardInterrupt()), backend.vocab.tokenize
 
     def interrupted(*args: Any, **options: Any) -> Any:
@@ -202,7 +205,7 @@ def test_ctrl_c_before_the_first_token(number: int, talk: Talk, backend: FakeBac
 def test_ctrl_c_between_a_question_and_its_answer(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The question, which is among the messages by then, is taken back all the same."""
+    """The question, which is among the messages by then, is removed."""
     ask, interrupt = Conversation.ask, once(2, KeyboardInterrupt())
 
     def interrupted(self: Conversation, text: str) -> Any:
@@ -215,7 +218,7 @@ def test_ctrl_c_between_a_question_and_its_answer(
 
 
 def test_ctrl_c_in_an_answer(talk: Talk, backend: FakeBackend) -> None:
-    """What came of it is kept."""
+    """The part of the answer that came stays in the chat."""
     backend.on_decode = once(4, KeyboardInterrupt())
     assert talk("one", "two")[:2] == (
         ["one", "yes", "two", "yes, it is"],
@@ -224,8 +227,8 @@ def test_ctrl_c_in_an_answer(talk: Talk, backend: FakeBackend) -> None:
 
 
 @pytest.mark.parametrize("command", ["/undo", "/clear"])
-def test_stats_of_an_answer_that_was_taken_back(command: str, talk: Talk) -> None:
-    """Its speed is no longer that of the last answer."""
+def test_stats_of_an_answer_that_was_removed(command: str, talk: Talk) -> None:
+    """Its speed is no longer shown."""
     _, _, err = talk("one", command, "/stats")
     assert err.splitlines()[-1] == "context: 0/512 tokens"
     assert "prompt tokens" not in err
@@ -236,7 +239,7 @@ def test_stats_of_an_answer_that_was_taken_back(command: str, talk: Talk) -> Non
 
 @pytest.fixture
 def terminal(chatty: Path, tmp_path: Path) -> Iterator[pexpect.spawn]:
-    """A chat whose answers do not end by themselves, in a terminal."""
+    """A chat in a terminal, whose answers do not end by themselves."""
     args = [*COMMAND[1:], "chat", "-m", chatty, "--n-ctx", "512", "--n-threads", "1", *ENDLESS]
     environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
     args = list(map(str, args))
@@ -259,7 +262,7 @@ def test_a_chat_in_a_terminal(terminal: pexpect.spawn, tmp_path: Path) -> None:
     terminal.expect("saved to")
     terminal.expect("512. >")
     terminal.send("\x03")
-    terminal.expect("Ctrl-D or /exit")
+    terminal.expect("Ctrl-D or type /exit")
     terminal.send("\x04")
     terminal.expect(pexpect.EOF)
     terminal.close()
@@ -273,7 +276,7 @@ def test_a_chat_in_a_terminal(terminal: pexpect.spawn, tmp_path: Path) -> None:
 
 
 def test_a_chat_that_keeps_nothing(chatty: Path, tmp_path: Path) -> None:
-    """--no-history writes no file of what is typed."""
+    """--no-history does not save what is typed."""
     args = [*COMMAND[1:], "chat", "-m", chatty, *SMALL, *SHORT, "--no-history"]
     environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
     child = pexpect.spawn(COMMAND[0], list(map(str, args)), timeout=CHILD_SECONDS, env=environment)

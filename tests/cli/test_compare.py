@@ -1,4 +1,4 @@
-"""``localgen compare``: what it is asked for and cannot use is refused, not ignored."""
+"""``localgen compare``: options that would have no effect are refused, not ignored."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from localgen.cli import app
-from localgen.compare.results import Comparison, LevelResult
+from localgen.compare.level_result import LevelResult
+from localgen.compare.results import Comparison
 
 LEVEL = LevelResult(name="Q8_0", file_bytes=10, bits_per_weight=8.5)
 MEASURED = Comparison(source="m.gguf", settings={}, levels=(LEVEL,))
 
 
 class Command:
-    """``localgen compare`` in this process, beside a result of an earlier run."""
+    """``localgen compare`` in this process, with an earlier result."""
 
     def __init__(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -25,9 +26,9 @@ class Command:
         MEASURED.save(self.earlier)
 
     def __call__(self, *args: object) -> tuple[int, str]:
-        """The exit code, and what it says on stderr."""
+        """Run the command; return the exit code and stderr."""
         self._monkeypatch.setattr("sys.argv", ["localgen", "compare", *map(str, args)])
-        return app._run(), self._capsys.readouterr().err
+        return app.run_command(), self._capsys.readouterr().err
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def compare(
         ["--levels", "F16"],
         ["--kv-types", "f16"],
         ["--text", "text.txt"],
-        ["--n-ctx", "512"],  # the default, which changes as little as another one
+        ["--n-ctx", "512"],  # the default value is refused as well
         ["--chunks", "16"],
         ["--rounds", "-7"],
         ["--no-speed"],
@@ -56,7 +57,7 @@ def compare(
     ids=" ".join,
 )
 def test_nothing_is_measured_with_an_earlier_result(args: list[str], compare: Command) -> None:
-    """Regression: options of measuring were ignored beside --from-json, wrong ones too."""
+    """Regression: with --from-json, options for measuring were ignored, even invalid ones."""
     code, said = compare("--from-json", compare.earlier, "-o", compare.output, *args)
     assert code == 2
     assert f"{args[0]} cannot be used with --from-json" in said
@@ -71,7 +72,7 @@ def test_all_that_cannot_be_used_is_named(compare: Command) -> None:
 
 
 def test_earlier_results_are_written_as_one(compare: Command) -> None:
-    """Regression: -o was ignored beside --from-json."""
+    """Regression: -o was ignored with --from-json."""
     earlier = ["--from-json", compare.earlier] * 2
     assert compare(*earlier, "-o", compare.output) == (0, "")
     assert Comparison.load(compare.output) == Comparison.merged([MEASURED, MEASURED])
@@ -79,7 +80,7 @@ def test_earlier_results_are_written_as_one(compare: Command) -> None:
 
 @pytest.mark.parametrize("args", [["--max-kld", "0.1"], ["--budget", "4GB"]], ids=" ".join)
 def test_no_level_to_keep_without_quality(args: list[str], compare: Command) -> None:
-    """Regression: a limit was ignored where no quality is measured, or none was."""
+    """Regression: a limit was ignored if quality was not measured."""
     code, said = compare("no-model", "--no-quality", *args)
     assert code == 2
     assert f"{args[0]} cannot be used with --no-quality" in said

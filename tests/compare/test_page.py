@@ -30,7 +30,7 @@ def browser() -> Iterator[Any]:
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
-    options.binary_location = BROWSER
+    options.binary_location = str(BROWSER)
     options.add_argument("--headless=new")
     if os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # root cannot have one
@@ -42,7 +42,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Any:
-    """``opened(result, width)`` saves and loads a page; on a phone's width as a phone does."""
+    """``opened(result, width)`` saves and loads a page; as a phone does if it is narrow."""
 
     def opened(result: Any, width: int = 1200) -> Any:
         path = tmp_path / "page.html"
@@ -68,7 +68,7 @@ def _requests(browser: Any) -> list[str]:
 
 
 def _column(browser: Any, number: int) -> list[str]:
-    """What the cells of a column are sorted by, from above."""
+    """Return the values that a column is sorted by, from top to bottom."""
     script = (
         "return [...document.querySelector('table').tBodies[0].rows]"
         ".map((row) => row.cells[arguments[0]].dataset.value)"
@@ -86,14 +86,14 @@ def _has_sideways_scroll(browser: Any) -> bool:
 
 
 @pytest.mark.parametrize("make", [comparison, hostile])
-def test_a_page_asks_for_nothing_and_complains_of_nothing(opened: Any, make: Any) -> None:
+def test_a_page_makes_no_requests_and_logs_no_errors(opened: Any, make: Any) -> None:
     browser = opened(make())
     assert [url.rpartition("/")[2] for url in _requests(browser)] == ["page.html"]
     assert browser.get_log("browser") == []
 
 
 def test_each_header_sorts(opened: Any) -> None:
-    """Up, then down; what was not measured is last both times, and nothing is lost."""
+    """First ascending, then descending; values that were not measured are always last."""
     browser = opened(comparison())
     headers = browser.find_elements("css selector", "thead th")
     for number, header in enumerate(headers):
@@ -111,7 +111,7 @@ def test_each_header_sorts(opened: Any) -> None:
     assert _column(browser, sizes)[0] == str(3 * 10**9)
 
 
-def test_the_words_where_texts_part_are_marked(opened: Any) -> None:
+def test_the_words_where_texts_diverge_are_marked(opened: Any) -> None:
     browser = opened(comparison())
     sides = browser.find_elements("css selector", "details[open] .sides pre")
     assert [side.text.strip() for side in sides] == [
@@ -122,8 +122,8 @@ def test_the_words_where_texts_part_are_marked(opened: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [comparison, hostile])
-def test_a_phone_scrolls_downwards_alone(opened: Any, make: Any) -> None:
-    """The page is as wide as the screen, and the table scrolls in its own frame."""
+def test_a_phone_scrolls_only_vertically(opened: Any, make: Any) -> None:
+    """The page is as wide as the screen; the table scrolls in its own frame."""
     browser = opened(make(), 375)
     assert browser.execute_script("return window.innerWidth") == 375
     assert not _has_sideways_scroll(browser)
@@ -141,8 +141,8 @@ def test_what_a_model_writes_is_text(opened: Any) -> None:
     assert all(text in shown for text in (SCRIPT, IMAGE, BREAKOUT))
 
 
-def test_a_dark_screen_has_dark_paper(opened: Any) -> None:
-    """The plots take the page's colours: their ink is as light as that of the text."""
+def test_dark_mode(opened: Any) -> None:
+    """The plots use the page's colours."""
     colours = []
     for scheme in ("light", "dark"):
         browser = opened(comparison())

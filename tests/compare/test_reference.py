@@ -1,4 +1,4 @@
-"""A reference that is kept on the disk, since it and a level do not fit the memory together."""
+"""A reference stored on disk, because it and another level do not fit in memory together."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from localgen import CompareError, ModelConfig
+from localgen._util import system
 from localgen.compare import Comparison, compare
 from localgen.compare.reference import StoredReference, pack, unpack
 from localgen.gguf import gate
-from localgen.llama import devices, fitting
+from localgen.llama import fitting
 
 TEXT = "The lighthouse stood at the end of a long road that few people took in winter. " * 4
 
@@ -24,7 +25,7 @@ def logits(n_rows: int, n_vocab: int = 200) -> Any:
 
 
 def test_16_bits_a_value() -> None:
-    """Each is off by half a step at most, measured from the row's largest."""
+    """Each value is off by at most half a step, relative to the row's largest."""
     rows = logits(5)
     packed, low, step = pack(rows)
     assert packed.dtype == np.uint16
@@ -33,8 +34,8 @@ def test_16_bits_a_value() -> None:
     assert np.abs(unpack(packed, low, step) - shifted).max() <= 0.51 * step.max()
 
 
-def test_the_likeliest_token_stays_the_likeliest() -> None:
-    """Also where another's logit would round to the same number, and stands before it."""
+def test_the_most_likely_token_stays_the_most_likely() -> None:
+    """Also if an earlier token's logit would round to the same number."""
     row = np.zeros((1, 4), np.float32)
     row[0] = [9.99999, -20, 10, 9.99999]
     packed, low, step = pack(row)
@@ -43,13 +44,13 @@ def test_the_likeliest_token_stays_the_likeliest() -> None:
 
 
 def test_equal_logits() -> None:
-    """A row without any difference has no step to divide by."""
+    """A row of equal values has no step to divide by."""
     packed, low, step = pack(np.full((2, 3), 7, np.float32))
     assert np.isfinite(unpack(packed, low, step)).all()
 
 
 def test_chunks_come_back_in_any_order(tmp_path: Path) -> None:
-    """Each level walks all chunks again."""
+    """Each level reads all chunks again."""
     parts = [np.arange(9, dtype=np.int32), np.arange(9, 18, dtype=np.int32)]
     stored = StoredReference(tmp_path, parts, 200, 2)
     rows = logits(8)
@@ -71,11 +72,10 @@ def test_chunks_come_back_in_any_order(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said before the reference is computed, with what it would take; or in the middle, if others
-    filled the disk."""
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error before the reference is evaluated, or later if the disk fills up meanwhile."""
     parts = [np.zeros(512, np.int32)] * 1000
-    with pytest.raises(CompareError, match=r"would take .* GB in .*; use fewer chunks"):
+    with pytest.raises(CompareError, match=r"need .* GB in .* Use fewer chunks"):
         StoredReference(tmp_path, parts, 10**9, 64)
     stored = StoredReference(tmp_path, parts[:1], 200, 64)
 
@@ -97,23 +97,23 @@ def run(path: Path) -> Comparison:
 def test_the_same_figures_from_the_disk(
     tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A comparison whose models do not fit together says so, and is off by no more than it says."""
+    """The result has a note, and its figures are off by no more than the note says."""
     live = run(tiny_bpe_path)
-    assert not any("on the disk" in note for note in live.notes)
+    assert not any("on disk" in note for note in live.notes)
     monkeypatch.setattr(fitting, "fit_together", lambda models: False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     stored = run(tiny_bpe_path)
-    (note,) = (note for note in stored.notes if "on the disk" in note)
+    (note,) = (note for note in stored.notes if "on disk" in note)
     error = float(note.rsplit(" ", 1)[1])
-    assert note.startswith("F32 and a level do not fit the memory together")
+    assert note.startswith("F32 and another level do not fit in memory together")
     assert 0 < error < 1e-3
     for name in ("Q8_0", "Q4_0"):
         a, b = live[name], stored[name]
         assert a.kld_mean is not None
         assert b.kld_mean == pytest.approx(a.kld_mean, abs=2 * error)
-        assert b.perplexity == a.perplexity  # of the level itself, whose logits were never stored
+        assert b.perplexity == a.perplexity  # the level's own, whose logits were not stored
         assert b.top1_agreement == a.top1_agreement
-        assert b.kld_mean != a.kld_mean  # it did go through the file
+        assert b.kld_mean != a.kld_mean  # it did use the file
     assert live.noise is not None
     assert live.noise.kld_max == 0
     assert stored.noise is not None
@@ -122,9 +122,9 @@ def test_the_same_figures_from_the_disk(
 
 
 def test_memory_for_one_or_for_both(tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the sum of what both need that must fit."""
+    """The sum of what both models need must fit."""
     model = (gate.check_model(tiny_bpe_path), ModelConfig(n_ctx=64))
     needed = fitting.estimate(*model, 0).needed
     for available, fits in ((2 * needed, True), (2 * needed - 1, False), (None, True)):
-        monkeypatch.setattr(devices, "usable_memory", lambda available=available: available)
+        monkeypatch.setattr(system, "available_memory", lambda available=available: available)
         assert fitting.fit_together([model, model]) is fits

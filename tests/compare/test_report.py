@@ -1,4 +1,4 @@
-"""Reports of a comparison: what the picture and the page hold, and when they are not written."""
+"""Reports of a comparison: the PNG, the page, and when they are not written."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ import numpy as np
 import pytest
 
 from localgen import CompareError
-from localgen._util.atomic_write import write_whole
+from localgen._util.atomic_write import atomic_write_bytes
 from localgen.compare import (
     Comparison,
     LevelResult,
     Spread,
-    labels,
     pictures,
     plots,
     report,
@@ -33,13 +32,13 @@ from localgen.compare import (
 )
 from localgen.compare.command import command_line
 from localgen.compare.formats import COLUMNS
+from localgen.compare.level_result import Divergence
 from localgen.compare.metrics import KLD_PROBABILITIES
-from localgen.compare.results import Divergence
 from tests.cli.test_generate import ENVIRONMENT, localgen_command
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile, level
 from tests.conftest import ROOT, RunChild
 
-ACCENT = (0x0B, 0x6E, 0x5A)  # of the level that is kept
+ACCENT = (0x0B, 0x6E, 0x5A)  # of the recommended level
 WITHOUT_QUALITY = {"kld_mean": None, "kld_quantiles": (), "perplexity": None}
 
 
@@ -70,7 +69,7 @@ def _page(result: Comparison, folder: Path, **limits: Any) -> str:
 
 
 def _only(result: Comparison, **found: Any) -> Comparison:
-    """The levels with other figures."""
+    """Return the comparison with other figures for all levels."""
     levels = tuple(dataclasses.replace(each, **found) for each in result.levels)
     return dataclasses.replace(result, levels=levels)
 
@@ -104,13 +103,13 @@ def test_a_picture_marks_the_level_to_keep(tmp_path: Path) -> None:
     ],
 )
 def test_panels_without_data_are_left_out(missing: Any, titles: list[str] | None) -> None:
-    """A level of which only prefill was measured still has its speed drawn."""
+    """A level with only prefill measured is still in the speed plot."""
     found = [panel.title for panel in plots.panels(_only(comparison(), **missing), None)]
     assert len(found) == 3 if titles is None else found == titles
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    """A reference alone has no loss, and what failed has nothing."""
+    """A reference alone has no loss to draw."""
     levels = (level("F16", 10**9, 0.0, 1, decode_tps=None, prefill_tps=None, is_reference=True),)
     with pytest.raises(CompareError, match="nothing to draw"):
         save_png(comparison(levels=levels), tmp_path / "r.png")
@@ -119,7 +118,7 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kld", [-1e-9, 0.0, 1e-9])
 def test_levels_that_differ_by_nothing_are_drawn(tmp_path: Path, kld: float) -> None:
-    """No place on a logarithmic axis: float32 rounds a KLD of nothing to either side of zero."""
+    """Zero is not on a logarithmic axis, and float32 rounds a KLD of zero to either side of it."""
     quantiles = tuple(kld * p for p in KLD_PROBABILITIES)
     same = level("same", 10**9, kld, 20, kld_se=0.0, kld_quantiles=quantiles)
     save_png(comparison(levels=(*comparison().levels, same)), tmp_path / "r.png")
@@ -127,8 +126,10 @@ def test_levels_that_differ_by_nothing_are_drawn(tmp_path: Path, kld: float) -> 
 
 
 @pytest.mark.parametrize("n_kv_types", [1, 3])
-def test_names_stand_apart(n_kv_types: int) -> None:
-    """Twelve levels in the space of a few, and each with several types of KV cache."""
+def test_labels_do_not_overlap(n_kv_types: int) -> None:
+    """Twelve levels close together, each with several KV cache types."""
+    from matplotlib.transforms import Bbox
+
     levels = [
         level(f"Q{number}_K_M", (400 + 7 * number) * 10**6, 0.001 * 1.5**number, 20 + number % 3)
         for number in range(12)
@@ -141,16 +142,18 @@ def test_names_stand_apart(n_kv_types: int) -> None:
         assert len(boxes) >= 10
         assert any(result.recommend().keeps(result[name]) for name, _ in boxes)
         for (_, a), (_, b) in itertools.combinations(boxes, 2):
-            assert labels._overlap(a, b) <= 0.15 * min(a.width * a.height, b.width * b.height)
+            shared = Bbox.intersection(a, b)
+            area = 0.0 if shared is None else shared.width * shared.height
+            assert area <= 0.15 * min(a.width * a.height, b.width * b.height)
 
 
 def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with pictures._style():
+    with pictures.style():
         figure = Figure((4.4, panel.n_inches), layout="constrained")
-        pictures._written(figure, panel.draw(figure), "png")
+        pictures.render(figure, panel.draw(figure), "png")
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     texts = [text for axes in figure.axes for text in axes.texts]
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
@@ -160,15 +163,15 @@ def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
 def test_a_picture_s_heading_has_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: Any
 ) -> None:
-    """A long sentence ran over the edge; over one panel it takes more lines than over three."""
+    """Regression: a long sentence ran over the edge."""
     figures: list[Any] = []
-    written = pictures._written
+    render = pictures.render
 
     def noted(figure: Any, *rest: Any) -> bytes:
         figures.append(figure)
-        return written(figure, *rest)
+        return render(figure, *rest)
 
-    monkeypatch.setattr(pictures, "_written", noted)
+    monkeypatch.setattr(pictures, "render", noted)
     two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]), source="W" * 20)
     save_png(_only(two, **without), tmp_path / "r.png")
     (heading,) = [each for figure in figures for each in figure.texts]
@@ -177,7 +180,7 @@ def test_a_picture_s_heading_has_room(
 
 
 def test_a_plot_on_a_page_has_the_page_s_colours() -> None:
-    """It is XML, has no colour, size or identifier of its own, and is the same every time."""
+    """It is XML without colours, sizes or ids of its own, and the same every time."""
     drawn = plots.panels(comparison(), comparison().recommend())
     svgs = [pictures.as_svg(panel) for panel in drawn]
     assert svgs == [pictures.as_svg(panel) for panel in drawn]
@@ -192,12 +195,12 @@ def test_a_plot_on_a_page_has_the_page_s_colours() -> None:
 
 
 def test_drawing_leaves_matplotlib_as_it_was(run_child: RunChild, tmp_path: Path) -> None:
-    """No pyplot, no backend that is chosen for all, no setting that stays."""
+    """It imports no pyplot, chooses no backend and leaves no setting changed."""
     code = (
         "import sys, matplotlib\n"
         "from tests.comparisons import comparison\n"
         "from localgen.compare import save_html, save_png\n"
-        "before = dict(dict.items(matplotlib.rcParams))\n"  # a look-up would choose a backend
+        "before = dict(dict.items(matplotlib.rcParams))\n"  # a lookup would choose a backend
         "save_png(comparison(), sys.argv[1])\n"
         "save_html(comparison(), sys.argv[1])\n"
         "assert dict(dict.items(matplotlib.rcParams)) == before\n"
@@ -216,7 +219,7 @@ def test_a_page_holds_all_that_was_found(tmp_path: Path) -> None:
     for expected in (
         "model-F16.gguf",
         "Keep Q4_0: it is the knee",
-        "F16 against itself, with other threads and batches, has a mean KLD of 1.5e-06",
+        "F16 against itself, with fewer threads and smaller batches, has a mean KLD of 1.5e-06",
         "Note: the text has 12 chunks, not 16.",
         "it needs an importance matrix",
         "localgen compare model-F16.gguf --levels F16,Q4_0 --n-threads 2",
@@ -256,23 +259,23 @@ def test_texts_that_mean_harm_are_escaped(tmp_path: Path) -> None:
     assert all(html.escape(text) in page.replace("&#34;", "&quot;") for text in (SCRIPT, IMAGE))
     assert "{{ 7 * 7 }}" in page
     assert html.escape(BREAKOUT) in page
-    save_png(hostile(), tmp_path / "r.png")  # "$\frac$" is no formula
+    save_png(hostile(), tmp_path / "r.png")  # "$\frac$" is not a formula
 
 
-def test_a_budget_that_nothing_fits_is_said(tmp_path: Path) -> None:
+def test_a_budget_that_nothing_fits_is_reported(tmp_path: Path) -> None:
     page = _page(comparison(), tmp_path, memory="1GB")
-    assert "No level fits 1.00 GB: the smallest, Q2_K, takes 3.00 GB." in page
+    assert "No level fits in 1.00 GB: the smallest, Q2_K, needs 3.00 GB." in page
     assert 'class="kept"' not in page
     assert 'class="kept"' in _page(comparison(), tmp_path, memory="4GB")
 
 
 def test_two_levels_are_drawn_and_none_is_marked(tmp_path: Path) -> None:
-    """Neither page nor picture keeps a level where the sentence keeps none."""
+    """Neither page nor picture highlights a level if the sentence recommends none."""
     two = comparison(levels=(comparison()["F16"], comparison()["Q4_0"]))
     page = _page(two, tmp_path)
-    assert "Too little to choose by: Q4_0 (" in page
+    assert "Too few levels to recommend one: Q4_0 (" in page
     assert 'class="kept"' not in page
-    assert "to keep" not in page
+    assert "recommended" not in page
     save_png(two, tmp_path / "two.png")
     assert _n_pixels(tmp_path / "two.png", ACCENT) == 0
 
@@ -291,7 +294,7 @@ def test_a_merged_page_has_every_machine(tmp_path: Path) -> None:
 
 
 def test_a_page_of_nothing(tmp_path: Path) -> None:
-    """All levels failed: the page says how, and has neither a table nor plots."""
+    """If all levels failed, the page has the errors, and neither a table nor plots."""
     page = _page(comparison(levels=(LevelResult(name="Q8_0", error="it failed"),)), tmp_path)
     assert "it failed" in page
     assert "<table" not in page
@@ -309,7 +312,7 @@ def test_a_page_of_nothing(tmp_path: Path) -> None:
         ("end ", "end", "end", (" ", ""), ("", "")),
     ],
 )
-def test_texts_are_cut_where_they_part(
+def test_texts_are_cut_where_they_diverge(
     reference: str, text: str, same: str, theirs: Any, ours: Any
 ) -> None:
     found = report.sides(Divergence("prompt", reference, text, 1))
@@ -320,7 +323,12 @@ def test_texts_are_cut_where_they_part(
 @pytest.mark.parametrize(
     ("reference", "text", "theirs", "ours"),
     [
-        ("Paris is", " Paris is", "Paris", "␣Paris"),  # they looked the same, and were marked
+        (
+            "Paris is",
+            " Paris is",
+            "Paris",
+            "␣Paris",
+        ),  # regression: they looked the same, but were marked
         ("x\ny", "x y", "↵\ny", "␣y"),
         ("end ", "end", "␣", "ends here"),
         ("end ", "end.", "␣", "."),
@@ -339,15 +347,15 @@ def test_a_difference_of_white_space_can_be_seen(
     assert re.findall(r"<mark[^>]*>(.*?)</mark>", page, re.DOTALL) == [theirs, ours]
 
 
-def test_one_round_is_called_one() -> None:
-    """A caption promised medians and bars where there were none to see."""
+def test_caption_of_a_single_round() -> None:
+    """Regression: the caption spoke of medians and bars that were not drawn."""
     (of_three,) = [
         each.caption for each in plots.panels(comparison(), None) if "Speed" in each.title
     ]
-    assert "medians of the rounds, and bars" in of_three
+    assert "medians over rounds, bars" in of_three
     once = _only(comparison(), decode_tps=Spread(20.0, 20.0, 20.0), prefill_tps=None)
     (of_one,) = [each.caption for each in plots.panels(once, None) if "Speed" in each.title]
-    assert of_one.startswith("Speed against file size: of one round, so")
+    assert of_one.startswith("Speed against file size: a single round, so")
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
@@ -372,14 +380,14 @@ def test_a_report_is_written_as_a_whole_or_not_at_all(
         save_html(comparison(), path)
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
-        write_whole(tmp_path / "folder", b"new")
+        atomic_write_bytes(tmp_path / "folder", b"new")
     assert path.read_text() == "old"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["folder", "r.html"]
 
 
 @pytest.mark.parametrize("option", ["--png", "--html"])
-def test_without_matplotlib_nothing_is_begun(tmp_path: Path, option: str) -> None:
-    """The model is not even looked for."""
+def test_without_matplotlib_nothing_is_started(tmp_path: Path, option: str) -> None:
+    """Not even the model is resolved."""
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
     environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = localgen_command("compare", "no-model", option, tmp_path / "r", env=environment)
@@ -393,11 +401,11 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for save in (save_png, save_html):
         with pytest.raises(CompareError, match=r"pip install 'localgen\[report\]'"):
             save(comparison(), tmp_path / "r")
-    report.check_targets([])  # no report, no matplotlib
+    report.check_targets([])  # no reports need no matplotlib
 
 
 def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
-    """Also if nothing fits, which is an error, but after the reports."""
+    """Also if nothing fits, which is an error only after the reports."""
     result, png, page = tmp_path / "r.json", tmp_path / "r.png", tmp_path / "r.html"
     comparison().save(result)
     done = localgen_command("compare", "--from-json", result, "--png", png, "--html", page)
@@ -407,7 +415,7 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
     merged = ["--from-json", result, "--from-json", result, "--budget", "1GB", "--html", page]
     done = localgen_command("compare", *merged)
     assert done.returncode == 1
-    assert "no level fits 1.00 GB" in done.stderr
+    assert "no level fits in 1.00 GB" in done.stderr
     assert "Machine #2" in page.read_text("utf-8")
 
 
@@ -417,11 +425,13 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
         (["--html", "no-folder/r.html"], "cannot be written"),
         (["--png", "."], "cannot be written"),
         (["--png", "r.txt"], "plots are written as PNG"),
-        (["--png", "r.svg"], "name it r.png or r.html"),
-        (["--budget", "much"], "no amount of memory"),
+        (["--png", "r.svg"], "Use r.png or r.html"),
+        (["--budget", "much"], "not an amount of memory"),
     ],
 )
-def test_what_cannot_work_is_said_first(tmp_path: Path, options: list[str], message: str) -> None:
+def test_what_cannot_work_is_reported_first(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
     done = localgen_command("compare", "no-model", *options, cwd=tmp_path)
     assert done.returncode in (1, 2)
     assert message in done.stderr

@@ -1,4 +1,4 @@
-"""Comparing levels: the figures by hand, a walk over tiny models, what is kept and recommended."""
+"""Comparing levels: metrics by hand, comparisons of tiny models, recommendations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from localgen.compare.metrics import (
     token_metrics,
 )
 from localgen.compare.paired_evaluation import chunks
-from localgen.compare.quality import Quality
 from localgen.compare.recommend import pareto, parse_bytes, recommend
 from models.make_tiny import make_llama_spm
 from tests.cli.test_generate import localgen_command
@@ -32,7 +31,7 @@ LN = math.log
 
 
 def _logits(*rows: list[float]) -> Any:
-    """Rows of probabilities as logits, moved by what must not matter."""
+    """Return rows of probabilities as logits, shifted by a constant, which must not matter."""
     return np.log(np.array(rows, np.float64)).astype(np.float32) + 3.0
 
 
@@ -60,7 +59,7 @@ def test_a_model_beside_itself_differs_by_exactly_nothing() -> None:
 
 
 def test_metrics_against_a_plain_reference() -> None:
-    """In float64, without blocks and without tricks."""
+    """The plain reference is in float64, without blocks."""
     rng = np.random.default_rng(2)
     a, b = (rng.normal(0, 3, (11, 5000)).astype(np.float32) for _ in range(2))
     targets = rng.integers(0, 5000, 11).astype(np.int32)
@@ -73,7 +72,7 @@ def test_metrics_against_a_plain_reference() -> None:
 
 
 def test_statistics() -> None:
-    """Of 1, 2, 3: mean 2, variance 2/3, and its root over n - 1 = 2."""
+    """For 1, 2, 3: mean 2, variance 2/3, standard error sqrt(2/3 / (n - 1))."""
     assert mean(np.array([1.0, 2.0, 3.0])).value == 2.0
     assert mean(np.array([1.0, 2.0, 3.0])).se == pytest.approx(math.sqrt(2 / 3 / 2))
     reference, candidate = _logits([0.5, 0.5], [0.25, 0.75]), _logits([0.5, 0.5], [0.25, 0.75])
@@ -84,7 +83,7 @@ def test_statistics() -> None:
 
 
 def test_quantiles_of_the_kld() -> None:
-    """Of 0, 1, … 1000 the quantile at p is 1000 p; the other statistics are some of them."""
+    """For 0, 1, … 1000 the quantile at p is 1000 p."""
     values = np.arange(1001.0)
     rng = np.random.default_rng(3)
     found = quality(TokenMetrics(values, values, rng.permutation(values), values, values))
@@ -139,8 +138,10 @@ def test_every_level_and_kv_type_has_a_row(compared: Comparison) -> None:
     assert all(level.error is None for level in compared.levels)
 
 
-def test_what_loss_is_measured_against_is_said(compared: Comparison, tiny_bpe_path: Path) -> None:
-    """Not the file that the levels are made from, unless that is a level itself."""
+def test_a_note_says_what_loss_is_measured_against(
+    compared: Comparison, tiny_bpe_path: Path
+) -> None:
+    """It is not the file that the levels are made from, unless that is a level itself."""
     note = (
         "levels are made from tiny-bpe.gguf; loss is measured against {}, the most precise level "
         "given"
@@ -154,7 +155,7 @@ def test_what_loss_is_measured_against_is_said(compared: Comparison, tiny_bpe_pa
 
 
 def test_the_same_weights_differ_by_nothing(compared: Comparison) -> None:
-    """The file itself beside the F32 made from it; and the reference against itself."""
+    """The file against the F32 made from it, and the reference against itself."""
     assert compared["tiny-bpe"].kld_max == 0.0
     assert compared["tiny-bpe"].top1_agreement == 1.0
     assert all(each.text == each.reference for each in compared["tiny-bpe"].divergences)
@@ -172,7 +173,7 @@ def test_fewer_bits_lose_more(compared: Comparison) -> None:
 
 
 def test_quality_is_that_of_score(compared: Comparison, tiny_bpe_path: Path) -> None:
-    """Perplexity from LocalModel.score, chunk by chunk: another way to the same number."""
+    """LocalModel.score gives the same perplexity, chunk by chunk."""
     from localgen import LocalModel
 
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=64) as model:
@@ -183,46 +184,44 @@ def test_quality_is_that_of_score(compared: Comparison, tiny_bpe_path: Path) -> 
     assert compared["F32"].perplexity == pytest.approx(expected, rel=1e-3)
 
 
-def test_what_is_done_is_not_measured_again(
-    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An interrupt keeps the levels that are done; resume=True measures the others alone."""
-    options: dict[str, Any] = {
-        "text": TEXT, "n_ctx": 16, "n_chunks": 2, "speed": False,
-        "results": tmp_path / "r.json", "keep": tmp_path,
-    }  # fmt: skip
-    walked: list[str] = []
-    walk = Quality._walk
+def test_what_is_done_is_not_measured_again(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """An interrupt keeps the levels that are done; resume=True measures only the others."""
+    evaluated: list[str] = []
 
-    def counted(self: Any, reference: Any, candidate: Any, parts: Any, what: str) -> Any:
-        if len(walked) == 1 and "stop" not in walked:
-            walked.append("stop")
+    def note(_n_done: int, _n_steps: int, what: str) -> None:
+        if what == "quality of Q4_0" and "interrupt" not in evaluated:
+            evaluated.append("interrupt")
             raise KeyboardInterrupt
-        walked.append(what)
-        return walk(self, reference, candidate, parts, what)
+        if what.startswith("quality of "):
+            evaluated.append(what.removeprefix("quality of "))
 
-    monkeypatch.setattr(Quality, "_walk", counted)
+    options: dict[str, Any] = {
+        "text": TEXT, "n_ctx": 16, "n_chunks": 1, "speed": False,
+        "results": tmp_path / "r.json", "keep": tmp_path, "progress": note,
+    }  # fmt: skip
     levels = ["F32", "Q8_0", "Q4_0"]
     with pytest.raises(KeyboardInterrupt):
         compare(tiny_bpe_path, levels, **options)
     assert Comparison.load(tmp_path / "r.json")["Q8_0"].kld_mean is not None
     found = compare(tiny_bpe_path, levels, **options, resume=True)
-    assert walked == ["Q8_0", "stop", "Q4_0", "F32 against itself"]
+    assert evaluated == ["Q8_0", "interrupt", "Q4_0", "F32 against itself"]
     assert all(level.kld_mean is not None for level in found.levels)
-    with pytest.raises(CompareError, match="was made with another n_chunks"):
-        compare(tiny_bpe_path, levels, **{**options, "n_chunks": 1}, resume=True)
+    with pytest.raises(CompareError, match="was made with a different n_chunks"):
+        compare(tiny_bpe_path, levels, **{**options, "n_chunks": 2}, resume=True)
 
 
 def test_what_is_done_keeps_its_reference(tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """Figures of two references must not come together: a level with more bits, or another file
-    under the reference's name, is refused, and what was measured stays. Notes stay as well."""
+    """Results of two references must not be mixed: another reference is refused.
+
+    The measured results and the notes stay.
+    """
     options: dict[str, Any] = {
         "text": TEXT, "n_ctx": 16, "n_chunks": 900, "speed": False,
         "results": tmp_path / "r.json", "keep": tmp_path,
     }  # fmt: skip
     first = compare(tiny_bpe_path, ["Q8_0", "Q4_0"], **options)
     assert any("chunks, not 900" in note for note in first.notes)
-    with pytest.raises(CompareError, match=r"compares with Q8_0 .* now it would be F32"):
+    with pytest.raises(CompareError, match=r"reference in .* is Q8_0 .* now it would be F32"):
         compare(tiny_bpe_path, ["F32", "Q8_0", "Q4_0"], **options, resume=True)
     kept = Comparison.load(tmp_path / "r.json")
     assert (kept["Q4_0"].kld_mean, kept.notes) == (first["Q4_0"].kld_mean, first.notes)
@@ -230,7 +229,7 @@ def test_what_is_done_keeps_its_reference(tiny_bpe_path: Path, tmp_path: Path) -
 
 
 def test_one_bad_level_leaves_the_others(tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """A level that needs an importance matrix, a damaged file, another vocabulary."""
+    """A corrupt file, and another vocabulary."""
     bad, other = tmp_path / "bad.gguf", tmp_path / "other.gguf"
     bad.write_bytes(b"GGUF" + bytes(100))
     make_llama_spm(other)
@@ -241,9 +240,9 @@ def test_one_bad_level_leaves_the_others(tiny_bpe_path: Path, tmp_path: Path) ->
     assert found["Q8_0"].kld_mean is not None
     errors = {level.label: level.error for level in found.levels if level.error}
     assert set(errors) == {"bad", "other"}
-    assert "damaged" in errors["bad"]
-    assert str(tmp_path) not in found.to_json()  # files have names, and no folders
-    assert "vocabulary is not that of tiny-bpe" in errors["other"]
+    assert "GGUF version 0" in errors["bad"]
+    assert str(tmp_path) not in found.to_json()  # files are named without folders
+    assert "vocabulary differs from that of tiny-bpe" in errors["other"]
 
 
 def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
@@ -263,14 +262,14 @@ def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
 @pytest.mark.parametrize(
     ("levels", "options", "message"),
     [
-        (["Q9_0"], {}, "no quantization level.*did you mean"),
+        (["Q9_0"], {}, "not a quantization level.*did you mean"),
         ([], {}, "at least one level"),
         (["F16"], {"n_ctx": 4}, "n_ctx must be between 8"),
         (["F16"], {"kv_types": ["q9"]}, "kv_types must be one of"),
         (["F16"], {"n_threads": 0}, "n_threads must be between 1 and 512, got 0"),
         (["F16"], {"n_threads": -3}, "n_threads must be between 1 and 512, got -3"),
         (["F16"], {"resume": True}, "needs results="),
-        (["F16"], {"speed": False, "quality": False}, "nothing is left to measure"),
+        (["F16"], {"speed": False, "quality": False}, "nothing to measure"),
     ],
 )
 def test_wrong_arguments(
@@ -282,7 +281,7 @@ def test_wrong_arguments(
 
 def test_a_text_that_is_too_short(tiny_bpe_path: Path) -> None:
     with pytest.raises(
-        CompareError, match=r"the text has \d+ tokens, and one chunk takes n_ctx=64"
+        CompareError, match=r"the text has \d+ tokens, fewer than one chunk of n_ctx=64"
     ):
         compare(tiny_bpe_path, ["F16"], text="short", n_ctx=64)
 
@@ -297,7 +296,7 @@ def test_a_text_that_is_too_short(tiny_bpe_path: Path) -> None:
 def test_a_result_that_cannot_be_read(tmp_path: Path, data: str) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(data.encode("latin-1"))
-    with pytest.raises(CompareError, match=r"no comparison|schema is"):
+    with pytest.raises(CompareError, match=r"not a comparison|schema is"):
         Comparison.load(path)
 
 
@@ -342,28 +341,28 @@ def test_recommendations(memory: str | None, max_kld: float | None, name: str) -
     assert found.sentence.startswith(f"Keep {name}: ")
 
 
-def test_the_knee_does_not_speak_of_smaller_files_that_there_are_not() -> None:
-    assert "below which smaller files cost the most" in recommend(LEVELS).sentence
+def test_the_knee_speaks_of_smaller_files_only_if_there_are_any() -> None:
+    assert "below which smaller files lose the most quality" in recommend(LEVELS).sentence
     bulging = (LEVELS[0], _result("Q6_K", 12 * 10**9, 0.039, 20), LEVELS[4])
-    assert "the smallest that was measured" in recommend(bulging).sentence
-    assert "cost the most, of those that fit 9.00 GB (" in recommend(LEVELS, memory="9GB").sentence
+    assert "the smallest level measured" in recommend(bulging).sentence
+    assert "among the levels that fit in 9.00 GB (" in recommend(LEVELS, memory="9GB").sentence
 
 
 def test_two_levels_have_no_knee() -> None:
-    """Q4_0 was to be kept on the word of two points, and one level on that of itself."""
+    """Regression: a level was recommended on the evidence of two levels, or of one."""
     found = recommend((LEVELS[0], LEVELS[4]))
     assert (found.level, found.front) == (None, (LEVELS[4], LEVELS[0]))
     assert found.sentence == (
-        "Too little to choose by: Q4_0 (5.00 GB, mean KLD 0.0400, 25 tokens/s) and F16 (16.00 GB, "
-        "the reference, 10 tokens/s). A knee needs 3 levels that none beats: compare more, or give "
-        "--max-kld or --budget."
+        "Too few levels to recommend one: Q4_0 (5.00 GB, mean KLD 0.0400, 25 tokens/s) and F16 "
+        "(16.00 GB, the reference, 10 tokens/s). A knee needs 3 levels that no other beats. "
+        "Compare more levels, or set --max-kld or --budget."
     )
     assert not any(found.keeps(level) for level in LEVELS)
     alone = recommend(LEVELS[:1])
     assert (alone.level, alone.sentence) == (
         None,
-        "Nothing to choose between: F16 was measured alone (16.00 GB, the reference, 10 tokens/s); "
-        "compare more levels.",
+        "Only F16 was measured (16.00 GB, the reference, 10 tokens/s). Compare more levels to get "
+        "a recommendation.",
     )
     beaten = _result("Q6_bad", 7 * 10**9, 0.05, 10)
     assert "10 tokens/s), which beat the others." in recommend((*LEVELS[::4], beaten)).sentence
@@ -372,27 +371,27 @@ def test_two_levels_have_no_knee() -> None:
 def test_a_level_that_beats_all_others_is_kept() -> None:
     found = recommend(LEVELS[2:4])
     assert (found.level, found.front) == (LEVELS[2], (LEVELS[2],))
-    assert found.sentence.startswith("Keep Q5_0: it is the smallest, and no other one is faster")
+    assert found.sentence.startswith("Keep Q5_0: it is the smallest, and no other level is faster")
 
 
 def test_a_limit_chooses_of_two() -> None:
-    """What was asked for is said, and no knee."""
+    """The sentence names the limit, not a knee."""
     found = recommend(LEVELS[:2], memory="16GB")
     assert found.sentence == (
-        "Keep Q8_0: it is the smallest that fits 16.00 GB (8.00 GB, mean KLD 0.0010, 18 tokens/s); "
-        "its perplexity is not distinguishable from F16's."
+        "Keep Q8_0: it is the smallest that fits in 16.00 GB (8.00 GB, mean KLD 0.0010, 18 "
+        "tokens/s); its perplexity is not distinguishable from F16's."
     )
 
 
-def test_what_cannot_be_told_apart_is_said() -> None:
-    """The paired interval of Q8_0's perplexity covers zero, that of Q5_0's does not."""
+def test_indistinguishable_perplexities_are_reported() -> None:
+    """The paired interval of Q8_0's perplexity covers zero; that of Q5_0's does not."""
     assert "not distinguishable from F16's" in recommend(LEVELS, max_kld=0.01).sentence
     assert "distinguishable" not in recommend(LEVELS, memory="6.5GB", max_kld=0.03).sentence
 
 
 def test_nothing_that_fits() -> None:
     with pytest.raises(
-        CompareError, match=r"no level fits 1\.00 GB: the smallest, Q2_K, takes 3\.00"
+        CompareError, match=r"no level fits in 1\.00 GB: the smallest, Q2_K, needs 3\.00"
     ):
         recommend(LEVELS, memory="1GB")
     with pytest.raises(CompareError, match=r"at most 0\.1: the best, Q2_K, has 0\.9"):

@@ -16,16 +16,25 @@ import pytest
 
 import localgen
 from localgen._util.child import Failure
+from localgen._util.system import usable_cpus
 from localgen.cli import doctor as command
 from localgen.doctor import build_report
 from localgen.doctor import facts as gathering
 from localgen.doctor.build_report import BuildReport, parse_features
-from localgen.doctor.findings import Diagnosis, findings
+from localgen.doctor.findings import Cache, Diagnosis, findings
 from localgen.doctor.speed_probe import Speed, measure
-from localgen.llama.devices import usable_cpus
 from tests.cli.test_generate import ENVIRONMENT, Result, localgen_command
 from tests.conftest import ROOT
-from tests.doctor.test_findings import CUDA0, GENERIC, H100, HEALTHY, REBUILD, WORKING_AMX, facts
+from tests.doctor.test_findings import (
+    BUILD,
+    CUDA0,
+    GENERIC,
+    H100,
+    HEALTHY,
+    REBUILD,
+    WORKING_AMX,
+    facts,
+)
 
 Stub = Callable[[str], Path]
 
@@ -82,7 +91,7 @@ def test_the_report_of_this_build() -> None:
     [
         ("raise ImportError('libgomp.so.1: none')", "ImportError: libgomp.so.1: none", None),
         ("import os; os.abort()", "killed by SIGABRT", "SIGABRT"),
-        ("print('junk'); raise SystemExit", "its last words were: junk", None),
+        ("print('junk'); raise SystemExit", "its last line of output: junk", None),
         ("__version__ = '1'", "No module named 'llama_cpp.llama_cpp'", None),
         ("raise ValueError('é' * 9999)", "ValueError", None),
     ],
@@ -132,7 +141,7 @@ def test_a_damaged_model(tiny_bpe_path: Path, tmp_path: Path) -> None:
 
 
 def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package on PYTHONPATH alone is there, too."""
+    """A package that is only on PYTHONPATH counts as installed."""
     assert gathering._version("nowhere-python") is None
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "nowhere").mkdir()
@@ -174,7 +183,7 @@ def test_a_hub_library_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cache_that_is_not_there_yet(empty_cache: Path) -> None:
     cache = gathering._cache()
-    assert isinstance(cache, gathering.Cache)
+    assert isinstance(cache, Cache)
     assert (cache.folder, cache.n_models, cache.n_bytes) == (empty_cache, 0, 0)
     assert cache.free_bytes > 0
     assert cache.is_writable
@@ -189,7 +198,7 @@ def test_a_cache_that_is_a_file(empty_cache: Path) -> None:
 def test_nvidia_gpus_are_those_of_the_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A container without the device sees the host's files all the same."""
+    """A container without the device still sees the host's files."""
     gpu, dev = tmp_path / "proc" / "0000:01:00.0", tmp_path / "dev"
     gpu.mkdir(parents=True)
     dev.mkdir()
@@ -247,7 +256,7 @@ def test_json(tiny_bpe_path: Path, tmp_path: Path) -> None:
 def test_without_a_probe(tiny_bpe_path: Path) -> None:
     result = run("-m", tiny_bpe_path, "--no-probe")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "not probed" in result.stdout
+    assert "not measured" in " ".join(result.stdout.split())
     assert "tokens/s" not in result.stdout
 
 
@@ -258,21 +267,21 @@ def test_without_a_probe(tiny_bpe_path: Path) -> None:
         ("import os; os.abort()", "killed by SIGABRT"),
     ],
 )
-def test_all_the_rest_is_told_without_a_library(
+def test_everything_else_is_reported_without_a_library(
     llama_cpp: Stub, tiny_bpe_path: Path, code: str, said: str
 ) -> None:
-    """And the command that mends it; no traceback, and no probe that must fail."""
+    """With the command that fixes it, without a traceback or a probe that must fail."""
     result = run("-m", tiny_bpe_path, before=llama_cpp(code))
     assert (result.returncode, result.stderr) == (1, "")
     text = " ".join(result.stdout.replace("\\\n", " ").split())
-    for part in ["CPUs ", "memory ", "models ", "not probed", "problem: llama-cpp-python", said]:
+    for part in ["CPUs ", "memory ", "models ", "not measured", "problem: llama-cpp-python", said]:
         assert part in text
     assert REBUILD in text
     assert "Traceback" not in text
 
 
 def test_a_library_that_dies_when_it_loads_a_model(llama_cpp: Stub, tiny_bpe_path: Path) -> None:
-    """Its own facts are told, and the death in the probe is a problem with a name."""
+    """Its facts are reported, and the crash of the probe is a named problem."""
     real = find_spec("llama_cpp")
     assert real is not None
     code = (
@@ -294,12 +303,12 @@ def test_a_library_that_dies_when_it_loads_a_model(llama_cpp: Stub, tiny_bpe_pat
 @pytest.mark.parametrize(
     ("name", "fix", "said"),
     [
-        ("none.gguf", "localgen models list", "there is no file none.gguf"),
-        ("org/none", "localgen models pull org/none", "and the Hub is not asked"),
+        ("none.gguf", "localgen models list", "there is no file or alias none.gguf"),
+        ("org/none", "localgen models pull org/none", "and only local files are used"),
     ],
 )
-def test_a_model_that_is_not_here(tmp_path: Path, name: str, fix: str, said: str) -> None:
-    """Nothing is fetched for a look."""
+def test_a_model_that_is_not_on_the_disk(tmp_path: Path, name: str, fix: str, said: str) -> None:
+    """The doctor downloads nothing."""
     result = run("-m", name, "--json", HF_HUB_CACHE=str(tmp_path))
     assert (result.returncode, result.stderr) == (1, "")
     problem = json.loads(result.stdout)["findings"][0]
@@ -308,7 +317,7 @@ def test_a_model_that_is_not_here(tmp_path: Path, name: str, fix: str, said: str
 
 
 def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    """Long commands go on in the next line so that a shell takes them as they stand."""
+    """Long commands continue on the next line so that they can be pasted."""
     build: dict[str, Any] = {
         "features": {"CPU": GENERIC * 6, "CUDA": ("ARCHS=800,900",)},
         "amx_is_safe": False,
@@ -323,7 +332,7 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
         packages=dict.fromkeys(HEALTHY.packages),
     )
     found = findings(machine)
-    command._print(Diagnosis(machine, found))
+    command.print_diagnosis(Diagnosis(machine, found))
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert WORKING_AMX in [finding.fix.partition(" ")[2] for finding in found]
@@ -335,17 +344,17 @@ def test_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every fact is on the page, in units for people."""
-    machine = replace(HEALTHY, build=replace(HEALTHY.build, devices=(CUDA0,), gpu_offload=True))
-    command._print(Diagnosis(machine, ()))
+    """Every fact is printed, in readable units."""
+    machine = replace(HEALTHY, build=replace(BUILD, devices=(CUDA0,), gpu_offload=True))
+    command.print_diagnosis(Diagnosis(machine, ()))
     printed = capsys.readouterr().out
     for line in [
         "llama.cpp    commit 0c1e570",
         "device       CUDA0 (gpu): NVIDIA H100 80GB HBM3, 79.00 GB free of 80.00 GB",
         "GPU offload  yes",
-        "CPUs         AMD EPYC: 2 usable of 4 on 2 cores, so n_threads is 2",
-        "memory       12.00 GB available, 16.00 GB in all",
-        "Nothing is wrong.",
+        "CPUs         AMD EPYC: 2 usable of 4 on 2 cores; n_threads defaults to 2",
+        "memory       12.00 GB available, 16.00 GB in total",
+        "No problems found.",
     ]:
         assert line in printed.splitlines()
     assert "decode 100.0 tokens/s" in " ".join(printed.split())

@@ -1,4 +1,4 @@
-"""What facts mean: machines that nobody has at hand, each with the finding that it deserves."""
+"""Findings from hand-made facts about machines that are not at hand."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from localgen._util.child import Failure
+from localgen._util.system import Memory
 from localgen.doctor.build_report import BuildReport
 from localgen.doctor.findings import (
     Cache,
@@ -21,7 +22,6 @@ from localgen.doctor.findings import (
     unused_features,
 )
 from localgen.doctor.speed_probe import Speed
-from localgen.llama.devices import Memory
 from localgen.llama.ggml_devices import Device
 
 GB = 10**9
@@ -87,7 +87,7 @@ HEALTHY = Facts(
 
 
 def facts(**changes: Any) -> Facts:
-    """The healthy machine's, but for ``changes``; those of a part by its name: cpus={…}."""
+    """The healthy machine's facts with ``changes``; those of a part by its name: cpus={…}."""
     for name, change in changes.items():
         if isinstance(change, dict) and name != "packages":
             changes[name] = replace(getattr(HEALTHY, name), **change)
@@ -123,7 +123,7 @@ def test_problems_come_first_and_count() -> None:
 
 
 def test_a_missing_library() -> None:
-    """What cannot be seen without the library is not guessed: one finding, not five."""
+    """One finding, without guesses about what only the library reports."""
     packages = {**HEALTHY.packages, "llama-cpp-python": None}
     finding = only(findings(facts(build=Failure("failed"), packages=packages, speed=None)))
     assert finding.severity == "problem"
@@ -136,11 +136,11 @@ def test_a_missing_library() -> None:
     [
         (Failure("failed: ImportError: libgomp.so.1: no such file"), ["libgomp.so.1"]),
         (Failure("was killed by SIGABRT", "SIGABRT"), ["killed by SIGABRT"]),
-        (Failure("was killed by SIGILL", "SIGILL"), ["SIGILL", "another processor"]),
+        (Failure("was killed by SIGILL", "SIGILL"), ["SIGILL", "a different processor"]),
         (Failure("did not end within 60 seconds"), ["60 seconds"]),
     ],
 )
-def test_a_library_that_does_not_load_is_compiled_anew(failure: Failure, parts: list[str]) -> None:
+def test_a_library_that_does_not_load_is_recompiled(failure: Failure, parts: list[str]) -> None:
     finding = only(findings(facts(build=failure, speed=None)))
     assert (finding.severity, finding.fix) == ("problem", REBUILD)
     for part in ["llama-cpp-python 0.3.36 cannot be used", *parts]:
@@ -148,11 +148,12 @@ def test_a_library_that_does_not_load_is_compiled_anew(failure: Failure, parts: 
 
 
 def test_a_build_needs_a_compiler() -> None:
-    """A command that would stop half way is no help; other commands need none."""
+    """A build command fails without a compiler; other commands need none."""
     broken = facts(build=Failure("failed"), speed=None, tools=())
     compiler = findings(broken)[1]
     assert (compiler.severity, compiler.fix) == ("hint", "sudo apt-get install g++")
     assert findings(replace(broken, system="Darwin"))[1].fix == "xcode-select --install"
+    assert len(findings(replace(broken, system="Windows"))) == 1  # CMake finds it off PATH
     assert findings(facts(tools=())) == ()
     assert len(findings(facts(tools=(), speed=Failure("failed: no")))) == 1
 
@@ -186,8 +187,8 @@ def test_crashing_amx_kernels() -> None:
     assert only(findings(facts(build={"amx_is_safe": False}))).fix == WORKING_AMX
 
 
-def test_one_command_mends_all_that_a_build_can_mend() -> None:
-    """Else each of two commands would undo the other."""
+def test_one_command_fixes_all_that_a_build_can_fix() -> None:
+    """Two commands would undo each other."""
     machine = facts(
         build={"features": {"CPU": GENERIC}, "amx_is_safe": False},
         nvidia_gpus=(H100,),
@@ -199,14 +200,14 @@ def test_one_command_mends_all_that_a_build_can_mend() -> None:
 
 @pytest.mark.parametrize(("load", "said"), [(4.1, True), (4.0, False), (0.0, False), (None, False)])
 def test_a_busy_machine(load: float | None, said: bool) -> None:
-    """Against the machine's four CPUs, whose load it is, not this process's two."""
+    """The load is compared with the machine's four CPUs, not with this process's two."""
     assert bool(findings(facts(cpus={"load": load}))) is said
 
 
 def test_threads_that_spin_or_sleep() -> None:
     """Spinning, OpenMP's default, is for quiet machines; other threads do not know the setting."""
     busy = facts(cpus={"load": 9.0})
-    assert only(findings(busy)).fix == "export OMP_WAIT_POLICY=passive"
+    assert only(findings(busy)).fix == 'export OMP_WAIT_POLICY="passive"'
     assert only(findings(replace(busy, omp_wait_policy="passive"))).fix == "top"
     build = replace(BUILD, features={"CPU": tuple(name for name in NATIVE if name != "OPENMP")})
     assert only(findings(replace(busy, build=build))).fix == "top"
@@ -230,7 +231,7 @@ def test_an_nvidia_gpu_and_a_build_for_the_cpu() -> None:
 
 
 def test_a_gpu_that_is_used() -> None:
-    """Then the CPU's kernels hardly matter either."""
+    """With a GPU, the CPU's kernels hardly matter."""
     build = replace(BUILD, features={"CPU": GENERIC, "CUDA": ("ARCHS=900",)}, devices=(CUDA0, CPU))
     assert findings(facts(nvidia_gpus=(H100,), build=build)) == ()
     vulkan = replace(CUDA0, name="Vulkan0", kind="integrated gpu")
@@ -315,7 +316,7 @@ def test_the_cache(cache: dict[str, Any], part: str | None, fix: str | None) -> 
 
 
 def test_a_cache_that_cannot_be_read() -> None:
-    broken = facts(cache=Failure("cannot be looked at: it is a file."))
+    broken = facts(cache=Failure("cannot be read: it is a file."))
     finding = only(findings(broken))
     assert (finding.severity, finding.fix) == ("problem", 'export HF_HUB_CACHE="$HOME/models"')
     assert finding.sentence.endswith(" it is a file.")

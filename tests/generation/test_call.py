@@ -141,7 +141,7 @@ def test_eval_and_to():
     assert model.eval() is model
     assert model.to("cpu") is model.to(model.device) is model
     for elsewhere in ("cuda", "cuda:0", 0, None):
-        with pytest.raises(ValueError, match=r"choose the device by from_pretrained\("):
+        with pytest.raises(ValueError, match=r"choose the device with from_pretrained\("):
             model.to(elsewhere)
 
 

@@ -1,21 +1,24 @@
-"""The memory estimate against numbers computed by hand, and the refusal of what cannot fit."""
+"""The memory estimate, checked by hand, and the refusal of models that do not fit."""
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from localgen import BackendError, LocalModel, ModelConfig, NotEnoughMemoryError
+from localgen._util import system
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
 from localgen.gguf.memory import estimate, repacked_types
 from localgen.gguf.metadata import Hyperparameters
-from localgen.gguf.reader import GGUF, TENSOR_TYPES, Array, Tensor
+from localgen.gguf.reader import GGUF, Array, Tensor
 from localgen.gguf.strings import Strings
-from localgen.llama import devices, fitting
+from localgen.gguf.tensor_types import TENSOR_TYPES
+from localgen.llama import fitting
 from models.make_tiny import make_mamba
 from tests.conftest import RunChild
 
@@ -28,8 +31,8 @@ def tensor(name: str, kind: str, *shape: int) -> Tensor:
     return Tensor(name, shape, TYPES[kind], 0, n_bytes)
 
 
-def model_file(*tensors: Tensor, n_tokens: int = 1000, **sizes: object) -> ModelFile:
-    """A model of two layers, 64 wide, with 4 heads of 16 of which 2 have KV."""
+def model_file(*tensors: Tensor, n_tokens: int = 1000, **sizes: Any) -> ModelFile:
+    """A model of two layers of width 64, with 4 heads of 16, of which 2 have KV."""
     shape = {
         "block_count": 2,
         "embedding_length": 64,
@@ -38,7 +41,8 @@ def model_file(*tensors: Tensor, n_tokens: int = 1000, **sizes: object) -> Model
         "attention.head_count_kv": 2,
         **sizes,
     }
-    metadata = {"general.architecture": "llama", **{f"llama.{k}": v for k, v in shape.items()}}
+    metadata: dict[str, Any] = {f"llama.{key}": value for key, value in shape.items()}
+    metadata["general.architecture"] = "llama"
     metadata["tokenizer.ggml.tokens"] = Array("string", n_tokens)
     metadata["tokenizer.ggml.merges"] = Array("string", 500)
     gguf = GGUF(Path("a.gguf"), 1, 3, 32, metadata, {}, tensors, 0, Strings([]))
@@ -53,7 +57,7 @@ EMBEDDING_BYTES, LAYER_BYTES, NORM_BYTES, OUTPUT_BYTES = 68_000, 2304, 256, 36_0
 
 
 def test_the_parts_by_hand():
-    """Weights, KV cache, compute and vocabulary of a small model, each as its formula says."""
+    """Weights, KV cache, compute and vocabulary of a small model, by their formulas."""
     found = estimate(model_file(EMBEDDING, *LAYERS, NORM, OUTPUT), ModelConfig(n_ctx=512))
     assert found.ram.weights == EMBEDDING_BYTES + 2 * LAYER_BYTES + NORM_BYTES + OUTPUT_BYTES
     assert found.kv_bytes_per_token == 2 * 2 * (16 + 16) * 2  # layers, heads, keys and values, F16
@@ -70,7 +74,7 @@ def test_the_parts_by_hand():
     ("kv_type", "per_token"), [("f32", 512), ("f16", 256), ("q8_0", 136), ("q4_0", 72)]
 )
 def test_kv_by_type(kv_type, per_token):
-    """A quantized cache takes its blocks' bytes, and no scores with its flash attention."""
+    """A quantized cache takes its blocks' bytes, and no scores: it needs flash attention."""
     found = estimate(model_file(), ModelConfig(n_ctx=1024, kv_type=kv_type), n_sequences=3)
     assert found.kv_bytes_per_token == per_token
     assert found.ram.kv_cache == 3 * 1024 * per_token
@@ -81,21 +85,20 @@ def test_kv_by_type(kv_type, per_token):
 
 
 def test_room_is_had_by_cells():
-    """300 tokens get 512 cells, as the slot that is made for them."""
+    """300 tokens take 512 cells, as in the KV cache that is made for them."""
     assert estimate(model_file(), ModelConfig(n_ctx=300)).ram.kv_cache == 512 * 256
 
 
 def test_layers_of_different_heads():
-    """Of a hybrid model the layers without KV heads hold a state instead, however long the text."""
-    file = model_file(
-        **{
-            "attention.head_count_kv": Array("i32", 2, np.array([0, 2], np.int32)),
-            "ssm.conv_kernel": 4,
-            "ssm.inner_size": 128,
-            "ssm.state_size": 16,
-            "ssm.group_count": 1,
-        }
-    )
+    """In a hybrid model, layers without KV heads hold a state of constant size."""
+    sizes: dict[str, Any] = {
+        "attention.head_count_kv": Array("i32", 2, np.array([0, 2], np.int32)),
+        "ssm.conv_kernel": 4,
+        "ssm.inner_size": 128,
+        "ssm.state_size": 16,
+        "ssm.group_count": 1,
+    }
+    file = model_file(**sizes)
     state = 4 * (3 * (128 + 2 * 16) + 16 * 128)
     assert Hyperparameters(file.metadata).state_bytes == state
     found = estimate(file, ModelConfig(n_ctx=512), n_sequences=2)
@@ -104,23 +107,22 @@ def test_layers_of_different_heads():
 
 
 def test_attention_in_every_fourth_layer():
-    """Models with ``full_attention_interval`` cache keys and values in those layers alone."""
+    """Models with ``full_attention_interval`` cache keys and values only in those layers."""
     file = model_file(block_count=8, full_attention_interval=4)
     assert Hyperparameters(file.metadata).kv_heads == [0, 0, 0, 2, 0, 0, 0, 2]
 
 
 @pytest.mark.parametrize("odd", [np.array([np.nan, 1.0]), np.array([True, False])])
 def test_metadata_that_is_no_number_is_not_counted(odd):
-    """The gate does not know every key: what is odd there must not end in another error."""
-    sizes = Hyperparameters(
-        model_file(**{"attention.head_count_kv": Array("f32", 2, odd)}).metadata
-    )
+    """The gate does not check every key: an odd value must not raise another error."""
+    heads: dict[str, Any] = {"attention.head_count_kv": Array("f32", 2, odd)}
+    sizes = Hyperparameters(model_file(**heads).metadata)
     assert sizes.kv_heads == []
     assert sizes.kv_bytes_per_token("f16") == 0
 
 
 def test_a_state_of_mamba(tmp_path):
-    """A file of a recurrent model has no KV cache at all."""
+    """A recurrent model has no KV cache at all."""
     make_mamba(tmp_path / "m.gguf")
     file = gate.check_model(tmp_path / "m.gguf")
     found = estimate(file, ModelConfig(n_ctx=512))
@@ -140,13 +142,15 @@ def test_a_state_of_mamba(tmp_path):
     ],
 )
 def test_which_types_are_kept_twice(features, types):
-    """By the build's own features: those of the processor alone say nothing."""
+    """The build's features decide; those of the processor alone mean nothing."""
     assert repacked_types(features) == types
 
 
 def test_repacked_copies():
-    """Matrices of such a type are counted twice, but the file's pages can be dropped; an embedding
-    that only looks rows up is not copied, nor is a matrix of a number of rows not divisible by 8.
+    """Repacked matrices count twice, but the file's pages can be reclaimed.
+
+    Not repacked: an embedding that only looks up rows, and matrices whose number of rows is not
+    divisible by 8.
     """
     odd = tensor("blk.0.odd.weight", "Q4_0", 64, 12)
     embedding = tensor("token_embd.weight", "Q4_0", 64, 1000)
@@ -170,7 +174,7 @@ def test_repacked_copies():
     ],
 )
 def test_layers_on_a_gpu(n_gpu_layers, on_gpu):
-    """llama.cpp offloads from the last layer on, the output first; the embedding never."""
+    """llama.cpp offloads the output first, then layers from the last one; never the embedding."""
     file = model_file(EMBEDDING, *LAYERS, NORM, OUTPUT)
     whole = EMBEDDING_BYTES + 2 * LAYER_BYTES + NORM_BYTES + OUTPUT_BYTES
     found = estimate(file, ModelConfig(n_ctx=512), n_gpu_layers=n_gpu_layers)
@@ -183,13 +187,13 @@ def test_layers_on_a_gpu(n_gpu_layers, on_gpu):
 
 @pytest.fixture
 def memory_of(monkeypatch):
-    """Let this process get that many bytes of memory and no more."""
-    return lambda n_bytes: monkeypatch.setattr(devices, "usable_memory", lambda: n_bytes)
+    """``memory_of(n)`` makes ``n`` bytes of memory available to this process."""
+    return lambda n_bytes: monkeypatch.setattr(system, "available_memory", lambda: n_bytes)
 
 
 @pytest.mark.slow
 def test_a_load_that_cannot_fit_is_refused(tiny_bpe_path, memory_of):
-    """Before anything is loaded, with the numbers, and with what would fit."""
+    """Nothing is loaded; the error has the numbers, and what would fit."""
     file = gate.check_model(tiny_bpe_path)
     needed = {n: fitting.estimate(file, ModelConfig(n_ctx=n), 0).needed for n in (4096, 8192)}
     memory_of(needed[4096])
@@ -206,7 +210,7 @@ def test_a_load_that_cannot_fit_is_refused(tiny_bpe_path, memory_of):
 
 @pytest.mark.slow
 def test_who_knows_better_loads_it(tiny_bpe_path, memory_of):
-    """An estimate can be wrong, and a model larger than memory may be wanted all the same."""
+    """An estimate can be wrong, and a user may want a model larger than memory."""
     memory_of(1000)
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, check_memory=False) as model:
         assert model.tokenizer.vocab_size
@@ -216,7 +220,7 @@ def test_who_knows_better_loads_it(tiny_bpe_path, memory_of):
 
 @pytest.mark.slow
 def test_a_promised_context_can_be_filled(tiny_bpe_path, memory_of):
-    """The KV cache may take half of the memory, or a full sequence where that is more."""
+    """The KV cache may take half of the memory, or one full sequence if that is more."""
     file = gate.check_model(tiny_bpe_path)
     memory_of(fitting.estimate(file, ModelConfig(n_ctx=512), 0).needed)
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
@@ -230,18 +234,19 @@ def test_a_promised_context_can_be_filled(tiny_bpe_path, memory_of):
     ("n_gpu_layers", "budget"), [(0, 2**29), (1, 2**29), (2, 2**30), (-1, None)]
 )
 def test_the_default_budget_counts_what_is_in_ram(n_gpu_layers, budget, tiny_bpe_path, memory_of):
-    """With any layer on a GPU there once was no limit, though the others' KV took the RAM.
+    """Regression: one layer on a GPU removed the limit, though the others' KV filled the RAM.
 
-    Half of 1 GiB of RAM; with one of two layers on a GPU, as much again is there.
+    The budget is half of 1 GiB; with one of two layers on a GPU, twice as much fits.
     """
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512) as model:
-        model._backend.n_gpu_layers = n_gpu_layers
+        backend: Any = model._backend
+        backend.n_gpu_layers = n_gpu_layers
         memory_of(2**30)
-        assert model._backend.kv_budget == budget
+        assert backend.kv_budget == budget
 
 
 def test_levels_that_would_fit():
-    """By typical bits per weight: of 8 B weights in F16, those that 6 GiB hold beside the rest."""
+    """By typical bits per weight: the levels of 8.6 B weights that fit 6 GB beside the rest."""
     billions = tensor("blk.0.ffn_up.weight", "F16", 8192, 2**20)
     file = model_file(billions)
     found = estimate(file, ModelConfig(n_ctx=512))
@@ -258,7 +263,7 @@ def test_levels_that_would_fit():
 @pytest.mark.real
 @pytest.mark.parametrize(("n_ctx", "kv_type"), [(512, "f16"), (2048, "f16"), (1024, "q8_0")])
 def test_the_estimate_against_what_it_takes(n_ctx, kv_type, run_child: RunChild):
-    """Within 10 % of the growth of a real process's memory; ``benchmarks/estimate.py`` has more."""
+    """Within 10 % of a real process's memory growth; ``benchmarks/estimate.py`` has more."""
     code = """if True:
         import sys
         sys.path.insert(0, "benchmarks")

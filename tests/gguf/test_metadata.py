@@ -1,4 +1,4 @@
-"""The sampling that a model's file asks for, as llama.cpp reads it."""
+"""The sampling defaults of a model's file, as llama.cpp reads them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fakes import FakeBackend, fake_model
 
 @pytest.fixture(autouse=True)
 def _nothing_warned_of() -> None:
-    metadata._warn_of_value.cache_clear()
+    metadata._warn_invalid.cache_clear()
 
 
 def asked(**values: Any) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def asked(**values: Any) -> dict[str, Any]:
 def test_values_mean_what_they_do_to_llama_cpp(
     values: dict[str, Any], expected: dict[str, float]
 ) -> None:
-    """Once each complete("x") was a ValueError about an option that nobody had given."""
+    """Regression: each complete("x") raised ValueError about an option that nobody had passed."""
     found = sampling_defaults(asked(**values))
     assert found == expected
     assert [type(value) for value in found.values()] == [type(v) for v in expected.values()]
@@ -64,7 +64,7 @@ def test_values_mean_what_they_do_to_llama_cpp(
     ],
 )
 def test_a_value_that_cannot_be_meant(name: str, value: Any, said: str) -> None:
-    """It is left out, and said once for however many calls; the others are kept."""
+    """It is ignored with one warning, however many calls read it; other values are kept."""
     given = {**asked(temp=0.5, min_p=0.25), **asked(**{name: value})}
     with pytest.warns(UserWarning, match=rf"general\.sampling\.{name} is {said}") as warned:
         found = sampling_defaults(given)

@@ -1,4 +1,4 @@
-"""Arrays of strings: found at once or walked one by one, they are the same, good or bad."""
+"""Arrays of strings: the fast search finds the same as a walk, in good and bad files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from gguf import GGUFWriter
 
 from localgen import InvalidGGUFError
-from localgen.gguf import reader, strings
+from localgen.gguf import cursor, strings
 from localgen.gguf.gate import check_model
+from localgen.gguf.reader import read_gguf_from
 from localgen.gguf.strings import Strings, string_ends
 
 RNG = random.Random(5)
@@ -59,7 +60,7 @@ def walked_ends(buffer: bytes, at: int, n_strings: int) -> list[int]:
 
 
 def all_ends(buffer: bytes, at: int, n_strings: int) -> list[int]:
-    """What ``string_ends`` finds, asked again until it finds no more."""
+    """What ``string_ends`` finds, called again until it finds no more."""
     ends: list[int] = []
     while len(ends) < n_strings:
         found = string_ends(buffer, ends[-1] if ends else at, n_strings - len(ends)).tolist()
@@ -71,7 +72,7 @@ def all_ends(buffer: bytes, at: int, n_strings: int) -> list[int]:
 
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_ends_are_those_of_a_walk(kind: str) -> None:
-    """Whatever stands before and after the array, and however many of its strings are asked for."""
+    """Whatever surrounds the array, and however many of its strings are requested."""
     texts = ARRAYS[kind]
     for before, after in ((b"", b""), (b"\5\0\0", bytes(64)), (bytes(9), b"\1" * 9)):
         buffer = before + packed(texts) + after
@@ -82,7 +83,7 @@ def test_ends_are_those_of_a_walk(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_a_cut_buffer(kind: str) -> None:
-    """Of strings that are not wholly there, none is found; those before it all are."""
+    """Incomplete strings are not found; all strings before them are."""
     buffer = packed(ARRAYS[kind])
     for cut in {*range(min(40, len(buffer))), *RNG.choices(range(len(buffer) + 1), k=20)}:
         found = all_ends(buffer[:-cut], 0, len(ARRAYS[kind])) if cut else []
@@ -91,7 +92,7 @@ def test_a_cut_buffer(kind: str) -> None:
 
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 2**40, 300])
 def test_a_length_that_is_wrong(length: int) -> None:
-    """Strings end before one that would not, also where its end cannot be a place in memory."""
+    """The search stops before a string whose length is impossible, even as an address."""
     good = packed(words(100, 1, 9))
     buffer = good + struct.pack("<Q", length) + b"abc"
     assert all_ends(buffer, 0, 200) == walked_ends(good, 0, 200)
@@ -99,7 +100,7 @@ def test_a_length_that_is_wrong(length: int) -> None:
 
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_strings_are_as_a_list(kind: str) -> None:
-    """Length, items and equality, also of what was read in two parts."""
+    """Length, items and equality, also for an array read in two parts."""
     texts = ARRAYS[kind]
     data = packed(texts)
     ends = np.array(walked_ends(data, 0, len(texts)), np.int64)
@@ -123,7 +124,7 @@ def strings_of(texts: list[bytes]) -> Strings:
 
 
 def test_different_strings_do_not_seem_alike() -> None:
-    """The hashes of a large vocabulary of similar strings tell them apart."""
+    """The hashes of a large vocabulary of similar strings differ."""
     numbers = [b"%d" % n for n in range(50_000)]
     spaces = [b" " * n for n in range(200)]
     tails = [b"0123456789abcdef" * n + bytes([m]) for n in range(4) for m in range(128, 256)]
@@ -135,7 +136,7 @@ def test_different_strings_do_not_seem_alike() -> None:
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 63, 64, 65, 300])
 def test_a_repeated_string_is_seen(length: int) -> None:
-    """Whatever its length, and wherever in the vocabulary the two stand."""
+    """Whatever its length, and wherever the two are in the vocabulary."""
     text = b"q" * length
     others = [b"%d" % n for n in range(500)]
     assert strings_of([*others, text, b"end", text]).may_repeat()
@@ -143,7 +144,7 @@ def test_a_repeated_string_is_seen(length: int) -> None:
 
 
 def test_hashes_that_agree_by_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They make nothing be refused: the strings themselves decide."""
+    """A hash collision refuses nothing: the strings themselves decide."""
     path = tmp_path / "a.gguf"
     write_tokens(path, ["a", "b", "c"])
     monkeypatch.setattr(Strings, "may_repeat", lambda self: True)
@@ -164,10 +165,12 @@ def write_tokens(path: Path, tokens: list[str]) -> None:
     writer.close()
 
 
-def outcome(path: Path) -> list[bytes] | str:
-    """The tokens that are read, or the reason and the byte."""
+def outcome(path: Path, chunk_bytes: int) -> list[bytes] | str:
+    """The tokens, or the reason and the byte."""
     try:
-        return list(reader.read_gguf(path).tokens)
+        with path.open("rb", buffering=0) as file:
+            size = path.stat().st_size
+            return list(read_gguf_from(file, path, size, chunk_bytes=chunk_bytes).tokens)
     except InvalidGGUFError as error:
         return str(error)
 
@@ -176,8 +179,7 @@ def outcome(path: Path) -> list[bytes] | str:
 def test_files_are_read_and_refused_as_by_a_walk(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole, cut, and with one byte changed, in reads of several sizes: the same tokens, or the
-    same reason at the same byte."""
+    """Whole, cut, and with one byte changed: the same tokens or the same reason."""
     path = tmp_path / "a.gguf"
     write_tokens(path, [text.decode() for text in ARRAYS[kind]])
     good = path.read_bytes()
@@ -185,12 +187,11 @@ def test_files_are_read_and_refused_as_by_a_walk(
     for at in RNG.choices(range(30, len(good)), k=8):
         files.append(good[:at] + bytes([good[at] ^ 1 << RNG.randrange(8)]) + good[at + 1 :])
     for chunk_bytes in (2**16, 1000):
-        monkeypatch.setattr(reader, "_CHUNK_BYTES", chunk_bytes)
         for data in files:
             path.write_bytes(data)
-            found = outcome(path)
+            found = outcome(path, chunk_bytes)
             with monkeypatch.context() as patch:
                 patch.setattr(
-                    reader, "string_ends", lambda *given: np.array(walked_ends(*given), np.int64)
+                    cursor, "string_ends", lambda *given: np.array(walked_ends(*given), np.int64)
                 )
-                assert outcome(path) == found
+                assert outcome(path, chunk_bytes) == found

@@ -139,10 +139,10 @@ BAD_KINDS: dict[str, tuple[Callable[[LocalModel], Any], str]] = {
         "the second argument is attention_mask: pass generation_config=",
     ),
     "config as a number": (lambda m: m.generate(IDS, generation_config=3), "got 3"),
-    "no text": (lambda m: m.tokenizer(None), "text must be a str or a list of them, got None"),
-    "bytes for the tokenizer": (lambda m: m.tokenizer(b"a"), "a list of them, got b'a'"),
+    "no text": (lambda m: m.tokenizer(None), "text must be a str or a list of str, got None"),
+    "bytes for the tokenizer": (lambda m: m.tokenizer(b"a"), "a list of str, got b'a'"),
     "no source": (lambda m: m.from_pretrained(None), "path of a .gguf file, a name on the Hub"),
-    "empty source": (lambda m: m.from_pretrained(""), "or an alias as 'smollm2', got ''"),
+    "empty source": (lambda m: m.from_pretrained(""), "or an alias like 'smollm2', got ''"),
 }
 
 
@@ -515,7 +515,7 @@ def test_hook_that_is_no_function(name: str, value: Any, tiny: LocalModel) -> No
 
 def test_streamer_for_two_rows(tiny: LocalModel) -> None:
     """A streamer has no idea of rows."""
-    with unharmed(tiny), pytest.raises(ValueError, match="one row"):
+    with unharmed(tiny), pytest.raises(ValueError, match="one sequence"):
         tiny.generate([[40], [41]], streamer=BadStreamer(1))
 
 

@@ -178,7 +178,7 @@ def test_context_that_does_not_fit_memory(
     """An overcommitted KV cache gets the process killed: too little memory is an error first."""
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
         before = model.generate([[40, 60]], max_new_tokens=4).tolist()
-    monkeypatch.setattr("localgen.llama.devices.usable_memory", lambda: 1000)
+    monkeypatch.setattr("localgen._util.system.available_memory", lambda: 1000)
     options = {"n_ctx": 512, "n_threads": 1}
     with (
         LocalModel.from_pretrained(tiny_bpe_path, check_memory=False, **options) as model,
@@ -198,7 +198,7 @@ def test_fewer_sequences_where_memory_is_short(
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
         whole = model.generate(ids, max_new_tokens=4, min_new_tokens=4).tolist()
         per_sequence = model._backend.kv_bytes_per_token * 512
-    monkeypatch.setattr("localgen.llama.devices.usable_memory", lambda: 5 * per_sequence)
+    monkeypatch.setattr("localgen._util.system.available_memory", lambda: 5 * per_sequence)
     options = {"n_ctx": 512, "n_threads": 1, "check_memory": False}
     with LocalModel.from_pretrained(tiny_bpe_path, **options) as model:
         assert model.generate(ids, max_new_tokens=4, min_new_tokens=4).tolist() == whole

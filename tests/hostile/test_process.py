@@ -182,7 +182,7 @@ model.close()
 def test_closed_by_a_signals_handler(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """A handler that runs in the middle of a tokenization cannot wait for it."""
     child = fork_child(TOKENIZING + CLOSED_BY_A_HANDLER, tiny_bpe_path)
-    line = "the model cannot be closed by a signal's handler while it tokenizes"
+    line = "the model cannot be closed by a signal handler while it tokenizes"
     assert_clean(child, line)
 
 

@@ -1,4 +1,4 @@
-"""Vocabularies of every type: those that would kill the process are refused, sound ones are not.
+"""Vocabularies of every type: deadly ones are refused, sound ones load.
 
 Files are opened in a child process, which encodes and decodes with each.
 """
@@ -30,7 +30,7 @@ def like(vocab: Vocab, model: str, **changes: Any) -> Vocab:
 
 
 def rwkv(*, without: bytes = b"", more: tuple[str, ...] = ()) -> Vocab:
-    """Bytes as the converter of llama.cpp writes them, and a word."""
+    """Single bytes, as llama.cpp's converter writes them, and a word."""
     single = [repr(bytes([b]))[2:-1] for b in range(256) if b not in without]
     tokens = ["<s>", *single, "the", *more]
     types = [TokenType.CONTROL, *[TokenType.NORMAL] * (len(tokens) - 1)]
@@ -38,14 +38,14 @@ def rwkv(*, without: bytes = b"", more: tuple[str, ...] = ()) -> Vocab:
 
 
 def charsmap(entries: dict[int, int], texts: bytes, n_entries: int = 256) -> Extra:
-    """A map whose array has ``entries`` by index, and the ``texts`` behind it."""
+    """A map whose array has ``entries`` by index, followed by ``texts``."""
     array = struct.pack(f"<{n_entries}I", *[entries.get(i, 0) for i in range(n_entries)])
     blob = struct.pack("<I", len(array)) + array + texts
     return lambda writer: writer.add_precompiled_charsmap(blob)
 
 
 def entry(byte: int, offset: int) -> int:
-    """A replacement ends with this byte: its text's place stands at the entry's index ^ offset."""
+    """A replacement ends with this byte; the place of its text is at the entry's index ^ offset."""
     return byte | 1 << 8 | offset << 10
 
 
@@ -60,12 +60,16 @@ def add_eos(writer: GGUFWriter) -> None:
     writer.add_add_eos_token(True)
 
 
+def integer_scores(writer: GGUFWriter) -> None:
+    writer.add_array("tokenizer.ggml.scores", [-i for i in range(len(SPM.tokens))])
+
+
 def no_extra(writer: GGUFWriter) -> None:
     pass
 
 
 def write(path: Path, vocab: Vocab, extra: Extra, *, bos: bool = True) -> Path:
-    """A tiny llama with ``vocab``, without the id of BOS if not ``bos``."""
+    """A tiny llama with ``vocab``; ``bos``: whether the file has the id of BOS."""
     writer = GGUFWriter(path, "llama")
     write_llama(writer, LlamaShape(), len(vocab.tokens), 0, "F32")
     writer.add_tokenizer_model(vocab.model)
@@ -101,7 +105,12 @@ def with_tokens(vocab: Vocab, *tokens: str) -> Vocab:
 BAD: dict[str, tuple[Vocab, Extra, bool, str]] = {
     "no_vocab": (like(SPM, "no_vocab"), no_extra, True, "without tokens"),
     "none": (like(SPM, "none"), no_extra, True, "without tokens"),
-    "unknown type": (like(SPM, "t6"), no_extra, True, "does not know how to check .* 't6'"),
+    "byte-level BPE split at white space": (
+        dataclasses.replace(BPE, pre="whitespace"),
+        no_extra,
+        True,
+        "abort at two spaces",
+    ),
     "t5 without BOS": (like(SPM, "t5", add_bos=True), no_extra, False, "bos_token_id"),
     "gemma4 without BOS": (like(BPE, "gemma4"), no_extra, False, "bos_token_id"),
     "gemma4 without EOS": (like(BPE, "gemma4"), add_eos, True, "eos_token_id"),
@@ -152,24 +161,26 @@ BAD: dict[str, tuple[Vocab, Extra, bool, str]] = {
         rwkv(without=b"h", more=("hex",)),
         no_extra,
         True,
-        "lacks 1 of the 256 tokens of one byte",
+        "lacks 1 of the 256 single-byte tokens",
     ),
     "t5 with a long token": (with_tokens(T5, "x" * 200_000), no_extra, True, "200000 bytes"),
     "the name of an empty token": (
         with_tokens(BPE, "", f"[EMPTY_{len(BPE.tokens) - 2}]"),
         no_extra,
         True,
-        "a second time",
+        "appears twice",
     ),
 }
 GOOD: dict[str, tuple[Vocab, Extra, bool]] = {
     "llama": (SPM, no_extra, True),
     "llama without ids": (SPM, add_eos, False),
+    "llama with integer scores": (like(SPM, "llama", scores=None), integer_scores, True),
     "gpt2": (BPE, no_extra, True),
     "gpt2 without ids": (dataclasses.replace(BPE, add_bos=True), add_eos, False),
     "gpt2 of glm4 without BOS": (dataclasses.replace(BPE, pre="glm4"), no_extra, False),
     "hybriddna": (like(BPE, "hybriddna"), no_extra, True),
     "whitespace": (like(BPE, "whitespace"), no_extra, True),
+    "whitespace, split at it": (like(BPE, "whitespace", pre="whitespace"), no_extra, True),
     "gemma4": (like(BPE, "gemma4"), no_extra, True),
     "bert": (like(SPM, "bert", types=NORMAL), no_extra, False),
     "t5": (T5, no_extra, True),
@@ -183,7 +194,7 @@ GOOD: dict[str, tuple[Vocab, Extra, bool]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_deadly_vocabulary(kind: str, tmp_path: Path) -> None:
-    """llama.cpp would abort, not come to an end, or overflow its stack: refused, with a reason."""
+    """llama.cpp would abort, hang, or overflow its stack: refused, with a reason."""
     vocab, extra, bos, reason = BAD[kind]
     path = write(tmp_path / "bad.gguf", vocab, extra, bos=bos)
     with pytest.raises(InvalidGGUFError, match=reason):
@@ -191,7 +202,7 @@ def test_deadly_vocabulary(kind: str, tmp_path: Path) -> None:
 
 
 def test_deadly_vocabularies_are_survived(tmp_path: Path) -> None:
-    """The whole way: a child that opens one after another lives on."""
+    """End to end: a child that opens one after another survives."""
     paths = [
         write(tmp_path / f"{number}.gguf", vocab, extra, bos=bos)
         for number, (vocab, extra, bos, _) in enumerate(BAD.values())
@@ -201,7 +212,7 @@ def test_deadly_vocabularies_are_survived(tmp_path: Path) -> None:
 
 
 def test_sound_vocabularies_are_taken(tmp_path: Path) -> None:
-    """Every type that llama.cpp has, and what a file of it need not say."""
+    """Every type that llama.cpp has, with optional keys left out."""
     paths = [
         write(tmp_path / f"{number}.gguf", vocab, extra, bos=bos)
         for number, (vocab, extra, bos) in enumerate(GOOD.values())

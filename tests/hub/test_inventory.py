@@ -72,7 +72,7 @@ def test_folders(tmp_path: Path, hub: LoopbackHub) -> None:
     (tmp_path / "mmproj-f16.gguf").write_bytes(A)
     (copy,) = [c for c in inventory.on_this_machine([tmp_path]) if c.name != "smollm2"]
     assert (copy.name, copy.level) == (str(tmp_path / "sub" / "m-Q5_0.gguf"), "Q5_0")
-    with pytest.raises(ModelNotFoundError, match="no folder"):
+    with pytest.raises(ModelNotFoundError, match="does not exist"):
         inventory.on_this_machine([tmp_path / "none"])
 
 
@@ -143,7 +143,7 @@ def test_pull_path_list_rm(hub: LoopbackHub, models: Any, tmp_path: Path) -> Non
     pulled = models("pull", "org/repo")
     path = Path(pulled.stdout.strip())
     assert path.read_bytes() == A
-    assert "has no Q4_K_M; the nearest is taken: m-Q4_K_S.gguf" in pulled.stderr
+    assert "has no Q4_K_M; using the nearest level: m-Q4_K_S.gguf" in pulled.stderr
     assert models("path", "org/repo").stdout.strip() == str(path)
     listed = [entry["name"] for entry in json.loads(models("list", "--json").stdout)]
     assert "org/repo:Q4_K_S" in listed

@@ -1,4 +1,4 @@
-"""Jobs on a fake model: what a line may ask for, and results that survive whatever happens."""
+"""Jobs on a fake model: what a line may contain, and results that survive any failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOT: dict[str, Any] = {"temperature": 3.0, "max_new_tokens": 4}
 
 @pytest.fixture(autouse=True)
 def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here cuts the power."""
+    """Skip fsync: no test here needs it, and it is slow."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
@@ -42,7 +42,7 @@ def model() -> Iterator[LocalModel]:
 
 
 class Files:
-    """A job's files in a folder, and how it is run on them."""
+    """A job's files in a folder, with methods to write them and run the job."""
 
     def __init__(self, folder: Path) -> None:
         self.source, self.target = folder / "in.jsonl", folder / "out.jsonl"
@@ -50,7 +50,7 @@ class Files:
         self.weights.write_bytes(b"weights")
 
     def write(self, *lines: Any) -> None:
-        """Make the input: objects as JSON, text as it is."""
+        """Write the input: objects as JSON, text as it is."""
         texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
         self.source.write_text("".join(text + "\n" for text in texts), "utf-8")
 
@@ -65,7 +65,7 @@ class Files:
         overwrite: bool = False,
         **options: Any,
     ) -> list[Record]:
-        """Run the job; returns what it reported."""
+        """Run the job and return what it reported."""
         reports: list[Record] = []
         header = header or self.header(**options)
         with (
@@ -76,11 +76,11 @@ class Files:
         return reports
 
     def records(self) -> list[Record]:
-        """The output, without its header."""
+        """Return the records of the output, without its header."""
         return [json.loads(line) for line in self.target.read_bytes().splitlines()][1:]
 
     def results(self) -> dict[Any, Record]:
-        """What each id gave, without the statistics that no two runs share."""
+        """Return each id's record, without the statistics that differ between runs."""
         records = self.records()
         assert len({record["line"] for record in records}) == len(records), "a line came twice"
         return {record["id"]: _repeatable(record) for record in records}
@@ -95,11 +95,11 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-# --- what a line may ask for ---
+# --- what a line may contain ---
 
 
 def test_results_are_those_of_complete(files: Files, model: LocalModel) -> None:
-    """A row gives what the same call of complete() gives, whatever runs beside it."""
+    """A row gives the same as complete(), whatever runs beside it."""
     files.write(
         {"prompt": "the cat", "max_new_tokens": 5},
         {"prompt_token_ids": [1, 2, 3], "logprobs": 2},
@@ -122,8 +122,10 @@ def test_results_are_those_of_complete(files: Files, model: LocalModel) -> None:
 
 
 def test_what_separates_lines(files: Files, model: LocalModel) -> None:
-    """Blank lines count and give nothing; a byte-order mark and DOS line ends do no harm; what only
-    looks like the end of a line inside a text is none."""
+    """Blank lines are counted and skipped; a byte-order mark and CRLF do no harm.
+
+    Characters inside a text that look like the end of a line do not end it.
+    """
     lines = ['\ufeff{"prompt": "a"}\r', "", "  \t", json.dumps({"prompt": "b\u2028c\r\n"})]
     files.source.write_bytes("\n".join(lines).encode())  # the last line has no end
     files.run(model, max_new_tokens=1)
@@ -139,9 +141,9 @@ BAD_LINES = {
     "too deep": ("[" * 100_000, "nested"),
     "too large a number": ('{"prompt": "a", "top_k": ' + "1" * 5000 + "}", "limit"),
     "NaN": ('{"prompt": "a", "temperature": NaN}', "NaN"),
-    "a name twice": ('{"prompt": "a", "prompt": "b"}', "'prompt' comes twice"),
+    "a name twice": ('{"prompt": "a", "prompt": "b"}', "duplicate key 'prompt'"),
     "no prompt": ({"id": "x"}, "prompt, prompt_token_ids and messages"),
-    "prompt misspelt": ({"promt": "a"}, "'promt' may be meant for 'prompt'"),
+    "prompt misspelt": ({"promt": "a"}, "did you mean 'prompt' instead of 'promt'?"),
     "two prompts": ({"prompt": "a", "prompt_token_ids": [1]}, "got prompt and prompt_token_ids"),
     "prompt that is no text": ({"prompt": ["a"]}, "must be a string"),
     "empty prompt": ({"prompt": ""}, "the prompt is empty"),
@@ -149,14 +151,17 @@ BAD_LINES = {
     "token id that is none": ({"prompt_token_ids": [1, True]}, "prompt_token_ids"),
     "token id too large": ({"prompt_token_ids": [1000]}, "1000"),
     "prompt too long": ({"prompt": "a" * 600}, "600 tokens"),
-    "no messages": ({"messages": []}, "at least one message"),
-    "messages that are no list": ({"messages": "Hi"}, "at least one message"),
+    "no messages": ({"messages": []}, "a non-empty list of messages"),
+    "messages that are no list": ({"messages": "Hi"}, "a non-empty list of messages"),
     "a chat without a template": (
         {"messages": [{"role": "user", "content": "Hi"}]},
         "no chat template",
     ),
     "unknown option": ({"prompt": "a", "temprature": 1}, "did you mean 'temperature'?"),
-    "option of the call": ({"prompt": "a", "num_return_sequences": 2}, "not for a job"),
+    "option of the call": (
+        {"prompt": "a", "num_return_sequences": 2},
+        "'num_return_sequences' cannot be set in a job",
+    ),
     "bad value": ({"prompt": "a", "top_p": 7}, "top_p"),
     "value of a wrong type": ({"prompt": "a", "max_new_tokens": "8"}, "max_new_tokens"),
     "null for a number": (
@@ -176,7 +181,7 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_bad_line(name: str, files: Files, model: LocalModel) -> None:
-    """It becomes a record that says why, and the lines around it are done."""
+    """It becomes a record with the error, and the lines around it are done."""
     line, part = BAD_LINES[name]
     files.write({"prompt": "before", "id": "a"}, line, {"prompt": "after", "id": "b"})
     if name == "no UTF-8":
@@ -193,35 +198,37 @@ def test_bad_line(name: str, files: Files, model: LocalModel) -> None:
     assert len(reports) == 3
 
 
-def test_a_chat(files: Files, model: LocalModel) -> None:
-    """Messages are rendered by the model's template, and the record shows them as they were."""
-    vocab: Any = model._backend.vocab
-    vocab.chat_templates = {"default": "{% for m in messages %}{{ m.content }}{% endfor %}:"}
+def test_a_chat(files: Files) -> None:
+    """The model's template renders the messages, and the record has them unchanged."""
+    backend = FakeBackend()
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}:"
+    backend.vocab.chat_templates = {"default": template}  # type: ignore[misc]
     messages = [{"role": "user", "content": "Hi"}]
     files.write({"messages": messages}, {"prompt": "Hi:"})
-    files.run(model, max_new_tokens=4)
+    with fake_model(backend=backend) as model:
+        files.run(model, max_new_tokens=4)
     records = {record["line"]: record for record in files.records()}
     assert records[1]["messages"] == messages
     assert records[1]["token_ids"] == records[2]["token_ids"]
 
 
 def test_id_of_a_bad_line(files: Files, model: LocalModel) -> None:
-    """Its own where that can be told, else its number, and null where not even JSON is there."""
+    """It is the line's own if it has one, else its number; null if the line is not JSON."""
     files.write({"prompt": 1, "id": "x"}, {"prompt": 1}, "{")
     files.run(model)
     assert [record["id"] for record in files.records()] == ["x", 2, None]
 
 
-def test_ids_that_come_twice(files: Files, model: LocalModel) -> None:
-    """The second is refused, also where a line's number is the id; 2 and "2" are two ids."""
+def test_duplicate_ids(files: Files, model: LocalModel) -> None:
+    """The second is refused, also if a line's number is the id; 2 and "2" are two ids."""
     files.write({"id": "x", "prompt": "a"}, {"id": 3, "prompt": "b"}, {"prompt": "c"})
     with files.source.open("a") as file:
         file.write('{"id": "x", "prompt": "d"}\n{"id": "3", "prompt": "e"}\n')
     files.run(model, max_new_tokens=1)
     errors = {r["line"]: r["error"]["message"] for r in files.records() if "error" in r}
     assert set(errors) == {3, 4}
-    assert "line 2 already" in errors[3]
-    assert "line 1 already" in errors[4]
+    assert "already used by line 2" in errors[3]
+    assert "already used by line 1" in errors[4]
 
 
 # --- seeds ---
@@ -243,7 +250,7 @@ def test_a_row_depends_on_nothing_but_itself(files: Files, model: LocalModel) ->
 
 
 def test_seed_of_a_line_wins(files: Files, model: LocalModel) -> None:
-    """It gives the draws that this seed gives alone; statistics say which seed a row had."""
+    """It gives the draws of this seed alone; the statistics have each row's seed."""
     files.write({"prompt": "same", "seed": 11}, {"prompt": "same"}, {"prompt": "same", "seed": 11})
     files.run(model, seed=5, **HOT)
     done = files.results()
@@ -254,14 +261,14 @@ def test_seed_of_a_line_wins(files: Files, model: LocalModel) -> None:
 
 
 def test_seeds_of_rows_differ() -> None:
-    """By seed and by id, 1 and "1" included; and every reader of JSON can hold them."""
+    """By seed and by id, 1 and "1" included; every JSON parser reads them exactly."""
     seeds = {row_seed(seed, row_id) for seed in (0, 1) for row_id in (0, 1, "0", "1", "é", "")}
     assert len(seeds) == 12
     assert max(seeds) < 2**53
 
 
-def test_a_seed_of_the_run_is_no_wish_to_sample(files: Files, model: LocalModel) -> None:
-    """Every run has a seed; rows are greedy all the same, unless an option asks for sampling."""
+def test_the_jobs_seed_does_not_turn_sampling_on(files: Files, model: LocalModel) -> None:
+    """Every job has a seed, but rows are greedy unless an option turns sampling on."""
     files.write({"prompt": "a"}, {"prompt": "a", "temperature": 3.0}, {"prompt": "a", "seed": 1})
     files.run(model, max_new_tokens=4)
     seeds = {row_id: record["stats"]["seed"] for row_id, record in files.results().items()}
@@ -270,8 +277,8 @@ def test_a_seed_of_the_run_is_no_wish_to_sample(files: Files, model: LocalModel)
     assert seeds[3] == 1
 
 
-def test_seed_given_means_sampling_as_elsewhere(files: Files, model: LocalModel) -> None:
-    """As in complete(), where a seed alone samples, and do_sample=False wins over it."""
+def test_a_given_seed_turns_sampling_on(files: Files, model: LocalModel) -> None:
+    """As in complete(), where a seed alone turns sampling on and do_sample=False overrides it."""
     files.write({"prompt": "a"}, {"prompt": "a", "do_sample": False})
     files.run(model, max_new_tokens=2, seed=3)
     done = files.results()
@@ -280,7 +287,7 @@ def test_seed_given_means_sampling_as_elsewhere(files: Files, model: LocalModel)
 
 
 def test_greedy_line_of_a_job_that_samples(files: Files, model: LocalModel) -> None:
-    """It is greedy without a warning (an error here) of options that others asked for."""
+    """It is greedy, without a warning (an error here) about the job's sampling options."""
     files.write({"prompt": "a", "do_sample": False})
     (greedy,) = files.run(model, seed=3, **HOT)
     (alone,) = model.complete(["a"], max_new_tokens=4)
@@ -288,7 +295,7 @@ def test_greedy_line_of_a_job_that_samples(files: Files, model: LocalModel) -> N
     assert greedy["stats"]["seed"] is None
 
 
-# --- going on ---
+# --- resuming ---
 
 SMALL_HEADER = {
     "localgen_batch": 1,
@@ -302,8 +309,10 @@ SMALL_HEADER = {
 
 @pytest.mark.slow
 def test_cut_anywhere(files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process may be killed at any byte: then exactly the rows that are not there whole are done,
-    with the same results, drawn ones too."""
+    """A process may be killed at any byte: resuming then runs exactly the incomplete rows.
+
+    The results are the same, sampled ones included.
+    """
     files.write({"prompt": "é"}, {"prompt": 1}, {"id": "x", "prompt": "b"}, {"prompt": "c"})
     files.run(model, header=SMALL_HEADER, **HOT)
     whole, expected = files.target.read_bytes(), files.results()
@@ -328,17 +337,17 @@ def test_cut_anywhere(files: Files, model: LocalModel, monkeypatch: pytest.Monke
 
 
 def test_nothing_left(files: Files, model: LocalModel) -> None:
-    """A job that is done stays as it is, to the byte."""
+    """A job that is done does not change, to the byte."""
     files.write({"prompt": "a"}, "{")
     files.run(model, max_new_tokens=2)
     before = files.target.read_bytes()
     (report,) = files.run(model, max_new_tokens=2)
-    assert report["line"] == 2, "a bad line is told of each time"
+    assert report["line"] == 2, "a bad line is reported each time"
     assert files.target.read_bytes() == before
 
 
 def test_fresh_seed_is_kept(files: Files, model: LocalModel) -> None:
-    """Without a seed a run takes one; it stands in the header, and going on uses that one."""
+    """Without a seed a job chooses one; it is in the header, and resuming uses it."""
     files.write({"id": "a", "prompt": "same"}, {"id": "b", "prompt": "same"})
     files.run(model, **HOT)
     whole, expected = files.target.read_bytes(), files.results()
@@ -356,7 +365,7 @@ def test_fresh_seed_is_kept(files: Files, model: LocalModel) -> None:
 
 
 def refused(files: Files, model: LocalModel, *parts: str, **options: Any) -> None:
-    """The job is refused with a message, and its output is as it was."""
+    """Assert that the job is refused with a message, and that its output is unchanged."""
     before = files.target.read_bytes()
     with pytest.raises(JobError) as caught:
         files.run(model, **options)
@@ -367,7 +376,7 @@ def refused(files: Files, model: LocalModel, *parts: str, **options: Any) -> Non
 
 @pytest.fixture
 def half(files: Files, model: LocalModel) -> Files:
-    """A job of which lines 1 and 2 are done and line 3 is not."""
+    """A job whose lines 1 and 2 are done and line 3 is not."""
     files.write({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
     files.run(model, max_new_tokens=2)
     lines = files.target.read_bytes().splitlines(keepends=True)
@@ -377,19 +386,19 @@ def half(files: Files, model: LocalModel) -> Files:
 
 
 def test_line_that_was_changed(half: Files, model: LocalModel) -> None:
-    """A result that is no longer of its line is not kept silently."""
+    """The result of another line is not kept silently."""
     half.write({"prompt": "a"}, {"prompt": "B"}, {"prompt": "c"})
     refused(half, model, "line 2", "has changed", max_new_tokens=2)
 
 
 def test_line_that_is_gone(half: Files, model: LocalModel) -> None:
-    """So with a result that has no line any more."""
+    """Nor is a result without a line."""
     half.write({"prompt": "a"})
-    refused(half, model, "line 2", "no longer there", max_new_tokens=2)
+    refused(half, model, "line 2", "was removed", max_new_tokens=2)
 
 
 def test_lines_not_done_may_change(half: Files, model: LocalModel) -> None:
-    """There is no result yet that could be wrong; nor does space around a line matter."""
+    """They have no result yet that could be wrong; space around a line does not matter."""
     half.write('  {"prompt": "a"}\r', {"prompt": "b"}, {"prompt": "C"}, {"prompt": "d"})
     half.run(model, max_new_tokens=2)
     assert {record["prompt"] for record in half.records()} == {"a", "b", "C", "d"}
@@ -398,36 +407,36 @@ def test_lines_not_done_may_change(half: Files, model: LocalModel) -> None:
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"max_new_tokens": 3}, ["max_new_tokens was 2 and is 3"]),
-        ({"temperature": 2.0}, ["temperature was 1.0 and is 2.0"]),
-        ({"seed": 4}, ["seed was None and is 4"]),
+        ({"max_new_tokens": 3}, ["max_new_tokens was 2 and is now 3"]),
+        ({"temperature": 2.0}, ["temperature was 1.0 and is now 2.0"]),
+        ({"seed": 4}, ["seed was None and is now 4"]),
     ],
 )
 def test_changed_options(
     options: dict[str, Any], parts: list[str], half: Files, model: LocalModel
 ) -> None:
-    """What differs is named, with both values."""
+    """The message names what differs, with both values."""
     refused(half, model, *parts, **{"max_new_tokens": 2, **options})
 
 
 def test_changed_model_options(half: Files, model: LocalModel) -> None:
-    """A KV cache of other precision gives other results; more threads or sequences do not."""
+    """Another KV cache type changes the results; more threads or sequences do not."""
     header = half.header(ModelConfig(kv_type="q8_0"), max_new_tokens=2)
-    refused(half, model, "kv_type was 'f16' and is 'q8_0'", header=header, max_new_tokens=2)
+    refused(half, model, "kv_type was 'f16' and is now 'q8_0'", header=header, max_new_tokens=2)
     header = half.header(ModelConfig(n_threads=1, max_sequences=2), max_new_tokens=2)
     half.run(model, header=header, max_new_tokens=2)
     assert len(half.records()) == 3
 
 
 def test_memory_check_may_be_left_out(half: Files, model: LocalModel) -> None:
-    """Regression: NotEnoughMemoryError advises it, and going on with it was refused."""
+    """Regression: NotEnoughMemoryError advises it, but resuming with it was refused."""
     header = half.header(ModelConfig(check_memory=False), max_new_tokens=2)
     half.run(model, header=header, max_new_tokens=2)
     assert len(half.records()) == 3
 
 
 def test_changed_model(half: Files, model: LocalModel) -> None:
-    """It is the content that counts: a file may be renamed, and not be replaced."""
+    """Only the content counts: a file may be renamed, but not replaced."""
     half.weights = half.weights.rename(half.weights.with_name("renamed.gguf"))
     half.run(model, max_new_tokens=2)
     half.weights.write_bytes(b"WEIGHTS")
@@ -435,25 +444,25 @@ def test_changed_model(half: Files, model: LocalModel) -> None:
 
 
 def test_other_versions(files: Files) -> None:
-    """What a job was begun with and what it goes on with, where they differ."""
+    """Versions that differ between the start of a job and its resumption are named."""
     now = files.header()
     old = {**now, "versions": {**now["versions"], "numpy": "1.0"}}
     assert other_versions(now, now) == []
-    assert other_versions(old, now) == [f"numpy {now['versions']['numpy']} (begun with 1.0)"]
+    assert other_versions(old, now) == [f"numpy {now['versions']['numpy']} (started with 1.0)"]
 
 
 @pytest.mark.parametrize(
     "content", [b"a letter", b"a letter\n", b'{"prompt": "a"}\n', b"\x00\xff", b"[1]\n"]
 )
-def test_file_that_is_no_output(content: bytes, files: Files, model: LocalModel) -> None:
-    """Somebody's own file is not written over because of a wrong name."""
+def test_file_that_is_not_an_output(content: bytes, files: Files, model: LocalModel) -> None:
+    """Another file is not overwritten because of a wrong name."""
     files.write({"prompt": "a"})
     files.target.write_bytes(content)
-    refused(files, model, "no results of a job")
+    refused(files, model, "not the output of a job")
 
 
 def test_format_of_another_version(files: Files, model: LocalModel) -> None:
-    """A layout that this version does not know is not added to."""
+    """A file in an unknown format is not appended to."""
     files.write({"prompt": "a"})
     for header in (b'{"localgen_batch": 2, "seed": 1}\n', b'{"localgen_batch": 1}\n'):
         files.target.write_bytes(header)
@@ -461,7 +470,7 @@ def test_format_of_another_version(files: Files, model: LocalModel) -> None:
 
 
 def test_overwrite(half: Files, model: LocalModel) -> None:
-    """Whatever was there is gone: results of a job with other options, too."""
+    """It discards the file, even results of a job with other options."""
     half.run(model, overwrite=True, max_new_tokens=3)
     assert [len(record["token_ids"]) for record in half.records()] == [3, 3, 3]
     half.target.write_text("a letter\n" * 1000)
@@ -470,21 +479,21 @@ def test_overwrite(half: Files, model: LocalModel) -> None:
 
 
 def test_damaged_line(half: Files, model: LocalModel) -> None:
-    """Only the last line can be torn by a kill; another one is for a person to look at."""
+    """A kill can only truncate the last line; any other corrupt line is an error."""
     header, first, second = half.target.read_bytes().splitlines(keepends=True)
     no_result = b'{"id": 1, "line": 1, "line_hash": ""}'
     no_line = b'{"id": 1, "line": "x", "line_hash": "", "text": ""}'
     for damaged in (first[:-9], b"\x00" * 9, b"{}", no_result, no_line):
         half.target.write_bytes(header + damaged + b"\n" + second)
-        with pytest.raises(JobError, match="line 2 is damaged; delete"):
+        with pytest.raises(JobError, match=r"line 2 is corrupt\. Delete"):
             half.run(model, max_new_tokens=2)
     half.target.write_bytes(header + second)
     half.run(model, max_new_tokens=2)
     assert len(half.results()) == 3
 
 
-def test_bad_line_that_was_mended(files: Files, model: LocalModel) -> None:
-    """No result is lost by mending a bad line, so nobody has to start over for it."""
+def test_bad_line_that_was_fixed(files: Files, model: LocalModel) -> None:
+    """Fixing a bad line loses no result, so the job need not start over."""
     files.write({"prompt": "a"}, {"prompt": 1}, {"prompt": 2})
     files.run(model, max_new_tokens=2)
     files.write({"prompt": "a"}, {"prompt": "b"}, {"prompt": 2})
@@ -496,17 +505,17 @@ def test_bad_line_that_was_mended(files: Files, model: LocalModel) -> None:
     assert [record["line"] for record in files.run(model, max_new_tokens=2)] == [3]
 
 
-def test_mended_line_with_an_id_that_is_taken(files: Files, model: LocalModel) -> None:
-    """Also where the line that has it comes later, and was done already."""
+def test_fixed_line_with_an_id_that_is_taken(files: Files, model: LocalModel) -> None:
+    """Also if the line that has it comes later and is already done."""
     files.write("{", {"id": "x", "prompt": "b"})
     files.run(model, max_new_tokens=2)
     files.write({"id": "x", "prompt": "a"}, {"id": "x", "prompt": "b"})
     (report,) = files.run(model, max_new_tokens=2)
-    assert "line 2 already" in report["error"]["message"]
+    assert "already used by line 2" in report["error"]["message"]
 
 
 def test_second_process(files: Files) -> None:
-    """Two that write the same file at once would tear each other's lines."""
+    """Two processes that write the same file would corrupt each other's lines."""
     header = files.header()
     with open_results(str(files.target), header):
         for overwrite in (False, True):
@@ -523,7 +532,7 @@ def test_second_process(files: Files) -> None:
 
 
 def test_same_file(files: Files) -> None:
-    """By whatever name: the job would destroy its own input."""
+    """By any name: the job would destroy its own input."""
     files.write({"prompt": "a"})
     link, hard = files.source.with_name("link"), files.source.with_name("hard")
     link.symlink_to(files.source)
@@ -549,7 +558,7 @@ def test_pipe_as_input(files: Files, model: LocalModel) -> None:
 
 
 def test_output_that_is_no_file(files: Files, model: LocalModel) -> None:
-    """A device or a pipe is written to, and nothing is looked for in it."""
+    """A device or a pipe is only written to, not read."""
     files.write({"prompt": "a"})
     files.target = Path("/dev/null")
     (report,) = files.run(model, max_new_tokens=1)
@@ -557,7 +566,7 @@ def test_output_that_is_no_file(files: Files, model: LocalModel) -> None:
 
 
 def test_output_in_unicode(files: Files, model: LocalModel) -> None:
-    """Text can be read and searched as it is: no escapes, and UTF-8 whatever the locale."""
+    """Text is not escaped, and is UTF-8 in any locale."""
     files.write({"prompt": "é漢"})
     files.run(model, max_new_tokens=1)
     assert '"é漢"'.encode() in files.target.read_bytes()
@@ -567,7 +576,7 @@ def test_output_in_unicode(files: Files, model: LocalModel) -> None:
 
 
 def most_at_once(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Counts the rows that were submitted at the same time, at most."""
+    """Return a function that says how many rows were submitted at once, at most."""
     now, most = 0, 0
     acomplete = model.acomplete
 
@@ -592,8 +601,10 @@ def test_few_rows_at_once(
     model: LocalModel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However long the input, only as many are held as keep the model's four slots filled; a row
-    whose clock runs does not wait for a slot."""
+    """However long the input is, only enough rows are submitted to keep the four slots busy.
+
+    Rows with a time limit never wait for a slot.
+    """
     most = most_at_once(model, monkeypatch)
     files.write(*({"prompt": str(i)} for i in range(60)))
     files.run(model, max_new_tokens=2, **options)
@@ -604,11 +615,11 @@ def test_few_rows_at_once(
 @pytest.mark.parametrize(
     ("prompts", "max_new_tokens", "deterministic", "expected"),
     [
-        (["ab"] * 9, 8, True, 1),  # which runs one row at a time, whatever else
-        (["ab"] * 9, 8, False, 3),  # 30 tokens of 10 each
+        (["ab"] * 9, 8, True, 1),  # always one row at a time
+        (["ab"] * 9, 8, False, 3),  # 30 tokens, 10 each
         (["x" * 22, *["ab"] * 9], 8, False, 1),  # slots are as long as the longest row
-        (["x" * 40, *["ab"] * 9], 8, False, 3),  # which fits nowhere
-        (["ab"] * 9, 2, False, 4),  # seven would fit, and max_sequences is four
+        (["x" * 40, *["ab"] * 9], 8, False, 3),  # the first row fits nowhere
+        (["ab"] * 9, 2, False, 4),  # seven would fit, but max_sequences is four
     ],
 )
 def test_no_clock_runs_while_a_row_waits(
@@ -619,8 +630,10 @@ def test_no_clock_runs_while_a_row_waits(
     files: Files,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Regression: rows with a max_time were submitted by max_sequences alone, and where fewer could
-    run, the others ended by "time" without a token."""
+    """Regression: rows with a max_time were submitted up to max_sequences.
+
+    If fewer could run, the others ended by "time" without a token.
+    """
     files.write(*({"prompt": prompt} for prompt in prompts))
     backend = FakeBackend(budget=30)
     with fake_model(backend=backend, deterministic=deterministic) as model:
@@ -632,8 +645,10 @@ def test_no_clock_runs_while_a_row_waits(
 def test_row_that_others_left_no_time(
     files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row whose time ran out before its first token is done again when no other one runs; what
-    it gives then is its result, be it nothing."""
+    """A row whose time ran out before its first token is retried when it is alone.
+
+    What it gives then is its result, even if it is empty.
+    """
     n_running = 0
     alone: list[str] = []
     acomplete = model.acomplete
@@ -660,7 +675,7 @@ def test_row_that_others_left_no_time(
 
 
 class FailingBackend(FakeBackend):
-    """Fails in each pass that holds an "X", with the error that it was given."""
+    """Raises ``error`` in each pass that contains an "X"."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -672,21 +687,23 @@ class FailingBackend(FakeBackend):
         return super().decode(batch, should_stop)
 
 
-def test_failed_pass_is_tried_again(files: Files) -> None:
-    """A forward pass that fails costs its rows, not the run; and going on tries them again."""
+def test_failed_pass_is_retried(files: Files) -> None:
+    """A failed pass fails its rows, not the job; resuming retries them."""
     files.write({"prompt": "a"}, {"prompt": "X"}, {"prompt": "b"})
     with fake_model(backend=FailingBackend(DecodeError("no")), max_sequences=1) as broken:
         files.run(broken, max_new_tokens=2)
     errors = {r["line"]: r["error"] for r in files.records() if "error" in r}
     assert errors == {2: {"type": "DecodeError", "message": "no"}}
-    with fake_model() as mended:
-        (report,) = files.run(mended, max_new_tokens=2)
+    with fake_model() as fixed:
+        (report,) = files.run(fixed, max_new_tokens=2)
     assert report["prompt"] == "X"
 
 
 def test_row_too_long_for_the_kv_budget(files: Files) -> None:
-    """Regression: a single such row ended the run, and each later one, before any other was done;
-    with more room, going on does it."""
+    """Regression: a single such row ended every run before any other row was done.
+
+    With a larger budget, resuming runs it.
+    """
     files.write({"prompt": "aa"}, {"prompt": "x" * 300}, {"prompt": "bb"})
     with fake_model(backend=FakeBackend(budget=200)) as small:
         files.run(small, max_new_tokens=4)
@@ -702,7 +719,7 @@ def test_row_too_long_for_the_kv_budget(files: Files) -> None:
 
 
 def test_failed_backend_ends_the_run(files: Files) -> None:
-    """What would go wrong with every row is raised, not written a hundred thousand times."""
+    """An error that would hit every row is raised, not written for each of them."""
     files.write({"prompt": "a"}, {"prompt": "X"}, {"prompt": "b"})
     with (
         fake_model(backend=FailingBackend(BackendError("gone")), max_sequences=1) as broken,
@@ -711,15 +728,15 @@ def test_failed_backend_ends_the_run(files: Files) -> None:
         files.run(broken, max_new_tokens=2)
     assert "a" in [record["prompt"] for record in files.records()]
     assert "X" not in [record["prompt"] for record in files.records()]
-    with fake_model() as mended:
-        files.run(mended, max_new_tokens=2)
+    with fake_model() as fixed:
+        files.run(fixed, max_new_tokens=2)
     assert set(files.results()) == {1, 2, 3}
 
 
-def test_row_that_somebody_cancelled(
+def test_row_that_was_cancelled(
     files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a text is never taken for a result."""
+    """An incomplete text is never written as a result."""
     acomplete = model.acomplete
 
     async def cancelled(prompts: Any, **options: Any) -> Any:
@@ -734,7 +751,7 @@ def test_row_that_somebody_cancelled(
 
 
 def test_rows_are_written_as_they_end(files: Files) -> None:
-    """A short row after a long one is there long before the long one's end."""
+    """A short row after a long one is written before the long one ends."""
     backend = FakeBackend(lambda tokens: EOS if tokens[0] == ord("s") else ord("l"))
     files.write({"prompt": "long", "max_new_tokens": 400}, {"prompt": "short"})
     with fake_model(backend=backend) as model:

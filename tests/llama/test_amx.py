@@ -1,20 +1,24 @@
-"""A build whose AMX kernels crash is found out before a model is loaded with them."""
+"""A build whose AMX kernels crash is detected before a model is loaded with them."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from localgen.llama import amx
+from localgen.llama import amx, amx_probe
 from localgen.llama.library import library_folder, system_info
+
+SetExitCode = Callable[[int], None]
 
 
 @pytest.fixture(autouse=True)
-def fresh_answer():
-    """Each test asks anew."""
+def fresh_answer() -> Iterator[None]:
+    """No test sees the cached answer of another."""
     amx.is_safe.cache_clear()
     amx.warn_unless_safe.cache_clear()
     yield
@@ -23,7 +27,7 @@ def fresh_answer():
 
 
 @pytest.fixture
-def amx_build(monkeypatch):
+def amx_build(monkeypatch: pytest.MonkeyPatch) -> SetExitCode:
     """A build with AMX kernels, and what its probe's process exits with."""
 
     def set_exit_code(code: int) -> None:
@@ -31,7 +35,7 @@ def amx_build(monkeypatch):
         script = f"import os, signal; os.kill(os.getpid(), -{code}) if {code} < 0 else exit({code})"
         run = subprocess.run
         monkeypatch.setattr(
-            amx.subprocess,
+            subprocess,
             "run",
             lambda _, **options: run([sys.executable, "-c", script], **options),
         )
@@ -39,38 +43,40 @@ def amx_build(monkeypatch):
     return set_exit_code
 
 
-def test_without_amx_nothing_is_tried(monkeypatch):
+def test_without_amx_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amx, "system_info", lambda: "CPU : AVX2 = 1 |")
-    monkeypatch.setattr(
-        amx.subprocess, "run", lambda *_, **__: pytest.fail("a process was started")
-    )
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
     assert amx.is_safe()
 
 
-def test_a_probe_that_ends_well_is_trusted(amx_build):
+def test_a_probe_that_ends_well_is_trusted(amx_build: SetExitCode) -> None:
     amx_build(0)
     assert amx.is_safe()
 
 
-def test_a_probe_killed_by_a_signal_is_not_trusted_and_the_warning_says_what_to_do(amx_build):
+def test_a_probe_killed_by_a_signal_is_not_trusted_and_the_warning_says_what_to_do(
+    amx_build: SetExitCode,
+) -> None:
     amx_build(-11)
     assert not amx.is_safe()
     with pytest.warns(UserWarning, match="AMX kernels .*-fno-dse"):
         amx.warn_unless_safe()
 
 
-def test_a_probe_that_cannot_start_is_not_trusted(amx_build, monkeypatch):
+def test_a_probe_that_cannot_start_is_not_trusted(
+    amx_build: SetExitCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     amx_build(0)
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no such program")
 
-    monkeypatch.setattr(amx.subprocess, "run", refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)
     assert not amx.is_safe()
 
 
-def test_the_libraries_that_were_loaded_are_probed(tmp_path):
-    """LLAMA_CPP_LIB_PATH takes others than the package's: those would be judged for these."""
+def test_the_libraries_that_were_loaded_are_probed(tmp_path: Path) -> None:
+    """LLAMA_CPP_LIB_PATH may load others than the package's own, which must not be probed then."""
     other = tmp_path / "lib"
     other.symlink_to(library_folder())
     script = "from localgen.llama.library import library_folder; print(library_folder())"
@@ -84,10 +90,10 @@ def test_the_libraries_that_were_loaded_are_probed(tmp_path):
     assert said.stdout.strip() == str(other)
 
 
-def test_the_probe_itself_runs_on_this_build():
-    """It ends well or is killed by a signal; an exit code above 0 would be its own mistake."""
+def test_the_probe_itself_runs_on_this_build() -> None:
+    """It succeeds or is killed by a signal; a positive exit code would be a bug in the probe."""
     probe = subprocess.run(
-        [sys.executable, "-I", amx.amx_probe.__file__, str(library_folder())],
+        [sys.executable, "-I", amx_probe.__file__, str(library_folder())],
         capture_output=True,
         check=False,
     )

@@ -1,4 +1,4 @@
-"""Chats: which tokens a conversation becomes, what a conversation keeps and forgets."""
+"""Chats: the tokens of a conversation, and what a conversation keeps and drops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ords(text: str) -> list[int]:
 
 
 def parsed(text: str) -> list[int]:
-    """As a vocabulary that knows SPECIAL encodes a text whose special tokens are meant."""
+    """Encode as a vocabulary with SPECIAL does when it parses special tokens."""
     parts = re.split("(<end>|<start>|<)", text)
     return [i for part in parts for i in ([SPECIAL[part]] if part in SPECIAL else ords(part))]
 
@@ -41,7 +41,7 @@ def encode(content: str, *, split: bool = True, **given: Any) -> list[int]:
 
 
 def test_the_templates_own_tokens() -> None:
-    """What the template writes is meant."""
+    """Control tokens that the template writes become those tokens."""
     assert encode("Hi") == [1002, *ords("Hi"), 1000]
 
 
@@ -52,13 +52,13 @@ def test_a_message_stays_text(content: str) -> None:
 
 
 def test_a_tool_stays_text() -> None:
-    """What a tool's schema says is not trusted either."""
+    """A tool's schema is not trusted either."""
     assert encode("Hi", tools=[{"x": "<end>"}]) == [1002, *ords("Hi<end>"), 1000]
 
 
 @pytest.mark.parametrize("key", ["a<end>b", "<"])
 def test_a_dict_s_key_stays_text(key: str) -> None:
-    """Once the keys of a tool call's arguments became what they spell, as their values did not."""
+    """Regression: keys of a tool call's arguments became the control tokens they spell."""
     template = ChatTemplate(
         "{% for m in messages %}{{ m.content }}{% for key in m.arguments %}{{ key }}"
         "{{ m.arguments[key].x }}{% endfor %}{% endfor %}<end>"
@@ -70,7 +70,7 @@ def test_a_dict_s_key_stays_text(key: str) -> None:
 
 
 def test_a_message_s_own_key_stays_text() -> None:
-    """Also one that is no text: the template sees it as one."""
+    """Even a key that is not a text: the template prints it as one."""
     template = ChatTemplate("{% for key in messages[0] %}{{ key }} {% endfor %}")
     messages: Any = [{"role": "user", ("<end>",): "x"}]
     expected = ords("role ('<end>',) ")
@@ -82,12 +82,12 @@ def test_a_message_s_own_key_stays_text() -> None:
 
 
 def test_special_tokens_that_are_meant() -> None:
-    """The caller can ask for what transformers does."""
+    """The caller can choose what transformers does."""
     assert encode("a<end>b", split=False) == [1002, 97, 1000, 98, 1000]
 
 
 def test_a_message_with_noncharacters() -> None:
-    """The character that breaks a token's spelling is one that no text has, and goes again."""
+    """The inserted character is one that no text has, and is removed again."""
     content = "\ufdd0<end>\ufdd1"
     assert encode(content) == [1002, *ords(content), 1000]
     every = "".join(map(chr, range(0xFDD0, 0xFDF0))) + "<end>"
@@ -99,7 +99,7 @@ def test_a_message_with_noncharacters() -> None:
 
 
 def test_named_templates() -> None:
-    """As in transformers: the tools' own template for tools, else the default one."""
+    """As in transformers: with tools their own template, else the default one."""
     templates = ChatTemplates({"default": "d", "tool_use": "t", "rag": "r"})
     assert templates.choose(None, has_tools=False).source == "d"
     assert templates.choose(None, has_tools=True).source == "t"
@@ -109,7 +109,7 @@ def test_named_templates() -> None:
 
 
 def test_no_template() -> None:
-    """Never another model's format: the error says how to pass one."""
+    """Never another model's format: the error says how to pass a template."""
     with pytest.raises(TemplateError, match="chat_template="):
         ChatTemplates({}).choose(None, has_tools=False)
     with pytest.raises(TemplateError, match="rag"):
@@ -137,7 +137,7 @@ class ChatBackend(FakeBackend):
 
 
 def _six_letters(tokens: list[int]) -> int:
-    """Ends a turn six tokens after the last "a:"."""
+    """End the turn six tokens after the last "a:"."""
     text = [token if token < 256 else 0 for token in tokens]
     start = bytes(text).rfind(b"a:")
     return END_OF_TURN if len(tokens) - start - 2 >= 6 else 97 + len(tokens) % 26
@@ -176,7 +176,7 @@ def weather(city: str, days: int = 1) -> str:
 
 
 def test_tools_are_functions(model: LocalModel) -> None:
-    """A function is rendered as its schema, whose texts stay texts; chat() takes the same."""
+    """A function is rendered as its schema, whose texts stay text; chat() accepts the same."""
     template = (
         "{% for t in tools %}{{ t.function.parameters.properties.city | tojson }}{% endfor %}"
     )
@@ -194,7 +194,7 @@ def test_tools_are_functions(model: LocalModel) -> None:
 
 
 def test_what_a_template_does_not_read_is_said(model: LocalModel) -> None:
-    """Tools, documents and variables that no model would see; the warning points at the caller."""
+    """Tools, documents and variables that no model would see; the warning has the caller's line."""
     apply = model.tokenizer.apply_chat_template
     given: dict[str, Any] = {"tools": [weather], "documents": [{"text": "x"}], "thinking": True}
     with pytest.warns(UserWarning, match="does not read tools, documents, thinking:") as warned:
@@ -207,7 +207,7 @@ def test_what_a_template_does_not_read_is_said(model: LocalModel) -> None:
 
 
 def test_bos_comes_once(model: LocalModel) -> None:
-    """Protects from the two BOS tokens of a template and a tokenizer that both add one."""
+    """Protects from two BOS tokens, if both the template and the tokenizer add one."""
     vocab: Any = model._backend.vocab
     apply = model.tokenizer.apply_chat_template
     vocab.adds_bos = True
@@ -218,7 +218,7 @@ def test_bos_comes_once(model: LocalModel) -> None:
 
 
 def test_chat(model: LocalModel) -> None:
-    """One conversation gives a Completion, several a list, a stream the same text."""
+    """One conversation returns a Completion, several a list, a stream the same text."""
     done = model.chat(HI)
     assert (len(done.text), done.finish_reason) == (6, "eos")
     assert [each.text for each in model.chat([HI, HI])] == [done.text] * 2
@@ -230,8 +230,9 @@ def test_chat(model: LocalModel) -> None:
 
 
 def test_the_files_sampling(model: LocalModel) -> None:
-    """What a file asks for is taken for what the caller does not say, and never by generate()."""
-    model._backend.sampling_defaults = {"temperature": 0.5, "top_k": 3}
+    """The file's defaults apply to options that the caller does not set; never in generate()."""
+    backend: Any = model._backend
+    backend.sampling_defaults = {"temperature": 0.5, "top_k": 3}
     assert model.sampling_defaults == {"temperature": 0.5, "top_k": 3}
     assert model.complete("abc", max_new_tokens=1).stats.seed is not None
     assert model.chat(HI).stats.seed is not None
@@ -262,7 +263,7 @@ def roles(conversation: Conversation) -> str:
 
 
 def test_turns(model: LocalModel) -> None:
-    """Each turn has the ones before it, whose KV it goes on from."""
+    """Each turn includes the ones before it, and reuses their KV."""
     conversation = talk(model, system="Be brief.")
     first = ask(conversation, "One")
     stream, n_forgotten = conversation.ask("Two")
@@ -295,7 +296,7 @@ def test_undo_clear_and_system(model: LocalModel) -> None:
 
 
 def test_an_answer_that_was_stopped(model: LocalModel) -> None:
-    """What came of it stays in the chat; a question without any answer is taken back."""
+    """A partial answer stays in the chat; a question without any answer is removed."""
     conversation = talk(model)
     stream, _ = conversation.ask("One")
     next(stream)
@@ -309,7 +310,7 @@ def test_an_answer_that_was_stopped(model: LocalModel) -> None:
 
 
 def test_overflow_stops() -> None:
-    """A full context is an error that leaves the chat as it was."""
+    """A full context is an error that leaves the chat unchanged."""
     conversation = talk(fake_model(backend=ChatBackend(), n_ctx=64))
     ask(conversation, "x" * 30)
     before = list(conversation.messages)
@@ -320,7 +321,7 @@ def test_overflow_stops() -> None:
 
 
 def test_overflow_drops_the_oldest() -> None:
-    """The oldest question goes with its answer; the system message never does."""
+    """The oldest question is dropped with its answer; the system message never."""
     conversation = talk(
         fake_model(backend=ChatBackend(), n_ctx=96), system="S" * 8, overflow="drop-oldest"
     )
@@ -350,7 +351,7 @@ def test_each_answer_draws_anew(model: LocalModel) -> None:
 
 
 def test_save_and_load(model: LocalModel, tmp_path: Path) -> None:
-    """A chat comes back as it was, and its file is its owner's alone."""
+    """A chat is restored as it was, and only its owner can read its file."""
     conversation = talk(model, system="Größe")
     ask(conversation, "One")
     conversation.save(tmp_path / "chat.json")
@@ -370,7 +371,7 @@ def test_save_and_load(model: LocalModel, tmp_path: Path) -> None:
         (b"[]", "it has no list of messages"),
         (b"{}", "it has no list of messages"),
         (b'{"messages": 3}', "it has no list of messages"),
-        (b'{"messages": ["hi"]}', "message 1 is no object with a 'role' and a 'content'"),
+        (b'{"messages": ["hi"]}', "message 1 is not an object with a 'role' and a 'content'"),
         (
             b'{"messages": [{"role": "user", "content": "x"}, {"role": "user"}]}',
             "message 2 has no 'content'",
@@ -378,23 +379,23 @@ def test_save_and_load(model: LocalModel, tmp_path: Path) -> None:
         (b'{"messages": [{"content": "x"}]}', "message 1 has no 'role'"),
         (
             b'{"messages": [{"role": "user", "content": 3}]}',
-            "the 'content' of message 1 is no text",
+            "the 'content' of message 1 is not a string",
         ),
         (
             b'{"messages": [{"role": "root", "content": "x"}]}',
-            "message 1 has the role 'root', which is none of system, user, assistant, tool",
+            "message 1 has the role 'root', expected one of system, user, assistant, tool",
         ),
     ],
 )
 def test_no_saved_chat(content: bytes, reason: str, model: LocalModel, tmp_path: Path) -> None:
-    """A file that is something else is refused, in words that are not Python's; the chat stays."""
+    """Another file is refused with a clear message; the chat stays."""
     conversation = talk(model)
     ask(conversation, "One")
     path = tmp_path / "chat.json"
     path.write_bytes(content)
     with pytest.raises(StateError) as caught:
         conversation.load(path)
-    assert str(caught.value) == f"{path} is no saved chat: {reason}"
+    assert str(caught.value) == f"{path} is not a saved chat: {reason}"
     assert roles(conversation) == "ua"
 
 
@@ -404,8 +405,8 @@ def test_unknown_overflow(model: LocalModel) -> None:
 
 
 def test_nothing_to_answer(model: LocalModel) -> None:
-    """An empty conversation is a mistake, and a name that no template has is no template."""
+    """An empty conversation is an error, and so is the name of a template that does not exist."""
     with pytest.raises(ValueError, match="no messages"):
         model.chat([])
-    with pytest.raises(TemplateError, match="'tool_use' is no jinja template"):
+    with pytest.raises(TemplateError, match="'tool_use' is neither a jinja template nor the name"):
         model.chat(HI, chat_template="tool_use")

@@ -1,4 +1,4 @@
-"""Chat templates: the text that transformers renders, and what a template may not do."""
+"""Chat templates: the text that transformers renders, and what a template must not do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUESTION = [{"role": "user", "content": "Hi"}]
 
 class FixedClock(datetime.datetime):
     @classmethod
-    def now(cls, tz: Any = None) -> datetime.datetime:
+    def now(cls, tz: Any = None) -> Any:
         return NOW
 
 
@@ -41,7 +41,7 @@ def render(source: str, messages: Any = QUESTION, **options: Any) -> str:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", EXPECTED)
 def test_published_template(name: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text that transformers makes of the same conversation, or an error where it raises."""
+    """The text that transformers renders for the same conversation, or an error if it raises."""
     monkeypatch.setattr(chat_template, "datetime", FixedModule)
     template = ChatTemplate((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
     options = {"special_tokens": SPECIAL_TOKENS, **CASES[case]}
@@ -57,7 +57,7 @@ def test_published_template(name: str, case: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("what", ["tools", "documents"])
 def test_what_a_template_reads(name: str, what: str) -> None:
-    """What changes the text is read; what a template never names is not."""
+    """Variables that change the text are read; others are not."""
     source = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
     template = ChatTemplate(source)
     if what not in source:
@@ -72,14 +72,14 @@ def test_what_a_template_reads(name: str, what: str) -> None:
 
 
 def test_name_of_its_own_is_not_read() -> None:
-    """A loop's or a ``set``'s own variable is not what is given under that name."""
+    """A variable of a loop or of ``set`` is not the one that was passed."""
     own = ChatTemplate("{% for tools in messages %}{{ tools.role }}{% endfor %}")
     assert not own.reads("tools")
     assert ChatTemplate("{% if tools is defined %}{{ tools }}{% endif %}").reads("tools")
 
 
 def test_there_are_enough_templates() -> None:
-    """The table is of at least a dozen, and most of its cells are texts."""
+    """The table has at least a dozen templates, and most of its cells are texts."""
     assert len(EXPECTED) >= 12
     cells = [text for row in EXPECTED.values() for text in row.values()]
     assert sum(text is not None for text in cells) > len(cells) * 0.8
@@ -98,13 +98,13 @@ def test_there_are_enough_templates() -> None:
     ],
 )
 def test_what_a_template_may_use(source: str, expected: str) -> None:
-    """Blocks are trimmed, and the filters, tags and functions that transformers adds are there."""
+    """Blocks are trimmed, and transformers' filters, tags and functions exist."""
     got = render(source, special_tokens=SPECIAL_TOKENS, variables={"x": 7})
     assert got == expected
 
 
 def test_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``strftime_now`` is today's date, by the template's format."""
+    """``strftime_now`` is today's date, in the template's format."""
     monkeypatch.setattr(chat_template, "datetime", FixedModule)
     assert render("{{ strftime_now('%d %b %Y') }}") == "02 Jan 2026"
 
@@ -130,7 +130,7 @@ def test_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_template_that_tries(source: str) -> None:
-    """Each ends in a TemplateError: no attribute of Python's own, no write, no flood of memory."""
+    """Each is a TemplateError: no attribute of Python's own, no write, no flood of memory."""
     with pytest.raises(TemplateError):
         render(source)
 
@@ -159,9 +159,9 @@ def test_a_template_that_tries(source: str) -> None:
     ],
 )
 def test_a_width_that_fills_the_memory(source: str) -> None:
-    """A short template once made a text of gigabytes in one operation, within its time.
+    """Regression: a short template made gigabytes of text in one operation, within the time limit.
 
-    N is more than the limit, and H more than half of it: the test itself takes little if it fails.
+    N exceeds the limit, and H exceeds half of it: the test takes little memory even if it fails.
     """
     source = source.replace("N", str(MAX_OUTPUT_CHARS + 1))
     source = source.replace("H", str(MAX_OUTPUT_CHARS // 2 + 1))
@@ -170,7 +170,7 @@ def test_a_width_that_fills_the_memory(source: str) -> None:
 
 
 def test_widths_that_are_right() -> None:
-    """Formats give what they give in Python; numbers that are no widths may be large."""
+    """Formats work as in Python; numbers that are not widths may be large."""
     source = (
         "{{ 'a'.ljust(3) }}|{{ '%5.1f%%' % 2.25 }}|{{ '{:>{w}}{!r}'.format(1, 'b', w=3) }}|"
         "{{ '%s' % 10**9 }}|{{ '{}'.format(10**9) }}|{{ '%d of %s' | format(7, 'x') }}|"
@@ -181,13 +181,13 @@ def test_widths_that_are_right() -> None:
 
 
 def test_the_words_of_a_template() -> None:
-    """What a template complains of reaches the caller."""
+    """A template's own error message reaches the caller."""
     with pytest.raises(TemplateError, match="roles must alternate"):
         render("{{ raise_exception('roles must alternate') }}")
 
 
 def test_a_syntax_error_has_its_line() -> None:
-    """A template that was passed by hand can be mended."""
+    """The user can fix a template that was passed by hand."""
     with pytest.raises(TemplateError, match="line 2"):
         ChatTemplate("fine\n{% if %}")
 
@@ -213,7 +213,7 @@ def test_too_large() -> None:
 def test_too_much(
     name: str, limit: float, source: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Output and time are limited, also of loops that give nothing."""
+    """Output and time are limited, even for loops without output."""
     monkeypatch.setattr(chat_template, name, limit)
     with pytest.raises(TemplateError, match=words):
         render(source)
@@ -233,7 +233,7 @@ def test_reserved_names(name: str) -> None:
     "messages", ["Hi", {"role": "user"}, [1], [{"content": "no role"}], [[{"role": "user"}]], None]
 )
 def test_no_conversation(messages: Any) -> None:
-    """Something else than a list of messages is said to be that."""
+    """Anything but a list of messages is refused."""
     with pytest.raises(TypeError, match="message"):
         render("{{ messages }}", messages)
 
@@ -248,13 +248,13 @@ def test_no_conversation(messages: Any) -> None:
     ids=str,
 )
 def test_wrong_parts(options: dict[str, Any]) -> None:
-    """What is no plain data is refused with its name."""
+    """Anything but plain data is refused by name."""
     with pytest.raises(TypeError, match=r"tool|document"):
         render("x", **options)
 
 
 def test_the_callers_messages_stay() -> None:
-    """Rendering changes nothing that the caller has."""
+    """Rendering does not modify the caller's messages."""
     messages = [{"role": "assistant", "content": "so", "thinking": "hm"}]
     source = "{% for m in messages %}{{ m.content }}{% endfor %}"
     text = render(source, messages, continue_final_message=True)
@@ -263,12 +263,12 @@ def test_the_callers_messages_stay() -> None:
 
 
 def test_both_ends_at_once() -> None:
-    """An answer cannot begin and go on at the same time."""
+    """A message cannot be started and continued at the same time."""
     with pytest.raises(ValueError, match="choose one"):
         render("x", add_generation_prompt=True, continue_final_message=True)
 
 
 def test_a_template_without_the_last_message() -> None:
-    """Going on with a message that the template leaves out is an error."""
-    with pytest.raises(TemplateError, match="leaves the last message out"):
+    """Continuing a message that the template leaves out is an error."""
+    with pytest.raises(TemplateError, match="leaves out or changes the last message"):
         render("nothing", continue_final_message=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from localgen.text.detokenizer import TextStream
+from localgen.text.detokenizer import Detokenizer
 
 
-def feed(pieces: list[bytes], stop_strings: tuple[str, ...] = ()) -> tuple[list[str], TextStream]:
-    """What ``take()`` gave after each piece (pieces are the tokens), and the finished stream."""
-    stream = TextStream(lambda token_id: pieces[token_id], stop_strings)
+def feed(pieces: list[bytes], stop_strings: tuple[str, ...] = ()) -> tuple[list[str], Detokenizer]:
+    """The result of ``take()`` after each token, and the finished detokenizer."""
+    stream = Detokenizer(lambda token_id: pieces[token_id], stop_strings)
     shown = []
     for token_id in range(len(pieces)):
         stopped = stream.push(token_id)
@@ -21,7 +21,7 @@ def feed(pieces: list[bytes], stop_strings: tuple[str, ...] = ()) -> tuple[list[
 
 
 def test_a_character_split_over_tokens_appears_once_whole():
-    """The four bytes of an emoji in four tokens give nothing, nothing, nothing, the emoji."""
+    """An emoji's four bytes in four tokens return nothing three times, then the emoji."""
     pieces = [bytes([byte]) for byte in "🦙".encode()]
     shown, stream = feed(pieces)
     assert shown == ["", "", "", "🦙"]
@@ -41,7 +41,7 @@ def test_bytes_that_are_no_utf8_become_replacement_characters():
 
 
 def test_a_stop_string_inside_one_token_cuts_the_text_there():
-    """Text before the match is given, text after it never."""
+    """Text before the match is returned, text after it never."""
     shown, stream = feed([b"one", b" two. Three", b"x"], (". ",))
     assert shown == ["one", " two"]
     assert (stream.text, stream.stop_match) == ("one two", ". ")
@@ -62,7 +62,7 @@ def test_held_text_is_given_when_it_cannot_match_any_more():
 
 
 def test_held_text_is_given_at_the_end():
-    """A row that ends inside a possible stop string keeps that text."""
+    """A sequence that ends inside a possible stop string keeps that text."""
     _, stream = feed([b"a EN"], ("END",))
     assert stream.text == "a EN"
 
@@ -82,7 +82,7 @@ def test_the_earliest_match_wins():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_pieces_join_to_the_whole(size):
-    """However the bytes are cut, the pieces together are the text."""
+    """However the bytes are split, the pieces together are the text."""
     text = "naïve ☕ 日本語 👩‍👩‍👧 end"
     data = text.encode()
     pieces = [data[i : i + size] for i in range(0, len(data), size)]

@@ -1,4 +1,4 @@
-"""The tokenizer on a fake vocabulary: what transformers' arguments mean, what is refused."""
+"""The tokenizer on a fake vocabulary: transformers' arguments, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from localgen import Tokenizer
 from localgen.engine.backend import TokenIds
 from localgen.text.token_texts import TokenTexts
-from localgen.text.tokenizer import Vocab
+from localgen.text.vocab import Vocab
 from tests.fakes import BOS, END_OF_TURN, EOS, FakeVocab, fake_model
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -47,7 +47,7 @@ def test_no_padding(padding: Any, tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("padding", ["left", "", None, 1])
 @pytest.mark.parametrize("tokenize", [True, False])
 def test_other_paddings(padding: Any, tokenize: bool, tokenizer: Tokenizer) -> None:
-    """Regression: whatever else is true meant the longest."""
+    """Regression: any other truthy value meant the longest."""
     message = f"'max_length', False or 'do_not_pad', got {padding!r}"
     with pytest.raises(ValueError, match=message):
         tokenizer(["a", "bcd"], padding=padding)
@@ -58,21 +58,23 @@ def test_other_paddings(padding: Any, tokenize: bool, tokenizer: Tokenizer) -> N
 
 
 def test_padding_to_max_length(tokenizer: Tokenizer) -> None:
-    """Regression: refused. Every row has that length, also a single one; none is cut for it."""
+    """Regression: refused. Every text gets that length, even a single one; none is cut."""
     batch = tokenizer(["a", "bcd"], padding="max_length", max_length=4)
     assert batch.input_ids.tolist() == [[EOS, EOS, EOS, 97], [EOS, 98, 99, 100]]
     assert batch.attention_mask.tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
     assert tokenizer("a", padding="max_length", max_length=2).input_ids.tolist() == [[EOS, 97]]
-    with pytest.raises(ValueError, match="has 3 tokens and max_length is 2; use truncation=True"):
+    with pytest.raises(
+        ValueError, match="max_length=2 is too small for a text of 3 tokens; use trunc"
+    ):
         tokenizer(["a", "bcd"], padding="max_length", max_length=2)
-    with pytest.raises(ValueError, match="apply_chat_template pads to the longest"):
+    with pytest.raises(ValueError, match="not support padding='max_length': use padding=True"):
         tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, padding="max_length")
     both = tokenizer(["a", "bcd"], padding="max_length", max_length=2, truncation=True)
     assert both.input_ids.tolist() == [[EOS, 97], [98, 99]]
 
 
 def test_padding_on_the_right(tokenizer: Tokenizer) -> None:
-    """Regression: the side could be set, and was not heeded."""
+    """Regression: the side could be set, but was ignored."""
     tokenizer.padding_side = "right"
     batch = tokenizer(["a", "bcd"], padding=True)
     assert batch.input_ids.tolist() == [[97, EOS, EOS], [98, 99, 100]]
@@ -84,7 +86,7 @@ def test_padding_on_the_right(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("truncation", [True, "longest_first", "only_first"])
 def test_truncation(truncation: Any, tokenizer: Tokenizer) -> None:
-    """Regression: refused. Longer texts lose their end, or their beginning; others nothing."""
+    """Regression: refused. Longer texts lose their end or their start; others are unchanged."""
     texts = ["abcd", "a", ""]
     batch = tokenizer(texts, truncation=truncation, max_length=2)
     assert batch.input_ids == [[97, 98], [97], []]
@@ -95,7 +97,7 @@ def test_truncation(truncation: Any, tokenizer: Tokenizer) -> None:
 
 
 def test_pad_token_can_be_set(tokenizer: Tokenizer) -> None:
-    """Regression: the line that most programs have. Another token is then padded with."""
+    """Regression: ``pad_token = eos_token``, as in most programs, was refused."""
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<bos>", "<eos>")
     tokenizer.pad_token = tokenizer.eos_token
     assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("<eos>", EOS)
@@ -103,9 +105,7 @@ def test_pad_token_can_be_set(tokenizer: Tokenizer) -> None:
     assert tokenizer(["a", "bc"], padding=True).input_ids.tolist() == [[BOS, 97], [98, 99]]
     tokenizer.pad_token_id = EOS
     assert tokenizer.pad_token == "<eos>"
-    with pytest.raises(
-        ValueError, match=r"got '\[PAD\]': a file's vocabulary cannot grow; use tok"
-    ):
+    with pytest.raises(ValueError, match=r"got '\[PAD\]': a GGUF vocabulary cannot grow; use tok"):
         tokenizer.pad_token = "[PAD]"
     with pytest.raises(ValueError, match="pad_token_id must be between 0 and 258, got 259"):
         tokenizer.pad_token_id = 259
@@ -113,7 +113,7 @@ def test_pad_token_can_be_set(tokenizer: Tokenizer) -> None:
 
 
 def test_a_tokenizer_s_pad_token_is_not_generate_s() -> None:
-    """As in transformers: what is set on the tokenizer changes no row that generate() gives."""
+    """As in transformers: the tokenizer's setting does not change what generate() returns."""
     model = fake_model()
     before = model.generate([[1, 97]], max_new_tokens=2).tolist()
     model.tokenizer.pad_token_id = 1
@@ -121,7 +121,7 @@ def test_a_tokenizer_s_pad_token_is_not_generate_s() -> None:
 
 
 def test_tokens_and_their_texts(tokenizer: Tokenizer) -> None:
-    """Both ways; a byte that is no character is spelled."""
+    """Both directions; a byte that is not a character is escaped."""
     assert tokenizer.tokenize("a é<eos>") == ["a", " ", "\\xc3", "\\xa9", "<eos>"]
     assert tokenizer.convert_ids_to_tokens(97) == "a"
     assert tokenizer.convert_ids_to_tokens([97, 0xC3, EOS]) == ["a", "\\xc3", "<eos>"]
@@ -133,10 +133,10 @@ def test_tokens_and_their_texts(tokenizer: Tokenizer) -> None:
 
 
 def test_texts_of_several_tokens() -> None:
-    """By hand: 0 and 2 stand for "a", so neither is it; of two for "b" the special one is."""
+    """By hand: 0 and 2 are both "a", so neither is returned; of two "b", the special one is."""
     texts = TokenTexts(4, [b"a", b"b", b"a", b"b"].__getitem__, lambda i: i == 3)
     assert texts.id_of("b") == 3
-    with pytest.raises(ValueError, match="several tokens stand for 'a': 0, 2"):
+    with pytest.raises(ValueError, match="several tokens have the text 'a': 0, 2"):
         texts.id_of("a")
 
 
@@ -149,7 +149,7 @@ class WithBothEnds(FakeVocab):
 
 
 def test_truncation_keeps_special_tokens() -> None:
-    """They count, and stay where they are, as in transformers; the text between them is cut."""
+    """As in transformers, they count and stay in place; the text between them is cut."""
     tokenizer = Tokenizer(WithBothEnds())
     assert tokenizer("abcd", truncation=True, max_length=4).input_ids == [BOS, 97, 98, EOS]
     assert tokenizer("abcd", truncation=True, max_length=2).input_ids == [BOS, EOS]
@@ -157,7 +157,7 @@ def test_truncation_keeps_special_tokens() -> None:
     assert tokenizer("abcd", truncation=True, max_length=4).input_ids == [BOS, 99, 100, EOS]
     plain = tokenizer("abcd", add_special_tokens=False, truncation=True, max_length=3)
     assert plain.input_ids == [98, 99, 100]
-    with pytest.raises(ValueError, match="max_length is 1, and this model adds 2 special tokens"):
+    with pytest.raises(ValueError, match="max_length=1 is too small: this model adds 2 special"):
         tokenizer("abcd", truncation=True, max_length=1)
 
 
@@ -166,8 +166,8 @@ def test_truncation_keeps_special_tokens() -> None:
     [
         ({"truncation": True}, "truncation=True needs max_length"),
         ({"padding": "max_length"}, "padding='max_length' needs max_length"),
-        ({"max_length": 4}, "max_length=4 is read with truncation=True"),
-        ({"max_length": 4, "padding": True}, "max_length=4 is read with truncation=True"),
+        ({"max_length": 4}, "max_length=4 has no effect without truncation=True"),
+        ({"max_length": 4, "padding": True}, "max_length=4 has no effect without truncation=True"),
         ({"max_length": 0, "truncation": True}, "max_length must be at least 1, got 0"),
         ({"max_length": 4, "truncation": "only_second"}, "got 'only_second'"),
     ],
@@ -175,7 +175,7 @@ def test_truncation_keeps_special_tokens() -> None:
 def test_lengths_that_mean_nothing(
     options: dict[str, Any], message: str, tokenizer: Tokenizer
 ) -> None:
-    """An argument is read, or refused."""
+    """An argument without effect is refused."""
     with pytest.raises(ValueError, match=message):
         tokenizer("abc", **options)
 
@@ -192,13 +192,13 @@ def test_lengths_that_mean_nothing(
     ],
 )
 def test_arguments_that_are_not_there(name: str, value: Any, tokenizer: Tokenizer) -> None:
-    """Regression: with these nothing was cut, after a warning that the template reads them not."""
-    with pytest.raises(TypeError, match=f"has no {name}="):
+    """Regression: nothing was cut, with only a warning that the template does not read them."""
+    with pytest.raises(TypeError, match=f"does not support {name}="):
         tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, **{name: value})
 
 
 def test_arguments_that_ask_for_nothing(tokenizer: Tokenizer) -> None:
-    """Their defaults in transformers, spelled out, are no reason to refuse or to warn."""
+    """transformers' defaults, passed explicitly, are neither refused nor warned about."""
     nothing: dict[str, Any] = {"truncation": False, "max_length": None}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -209,15 +209,18 @@ def test_arguments_that_ask_for_nothing(tokenizer: Tokenizer) -> None:
 
 
 def test_misspelt_arguments(tokenizer: Tokenizer) -> None:
-    """Regression: an argument misspelt was a variable that no template reads, and a warning only. A
-    template may have such a variable all the same."""
+    """Regression: a misspelt argument was passed as a variable, with only a warning.
+
+    A template may still have a variable of that name.
+    """
     for wrong, right in (
         ("add_generation_promt", "add_generation_prompt"),
         ("tool", "tools"),
         ("chat_templates", "chat_template"),
     ):
+        given: dict[str, Any] = {wrong: True}
         with pytest.raises(TypeError, match=f"{wrong}'; did you mean the argument '{right}'"):
-            tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, **{wrong: True})
+            tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, **given)
     text = tokenizer.apply_chat_template(
         HI, chat_template="{{ tool }}", tokenize=False, tool="read"
     )

@@ -1,4 +1,4 @@
-"""Tools as functions: the schemas that transformers makes of the same ones, and what is refused."""
+"""Functions as tools: the schemas that transformers makes, and what is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPECTED: dict[str, dict[str, Any] | None] = json.loads(
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_as_transformers(name: str) -> None:
-    """The same text: templates print a schema as it comes, so the order of its keys counts."""
+    """The text is the same, too: templates print a schema as it is, so key order matters."""
     assert EXPECTED[name] is not None
     assert json.dumps(tool_schema(FUNCTIONS[name])) == json.dumps(EXPECTED[name])
 
@@ -27,26 +27,26 @@ def test_as_transformers(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("no_docstring", ValueError, "has no docstring: say in it what no_docstring does"),
-        ("no_description", ValueError, "not describe the argument y: write 'y: what it is'"),
+        ("no_docstring", ValueError, "has no docstring; describe what no_docstring does"),
+        ("no_description", ValueError, "not describe the argument y; add 'y: description'"),
         ("no_args_section", ValueError, "not describe the argument x"),
         (
             "no_hint",
             TypeError,
-            "argument x of the tool no_hint has no type hint; write one: x: str",
+            "argument x of the tool no_hint has no type hint; add one, for example x: str",
         ),
-        ("custom_class", TypeError, "x of custom_class has no JSON type; write one of int, float"),
+        ("custom_class", TypeError, "x of custom_class has no JSON type; use one of int, float"),
         ("set_hint", TypeError, r"set\[int\].* has no JSON type"),
         ("callable_hint", TypeError, "has no JSON type"),
-        ("single_tuple", TypeError, "write a list"),
-        ("endless_tuple", TypeError, "write a list"),
-        ("bytes_literal", TypeError, "must list one or more texts"),
-        ("bad_choices", ValueError, r'must be a JSON list, as \(choices: \["a", "b"\]\)'),
+        ("single_tuple", TypeError, "use list"),
+        ("endless_tuple", TypeError, "use list"),
+        ("bytes_literal", TypeError, "must contain one or more of str, int"),
+        ("bad_choices", ValueError, r'must be a JSON list such as \(choices: \["a", "b"\]\)'),
         ("unknown_name", TypeError, "cannot be evaluated: name 'Nowhere' is not defined"),
     ],
 )
 def test_what_has_no_schema(name: str, kind: type[Exception], message: str) -> None:
-    """What transformers refuses is refused here, with what to write."""
+    """What transformers refuses is refused here, with advice."""
     assert EXPECTED[name] is None
     with pytest.raises(kind, match=message):
         tool_schema(REFUSED[name])
@@ -77,7 +77,7 @@ def no_list_of_choices(x: str) -> None:
 
 
 def test_what_would_mislead_a_model() -> None:
-    """More is refused than there: a schema without a name or a meaning for what is to be given."""
+    """Stricter than transformers: arguments without a name or a description are refused."""
     with pytest.raises(TypeError, match="values of the tool any_number takes any number"):
         tool_schema(any_number)
     with pytest.raises(ValueError, match="does not describe the argument x"):
@@ -99,7 +99,7 @@ def test_a_tool_without_a_list(tools: Any) -> None:
 
 
 def test_schemas_are_left_as_they_are() -> None:
-    """They may be mixed with functions."""
+    """They can be mixed with functions."""
     own = {"type": "function", "function": {"name": "own", "x": [1]}}
     assert as_schemas([own, FUNCTIONS["nothing"]]) == [own, EXPECTED["nothing"]]
     assert as_schemas([]) == []

@@ -1,7 +1,7 @@
 "use strict";
 
-// Sorts a table by the column whose button is pressed: the smallest first, then the largest. What
-// was not measured stays at the end, and rows that are equal keep their order.
+// Sorts a table by the column whose button is pressed, ascending first, then descending. Cells that
+// were not measured stay at the end, and equal rows keep their order.
 const collator = new Intl.Collator("en", { numeric: true });
 
 function compareValues(a, b, isText) {

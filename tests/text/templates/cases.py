@@ -1,4 +1,4 @@
-"""The conversations that every template renders, for the recording and for the test."""
+"""The conversations that every template renders, for recording and for the test."""
 
 from __future__ import annotations
 

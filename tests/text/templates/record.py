@@ -20,12 +20,12 @@ FOLDER = Path(__file__).parent
 
 class _Clock(datetime.datetime):
     @classmethod
-    def now(cls, tz: Any = None) -> datetime.datetime:
+    def now(cls, tz: Any = None) -> Any:
         return NOW
 
 
 def rendered(template: str, case: dict[str, Any]) -> str | None:
-    """The text, or None where transformers raises an error."""
+    """Return the text, or None if transformers raises an error."""
     options = {name: value for name, value in case.items() if name not in ("messages", "variables")}
     try:
         [text], _ = chat_template_utils.render_jinja_template(

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 
 
 def schema(function: Callable[..., Any]) -> dict[str, Any] | None:
-    """The schema, or None where transformers raises an error."""
+    """Return the schema, or None if transformers raises an error."""
     try:
         found: dict[str, Any] = get_json_schema(function)
     except Exception as error:  # whatever it may raise

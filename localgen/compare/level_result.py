@@ -1,0 +1,68 @@
+"""The results of one level; it measures nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from localgen.benchmark.measuring import Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """A greedy text and the reference's; the first ``n_same`` tokens are the same."""
+
+    prompt: str
+    reference: str
+    text: str
+    n_same: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelResult:
+    """The results of one level with one type of KV cache. What was not measured is None.
+
+    name: the level, such as "Q4_K_M". error: why the rest is missing. is_reference: whether the
+    others are compared with this one. file_bytes: of all shards. n_fallback: tensors stored in a
+    larger type than the level's, if the comparison made the file. cold_load_seconds: with the file
+    not in the page cache. peak_rss_bytes: of a process that loads the model and generates.
+    prefill_tps, decode_tps: tokens/s for a prompt of 512, and for 64 new tokens, one sequence.
+    ttft_seconds: for a prompt of 128. divergence_tokens: median number of greedy tokens before the
+    text differs from the reference's. The others: see ``metrics.Quality``.
+    """
+
+    name: str
+    kv_type: str = "f16"
+    error: str | None = None
+    is_reference: bool = False
+    file: str | None = None
+    sha256: str | None = None
+    file_bytes: int | None = None
+    bits_per_weight: float | None = None
+    n_fallback: int | None = None
+    load_seconds: Spread | None = None
+    cold_load_seconds: Spread | None = None
+    peak_rss_bytes: int | None = None
+    prefill_tps: Spread | None = None
+    decode_tps: Spread | None = None
+    ttft_seconds: Spread | None = None
+    n_tokens: int | None = None
+    perplexity: float | None = None
+    perplexity_se: float | None = None
+    ln_ppl_ratio: float | None = None
+    ln_ppl_ratio_se: float | None = None
+    kld_mean: float | None = None
+    kld_se: float | None = None
+    kld_median: float | None = None
+    kld_p90: float | None = None
+    kld_p99: float | None = None
+    kld_max: float | None = None
+    kld_quantiles: tuple[float, ...] = ()
+    top1_agreement: float | None = None
+    delta_p_rms: float | None = None
+    divergence_tokens: float | None = None
+    divergences: tuple[Divergence, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name, and the KV cache's type if it is not F16."""
+        return self.name if self.kv_type == "f16" else f"{self.name} kv {self.kv_type}"

@@ -130,10 +130,7 @@ def ragged(model: Any, n_rounds: int) -> list[Row]:
     ways: dict[str, Callable[[], object]] = {
         "localgen": lambda: model.complete(prompts, generation_config=configs),
         "static": lambda: static_batches(model, prompts, configs),
-        "llama": lambda: [
-            run_llama(llama, ids, config.max_new_tokens)
-            for ids, config in zip(prompts, configs, strict=True)
-        ],
+        "llama": lambda: run_llama_serially(llama, prompts, configs),
     }
     rounds = []
     for number in range(n_rounds):
@@ -166,11 +163,16 @@ def one_by_one(model: Any) -> Any:
     """llama-cpp-python's `Llama` on the same file with the same threads."""
     from llama_cpp import Llama  # noqa: PLC0415  (only this case needs it)
 
-    threads = model._backend.n_threads
+    threads = common.n_threads(model)
     return Llama(
         str(model._backend.path), n_ctx=1024, n_threads=threads, n_threads_batch=threads,
         verbose=False,
     )  # fmt: skip
+
+
+def run_llama_serially(llama: Any, prompts: list[list[int]], configs: list[Any]) -> None:
+    for prompt, config in zip(prompts, configs, strict=True):
+        run_llama(llama, prompt, config.max_new_tokens)
 
 
 def run_llama(llama: Any, prompt: list[int], n_new: int) -> None:
@@ -379,7 +381,7 @@ def main() -> None:
     for name in options.only or CASES:
         common.progress(f"{name}: {options.rounds} rounds")
         with LocalModel.from_pretrained(options.model) as model:
-            threads = model._backend.n_threads
+            threads = common.n_threads(model)
             rows += CASES[name](model, options.rounds)
     common.report("batching", rows, options, threads=threads, note=_NOTE)
 

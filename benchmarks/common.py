@@ -47,6 +47,12 @@ thought that perhaps a hundred people would want it. He was wrong by a great dea
 _PACKAGES = ("llama-cpp-python", "numpy", "transformers", "torch")
 
 
+def n_threads(model: Any) -> int:
+    """Return the threads that a LocalModel computes with."""
+    threads: int = model._backend.n_threads
+    return threads
+
+
 # --- numbers ---
 
 

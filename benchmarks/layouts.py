@@ -123,7 +123,7 @@ def main() -> None:
         for case in CASES:
             common.progress(str(case))
             rows.append(measure(runner, case, options.rounds))
-        threads = model._backend.n_threads
+        threads = common.n_threads(model)
     common.report("layouts", rows, options, threads=threads, note=_NOTE)
 
 

@@ -189,7 +189,7 @@ def measure(options: Any) -> None:
         common.progress(f"{name}: {options.rounds} rounds")
         # A model for each case: its context is then exactly as large as the case needs.
         with LocalModel.from_pretrained(options.model, n_threads=options.threads) as model:
-            threads = model._backend.n_threads
+            threads = common.n_threads(model)
             if name == PREFILL:
                 found, rounds[name] = prefill_rows(model, options.rounds)
             else:

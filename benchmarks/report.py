@@ -70,7 +70,8 @@ def section(result: Row) -> str:
 
 
 def _title(result: Row) -> str:
-    title = _TITLES.get(result["benchmark"], result["benchmark"])
+    name: str = result["benchmark"]
+    title = _TITLES.get(name, name)
     return f"{title}: {result['model']}" if "model" in result else title
 
 

@@ -73,7 +73,7 @@ def measure(options: Any) -> None:
             **common.spread("save_s", [r["saved"] for r in rounds]),
             "file_mb": os.path.getsize(path) / 1e6,
         }
-        threads = model._backend.n_threads
+        threads = common.n_threads(model)
     common.report("sessions", [row], options, threads=threads, note=_NOTE)
 
 

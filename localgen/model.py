@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -167,8 +167,8 @@ class LocalModel:
         *,
         inputs: Any = None,
         generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
-        logits_processor: Iterable[Callable[..., Any]] | None = None,
-        stopping_criteria: Iterable[Callable[..., Any]] | None = None,
+        logits_processor: Callable[..., Any] | Iterable[Callable[..., Any]] | None = None,
+        stopping_criteria: Callable[..., Any] | Iterable[Callable[..., Any]] | None = None,
         streamer: Any = None,
         tokenizer: Tokenizer | None = None,
         cancel: threading.Event | None = None,
@@ -332,7 +332,7 @@ class LocalModel:
         generation_config: GenerationConfig | None = None,
         split_special_tokens: bool = False,
         **overrides: Any,
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Iterate over ``stream()`` with ``async for``; leaving the loop ends the generation."""
         call = self._requests.from_text(prompt, generation_config, overrides, split_special_tokens)
         text = text_tracker(call.sequences[0]).stream

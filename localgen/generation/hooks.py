@@ -50,11 +50,12 @@ class Hooks:
 
 
 NO_HOOKS = Hooks()
+Functions = Callable[..., Any] | Iterable[Callable[..., Any]]
 
 
 def as_hooks(
-    logits_processor: Iterable[Callable[..., Any]] | None,
-    stopping_criteria: Iterable[Callable[..., Any]] | None,
+    logits_processor: Functions | None,
+    stopping_criteria: Functions | None,
     *,
     use_torch: bool,
 ) -> Hooks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
@@ -16,7 +16,7 @@ from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
 from localgen.generation import resolve
 from localgen.generation.call import GenerationCall
-from localgen.generation.hooks import NO_HOOKS, Hooks, as_hooks
+from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
 from localgen.generation.inputs import (
     Prompt,
     Prompts,
@@ -51,8 +51,8 @@ class RequestBuilder:
         config: Configs,
         overrides: dict[str, Any],
         *,
-        logits_processor: Iterable[Callable[..., Any]] | None,
-        stopping_criteria: Iterable[Callable[..., Any]] | None,
+        logits_processor: Functions | None,
+        stopping_criteria: Functions | None,
         cancel: threading.Event | None,
     ) -> GenerationCall:
         """Build the call for ``generate()``."""

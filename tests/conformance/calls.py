@@ -122,7 +122,7 @@ class Calls:
 
     def complete_several_each(self, prompts: list[Prompt], n_new: int) -> None:
         """With top_k=1 each of the sequences of a prompt is the greedy one."""
-        options = {"num_return_sequences": 3, "do_sample": True, "top_k": 1}
+        options: dict[str, Any] = {"num_return_sequences": 3, "do_sample": True, "top_k": 1}
         done = self.attempt(
             [len(prompt) + n_new for prompt in prompts],
             lambda: self.model.complete(prompts, max_new_tokens=n_new, **options),
@@ -133,7 +133,12 @@ class Calls:
     def complete_sampled(self, prompts: list[Prompt], n_new: int, seed: int) -> None:
         """Draws are those of a fresh model alone."""
         seeds = [seed + i for i in range(len(prompts))]
-        options = {"max_new_tokens": n_new, "do_sample": True, "top_k": 0, "temperature": 3.0}
+        options: dict[str, Any] = {
+            "max_new_tokens": n_new,
+            "do_sample": True,
+            "top_k": 0,
+            "temperature": 3.0,
+        }
         done = self.attempt(
             [len(prompt) + n_new for prompt in prompts],
             lambda: self.model.complete(prompts, seed=seeds, **options),
@@ -160,7 +165,7 @@ class Calls:
         pad, width = prompts[0][0], max(map(len, prompts))
         ids = np.array([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = np.array([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        options = {"pad_token_id": pad, "return_dict_in_generate": True}
+        options: dict[str, Any] = {"pad_token_id": pad, "return_dict_in_generate": True}
         out = self.attempt(
             [len(prompt) + n_new for prompt in prompts],
             lambda: self.model.generate(ids, mask, max_new_tokens=n_new, **options),

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from localgen import Completion, LocalModel
 from localgen.engine.backend import Logits
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
@@ -51,7 +49,7 @@ class Alone:
     def n_clear(self, prompt: Prompt, n_new: int) -> int:
         """How many tokens there are before the first whose choice is not clear."""
         steps = self.row(prompt, n_new).logprobs or []
-        gaps = [np.subtract(*[p for _, p in step.top]) for step in steps]
+        gaps = [step.top[0][1] - step.top[1][1] for step in steps]
         return next((i for i, gap in enumerate(gaps) if gap < self._tolerance), len(gaps))
 
     def check(self, got: Prompt, prompt: Prompt, n_new: int, *, whole: bool = True) -> None:

@@ -42,13 +42,26 @@ def n_cache_resets(model: LocalModel) -> int:
 
 def extended_ids(prefix: Prefix, text: str) -> list[int]:
     """Return the token ids that ``prefix.extend(text)`` pins, for a prefix made of token ids."""
-    return list(prefix._with(text, split=False))
+    ids = prefix._with(text, split=False)
+    assert not isinstance(ids, str)
+    return list(ids)
 
 
 def forget_all(model: LocalModel) -> None:
     """Empty the KV cache, so that the next prompt is computed from its first token."""
     backend_of(model).forget()
     _kv_cache(model).clear()
+
+
+def n_held(backend: Any, seq_id: int) -> int:
+    """Return how many tokens llama.cpp says that it holds of a sequence."""
+    last: int = backend._llama.llama_memory_seq_pos_max(backend._context.memory, seq_id)
+    return last + 1
+
+
+def n_recorded(backend: Any, seq_id: int) -> int:
+    """Return how many tokens a LlamaBackend thinks that llama.cpp holds of a sequence."""
+    return int(backend._context.lengths[seq_id])
 
 
 def watch(model: LocalModel) -> None:
@@ -111,8 +124,7 @@ def check_contents(model: LocalModel) -> None:
         if isinstance(backend, FakeBackend):
             assert backend.kv[seq_id] == claimed, f"seq_id {seq_id}"
         else:
-            last = backend._llama.llama_memory_seq_pos_max(backend._context.memory, seq_id)
-            assert last + 1 == len(claimed), f"seq_id {seq_id}"
+            assert n_held(backend, seq_id) == len(claimed), f"seq_id {seq_id}"
     if cache._shared is not None:
         assert backend.cells_fit(backend.n_ctx_seq)
         assert cache._shared.n_taken(items) <= backend.n_ctx_seq

@@ -23,7 +23,7 @@ from localgen import LocalModel, ModelConfig
 from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
-from tests.conformance.invariants import backend_of
+from tests.conformance.invariants import backend_of, n_held, n_recorded
 from tests.conftest import ask_at_every_node
 
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -231,12 +231,12 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     """Protects the memory wherever a pass in the middle of a prefill is stopped.
 
     Either a sequence is as it was before the pass, or, where a state cannot be taken back, all are
-    empty and the epoch says so; llama.cpp's own count agrees. The same pass, or the whole prefill
+    empty and ``n_cache_resets`` says so; llama.cpp's own count agrees. The same pass, or the whole prefill
     where a sequence was lost, gives the right logits then.
     """
     ask_at_every_node(monkeypatch)
     backend = LlamaBackend(path, ModelConfig(n_batch=32, max_sequences=2, **OPTIONS))
-    recurrent = backend._file.metadata["general.architecture"] == "mamba"
+    recurrent = not backend.can_truncate
     before, batch = two_sequences(0, (10, 10)), two_sequences(10, (20, 11))
     backend.reserve(2, 64)
     backend.decode(before)
@@ -252,12 +252,8 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
             pass
         else:
             break
-        context = backend._context
-        lengths = context.lengths.tolist()
-        lasts = [
-            backend._llama.llama_memory_seq_pos_max(context.memory, seq_id) for seq_id in (0, 1)
-        ]
-        assert lasts == [length - 1 for length in lengths]
+        lengths = [n_recorded(backend, seq_id) for seq_id in (0, 1)]
+        assert [n_held(backend, seq_id) for seq_id in (0, 1)] == lengths
         assert set(lengths) <= ({0, 10} if recurrent else {10})
         assert (backend.n_cache_resets > epoch) == (0 in lengths)
         n_lost.append(lengths.count(0))
@@ -270,7 +266,7 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects sequences that a stopped pass did not touch: right, or empty and the epoch says so.
+    """Protects sequences that a stopped pass did not touch: right, or empty and counted as a reset.
 
     llama.cpp swaps recurrent states so that those of a pass lie side by side, and a pass that is
     stopped may have renamed them without moving them.
@@ -288,7 +284,8 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
         fields = ("token_ids", "positions", "seq_ids")
         joint = [np.concatenate([getattr(b, name) for b in batches]) for name in fields]
         ends = np.cumsum([len(b.token_ids) for b in batches], dtype=np.int32)
-        return Batch(*joint, ends - 1)
+        token_ids, positions, seq_ids = joint
+        return Batch(token_ids, positions, seq_ids, ends - 1)
 
     backend.reserve(3, 64)
     backend.decode(feed(2, 0, 6))
@@ -307,7 +304,7 @@ def test_bystanders_of_a_stopped_pass(path: Path, monkeypatch: pytest.MonkeyPatc
             pass
         else:
             break
-        if backend._context.lengths[2] == 0:
+        if n_recorded(backend, 2) == 0:
             assert backend.n_cache_resets > epoch
             continue
         np.testing.assert_allclose(backend.decode(feed(2, 6, 8)), expected, atol=1e-3)

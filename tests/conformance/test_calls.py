@@ -92,7 +92,10 @@ def test_any_calls(setting: str) -> None:
     def machine() -> CallMachine:
         return CallMachine(Calls(model_of(setting), SlowLoop()), longest=200)
 
-    run_state_machine_as_test(machine, settings=examples(0.4 if setting == "plain" else 0.12))
+    run_state_machine_as_test(
+        machine,  # type: ignore[arg-type]
+        settings=examples(0.4 if setting == "plain" else 0.12),
+    )
 
 
 REAL_SETTINGS: dict[str, dict[str, Any]] = {
@@ -111,7 +114,10 @@ def test_any_calls_on_llama_cpp(setting: str, path: Path, alone: Alone) -> None:
         watch(model)
         return CallMachine(Calls(model, alone), longest=540)
 
-    run_state_machine_as_test(machine, settings=examples(0.04))
+    run_state_machine_as_test(
+        machine,  # type: ignore[arg-type]
+        settings=examples(0.04),
+    )
 
 
 def reads(calls: Calls, n_pieces: int) -> None:

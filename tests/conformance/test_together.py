@@ -81,10 +81,13 @@ def test_tasks_get_what_they_get_alone(path: Path, alone: Alone) -> None:
         async def read(ids: list[int]) -> str:
             return "".join([piece async for piece in model.astream(ids, **GREEDY)])
 
+        def complete(ids: list[int]) -> list[Completion]:
+            return model.complete([ids], **GREEDY)
+
         async def main() -> tuple[list[list[Completion]], list[str]]:
             whole = [model.acomplete([ids], **GREEDY) for ids in PROMPTS]
             pieces = [read(ids) for ids in PROMPTS[:3]]
-            threads = [asyncio.to_thread(model.complete, [ids], **GREEDY) for ids in PROMPTS[:2]]
+            threads = [asyncio.to_thread(complete, ids) for ids in PROMPTS[:2]]
             done = await asyncio.gather(*whole, *threads, *pieces)
             return done[:-3], done[-3:]
 
@@ -105,7 +108,10 @@ def test_two_models_at_once(path: Path, alone: Alone) -> None:
         LocalModel.from_pretrained(path, max_sequences=3, **OPTIONS) as second,
     ):
         with ThreadPoolExecutor(2) as pool:
-            futures = [pool.submit(model.complete, PROMPTS, **GREEDY) for model in (first, second)]
+            futures = [
+                pool.submit(lambda m: m.complete(PROMPTS, **GREEDY), model)
+                for model in (first, second)
+            ]
             for future in futures:
                 for row in future.result(SECONDS):
                     alone.check_row(row, N_NEW)

@@ -118,7 +118,7 @@ def test_bad_texts(kind: str, tiny: LocalModel) -> None:
         tiny.complete(prompts)
 
 
-BAD_KINDS: dict[str, tuple[Callable[[LocalModel], Any], str]] = {
+BAD_KINDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "texts for stream": (lambda m: m.stream(["a"]), "be one text or its token ids, got a list of"),
     "texts for score": (lambda m: m.score(["a", "b"]), "complete() takes several texts"),
     "a text for generate": (lambda m: m.generate("hi"), "got text; encode it by model.tokenizer("),
@@ -157,7 +157,7 @@ def test_arguments_of_another_kind(kind: str, tiny: LocalModel) -> None:
 def test_async_for_over_a_stream(tiny: LocalModel) -> None:
     """Regression: Python's own message did not name the method that is for it."""
     with pytest.raises(TypeError, match=r"use model\.astream"):
-        aiter(tiny.stream("a"))  # type: ignore[call-overload]
+        aiter(tiny.stream("a"))
 
 
 def test_kv_budget_without_room_for_a_token(tiny_bpe_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_options_that_exclude_each_other() -> None:
 @pytest.mark.parametrize("name", ["max_new_tokens", "max_length", "top_k", "no_repeat_ngram_size"])
 def test_huge_number_where_more_means_all(name: str, tiny: LocalModel) -> None:
     """A number beyond any context or vocabulary acts as its largest useful value."""
-    options = {"max_new_tokens": 3, "do_sample": True, "seed": 1}
+    options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": True, "seed": 1}
     if name == "max_length":
         del options["max_new_tokens"]
     output = tiny.generate(np.full((1, 508), 40), **{**options, name: HUGE})
@@ -393,10 +393,11 @@ def test_several_sequences_without_sampling(call: str, tiny: LocalModel) -> None
 @pytest.mark.parametrize("name", ["output_scores", "output_logits"])
 def test_scores_without_a_dictionary(name: str, tiny: LocalModel) -> None:
     """What was asked for would have nowhere to go."""
+    option: dict[str, Any] = {name: True}
     with unharmed(tiny), pytest.raises(ValueError, match=f"{name} needs return_dict_in_generate"):
-        tiny.generate(IDS, **{name: True})
+        tiny.generate(IDS, **option)
     with pytest.raises(ValueError, match=name):
-        tiny.complete("hello", **{name: True})
+        tiny.complete("hello", **option)
 
 
 def test_logprobs_in_generate(tiny: LocalModel) -> None:
@@ -479,8 +480,9 @@ def raise_at(n_calls: int) -> Callable[..., Any]:
 def test_hook_that_raises(name: str, n_calls: int, tiny: LocalModel) -> None:
     """The caller's error comes through as it is; rows half-way through leave nothing behind."""
     batch = [[40, 60, 70], [50, 51, 52]]
+    hooks: dict[str, Any] = {name: [raise_at(n_calls)]}
     with unharmed(tiny), pytest.raises(Oops):
-        tiny.generate(batch, max_new_tokens=6, min_new_tokens=6, **{name: [raise_at(n_calls)]})
+        tiny.generate(batch, max_new_tokens=6, min_new_tokens=6, **hooks)
 
 
 class BadStreamer:

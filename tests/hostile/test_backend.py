@@ -14,6 +14,7 @@ from localgen import BackendError, ContextFullError, DecodeError, LocalModel, Mo
 from localgen.config import FLASH_ATTENTION, KV_TYPES
 from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
+from tests.conformance.invariants import backend_of
 from tests.conftest import RunChild, ask_at_every_node
 
 
@@ -179,7 +180,7 @@ def test_context_that_does_not_fit_memory(
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
         before = model.generate([[40, 60]], max_new_tokens=4).tolist()
     monkeypatch.setattr("localgen._util.system.available_memory", lambda: 1000)
-    options = {"n_ctx": 512, "n_threads": 1}
+    options: dict[str, Any] = {"n_ctx": 512, "n_threads": 1}
     with (
         LocalModel.from_pretrained(tiny_bpe_path, check_memory=False, **options) as model,
         pytest.raises(BackendError, match="kv_budget"),
@@ -197,12 +198,12 @@ def test_fewer_sequences_where_memory_is_short(
     ids = [[40 + i, 60] for i in range(6)]
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
         whole = model.generate(ids, max_new_tokens=4, min_new_tokens=4).tolist()
-        per_sequence = model._backend.kv_bytes_per_token * 512
+        per_sequence = backend_of(model).kv_bytes_per_token * 512
     monkeypatch.setattr("localgen._util.system.available_memory", lambda: 5 * per_sequence)
-    options = {"n_ctx": 512, "n_threads": 1, "check_memory": False}
+    options: dict[str, Any] = {"n_ctx": 512, "n_threads": 1, "check_memory": False}
     with LocalModel.from_pretrained(tiny_bpe_path, **options) as model:
         assert model.generate(ids, max_new_tokens=4, min_new_tokens=4).tolist() == whole
-        assert model._backend.n_slots == 2
+        assert backend_of(model).n_slots == 2
 
 
 COMBINATIONS = """
@@ -271,7 +272,7 @@ def test_rows_of_many_lengths(tiny_bpe_path: Path) -> None:
     with LocalModel.from_pretrained(
         tiny_bpe_path, n_ctx=512, n_threads=1, kv_type="f32", n_batch=16, max_sequences=3
     ) as model:
-        options = {"max_new_tokens": 8, "min_new_tokens": 8}
+        options: dict[str, Any] = {"max_new_tokens": 8, "min_new_tokens": 8}
         together = [c.token_ids for c in model.complete(prompts, **options)]
         alone = [model.complete([ids], **options)[0].token_ids for ids in prompts]
     assert together == alone
@@ -279,7 +280,12 @@ def test_rows_of_many_lengths(tiny_bpe_path: Path) -> None:
 
 def test_samples_share_a_prompt(tiny_bpe_path: Path) -> None:
     """Samples of one prompt, copied from one prefill, are those of a single place."""
-    options = {"do_sample": True, "seed": 5, "num_return_sequences": 5, "max_new_tokens": 8}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "seed": 5,
+        "num_return_sequences": 5,
+        "max_new_tokens": 8,
+    }
     outputs = []
     for max_sequences in (1, 3, 5):
         with LocalModel.from_pretrained(

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf import GGUFWriter
@@ -92,7 +93,7 @@ def repeated_vocab() -> Vocab:
     return dataclasses.replace(vocab, tokens=[*vocab.tokens[:-1], vocab.tokens[5]])
 
 
-PARTS = {
+PARTS: dict[str, Any] = {
     "no tensors": {"tensors": False, "vocab": bpe_vocab()},
     "no vocabulary": {"vocab": None},
     "no tokens": {"vocab": cut_vocab(tokens=0)},
@@ -290,7 +291,7 @@ def cpu_only_build() -> None:
 @pytest.mark.parametrize(
     "options", [{"device": "cuda"}, {"device": "metal"}, {"n_gpu_layers": 5}], ids=str
 )
-def test_gpu_on_a_cpu_build(options: dict[str, object], tiny_bpe_path: Path) -> None:
+def test_gpu_on_a_cpu_build(options: dict[str, Any], tiny_bpe_path: Path) -> None:
     """No silent CPU run: the error names what was asked and how to build for it."""
     with pytest.raises(BackendError, match="CMAKE_ARGS") as caught:
         LocalModel.from_pretrained(tiny_bpe_path, **options)

@@ -22,7 +22,7 @@ from models import make_tiny
 from tests.conftest import Child, RunChild
 
 IDS = [[40, 60, 70]]
-ONE_THREAD = {"n_ctx": 512, "n_threads": 1}
+ONE_THREAD: dict[str, Any] = {"n_ctx": 512, "n_threads": 1}
 ODD_WARNINGS = "ignore"  # Python 3.12 warns of a fork next to threads, which is what is tested
 
 
@@ -387,8 +387,9 @@ def test_model_called_by_its_own_callback(name: str, tiny: LocalModel) -> None:
             pass
 
     before = six(tiny)
+    hooks: dict[str, Any] = {name: Nested()}
     with pytest.raises(RuntimeError, match="own callback"):
-        tiny.generate(IDS, max_new_tokens=3, **{name: Nested()})
+        tiny.generate(IDS, max_new_tokens=3, **hooks)
     assert six(tiny) == before
 
 
@@ -509,7 +510,7 @@ def test_ctrl_c_inside_a_long_forward_pass(
 
 def test_deadline_inside_a_long_forward_pass(tiny_bpe_path: Path) -> None:
     """max_time stops a prefill that would take longer, and the row says so."""
-    options = {"n_ctx": 8200, "n_batch": 8192, "n_threads": 1}
+    options: dict[str, Any] = {"n_ctx": 8200, "n_batch": 8192, "n_threads": 1}
     with LocalModel.from_pretrained(tiny_bpe_path, **options) as model:
         before = six(model)
         prompt = np.resize(np.arange(3, 250), (1, 8192))

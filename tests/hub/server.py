@@ -169,7 +169,7 @@ class LoopbackHub:
                 {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
                 for name, commit in found.refs.items()
             ]
-            answer = {"branches": branches, "tags": [], "converts": []}
+            answer: dict[str, Any] = {"branches": branches, "tags": [], "converts": []}
             _send(request, 200, {}, json.dumps(answer).encode())
             return
         commit = found.at(revision or "main")

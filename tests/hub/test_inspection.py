@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_the_same_as_of_the_file(hub: LoopbackHub, model: Path) -> None:
     assert info.hub == inspection.HubSource("org/repo", commit, hub.n_sent)
     of_file = localgen.inspect(model)
     assert of_file.hub is None
-    same = {"path": model, "hub": None, "ram_available": of_file.ram_available}
+    same: dict[str, Any] = {"path": model, "hub": None, "ram_available": of_file.ram_available}
     assert dataclasses.replace(info, **same) == of_file
     assert info.fits
     assert CHUNK_BYTES < hub.n_sent < len(data) / 8

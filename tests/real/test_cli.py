@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -81,7 +82,7 @@ def test_session(tmp_path: Path) -> None:
     options = ["--json", "--n-threads", "1", "--kv-type", "f32", "--flash-attention", "off"]
     session = ["--session", str(tmp_path / "story.session")]
 
-    def told(prompt: str, n: int, *args: str) -> dict[str, object]:
+    def told(prompt: str, n: int, *args: str) -> dict[str, Any]:
         run = output(name, "generate", prompt, "--max-new-tokens", str(n), *options, *args)
         return json.loads(run.stdout)
 

@@ -93,7 +93,7 @@ def test_left_and_right_padding(smollm2: LocalModel, prompts: Prompts) -> None:
     """The side of the padding changes nothing: no pad token is ever computed."""
     rows = [prompts[FACT], prompts[STORY]]
     left, right = padded(rows, "left"), padded(rows, "right")
-    options = {"max_new_tokens": 8, "eos_token_id": []}
+    options: dict[str, Any] = {"max_new_tokens": 8, "eos_token_id": []}
     width = left[0].shape[1]
     np.testing.assert_array_equal(
         smollm2.generate(*left, **options)[:, width:],
@@ -129,7 +129,7 @@ def test_bad_ids(smollm2: LocalModel, bad: int) -> None:
 def test_ragged_batch_equals_single_rows(f16: LocalModel, prompts: Prompts) -> None:
     """A row's tokens don't depend on its neighbours, nor on those that end before it."""
     rows = [prompts[name] for name in (FACT, CHAT, "one_token", "html")]
-    options = {"max_new_tokens": 10, "eos_token_id": [2]}
+    options: dict[str, Any] = {"max_new_tokens": 10, "eos_token_id": [2]}
     ids, mask = padded(rows, "left")
     batch = f16.generate(ids, mask, **options)[:, ids.shape[1] :]
     for row, new in zip(rows, batch, strict=True):
@@ -155,7 +155,7 @@ def test_more_rows_than_places(smollm2_path: Path, prompts: Prompts) -> None:
     """Rows that wait for a place, and prompts cut into chunks, change no row's result."""
     rows = [prompts[name] for name in ("html", "chat", "numbers", CHAT, "html")]
     ids, mask = padded(rows, "left")
-    options = {"max_new_tokens": 4, "eos_token_id": [2]}
+    options: dict[str, Any] = {"max_new_tokens": 4, "eos_token_id": [2]}
     with LocalModel.from_pretrained(
         smollm2_path, device="cpu", max_sequences=2, n_batch=4
     ) as narrow:
@@ -171,7 +171,7 @@ def test_forks_share_the_prefill(f16: LocalModel, prompts: Prompts) -> None:
     """Only the first of a prompt's sequences computes it; a seed a row makes each row the row of
     a separate call."""
     prompt, seeds = prompts[STORY], list(range(7, 15))
-    options = {
+    options: dict[str, Any] = {
         "max_new_tokens": 8,
         "do_sample": True,
         "top_k": 5,
@@ -233,7 +233,7 @@ def test_draws_follow_the_stream(smollm2: LocalModel, prompts: Prompts) -> None:
 def test_seeds(smollm2: LocalModel, prompts: Prompts) -> None:
     """The same seed gives the same tokens, another seed others, and a seed that was drawn is
     reported so that the call can be repeated."""
-    options = {
+    options: dict[str, Any] = {
         "max_new_tokens": 6,
         "do_sample": True,
         "eos_token_id": [],
@@ -340,7 +340,7 @@ def test_context_edge(smollm2_path: Path, prompts: Prompts) -> None:
     """A row ends exactly when the context is full; a prompt that fills it is refused by name."""
     prompt = prompts[FACT] * 3
     with LocalModel.from_pretrained(smollm2_path, device="cpu", n_ctx=16) as model:
-        options = {"eos_token_id": [], "return_dict_in_generate": True}
+        options: dict[str, Any] = {"eos_token_id": [], "return_dict_in_generate": True}
         for n_prompt in (5, 15):
             out = model.generate([prompt[:n_prompt]], max_new_tokens=100, **options)
             assert out.sequences.shape == (1, 16)

@@ -156,7 +156,7 @@ def share_around(row: Row, ids: set[int], token: int, o: Any) -> tuple[float, fl
 def test_any_options(options: dict[str, Any], prompt: list[int], kind: str, seed: int) -> None:
     """Protects every option beside every other: processors, filters and the draw."""
     backend = RowsBackend(kind, seed)
-    more = {"return_dict_in_generate": True, "output_scores": True}
+    more: dict[str, Any] = {"return_dict_in_generate": True, "output_scores": True}
     try:
         out = fake_model(backend=backend).generate([prompt], [[1] * len(prompt)], **more, **options)
     except ValueError as error:

@@ -96,7 +96,7 @@ class FakeBackend:
         self.kv: dict[int, list[int]] = {}
         self.cells: dict[int, list[int]] = {}
         self._cell_numbers = count()
-        self.calls: list[tuple[str, object]] = []
+        self.calls: list[tuple[str, Any]] = []
         self.on_decode: Callable[[], None] = lambda: None
         self.path = Path("fake.gguf")
         self.closed = False
@@ -238,7 +238,7 @@ class FakeBackend:
     @property
     def n_decoded(self) -> int:
         """Tokens that went through ``decode``."""
-        return sum(len(slots) for name, slots in self.calls if name == "decode")  # type: ignore[arg-type]
+        return sum(len(slots) for name, slots in self.calls if name == "decode")
 
 
 class LateBackend(FakeBackend):

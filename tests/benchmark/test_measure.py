@@ -305,7 +305,7 @@ def test_each_case_has_a_context_of_its_own_size() -> None:
     run.run()
     assert max(n_tokens for n_slots, n_tokens in run.contexts if n_slots > 1) < 300
     sizes = [size for name, size in backend.calls if name == "reserve"]
-    assert sizes[-1][1] < 200  # type: ignore[index]
+    assert sizes[-1][1] < 200
     assert backend.count("release") == 2
 
 

@@ -154,7 +154,7 @@ def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
     with pictures.style():
         figure = Figure((4.4, panel.n_inches), layout="constrained")
         pictures.render(figure, panel.draw(figure), "png")
-    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    renderer = FigureCanvasAgg(figure).get_renderer()
     texts = [text for axes in figure.axes for text in axes.texts]
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
 

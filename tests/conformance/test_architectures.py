@@ -231,8 +231,8 @@ def test_pass_that_its_deadline_stops(path: Path, monkeypatch: pytest.MonkeyPatc
     """Protects the memory wherever a pass in the middle of a prefill is stopped.
 
     Either a sequence is as it was before the pass, or, where a state cannot be taken back, all are
-    empty and ``n_cache_resets`` says so; llama.cpp's own count agrees. The same pass, or the whole prefill
-    where a sequence was lost, gives the right logits then.
+    empty and ``n_cache_resets`` says so; llama.cpp's own count agrees. The same pass, or the whole
+    prefill where a sequence was lost, then gives the right logits.
     """
     ask_at_every_node(monkeypatch)
     backend = LlamaBackend(path, ModelConfig(n_batch=32, max_sequences=2, **OPTIONS))

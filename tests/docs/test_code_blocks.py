@@ -165,8 +165,8 @@ def _run_shell(code: str) -> str:
 
 def _likeness(shown: str, got: str) -> float:
     """How alike two outputs are, 0 to 1, word by word; digits are all the same."""
-    words = [re.sub(r"\d+", "0", text).split() for text in (shown, got)]
-    return difflib.SequenceMatcher(None, *words, autojunk=False).ratio()
+    first, second = [re.sub(r"\d+", "0", text).split() for text in (shown, got)]
+    return difflib.SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 @pytest.mark.real

@@ -15,6 +15,8 @@ def _load():
     spec = importlib.util.spec_from_file_location(
         "plain_docstrings", DOCS / "_ext" / "plain_docstrings.py"
     )
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -27,7 +27,9 @@ PROMPT = list(b"a prompt longer than the sixteen tokens of one batch")
 def sequence(
     prompt: Items[int] = PROMPT, *, n_new: int = 8, index: int = 0, **options: Any
 ) -> Sequence:
-    given = {key: options.pop(key) for key in ("trackers", "recorders") if key in options}
+    given: dict[str, Any] = {
+        key: options.pop(key) for key in ("trackers", "recorders") if key in options
+    }
     return Sequence(
         index=index,
         prompt_ids=np.array(prompt, np.int32),
@@ -197,7 +199,7 @@ class ForkAt:
 @pytest.mark.parametrize("n", [1, 5])
 def test_a_fork_draws_what_its_original_draws(n: int, can_truncate: bool) -> None:
     """Tokens, counts, recorders and random stream are copied exactly, at any time."""
-    options = {"do_sample": True, "temperature": 3.0, "repetition_penalty": 1.3}
+    options: dict[str, Any] = {"do_sample": True, "temperature": 3.0, "repetition_penalty": 1.3}
     prompt = np.array(PROMPT, np.int32)
     only = sequence(
         n_new=12, trackers=(TokenCounts(prompt, 12),), recorders=(LogprobRecorder(2),), **options

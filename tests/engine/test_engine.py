@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from localgen import GenerationInterrupted
 from localgen.engine.sampling.chain import Sampler
 from tests.fakes import (
     EOS,
@@ -46,7 +49,7 @@ def test_result_does_not_depend_on_batch_or_slots(n_batch, max_sequences):
                 return EOS
         return reference_greedy(tokens, 1)[0]
 
-    model._backend.script = stops_at
+    model.backend.script = stops_at
     got = new_tokens(model, prompts, max_new_tokens=30)
     assert [row[:-1] for row in got] == [row[:-1] for row in expected]
     assert [len(row) for row in got] == lengths
@@ -56,22 +59,22 @@ def test_no_forward_pass_after_the_last_token():
     """A row's last token is never decoded: n prompt tokens and n_new - 1 others are."""
     model = fake_model()
     model.complete([list(b"abcd")], max_new_tokens=5)
-    assert model._backend.n_decoded == 4 + 4
+    assert model.backend.n_decoded == 4 + 4
 
 
 def test_finished_rows_cost_nothing():
     """After a row ends, no batch holds its slot; the others' slots become consecutive again."""
     model = fake_model(spelling("ab"), max_sequences=4)
     prompts = [list(b"?"), list(b"q?"), list(b"qq?")]
-    script, long_row = model._backend.script, list(b"q?")
+    script, long_row = model.backend.script, list(b"q?")
 
     def one_goes_on(tokens):
         return ord("z") if tokens[:2] == long_row else script(tokens)
 
-    model._backend.script = one_goes_on
+    model.backend.script = one_goes_on
     done = model.complete(prompts, max_new_tokens=6)
     assert [len(row.token_ids) for row in done] == [3, 6, 3]
-    last_batches = [slots for name, slots in model._backend.calls if name == "decode"][-3:]
+    last_batches = [slots for name, slots in model.backend.calls if name == "decode"][-3:]
     assert all(len(slots) == 1 for slots in last_batches)
 
 
@@ -82,12 +85,12 @@ def test_holes_are_closed_by_copying():
     def middle_stops(tokens):
         return EOS if tokens[0] == ord("b") else reference_greedy(tokens, 1)[0]
 
-    model._backend.script = middle_stops
+    model.backend.script = middle_stops
     prompts = [list(b"aaa"), list(b"bbb"), list(b"ccc")]
     got = new_tokens(model, prompts, max_new_tokens=4)
     assert got[0] == reference_greedy(prompts[0], 4)
     assert got[2] == reference_greedy(prompts[2], 4)
-    assert ("kv_copy", (2, 1)) in model._backend.calls
+    assert ("kv_copy", (2, 1)) in model.backend.calls
 
 
 def test_shared_prompt_is_computed_once():
@@ -95,7 +98,7 @@ def test_shared_prompt_is_computed_once():
     model = fake_model(max_sequences=4, n_batch=64)
     done = model.complete([list(b"a shared prompt")], num_return_sequences=3, max_new_tokens=1,
                           do_sample=True, seed=1)  # fmt: skip
-    assert model._backend.n_decoded == len(b"a shared prompt")
+    assert model.backend.n_decoded == len(b"a shared prompt")
     assert [row.stats.n_cached for row in done] == [0, 15, 15]
 
 
@@ -114,7 +117,12 @@ def test_forks_without_a_free_slot_still_run():
 def test_a_rows_draws_do_not_depend_on_its_neighbours():
     """With a seed of its own, a row gets the same tokens alone and in any batch."""
     model = fake_model()
-    options = {"do_sample": True, "temperature": 3.0, "top_k": 0, "max_new_tokens": 12}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": 3.0,
+        "top_k": 0,
+        "max_new_tokens": 12,
+    }
     alone = model.complete([PROMPTS[0]], seed=[7], **options)[0]
     for others in ([], [PROMPTS[1]], [PROMPTS[1], PROMPTS[2], PROMPTS[1]]):
         prompts = [*others, PROMPTS[0]]
@@ -125,7 +133,12 @@ def test_a_rows_draws_do_not_depend_on_its_neighbours():
 def test_same_seed_same_draws_and_rows_differ():
     """One int seeds the whole call: it repeats, and equal prompts get different rows."""
     model = fake_model()
-    options = {"do_sample": True, "temperature": 5.0, "top_k": 0, "max_new_tokens": 12}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": 5.0,
+        "top_k": 0,
+        "max_new_tokens": 12,
+    }
     first = new_tokens(model, [PROMPTS[0]] * 3, seed=3, **options)
     assert new_tokens(model, [PROMPTS[0]] * 3, seed=3, **options) == first
     assert first[0] != first[1] != first[2]
@@ -135,7 +148,12 @@ def test_same_seed_same_draws_and_rows_differ():
 def test_reported_seed_repeats_an_unseeded_call():
     """seed=None says in the stats which seed it drew; given again, it gives the same tokens."""
     model = fake_model()
-    options = {"do_sample": True, "temperature": 5.0, "top_k": 0, "max_new_tokens": 12}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": 5.0,
+        "top_k": 0,
+        "max_new_tokens": 12,
+    }
     first = model.complete([PROMPTS[0]], **options)[0]
     again = model.complete([PROMPTS[0]], seed=first.stats.seed, **options)[0]
     assert again.token_ids == first.token_ids
@@ -171,11 +189,11 @@ def test_a_failure_carries_what_was_generated():
         if next(calls, None) is None:
             raise DecodeError("the graph failed")
 
-    model._backend.on_decode = fail_at_fourth
+    model.backend.on_decode = fail_at_fourth
     with pytest.raises(DecodeError) as caught:
         model.complete([PROMPTS[0]], max_new_tokens=10)
     assert caught.value.partial[0].token_ids == reference_greedy(PROMPTS[0], 3)
-    model._backend.on_decode = lambda: None
+    model.backend.on_decode = lambda: None
     assert new_tokens(model, PROMPTS[:1], max_new_tokens=3) == [reference_greedy(PROMPTS[0], 3)]
 
 
@@ -221,9 +239,10 @@ def test_ctrl_c_carries_what_was_generated():
         if next(calls, None) is None:
             raise KeyboardInterrupt
 
-    model._backend.on_decode = interrupt
-    with pytest.raises(KeyboardInterrupt) as caught:
+    model.backend.on_decode = interrupt
+    with pytest.raises(GenerationInterrupted) as caught:
         model.complete([PROMPTS[0]], max_new_tokens=10)
+    assert isinstance(caught.value, KeyboardInterrupt)
     assert caught.value.partial[0].token_ids == reference_greedy(PROMPTS[0], 2)
     assert caught.value.partial[0].finish_reason == "cancelled"
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localgen import Completion, LocalModel
+from localgen import Completion
 from localgen.engine.unified_kv import plan_sharing
 from tests.engine.test_kv_cache import caches, left, row
-from tests.fakes import FakeBackend, fake_model, reference_greedy
+from tests.fakes import FakeBackend, FakeModel, fake_model, reference_greedy
 
 BEGINNING = bytes(range(64, 128))
 ENDS = [b"%d." % i for i in range(8)]
@@ -22,7 +22,7 @@ def rows(n: int, n_new: int = 6, beginning: bytes = BEGINNING) -> list[Any]:
     return [row(beginning + end, n_new=n_new) for end in ENDS[:n]]
 
 
-def complete(model: LocalModel, prompts: list[bytes], n_new: int = 6) -> list[Completion]:
+def complete(model: FakeModel, prompts: list[bytes], n_new: int = 6) -> list[Completion]:
     """Greedy rows, which are those that each prompt gives alone."""
     done = model.complete([list(prompt) for prompt in prompts], max_new_tokens=n_new)
     for prompt, completion in zip(prompts, done, strict=True):
@@ -81,16 +81,16 @@ def test_what_is_cached_of_the_beginning() -> None:
 
 
 @pytest.fixture
-def model() -> LocalModel:
+def model() -> FakeModel:
     return fake_model(max_sequences=8)
 
 
-def n_cells(model: LocalModel) -> int | None:
-    backend: FakeBackend = model._backend
+def n_cells(model: FakeModel) -> int | None:
+    backend: FakeBackend = model.backend
     return backend.n_cells
 
 
-def test_shared_and_apart(model: LocalModel) -> None:
+def test_shared_and_apart(model: FakeModel) -> None:
     """The layout follows the work, and what is cached comes along."""
     done = complete(model, alike(8))
     assert n_cells(model) == 256
@@ -105,13 +105,13 @@ def test_shared_and_apart(model: LocalModel) -> None:
     assert [each.stats.n_cached >= 64 for each in done] == [True] * 8
 
 
-def test_the_same_again(model: LocalModel) -> None:
+def test_the_same_again(model: FakeModel) -> None:
     """Rows that begin as those before them need no new context."""
     complete(model, alike(8))
-    n_made = model._backend.count("reserve")
+    n_made = model.backend.count("reserve")
     for _ in range(3):
         complete(model, alike(8))
-    assert model._backend.count("reserve") == n_made
+    assert model.backend.count("reserve") == n_made
 
 
 def test_more_rows_than_slots() -> None:
@@ -122,7 +122,7 @@ def test_more_rows_than_slots() -> None:
     assert sum(each.stats.n_cached for each in done) >= 11 * 64
 
 
-def test_a_stranger_waits(model: LocalModel) -> None:
+def test_a_stranger_waits(model: FakeModel) -> None:
     """A row that needs more cells than are free comes when the others are over."""
     prompts = [list(prompt) for prompt in alike(6)]
     stranger = list(OTHER * 8)
@@ -135,7 +135,7 @@ def test_a_stranger_waits(model: LocalModel) -> None:
         assert each.token_ids == reference_greedy(prompts[index], 6)
 
 
-def test_samples_of_one_prompt(model: LocalModel) -> None:
+def test_samples_of_one_prompt(model: FakeModel) -> None:
     """All of a prompt is shared by its samples, which differ."""
     prompt = list(BEGINNING * 2)
     done = model.complete([prompt], num_return_sequences=6, temperature=2.0, max_new_tokens=8)
@@ -145,10 +145,11 @@ def test_samples_of_one_prompt(model: LocalModel) -> None:
     assert again.stats.n_cached == 127
 
 
-def test_a_pinned_beginning(model: LocalModel) -> None:
+def test_a_pinned_beginning(model: FakeModel) -> None:
     """A prefix's branches take no cells for it, and it is there afterwards."""
     with model.prefill(BEGINNING.decode()) as prefix:
         done = prefix.complete([end.decode() for end in ENDS[:7]], max_new_tokens=4)
+        assert isinstance(done, list)
         assert n_cells(model) == 256
         assert all(each.stats.n_cached == 64 for each in done)
         assert prefix.is_cached
@@ -157,10 +158,10 @@ def test_a_pinned_beginning(model: LocalModel) -> None:
         assert n_cells(model) is None
 
 
-def test_everything_is_lost_in_between(model: LocalModel) -> None:
+def test_everything_is_lost_in_between(model: FakeModel) -> None:
     """Again one row computes the beginning, for all."""
-    backend: FakeBackend = model._backend
-    lost = []
+    backend: FakeBackend = model.backend
+    lost: list[bool] = []
 
     def lose() -> None:
         if backend.count("decode") == 9 and not lost:
@@ -175,7 +176,7 @@ def test_everything_is_lost_in_between(model: LocalModel) -> None:
     complete(model, alike(8), n_new=20)
 
 
-def test_a_session_among_shared_cells(model: LocalModel, tmp_path: Any) -> None:
+def test_a_session_among_shared_cells(model: FakeModel, tmp_path: Any) -> None:
     """What is saved of rows that shared cells is whole, and can be loaded beside such rows."""
     complete(model, alike(8))
     n_saved = model.save_session(tmp_path / "s")
@@ -211,12 +212,12 @@ def test_plan_of_equal_prompts() -> None:
     np.testing.assert_array_equal(plan.beginning, list(BEGINNING))
 
 
-def test_cancelled_and_asked_again(model: LocalModel) -> None:
+def test_cancelled_and_asked_again(model: FakeModel) -> None:
     """Protects from rows that are over and still counted as holding the beginning's cells: the same
     rows would then wait for ever."""
     beginning = bytes(range(33, 127)) * 4
     prompts = [list(beginning + end) for end in ENDS[:4]]
-    backend: FakeBackend = model._backend
+    backend: FakeBackend = model.backend
     cancel = threading.Event()
     backend.on_decode = cancel.set
     done = model.complete(prompts, max_new_tokens=4, cancel=cancel)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -45,7 +47,7 @@ def test_finished_rows_are_padded_on_the_right():
     """A row that ended early is filled with pad_token_id up to the longest row."""
     model = fake_model(spelling("hi"))
     ids, mask = padded(b"a?", b"bb?")
-    model._backend.script = lambda t: EOS if t[-1] == ord("?") and len(t) == 2 else ord("z")
+    model.backend.script = lambda t: EOS if t[-1] == ord("?") and len(t) == 2 else ord("z")
     out = model.generate(ids, mask, max_new_tokens=3, pad_token_id=7)
     assert out[0, 8:].tolist() == [EOS, 7, 7]
     assert out[1, 8:].tolist() == [ord("z")] * 3
@@ -196,7 +198,7 @@ def test_streamer_protocol():
 def test_scores_and_logits_by_step():
     """One (rows, n_vocab) array a step; NaN after a row's end; scores show what was filtered."""
     model = fake_model()
-    model._backend.script = lambda t: EOS if t[0] == ord("b") else hashed_letter(t)
+    model.backend.script = lambda t: EOS if t[0] == ord("b") else hashed_letter(t)
     out = model.generate(
         [list(b"aaa"), list(b"bbb")], max_new_tokens=2, do_sample=True, top_k=3, seed=1,
         return_dict_in_generate=True, output_scores=True, output_logits=True,
@@ -216,7 +218,7 @@ def test_complete_returns_what_was_asked():
     assert (one.text, one.finish_reason, one.token_ids) == ("hi", "eos", [*b"hi", EOS])
     assert one.prompt_token_ids == list(b"a?")
     assert [done.text for done in model.complete(["a?", list(b"b?")])] == ["hi", "hi"]
-    many = model.complete("a?", num_return_sequences=2, do_sample=True, seed=1)
+    many: Any = model.complete("a?", num_return_sequences=2, do_sample=True, seed=1)
     assert len(many) == 2
 
 
@@ -227,6 +229,7 @@ def test_logprobs_are_of_the_models_own_distribution():
     raw = model.generate([list(b"abc")], max_new_tokens=1, return_dict_in_generate=True,
                          output_logits=True).logits[0][0].astype(float)  # fmt: skip
     expected = raw - np.log(np.exp(raw).sum())
+    assert done.logprobs is not None
     step = done.logprobs[0]
     assert step.logprob == pytest.approx(expected[step.token_id], abs=1e-5)
     best = np.argsort(-expected)[:2]
@@ -252,7 +255,7 @@ def test_score_is_the_log_probability_of_each_token():
 def test_do_sample_is_inferred_by_the_text_api_only():
     """complete() samples when a sampling option is set; generate() warns that it has no effect."""
     model = fake_model()
-    options = {"temperature": 50.0, "top_k": 0, "max_new_tokens": 8}
+    options: dict[str, Any] = {"temperature": 50.0, "top_k": 0, "max_new_tokens": 8}
     assert model.complete("abc", seed=1, **options).token_ids != reference_greedy(list(b"abc"), 8)
     with pytest.warns(UserWarning, match="temperature, top_k has no effect"):
         out = model.generate([list(b"abc")], **options)
@@ -270,7 +273,7 @@ def test_do_sample_is_inferred_by_the_text_api_only():
 )
 def test_a_warning_names_the_caller_s_line(call):
     """However many of localgen's functions lie between: Python shows a warning once a line."""
-    options = {"max_new_tokens": 2, "max_length": 9, "top_k": 5, "do_sample": False}
+    options: dict[str, Any] = {"max_new_tokens": 2, "max_length": 9, "top_k": 5, "do_sample": False}
     with pytest.warns(UserWarning, match="top_k has no effect|max_new_tokens wins") as caught:
         call(fake_model(), options)
     assert [warning.filename for warning in caught] == [__file__] * 2

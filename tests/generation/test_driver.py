@@ -39,7 +39,7 @@ class Stage:
     def __init__(self, **options: Any) -> None:
         self.model = fake_model(**options)
         self.changed = self.model._driver._changed = Watched()
-        self.model._backend.on_decode = self._on_decode
+        self.model.backend.on_decode = self._on_decode
         self.drivers: list[int] = []
         self.inside = threading.Event()
         self.gates = {1: threading.Event()}
@@ -59,7 +59,7 @@ class Stage:
         """complete() in another thread: it leads, or sleeps, when this returns."""
         ready = self.inside if not self.drivers else threading.Event()
         self.changed.on_wait = ready.set
-        future = self.pool.submit(self.model.complete, [prompt], **options)
+        future = self.pool.submit(lambda: self.model.complete([prompt], **options))
         assert ready.wait(SECONDS)
         self.changed.on_wait = lambda: None
         return future
@@ -133,14 +133,14 @@ def test_an_error_in_a_step_starts_all_rows_afresh(stage):
     """The thread that drove gets the error; the others' rows are computed again, and end right."""
     leader = stage.start(A, max_new_tokens=12)
     follower = stage.start(B, max_new_tokens=6)
-    on_decode = stage.model._backend.on_decode
+    on_decode = stage.model.backend.on_decode
 
     def fail_once() -> None:
         on_decode()
         if len(stage.drivers) == 4:
             raise MemoryError("no memory")
 
-    stage.model._backend.on_decode = fail_once
+    stage.model.backend.on_decode = fail_once
     stage.gates[1].set()
     with pytest.raises(MemoryError, match="no memory"):
         stage.result(leader)
@@ -155,7 +155,7 @@ def test_close_ends_the_calls_of_other_threads(stage):
     """
     leader = stage.start(A, max_new_tokens=12)
     follower = stage.start(B, max_new_tokens=12)
-    on_decode = stage.model._backend.on_decode
+    on_decode = stage.model.backend.on_decode
 
     def closer_waits() -> None:
         if threading.current_thread() is threading.main_thread():  # not the follower, who may too
@@ -169,7 +169,7 @@ def test_close_ends_the_calls_of_other_threads(stage):
         on_decode()
 
     closes, waits = threading.Event(), threading.Event()
-    stage.model._backend.on_decode = close_at_third
+    stage.model.backend.on_decode = close_at_third
     stage.gates[1].set()
     assert closes.wait(SECONDS)
     stage.model.close()
@@ -200,14 +200,14 @@ def test_a_failed_pass_ends_the_requests_in_it(stage):
     """DecodeError goes to each call that had a row in the pass, with its own partial result."""
     leader = stage.start(A, max_new_tokens=12)
     follower = stage.start(B, max_new_tokens=12)
-    on_decode = stage.model._backend.on_decode
+    on_decode = stage.model.backend.on_decode
 
     def fail_at_fourth() -> None:
         on_decode()
         if len(stage.drivers) == 4:
             raise DecodeError("planned")
 
-    stage.model._backend.on_decode = fail_at_fourth
+    stage.model.backend.on_decode = fail_at_fourth
     stage.gates[1].set()
     for future, prompt, n_new in ((leader, A, 3), (follower, B, 2)):
         with pytest.raises(DecodeError) as caught:
@@ -239,7 +239,13 @@ def test_an_error_of_a_followers_function_is_the_followers(error):
 def test_an_interrupt_while_tokens_are_chosen_loses_no_draw():
     """A row that was given its token before the interrupt keeps it: it draws on from there."""
     model = fake_model()
-    options = {"max_new_tokens": 12, "do_sample": True, "top_k": 0, "temperature": 3.0, "seed": 7}
+    options: dict[str, Any] = {
+        "max_new_tokens": 12,
+        "do_sample": True,
+        "top_k": 0,
+        "temperature": 3.0,
+        "seed": 7,
+    }
     whole = model.complete([A], **options)[0].token_ids
     stream = model.stream(A, **options)
     next(stream)
@@ -259,7 +265,7 @@ def test_a_score_that_no_longer_fits_does_not_wait_for_ever():
     stream = model.stream(A, max_new_tokens=1)
     stream._call.sequences[0].pins = True
     model._driver.submit(stream._call.request)
-    model._backend.n_batch = 4
+    model.backend.n_batch = 4
     engine_of(model).step()  # a part of its prompt
     for _ in range(2):
         with pytest.raises(BackendError, match="1 are pinned"):
@@ -269,7 +275,8 @@ def test_a_score_that_no_longer_fits_does_not_wait_for_ever():
 
 def test_an_alarm_rings_once_when_it_is_time():
     """``call_when`` calls at once, or after the step that makes it true, and never again."""
-    model, rings = fake_model(), []
+    model = fake_model()
+    rings: list[str | int] = []
     model._driver.call_when(lambda: True, lambda: rings.append("now"))
     stream = model.stream(A, max_new_tokens=6)
     row = stream._call.sequences[0]
@@ -289,10 +296,10 @@ def test_an_error_in_a_step_reaches_the_task_that_waits():
     def fail() -> None:
         raise MemoryError("no memory")
 
-    model._backend.on_decode = fail
+    model.backend.on_decode = fail
     with pytest.raises(MemoryError, match="no memory"):
         asyncio.run(model.acomplete([A], max_new_tokens=3))
-    model._backend.on_decode = lambda: None
+    model.backend.on_decode = lambda: None
     done = asyncio.run(model.acomplete([A], max_new_tokens=3))
     assert done[0].token_ids == reference_greedy(A, 3)
 
@@ -344,8 +351,8 @@ def test_second_ctrl_c_while_the_first_ends_the_call(
 ) -> None:
     """No row is left running without a call that it belongs to."""
     model = fake_model(max_sequences=2)
-    model._backend.on_decode = lambda: (
-        signal.raise_signal(signal.SIGINT) if model._backend.count("decode") == 3 else None
+    model.backend.on_decode = lambda: (
+        signal.raise_signal(signal.SIGINT) if model.backend.count("decode") == 3 else None
     )
     interrupted_before(monkeypatch, Scheduler, name)
     with pytest.raises(GenerationInterrupted):
@@ -378,14 +385,19 @@ def test_second_ctrl_c_puts_the_handler_back() -> None:
 def test_memory_is_freed_in_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread cannot come between the end of the calls and the end of the memory."""
     model = fake_model()
-    turns, close, drivers = model._driver, model._backend.close, []
-    monkeypatch.setattr(model._backend, "close", lambda: (drivers.append(turns._driver), close()))
+    close, drivers = model.backend.close, []
+
+    def noting_close() -> None:
+        drivers.append(model._driver._driver)
+        close()
+
+    monkeypatch.setattr(model.backend, "close", noting_close)
     model.close()
     assert drivers == [threading.get_ident()]
     for call in (lambda: model.score("a text"), lambda: model.save_session("never.lgs")):
         with pytest.raises(ClosedError):
             call()
-    with pytest.raises(ClosedError), turns.alone():
+    with pytest.raises(ClosedError), model._driver.alone():
         pytest.fail("there is nothing to use any more")
 
 
@@ -416,7 +428,7 @@ def test_stream_that_is_closed_after_its_model() -> None:
 
 def test_room_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
     """A context that llama.cpp refuses ends the call that needs it; the others go on, and right."""
-    backend = stage.model._backend
+    backend = stage.model.backend
     reserve = backend.reserve
 
     def refusing(n_slots: int, n_tokens: int, *args: Any, **options: Any) -> None:
@@ -477,7 +489,7 @@ def test_error_of_a_callers_function_carries_what_there_is() -> None:
             raise RuntimeError("of the caller")
         return scores
 
-    options = {"max_new_tokens": 8, "return_dict_in_generate": True}
+    options: dict[str, Any] = {"max_new_tokens": 8, "return_dict_in_generate": True}
     with pytest.raises(RuntimeError, match="of the caller") as caught:
         model.generate([A], logits_processor=fail, **options)
     partial = caught.value.partial  # type: ignore[attr-defined]
@@ -497,7 +509,7 @@ def test_prefill_that_did_not_end_pins_nothing(error: type[BaseException]) -> No
             else:
                 raise error("of the second pass")
 
-    model._backend.on_decode = fail_once
+    model.backend.on_decode = fail_once
     with pytest.raises(GenerationInterrupted if error is KeyboardInterrupt else error):
         model.prefill(A * 6)
     assert engine_of(model).kv_cache.n_pinned == 0

@@ -22,7 +22,7 @@ from localgen.generation import session_file
 from localgen.generation.streaming import CompletionStream
 from localgen.llama.library import llama
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
-from tests.fakes import FakeBackend, engine_of, fake_model, reference_greedy
+from tests.fakes import FakeBackend, FakeModel, engine_of, fake_model, reference_greedy
 
 IDENTITY = {"model": "a", "kv_type": "f16"}
 START = struct.Struct("<8sIIQ")
@@ -236,8 +236,12 @@ def test_bytes_reach_the_disk_before_the_name(path: Path, monkeypatch: pytest.Mo
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
 
+    def noting_replace(*names: Any) -> None:
+        steps.append("name")
+        replace(*names)
+
     monkeypatch.setattr(os, "fsync", noting_fsync)
-    monkeypatch.setattr(os, "replace", lambda *names: (steps.append("name"), replace(*names)))
+    monkeypatch.setattr(os, "replace", noting_replace)
     session_file.write(path, IDENTITY, [])
     assert steps == ["file", "name", "folder"]
 
@@ -284,15 +288,16 @@ def text_of(model: LocalModel, prompt: list[int], n: int = 8) -> list[int]:
     return model.complete([prompt], max_new_tokens=n)[0].token_ids
 
 
-def cached(model: LocalModel) -> list[tuple[list[int], int | None, int]]:
+def cached(model: FakeModel) -> list[tuple[list[int], int | None, int]]:
     """All that there is to know of what a cache holds."""
     entries = engine_of(model).kv_cache.cached
     for entry in entries:
-        assert model._backend.kv[entry.seq_id] == entry.token_ids.tolist()
+        assert entry.seq_id is not None
+        assert model.backend.kv[entry.seq_id] == entry.token_ids.tolist()
     return [(entry.token_ids.tolist(), entry.seq_id, entry.is_pinned) for entry in entries]
 
 
-def token_lists(model: LocalModel) -> list[list[int]]:
+def token_lists(model: FakeModel) -> list[list[int]]:
     return [tokens for tokens, _, _ in cached(model)]
 
 
@@ -361,7 +366,9 @@ def test_slots_are_not_given_up(talk: Path) -> None:
 @pytest.mark.parametrize("limit", ["max_sequences", "budget"])
 def test_more_than_fits(limit: str, talk: Path) -> None:
     """Protects the budget: what was used least recently is left out, and the count says so."""
-    options = {"max_sequences": 2} if limit == "max_sequences" else {"budget": 2 * 64}
+    options: dict[str, Any] = (
+        {"max_sequences": 2} if limit == "max_sequences" else {"budget": 2 * 64}
+    )
     model = fake_model(**options)
     assert model.load_session(talk) == 2
     assert [tokens[:5] for tokens in token_lists(model)] == [THIRD[:5], TALK[:5]]
@@ -453,7 +460,7 @@ def test_loss_while_rows_run(n_running: int, talk: Path) -> None:
     model = fake_model(max_sequences=8)
     prompts = [[*OTHER, 65 + i] for i in range(n_running)]
     streams = running(model, prompts)
-    backend: FakeBackend = model._backend
+    backend: FakeBackend = model.backend
     n_made = backend.count("reserve")
     backend.flush_copies = lambda: lose_all(backend)  # type: ignore[method-assign]
     assert model.load_session(talk) == 3
@@ -471,7 +478,7 @@ def test_loss_while_saving(tmp_path: Path) -> None:
     """What was lost is not saved."""
     model = fake_model()
     text_of(model, TALK)
-    model._backend.flush_copies = lambda: lose_all(model._backend)
+    model.backend.flush_copies = lambda: lose_all(model.backend)  # type: ignore[method-assign]
     assert model.save_session(tmp_path / "s") == 0
 
 
@@ -483,7 +490,7 @@ def test_refused_state(which: list[int], options: dict[str, Any], talk: Path) ->
     for i in range(3):
         text_of(model, [65 + i] * 50)
     before = cached(model)
-    model._backend.refuses_state = lambda tokens: tokens[:5] == which[:5]
+    model.backend.refuses_state = lambda tokens: tokens[:5] == which[:5]
     with pytest.raises(StateError, match="refused"):
         model.load_session(talk)
     assert [(t, n) for t, _, n in cached(model)] == [(t, n) for t, _, n in before]
@@ -497,7 +504,7 @@ def test_error_in_the_middle(error: BaseException, talk: Path) -> None:
     model = fake_model(max_sequences=8)
     prompts = [[*OTHER, 65], [*OTHER, 66]]
     streams = running(model, prompts)
-    backend: FakeBackend = model._backend
+    backend: FakeBackend = model.backend
     reserve = backend.reserve
     backend.reserve = fail(error)  # type: ignore[method-assign]
     with pytest.raises(type(error)):
@@ -642,7 +649,10 @@ def test_loaded_between_two_tokens(gguf: Path, tmp_path: Path) -> None:
         model.save_session(tmp_path / "s")
         expected = [row.token_ids for row in greedy(model, PROMPTS[1:], max_new_tokens=24)]
     with load(gguf) as model:
-        options = {"max_new_tokens": 24, "suppress_tokens": list(model.tokenizer.eos_token_ids)}
+        options: dict[str, Any] = {
+            "max_new_tokens": 24,
+            "suppress_tokens": list(model.tokenizer.eos_token_ids),
+        }
         streams = [model.stream(ids, **options) for ids in PROMPTS[1:]]
         for _ in range(3):
             for stream in streams:

@@ -92,11 +92,16 @@ def test_other_handler_is_left_alone() -> None:
 
 def test_other_thread() -> None:
     """Python allows signal handlers in the main thread alone."""
-    done = []
-    thread = threading.Thread(target=lambda: done.append(run_until_interrupt(interrupted_never())))
+    done: list[bool] = []
+
+    def work() -> None:
+        run_until_interrupt(interrupted_never())
+        done.append(True)
+
+    thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert done == [None]
+    assert done == [True]
 
 
 def test_error_of_the_job() -> None:

@@ -17,7 +17,7 @@ import pytest
 from gguf import GGUFWriter, TokenType
 
 from localgen import InvalidGGUFError, LocalModel, inspect
-from localgen._util.child import Failure
+from localgen._util.child import Failure, run_json_child
 from localgen.cli import app
 from localgen.gguf import vocab_types
 from localgen.gguf.gate import ModelFile, check_model
@@ -88,7 +88,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def children(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files for which a child process was started."""
     started: list[str] = []
-    run = vocab_trial.run_json_child
+    run = run_json_child
 
     def counted(module: str, path: str, *, limit_seconds: float) -> object:
         started.append(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from localgen.config import SamplingOptions
+from localgen.engine.backend import Logits
 from localgen.engine.sampling import filters
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence
@@ -24,10 +26,16 @@ WARPERS = json.loads((Path(__file__).parents[2] / "real" / "warpers.json").read_
 class Keep:
     """A recorder that keeps the last row of scores and the token chosen from it."""
 
-    def record(self, logits, scores, token_id):
+    def record(self, logits: Logits, scores: Callable[[], Logits], token_id: int) -> None:
         self.scores = scores().copy()
         self.token_id = token_id
         assert np.isfinite(self.scores[token_id])
+
+    def rollback(self, n_tokens: int) -> None:
+        raise NotImplementedError
+
+    def copy(self) -> Keep:
+        raise NotImplementedError
 
     @property
     def kept(self):
@@ -36,14 +44,14 @@ class Keep:
 
 def make(n_vocab, prompt=(1,), new=(), eos=(2,), uniform=lambda: 0.5, custom=(), **options):
     """A Sampler and a Sequence with a recorder; ``new`` tokens come after the prompt."""
-    options = SamplingOptions(**{"do_sample": True, "top_k": 0, **options})
+    sampling = SamplingOptions(**{"do_sample": True, "top_k": 0, **options})
     prompt_ids = np.array(prompt, np.int32)
     sequence = Sequence(
         index=0,
         prompt_ids=prompt_ids,
         max_new_tokens=len(new) + 4,
         eos_token_ids=frozenset(eos),
-        sampler=Sampler(options, n_vocab, custom),
+        sampler=Sampler(sampling, n_vocab, custom),
         uniform=uniform,
         recorders=(Keep(),),
         trackers=(TokenCounts(prompt_ids, len(new) + 4),),

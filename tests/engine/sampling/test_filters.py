@@ -7,14 +7,15 @@ import math
 import numpy as np
 import pytest
 
+from localgen.engine.backend import Logits
 from localgen.engine.sampling import filters
 
 
-def row(*values: float) -> filters.Logits:
+def row(*values: float) -> Logits:
     return np.array(values, np.float32)
 
 
-def of_weights(*weights: float) -> filters.Logits:
+def of_weights(*weights: float) -> Logits:
     """Logits whose softmax has these proportions."""
     return np.log(row(*weights))
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from localgen.config import SamplingOptions
+from localgen.engine.backend import Logits
 from localgen.engine.sampling import processors
 
 
-def row(*values: float) -> processors.Logits:
+def row(*values: float) -> Logits:
     return np.array(values, np.float32)
 
 

@@ -7,6 +7,7 @@ process.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -33,7 +34,7 @@ SLOW_FOLDERS = (
     *("benchmark", "cli", "compare", "conformance", "docs", "doctor", "examples", "hostile"),
     *("llama", "models", "platforms", "quantization", "real"),
 )
-SLOW_FIXTURES = {"hub", "run_child", "tiny"}
+SLOW_FIXTURES = {"fork_child", "hub", "run_child", "tiny"}
 # "ci" runs the same examples each time and has no limit of time; "long" looks for new ones:
 # pytest --hypothesis-profile=long.
 _SETTINGS = hypothesis.settings(
@@ -84,15 +85,21 @@ class Child:
 RunChild = Callable[..., Child]
 
 
-def _run_child(code: str, *args: object, warnings: str = "error") -> Child:
-    done = run_python(code, *map(str, args), warnings=warnings)
+def _run_child(code: str, *args: object, forks: bool, warnings: str = "error") -> Child:
+    done = run_python(code, *map(str, args), forks=forks, warnings=warnings)
     return Child(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")
 def run_child() -> RunChild:
     """``run_child(code, *args)`` runs ``python -c code args…`` from the repository's root."""
-    return _run_child
+    return functools.partial(_run_child, forks=False)
+
+
+@pytest.fixture(scope="session")
+def fork_child() -> RunChild:
+    """``run_child`` for code that may abort or exit: localgen is imported before it runs."""
+    return functools.partial(_run_child, forks=True)
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ def prepare(request: dict[str, Any]) -> types.ModuleType:
 
 
 if __name__ == "__main__":
+    import localgen.cli  # noqa: F401
     from localgen.llama.library import llama
 
     llama()

@@ -18,9 +18,11 @@ from gguf import GGUFWriter
 import localgen
 from localgen.cli.options import as_flags
 from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
+from tests.children import run_python
 from tests.conftest import AMX, CHILD_SECONDS, RunChild
 
 COMMAND = [sys.executable, "-m", "localgen"]
+RUN_COMMAND = "import runpy; runpy.run_module('localgen', run_name='__main__', alter_sys=True)"
 EIGHT = ["--max-new-tokens", "8", "--min-new-tokens", "8", "--n-threads", "1"]
 # More than any test waits for, without EOS, so that only a signal or a pipe ends it.
 ENDLESS = [
@@ -37,6 +39,15 @@ Result = subprocess.CompletedProcess[str]
 
 def localgen_command(*args: object, **options: Any) -> Result:
     """Run ``localgen args…`` with captured output and an empty stdin."""
+    if options.keys() <= {"input", "cwd"}:
+        return run_python(
+            *(RUN_COMMAND, *map(str, args)),
+            forks=True,
+            warnings=None,
+            stdin=options.get("input"),
+            env=ENVIRONMENT,
+            cwd=options.get("cwd", Path.cwd()),
+        )
     options = {"stdin": subprocess.DEVNULL, "env": ENVIRONMENT, **options}
     if "input" in options:
         del options["stdin"]

@@ -30,8 +30,8 @@ print((rss() - before) // 1024)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_two_hundred_models_leave_memory_flat(path: Path, run_child: RunChild) -> None:
+def test_two_hundred_models_leave_memory_flat(path: Path, fork_child: RunChild) -> None:
     """Protects against a model, context or cache that is not freed: each has some megabytes."""
-    child = run_child(TWO_HUNDRED, path)
+    child = fork_child(TWO_HUNDRED, path)
     assert (child.returncode, child.stderr) == (0, "")
     assert int(child.stdout) < 30  # MiB; one context that stays would be 150 times its size

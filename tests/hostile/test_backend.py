@@ -222,10 +222,10 @@ for mode in modes:
 
 @pytest.mark.parametrize("kv_type", KV_TYPES)
 def test_kv_type_with_flash_attention(
-    kv_type: str, tiny_bpe_path: Path, run_child: RunChild
+    kv_type: str, tiny_bpe_path: Path, fork_child: RunChild
 ) -> None:
     """Each pair generates, or is refused with the type's name; some would abort or divide by 0."""
-    child = run_child(COMBINATIONS, tiny_bpe_path, kv_type, *FLASH_ATTENTION)
+    child = fork_child(COMBINATIONS, tiny_bpe_path, kv_type, *FLASH_ATTENTION)
     assert child.returncode == 0, child.stderr
     without = "off refused True" if kv_type[0] in "qi" else "off 7"
     assert child.stdout.splitlines() == ["auto 7", "on 7", without]

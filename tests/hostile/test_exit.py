@@ -22,8 +22,8 @@ print("main ends")
 """
 
 
-def test_daemon_thread_that_generates(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_daemon_thread_that_generates(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """Its model was once freed under it, while it was in C."""
     for _ in range(3):
-        child = run_child(DAEMON, tiny_bpe_path)
+        child = fork_child(DAEMON, tiny_bpe_path)
         assert (child.returncode, child.stdout) == (0, "main ends\n"), child.stderr

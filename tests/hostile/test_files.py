@@ -56,11 +56,11 @@ DAMAGED: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_damaged_file(kind: str, tiny_bpe_path: Path, tmp_path: Path, run_child: RunChild) -> None:
+def test_damaged_file(kind: str, tiny_bpe_path: Path, tmp_path: Path, fork_child: RunChild) -> None:
     """A broken download or a wrong file ends in InvalidGGUFError with its path, not in a signal."""
     path = tmp_path / "damaged.gguf"
     path.write_bytes(DAMAGED[kind](tiny_bpe_path.read_bytes()))
-    child = run_child(LOAD, path)
+    child = fork_child(LOAD, path)
     assert child.returncode == 0, child.stderr
     kind_of_error, _, message = child.stdout.partition("\n")
     assert kind_of_error == "InvalidGGUFError"
@@ -104,11 +104,11 @@ PARTS = {
 
 
 @pytest.mark.parametrize("kind", PARTS)
-def test_incomplete_model(kind: str, tmp_path: Path, run_child: RunChild) -> None:
+def test_incomplete_model(kind: str, tmp_path: Path, fork_child: RunChild) -> None:
     """A well-formed file whose content does not make a model is refused with its path."""
     path = tmp_path / "incomplete.gguf"
     write_parts(path, **PARTS[kind])
-    child = run_child(LOAD, path)
+    child = fork_child(LOAD, path)
     assert child.returncode == 0, child.stderr
     kind_of_error, _, message = child.stdout.partition("\n")
     assert kind_of_error == "InvalidGGUFError"
@@ -178,13 +178,13 @@ print("closed")
 
 @pytest.mark.parametrize("how", ["truncated", "replaced", "emptied"])
 def test_file_changed_after_load(
-    how: str, tiny_bpe_path: Path, tmp_path: Path, run_child: RunChild
+    how: str, tiny_bpe_path: Path, tmp_path: Path, fork_child: RunChild
 ) -> None:
     """Reading a mapped file that shrank is a SIGBUS: each call looks at the file first."""
     path, other = tmp_path / "model.gguf", tmp_path / "other.gguf"
     for copy in (path, other):
         copy.write_bytes(tiny_bpe_path.read_bytes())
-    child = run_child(CHANGED, path, other, how)
+    child = fork_child(CHANGED, path, other, how)
     assert child.returncode == 0, child.stderr
     assert child.stdout.split() == ["refused"] * 4 + ["closed"]
 
@@ -273,9 +273,9 @@ print(sorted(outcomes))
 """
 
 
-def test_ctrl_c_at_any_moment_of_a_load(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_ctrl_c_at_any_moment_of_a_load(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """A signal that comes while C loads is KeyboardInterrupt, not a complaint about the file."""
-    child = run_child(LOADS, tiny_bpe_path)
+    child = fork_child(LOADS, tiny_bpe_path)
     assert (child.returncode, child.stdout) == (0, "[]\n"), child.stderr
     assert "ctypes callback" not in child.stderr
 

@@ -98,9 +98,9 @@ for use in uses:
 """
 
 
-def test_tokenizer_after_close(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_tokenizer_after_close(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """The vocabulary is part of the model: its memory must not be read once it is freed."""
-    child = run_child(TOKENIZE_AFTER_CLOSE, tiny_bpe_path)
+    child = fork_child(TOKENIZE_AFTER_CLOSE, tiny_bpe_path)
     assert_clean(child, "closed", "closed", "closed")
 
 
@@ -142,12 +142,12 @@ print(outcomes)
 """
 
 
-def test_close_waits_for_a_tokenization(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_close_waits_for_a_tokenization(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """It once freed the vocabulary that C was reading: a crash, or a text of no tokens."""
     # The encode() of the main thread must not wait to be told.
     code = TOKENIZING + "vocab.tokenize_now = tokenize\n" + CLOSED_WHILE_TOKENIZING
     code = code.replace('model.tokenizer.encode("")', "model.tokenizer.eos_token_ids")
-    assert_clean(run_child(code, tiny_bpe_path), "refused True", "[True]")
+    assert_clean(fork_child(code, tiny_bpe_path), "refused True", "[True]")
 
 
 CTRL_C_WHILE_TOKENIZING = """
@@ -161,10 +161,10 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_in_a_long_tokenization(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_ctrl_c_in_a_long_tokenization(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """C cannot be stopped: the block must not close the model under a thread that goes on."""
     code = TOKENIZING + CTRL_C_WHILE_TOKENIZING
-    assert_clean(run_child(code, tiny_bpe_path), "interrupted [True]")
+    assert_clean(fork_child(code, tiny_bpe_path), "interrupted [True]")
 
 
 CLOSED_BY_A_HANDLER = """
@@ -179,9 +179,9 @@ model.close()
 """
 
 
-def test_closed_by_a_signals_handler(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_closed_by_a_signals_handler(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """A handler that runs in the middle of a tokenization cannot wait for it."""
-    child = run_child(TOKENIZING + CLOSED_BY_A_HANDLER, tiny_bpe_path)
+    child = fork_child(TOKENIZING + CLOSED_BY_A_HANDLER, tiny_bpe_path)
     line = "the model cannot be closed by a signal handler while it tokenizes"
     assert_clean(child, line)
 
@@ -217,12 +217,12 @@ print(os.waitstatus_to_exitcode(status), outcomes)
 
 @pytest.mark.parametrize("closes", [True, False])
 def test_fork_while_a_thread_tokenizes(
-    closes: bool, tiny_bpe_path: Path, run_child: RunChild
+    closes: bool, tiny_bpe_path: Path, fork_child: RunChild
 ) -> None:
     """The child lacks the thread, so neither its close nor its exit may wait for it."""
     code = TOKENIZING + FORKED_WHILE_TOKENIZING
     code = code if closes else code.replace("    model.close()\n", "")
-    assert_clean(run_child(code, tiny_bpe_path, warnings=ODD_WARNINGS), "3 [True]")
+    assert_clean(fork_child(code, tiny_bpe_path, warnings=ODD_WARNINGS), "3 [True]")
 
 
 LAST_AT_EXIT = """
@@ -237,9 +237,9 @@ atexit.register(go_on.set)  # what was registered last runs first, before the mo
 """
 
 
-def test_exit_while_a_daemon_thread_tokenizes(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_exit_while_a_daemon_thread_tokenizes(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """The end of the process frees the model too, and waits as close() does."""
-    child = run_child(LAST_AT_EXIT + TOKENIZING + DAEMON_AT_EXIT, tiny_bpe_path)
+    child = fork_child(LAST_AT_EXIT + TOKENIZING + DAEMON_AT_EXIT, tiny_bpe_path)
     assert_clean(child, "[True]")
 
 
@@ -258,9 +258,9 @@ except localgen.BackendError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_no_room_for_a_big_stack(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_no_room_for_a_big_stack(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """Under a limit of memory it once was Python's "can't start new thread"."""
-    assert_clean(run_child(NO_ROOM_FOR_A_STACK, tiny_bpe_path), "4095", "True")
+    assert_clean(fork_child(NO_ROOM_FOR_A_STACK, tiny_bpe_path), "4095", "True")
 
 
 # --- fork ---
@@ -301,9 +301,9 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_forked_child(end: str, tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_forked_child(end: str, tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """llama.cpp's threads are gone in a forked child, which would wait for them for ever."""
-    child = run_child(FORK.format(end=ENDS[end]), tiny_bpe_path, warnings=ODD_WARNINGS)
+    child = fork_child(FORK.format(end=ENDS[end]), tiny_bpe_path, warnings=ODD_WARNINGS)
     assert_clean(child, "child 4", "same True", "stream True")
 
 
@@ -335,9 +335,9 @@ print("child", os.waitstatus_to_exitcode(status))
 """
 
 
-def test_fork_while_another_thread_generates(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_fork_while_another_thread_generates(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """In the child, the lock is held by a thread that does not exist: nothing may wait for it."""
-    child = run_child(FORK_IN_A_CALL, tiny_bpe_path, warnings=ODD_WARNINGS)
+    child = fork_child(FORK_IN_A_CALL, tiny_bpe_path, warnings=ODD_WARNINGS)
     assert_clean(child, "child 7")
 
 
@@ -394,7 +394,7 @@ def test_model_called_by_its_own_callback(name: str, tiny: LocalModel) -> None:
 
 @pytest.mark.parametrize("name", ["logits_processor", "stopping_criteria"])
 def test_model_closed_by_its_own_callback(
-    name: str, tiny_bpe_path: Path, run_child: RunChild
+    name: str, tiny_bpe_path: Path, fork_child: RunChild
 ) -> None:
     """Closing a model that is generating must not free what the forward pass reads next."""
     code = """
@@ -408,7 +408,7 @@ try:
 except (localgen.ClosedError, RuntimeError) as error:
     print("refused")
 """
-    assert_clean(run_child(code, tiny_bpe_path, name), "refused")
+    assert_clean(fork_child(code, tiny_bpe_path, name), "refused")
 
 
 # --- Ctrl-C ---
@@ -495,13 +495,13 @@ print("same", six() == before)
 
 @pytest.mark.parametrize("options", ["{}", "{'max_time': 600}"])
 def test_ctrl_c_inside_a_long_forward_pass(
-    options: str, tiny_bpe_path: Path, run_child: RunChild
+    options: str, tiny_bpe_path: Path, fork_child: RunChild
 ) -> None:
     """A signal that comes while C computes stops the pass and is KeyboardInterrupt in Python.
 
     It once was swallowed between ctypes and the callback: "Exception ignored", and a DecodeError.
     """
-    child = run_child(LONG_PREFILL, tiny_bpe_path, options)
+    child = fork_child(LONG_PREFILL, tiny_bpe_path, options)
     assert child.returncode == 0, child.stderr
     assert child.stdout.splitlines() == ["interrupted True ['cancelled']", "same True"]
     assert "ctypes callback" not in child.stderr
@@ -644,6 +644,6 @@ print(n_open() == before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_hundred_loads(tiny_bpe_path: Path, run_child: RunChild) -> None:
+def test_hundred_loads(tiny_bpe_path: Path, fork_child: RunChild) -> None:
     """Loading and closing, or just dropping, gives files and memory back."""
-    assert_clean(run_child(LOAD_AND_CLOSE, tiny_bpe_path), "True", "True")
+    assert_clean(fork_child(LOAD_AND_CLOSE, tiny_bpe_path), "True", "True")

@@ -98,18 +98,28 @@ def fields_of(data: bytes) -> list[Field]:
     return walk.fields
 
 
-def bad_files(data: bytes, seed: int = 0, n_flips: int = 100) -> Iterator[BadFile]:
-    """All mutations of one good file, the same for the same arguments."""
+def bad_files(
+    data: bytes, seed: int = 0, n_flips: int = 100, *, but_for: bytes | None = None
+) -> Iterator[BadFile]:
+    """All mutations of one good file, the same for the same arguments.
+
+    but_for: another good file; fields that it has too, byte for byte, are not changed.
+    """
     fields = fields_of(data)
+    known = {(field.name, _old(field, but_for)) for field in fields_of(but_for)} if but_for else ()
     for field in fields:
-        old = data[field.start : field.start + field.size]
-        for new in _variants(field, old):
+        old = _old(field, data)
+        for new in _variants(field, old) if (field.name, old) not in known else ():
             if new != old:
                 changed = data[: field.start] + new + data[field.start + field.size :]
                 yield BadFile(f"{field.name}: {old[:20]!r} -> {new[:20]!r}", changed)
     for cut in sorted({field.start for field in fields} | {len(data) - 1, len(data) // 2}):
         yield BadFile(f"cut at {cut}", data[:cut])
     yield from flipped(data, random.Random(seed), n_flips, fields[-1].start)
+
+
+def _old(field: Field, data: bytes) -> bytes:
+    return data[field.start : field.start + field.size]
 
 
 def flipped(

@@ -21,7 +21,8 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "gemma": make_gemma_swa,
     "mamba": make_mamba,
 }
-# With four kinds of models, and the files that are cut, more than the 2,000 that were promised.
+# Both llamas say the same but for their vocabularies.
+ALIKE = {"llama, SentencePiece": "llama, BPE"}
 FEWEST = 600
 
 
@@ -40,8 +41,12 @@ def test_bad_files(kind: str, tmp_path: Path) -> None:
     good = tmp_path / "good.gguf"
     MAKERS[kind](good)
     data = good.read_bytes()
+    but_for = None
+    if kind in ALIKE:
+        MAKERS[ALIKE[kind]](tmp_path / "alike.gguf")
+        but_for = (tmp_path / "alike.gguf").read_bytes()
     refused, names, passed = 0, {}, []
-    for number, bad in enumerate(bad_files(data, seed=len(kind))):
+    for number, bad in enumerate(bad_files(data, seed=len(kind), but_for=but_for)):
         path = tmp_path / f"bad-{number}.gguf"
         path.write_bytes(bad.data)
         if (reason := refusal(path)) is None:

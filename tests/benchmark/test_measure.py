@@ -221,13 +221,13 @@ def test_json_has_every_round(result: BenchResult) -> None:
 def test_memory_of_a_process_that_had_held_more(result: BenchResult) -> None:
     """A peak from before the load says nothing about the model and is not reported."""
     assert _memory(result.memory) == (
-        "300 B at the peak: 100 B before the model, and 200 B for it (estimated: 190 B)"
+        "peak 300 B: 100 B before loading, 200 B for the model (estimated: 190 B)"
     )
     older = BenchMemory(
         peak_rss_bytes=None, before_bytes=100, estimated_ram_bytes=190, estimated_gpu_bytes=7
     )
     assert _memory(older) == (
-        "never more than the 100 B that were held before (estimated: 190 B and 7 B on the GPU)"
+        "no more than the 100 B in use before loading (estimated: 190 B and 7 B on the GPU)"
     )
 
 
@@ -490,11 +490,11 @@ def test_command(tiny_bpe_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("model        tiny-bpe.gguf: llama, ")
     assert any("1 thread" in line for line in lines)
-    (row,) = [line.split() for line in lines if line.startswith(" tg4 @ d20")]
+    (row,) = [line.split() for line in lines if line.startswith("tg4 @ d20")]
     assert row[3] == "1"
-    assert sum(line.startswith(" tg4  ") for line in lines) == 2
-    assert any("after a prompt of 24, nothing cached" in line for line in lines)
-    assert any("after 16 more, 24 cached" in line for line in lines)
+    assert sum(line.startswith("tg4  ") for line in lines) == 2
+    assert any("after a prompt of 24 tokens, none cached" in line for line in lines)
+    assert any("after 16 more tokens, 24 cached" in line for line in lines)
 
 
 def test_command_as_json(tiny_bpe_path: Path) -> None:

@@ -343,7 +343,7 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     assert "stored in a larger type" in table.stderr
     assert "replaced" not in table.stderr
     again = localgen_command("quantize", tiny_bpe_path, "-t", "Q2_K", "-o", tmp_path)
-    assert f"{tmp_path / tiny_bpe_path.stem}-Q2_K.gguf was there and is replaced" in again.stderr
+    assert f"localgen: replaced {tmp_path / tiny_bpe_path.stem}-Q2_K.gguf" in again.stderr
 
 
 def test_the_command_says_what_is_wrong(tiny_bpe_path: Path, tmp_path: Path) -> None:

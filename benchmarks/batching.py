@@ -1,12 +1,12 @@
-"""What batching, reuse of the KV cache and the scheduler are worth.
+"""Measure what batching, KV cache reuse and the scheduler are worth.
 
     python benchmarks/batching.py                       # all cases
     python benchmarks/batching.py --only ragged chat
 
-equal: 32 rows of 128 + 64 tokens decode together, beside llama.cpp alone in both of its layouts.
-ragged: 64 prompts of 16 to 512 tokens, 16 to 256 new ones, beside `Llama` one after the other and
-beside static batches of 32. shared: 32 rows that begin with the same 512 tokens. chat: the tenth
-turn of a chat. steps: what a step costs beside sampling and llama.cpp. soak: 10,000 short calls.
+equal: 32 sequences of 128 + 64 tokens decode together, against llama.cpp alone in both layouts.
+ragged: 64 prompts of 16 to 512 tokens with 16 to 256 new tokens, against serial `Llama` calls and
+static batches of 32. shared: 32 prompts that begin with the same 512 tokens. chat: the tenth turn
+of a chat. steps: the cost of a step besides sampling and llama.cpp. soak: 10,000 short calls.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ _SHARED_ROWS, _SHARED_PREFIX, _SHARED_NEW = 32, 512, 32
 _TURNS, _HISTORY, _SHORT_PROMPT = 10, 1500, 30
 _SOAK_CALLS, _SOAK_WARM = 10_000, 1_000
 _NOTE = """\
-Each figure is one thing by another, measured by turns; above 1 means that localgen is the faster
-one. equal: decode speed by that of llama.cpp alone with kv_unified false and true. ragged: tokens
-per second, by `Llama` one prompt after the other at the same threads, and by localgen in static
-batches of 32. shared: seconds of prefill without sharing by those with it, and the decode speeds
-likewise. chat: time to first token of the tenth turn, by that of a prompt of 30 tokens;
-bare_by_short: the same of llama.cpp alone, where reuse costs nothing; n_cached, n_prompt: of that
-turn.
-steps: microseconds of a step beside sampling and llama.cpp, by number of rows.
-soak: resident memory at the end by that after the first 1,000 calls."""
+Each figure is a ratio of two alternating measurements; above 1, localgen is faster. equal: decode
+speed divided by that of llama.cpp alone, with kv_unified false and true. ragged: tokens per second
+divided by those of serial `Llama` calls with the same threads, and by those of localgen in static
+batches of 32. shared: seconds of prefill and of decoding without sharing divided by those with it.
+chat: time to first token of the tenth turn divided by that
+of a prompt of 30 tokens; baseline_by_short: the same for llama.cpp alone, where reuse costs
+nothing; n_cached, n_prompt: of that turn. steps: microseconds of a step besides sampling and
+llama.cpp, by number of sequences. soak: resident memory at the end divided by that after the first
+1,000 calls."""
 
 
 def prompts_of(model: Any, n_rows: int, n_tokens: int) -> list[list[int]]:
-    """``n_rows`` prompts of ``n_tokens`` each that differ from their first token on."""
+    """Return ``n_rows`` prompts of ``n_tokens`` each, which differ from their first token on."""
     vocabulary = np.random.RandomState(3).permutation(model.tokenizer.vocab_size - 1000)[:n_rows]
     text = model.tokenizer.encode(text_of(model.tokenizer, n_tokens))
     return [[int(first) + 500, *text[1:]] for first in vocabulary]
 
 
 def clear(model: Any) -> None:
-    """Empty the KV cache, so that nothing of an earlier round is reused."""
+    """Empty the KV cache, so that a round reuses nothing from an earlier one."""
     model._driver._engine.start_afresh()
 
 
 # --- equal rows ---
 
 
-class BareContext:
-    """llama.cpp alone, in a context of its own for ``prompts`` and what follows them."""
+class BaselineContext:
+    """llama.cpp alone, in its own context for ``prompts`` and the tokens after them."""
 
     def __init__(self, model: Any, completions: list[Any], *, unified: bool) -> None:
         backend = model._backend
@@ -70,7 +70,7 @@ class BareContext:
         self._steps = step_batches(self._llama, prompts, new)
 
     def decode(self) -> float:
-        """Seconds of all decode steps, after a prefill that is not timed."""
+        """Return the seconds of all decode steps; the prefill before them is not timed."""
         per_slot = self._backend._slot_size(self._n_tokens)
         n_cells = -(-self._n_tokens // 256) * 256 if self._unified else per_slot
         n_ctx = n_cells * self._n_slots
@@ -83,11 +83,11 @@ class BareContext:
 
 
 def equal(model: Any, n_rounds: int) -> list[Row]:
-    """32 equal rows, decoded by localgen and by llama.cpp alone in both layouts."""
+    """Decode 32 equal sequences by localgen, and by llama.cpp alone in both layouts."""
     prompts = prompts_of(model, _EQUAL_ROWS, _EQUAL_PROMPT)
     options = {"max_new_tokens": _EQUAL_NEW, "eos_token_id": []}
     done = model.complete(prompts, **options)
-    floors = [BareContext(model, done, unified=unified) for unified in (False, True)]
+    floors = [BaselineContext(model, done, unified=unified) for unified in (False, True)]
     rounds = []
     for number in range(n_rounds):
         common.progress(f"equal: round {number + 1} of {n_rounds}")
@@ -110,7 +110,7 @@ def equal(model: Any, n_rounds: int) -> list[Row]:
 
 
 def ragged_work(model: Any) -> tuple[list[list[int]], list[Any]]:
-    """64 prompts and how each is to be continued, the same in every run."""
+    """Return 64 prompts and their configs, the same in every run."""
     from localgen import GenerationConfig  # noqa: PLC0415  (the children import their own)
 
     random = np.random.RandomState(11)
@@ -123,10 +123,10 @@ def ragged_work(model: Any) -> tuple[list[list[int]], list[Any]]:
 
 
 def ragged(model: Any, n_rounds: int) -> list[Row]:
-    """Continuous batching, static batches, and `Llama` one by one, in turns."""
+    """Alternate continuous batching, static batches and serial `Llama` calls."""
     prompts, configs = ragged_work(model)
     n_tokens = sum(config.max_new_tokens for config in configs)
-    llama = one_by_one(model)
+    llama = serial_llama(model)
     ways: dict[str, Callable[[], object]] = {
         "localgen": lambda: model.complete(prompts, generation_config=configs),
         "static": lambda: static_batches(model, prompts, configs),
@@ -153,14 +153,14 @@ def ragged(model: Any, n_rounds: int) -> list[Row]:
 
 
 def static_batches(model: Any, prompts: list[list[int]], configs: list[Any]) -> None:
-    """The rows as batches of 32, each of which ends before the next one begins."""
+    """Complete the prompts in batches of 32; each ends before the next one starts."""
     for i in range(0, len(prompts), 32):
         model.complete(prompts[i : i + 32], generation_config=configs[i : i + 32])
         clear(model)
 
 
-def one_by_one(model: Any) -> Any:
-    """llama-cpp-python's `Llama` on the same file with the same threads."""
+def serial_llama(model: Any) -> Any:
+    """Load llama-cpp-python's `Llama` on the same file with the same threads."""
     from llama_cpp import Llama  # noqa: PLC0415  (only this case needs it)
 
     threads = common.n_threads(model)
@@ -176,7 +176,7 @@ def run_llama_serially(llama: Any, prompts: list[list[int]], configs: list[Any])
 
 
 def run_llama(llama: Any, prompt: list[int], n_new: int) -> None:
-    """Exactly ``n_new`` greedy tokens after a prompt, by `Llama.generate`."""
+    """Generate exactly ``n_new`` greedy tokens after a prompt by `Llama.generate`."""
     llama.reset()
     for n_made, _ in enumerate(llama.generate(prompt, temp=0.0), start=1):
         if n_made == n_new:
@@ -187,7 +187,7 @@ def run_llama(llama: Any, prompt: list[int], n_new: int) -> None:
 
 
 def shared(model: Any, n_rounds: int) -> list[Row]:
-    """32 rows with a common beginning, prefilled once, and each row from its start."""
+    """Complete 32 prompts with a common beginning: prefilled once, and computed for each."""
     prefix = model.tokenizer.encode(text_of(model.tokenizer, _SHARED_PREFIX))
     ends = prompts_of(model, _SHARED_ROWS, 4)
     prompts = [[*prefix, *end] for end in ends]
@@ -202,7 +202,7 @@ def shared(model: Any, n_rounds: int) -> list[Row]:
             cache._reuses = reuses
             prefill = model.complete(prompts, **options)[0].stats.prefill_seconds
             cache._reuses = True
-            # Without sharing, rows decode beside the prompts of others: decoding is timed in a
+            # Without sharing, sequences decode while others prefill: decoding is timed in a
             # second call, whose prompts are cached.
             model.complete(prompts, max_new_tokens=1)
             decode = model.complete(prompts, **options)[0].stats.decode_seconds
@@ -222,7 +222,7 @@ def shared(model: Any, n_rounds: int) -> list[Row]:
 
 
 def chat(model: Any, n_rounds: int) -> list[Row]:
-    """Time to first token of a tenth turn with 1,500 tokens before it, and of a short prompt."""
+    """Time the first token of a tenth turn after 1,500 tokens, and of a short prompt."""
     tokenizer = model.tokenizer
     short = tokenizer.encode(text_of(tokenizer, _SHORT_PROMPT, 7))
     question = tokenizer.encode(text_of(tokenizer, _SHORT_PROMPT, 90))
@@ -237,13 +237,13 @@ def chat(model: Any, n_rounds: int) -> list[Row]:
         model.complete([history[:_HISTORY]], max_new_tokens=2, eos_token_id=[])
         turn = model.complete([history[:_HISTORY] + question], max_new_tokens=2)[0].stats
         fresh = model.complete([short], max_new_tokens=2)[0].stats
-        bare = bare_turn(model._backend, history[:_HISTORY], question, short)
-        rounds.append((turn, fresh, *bare))
+        baseline = baseline_turn(model._backend, history[:_HISTORY], question, short)
+        rounds.append((turn, fresh, *baseline))
     return [
         {
             "case": "chat",
             **common.spread("by_short", [turn.ttft / fresh.ttft for turn, fresh, *_ in rounds]),
-            **common.spread("bare_by_short", [turn / fresh for *_, turn, fresh in rounds]),
+            **common.spread("baseline_by_short", [turn / fresh for *_, turn, fresh in rounds]),
             **common.spread("turn_ms", [turn.ttft * 1e3 for turn, *_ in rounds]),
             **common.spread("short_ms", [fresh.ttft * 1e3 for _, fresh, *_ in rounds]),
             "n_cached": rounds[-1][0].n_cached,
@@ -252,10 +252,10 @@ def chat(model: Any, n_rounds: int) -> list[Row]:
     ]
 
 
-def bare_turn(
+def baseline_turn(
     backend: Any, history: list[int], question: list[int], short: list[int]
 ) -> tuple[float, float]:
-    """Seconds of llama.cpp alone for ``question`` after ``history``, and for ``short`` alone."""
+    """Return llama.cpp's seconds for ``question`` after ``history``, and for ``short`` alone."""
     llama = backend._llama
     context = new_context(backend, 1, backend._slot_size(len(history) + len(question)))
 
@@ -276,7 +276,7 @@ def bare_turn(
 
 
 def text_ids(tokenizer: Any, n_tokens: int, first: int) -> list[int]:
-    """Some text as token ids, another one for another ``first``."""
+    """Return the token ids of a text; each ``first`` gives another one."""
     ids: list[int] = tokenizer.encode(common.PASSAGE * 9, add_special_tokens=False)
     first %= 500
     return ids[first : first + n_tokens]
@@ -287,11 +287,11 @@ def text_ids(tokenizer: Any, n_tokens: int, first: int) -> list[int]:
 
 @contextmanager
 def without_forward_passes(model: Any) -> Iterator[None]:
-    """llama_decode does nothing, so that what a step takes is localgen's own."""
+    """Replace llama_decode by nothing, so that a step's time is localgen's own."""
     context, llama = model._backend._context, model._backend._llama
 
     class Bindings:
-        """llama.cpp's bindings but for one function."""
+        """llama.cpp's bindings with one function replaced."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(llama, name)
@@ -307,7 +307,7 @@ def without_forward_passes(model: Any) -> Iterator[None]:
 
 
 def steps(model: Any, n_rounds: int) -> list[Row]:
-    """Microseconds a step outside of llama.cpp and sampling, by number of rows."""
+    """Measure the microseconds of a step outside llama.cpp and sampling, by batch size."""
     n_new = 128
     rows = []
     for n_rows in (1, 8, 32):
@@ -329,7 +329,7 @@ def steps(model: Any, n_rounds: int) -> list[Row]:
 
 
 def soak(model: Any, _n_rounds: int) -> list[Row]:
-    """Resident memory over 10,000 short calls."""
+    """Measure resident memory over 10,000 short calls."""
     tokenizer = model.tokenizer
     random = np.random.RandomState(5)
     ids = tokenizer.encode(common.PASSAGE * 3)
@@ -358,7 +358,7 @@ def soak(model: Any, _n_rounds: int) -> list[Row]:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process now, in MB."""
+    """Return this process's resident memory now, in MB."""
     import psutil  # noqa: PLC0415  (only this case needs it)
 
     return float(psutil.Process().memory_info().rss / 1e6)

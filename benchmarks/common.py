@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: medians, the machine, child processes, tables and JSON.
+"""Helpers of the benchmark scripts: medians, the machine, child processes, tables and JSON.
 
 A result is one dict: benchmark, note, command, cpu, n_cpus, threads, versions, date, model,
 n_rounds, and rows, a list of flat dicts. Only benchmark, command, cpu, n_cpus, threads, versions,
@@ -57,7 +57,7 @@ def n_threads(model: Any) -> int:
 
 
 def spread(name: str, values: Iterable[float]) -> Row:
-    """The median of ``values`` under ``name``, and their extremes beside it."""
+    """Return the median of ``values`` under ``name``, and their extremes beside it."""
     ordered = sorted(values)
     return {
         name: statistics.median(ordered),
@@ -67,7 +67,7 @@ def spread(name: str, values: Iterable[float]) -> Row:
 
 
 def median(rows: Sequence[Row], key: str) -> float:
-    """The median of one field over ``rows``."""
+    """Return the median of one field over ``rows``."""
     return float(statistics.median(row[key] for row in rows))
 
 
@@ -75,14 +75,14 @@ def median(rows: Sequence[Row], key: str) -> float:
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may run on."""
+    """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def cpu_name() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name as the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -90,7 +90,7 @@ def cpu_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on, where installed."""
+    """Return the versions of Python and of the installed packages that a result depends on."""
     found = {"python": platform.python_version()}
     try:
         found["localgen"] = importlib.import_module("localgen").__version__
@@ -102,7 +102,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held, in MB (10⁶ bytes), mapped weights included.
+    """Return this process's peak memory in MB (10⁶ bytes), mapped weights included.
 
     Linux's ``ru_maxrss`` starts at the parent's peak, so VmHWM is read where there is one.
     """
@@ -118,28 +118,28 @@ def peak_memory_mb() -> float:
 
 
 def argument_parser(description: str | None, *, rounds: int, new_tokens: int) -> Any:
-    """A parser with the options that the scripts share."""
+    """Return a parser with the options that the scripts share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="smollm2", help="'smollm2', or the path of a GGUF file")
     parser.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
     parser.add_argument("--new-tokens", type=int, default=new_tokens, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, help="folder that the JSON is written to as well")
-    # A script starts itself with this to measure in a fresh process: what to do, as JSON.
+    parser.add_argument("--output", type=Path, help="also write the JSON to this folder")
+    # A script starts itself with this, a task as JSON, to measure in a fresh process.
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     return parser
 
 
 def progress(message: str) -> None:
-    """One line for whoever waits, on stderr."""
+    """Print a line of progress to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 def run_child(task: Row) -> Row:
-    """Run this script again, in a process of its own, with ``--child task``.
+    """Run this script again in its own process, with ``--child task``.
 
-    Returns the JSON object that it printed last; raises RuntimeError with its stderr if it failed.
+    Return the JSON object that it printed last. Raises RuntimeError with its stderr if it failed.
     """
     command = [sys.executable, sys.argv[0], "--child", json.dumps(task)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -150,7 +150,7 @@ def run_child(task: Row) -> Row:
 
 
 def run_tool(command: Sequence[str]) -> str:
-    """What one of llama.cpp's tools prints; it runs on the shared libraries that localgen runs on.
+    """Return what one of llama.cpp's tools prints; it uses the shared libraries that localgen uses.
 
     Raises RuntimeError with its stderr if it failed.
     """
@@ -163,7 +163,7 @@ def run_tool(command: Sequence[str]) -> str:
 
 
 def command_line() -> str:
-    """The command that runs this, with files by their names alone."""
+    """Return the command that runs this script, with files by their names alone."""
     words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
@@ -173,8 +173,8 @@ def report(
 ) -> None:
     """Print ``rows`` as a table and the result as one line of JSON; write it where --output says.
 
-    options: the parsed ones of ``argument_parser``. threads: what llama.cpp used. note: how to read
-    the rows, for RESULTS.md.
+    options: the parsed options of ``argument_parser``. threads: those that llama.cpp used. note:
+    how to read the rows, for RESULTS.md.
     """
     result = {
         "benchmark": benchmark,
@@ -199,14 +199,14 @@ def report(
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """``rows`` as cells, the header first; "x_min" and "x_max" go into "x"'s cell."""
+    """Return ``rows`` as cells, the header first; "x_min" and "x_max" go into "x"'s cell."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     columns = [key for key in keys if not _is_extreme(key, keys)]
     return [columns, *([_cell(row, key) for key in columns] for row in rows)]
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with the columns of ``cells`` under each other."""
+    """Return lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -226,7 +226,7 @@ def _cell(row: Row, key: str) -> str:
 
 
 def _text(value: object) -> str:
-    """A value as people read it: floats with three or four significant digits."""
+    """Format a value: floats with three or four significant digits."""
     if value is None:
         return ""
     if not isinstance(value, float):

@@ -1,9 +1,9 @@
-"""How near is what ``localgen inspect`` says a model takes to what it then takes?
+"""Compare the memory that ``localgen inspect`` estimates with what a model then takes.
 
 python benchmarks/estimate.py --output benchmarks/results
 
-Each case is a process that loads the model for one sequence, and fills its context with a prompt.
-Measured is the growth of its peak memory over the same process with llama.cpp loaded alone.
+Each case is a process that loads the model for one sequence and fills its context with a prompt.
+It measures how much the peak memory grows over that of the process with only llama.cpp loaded.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def main() -> None:
             progress(f"{n_ctx} tokens, {kv_type}")
             task = {"model": options.model, "n_ctx": n_ctx, "kv_type": kv_type}
             rows.append(run_child(task))
-    note = "MB; one sequence whose prompt fills the context; the bare process is not counted."
+    note = "MB; one sequence whose prompt fills the context; the baseline process is not counted."
     report("estimate", rows, options, threads=usable_cpus(), note=note)
 
 
 def measure(task: Row) -> Row:
-    """The estimate for one case, and what it took, in a process that did nothing else."""
+    """Return the estimate for one case and what it took, in a process that did nothing else."""
     llama()
-    bare = peak_memory_mb()
+    baseline = peak_memory_mb()
     found = inspect(task["model"], n_ctx=task["n_ctx"], kv_type=task["kv_type"]).memory
     options = {"n_ctx": task["n_ctx"], "kv_type": task["kv_type"], "max_sequences": 1}
     with LocalModel.from_pretrained(task["model"], **options) as model:
         n_prompt = task["n_ctx"] - _N_NEW
         prompt = [(7919 * i) % (model.tokenizer.vocab_size - 200) + 100 for i in range(n_prompt)]
         model.complete([prompt], max_new_tokens=_N_NEW, eos_token_id=[])
-    measured = peak_memory_mb() - bare
+    measured = peak_memory_mb() - baseline
     estimated = found.ram.total / 1e6
     return {
         "n_ctx": task["n_ctx"],

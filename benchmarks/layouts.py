@@ -1,9 +1,9 @@
-"""Which of llama.cpp's two KV layouts decodes faster, by what the rows share.
+"""Measure which of llama.cpp's two KV layouts decodes faster, by what the sequences share.
 
     python benchmarks/layouts.py
 
-llama.cpp alone, in contexts of its own: one KV stream a sequence (`kv_unified=False`) beside one
-for all (`True`), for rows that share a beginning (computed once and copied) and rows that do not.
+llama.cpp alone, in its own contexts: one KV stream for each sequence (`kv_unified=False`) against
+one for all (`True`), for sequences that share a prefix (computed once and copied) or do not.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from overhead import new_context
 from localgen.llama.baseline import make_batch, run_batches
 
 _NOTE = """\
-decode: tokens per second with kv_unified=True by those with False; above 1 means that the unified
-layout is faster. prefill: the same of the time before the first token, copies included."""
+decode: tokens per second with kv_unified=True divided by those with False; above 1, the unified
+layout is faster. prefill: the same for the time before the first token, copies included."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """``n_rows`` of ``n_prompt`` tokens, the same for all or not, and ``n_new`` steps."""
+    """``n_rows`` prompts of ``n_prompt`` tokens, all the same or not, and ``n_new`` steps."""
 
     n_rows: int
     n_prompt: int
@@ -53,7 +53,7 @@ class Runner:
         self._random = np.random.RandomState(0)
 
     def run(self, case: Case, *, unified: bool) -> tuple[float, float]:
-        """Seconds before the first token, and of the decode steps after it."""
+        """Return the seconds before the first token, and of the decode steps after it."""
         context = self._context(case, unified=unified)
         memory = self._llama.llama_get_memory(context)
         steps = [self._step(case, step) for step in range(case.n_new)]
@@ -98,7 +98,7 @@ class Runner:
 
 
 def measure(runner: Runner, case: Case, n_rounds: int) -> Row:
-    """One row of the result: both layouts by turns."""
+    """Alternate both layouts and return one row of the result."""
     rounds = [
         (runner.run(case, unified=False), runner.run(case, unified=True)) for _ in range(n_rounds)
     ]

@@ -1,10 +1,10 @@
-"""Does `localgen bench` tell the speeds that llama-bench tells of the same file?
+"""Compare the speeds that `localgen bench` and llama-bench report for the same file.
 
 python benchmarks/llama_bench.py --tools BUILD/bin --model FILE.gguf
 
 ``--tools`` is the folder of llama-bench, built from the llama.cpp that is vendored in
-llama-cpp-python's source package. Both run in processes of their own, by turns, with the same
-threads and without flash attention.
+llama-cpp-python's source package. Both alternate, each in its own process, with the same threads
+and without flash attention.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _PROMPTS, _NEW = "128,512", 128
 _REPEATS = 5
 _NOTE = """\
 Tokens per second, each the median of five repetitions. pp computes a prompt, tg generates.
-localgen is the whole of `complete()`, bare is llama.cpp alone in its process, both as `localgen
-bench` tells them; llama_bench is of llama-bench's own samples. ratio is localgen's speed by
-llama-bench's, and bare_ratio that of the bare passes, taken in each round; who goes first
-changes."""
+localgen is the whole of `complete()`, baseline is llama.cpp alone in the same process, both as
+`localgen bench` reports them; llama_bench is from llama-bench's own samples. In each round, ratio
+is localgen's speed and baseline_ratio the baseline's, divided by llama-bench's. They take turns at
+going first."""
 
 
 def main() -> None:
-    """Run both by turns, and compare what they tell."""
+    """Alternate both and compare their reports."""
     parser = argument_parser(__doc__, rounds=5, new_tokens=_NEW)
     parser.add_argument("--tools", type=Path, required=True)
-    parser.add_argument("--prompts", default=_PROMPTS, help="their lengths; default: %(default)s")
+    parser.add_argument("--prompts", default=_PROMPTS, help="prompt lengths; default: %(default)s")
     options = parser.parse_args()
     rounds: list[dict[str, tuple[float, float, float]]] = []
     for number in range(options.rounds):
@@ -52,15 +52,15 @@ def _row(name: str, found: list[tuple[float, float, float]]) -> Row:
     return {
         "test": name,
         **spread("localgen", [ours for ours, _, _ in found]),
-        **spread("bare", [bare for _, bare, _ in found]),
+        **spread("baseline", [baseline for _, baseline, _ in found]),
         **spread("llama_bench", [theirs for _, _, theirs in found]),
         **spread("ratio", [ours / theirs for ours, _, theirs in found]),
-        **spread("bare_ratio", [bare / theirs for _, bare, theirs in found]),
+        **spread("baseline_ratio", [baseline / theirs for _, baseline, theirs in found]),
     }
 
 
 def _ours(options: Any) -> dict[str, tuple[float, float]]:
-    """By test: localgen's speed, and that of the bare passes beside it."""
+    """Return by test localgen's speed, and that of the baseline passes beside it."""
     command = [sys.executable, "-m", "localgen", "bench", options.model, "--json"]
     command += ["--prompt-lengths", options.prompts, "--new-tokens", str(options.new_tokens)]
     command += ["--batch-sizes", "1"]

@@ -1,4 +1,4 @@
-"""Do the figures of ``localgen compare`` agree with llama-perplexity's, and in what time?
+"""Compare the figures and the time of ``localgen compare`` with llama-perplexity's.
 
 python benchmarks/llama_perplexity.py --tools BUILD/bin --model F16.gguf --level Q4_K_M.gguf
 
@@ -32,7 +32,7 @@ def main() -> None:
     """Compare the figures and the time of both sides."""
     parser = argument_parser(__doc__, rounds=3, new_tokens=64)
     parser.add_argument("--tools", type=Path)
-    parser.add_argument("--level", help="the file whose loss is measured against --model")
+    parser.add_argument("--level", help="measure the loss of this file against --model")
     parser.add_argument("--chunks", type=int, default=16)
     options = parser.parse_args()
     if options.child:
@@ -94,8 +94,8 @@ def _prose() -> str:
 
 
 def _theirs(options: Any, text: Path) -> Row:
-    """What llama-perplexity prints, and its wall time: one pass that writes the reference's logits,
-    and one that reads them."""
+    """Return what llama-perplexity prints and its wall time: a pass that writes the reference's
+    logits, and one that reads them."""
     logits = text.with_name("logits.kld")
     common = ["-f", str(text), "-c", str(N_CTX), "-b", str(N_BATCH), "-ub", str(N_BATCH)]
     common += ["--chunks", str(options.chunks), "-t", str(usable_cpus()), "-fa", "off"]
@@ -117,7 +117,7 @@ def _theirs(options: Any, text: Path) -> Row:
 
 
 def _ours(model: str, level: str, text: str, n_chunks: int) -> Row:
-    """The same by localgen's walk, in a process that does nothing else."""
+    """Return the same from localgen's paired evaluation, in a process that does nothing else."""
     # Only the child needs them, and its time is measured.
     import dataclasses  # noqa: PLC0415
 

@@ -1,10 +1,10 @@
-"""What localgen adds to llama.cpp's own load of a file: the gate that reads it first, and the rest.
+"""Measure what localgen adds to llama.cpp's own load of a file: the gate, and the rest.
 
     python benchmarks/loading.py
 
 In each round, in one process: llama_model_load_from_file with the parameters that localgen gives
-it, and `LocalModel.from_pretrained`, both freed again. The gate alone is timed on the model's file,
-and on files without weights whose vocabularies have as many made tokens as --vocabularies says.
+it, and `LocalModel.from_pretrained`; both are freed again. The gate alone is timed on the model's
+file, and on files without weights whose vocabularies have as many tokens as --vocabularies says.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from common import Row
 
 VOCABULARIES = (49_152, 262_144)
 _NOTE = """\
-Milliseconds. ratio is localgen's time by llama.cpp's, taken in each round: 1 means no overhead.
-The file was read before, so that it comes from memory. The gate checks a file before llama.cpp sees
-it; vocabularies of N tokens are made ones, with as many merges. `import` is a fresh process that
-imports localgen and llama.cpp's library, by a process that imports nothing."""
+Milliseconds. ratio is localgen's time divided by llama.cpp's, in each round: 1 means no overhead.
+The file has been read before, so it comes from memory. The gate checks a file before llama.cpp sees
+it; vocabularies of N tokens are synthetic, with as many merges. `import` is a fresh process that
+imports localgen and llama.cpp's library, less a process that imports nothing."""
 _IMPORT = "import localgen; from localgen.llama.backend import llama; llama()"
 
 
@@ -48,23 +48,23 @@ def main() -> None:
 
 
 def load_row(path: Path, n_rounds: int) -> Row:
-    """llama.cpp's load and localgen's, by turns."""
+    """Alternate llama.cpp's load and localgen's."""
     from localgen import LocalModel  # noqa: PLC0415
 
     def load() -> None:
         LocalModel.from_pretrained(path).close()
 
-    load()  # the first one reads the file, and looks at the machine
-    times = [(timed(lambda: bare_load(path)), timed(load)) for _ in range(n_rounds)]
+    load()  # the first load reads the file and probes the machine
+    times = [(timed(lambda: baseline_load(path)), timed(load)) for _ in range(n_rounds)]
     return {
         "case": "load",
-        **common.spread("llama_cpp", (bare for bare, _ in times)),
+        **common.spread("llama_cpp", (baseline for baseline, _ in times)),
         **common.spread("localgen", (ours for _, ours in times)),
-        **common.spread("ratio", (ours / bare for bare, ours in times)),
+        **common.spread("ratio", (ours / baseline for baseline, ours in times)),
     }
 
 
-def bare_load(path: Path) -> None:
+def baseline_load(path: Path) -> None:
     """Load and free a model as ``localgen.llama.loading`` does, by llama.cpp alone."""
     from localgen.llama import amx, devices  # noqa: PLC0415
     from localgen.llama.library import llama  # noqa: PLC0415
@@ -84,7 +84,7 @@ def gate_row(case: str, path: Path, n_rounds: int) -> Row:
 
 
 def make_vocabulary(path: Path, n_tokens: int) -> Path:
-    """A file of ``n_tokens`` different tokens of 1 to 12 letters and as many merges, no weights."""
+    """Write a file with ``n_tokens`` tokens of 1 to 12 letters, as many merges, and no weights."""
     from gguf import GGUFWriter  # noqa: PLC0415  # of the dev extra
 
     tokens = [_word(index) for index in range(n_tokens)]
@@ -102,7 +102,7 @@ def make_vocabulary(path: Path, n_tokens: int) -> Path:
 
 
 def _word(index: int) -> str:
-    """A number in letters, and up to seven more of them."""
+    """Spell a number in letters, and add up to seven more."""
     letters = "".join(chr(ord("a") + int(digit)) for digit in str(index))
     return letters + "z" * (index * 7919 % 8)
 
@@ -112,11 +112,14 @@ def import_row(n_rounds: int) -> Row:
         subprocess.run([sys.executable, "-c", program], check=True)
 
     times = [(timed(lambda: run("pass")), timed(lambda: run(_IMPORT))) for _ in range(n_rounds)]
-    return {"case": "import", **common.spread("localgen", (ours - bare for bare, ours in times))}
+    return {
+        "case": "import",
+        **common.spread("localgen", (ours - baseline for baseline, ours in times)),
+    }
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Milliseconds of a call."""
+    """Return the milliseconds of a call."""
     started = time.perf_counter()
     call()
     return 1e3 * (time.perf_counter() - started)

@@ -1,9 +1,9 @@
-"""How much time and memory localgen adds to llama.cpp.
+"""Measure the time and memory that localgen adds to llama.cpp.
 
-The floor is the bare loop of llama_decode calls on batches filled beforehand: the tokens that
-localgen generated, at the same positions, in the very same context, and one llama_get_logits a
-step; no sampling, no text, no Python between. Floor and localgen run by turns. A ratio is the
-floor's time by localgen's: 1 means no overhead.
+The floor is a plain loop of llama_decode calls on prefilled batches: the tokens that localgen
+generated, at the same positions in the same context, with one llama_get_logits a step; no sampling,
+no text, no Python between the calls. Floor and localgen alternate. A ratio is the floor's time
+divided by localgen's: 1 means no overhead.
 
     python benchmarks/overhead.py                  # decode at batch 1, 8 and 32, and prefill
     python benchmarks/overhead.py --peak-memory    # peak memory of two fresh processes
@@ -28,33 +28,33 @@ from localgen.llama.baseline import Baseline, prompt_batches, run_batches, step_
 _PREFILL_TOKENS = 512
 _MEMORY_PROMPT = 128
 _NOTE = """\
-ratio is the floor's time by localgen's, taken in each round: 1 means no overhead. Decoding is
+ratio is the floor's time divided by localgen's, in each round: 1 means no overhead. Decoding is
 timed from the first token to the return of `complete()`, text included; `prefill-512-pass` is the
 forward pass alone, `prefill-512-call` the whole of `complete()` with one new token. The chain is
-temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition_penalty 1.1, with one seed a row.
-sample_us, text_us and python_us are what localgen spends a step, for all rows together, outside of
-llama.cpp: choosing tokens, making text of them, and the rest."""
+temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition_penalty 1.1, with a seed for each
+sequence. sample_us, text_us and python_us are microseconds per step outside llama.cpp, for all
+sequences together: choosing tokens, making text, and the rest."""
 _MEMORY_NOTE = """\
-Peak resident memory of a process that loads the model, makes a context, prefills 128 tokens and
+Peak resident memory of a process that loads the model, creates a context, prefills 128 tokens and
 decodes the rest: through llama_cpp's bindings alone, with a context for this one sequence, and
-through localgen, whose context has room for some later ones as well."""
+through localgen, whose context has room for some later sequences as well."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A batch of ``n_rows`` prompts to decode; ``sampled`` with the chain, or greedily."""
+    """A batch of ``n_rows`` prompts to decode, ``sampled`` with the chain or greedily."""
 
     n_rows: int
     sampled: bool
 
     @property
     def n_prompt(self) -> int:
-        """Tokens of each prompt: as many as let all prompts go through one forward pass."""
+        """Return the tokens of each prompt: as many as fit all prompts into one forward pass."""
         return min(64, 512 // self.n_rows)
 
     @property
     def options(self) -> Row:
-        # One seed a row, so that no row's draws depend on the others.
+        # One seed a sequence, so that its draws do not depend on the others.
         return {**CHAIN, "seed": list(range(self.n_rows))} if self.sampled else {}
 
 
@@ -70,7 +70,7 @@ PREFILL = f"prefill-{_PREFILL_TOKENS}"
 
 
 def new_context(backend: Any, n_seqs: int, n_ctx: int, *, unified: bool = False) -> Any:
-    """A context of ``n_ctx`` tokens in all, made as a LocalModel's backend makes its own."""
+    """Create a context of ``n_ctx`` tokens in all, with the parameters that a LocalModel uses."""
     params = backend._llama.llama_context_default_params()
     params.n_ctx, params.n_seq_max, params.kv_unified = n_ctx, n_seqs, unified
     params.n_batch = params.n_ubatch = backend.n_batch
@@ -82,34 +82,33 @@ def new_context(backend: Any, n_seqs: int, n_ctx: int, *, unified: bool = False)
 class Floor:
     """llama.cpp alone, in the context of a LocalModel's own backend.
 
-    What the KV cache held is forgotten after each run, so that localgen has no beginning of a
-    prompt to reuse.
+    Each run empties the KV cache, so that localgen has no prefix to reuse.
     """
 
     def __init__(self, model: Any, completions: Sequence[Any]) -> None:
-        self._bare = bare = Baseline(model._backend)
+        self._baseline = baseline = Baseline(model._backend)
         prompts = [done.prompt_token_ids for done in completions]
         new = [done.token_ids for done in completions]
-        self._prefill = bare.fill(prompts, [ids[:1] for ids in new])
-        self._decode = bare.fill(prompts, new, n_cached=len(prompts[0]))
+        self._prefill = baseline.fill(prompts, [ids[:1] for ids in new])
+        self._decode = baseline.fill(prompts, new, n_cached=len(prompts[0]))
 
     def prefill(self) -> float:
-        """Seconds of the one forward pass over all prompts, in a cleared KV cache."""
-        return self._bare.seconds(self._prefill)
+        """Return the seconds of one forward pass over all prompts, on an empty KV cache."""
+        return self._baseline.seconds(self._prefill)
 
     def decode(self) -> float:
-        """Seconds of all decode steps after a prefill that is not timed."""
-        return self._bare.seconds(self._decode)
+        """Return the seconds of all decode steps; the prefill before them is not timed."""
+        return self._baseline.seconds(self._decode)
 
 
-# --- floor and localgen by turns ---
+# --- floor and localgen, alternating ---
 
 
 def text_of(tokenizer: Any, n_tokens: int, first: int = 0) -> str:
-    """A text of exactly ``n_tokens`` tokens, from token ``first`` of the passage on."""
+    """Return a text of exactly ``n_tokens`` tokens, from token ``first`` of the passage."""
     ids = tokenizer.encode(PASSAGE * (2 + (first + n_tokens) // 100), add_special_tokens=False)
     for start in range(first, first + 50):
-        for length in (n_tokens, n_tokens - 1):  # some tokenizers put a token of their own first
+        for length in (n_tokens, n_tokens - 1):  # some tokenizers add a first token
             text = tokenizer.decode(ids[start : start + length])
             if len(tokenizer.encode(text)) == n_tokens:
                 return str(text)
@@ -117,7 +116,7 @@ def text_of(tokenizer: Any, n_tokens: int, first: int = 0) -> str:
 
 
 def decode_round(model: Any, prompts: list[list[int]], options: Row, floor: Floor) -> Row:
-    """localgen between two runs of the floor: seconds after the first token, and where its went."""
+    """Time localgen between two runs of the floor, from its first token, and its parts."""
     before = floor.decode()
     started = time.perf_counter()
     stats = model.complete(prompts, **options)[0].stats
@@ -132,7 +131,7 @@ def decode_round(model: Any, prompts: list[list[int]], options: Row, floor: Floo
 
 
 def decode_row(model: Any, name: str, case: Case, n_new: int, n_rounds: int) -> tuple[Row, Any]:
-    """The row of one decode case, and its rounds."""
+    """Return the row of one decode case, and its rounds."""
     texts = [text_of(model.tokenizer, case.n_prompt, row) for row in range(case.n_rows)]
     # As token ids, so that text_seconds is what the new text takes.
     prompts = [model.tokenizer.encode(text) for text in texts]
@@ -151,7 +150,7 @@ def decode_row(model: Any, name: str, case: Case, n_new: int, n_rounds: int) -> 
 
 
 def prefill_rows(model: Any, n_rounds: int) -> tuple[list[Row], Any]:
-    """The forward pass over one prompt, and the whole call with one new token."""
+    """Return the rows of one prompt: its forward pass, and the whole call with one new token."""
     prompt = text_of(model.tokenizer, _PREFILL_TOKENS)
     options = {"max_new_tokens": 1, "eos_token_id": []}
     floor = Floor(model, model.complete([prompt], **options))
@@ -175,7 +174,7 @@ def prefill_rows(model: Any, n_rounds: int) -> tuple[list[Row], Any]:
 
 
 def common_columns(case: str, n_rows: int, n_prompt: int, n_new: int) -> Row:
-    """What identifies a row."""
+    """Return the columns that identify a row."""
     return {"case": case, "rows": n_rows, "n_prompt": n_prompt, "n_new": n_new}
 
 
@@ -187,7 +186,7 @@ def measure(options: Any) -> None:
     rounds: dict[str, Any] = {}
     for name in options.only or [*CASES, PREFILL]:
         common.progress(f"{name}: {options.rounds} rounds")
-        # A model for each case: its context is then exactly as large as the case needs.
+        # A model for each case, whose context is exactly as large as the case needs.
         with LocalModel.from_pretrained(options.model, n_threads=options.threads) as model:
             threads = common.n_threads(model)
             if name == PREFILL:
@@ -206,7 +205,7 @@ def measure(options: Any) -> None:
 
 
 def localgen_memory(model: str, n_new: int) -> Row:
-    """The child that runs localgen; it also tells how its context was made."""
+    """Run localgen in the child; report how its context was made."""
     localgen = importlib.import_module("localgen")
     with localgen.LocalModel.from_pretrained(model) as loaded:
         prompt = text_of(loaded.tokenizer, _MEMORY_PROMPT)
@@ -226,8 +225,8 @@ def localgen_memory(model: str, n_new: int) -> Row:
         }
 
 
-def bare_memory(like: Row) -> Row:
-    """The child that runs llama.cpp's bindings alone, on what the other child did."""
+def baseline_memory(like: Row) -> Row:
+    """Repeat in the child what the other one did, by llama.cpp's bindings alone."""
     llama = importlib.import_module("llama_cpp.llama_cpp")
     silent = llama.llama_log_callback(lambda *_: None)
     llama.llama_log_set(silent, None)
@@ -251,20 +250,20 @@ def bare_memory(like: Row) -> Row:
 
 
 def measure_memory(options: Any) -> None:
-    """Peak memory of both children by turns, and the difference."""
+    """Measure the peak memory of both children in turn, and the difference."""
     rounds = []
     for number in range(options.rounds):
         common.progress(f"memory: round {number + 1} of {options.rounds}")
         task = {"model": options.model, "n_new": options.new_tokens}
         ours = common.run_child({"localgen_memory": task})
-        bare = common.run_child({"bare_memory": {"like": ours}})
-        rounds.append({"bare": bare["peak_mb"], "localgen": ours["peak_mb"]})
+        baseline = common.run_child({"baseline_memory": {"like": ours}})
+        rounds.append({"baseline": baseline["peak_mb"], "localgen": ours["peak_mb"]})
     row = {
         "n_prompt": _MEMORY_PROMPT,
         "n_new": options.new_tokens,
-        **common.spread("bare_mb", [r["bare"] for r in rounds]),
+        **common.spread("baseline_mb", [r["baseline"] for r in rounds]),
         **common.spread("localgen_mb", [r["localgen"] for r in rounds]),
-        **common.spread("difference_mb", [r["localgen"] - r["bare"] for r in rounds]),
+        **common.spread("difference_mb", [r["localgen"] - r["baseline"] for r in rounds]),
     }
     threads = ours["n_threads"]
     common.report("memory", [row], options, threads=threads, note=_MEMORY_NOTE)
@@ -280,7 +279,10 @@ def main() -> None:
     if options.new_tokens < 2 or options.rounds < 1:
         parser.error("--new-tokens must be at least 2, --rounds at least 1")
     if options.child:
-        children: dict[str, Any] = {"localgen_memory": localgen_memory, "bare_memory": bare_memory}
+        children: dict[str, Any] = {
+            "localgen_memory": localgen_memory,
+            "baseline_memory": baseline_memory,
+        }
         ((name, task),) = options.child.items()
         print(json.dumps(children[name](**task)))
     elif options.peak_memory:

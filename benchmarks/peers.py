@@ -1,17 +1,16 @@
-"""localgen beside the other ways to run a GGUF from Python, each used as its own users would.
+"""Compare localgen with the other ways to run a GGUF from Python, each used as its users would.
 
-Peers: localgen, llama-cpp-python's `Llama` at its defaults, the same with a thread for each CPU,
-llama.cpp alone, which neither samples nor makes text, and, with --transformers, transformers on the
-same file. Each runs in a fresh process a round, by
-turns. Only Llama can meet an EOS token: it has no cheap way to ignore it, so its speeds count the
-tokens that it did generate.
+Peers: localgen; llama-cpp-python's `Llama` at its defaults, and with a thread for each CPU;
+llama.cpp alone, which neither samples nor makes text; and, with --transformers, transformers on the
+same file. In each round, each runs in a fresh process, in turn. Only Llama can stop at an EOS
+token, because it has no cheap way to ignore it: its speeds count the tokens that it generated.
 
     python benchmarks/peers.py
     python benchmarks/peers.py --transformers      # needs torch, transformers, gguf, accelerate
     python benchmarks/peers.py --pairs --rounds 100
 
-On a machine whose speed changes from one second to the next, processes that take turns tell large
-differences only. With --pairs, localgen and Llama take turns call by call, in one process.
+Where the machine's speed changes from one second to the next, alternating processes show large
+differences only. With --pairs, localgen and Llama alternate call by call, in one process.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from typing import Any
 import common
 from common import CHAIN, PASSAGE, Row
 
-# Beginnings that share no first word, so that no peer can reuse what it has computed; SmolLM2 goes
-# on from each for 64 tokens and more.
+# No two share a first word, so that no peer can reuse what it has computed. SmolLM2 continues each
+# for 64 tokens and more.
 _OPENINGS = (
     "Once upon a time in a small town by the river,",
     "My grandmother used to bake bread every morning because",
@@ -47,20 +46,20 @@ _WORDS = 100
 _N_WARM = 5
 _SEED = 7
 _NOTE = """\
-import_s and load_s: of a fresh process. first_call_s: to the first piece of text of the first call,
-where a peer makes what it did not make while loading. ttft_s and tokens_per_s: the median of five
-further calls, with other prompts of about 128 tokens: seconds to the first piece, then new tokens a
-second. batch_tokens_per_s: new tokens of eight short prompts by the seconds that they took
-together; localgen takes them in one call, transformers as one padded batch, Llama one after the
-other. llama.cpp alone goes through given tokens. Sampling is the same elsewhere: temperature 0.8,
-top_k 40, top_p 0.95, min_p 0.05, repetition penalty 1.1. peak_mb and batch_peak_mb: peak resident
-memory, mapped weights included, before and after the batch. n_prompt, n_new, n_batch_new: tokens of
-the second call, and new ones of the batch."""
+import_s and load_s: in a fresh process. first_call_s: to the first piece of text of the first call,
+which includes what a peer does not do while loading. ttft_s and tokens_per_s: the median of five
+further calls with other prompts of about 128 tokens: seconds to the first piece, then new tokens
+per second. batch_tokens_per_s: new tokens of eight short prompts divided by the seconds for all of
+them; localgen takes them in one call, transformers as one padded batch, Llama one after another.
+llama.cpp alone decodes given tokens. Sampling is the same for all others: temperature 0.8, top_k
+40, top_p 0.95, min_p 0.05, repetition penalty 1.1. peak_mb and batch_peak_mb: peak resident memory,
+mapped weights included, before and after the batch. n_prompt, n_new, n_batch_new: tokens of the
+second call, and new tokens of the batch."""
 
 _PAIRS_NOTE = """\
-Streams by turns in one process, with prompts of about 128 tokens: new tokens a second after the
-first piece of text. ratio is localgen's speed by the peer's, taken in each pair. Sampling is the
-same: temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition penalty 1.1."""
+Alternating streams in one process, with prompts of about 128 tokens: new tokens per second after
+the first piece of text. ratio is localgen's speed divided by the peer's, in each pair. Sampling is
+the same: temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition penalty 1.1."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Localgen:
 
 
 class LlamaCpp:
-    """llama-cpp-python's high-level class, through its completions; ``threads`` None: its own."""
+    """llama-cpp-python's high-level class; ``threads`` None is its own default."""
 
     modules = ("llama_cpp",)
 
@@ -144,9 +143,9 @@ class LlamaCpp:
 
 
 class LlamaAlone:
-    """llama.cpp alone, in a context as localgen makes it: what no peer can be faster than.
+    """llama.cpp alone, in a context with localgen's parameters: the limit for every peer.
 
-    It goes through tokens of the prompts again, for it chooses none, and makes no text.
+    It chooses no tokens: it decodes tokens of the prompts again, and makes no text.
     """
 
     modules = ("localgen",)
@@ -154,7 +153,7 @@ class LlamaAlone:
     def load(self, model: str, n_new: int) -> None:
         localgen = importlib.import_module("localgen")
         backends = importlib.import_module("localgen.llama.backend")
-        self._bare = importlib.import_module("localgen.llama.baseline")
+        self._baseline = importlib.import_module("localgen.llama.baseline")
         self._bindings = importlib.import_module("localgen.llama.library").llama()
         self._backend = backends.LlamaBackend(Path(_path(model)), localgen.ModelConfig())
         self._tokenizer = localgen.Tokenizer(self._backend.vocab)
@@ -173,18 +172,18 @@ class LlamaAlone:
         return len(rows) * self._n_new
 
     def _seconds(self, prompts: list[list[int]]) -> tuple[float, float]:
-        """Of the prompts' passes, and with those of the steps after them."""
+        """Return the seconds of the prompts' passes, and of these and the steps after them."""
         new = [(row * self._n_new)[: self._n_new] for row in prompts]
         self._backend.reserve(len(prompts), len(prompts[0]) + self._n_new)
         with self._backend.lent_context() as context:
-            passes = self._bare.prompt_batches(self._bindings, prompts, self._backend.n_batch)
-            first = self._bare.run_batches(self._bindings, context, passes)
-            steps = self._bare.step_batches(self._bindings, prompts, new)
-            return first, first + self._bare.run_batches(self._bindings, context, steps)
+            passes = self._baseline.prompt_batches(self._bindings, prompts, self._backend.n_batch)
+            first = self._baseline.run_batches(self._bindings, context, passes)
+            steps = self._baseline.step_batches(self._bindings, prompts, new)
+            return first, first + self._baseline.run_batches(self._bindings, context, steps)
 
 
 class Transformers:
-    """transformers on the GGUF's weights, in the precision that it chooses itself."""
+    """transformers on the GGUF's weights, in the precision that it chooses."""
 
     modules = ("torch", "transformers")
 
@@ -231,7 +230,7 @@ class Transformers:
 
 
 class _TokenClock:
-    """A streamer that notes when the first new token came; the prompt is put before it."""
+    """A streamer that records the time of the first new token; the prompt comes before it."""
 
     def __init__(self) -> None:
         self.first = 0.0
@@ -257,7 +256,7 @@ _LLAMAS = ("Llama", "Llama, all CPUs")
 
 
 def _path(model: str) -> str:
-    """The file of ``model``; localgen knows where the one named smollm2 is."""
+    """Return the path of ``model``; localgen resolves smollm2."""
     if Path(model).exists():
         return model
     return str(importlib.import_module("localgen.hub").resolve(model))
@@ -268,7 +267,7 @@ def _long_prompt(opening: str) -> str:
 
 
 def run_peer(peer: str, model: str, n_new: int) -> Row:
-    """The child: one peer, from its import to its peak memory."""
+    """Run one peer in the child, from its import to its peak memory."""
     runner = _PEERS[peer]()
     started = time.perf_counter()
     for module in runner.modules:
@@ -299,13 +298,13 @@ def run_peer(peer: str, model: str, n_new: int) -> Row:
 
 
 def measure(options: Any) -> None:
-    """Run all peers by turns and report the medians."""
+    """Run all peers in turn and report the medians."""
     optional = [] if options.transformers else ["transformers"]
     peers = options.only or [name for name in _PEERS if name not in optional]
-    model = _path(options.model)  # found here, so that no child imports anything else for it
+    model = _path(options.model)  # resolved here, so that no child imports anything for it
     rounds: dict[str, list[Row]] = {peer: [] for peer in peers}
     for number in range(options.rounds):
-        # Each goes first once: what a peer leaves of the machine's turbo and caches differs.
+        # Each goes first once: peers leave the CPU's turbo and caches in different states.
         first = number % len(peers)
         for peer in peers[first:] + peers[:first]:
             common.progress(f"round {number + 1} of {options.rounds}: {peer}")
@@ -316,7 +315,7 @@ def measure(options: Any) -> None:
 
 
 def measure_pairs(options: Any) -> None:
-    """Run localgen and each kind of Llama by turns in this process."""
+    """Alternate localgen and each kind of Llama in this process."""
     model = _path(options.model)
     ours = Localgen()
     ours.load(model, options.new_tokens)
@@ -340,7 +339,7 @@ def measure_pairs(options: Any) -> None:
 
 
 def _pair(ours: Any, theirs: Any, number: int) -> tuple[float, float]:
-    """Tokens a second of both; which of them goes first changes from pair to pair."""
+    """Return the tokens per second of both; they take turns at going first."""
     prompt = _long_prompt(_OPENINGS[number % len(_OPENINGS)])
     if number % 2:
         speed = ours.stream(prompt).tokens_per_s
@@ -362,7 +361,7 @@ def main() -> None:
     """Measure every peer, or as a child, one."""
     parser = common.argument_parser(__doc__, rounds=5, new_tokens=64)
     parser.add_argument("--transformers", action="store_true", help="measure transformers too")
-    parser.add_argument("--pairs", action="store_true", help="call by call, in one process")
+    parser.add_argument("--pairs", action="store_true", help="alternate calls in one process")
     parser.add_argument("--only", nargs="+", metavar="PEER", choices=list(_PEERS))
     options = parser.parse_args()
     if options.new_tokens < 2 or options.rounds < 1:

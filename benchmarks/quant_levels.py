@@ -1,9 +1,9 @@
-"""Which level of SmolLM2 to keep: the whole ladder, in quality, speed and memory.
+"""Compare all quantization levels of SmolLM2 in quality, speed and memory.
 
 python benchmarks/quant_levels.py --output benchmarks/results
 
-The package of SmolLM2 holds a Q4_1 file, of which the F16 is made: loss is measured from that file
-on, not from the model as it was published.
+The SmolLM2 package holds a Q4_1 file, from which the F16 is made: loss is measured from that file,
+not from the model as it was published.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PLOT = "quant_levels.png"
 
 
 def main() -> None:
-    """Compare the ladder; write its table, and its plot beside it."""
+    """Compare the levels; write the table, and the plot beside it."""
     parser = argument_parser(__doc__, rounds=3, new_tokens=64)
     parser.add_argument("--chunks", type=int, default=16)
     options = parser.parse_args()

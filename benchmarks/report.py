@@ -1,4 +1,4 @@
-"""Writes RESULTS.md from the JSON files that the other scripts leave with --output.
+"""Write RESULTS.md from the JSON files that the other scripts write with --output.
 
 python benchmarks/report.py benchmarks/results/*.json > benchmarks/RESULTS.md
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _TITLES = {
     "loading": "Loading",
     "sessions": "Saved sessions",
     "sampling": "Sampling",
-    "estimate": "The memory estimate against what is taken",
+    "estimate": "Estimated and measured memory",
     "llama_perplexity": "Quality figures beside llama-perplexity's",
     "llama_bench": "Speeds beside llama-bench's",
     "quant_levels": "Quantization levels of SmolLM2",
@@ -30,9 +31,9 @@ _TITLES = {
 _INTRODUCTION = """\
 # Benchmark results
 
-Made by `benchmarks/report.py`; what each script asks is in [README.md](README.md). A number is the
-median over the rounds, with the smallest and the largest in brackets. Compare within one table:
-the ratios carry over to other machines better than the absolute numbers."""
+Written by `benchmarks/report.py`; [README.md](README.md) says what each script measures. A number
+is the median over the rounds, with the smallest and the largest in brackets. Compare within one
+table: ratios carry over to other machines better than absolute numbers."""
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def section(result: Row) -> str:
-    """One result: what it is, how and where it was made, and its rows."""
+    """Return one result: what it is, how and where it was made, and its rows."""
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     counts = [
         f"{result[key]} {unit}"
@@ -63,10 +64,15 @@ def section(result: Row) -> str:
             f"`{result['command']}`",
             f"{where}; {versions}.",
             result.get("note"),
-            markdown_table(table(result["rows"])),
+            markdown_table(table([_renamed(row) for row in result["rows"]])),
         )
         if part
     )
+
+
+def _renamed(row: Row) -> Row:
+    """Return a row with the names of today; recorded results keep the names of their time."""
+    return {re.sub(r"^bare(?=_|$)", "baseline", name): value for name, value in row.items()}
 
 
 def _title(result: Row) -> str:
@@ -76,7 +82,7 @@ def _title(result: Row) -> str:
 
 
 def markdown_table(cells: Sequence[Sequence[str]]) -> str:
-    """``cells``, the header first, as a Markdown table; numbers to the right."""
+    """Return ``cells``, the header first, as a Markdown table; numbers to the right."""
     header, *body = cells
     rules = ["---" if _is_text(column[1:]) else "---:" for column in zip(*cells, strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rules, *body))

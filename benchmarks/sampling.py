@@ -1,10 +1,10 @@
-"""Time to choose one token from a row of logits, in microseconds; needs no model.
+"""Measure the microseconds to choose one token from a row of logits; needs no model.
 
     python benchmarks/sampling.py [--repeats N] [--output DIR]
 
-A chain of filters is timed as the engine runs it: ``Sampler.sample`` on a row of 400 tokens, on
-one set of logits. Beside it stands the same chain by a full sort of the vocabulary. The last line
-of the output is all figures as JSON; trust the minima on a machine that does other work too.
+Each chain of filters is timed as the engine runs it: ``Sampler.sample`` for a sequence of 400
+tokens, on one row of logits; and beside it the same chain by a full sort of the vocabulary. The
+last line of the output is one JSON object. On a busy machine, trust the minima.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CHAINS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 def make_logits(n_vocab: int, shape: str) -> np.ndarray:
-    """Logits (n_vocab,) that fall like Zipf's law with noise, as a model's do, or noise alone."""
+    """Return logits (n_vocab,): Zipf's law with noise, as a model's are, or noise alone."""
     random = np.random.RandomState(0)
     noise = random.standard_normal(n_vocab)
     if shape == "flat":
@@ -69,7 +69,7 @@ def make_sequence(n_vocab: int, options: SamplingOptions) -> Sequence:
 
 
 def sample_by_full_sort(logits: np.ndarray, sequence: Sequence, o: SamplingOptions) -> int:
-    """What the sampler does, with all of the vocabulary sorted and no search for candidates."""
+    """Sample with the whole vocabulary sorted, and no search for candidates."""
     if o.repetition_penalty != 1.0:
         logits = logits.copy()
         seen = np.unique(sequence.tokens[: sequence.n_tokens])
@@ -94,7 +94,7 @@ def sample_by_full_sort(logits: np.ndarray, sequence: Sequence, o: SamplingOptio
 
 
 def keep_typical(weights: np.ndarray, mass: float) -> np.ndarray:
-    """``weights`` with 0 for all but those nearest to the entropy that hold ``mass``."""
+    """Return ``weights`` with 0 for all but those nearest to the entropy that hold ``mass``."""
     p = weights / weights.sum()
     surprise = -np.log(np.maximum(p, np.finfo(np.float32).tiny))
     distance = np.abs(surprise - (p * surprise).sum())
@@ -104,7 +104,7 @@ def keep_typical(weights: np.ndarray, mass: float) -> np.ndarray:
 
 
 def microseconds(name: str, call: Callable[[], object], repeats: int) -> common.Row:
-    """Median, least and most time of a call, after a few calls that do not count."""
+    """Return the median, least and most time of a call, after a few warm-up calls."""
     for _ in range(3):
         call()
     times = []
@@ -116,7 +116,7 @@ def microseconds(name: str, call: Callable[[], object], repeats: int) -> common.
 
 
 def measure(n_vocab: int, name: str, shape: str, chain: dict[str, Any], repeats: int) -> common.Row:
-    """One row of the result: a chain by localgen, and by a full sort with fewer repeats."""
+    """Return one row: a chain by localgen, and by a full sort with fewer repeats."""
     options = SamplingOptions(**{"do_sample": True, "top_k": 0, **chain})
     sequence = make_sequence(n_vocab, options)
     logits = make_logits(n_vocab, shape)
@@ -134,7 +134,7 @@ def measure(n_vocab: int, name: str, shape: str, chain: dict[str, Any], repeats:
 
 
 def show(row: common.Row) -> None:
-    """One line of the table that is for people."""
+    """Print one line of the table."""
     print(
         f"{row['n_vocab']:8}  {row['chain']:25}{row['logits']:8}"
         f"{row['us']:10.1f}{row['us_min']:10.1f}"
@@ -146,8 +146,10 @@ def show(row: common.Row) -> None:
 def main() -> None:
     """Read the arguments, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=300, help="timed calls of each chain")
-    parser.add_argument("--output", type=Path, help="a folder for sampling.json")
+    parser.add_argument(
+        "--repeats", type=int, default=300, help="time each chain this often; default: %(default)s"
+    )
+    parser.add_argument("--output", type=Path, help="write sampling.json to this folder")
     arguments = parser.parse_args()
     if arguments.repeats < 1:
         parser.error("--repeats must be at least 1")

@@ -1,4 +1,4 @@
-"""What a saved session is worth: reading 2,000 tokens' KV from a file, beside computing it again.
+"""Measure what a saved session is worth: reading 2,000 tokens' KV against computing it again.
 
     python benchmarks/sessions.py
 
@@ -21,10 +21,10 @@ from common import Row
 from overhead import text_of
 
 _NOTE = """\
-ratio is the seconds of `complete()` from an empty KV cache by those of
-`load_session()` and the same call after it, taken in each round: above 1, the file is faster.
-`load_s` is `load_session()` alone: its checksum is computed, and the file was read just before, so
-that it comes from memory. `save_s` waits for the disk."""
+ratio is the seconds of `complete()` from an empty KV cache divided by those of `load_session()` and
+the same call after it, in each round: above 1, the file is faster. `load_s` is `load_session()`
+alone: it checks the checksum, and the file was just read, so it comes from memory. `save_s` waits
+for the disk."""
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
@@ -34,14 +34,14 @@ def seconds_of(call: Callable[[], Any]) -> float:
 
 
 def one_round(model: Any, prompt: list[int], n_new: int, path: Path) -> Row:
-    """Seconds of each way to the new tokens, of loading alone, and of saving."""
+    """Return the seconds of each way to the new tokens, of loading alone, and of saving."""
 
     def complete(n_cached: int) -> None:
         done = model.complete([prompt], max_new_tokens=n_new, eos_token_id=[])[0]
         if done.stats.n_cached != n_cached:
             raise RuntimeError(f"{done.stats.n_cached} tokens were reused, not {n_cached}")
 
-    model._driver._engine.start_afresh()  # as in a new process, but for the context, which stays
+    model._driver._engine.start_afresh()  # as in a new process, except that the context stays
     computed = seconds_of(lambda: complete(0))
     saved = seconds_of(lambda: model.save_session(path))
     model._driver._engine.start_afresh()
@@ -61,7 +61,7 @@ def measure(options: Any) -> None:
         path = Path(folder) / "benchmark.session"
         prompt = model.tokenizer.encode(text_of(model.tokenizer, options.tokens))
         n_new = options.new_tokens
-        one_round(model, prompt, n_new, path)  # makes the context, and reads the weights
+        one_round(model, prompt, n_new, path)  # creates the context and reads the weights
         rounds = [one_round(model, prompt, n_new, path) for _ in range(options.rounds)]
         row = {
             "n_prompt": options.tokens,
@@ -81,10 +81,10 @@ def main() -> None:
     """Measure as the command line says."""
     parser = common.argument_parser(__doc__, rounds=5, new_tokens=1)
     parser.add_argument(
-        "--tokens", type=int, default=2000, help="of the prompt; default: %(default)s"
+        "--tokens", type=int, default=2000, help="tokens of the prompt; default: %(default)s"
     )
     parser.add_argument("--threads", type=int, help="CPU threads; default: all CPUs")
-    parser.add_argument("--folder", type=Path, help="for the file; default: the system's")
+    parser.add_argument("--folder", type=Path, help="of the session file; default: temporary")
     options = parser.parse_args()
     if options.rounds < 1 or options.tokens < 32:
         parser.error("--rounds must be at least 1, --tokens at least 32")

@@ -19,6 +19,7 @@ import pytest
 from localgen import ClosedError, DecodeError, GenerationInterrupted, LocalModel
 from localgen.llama.in_flight_calls import InFlightCalls
 from models import make_tiny
+from tests.conformance.invariants import backend_of
 from tests.conftest import Child, RunChild
 
 IDS = [[40, 60, 70]]
@@ -418,7 +419,8 @@ except (localgen.ClosedError, RuntimeError) as error:
 @pytest.fixture
 def interrupt(tiny: LocalModel, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """``interrupt(n)``: a SIGINT comes at the n-th forward pass from now."""
-    backend, decode = tiny._backend, tiny._backend.decode
+    backend = backend_of(tiny)
+    decode = backend.decode
 
     def at(n_passes: int) -> None:
         passes: Iterator[int] = iter(range(1, 1000))

@@ -33,11 +33,10 @@ Each figure is a ratio of two alternating measurements; above 1, localgen is fas
 speed divided by that of llama.cpp alone, with kv_unified false and true. ragged: tokens per second
 divided by those of serial `Llama` calls with the same threads, and by those of localgen in static
 batches of 32. shared: seconds of prefill and of decoding without sharing divided by those with it.
-chat: time to first token of the tenth turn divided by that
-of a prompt of 30 tokens; baseline_by_short: the same for llama.cpp alone, where reuse costs
-nothing; n_cached, n_prompt: of that turn. steps: microseconds of a step besides sampling and
-llama.cpp, by number of sequences. soak: resident memory at the end divided by that after the first
-1,000 calls."""
+chat: time to first token of the tenth turn divided by that of a prompt of 30 tokens;
+baseline_by_short: the same for llama.cpp alone, where reuse costs nothing; n_cached, n_prompt: of
+that turn. steps: microseconds of a step besides sampling and llama.cpp, by number of sequences.
+soak: resident memory at the end divided by that after the first 1,000 calls."""
 
 
 def prompts_of(model: Any, n_rows: int, n_tokens: int) -> list[list[int]]:

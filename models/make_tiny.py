@@ -1,4 +1,4 @@
-"""Writes tiny GGUF models of random weights for tests; knows no real model and never runs one.
+"""Write tiny GGUF models with random weights for the tests; runs no model.
 
 A vocabulary (`Vocab`, `write_vocab`) and an architecture (`LlamaShape` and `write_llama` or
 `write_gemma`, `MambaShape` and `write_mamba`) are written apart: each architecture can take either
@@ -49,7 +49,7 @@ SPM_WORDS = (
 
 @dataclass(frozen=True)
 class Vocab:
-    """What the tokenizer section of a file holds; ids are positions in `tokens`."""
+    """The tokenizer section of a file; ids are positions in `tokens`."""
 
     model: str
     pre: str
@@ -90,7 +90,7 @@ class MambaShape:
 
 
 def gpt2_chars(data: bytes) -> str:
-    """The characters that stand for `data` in a byte-level BPE vocabulary, one for each byte.
+    """Return the characters that stand for `data` in a byte-level BPE vocabulary, one for each byte.
 
     A byte that prints in Latin-1 stands for itself; the others take U+0100 onwards, in order.
     """
@@ -100,7 +100,7 @@ def gpt2_chars(data: bytes) -> str:
 
 
 def bpe_merges() -> list[tuple[str, str]]:
-    """The merges in rank order, in GPT-2 characters, ending with the doublings of LONG_TOKEN."""
+    """Return the merges in rank order, in GPT-2 characters, ending with the doublings of LONG_TOKEN."""
     plain = [(gpt2_chars(a.encode("latin-1")), gpt2_chars(b.encode("latin-1")))
              for a, b in BPE_MERGES]  # fmt: skip
     halves = [LONG_TOKEN[: 2**i] for i in range(len(LONG_TOKEN).bit_length() - 1)]
@@ -108,7 +108,7 @@ def bpe_merges() -> list[tuple[str, str]]:
 
 
 def bpe_vocab(*, eos: str = END_OF_TEXT, add_bos: bool = False) -> Vocab:
-    """A byte-level BPE vocabulary of the GPT-2 kind.
+    """Return a byte-level BPE vocabulary of the GPT-2 kind.
 
     It holds BPE_SPECIALS from id 0 (control tokens; the first is bos), byte b at id 3 + b, then
     the result of each merge, the last one LONG_TOKEN. `eos` is the plain text of any of them.
@@ -130,7 +130,7 @@ def bpe_vocab(*, eos: str = END_OF_TEXT, add_bos: bool = False) -> Vocab:
 
 
 def spm_vocab(*, add_bos: bool = True, add_space_prefix: bool = True) -> Vocab:
-    """A SentencePiece vocabulary of the llama-2 kind.
+    """Return a SentencePiece vocabulary of the llama-2 kind.
 
     It holds SPM_SPECIALS from id 0 (unknown, bos, eos), byte b at id 3 + b, SPM_SPACE, the ASCII
     letters, then SPM_WORDS; any other character is spelled in byte tokens.
@@ -176,7 +176,7 @@ def write_vocab(writer: GGUFWriter, vocab: Vocab, chat_template: str | None = No
 
 
 def matrices(seed: int) -> Callable[[int, int, float], Array]:
-    """A function of (outputs, inputs, gain) that draws one matrix after the other.
+    """Return a function of (outputs, inputs, gain) that draws one matrix after another.
 
     Each is normal with a standard deviation of gain / sqrt(inputs).
     """
@@ -190,7 +190,7 @@ def matrices(seed: int) -> Callable[[int, int, float], Array]:
 
 
 def llama_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array]:
-    """The tensors of a llama model by name, each with the scale that keeps its outputs apart.
+    """Return the tensors of a llama model by name, each with the scale that keeps its outputs apart.
 
     The gains above 1 make attention pick out a few tokens and let the layers change the stream, so
     that the best next token depends on the whole prompt; the last one spreads the logits over
@@ -241,7 +241,7 @@ def write_llama(
 
 
 def gemma_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array]:
-    """The tensors of a gemma 3 model by name: those of llama, and its norms of one head and after.
+    """Return the tensors of a gemma 3 model by name: llama's, and its own norms.
 
     llama.cpp multiplies the embeddings by sqrt(n_embd), so the norms after attention and
     feed-forward are above 1 for the layers to weigh as much; those of query and key make attention
@@ -276,7 +276,7 @@ def write_gemma(
 
 
 def mamba_weights(shape: MambaShape, n_vocab: int, seed: int) -> dict[str, Array]:
-    """The tensors of a mamba model by name, each with the scale that keeps its outputs apart.
+    """Return the tensors of a mamba model by name, each with the scale that keeps its outputs apart.
 
     The state decays as in a fresh mamba: its n-th value n times as fast as its first, which
     forgets within some ten tokens.
@@ -418,7 +418,7 @@ def make_mamba(
 
 
 def main() -> None:
-    """Write one model of each kind into the folder named on the command line.
+    """Write one model of each kind to the folder named on the command line.
 
     The files are llama-bpe.gguf, llama-bpe-f16.gguf, llama-spm.gguf, gemma-swa.gguf and mamba.gguf.
     """

@@ -90,7 +90,7 @@ class MambaShape:
 
 
 def gpt2_chars(data: bytes) -> str:
-    """Return the characters that stand for `data` in a byte-level BPE vocabulary, one for each byte.
+    """Return the characters that stand for `data` in a byte-level BPE vocabulary, one a byte.
 
     A byte that prints in Latin-1 stands for itself; the others take U+0100 onwards, in order.
     """
@@ -100,7 +100,7 @@ def gpt2_chars(data: bytes) -> str:
 
 
 def bpe_merges() -> list[tuple[str, str]]:
-    """Return the merges in rank order, in GPT-2 characters, ending with the doublings of LONG_TOKEN."""
+    """Return the merges in rank order, in GPT-2 characters; LONG_TOKEN's doublings come last."""
     plain = [(gpt2_chars(a.encode("latin-1")), gpt2_chars(b.encode("latin-1")))
              for a, b in BPE_MERGES]  # fmt: skip
     halves = [LONG_TOKEN[: 2**i] for i in range(len(LONG_TOKEN).bit_length() - 1)]
@@ -190,7 +190,7 @@ def matrices(seed: int) -> Callable[[int, int, float], Array]:
 
 
 def llama_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array]:
-    """Return the tensors of a llama model by name, each with the scale that keeps its outputs apart.
+    """Return the tensors of a llama model by name, scaled to keep each one's outputs apart.
 
     The gains above 1 make attention pick out a few tokens and let the layers change the stream, so
     that the best next token depends on the whole prompt; the last one spreads the logits over
@@ -276,7 +276,7 @@ def write_gemma(
 
 
 def mamba_weights(shape: MambaShape, n_vocab: int, seed: int) -> dict[str, Array]:
-    """Return the tensors of a mamba model by name, each with the scale that keeps its outputs apart.
+    """Return the tensors of a mamba model by name, scaled to keep each one's outputs apart.
 
     The state decays as in a fresh mamba: its n-th value n times as fast as its first, which
     forgets within some ten tokens.

@@ -254,7 +254,7 @@ print(len(model.tokenizer.encode("a" * 4095)))
 try:
     model.tokenizer.encode("a" * 4096)
 except localgen.BackendError as error:
-    print("512 MiB of address space" in str(error))
+    print("a stack of 512 MiB" in str(error))
 """
 
 

@@ -16,6 +16,7 @@ from localgen.benchmark.results import BenchMemory, BenchResult, BenchSetup, Ben
 from localgen.completion import Completion
 from localgen.config import ModelConfig, replace_options
 from localgen.errors import GenerationInterrupted
+from localgen.generation.model_backend import ModelBackend
 from localgen.inspection import ModelInfo, inspect
 from localgen.model import LocalModel
 
@@ -110,6 +111,13 @@ class BaselineProtocol(Protocol):
     def seconds(self, passes: Any) -> float: ...
 
 
+class BenchBackend(ModelBackend, Protocol):
+    """A model whose KV cache can be freed between two tests."""
+
+    def release(self) -> None:
+        """Free the context: the next ``reserve`` is like the first one."""
+
+
 class Runner:
     """Runs ``cases`` on one loaded model; ``tests`` holds their results so far.
 
@@ -119,7 +127,7 @@ class Runner:
 
     def __init__(
         self,
-        backend: Any,
+        backend: BenchBackend,
         baseline: BaselineProtocol,
         config: ModelConfig,
         n_rounds: int,

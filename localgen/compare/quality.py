@@ -78,7 +78,9 @@ class Quality:
             fitting.fit_together([reference, (other.file, self._config(other))]) for other in others
         )
 
-    def _stored(self, stack: ExitStack, backend: Any, parts: list[TokenIds]) -> StoredReference:
+    def _stored(
+        self, stack: ExitStack, backend: LlamaBackend, parts: list[TokenIds]
+    ) -> StoredReference:
         """Store the loaded reference's predictions for all chunks until ``stack`` closes."""
         folder = Path(tempfile.gettempdir())
         stored = StoredReference(folder, parts, backend.n_vocab, backend.n_batch)
@@ -90,7 +92,7 @@ class Quality:
             self._record.step(f"storing {self._reference.level.name}")
         return stored
 
-    def _parts(self, reference: Any) -> list[TokenIds]:
+    def _parts(self, reference: LlamaBackend) -> list[TokenIds]:
         vocab = reference.vocab
         n_ctx, n_chunks = self._settings.n_ctx, self._settings.n_chunks
         token_ids = np.array(Tokenizer(vocab).encode(self._settings.text), np.int32)
@@ -108,7 +110,9 @@ class Quality:
     # --- models ---
 
     @contextmanager
-    def _backend(self, variant: Variant, config: ModelConfig | None = None) -> Iterator[Any]:
+    def _backend(
+        self, variant: Variant, config: ModelConfig | None = None
+    ) -> Iterator[LlamaBackend]:
         """Load a variant, with a context for one chunk; ``config`` replaces its own."""
         backend = LlamaBackend(variant.path, config or self._config(variant))
         try:

@@ -48,7 +48,7 @@ def prompts_of(model: Any, n_rows: int, n_tokens: int) -> list[list[int]]:
 
 def clear(model: Any) -> None:
     """Empty the KV cache, so that a round reuses nothing from an earlier one."""
-    model._driver._engine.start_afresh()
+    model._driver._engine.restart()
 
 
 # --- equal rows ---

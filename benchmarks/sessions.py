@@ -41,10 +41,10 @@ def one_round(model: Any, prompt: list[int], n_new: int, path: Path) -> Row:
         if done.stats.n_cached != n_cached:
             raise RuntimeError(f"{done.stats.n_cached} tokens were reused, not {n_cached}")
 
-    model._driver._engine.start_afresh()  # as in a new process, except that the context stays
+    model._driver._engine.restart()  # as in a new process, except that the context stays
     computed = seconds_of(lambda: complete(0))
     saved = seconds_of(lambda: model.save_session(path))
-    model._driver._engine.start_afresh()
+    model._driver._engine.restart()
     loaded = seconds_of(lambda: model.load_session(path))
     rest = seconds_of(lambda: complete(len(prompt) - 1))
     return {"computed": computed, "saved": saved, "loaded": loaded, "restored": loaded + rest}

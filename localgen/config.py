@@ -141,7 +141,9 @@ def _check_do_sample(_name: str, value: object) -> bool | None:
 
 def _check_temperature(name: str, value: object) -> float:
     if isinstance(value, Real) and value == 0:
-        raise ValueError("temperature must be above 0, got 0; for greedy use do_sample=False")
+        raise ValueError(
+            "temperature must be above 0, got 0; for greedy decoding use do_sample=False"
+        )
     return check_float(name, value, "above 0", 1e-6, 1e6)
 
 

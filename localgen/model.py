@@ -52,7 +52,8 @@ class LocalModel:
     def __init__(self, backend: ModelBackend, config: ModelConfig) -> None:
         """Use ``from_pretrained``; tests pass a backend of their own."""
         self.config = config
-        self.tokenizer = Tokenizer(backend.vocab)
+        # A program may keep the tokenizer alone.
+        self.tokenizer = Tokenizer(backend.vocab, owner=backend)
         self._backend = backend
         engine = Engine(backend, config.max_sequences, deterministic=config.deterministic)
         self._driver = Driver(engine)
@@ -425,9 +426,9 @@ class LocalModel:
         Returns float32 (n_tokens - 1,), natural logarithms. Raises ContextFullError.
         """
         sequence = self._requests.sequence_to_score(text, split_special_tokens)
-        with partial_on_error(lambda: None), self._driver.alone() as engine:
+        with partial_on_error(lambda: None), self._driver.alone() as (engine, interrupted):
             self._backend.check_usable()
-            return engine.score(sequence)
+            return engine.score(sequence, interrupted)
 
     # --- sessions ---
 

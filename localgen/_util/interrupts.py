@@ -35,11 +35,10 @@ class DeferredInterrupt:
 
     def __enter__(self) -> Callable[[], bool]:
         if threading.current_thread() is threading.main_thread():
-            previous = signal.signal(signal.SIGINT, self._note)
+            previous = signal.getsignal(signal.SIGINT)
             if previous is self._over:
                 self._previous = previous
-            else:
-                signal.signal(signal.SIGINT, previous)
+                signal.signal(signal.SIGINT, self._note)
         return self._interrupted
 
     def __exit__(self, error: object, *_: object) -> None:

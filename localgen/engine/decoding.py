@@ -1,7 +1,7 @@
 """How the sequences of one request turn logits into tokens: its decoding strategy.
 
-Sampling chooses one token a sequence and pass. A strategy may as well look at all sequences of the
-request together and fork them (beams), or give a sequence a draft and accept several tokens of it
+Sampling chooses one token per sequence and pass. Another strategy may look at all sequences of the
+request together and fork them (beams), or give a sequence a draft and accept several of its tokens
 after one pass (speculation): the engine runs the passes, and returns the KV of rejected tokens.
 """
 
@@ -34,8 +34,11 @@ class Step(Protocol):
     def accept(self, sequence: Sequence, token_id: int) -> bool:
         """Add a token to a sequence; False if that finishes it, and no more may be added."""
 
+    def rollback(self, sequence: Sequence, n_tokens: int) -> None:
+        """Take the last ``n_tokens`` new tokens of a sequence back, and return their KV."""
+
     def fork(self, sequence: Sequence) -> Sequence:
-        """Add an exact copy of a sequence to the request, KV included."""
+        """Add an exact copy of an unfinished sequence to the request, KV included."""
 
 
 class DecodingStrategy(Protocol):

@@ -24,7 +24,7 @@ from localgen.engine.scheduler import Pass, Scheduler
 from localgen.engine.scoring import score
 from localgen.engine.sequence import FinishReason, Sequence
 from localgen.engine.stopping import finish_reason
-from localgen.errors import BackendError, DecodeError, LocalgenError
+from localgen.errors import BackendError, DecodeError, KvBudgetError, LocalgenError
 
 # What ended a request: a reason for its sequences, or an error.
 Ending = FinishReason | BaseException
@@ -66,12 +66,12 @@ class Engine:
         """Run one forward pass for all sequences that run.
 
         ``interrupted()`` stops a long pass when true, and loses nothing. Errors that concern one
-        request end that request; others are raised, and all sequences then start afresh.
+        request end that request; others are raised, and all sequences then start over.
         """
         try:
             self._step(interrupted)
         except BaseException:
-            self.start_afresh()
+            self.restart()
             raise
 
     def end(self, request: Request, ending: Ending) -> None:
@@ -79,7 +79,7 @@ class Engine:
         try:
             self._end(request, ending)
         except BaseException:
-            self.start_afresh()
+            self.restart()
             raise
 
     def _end(self, request: Request, ending: Ending) -> None:
@@ -104,34 +104,37 @@ class Engine:
         for request in list(self._requests):
             self.end(request, "cancelled" if request.is_stopped else copy(error))
 
-    def score(self, sequence: Sequence) -> Logits:
+    def score(self, sequence: Sequence, interrupted: Callable[[], bool] = lambda: False) -> Logits:
         """Return log-probabilities of a sequence's prompt; see ``scoring.score``. Other sequences
         wait meanwhile."""
         self.kv_cache.check_fits(len(sequence.tokens))
         while not self._enter(sequence):
-            self.step()
+            self.step(interrupted)
+            if interrupted():
+                raise KeyboardInterrupt
             self.kv_cache.check_fits(len(sequence.tokens))  # what ended may be pinned now
-        with self._all_or_nothing():
+        with self._reset_on_error():
             try:
-                return score(self._backend, sequence)
+                return score(self._backend, sequence, interrupted)
             finally:
                 self.kv_cache.release(sequence)
 
     def _enter(self, sequence: Sequence) -> bool:
         """Give a sequence that is to be scored an empty seq_id, if there is one."""
-        with self._all_or_nothing():
+        with self._reset_on_error():
+            self.kv_cache.catch_up()
             self.kv_cache.make_room([sequence])
             return self.kv_cache.admit(sequence, reuse=False)
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Start afresh after an error inside, except that of a pass, which the backend undoes."""
+    def _reset_on_error(self) -> Iterator[None]:
+        """Start over after an error inside, except that of a pass, which the backend undoes."""
         try:
             yield
         except DecodeError:
             raise
         except BaseException:
-            self.start_afresh()
+            self.restart()
             raise
 
     # --- one step ---
@@ -206,19 +209,26 @@ class Engine:
 
     def _end_unfit(self) -> None:
         """End the request that waits first if it cannot run any more: what was pinned since it came
-        has left no room."""
-        if self._scheduler.waiting and not self._scheduler.running:
-            sequence = self._scheduler.waiting[0]
-            try:
-                self.kv_cache.check_fits(len(sequence.tokens))
-            except BackendError as error:
-                self.end(self._request_of[sequence], error)
+        has left no room, or what runs rests until this one has run."""
+        if not self._scheduler.waiting:
+            return
+        sequence = self._scheduler.waiting[0]
+        try:
+            self.kv_cache.check_fits(len(sequence.tokens))
+            if self._scheduler.running:
+                raise KvBudgetError(
+                    f"the KV budget has room for {len(self._scheduler.running)} of the sequences "
+                    f"that a call decodes together; use fewer or shorter ones, a larger kv_budget "
+                    f"or max_sequences, or release a prefix"
+                )
+        except BackendError as error:
+            self.end(self._request_of[sequence], error)
 
     def _end_longest(self, error: BackendError) -> None:
-        """End the request for whose waiting sequence no room could be made; all others start
-        afresh, for the KV cache before the one that could not be made is gone."""
+        """End the request of the longest waiting sequence, for which no room could be made. All
+        others start over: the old KV cache was freed before the new allocation failed."""
         longest = max(self._scheduler.waiting, key=lambda sequence: len(sequence.tokens))
-        self.start_afresh()
+        self.restart()
         self.end(self._request_of[longest], error)
 
     def _end_batch(self, failed: Pass, error: BaseException) -> None:
@@ -255,14 +265,17 @@ class Engine:
             drafted = [(out, out.sequence.n_tokens) for out in own if out.draft]
             for output, _ in drafted:
                 output.sequence.draft = ()
+            failure = None
             try:
                 request.strategy.advance(own, self)
             except KeyboardInterrupt:  # for this thread; tokens that were accepted stay
                 raise
             except BaseException as error:  # of a caller's own function: it is for that caller
-                self.end(request, error)
+                failure = error
             for output, n_before in drafted:
                 self._return_rejected(output, n_before)
+            if failure is not None:
+                self.end(request, failure)
         self._choosing_seconds = time.perf_counter() - decoded - self._accept_seconds
         if self._finished:
             self._retire(self._finished)
@@ -278,9 +291,8 @@ class Engine:
             (i for i, (drafted, token_id) in enumerate(pairs) if drafted != token_id),
             min(len(output.draft), len(accepted)),
         )
-        n_rejected = len(output.draft) - n_agreed
-        if n_rejected:
-            self.kv_cache.truncate(sequence, sequence.n_kv - n_rejected)
+        if sequence.n_kv > n_before + n_agreed:
+            self.kv_cache.truncate(sequence, n_before + n_agreed)
 
     def accept(self, sequence: Sequence, token_id: int) -> bool:
         """Add a token to a sequence; False if that finishes it. See ``decoding.Step``."""
@@ -295,18 +307,26 @@ class Engine:
         self._accept_seconds += time.perf_counter() - started
         return sequence.finish_reason is None
 
+    def rollback(self, sequence: Sequence, n_tokens: int) -> None:
+        """Take a sequence's last new tokens back, and return their KV. See ``decoding.Step``."""
+        sequence.rollback(n_tokens)
+        # The last token that is left is computed again, for its logits.
+        if sequence.seq_id is not None and sequence.n_kv >= sequence.n_tokens:
+            self.kv_cache.truncate(sequence, sequence.n_tokens - 1)
+
     def fork(self, sequence: Sequence) -> Sequence:
         """Add an exact copy of a sequence to its request. See ``decoding.Step``.
 
         It gets the KV of the original, or computes its own if there is no seq_id for it yet.
         """
+        assert sequence.finish_reason is None, "a finished sequence cannot be forked"
         request = self._request_of[sequence]
-        twin = sequence.fork(len(request.sequences))
-        request.sequences.append(twin)
+        clone = sequence.fork(len(request.sequences))
+        request.sequences.append(clone)
         request.n_unfinished += 1
-        self._register(twin, request)
-        self._scheduler.add_first(twin)
-        return twin
+        self._register(clone, request)
+        self._scheduler.add_first(clone)
+        return clone
 
     def _retire(self, finished: list[Sequence]) -> None:
         finished = [sequence for sequence in finished if sequence in self._request_of]
@@ -340,7 +360,7 @@ class Engine:
             timings.sample += chosen
             timings.overhead += before - started + now - decoded - chosen
 
-    def start_afresh(self) -> None:
+    def restart(self) -> None:
         """After an error in the middle of a step nothing is sure but the sequences' tokens."""
         self._backend.forget()
         self.kv_cache.clear()
@@ -357,4 +377,4 @@ class Engine:
                 del self._request_of[sequence]
                 self._deadlines.pop(sequence, None)
         self._requests = [request for request in self._requests if request.n_unfinished]
-        self._scheduler.start_afresh(unfinished)
+        self._scheduler.restart(unfinished)

@@ -3,7 +3,7 @@
 A new sequence finds what begins like its prompt: it continues in its place, or copies it
 (``prefix_matcher``). What was used least recently is dropped first; what is pinned never is.
 
-Sequences that begin alike and end soon share the cells of their beginning (one KV stream for all,
+Sequences that begin alike and end soon share the cells of their prefix (one KV stream for all,
 llama.cpp's ``kv_unified``); all others have a KV stream of their own, so that they do not attend to
 each other's cells. See ``unified_kv``. The seq_ids of sequences with streams are kept next to each
 other: see ``slot_allocator``.
@@ -95,7 +95,7 @@ class KvCache:
         has_room = self._backend.n_slots >= plan.n_slots
         has_cells = self._backend.n_ctx_seq >= plan.n_cells
         shared = self._shared
-        same = shared is not None and np.array_equal(shared.beginning, plan.beginning)
+        same = shared is not None and np.array_equal(shared.prefix, plan.prefix)
         if not (has_room and has_cells and same):
             self._remake(plan.n_slots, max(len(each.tokens) for each in waiting), plan)
         return True
@@ -127,6 +127,10 @@ class KvCache:
         if self._shared is not None:
             self._shared.lose_all(self._slots.running)
         return True
+
+    def catch_up(self) -> None:
+        """Drop everything if the backend did, and keep that for the next ``notice_loss``."""
+        self._changed = self.notice_loss()
 
     def clear(self) -> None:
         """Note that the backend was emptied, and no sequence runs any more."""
@@ -204,7 +208,7 @@ class KvCache:
         """Let a sequence run under ``seq_id``, from what is cached: in place, by a copy, or not."""
         if cached.seq_id == seq_id and not cached.is_pinned:
             self._slots.take_over(sequence, cached)
-            self._keep_beginning(sequence, n_shared)
+            self._keep_prefix(sequence, n_shared)
             return
         copies = self._is_worth_a_copy(n_shared)
         # What is cached under the sequence's own seq_id moves away, and is copied from there.
@@ -214,7 +218,7 @@ class KvCache:
             self._copy(sequence, cached, n_shared)
 
     def copy_when_ready(self, sequence: Sequence) -> None:
-        """Copy the beginning that a sequence waits for, once the one that computes it has it."""
+        """Copy the prefix that a sequence waits for, once the one that computes it has it."""
         if sequence.waits_for is None:
             return
         source, n_shared = sequence.waits_for
@@ -232,9 +236,9 @@ class KvCache:
 
     def _copy(self, sequence: Sequence, source: Item, n_shared: int) -> None:
         self._slots.copy(source, sequence)
-        self._keep_beginning(sequence, n_shared)
+        self._keep_prefix(sequence, n_shared)
 
-    def _keep_beginning(self, sequence: Sequence, n_shared: int) -> None:
+    def _keep_prefix(self, sequence: Sequence, n_shared: int) -> None:
         """Cut a sequence's KV to the first ``n_shared`` tokens, which are its own."""
         if self._slots.truncate(sequence, n_shared):
             sequence.n_cached = min(n_shared, sequence.n_prompt)
@@ -254,7 +258,9 @@ class KvCache:
         self._slots.truncate(sequence, n_tokens)
 
     def release(self, sequence: Sequence) -> None:
-        """End a sequence: what it computed stays for others."""
+        """End a sequence: what it computed stays for others. One that does not run is left."""
+        if sequence.seq_id is None:
+            return
         if not sequence.n_kv or not (self._reuses or sequence.pins):
             self._slots.leave(sequence, None)
             return
@@ -270,7 +276,7 @@ class KvCache:
         cached = self._slots.items[seq_id]
         if not isinstance(cached, CachedSequence):
             return
-        target = slot_allocator.refuge(self._slots.items, seq_id, spare)
+        target = slot_allocator.relocation_target(self._slots.items, seq_id, spare)
         if target is None:
             self._slots.drop(cached)
         else:
@@ -335,4 +341,4 @@ class KvCache:
 
     def _flush_copies(self) -> None:
         self._backend.flush_copies()
-        self._changed = self.notice_loss()
+        self.catch_up()

@@ -17,7 +17,7 @@ RECURRENT = "the model's state is recurrent: it can only be continued from its e
 
 
 class Match(NamedTuple):
-    """Who begins like a sequence, and for how many tokens; why not, where somebody nearly does."""
+    """Which item shares a prefix, of how many tokens; and why a near match was rejected."""
 
     source: Sequence | CachedSequence | None = None
     n_shared: int = 0

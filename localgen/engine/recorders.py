@@ -28,9 +28,9 @@ class LogprobRecorder:
         del self.steps[len(self.steps) - n_tokens :]
 
     def copy(self) -> LogprobRecorder:
-        twin = LogprobRecorder(self._n_top)
-        twin.steps = list(self.steps)
-        return twin
+        clone = LogprobRecorder(self._n_top)
+        clone.steps = list(self.steps)
+        return clone
 
     def _top(self, logits: Logits, total: float) -> Top:
         n_top = min(self._n_top, len(logits))
@@ -61,9 +61,9 @@ class StepRecorder:
             del kept[max(0, len(kept) - n_tokens) :]
 
     def copy(self) -> StepRecorder:
-        twin = StepRecorder(keep_logits=self._keep_logits, keep_scores=self._keep_scores)
-        twin.logits, twin.scores = list(self.logits), list(self.scores)
-        return twin
+        clone = StepRecorder(keep_logits=self._keep_logits, keep_scores=self._keep_scores)
+        clone.logits, clone.scores = list(self.logits), list(self.scores)
+        return clone
 
 
 def by_step(rows: list[list[Logits]], n_vocab: int) -> tuple[npt.NDArray[np.float32], ...]:

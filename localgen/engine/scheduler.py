@@ -72,7 +72,7 @@ class Scheduler:
         self.waiting.appendleft(sequence)
         self._steady = None
 
-    def start_afresh(self, unfinished: list[Sequence]) -> None:
+    def restart(self, unfinished: list[Sequence]) -> None:
         """Run these sequences, of which nothing is in the KV cache any more, from their start."""
         for sequence in unfinished:
             sequence.seq_id, sequence.n_kv, sequence.n_cached = None, 0, 0
@@ -135,10 +135,10 @@ class Scheduler:
     def retire(self, finished: Iterable[Sequence]) -> None:
         """Take finished sequences out, and close the holes that no waiting one will fill."""
         self._steady = None
-        over = set(finished)
-        if any(sequence.seq_id is None for sequence in over):
-            self.waiting = deque(each for each in self.waiting if each not in over)
-        for sequence in [sequence for sequence in self.running if sequence in over]:
+        ended = set(finished)
+        if any(sequence.seq_id is None for sequence in ended):
+            self.waiting = deque(each for each in self.waiting if each not in ended)
+        for sequence in [sequence for sequence in self.running if sequence in ended]:
             self.running.remove(sequence)
             self._kv_cache.release(sequence)
         if not self.waiting and self._kv_cache.close_holes():
@@ -147,7 +147,7 @@ class Scheduler:
     def _admit(self) -> None:
         if self.waiting:
             self._kv_cache.make_room(self.waiting)
-        # In order: a long sequence that does not fit yet is not overtaken for ever by short ones.
+        # In order: a long sequence that does not fit yet is not overtaken forever by short ones.
         while self.waiting and self._kv_cache.admit(self.waiting[0]):
             self.running.append(self.waiting.popleft())
         self._kv_cache.close_holes()
@@ -193,7 +193,7 @@ class Scheduler:
 
 
 def _waits(sequence: Sequence) -> bool:
-    """Whether the sequence that computes this one's beginning is still at it."""
+    """Whether the sequence that computes this one's prefix is still at it."""
     if sequence.waits_for is not None:
         return True
     source = sequence.prompt_of

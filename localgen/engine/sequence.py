@@ -165,14 +165,14 @@ class Sequence:
 
         The copy has no KV yet, and shares nothing that changes.
         """
-        twin = copy(self)
-        twin.index = index
-        twin.tokens = self.tokens.copy()
-        twin.trackers = tuple(tracker.copy() for tracker in self.trackers)
-        twin.recorders = tuple(recorder.copy() for recorder in self.recorders)
-        twin.uniform = self.uniform.copy()
-        twin._find_counts()
-        twin.prompt_of = twin.waits_for = twin.cached = twin.seq_id = None
-        twin.n_kv = 0
-        twin.draft = ()
-        return twin
+        clone = copy(self)
+        clone.index = index
+        clone.tokens = self.tokens.copy()
+        clone.trackers = tuple(tracker.copy() for tracker in self.trackers)
+        clone.recorders = tuple(recorder.copy() for recorder in self.recorders)
+        clone.uniform = self.uniform.copy()
+        clone._find_counts()
+        clone.prompt_of = clone.waits_for = clone.cached = clone.seq_id = None
+        clone.n_kv = 0
+        clone.draft = ()
+        return clone

@@ -1,9 +1,9 @@
 """Propose which seq_id a new sequence gets, and what moves or is dropped for it; pure functions.
 
-The running sequences' seq_ids are kept next to each other: with one KV stream a sequence, llama.cpp
-evaluates only *consecutive* ones in one graph, and a hole among them would cost a second pass over
-the weights at every step. What stands in the way moves to another seq_id, or is dropped: what was
-used least recently first, and what is pinned never.
+The running sequences' seq_ids are kept next to each other: with one KV stream per sequence,
+llama.cpp evaluates only *consecutive* ones in one graph, and a hole among them would cost a second
+pass over the weights at every step. What stands in the way moves to another seq_id, or is dropped:
+what was used least recently first, and what is pinned never.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def seq_id_for(
     return seq_id
 
 
-def refuge(items: Items[Item], seq_id: int, spare: CachedSequence | None) -> int | None:
+def relocation_target(items: Items[Item], seq_id: int, spare: CachedSequence | None) -> int | None:
     """Return the free seq_id to which what is cached under ``seq_id`` should move; None to drop it.
 
     spare: something cached that must not be overwritten, unless what moves is pinned.
@@ -96,12 +96,12 @@ def _must_stay(item: Item, spare: CachedSequence | None) -> bool:
     return isinstance(item, CachedSequence) and (item.is_pinned or item is spare)
 
 
-def _cheapest(items: Items[Item], besides: int, spare: CachedSequence | None) -> int | None:
-    """Return the free seq_id, other than ``besides``, whose content is the least loss."""
+def _cheapest(items: Items[Item], excluding: int, spare: CachedSequence | None) -> int | None:
+    """Return the free seq_id, other than ``excluding``, whose content is the least loss."""
     places = [
         seq_id
         for seq_id, item in enumerate(items)
-        if seq_id != besides and not isinstance(item, Sequence) and not _must_stay(item, spare)
+        if seq_id != excluding and not isinstance(item, Sequence) and not _must_stay(item, spare)
     ]
     return min(places, key=lambda place: _cost(items, place, None)) if places else None
 

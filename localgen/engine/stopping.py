@@ -1,4 +1,7 @@
-"""When a sequence ends: EOS, then its trackers and its own checks, then its length."""
+"""When a sequence ends: EOS, then its trackers and its own checks, then its length.
+
+Stop strings are a tracker: ``generation.text_tracker``, ``text.detokenizer``.
+"""
 
 from __future__ import annotations
 

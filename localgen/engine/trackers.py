@@ -88,9 +88,9 @@ class TokenCounts:
         return None
 
     def copy(self) -> TokenCounts:
-        twin = object.__new__(TokenCounts)
-        twin._n_in_prompt = self._n_in_prompt
-        twin._index_of, twin._history = dict(self._index_of), list(self._history)
-        twin._ids, twin._counts = self._ids[:], self._counts[:]
-        twin._view()
-        return twin
+        clone = object.__new__(TokenCounts)
+        clone._n_in_prompt = self._n_in_prompt
+        clone._index_of, clone._history = dict(self._index_of), list(self._history)
+        clone._ids, clone._counts = self._ids[:], self._counts[:]
+        clone._view()
+        return clone

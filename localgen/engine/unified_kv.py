@@ -1,9 +1,9 @@
-"""When sequences share the cells of their beginning, how many cells they need, and who has them.
+"""When sequences share the cells of their prefix, how many cells they need, and who has them.
 
 With a KV stream of its own a sequence attends to as many cells as the longest one has tokens. With
-one stream for all it attends to the cells of all, but a beginning that they share is there once,
+one stream for all it attends to the cells of all, but a prefix that they share is there once,
 and attention passes over it for all sequences in one matrix product, which takes less time for
-each. So sharing is faster where the beginning is long, the ends are short and the sequences many.
+each. So sharing is faster where the prefix is long, the ends are short and the sequences many.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from localgen.engine.prefix_matcher import common_length
 from localgen.engine.sequence import CachedSequence, Sequence
 from localgen.engine.slots import Item
 
-_MIN_BEGINNING = 32
+_MIN_PREFIX = 32
 # Sharing is chosen if all cells are at most this many times those of the longest sequence, and at
 # most half as many times as there are sequences: benchmarks/layouts.py measures both sides.
 _MOST_CELLS = 6
@@ -28,12 +28,12 @@ _CELLS = 256
 class Plan:
     """How sequences share cells.
 
-    beginning: the tokens (n,) that they share. n_cells, n_slots: for all of them. kept: what stays
+    prefix: the tokens (n,) that they share. n_cells, n_slots: for all of them. kept: what stays
     cached, the one that they can continue from first; ``first_kept_shares``: it holds all of the
-    beginning.
+    prefix.
     """
 
-    beginning: TokenIds
+    prefix: TokenIds
     n_cells: int
     n_slots: int
     kept: list[CachedSequence]
@@ -45,29 +45,29 @@ def plan_sharing(
 ) -> Plan | None:
     """Return how these sequences would share cells, beside the pinned ones of ``cached``; None if
     each of them is better off with a KV stream of its own."""
-    beginning = _common_beginning(waiting)
-    if len(beginning) < _MIN_BEGINNING:
+    prefix = _common_prefix(waiting)
+    if len(prefix) < _MIN_PREFIX:
         return None
-    matching = max(cached, key=lambda each: common_length(each.token_ids, beginning), default=None)
-    if matching is not None and common_length(matching.token_ids, beginning) < _MIN_BEGINNING:
+    matching = max(cached, key=lambda each: common_length(each.token_ids, prefix), default=None)
+    if matching is not None and common_length(matching.token_ids, prefix) < _MIN_PREFIX:
         matching = None
     kept = [] if matching is None else [matching]
     kept += [each for each in cached if each.is_pinned and each is not matching]
-    shares = matching is not None and common_length(matching.token_ids, beginning) == len(beginning)
+    shares = matching is not None and common_length(matching.token_ids, prefix) == len(prefix)
     lengths = [len(sequence.tokens) for sequence in waiting]
-    n_cells = len(beginning) + sum(lengths) - len(lengths) * len(beginning)
+    n_cells = len(prefix) + sum(lengths) - len(lengths) * len(prefix)
     if n_cells > min(_MOST_CELLS, len(lengths) / 2) * max(lengths):
         return None
     n_cells += sum(len(each.token_ids) for each in kept)
     if shares:
-        n_cells -= len(beginning)
+        n_cells -= len(prefix)
     n_slots = min(len(lengths) + len(kept), max_slots)
-    return Plan(beginning, -(-n_cells // _CELLS) * _CELLS, n_slots, kept, shares)
+    return Plan(prefix, -(-n_cells // _CELLS) * _CELLS, n_slots, kept, shares)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Cells for one sequence: what is dropped for them, and whether it shares the beginning's."""
+    """Cells for one sequence: what is dropped for them, and whether it shares the prefix's."""
 
     drops: list[CachedSequence]
     shares: bool
@@ -77,18 +77,18 @@ class SharedCells:
     """Counts the cells of one KV stream by what each sequence may come to need, so that llama.cpp
     never runs out of them.
 
-    beginning: the tokens (n,) whose cells are there once.
+    prefix: the tokens (n,) whose cells are there once.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.beginning = plan.beginning
-        # Those that hold, or will hold, the very cells of the beginning.
+        self.prefix = plan.prefix
+        # Those that hold, or will hold, the very cells of the prefix.
         self._holders: set[Item] = set(plan.kept[:1] if plan.first_kept_shares else ())
 
     def n_taken(self, items: Iterable[Item | None]) -> int:
         """Return how many cells are taken at most: each sequence may come to its end, and there is
-        always room for the beginning."""
-        return len(self.beginning) + sum(self._n_own(item) for item in items if item is not None)
+        always room for the prefix."""
+        return len(self.prefix) + sum(self._n_own(item) for item in items if item is not None)
 
     def claim(
         self, sequence: Sequence, source: Item | None, items: Items[Item | None], n_cells: int
@@ -97,11 +97,11 @@ class SharedCells:
         has to wait. Where there is no room beside ``source``, that is dropped as well."""
         # Sequences that ended early and what gave up its seq_id hold no cells any more.
         self._holders = {item for item in self._holders if item.seq_id is not None}
-        begins_so = common_length(sequence.prompt_ids, self.beginning) == len(self.beginning)
+        has_prefix = common_length(sequence.prompt_ids, self.prefix) == len(self.prefix)
         for spared in self._spared(source):
             holders = self._holders if spared is source else self._holders - {source}
-            shares = begins_so and (spared in holders or not holders)
-            needed = len(sequence.tokens) - (len(self.beginning) if shares else 0)
+            shares = has_prefix and (spared in holders or not holders)
+            needed = len(sequence.tokens) - (len(self.prefix) if shares else 0)
             forced = [source] if spared is not source and source is not None else []
             drops = self._drops(needed, spared, forced, items, n_cells)
             if drops is not None:
@@ -115,18 +115,18 @@ class SharedCells:
             self._holders.add(sequence)
 
     def leave(self, sequence: Sequence, cached: CachedSequence) -> None:
-        """Note that a sequence left ``cached``, which holds the beginning if it came so far."""
-        if sequence in self._holders and len(cached.token_ids) >= len(self.beginning):
+        """Note that a sequence left ``cached``, which holds the prefix if it came so far."""
+        if sequence in self._holders and len(cached.token_ids) >= len(self.prefix):
             self._holders.add(cached)
         self._holders.discard(sequence)
 
     def lose_all(self, running: Items[Sequence]) -> None:
-        """Note that all cells are empty: one sequence computes the beginning again, for all that
+        """Note that all cells are empty: one sequence computes the prefix again, for all that
         share it."""
         self._holders.intersection_update(running)
         sharing = [sequence for sequence in running if sequence in self._holders]
         for sequence in sharing[1:]:
-            sequence.waits_for = (sharing[0], len(self.beginning))
+            sequence.waits_for = (sharing[0], len(self.prefix))
 
     def clear(self) -> None:
         """Note that nothing is held any more."""
@@ -171,10 +171,10 @@ class SharedCells:
 
     def _n_own(self, item: Item) -> int:
         n_tokens = len(item.token_ids if isinstance(item, CachedSequence) else item.tokens)
-        return n_tokens - (len(self.beginning) if item in self._holders else 0)
+        return n_tokens - (len(self.prefix) if item in self._holders else 0)
 
 
-def _common_beginning(sequences: Items[Sequence]) -> TokenIds:
+def _common_prefix(sequences: Items[Sequence]) -> TokenIds:
     first = sequences[0].prompt_ids
     n_common = min(common_length(first, each.prompt_ids) for each in sequences)
     return first[:n_common]

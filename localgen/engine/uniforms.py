@@ -31,7 +31,7 @@ class UniformStream:
 
     def copy(self) -> UniformStream:
         """Return a stream that goes on with the same numbers."""
-        twin = object.__new__(UniformStream)
-        twin._generator = deepcopy(self._generator)
-        twin._block, twin._n_used = self._block, self._n_used
-        return twin
+        clone = object.__new__(UniformStream)
+        clone._generator = deepcopy(self._generator)
+        clone._block, clone._n_used = self._block, self._n_used
+        return clone

@@ -28,7 +28,7 @@ _REENTRY = (
 
 
 class Driver:
-    """The right to drive ``engine``, which one thread has at a time."""
+    """Lets one thread at a time drive ``engine``."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -81,18 +81,22 @@ class Driver:
         """End a request, and wait until it has ended."""
         self.refuse_reentry()
         request.is_cancelled = True
-        try:
-            if self._take_turn(lambda: request.done, urgent=True):
-                self._engine.end(request, "cancelled")
-        finally:
-            self._give_turn_back()
+        with DeferredInterrupt():  # a turn that was taken is always given back
+            try:
+                if self._take_turn(lambda: request.done, urgent=True):
+                    self._engine.end(request, "cancelled")
+            finally:
+                self._give_turn_back()
 
     @contextmanager
-    def alone(self) -> Iterator[Engine]:
-        """The right to use engine and backend between two steps."""
-        with self._turn():
+    def alone(self) -> Iterator[tuple[Engine, Callable[[], bool]]]:
+        """Lend engine and backend between two steps.
+
+        Ctrl-C inside only makes the second function return True, and is raised at the end.
+        """
+        with self._turn() as interrupted:
             self._check_open()
-            yield self._engine
+            yield self._engine, interrupted
 
     def close(self, error: BaseException, free: Callable[[], object]) -> None:
         """End every request with ``error``, as all later ones will, and then ``free()``."""
@@ -135,13 +139,14 @@ class Driver:
     # --- turns ---
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> Iterator[Callable[[], bool]]:
         self.refuse_reentry()
-        try:
-            self._take_turn(lambda: False, urgent=True)
-            yield
-        finally:
-            self._give_turn_back()
+        with DeferredInterrupt() as interrupted:  # a turn that was taken is always given back
+            try:
+                self._take_turn(lambda: False, urgent=True)
+                yield interrupted
+            finally:
+                self._give_turn_back()
 
     def _take_turn(self, is_enough: Callable[[], bool], *, urgent: bool = False) -> bool:
         """Sleep while another thread drives; True if this one now has to, False if there is no
@@ -208,7 +213,7 @@ class Driver:
 
 # --- when Python ends ---
 
-# A daemon thread's step takes less, and one in which a caller's function waits may take for ever.
+# A step takes less; a caller's function that blocks may never return.
 _EXIT_SECONDS = 5.0
 # Plain references: what a WeakKeyDictionary does in Python when a key dies can lose a Ctrl-C.
 _open: list[tuple[ref[Driver], ref[ModelBackend]]] = []

@@ -20,8 +20,8 @@ Matrix = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _NOT_ENCODED = (
-    "hold integers, got text; encode it by model.tokenizer(text, return_tensors='np'), or give it "
-    "to complete()"
+    "hold integers, got text; encode it with model.tokenizer(text, return_tensors='np'), or pass "
+    "it to complete()"
 )
 _SEVERAL_TEXTS = "be one text or its token ids, got a list of texts; complete() takes several texts"
 

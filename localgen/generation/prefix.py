@@ -32,8 +32,8 @@ class Prefix:
     A prompt that begins with them computes only what follows, whoever asks for it.
 
     A text after a prefix that was made of text has the token ids of both texts joined. A token that
-    reaches across the border is not one of the prefix's: the prefix's last tokens are then computed
-    again (all of them, by a recurrent model). A prefix that ends where a word or a line ends avoids
+    spans the boundary is not one of the prefix's: the prefix's last tokens are then recomputed (all
+    of them, by a recurrent model). A prefix that ends where a word or a line ends avoids
     that. The ids of a prefix that was made of ids stay as they are: those of the text follow, with
     a space between only after a special token.
     """
@@ -55,7 +55,7 @@ class Prefix:
         self.release()
 
     def __del__(self) -> None:
-        # Perhaps in the middle of a step, which a pin that is gone does not harm.
+        # Perhaps in the middle of a step; unpinning is safe then.
         self.release()
 
     @property

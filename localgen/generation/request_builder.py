@@ -1,4 +1,4 @@
-"""The one way down of a call: arguments → checked prompts and configs → sequences → request."""
+"""Turn a call's arguments into a request: checked prompts and configs → sequences → request."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class RequestBuilder:
         if len(configs) not in (1, n_prompts):
             raise ValueError(
                 f"generation_config has {len(configs)} entries for {n_prompts} prompts; give one "
-                f"for all, or one a prompt"
+                f"for all, or one per prompt"
             )
         for config in configs:
             resolve.warn_of_two_lengths(config)

@@ -27,7 +27,7 @@ def resolved_configs(
         given = [given or GenerationConfig()]
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise TypeError(
-            f"generation_config must be a GenerationConfig, or a list of one a prompt, got "
+            f"generation_config must be a GenerationConfig, or a list of one per prompt, got "
             f"{given!r:.80}; options may also be given by name, as max_new_tokens=9"
         )
     configs = []

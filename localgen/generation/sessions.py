@@ -59,12 +59,12 @@ class Sessions:
     @contextmanager
     def _kv_cache(self) -> Iterator[KvCache]:
         """The KV cache between two steps; an error inside leaves nothing half done."""
-        with self._driver.alone() as engine:
+        with self._driver.alone() as (engine, _):
             self._backend.check_usable()
             try:
                 yield engine.kv_cache
             except StateError:
                 raise
             except BaseException:
-                engine.start_afresh()
+                engine.restart()
                 raise

@@ -128,7 +128,7 @@ def partial_on_error(results: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Of a caller's own function it may be of a class without room for it.
+        # A caller's own exception may have __slots__.
         with suppress(AttributeError):
             error.partial = results()  # type: ignore[attr-defined]
         raise

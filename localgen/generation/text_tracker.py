@@ -65,10 +65,10 @@ class TextTracker:
         return None
 
     def copy(self) -> TextTracker:
-        twin = TextTracker(self._new_stream, self._eos_token_ids, self._clock)
-        twin._replay(self._token_ids)
-        twin.stream.skip(self.stream.n_taken)
-        return twin
+        clone = TextTracker(self._new_stream, self._eos_token_ids, self._clock)
+        clone._replay(self._token_ids)
+        clone.stream.skip(self.stream.n_taken)
+        return clone
 
     def _replay(self, token_ids: list[int]) -> None:
         self._token_ids, self.stream, self.stops = [], self._new_stream(), False

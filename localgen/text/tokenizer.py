@@ -36,8 +36,10 @@ class Tokenizer:
     ``truncation_side`` to "right"; both can be set.
     """
 
-    def __init__(self, vocab: Vocab) -> None:
+    def __init__(self, vocab: Vocab, *, owner: object = None) -> None:
+        """owner: what ``vocab`` belongs to; it lives as long as this tokenizer does."""
         self._vocab = vocab
+        self._owner = owner
         self._padding_side = "left"
         self._truncation_side = "right"
         self._pad_token_id = (

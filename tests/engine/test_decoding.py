@@ -19,6 +19,7 @@ from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence
 from localgen.engine.trackers import Mask, TokenCounts, Tracker
 from localgen.engine.uniforms import UniformStream
+from localgen.errors import KvBudgetError
 from tests.fakes import EOS, N_VOCAB, FakeBackend, hashed_letter, reference_greedy
 
 PROMPT = list(b"a prompt longer than the sixteen tokens of one batch")
@@ -277,6 +278,80 @@ def test_an_error_of_a_strategy_ends_its_own_request_only() -> None:
     assert isinstance(bad.error, RuntimeError)
     assert good.error is None
     assert good.sequences[0].new_token_ids.tolist() == reference_greedy([65, *PROMPT], 8)
+
+
+def test_an_error_after_a_draft_leaves_no_foreign_kv() -> None:
+    """What is cached of a sequence whose strategy fails holds its own tokens, not the draft's."""
+
+    class FailsLater:
+        def advance(self, outputs: list[Output], step: Step) -> None:
+            for output in outputs:
+                if output.draft:
+                    raise RuntimeError("no")
+                step.accept(output.sequence, int(output.logits[-1].argmax()))
+                output.sequence.draft = (1, 2, 3)
+
+    backend = FakeBackend(n_batch=64)
+    engine = Engine(backend, 2)
+    bad = Request([sequence(n_new=9)], strategy=FailsLater())
+    engine.submit(bad)
+    while not bad.done:
+        engine.step()
+    cached = bad.sequences[0].cached
+    assert cached is not None
+    assert cached.token_ids.tolist() == [*PROMPT, hashed_letter(PROMPT)]
+    after = Request([sequence([*PROMPT, hashed_letter(PROMPT), 5], n_new=5)])
+    engine.submit(after)
+    while not after.done:
+        engine.step()
+    expected = reference_greedy([*PROMPT, hashed_letter(PROMPT), 5], 5)
+    assert after.sequences[0].new_token_ids.tolist() == expected
+
+
+class Rewrites(SamplingStrategy):
+    """Takes the last ``n`` tokens back once, when there are six, and samples them again."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.done = n, False
+
+    def advance(self, outputs: list[Output], step: Step) -> None:
+        super().advance(outputs, step)
+        only = outputs[0].sequence
+        if only.n_new == 6 and not self.done:
+            self.done = True
+            step.rollback(only, self.n)
+
+
+@pytest.mark.parametrize("can_truncate", [True, False], ids=["KV cache", "recurrent"])
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_tokens_that_are_taken_back_come_again(n: int, can_truncate: bool) -> None:
+    only = sequence(n_new=9, trackers=(TokenCounts(np.array(PROMPT, np.int32), 9),))
+    run([only], Rewrites(n), FakeBackend(can_truncate=can_truncate))
+    assert only.new_token_ids.tolist() == reference_greedy(PROMPT, 9)
+    assert only.counts is not None
+    assert only.counts.generated.sum() == 9
+
+
+def test_sequences_that_rest_for_one_without_room_end_with_an_error() -> None:
+    """A strategy that waits for all of its sequences gets an answer where only some fit."""
+
+    class ForkThenWait:
+        def __init__(self) -> None:
+            self.n = 0
+
+        def advance(self, outputs: list[Output], step: Step) -> None:
+            if not self.n:
+                step.fork(outputs[0].sequence)
+            self.n += 1
+
+    backend = FakeBackend(n_batch=64, budget=len(PROMPT) + 8)
+    engine = Engine(backend, 4)
+    request = Request([sequence()], strategy=ForkThenWait())
+    engine.submit(request)
+    for _ in range(10):
+        engine.step()
+    assert isinstance(request.error, KvBudgetError)
+    assert engine.idle
 
 
 # --- (d): a tracker with a mask ---

@@ -41,7 +41,7 @@ def test_how_many_cells() -> None:
     """The beginning once, and what each row may need after it, in whole blocks of 256."""
     plan = plan_sharing(rows(8), [], 32)
     assert plan is not None
-    assert bytes(plan.beginning.tolist()) == BEGINNING
+    assert bytes(plan.prefix.tolist()) == BEGINNING
     assert plan.n_cells == 256  # for 64 + 8 * 8
     assert (plan.n_slots, plan.kept, plan.first_kept_shares) == (8, [], False)
     long = plan_sharing(rows(8, n_new=40), [], 32)
@@ -209,7 +209,7 @@ def test_plan_of_equal_prompts() -> None:
     """Prompts that are the same share all of it."""
     plan = plan_sharing([row(BEGINNING) for _ in range(4)], [], 8)
     assert plan is not None
-    np.testing.assert_array_equal(plan.beginning, list(BEGINNING))
+    np.testing.assert_array_equal(plan.prefix, list(BEGINNING))
 
 
 def test_cancelled_and_asked_again(model: FakeModel) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
@@ -17,7 +19,7 @@ from localgen._util.interrupts import DeferredInterrupt
 from localgen.engine.request import Request
 from localgen.engine.scheduler import Scheduler
 from localgen.generation.driver import Driver
-from tests.fakes import engine_of, fake_model, reference_greedy
+from tests.fakes import FakeBackend, engine_of, fake_model, reference_greedy
 
 SECONDS = 20  # the end of a test that would hang
 A, B = list(b"the first"), list(b"another")
@@ -345,7 +347,7 @@ def test_ctrl_c_around_a_turn(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     model.close()
 
 
-@pytest.mark.parametrize("name", ["retire", "start_afresh"])
+@pytest.mark.parametrize("name", ["retire", "restart"])
 def test_second_ctrl_c_while_the_first_ends_the_call(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -514,3 +516,44 @@ def test_prefill_that_did_not_end_pins_nothing(error: type[BaseException]) -> No
         model.prefill(A * 6)
     assert engine_of(model).kv_cache.n_pinned == 0
     assert model.complete([B], max_new_tokens=4)[0].token_ids == reference_greedy(B, 4)
+
+
+def test_ctrl_c_in_score_is_raised_between_two_passes_and_leaves_the_model_usable() -> None:
+    """Regression: one that came while the turn was given back left the model unusable."""
+    model = fake_model(n_batch=1)
+    before = model.score([65, 66, 67])
+
+    def interrupt() -> None:
+        model.backend.on_decode = lambda: None
+        signal.raise_signal(signal.SIGINT)
+
+    model.backend.on_decode = interrupt
+    n_before = model.backend.n_decoded
+    with pytest.raises(KeyboardInterrupt):
+        model.score([65] * 50)
+    assert model.backend.n_decoded - n_before == 1
+    assert model.score([65, 66, 67]).tolist() == before.tolist()
+
+
+def test_scoring_after_a_loss_forgets_what_was_lost_first() -> None:
+    """Regression: a loss that was noticed only after scoring dropped what scoring had left."""
+    model = fake_model(can_truncate=False)
+    model.complete([[70] * 20], max_new_tokens=2)
+    model.backend.lose_all()
+    model.score([65] * 30)
+    for i in range(4):
+        prompt = [80 + i, 1, 2]
+        done = model.complete([prompt], max_new_tokens=3)[0]
+        assert done.token_ids == reference_greedy(prompt, 3)
+
+
+def test_a_tokenizer_keeps_its_model_open() -> None:
+    """Regression: of a model of which only the tokenizer was kept, it was closed."""
+    closed = []
+    backend = FakeBackend()
+    weakref.finalize(backend, closed.append, True)
+    tokenizer = fake_model(backend=backend).tokenizer
+    del backend
+    gc.collect()
+    assert not closed
+    assert tokenizer.encode("a") == [97]

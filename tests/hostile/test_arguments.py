@@ -121,7 +121,10 @@ def test_bad_texts(kind: str, tiny: LocalModel) -> None:
 BAD_KINDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "texts for stream": (lambda m: m.stream(["a"]), "be one text or its token ids, got a list of"),
     "texts for score": (lambda m: m.score(["a", "b"]), "complete() takes several texts"),
-    "a text for generate": (lambda m: m.generate("hi"), "got text; encode it by model.tokenizer("),
+    "a text for generate": (
+        lambda m: m.generate("hi"),
+        "got text; encode it with model.tokenizer(",
+    ),
     "one prompt of ids": (
         lambda m: m.complete([1, 2]),
         "got the number 1; one prompt of token ids",
@@ -132,7 +135,7 @@ BAD_KINDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no event for ids": (lambda m: m.generate(IDS, cancel=5), "be a threading.Event"),
     "config as a dict": (
         lambda m: m.complete("a", generation_config={"max_new_tokens": 3}),
-        "must be a GenerationConfig, or a list of one a prompt, got {'max_new_tokens': 3}",
+        "must be a GenerationConfig, or a list of one per prompt, got {'max_new_tokens': 3}",
     ),
     "config as a mask": (
         lambda m: m.generate(IDS, GenerationConfig()),

@@ -188,5 +188,6 @@ def _check_finite(best: float, logits: Logits, sequence: Sequence) -> None:
         )
     raise DecodeError(
         f"sequence {sequence.index}: the model gave logits that are not finite after "
-        f"{sequence.n_tokens} tokens; the weights may be damaged, or the KV type too coarse"
+        f"{sequence.n_tokens} tokens; the weights may be damaged, or the KV cache type too "
+        f"imprecise"
     )

@@ -9,7 +9,7 @@ A row of logits, reshaped to a matrix of a few rows, has the largest of each col
 they take one pass, and show where the large logits are. Candidates are then found in a few columns.
 
 Sorted candidates have weights exp(score - best score), falling from 1. top_k, top_p and min_p each
-keep a beginning of them, so a filter only returns how many candidates it keeps.
+keep a prefix of them, so a filter only returns how many candidates it keeps.
 """
 
 from __future__ import annotations

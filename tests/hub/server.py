@@ -31,6 +31,7 @@ class Repo:
     headers: dict[str, str] = field(default_factory=dict)  # of an answer that is no 200
     stated_sha256: str | None = None  # instead of the true one
     stated_size: int | None = None
+    hides_commit: bool = False  # whether a listing names none
 
     def commit(self, files: dict[str, bytes], ref: str = "main") -> str:
         """A new commit of these files, which ``ref`` then means; its name."""
@@ -63,6 +64,7 @@ class LoopbackHub:
 
     cut_after: bytes after which the next transfer's connection is cut, once. before_transfer:
     called before each file's HEAD or GET is answered. cdn_status: of the file's transfer.
+    search_status: of the answer to a search.
     ignores_ranges: whether all of a file is sent whatever was asked for. most_of_range: bytes that
     are sent of one at most. n_sent: bytes of large
     files that have been sent.
@@ -73,7 +75,7 @@ class LoopbackHub:
         self.requests: list[Request] = []
         self.cut_after: int | None = None
         self.cuts_left = 0
-        self.cdn_status = 200
+        self.cdn_status = self.search_status = 200
         self.before_transfer: Any = None
         self.ignores_ranges = False
         self.most_of_range: int | None = None
@@ -149,6 +151,9 @@ class LoopbackHub:
         return None
 
     def _send_search(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
+        if self.search_status != 200:
+            _send(request, self.search_status, {})
+            return
         (author,) = query.get("author", [""])
         (search,) = query.get("search", [""])
         found = [
@@ -177,7 +182,8 @@ class LoopbackHub:
             _send(request, 404, {"X-Error-Code": "RevisionNotFound"})
             return
         siblings = [_sibling(name, data, found) for name, data in found.commits[commit].items()]
-        answer = {"id": repo, "sha": commit, "siblings": siblings}
+        sha = None if found.hides_commit else commit
+        answer = {"id": repo, "sha": sha, "siblings": siblings}
         _send(request, 200, {}, json.dumps(answer).encode())
 
     def _send_file(

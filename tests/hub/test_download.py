@@ -257,6 +257,20 @@ def test_an_unknown_repository_names_the_nearest(hub: LoopbackHub) -> None:
         resolve("org/Tny-1B-GGUF")
 
 
+def test_an_unknown_repository_where_the_search_fails(hub: LoopbackHub) -> None:
+    """The nearest name is only a hint: without it the error is the same."""
+    hub.search_status = 500
+    with pytest.raises(ModelNotFoundError, match="org/repo"):
+        resolve("org/repo")
+
+
+def test_a_listing_without_a_commit(hub: LoopbackHub) -> None:
+    """Without it the file would be cached under no revision."""
+    hub.repo("org/repo", LEVELS).hides_commit = True
+    with pytest.raises(DownloadError, match="names no commit"):
+        resolve("org/repo")
+
+
 def test_an_unknown_file_and_level_name_those_there_are(hub: LoopbackHub) -> None:
     hub.repo("org/repo", LEVELS)
     with pytest.raises(ModelNotFoundError, match="has no Q5_K_M; it has Q2_K, Q4_K_M, Q8_0"):

@@ -97,6 +97,23 @@ def test_a_level_is_spelled_here_as_it_is_fetched(hub: LoopbackHub) -> None:
     assert _names(inventory.on_this_machine()) == {}
 
 
+def test_a_file_and_an_alias_are_found(hub: LoopbackHub) -> None:
+    """What names a model to fetch it names the copy too."""
+    hub.repo("org/repo", {"m-Q4_K_M.gguf": A, "m-Q8_0.gguf": B})
+    hub.repo("Qwen/Qwen3-0.6B-GGUF", {"Qwen3-0.6B-Q8_0.gguf": C})
+    for name, path in ((name, resolve(name)) for name in ("org/repo/m-Q8_0.gguf", "qwen3-0.6b")):
+        copies, n_bytes = inventory.matching(name)
+        assert ([copy.files for copy in copies], n_bytes) == ([(path,)], 2000)
+
+
+def test_data_sets_in_the_cache_are_left_alone(two_levels: LoopbackHub) -> None:
+    """The cache is huggingface_hub's, which keeps more than models there."""
+    folder = cache.root() / "datasets--org--data" / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    (folder / "m-Q4_K_M.gguf").write_bytes(A)
+    assert len(_names(inventory.on_this_machine())) == 2
+
+
 def test_removing_a_repository(two_levels: LoopbackHub) -> None:
     inventory.remove("org/repo")
     assert not cache.repository_folder("org/repo").exists()

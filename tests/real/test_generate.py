@@ -471,7 +471,7 @@ def test_streamer(smollm2: LocalModel, prompts: Prompts) -> None:
     out = smollm2.generate([prompt], max_new_tokens=8, eos_token_id=[2], streamer=streamer)
     assert streamer.calls == [[prompt], [5230], [30], [2], "end"]  # "No.", EOS
     assert out[0].tolist() == [*prompt, 5230, 30, 2]
-    with pytest.raises(ValueError, match="one row"):
+    with pytest.raises(ValueError, match="takes one sequence"):
         smollm2.generate([prompt, prompt], max_new_tokens=1, streamer=Recorder())
 
 

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from localgen.text.chat_template import Message
     from localgen.text.tool_schema import Tool
 
-_DEFAULT = ModelConfig()
-
 
 class LocalModel:
     """A GGUF model that generates. Close it, or use it in a ``with`` block.
@@ -51,11 +49,11 @@ class LocalModel:
 
     device = "cpu"
 
-    def __init__(self, backend: ModelBackend, config: ModelConfig = _DEFAULT) -> None:
+    def __init__(self, backend: ModelBackend, config: ModelConfig | None = None) -> None:
         """Use ``from_pretrained``; tests pass a backend of their own."""
         if isinstance(backend, str | os.PathLike):
             raise TypeError(f"use LocalModel.from_pretrained({os.fspath(backend)!r})")
-        self.config = config
+        self.config = config = config or ModelConfig()
         self.tokenizer = Tokenizer(backend.vocab)
         self._backend = backend
         engine = Engine(backend, config.max_sequences, deterministic=config.deterministic)
@@ -85,7 +83,7 @@ class LocalModel:
         options: the fields of ``ModelConfig``.
         Raises ModelNotFoundError, DownloadError, InvalidGGUFError, BackendError, or ValueError.
         """
-        config = replace_options(_DEFAULT, options)
+        config = replace_options(ModelConfig(), options)
         _check_source(source)
         path = hub.resolve(source, revision=revision, local_files_only=local_files_only)
         # llama.cpp is loaded only now, so that importing localgen stays light.

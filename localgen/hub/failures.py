@@ -79,15 +79,12 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
 
 
 def _not_fetched(name: HubName, error: BaseException) -> str:
-    here, reason = str(name), _first_line(error)
+    reason = _first_line(error)
     # httpx's or httpx2's, which depends on huggingface_hub's version.
-    is_connected = type(error).__name__ not in ("ConnectError", "ConnectTimeout")
-    if not is_connected:
+    if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
         reason = f"no connection to the Hub ({reason})"
-    if name.file or not is_connected:  # it may be a mistyped path
-        here = f"there is no local file {name}, and it"
     return (
-        f"{here} could not be fetched from the Hub: {reason}. Check the connection and try again, "
+        f"{name} could not be fetched from the Hub: {reason}. Check the connection and try again, "
         f"or use only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in Python."
     )
 

@@ -115,7 +115,9 @@ def _from_hub(
         try:
             path = _from_cache(name, default)
         except (ModelNotFoundError, DownloadError):
-            raise error from None
+            # The name may be a mistyped path.
+            message = f"there is no local file {name}, and {error}"
+            raise UnreachableError(message) from error.__cause__
         logger.warning("%s Using the cached copy.", error)
         return path
 

@@ -126,6 +126,6 @@ class JobError(LocalgenError):
 
 class GenerationInterrupted(KeyboardInterrupt):
     """Ctrl-C during a call: ``partial`` holds what was generated, as in ``LocalgenError``, or for
-    ``bench()`` what was measured."""
+    ``bench()`` and ``compare()`` what was measured."""
 
     partial: Any = None

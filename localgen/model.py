@@ -49,9 +49,11 @@ class LocalModel:
 
     device = "cpu"
 
-    def __init__(self, backend: ModelBackend, config: ModelConfig) -> None:
+    def __init__(self, backend: ModelBackend, config: ModelConfig | None = None) -> None:
         """Use ``from_pretrained``; tests pass a backend of their own."""
-        self.config = config
+        if isinstance(backend, str | os.PathLike):
+            raise TypeError(f"use LocalModel.from_pretrained({os.fspath(backend)!r})")
+        self.config = config = config or ModelConfig()
         # A program may keep the tokenizer alone.
         self.tokenizer = Tokenizer(backend.vocab, owner=backend)
         self._backend = backend

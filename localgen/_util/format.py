@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def as_size(n_bytes: float) -> str:
     """Return a number of bytes in a readable unit: 145 MB, 1.23 GB."""
@@ -14,6 +16,12 @@ def as_size(n_bytes: float) -> str:
 def counted(number: int, thing: str) -> str:
     """Return a number with its noun: 1 tensor, 2 tensors."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def either(choices: Sequence[str]) -> str:
+    """Return one or more choices as prose: a, b or c."""
+    *first, last = choices
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def as_count(number: int) -> str:

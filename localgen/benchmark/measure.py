@@ -27,7 +27,7 @@ Progress = Callable[[int, int, str], object]
 
 N_ROUNDS = 3
 _GREEDY: dict[str, Any] = {"eos_token_id": [], "do_sample": False}
-_INTERRUPTED = "the benchmark was interrupted before it"
+INTERRUPTED = "the benchmark was interrupted before it"
 
 
 def bench(
@@ -142,7 +142,7 @@ class Runner:
         self._n_done = 0
         self._cases = [case for case, obstacle in cases.items() if obstacle is None]
         self.tests = {
-            case: BenchTest(case=case, not_measured=obstacle or _INTERRUPTED)
+            case: BenchTest(case=case, not_measured=obstacle or INTERRUPTED)
             for case, obstacle in cases.items()
         }
         self.contexts: set[tuple[int, int]] = set()

@@ -104,27 +104,27 @@ def _run(job: Job, model: LocalModel, *, quiet: bool, with_bar: bool) -> int:
     """Run a job, report on stderr, and return how many lines failed."""
     n_done = n_failed = 0
     bar = job_bar(job.n_rows - job.n_done) if with_bar else nullcontext(int)
-    with bar as row_ended:
+    try:
+        with bar as row_ended:
 
-        def report(record: Record) -> None:
-            nonlocal n_done, n_failed
-            if "error" in record:
-                n_failed += 1
-                _say(f"line {record['line']}: {record['error']['message']}")
-                row_ended(0)
-            else:
-                n_done += 1
-                row_ended(record["stats"]["n_new"])
+            def report(record: Record) -> None:
+                nonlocal n_done, n_failed
+                if "error" in record:
+                    n_failed += 1
+                    _say(f"line {record['line']}: {record['error']['message']}")
+                    row_ended(0)
+                else:
+                    n_done += 1
+                    row_ended(record["stats"]["n_new"])
 
-        try:
             job.run(model, report)
-        finally:
-            n_left = job.n_rows - job.n_done - n_done - n_failed
-            parts = [f"{n_done} done", f"{n_failed} failed"] if n_failed else [f"{n_done} done"]
-            if n_left:
-                parts.append(f"{n_left} left. Run the same command again to resume.")
-            if not quiet:
-                _say(", ".join(parts))
+    finally:  # the bar has ended: it would be drawn again below the message
+        n_left = job.n_rows - job.n_done - n_done - n_failed
+        parts = [f"{n_done} done", f"{n_failed} failed"] if n_failed else [f"{n_done} done"]
+        if n_left:
+            parts.append(f"{n_left} left. Run the same command again to resume.")
+        if not quiet and (job.n_done < job.n_rows or not job.n_done):  # else it has been said
+            _say(", ".join(parts))
     return n_failed
 
 

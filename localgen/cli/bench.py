@@ -14,7 +14,7 @@ from localgen._util.format import as_count, as_size, counted
 from localgen._util.progress import step_bar
 from localgen.benchmark import BenchResult, BenchTest
 from localgen.benchmark import bench as measure
-from localgen.benchmark.measure import N_ROUNDS
+from localgen.benchmark.measure import INTERRUPTED, N_ROUNDS
 from localgen.benchmark.measuring import Spread
 from localgen.benchmark.results import BenchMemory
 from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences, with_options
@@ -107,8 +107,10 @@ def _print(result: BenchResult) -> None:
         rows = [_row(test) for test in measured]
         print_table(_COLUMNS, rows, right=_COLUMNS[1:], wrapped=_COLUMNS)
     for test in result.tests:
-        if test.not_measured:
-            print(f"not measured: {test.case.name}, {_batch(test)}: {test.not_measured}")
+        if test.not_measured and test.not_measured != INTERRUPTED:
+            print(f"not measured: {_named(test)}: {test.not_measured}")
+    if left := [_named(test) for test in result.tests if test.not_measured == INTERRUPTED]:
+        print(f"interrupted; not measured: {'; '.join(left)}")
     for label, text in _figures(result):
         print(f"{label:<{_LABEL_WIDTH}}{text}")
 
@@ -182,5 +184,5 @@ def _ms(test: BenchTest) -> str:
     return _spread(test.ttft, lambda seconds: f"{seconds * 1e3:.0f}", " ms")
 
 
-def _batch(test: BenchTest) -> str:
-    return counted(test.case.n_rows, "sequence")
+def _named(test: BenchTest) -> str:
+    return f"{test.case.name}, {counted(test.case.n_rows, 'sequence')}"

@@ -14,7 +14,7 @@ import typer
 from localgen._util.checks import check_choice
 from localgen._util.console import piped_lines
 from localgen._util.format import counted
-from localgen.cli.conversation import OVERFLOW, Conversation
+from localgen.cli.conversation import OVERFLOW, Conversation, MessageTooLongError
 from localgen.cli.options import (
     GenerationOptions,
     LoadingOptions,
@@ -157,11 +157,7 @@ class Chat:
             if stream is not None:
                 stream.close()
         except ContextFullError as error:
-            failure = LocalgenError(
-                f"the context is full: the chat has {error.n_prompt} tokens, and --n-ctx is "
-                f"{error.n_ctx}. Remove messages (/undo, /clear), or restart with --overflow "
-                f"drop-oldest or a larger --n-ctx."
-            )
+            failure = LocalgenError(_context_full(error))
         except (LocalgenError, ValueError) as error:
             failure = error
         if stream is None:
@@ -239,6 +235,21 @@ class Chat:
         except TemplateError:  # the next question reports it
             n_tokens = "?"
         return f"{n_tokens}/{self.model.config.n_ctx}"
+
+
+def _context_full(error: ContextFullError) -> str:
+    """Return what happened and what helps here."""
+    sizes = f"{error.n_prompt} tokens, and --n-ctx is {error.n_ctx}"
+    if isinstance(error, MessageTooLongError):
+        return f"the message has {sizes}. Shorten the message, or use a larger --n-ctx."
+    if sys.stdin.isatty():
+        advice = "Remove messages (/undo, /clear), or restart with"
+    else:
+        advice = "Shorten the message, or use"
+    return (
+        f"the context is full: the chat has {sizes}. {advice} --overflow drop-oldest or a larger "
+        f"--n-ctx."
+    )
 
 
 def _file(name: str, command: str) -> Path:

@@ -15,7 +15,7 @@ from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
 from localgen.compare.formats import COLUMNS, KLD, noise_line, share_of_most
 from localgen.compare.recommend import parse_bytes
-from localgen.errors import CompareError
+from localgen.errors import CompareError, GenerationInterrupted
 
 _BAR_WIDTH = 12
 # Options that apply to earlier results too.
@@ -104,24 +104,29 @@ def compare(
         if output is not None:
             result.save(output)
     else:
-        with step_bar("comparing") as progress:
-            result = measure(
-                source or "",
-                [level.strip() for level in levels.split(",")],
-                text=None if text is None else _read(text),
-                n_ctx=n_ctx,
-                n_chunks=chunks,
-                kv_types=[each.strip() for each in kv_types.split(",")],
-                speed=not no_speed,
-                quality=not no_quality,
-                n_rounds=rounds,
-                n_threads=n_threads,
-                imatrix=imatrix,
-                keep=keep,
-                results=output,
-                resume=resume,
-                progress=progress,
-            )
+        names, types = _parts(levels), _parts(kv_types)
+        try:
+            with step_bar("comparing") as progress:
+                result = measure(
+                    source or "",
+                    names,
+                    text=None if text is None else _read(text),
+                    n_ctx=n_ctx,
+                    n_chunks=chunks,
+                    kv_types=types,
+                    speed=not no_speed,
+                    quality=not no_quality,
+                    n_rounds=rounds,
+                    n_threads=n_threads,
+                    imatrix=imatrix,
+                    keep=keep,
+                    results=output,
+                    resume=resume,
+                    progress=progress,
+                )
+        except GenerationInterrupted as error:
+            _report_interrupt(error.partial, len(names) * len(types), output)
+            raise
     if png is not None:
         report.save_png(result, png, memory=budget, max_kld=max_kld)
     if html is not None:
@@ -153,6 +158,22 @@ def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> 
 
 def _flags(names: list[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _report_interrupt(found: Comparison, n_levels: int, output: Path | None) -> None:
+    """Say on stderr what Ctrl-C left in ``output``."""
+    n_saved = sum(bool(level.perplexity or level.decode_tps) for level in found.levels)
+    kept = "nothing was saved"
+    if output is not None and n_saved:
+        kept = (
+            f"results for {n_saved} of {n_levels} levels are saved in {output}; resume with "
+            f"--resume"
+        )
+    print(f"localgen: interrupted; {kept}", file=sys.stderr)
 
 
 def _read(path: Path) -> str:

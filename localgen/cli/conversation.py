@@ -18,6 +18,10 @@ OVERFLOW = ("stop", "drop-oldest")
 _ROLES = ("system", "user", "assistant", "tool")
 
 
+class MessageTooLongError(ContextFullError):
+    """The system message and a question do not fit the context, even without what came before."""
+
+
 class Conversation:
     """A chat with a model; ``messages`` are dicts with "role" and "content".
 
@@ -126,6 +130,9 @@ class Conversation:
         while (n_tokens := self._count(kept)) + room > n_ctx:
             n_system = int(kept[0]["role"] == "system")
             if self._overflow == "stop" or len(kept) - n_system == 1:
+                n_alone = self._count([*kept[:n_system], kept[-1]])
+                if n_alone + room > n_ctx:
+                    raise MessageTooLongError(n_alone, n_ctx)
                 raise ContextFullError(n_tokens, n_ctx)
             del kept[n_system]
             while kept[n_system]["role"] != "user":

@@ -9,14 +9,14 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from localgen import hub
-from localgen._util.format import counted
+from localgen._util.format import counted, either
 from localgen.completion import Stats
 from localgen.config import (
     DEFAULT_MAX_NEW_TOKENS,
@@ -30,11 +30,6 @@ from localgen.config import (
 from localgen.errors import LocalgenError
 
 _MODEL = ModelConfig()
-
-
-def _either(choices: Sequence[str]) -> str:
-    """Return the choices as prose: a, b or c."""
-    return f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
 MODEL_FORMS = "a .gguf file, org/name[:LEVEL] on the Hub, or an alias"
@@ -61,10 +56,10 @@ GpuLayers = Annotated[
     int | None, typer.Option(help="Put this many layers on the GPU.", show_default="all")
 ]
 MaxSequences = Annotated[int, typer.Option(help="Decode at most this many sequences together.")]
-Device = Annotated[str, typer.Option(help=f"Choose the device: {_either(DEVICES)}.")]
-KvType = Annotated[str, typer.Option(help=f"Store the KV cache as {_either(KV_TYPES)}.")]
+Device = Annotated[str, typer.Option(help=f"Choose the device: {either(DEVICES)}.")]
+KvType = Annotated[str, typer.Option(help=f"Store the KV cache as {either(KV_TYPES)}.")]
 FlashAttention = Annotated[
-    str, typer.Option(help=f"Use flash attention: {_either(FLASH_ATTENTION)}.")
+    str, typer.Option(help=f"Use flash attention: {either(FLASH_ATTENTION)}.")
 ]
 
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from localgen import hub
+from localgen._util.format import either
 from localgen.compare.level_result import LevelResult
 from localgen.errors import CompareError
 from localgen.gguf import gate
@@ -39,7 +40,7 @@ class Level:
                 import difflib  # noqa: PLC0415  # only for this message
 
                 near = difflib.get_close_matches(name, quantization_types(), n=3)
-                hint = f"; did you mean {' or '.join(near)}?" if near else ""
+                hint = f"; did you mean {either(near)}?" if near else ""
                 raise ValueError(
                     f"{level!r} is not a quantization level, a file or a name on the Hub{hint}"
                 )

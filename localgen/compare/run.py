@@ -20,7 +20,7 @@ from localgen.compare.rounds import measure_speed
 from localgen.compare.settings import Settings, default_text
 from localgen.compare.texts import measure_texts
 from localgen.config import KV_TYPES
-from localgen.errors import CompareError, LocalgenError
+from localgen.errors import CompareError, GenerationInterrupted, LocalgenError
 from localgen.gguf import gate
 
 
@@ -55,7 +55,8 @@ def compare(
     called with (steps done, all steps, what is next).
 
     A level that fails gets an ``error``, and the others continue. Raises ValueError for a wrong
-    level or setting, CompareError if the text is too short or ``results`` has other settings.
+    level or setting, CompareError if the text is too short or ``results`` has other settings; on
+    Ctrl-C GenerationInterrupted, whose ``partial`` is the Comparison so far.
     """
     check_int("n_ctx", n_ctx, 8, 2**20)
     check_int("n_chunks", n_chunks, 1)
@@ -96,21 +97,32 @@ def compare(
     record = Record(settings, Path(results) if results is not None else None, progress)
     if resume:
         record.resume()
-    with ExitStack() as stack:
-        folder = Path(keep) if keep is not None else _temporary(stack)
-        _make(settings, record, wanted, folder, imatrix)
-        usable = _usable(settings, record, wanted)
-        reference = _reference(settings, record, usable)
-        _note_origin(settings, record, usable, reference if quality else None)
-        variants = _variants(settings, usable)
-        if quality:
-            others = [each for each in variants if not record[each].is_reference]
-            Quality(settings, record, reference).measure(record.without_failed(others))
-            measure_texts(settings, record, reference, record.without_failed(others))
-        if speed:
-            measure_speed(settings, record, reference, record.without_failed(variants))
+    try:
+        with ExitStack() as stack:
+            folder = Path(keep) if keep is not None else _temporary(stack)
+            _make(settings, record, wanted, folder, imatrix)
+            _measure(settings, record, wanted, quality=quality, speed=speed)
+    except KeyboardInterrupt:
+        interrupted = GenerationInterrupted("the comparison was interrupted")
+        interrupted.partial = record.comparison
+        raise interrupted from None
     record.save()  # notes may have come after the last result
     return record.comparison
+
+
+def _measure(
+    settings: Settings, record: Record, levels: Sequence[Level], *, quality: bool, speed: bool
+) -> None:
+    usable = _usable(settings, record, levels)
+    reference = _reference(settings, record, usable)
+    _note_origin(settings, record, usable, reference if quality else None)
+    variants = _variants(settings, usable)
+    if quality:
+        others = [each for each in variants if not record[each].is_reference]
+        Quality(settings, record, reference).measure(record.without_failed(others))
+        measure_texts(settings, record, reference, record.without_failed(others))
+    if speed:
+        measure_speed(settings, record, reference, record.without_failed(variants))
 
 
 def _temporary(stack: ExitStack) -> Path:

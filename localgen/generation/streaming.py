@@ -134,7 +134,9 @@ def partial_on_error(results: Callable[[], object]) -> Iterator[None]:
         raise
     except GenerationInterrupted:
         raise
-    except KeyboardInterrupt as error:
-        interrupted = GenerationInterrupted("generation was interrupted")
+    except KeyboardInterrupt:
+        interrupted = GenerationInterrupted(
+            "interrupted by Ctrl-C; `partial` of this exception holds what was generated"
+        )
         interrupted.partial = results()
-        raise interrupted from error
+        raise interrupted from None

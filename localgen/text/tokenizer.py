@@ -12,7 +12,7 @@ import numpy as np
 from localgen._util.arrays import check_ids, to_numpy
 from localgen._util.checks import check_int
 from localgen.text.batch_encoding import BatchEncoding, batch_encoding
-from localgen.text.chat_arguments import warn_unless_read, without_unsupported
+from localgen.text.chat_arguments import unknown_option, warn_unless_read, without_unsupported
 from localgen.text.padding import PaddingOptions, check_side, padding_options, truncate
 from localgen.text.token_texts import TokenTexts
 from localgen.text.tool_schema import Tool, as_schemas
@@ -152,6 +152,7 @@ class Tokenizer:
         truncation: bool | str | None = None,
         max_length: int | None = None,
         split_special_tokens: bool = False,
+        **unknown: Any,
     ) -> BatchEncoding:
         """Encode one text or several.
 
@@ -161,8 +162,11 @@ class Tokenizer:
         truncation: True to cut texts to ``max_length`` tokens on ``truncation_side``. Special
         tokens that are added count, and are kept.
         return_tensors: "np" or "pt" for arrays or torch tensors; None for lists (arrays if
-        padded). split_special_tokens: see ``encode``.
+        padded). split_special_tokens: see ``encode``. Raises TypeError for ``unknown`` arguments,
+        with a suggestion.
         """
+        if unknown:
+            raise unknown_option(next(iter(unknown)), inspect.signature(self).parameters)
         if not isinstance(text, Iterable) or isinstance(text, bytes | Mapping):
             raise TypeError(f"text must be a str or a list of str, got {text!r:.80}")
         texts = [text] if isinstance(text, str) else list(text)

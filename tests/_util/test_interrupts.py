@@ -9,7 +9,6 @@ import pytest
 
 from localgen._util.interrupts import DeferredInterrupt
 
-
 set_handler = signal.signal
 
 

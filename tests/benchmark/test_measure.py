@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,10 +17,10 @@ import pytest
 import localgen
 from localgen import BenchResult, BenchTest, DecodeError, LocalModel, ModelConfig
 from localgen.benchmark.cases import Case, Limits, n_new_of, plan, token_ids
-from localgen.benchmark.measure import Runner
+from localgen.benchmark.measure import INTERRUPTED, Runner
 from localgen.benchmark.measuring import Spread
 from localgen.benchmark.results import BenchMemory, BenchSetup
-from localgen.cli.bench import _memory
+from localgen.cli.bench import _memory, _print
 from localgen.llama.backend import LlamaBackend
 from localgen.llama.baseline import Baseline
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_mamba
@@ -196,6 +197,19 @@ def result() -> BenchResult:
     )
 
 
+def test_what_an_interrupt_left_is_one_line(
+    result: BenchResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = [Case(kind="decode", n_rows=n, n_new=16) for n in (1, 8)]
+    more = tuple(BenchTest(case=case, not_measured=INTERRUPTED) for case in left)
+    result.setup.machine.update(localgen="1", llama_cpp="2")
+    _print(dataclasses.replace(result, tests=(*result.tests, *more)))
+    printed = capsys.readouterr().out
+    assert "not measured: tg128, 1 sequence: no room\n" in printed
+    assert "interrupted; not measured: tg16, 1 sequence; tg16, 8 sequences\n" in printed
+    assert printed.count("not measured") == 2
+
+
 def test_first_tokens(result: BenchResult) -> None:
     """``cold`` is the longest prompt; ``cached`` is the one after it."""
     assert result.cold is result["pp512"]
@@ -343,7 +357,7 @@ def test_ctrl_c_keeps_the_rounds_so_far() -> None:
         run.run()
     assert [len(test.localgen_seconds) for test in run.tests.values()] == [2, 1, 0]
     assert run.tests[DECODE].not_measured is None
-    assert run.tests[third].not_measured == "the benchmark was interrupted before it"
+    assert run.tests[third].not_measured == INTERRUPTED
 
 
 def test_progress_counts_every_round() -> None:

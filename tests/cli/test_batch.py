@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from gguf import GGUFWriter
 
 import localgen
+from localgen.cli import batch as batch_module
 from localgen.jobs.rows import row_seed
 from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
 from tests.cli.test_generate import COMMAND, ENVIRONMENT, Result, assert_refused, localgen_command
@@ -185,6 +186,7 @@ def test_quiet(batch: Command) -> None:
     batch.write({"prompt": "a"})
     assert batch(*QUICK, "--quiet").stderr == ""
     assert batch(*QUICK, "--overwrite").stderr == "localgen: 1 done\n"
+    assert batch(*QUICK).stderr == "localgen: 1 of 1 lines are already done\n"
 
 
 def test_stdin_to_stdout(batch: Command) -> None:
@@ -249,6 +251,33 @@ def test_bar_in_a_terminal(batch: Command) -> None:
     assert "line 2: prompt must be a string" in child.before
     assert "3/3" in child.before
     assert "tokens/s" in child.before
+
+
+def test_the_bar_ends_before_the_last_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: Ctrl-C printed the message above the bar, which was then drawn once more."""
+    events: list[str] = []
+
+    @contextmanager
+    def job_bar(_n_rows: int) -> Iterator[Callable[[int], None]]:
+        try:
+            yield lambda _: None
+        finally:
+            events.append("bar ended")
+
+    class OneOfTwo:
+        n_rows, n_done = 2, 0
+
+        def run(self, _model: object, report: Callable[[Any], None]) -> None:
+            report({"stats": {"n_new": 1}})
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch_module, "job_bar", job_bar)
+    monkeypatch.setattr(batch_module, "_say", events.append)
+    job: Any = OneOfTwo()
+    model: Any = None
+    with pytest.raises(KeyboardInterrupt):
+        batch_module._run(job, model, quiet=False, with_bar=True)
+    assert events == ["bar ended", "1 done, 1 left. Run the same command again to resume."]
 
 
 # --- wrong usage: 2; what cannot be done: 1 ---

@@ -13,9 +13,9 @@ from typing import Any
 import pexpect
 import pytest
 
-from localgen import DecodeError, GenerationConfig
-from localgen.cli.chat import Chat
-from localgen.cli.conversation import Conversation
+from localgen import ContextFullError, DecodeError, GenerationConfig
+from localgen.cli.chat import Chat, _context_full
+from localgen.cli.conversation import Conversation, MessageTooLongError
 from models.make_tiny import make_llama_bpe
 from tests.cli.test_generate import COMMAND, ENVIRONMENT, localgen_command
 from tests.conftest import CHILD_SECONDS
@@ -81,7 +81,8 @@ def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
     result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1
     missing = f"{tmp_path / 'none'}: No such file or directory\n"
-    for words in ("no question", missing, "needs a file name", "--n-ctx", "limit"):
+    too_long = "tokens, and --n-ctx is 256. Shorten the message, or use a larger --n-ctx.\n"
+    for words in ("no question", missing, "needs a file name", too_long, "limit"):
         assert words in result.stderr
     assert f"localgen: {tmp_path}: Is a directory\n" in result.stderr
     assert (
@@ -111,11 +112,27 @@ def test_full_context(chat: Any) -> None:
     """With drop-oldest the oldest messages are dropped, with a message."""
     lines = "\n".join(f"{i} {'hello ' * 20}" for i in range(5))
     stopped = chat(lines, *SHORT)
-    assert "context is full" in stopped.stderr
-    assert "/undo, /clear" in stopped.stderr
+    assert "the context is full: the chat has " in stopped.stderr
+    assert "Shorten the message, or use --overflow drop-oldest or a larger" in stopped.stderr
     dropped = chat(lines, *SHORT, "--overflow", "drop-oldest")
     assert "the context is full; dropped 2 old messages" in dropped.stderr
     assert dropped.stdout.count("\n") > stopped.stdout.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_terminal", "advice"),
+    [
+        (ContextFullError(9, 8), True, "Remove messages (/undo, /clear), or restart with --overf"),
+        (ContextFullError(9, 8), False, "Shorten the message, or use --overflow drop-oldest or"),
+        (MessageTooLongError(9, 8), True, "Shorten the message, or use a larger --n-ctx."),
+    ],
+)
+def test_what_helps_in_a_full_context(
+    error: ContextFullError, is_terminal: bool, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a pipe was told to type /undo, and so was a chat with a single long message."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: is_terminal, raising=False)
+    assert f"9 tokens, and --n-ctx is 8. {advice}" in _context_full(error)
 
 
 def test_wrong_options(chat: Any, tiny_bpe_path: Path) -> None:

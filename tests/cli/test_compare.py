@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from localgen import GenerationInterrupted
 from localgen.cli import app
+from localgen.cli import compare as command
 from localgen.compare.level_result import LevelResult
 from localgen.compare.results import Comparison
 
@@ -88,3 +91,30 @@ def test_no_level_to_keep_without_quality(args: list[str], compare: Command) -> 
     assert code == 1
     assert "no level's quality was measured" in said
     assert compare("--from-json", compare.earlier) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("n_saved", "is_written", "said"),
+    [
+        (1, True, "results for 1 of 4 levels are saved in {}; resume with --resume"),
+        (0, True, "nothing was saved"),
+        (1, False, "nothing was saved"),
+    ],
+)
+def test_interrupt(
+    n_saved: int, is_written: bool, said: str, compare: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C exits with 130 and says what the file has."""
+    done = [LevelResult(name="F16", perplexity=9.0)] * n_saved
+    interrupted = GenerationInterrupted("")
+    interrupted.partial = dataclasses.replace(MEASURED, levels=(LEVEL, *done))
+
+    def measure(*_: object, **__: object) -> None:
+        raise interrupted
+
+    monkeypatch.setattr(command, "measure", measure)
+    args = ["m.gguf", "--levels", "F16,Q8_0", "--kv-types", "f16,q8_0"]
+    written = ["-o", compare.output] if is_written else []
+    expected = f"localgen: interrupted; {said.format(compare.output)}\n"
+    code, err = compare(*args, *written)
+    assert (code, err.lstrip("\n")) == (130, expected)  # the bar ends with an empty line

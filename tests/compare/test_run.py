@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localgen import CompareError
+from localgen import CompareError, GenerationInterrupted
 from localgen.compare import Comparison, LevelResult, Spread, compare
 from localgen.compare.divergence import n_same
 from localgen.compare.metrics import (
@@ -200,8 +200,9 @@ def test_what_is_done_is_not_measured_again(tiny_bpe_path: Path, tmp_path: Path)
         "results": tmp_path / "r.json", "keep": tmp_path, "progress": note,
     }  # fmt: skip
     levels = ["F32", "Q8_0", "Q4_0"]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(GenerationInterrupted) as caught:
         compare(tiny_bpe_path, levels, **options)
+    assert caught.value.partial == Comparison.load(tmp_path / "r.json")
     assert Comparison.load(tmp_path / "r.json")["Q8_0"].kld_mean is not None
     found = compare(tiny_bpe_path, levels, **options, resume=True)
     assert evaluated == ["Q8_0", "interrupt", "Q4_0", "F32 against itself"]

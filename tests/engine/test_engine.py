@@ -243,6 +243,8 @@ def test_ctrl_c_carries_what_was_generated():
     with pytest.raises(GenerationInterrupted) as caught:
         model.complete([PROMPTS[0]], max_new_tokens=10)
     assert isinstance(caught.value, KeyboardInterrupt)
+    assert "`partial` of this exception holds" in str(caught.value)
+    assert caught.value.__suppress_context__
     assert caught.value.partial[0].token_ids == reference_greedy(PROMPTS[0], 2)
     assert caught.value.partial[0].finish_reason == "cancelled"
 

@@ -549,7 +549,7 @@ def test_scoring_after_a_loss_forgets_what_was_lost_first() -> None:
 
 def test_a_tokenizer_keeps_its_model_open() -> None:
     """Regression: of a model of which only the tokenizer was kept, it was closed."""
-    closed = []
+    closed: list[bool] = []
     backend = FakeBackend()
     weakref.finalize(backend, closed.append, True)
     tokenizer = fake_model(backend=backend).tokenizer

@@ -371,6 +371,13 @@ def test_unknown_option(call: str, wrong: str, nearest: str, tiny: LocalModel) -
         CALLS[call](tiny, **{wrong: 1})
 
 
+@pytest.mark.parametrize("source", ["smollm2", Path("model.gguf")])
+def test_a_model_is_not_loaded_by_its_class(source: Any) -> None:
+    """The message shows the call that loads it."""
+    with pytest.raises(TypeError, match=rf"use LocalModel\.from_pretrained\('{source}'\)"):
+        LocalModel(source)
+
+
 def test_unknown_loading_option() -> None:
     """The same for loading, before the file is looked for."""
     with pytest.raises(TypeError, match=r"'nctx'.*'n_ctx'"):

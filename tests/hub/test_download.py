@@ -356,8 +356,13 @@ def test_without_a_network_the_cache_serves(
     assert "Using the cached copy" in caplog.text
     with pytest.raises(
         DownloadError, match=r"could not be fetched from the Hub.*local_files_only=True"
-    ):
+    ) as caught:
         resolve("org/other")
+    assert str(caught.value).startswith(
+        "there is no local file org/other, and org/other could not be fetched from the Hub: no "
+        "connection to the Hub ([Errno "
+    )
+    assert "no local file" not in caplog.text
 
 
 OFFLINE = """

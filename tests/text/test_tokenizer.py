@@ -208,6 +208,14 @@ def test_arguments_that_ask_for_nothing(tokenizer: Tokenizer) -> None:
     assert ids == [72, 105]
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("trunction", r"; did you mean 'truncation'\?"), ("nothing_like_it", "")]
+)
+def test_unknown_option_of_a_call(name: str, hint: str, tokenizer: Tokenizer) -> None:
+    with pytest.raises(TypeError, match=rf"unknown option '{name}'{hint}$"):
+        tokenizer("a text", **{name: True})  # type: ignore[arg-type]
+
+
 def test_misspelt_arguments(tokenizer: Tokenizer) -> None:
     """Regression: a misspelt argument was passed as a variable, with only a warning.
 
@@ -225,5 +233,5 @@ def test_misspelt_arguments(tokenizer: Tokenizer) -> None:
         HI, chat_template="{{ tool }}", tokenize=False, tool="read"
     )
     assert text == "read"
-    with pytest.warns(UserWarning, match="does not read enable_thinking"):
+    with pytest.warns(UserWarning, match="read enable_thinking: .* not see it"):
         tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, enable_thinking=True)

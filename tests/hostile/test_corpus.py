@@ -21,8 +21,12 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "gemma": make_gemma_swa,
     "mamba": make_mamba,
 }
-# Both llamas say the same but for their vocabularies.
-ALIKE = {"llama, SentencePiece": "llama, BPE"}
+# What these have in common with another one, as a vocabulary, is changed there.
+BUT_FOR = {
+    "llama, SentencePiece": "llama, BPE",
+    "gemma": "llama, SentencePiece",
+    "mamba": "llama, BPE",
+}
 FEWEST = 600
 
 
@@ -41,12 +45,12 @@ def test_bad_files(kind: str, tmp_path: Path) -> None:
     good = tmp_path / "good.gguf"
     MAKERS[kind](good)
     data = good.read_bytes()
-    but_for = None
-    if kind in ALIKE:
-        MAKERS[ALIKE[kind]](tmp_path / "alike.gguf")
-        but_for = (tmp_path / "alike.gguf").read_bytes()
+    others = []
+    if kind in BUT_FOR:
+        MAKERS[BUT_FOR[kind]](tmp_path / "other.gguf")
+        others.append((tmp_path / "other.gguf").read_bytes())
     refused, names, passed = 0, {}, []
-    for number, bad in enumerate(bad_files(data, seed=len(kind), but_for=but_for)):
+    for number, bad in enumerate(bad_files(data, seed=len(kind), but_for=others)):
         path = tmp_path / f"bad-{number}.gguf"
         path.write_bytes(bad.data)
         if (reason := refusal(path)) is None:

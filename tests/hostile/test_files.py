@@ -123,7 +123,7 @@ def test_missing_path(as_text: bool, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         LocalModel.from_pretrained(str(path) if as_text else path)
     assert str(path) in str(caught.value)
-    assert "smollm2" in str(caught.value)
+    assert "localgen models aliases" in str(caught.value)
 
 
 def test_folder(tmp_path: Path) -> None:

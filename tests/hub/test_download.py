@@ -259,7 +259,7 @@ def test_an_unknown_repository_names_the_nearest(hub: LoopbackHub) -> None:
 
 def test_an_unknown_repository_where_the_search_fails(hub: LoopbackHub) -> None:
     """The nearest name is only a hint: without it the error is the same."""
-    hub.search_status = 500
+    hub.search_status = 403
     with pytest.raises(ModelNotFoundError, match="org/repo"):
         resolve("org/repo")
 

@@ -245,7 +245,7 @@ def test_no_conversation(messages: Any) -> None:
         {"documents": ["text"]},
         {"variables": {"x": object()}},
     ],
-    ids=str,
+    ids=["tools", "documents", "variables"],
 )
 def test_wrong_parts(options: dict[str, Any]) -> None:
     """Anything but plain data is refused by name."""

@@ -72,10 +72,11 @@ class Context:
         self.n_cache_resets = 0
         self.lengths = np.zeros(n_slots, np.int32)
         self._last_batch: Batch | None = None
-        # Of the last batch: the positions that come next, and how many tokens each token's sequence
-        # has in it.
-        self._next_positions = np.zeros(0, np.int32)
+        # Of the last batch: its first positions, how many tokens each token's sequence has in it,
+        # and how often it was decoded.
+        self._first_positions = np.zeros(0, np.int32)
         self._run_lengths = np.zeros(0, np.int32)
+        self._n_passes = 0
         self._copies_pending = False
         # Gives the bare address: a pointer object would have to be looked into, for each token.
         self._get_logits = bindings._lib["llama_get_logits"]
@@ -108,13 +109,11 @@ class Context:
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         """See ``Backend``. Raises DecodeError, and what ``should_stop`` raises."""
         # The same batch again has other tokens at other positions, in arrays that C reads already.
-        # What cannot have changed is not checked again: each NumPy call costs some microseconds
-        # after a forward pass, which leaves the caches cold. C itself refuses a token id or a
-        # position that is out of range.
+        # They are not checked here again, since each NumPy call costs some microseconds after a
+        # forward pass, which leaves the caches cold: C itself refuses a token id that is out of
+        # range, and a position that does not continue a sequence that is not empty.
         if batch is not self._last_batch:
             self._fill(batch)
-        elif (batch.positions != self._next_positions).any():
-            raise DecodeError(_GAP)
         n_tokens = self._batch.n_tokens
         if should_stop is None or n_tokens < _INTERRUPTIBLE_TOKENS:
             code, stopped = self._llama.llama_decode(self.handle, self._batch), None
@@ -122,7 +121,7 @@ class Context:
             code, stopped = self._decode_interruptibly(should_stop)
         self._copies_pending = False
         if code == 0:
-            self._next_positions += self._run_lengths
+            self._n_passes += 1
         else:
             self._roll_back(batch, code)
         if stopped is not None:
@@ -178,7 +177,7 @@ class Context:
             raise DecodeError(_GAP)
         self._point_to(batch)
         self._last_batch = batch
-        self._run_lengths, self._next_positions = run_lengths, positions
+        self._first_positions, self._run_lengths, self._n_passes = positions, run_lengths, 0
 
     def _point_to(self, batch: Batch) -> None:
         """Let the llama_batch be a batch's own arrays, which live as long as it is the last one."""
@@ -194,7 +193,8 @@ class Context:
         """Bring ``lengths`` up to the last batch."""
         if self._last_batch is not None:
             # Where a sequence's first token would go next is its length; assigned last, it stays.
-            self.lengths[self._last_batch.seq_ids[::-1]] = self._next_positions[::-1]
+            next_positions = self._first_positions + self._n_passes * self._run_lengths
+            self.lengths[self._last_batch.seq_ids[::-1]] = next_positions[::-1]
             self._last_batch = None
 
     def _runs(self, seq_ids: TokenIds) -> tuple[TokenIds, TokenIds]:

@@ -74,6 +74,26 @@ def test_position_with_a_gap(backend: LlamaBackend) -> None:
     backend.decode(one(41, 1, 0))
 
 
+def test_batch_that_comes_again_with_a_gap(backend: LlamaBackend) -> None:
+    """A batch may be filled anew; a gap is refused then too, and what is cached stays."""
+    batch = many([40, 41, 42], [0, 1, 0], [0, 0, 1])
+    backend.decode(batch)
+    batch.positions[:] = [2, 3, 1]
+    expected = backend.decode(batch).copy()
+    for positions in ([5, 6, 2], [4, 5, 3], [4, 6, 2], [2, 3, 1]):
+        batch.positions[:] = positions
+        with pytest.raises(DecodeError):
+            backend.decode(batch)
+        batch.positions[:] = [4, 5, 2]
+        assert np.isfinite(backend.decode(batch)).all()
+        assert backend.kv_truncate(0, 4)
+        assert backend.kv_truncate(1, 2)
+    assert backend.kv_truncate(0, 2)
+    assert backend.kv_truncate(1, 1)
+    batch.positions[:] = [2, 3, 1]
+    assert np.abs(backend.decode(batch) - expected).max() < 1e-3
+
+
 @pytest.mark.parametrize("seq_id", [-2, -1, 2, 999])
 def test_kv_calls_out_of_range(seq_id: int, backend: LlamaBackend) -> None:
     """llama_memory_seq_* aborts the process for a sequence that it does not have."""

@@ -90,17 +90,6 @@ def _block(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int32]) -> 
     )
 
 
-def negative_log_likelihood(logits: Rows, targets: npt.NDArray[np.int32]) -> Values:
-    """Return -ln p of each target, float64 (n,), from logits (n, n_vocab)."""
-    return np.concatenate(
-        [
-            _block(rows, rows, targets[i : i + _BLOCK]).nll
-            for i in range(0, len(targets), _BLOCK)
-            for rows in [logits[i : i + _BLOCK]]
-        ]
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Mean:
     """A mean over tokens and its standard error."""

@@ -63,6 +63,13 @@ def test_a_death_by_signal_is_named(ask: Script, name: str) -> None:
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's numbers of real-time signals")
+def test_a_signal_without_a_name_has_its_number(ask: Script) -> None:
+    """Python names only the first and the last of the real-time signals."""
+    failure = ask(f"import os\n{ANSWER}(lambda: os.kill(os.getpid(), 40))")
+    assert failure == Failure("was killed by signal 40", signal="signal 40")
+
+
 @pytest.mark.parametrize(
     ("code", "name"), [(0xC000001D, "SIGILL"), (0xC0000005, "SIGSEGV"), (0xC0000409, "SIGABRT")]
 )

@@ -14,7 +14,7 @@ import pytest
 from localgen._util import system
 from localgen._util.system.linux import Linux
 from localgen._util.system.macos import MacOS
-from localgen._util.system.platform import Platform
+from localgen._util.system.platform import Platform, max_rss
 from localgen._util.system.windows import Windows
 
 GIB = 2**30
@@ -247,3 +247,9 @@ def test_a_cold_page_cache_where_there_is_a_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"data")
     assert Linux().drop_from_page_cache(tmp_path / "file") == (sys.platform == "linux")
     assert not Windows().drop_from_page_cache(tmp_path / "file")
+
+
+def test_a_python_without_getrusage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then psutil's figure serves, which is what the process holds now."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert max_rss() is None

@@ -14,7 +14,7 @@ import pexpect
 import pytest
 
 from localgen import ContextFullError, DecodeError, GenerationConfig
-from localgen.cli.chat import Chat, _context_full
+from localgen.cli.chat import Chat, _context_full, _with_sampling
 from localgen.cli.conversation import Conversation, MessageTooLongError
 from models.make_tiny import make_llama_bpe
 from tests.cli.test_generate import COMMAND, ENVIRONMENT, localgen_command
@@ -135,6 +135,23 @@ def test_what_helps_in_a_full_context(
     assert f"9 tokens, and --n-ctx is 8. {advice}" in _context_full(error)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        GenerationConfig(do_sample=False),
+        GenerationConfig(do_sample=True),
+        GenerationConfig(temperature=0.3),
+    ],
+)
+def test_sampling_that_was_chosen_is_kept(config: GenerationConfig) -> None:
+    """Only a chat in which nothing was chosen, or just a seed, samples as a chat does."""
+    model = fake_model()
+    assert _with_sampling(config, model) is config
+    seeded = _with_sampling(GenerationConfig(seed=4), model)
+    assert (seeded.do_sample, seeded.temperature, seeded.top_p) == (True, 0.7, 0.9)
+    assert seeded.seed == 4
+
+
 def test_wrong_options(chat: Any, tiny_bpe_path: Path) -> None:
     """A wrong choice is refused before the model loads; a missing template is an error."""
     assert chat("", "--overflow", "never").returncode == 2
@@ -249,6 +266,26 @@ def test_stats_of_an_answer_that_was_removed(command: str, talk: Talk) -> None:
     _, _, err = talk("one", command, "/stats")
     assert err.splitlines()[-1] == "context: 0/512 tokens"
     assert "prompt tokens" not in err
+
+
+def test_a_loaded_chat_replaces_this_one(talk: Talk, tmp_path: Path) -> None:
+    """Its length is said, and the last answer's speed is forgotten with the answer."""
+    path = tmp_path / "chat.json"
+    talk("one", f"/save {path}")
+    messages, _, err = talk("two", "three", f"/load {path}", "/stats")
+    assert messages == ["one", "yes, it is"]
+    assert "loaded 2 messages" in err
+    assert "prompt tokens" not in err
+
+
+def test_a_template_that_fails_does_not_end_the_chat(talk: Talk, backend: FakeBackend) -> None:
+    """How full the context is cannot be known then."""
+    failing = "{{ raise_exception('no') if messages else '' }}" + PLAIN
+    backend.vocab.chat_templates = {"default": failing}  # type: ignore[misc]
+    messages, _, err = talk("/system Be kind.", "/stats", "one")
+    assert [text for text in messages if text != "Be kind."] == []
+    assert "context: ?/512 tokens" in err
+    assert "no" in err.splitlines()[-1]
 
 
 # --- in a terminal ---

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pexpect
+import json
+import time
 
+import pexpect
+import pytest
+
+from localgen.cli import models
+from localgen.hub import inventory
 from localgen.hub.catalog import catalog
 from tests.cli.test_generate import COMMAND, ENVIRONMENT, localgen_command
 from tests.conftest import CHILD_SECONDS
@@ -32,3 +38,35 @@ def test_aliases_in_a_terminal() -> None:
         place = entry.repo or entry.install
         assert any(line.split()[:1] == [alias] and f" {place} " in line for line in lines)
         assert set(entry.description.split()) <= set(child.before.split())
+
+
+def test_a_machine_without_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing on stdout, and a hint on stderr; a JSON list is a list all the same."""
+    monkeypatch.setattr(inventory, "on_this_machine", lambda _folders: [])
+    models.list_models()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no models found. Fetch one with: localgen models pull NAME" in said.err
+    models.list_models(as_json=True)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("[]\n", "")
+
+
+def test_aliases_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    models.aliases(as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert {alias: entry["repo"] for alias, entry in found.items()} == {
+        alias: entry.repo for alias, entry in catalog().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [(-1, "today"), (0.9, "today"), (1.1, "yesterday"), (1.6, "2 days ago"), (30, "30 days ago")],
+)
+def test_when_a_model_was_used(days: float, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that was set back does not make it the future."""
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    assert models._age(1e9 - days * 86400) == text

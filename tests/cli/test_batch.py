@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pexpect
@@ -379,3 +380,18 @@ def test_job_does_not_import_the_rest(run_child: RunChild, batch: Command) -> No
     child = run_child(code, *batch.args(*QUICK), warnings="default")
     assert child.returncode == 0, child.stderr
     assert child.stdout == "[]\n"
+
+
+def test_a_job_that_other_versions_began(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each version that changed is named; a job that begins has no other versions."""
+    old, new = ({"versions": {"localgen": "1", "numpy": numpy}} for numpy in ("1.0", "2.0"))
+    results: Any = SimpleNamespace(header=old)
+    job: Any = SimpleNamespace(n_done=3, n_rows=9)
+    batch_module._report_resumed(job, results, new)
+    assert capsys.readouterr().err == (
+        "localgen: 3 of 9 lines are already done\n"
+        "localgen: resuming with numpy 2.0 (started with 1.0)\n"
+    )
+    job.n_done = 0
+    batch_module._report_resumed(job, results, new)
+    assert capsys.readouterr().err == ""

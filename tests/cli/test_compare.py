@@ -118,3 +118,28 @@ def test_interrupt(
     expected = f"localgen: interrupted; {said.format(compare.output)}\n"
     code, err = compare(*args, *written)
     assert (code, err.lstrip("\n")) == (130, expected)  # the bar ends with an empty line
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "give either SRC or --from-json FILE"),
+        (["m.gguf", "--from-json", "r.json"], "give either SRC or --from-json FILE"),
+        (["m.gguf", "--resume"], "--resume needs --output, the file to resume from"),
+    ],
+)
+def test_what_to_compare_is_given_once(compare: Command, args: list[str], message: str) -> None:
+    assert compare(*args) == (2, f"localgen: {message}\n")
+
+
+def test_an_error_that_nobody_expected_has_its_traceback(
+    compare: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a bug, and one line would hide where."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(command, "measure", fail)
+    with pytest.raises(ZeroDivisionError):
+        compare("m.gguf")

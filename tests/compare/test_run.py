@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localgen import CompareError, GenerationInterrupted
-from localgen.compare import Comparison, LevelResult, Spread, compare
+from localgen import CompareError, DecodeError, GenerationInterrupted
+from localgen._util import child
+from localgen.compare import Comparison, LevelResult, Spread, compare, speed, texts
 from localgen.compare.divergence import n_same
+from localgen.compare.levels import Variant
 from localgen.compare.metrics import (
     KLD_PROBABILITIES,
     TokenMetrics,
@@ -23,6 +25,7 @@ from localgen.compare.metrics import (
     token_metrics,
 )
 from localgen.compare.paired_evaluation import chunks
+from localgen.compare.quality import Quality
 from localgen.compare.recommend import pareto, parse_bytes, recommend
 from models.make_tiny import make_llama_spm
 from tests.cli.test_generate import localgen_command
@@ -255,6 +258,73 @@ def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
         assert level.peak_rss_bytes is not None
         assert level.peak_rss_bytes > 10**7
         assert level.kld_mean is None
+
+
+def test_a_level_that_fails_midway_leaves_the_others(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever measurement it fails in, with no folder in its message."""
+    options: dict[str, Any] = {"text": TEXT, "n_ctx": 16, "n_chunks": 1, "n_threads": 1}
+    levels = ["F32", "Q8_0", "Q4_0"]
+
+    def failing(real: Any, is_bad: Any) -> Any:
+        def call(*args: Any) -> Any:
+            if is_bad(*args):
+                raise DecodeError(f"{tiny_bpe_path.parent}/it broke")
+            return real(*args)
+
+        return call
+
+    def is_q4(*args: Any) -> bool:
+        return any(isinstance(arg, Variant) and arg.label == "Q4_0" for arg in args)
+
+    def check(found: Comparison, field: str) -> None:
+        assert found["Q4_0"].error == "it broke"
+        assert getattr(found["Q4_0"], field) is None
+        assert found["Q8_0"].error is None
+        assert getattr(found["Q8_0"], field) is not None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Quality, "_measure_one", failing(Quality._measure_one, is_q4))
+        check(compare(tiny_bpe_path, levels, speed=False, **options), "kld_mean")
+    with monkeypatch.context() as patched:
+        patched.setattr(texts, "_texts", failing(texts._texts, is_q4))
+        check(compare(tiny_bpe_path, levels, speed=False, **options), "divergence_tokens")
+
+    rounds_of_q4: list[speed.Task] = []
+
+    def measure(task: speed.Task) -> speed.Measured:
+        if "Q4_0" in task.file:
+            rounds_of_q4.append(task)
+            raise CompareError(f"{tiny_bpe_path.parent}/it broke")
+        return speed.Measured(1.0, 2.0, 3.0, 4.0, 5, task.cold)
+
+    monkeypatch.setattr(speed, "measure", measure)
+    check(compare(tiny_bpe_path, levels, quality=False, n_rounds=2), "decode_tps")
+    assert len(rounds_of_q4) == 1
+
+
+def test_a_level_whose_process_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        child, "run_json_child", lambda *_, **__: child.Failure("was killed by SIGKILL", "SIGKILL")
+    )
+    message = "its speed could not be measured: the process was killed by SIGKILL"
+    with pytest.raises(CompareError, match=message):
+        speed.measure(speed.Task("m.gguf", "f16", 1, [1], cold=False))
+
+
+def test_no_level_that_can_be_measured(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """The error says why for each."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.gguf").write_bytes(b"GGUF" + bytes(100))
+    bad = [tmp_path / "one.gguf", tmp_path / "two.gguf"]
+    with pytest.raises(CompareError, match=r"no level can be measured: one: .*; two: "):
+        compare(tiny_bpe_path, bad, text=TEXT, n_ctx=16, n_chunks=1, speed=False)
+
+
+def test_a_level_that_was_not_compared(compared: Comparison) -> None:
+    with pytest.raises(KeyError, match=r"'Q5_0' was not compared; the levels are .*Q8_0"):
+        compared["Q5_0"]
 
 
 # --- bad input ---

@@ -114,6 +114,15 @@ def test_data_sets_in_the_cache_are_left_alone(two_levels: LoopbackHub) -> None:
     assert len(_names(inventory.on_this_machine())) == 2
 
 
+def test_a_path_is_no_name_of_a_cached_model(two_levels: LoopbackHub) -> None:
+    with pytest.raises(
+        ModelNotFoundError, match=r"\./org/repo is not in .*, which holds org/repo:"
+    ):
+        inventory.matching("./org/repo")
+    inventory.remove("./org/repo")
+    assert _blobs() == 2
+
+
 def test_removing_a_repository(two_levels: LoopbackHub) -> None:
     inventory.remove("org/repo")
     assert not cache.repository_folder("org/repo").exists()

@@ -170,6 +170,15 @@ def test_no_room_and_no_folder(
     assert not _left_in(tmp_path)
 
 
+def test_a_folder_with_the_targets_name(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny-bpe-Q8_0.gguf"
+    folder.mkdir()
+    with pytest.raises(QuantizeError, match=r"tiny-bpe-Q8_0\.gguf is a folder"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
+    assert _left_in(tmp_path) == [folder.name]
+    assert not _left_in(folder)
+
+
 def test_a_bad_source_is_refused_by_the_gate(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError):
         quantize(tmp_path / "none.gguf", "Q8_0", output=tmp_path)
@@ -239,6 +248,39 @@ def test_a_file_that_differs_from_the_dry_run_is_not_kept(
         quantize_module._Runner, "plan", lambda self, level, _: plan(self, "Q4_0", 2)
     )
     with pytest.raises(QuantizeError, match="differs from the dry run"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
+    old()
+
+
+def test_a_corrupt_file_is_not_kept(
+    tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What llama.cpp wrote is checked as any file is that comes from elsewhere."""
+    check = quantize_module._Runner._check_written
+
+    def cut_short(self: Any, level: str, partial: Path, plan: Any) -> Any:
+        os.truncate(partial, partial.stat().st_size // 2)
+        return check(self, level, partial, plan)
+
+    monkeypatch.setattr(quantize_module._Runner, "_check_written", cut_short)
+    with pytest.raises(QuantizeError, match=r"llama\.cpp wrote a corrupt Q8_0 file: "):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
+    old()
+
+
+def test_a_tensor_that_the_dry_run_left_out(
+    tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = quantize_module._Runner._run
+
+    def without_one(self: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        found = run(self, *args, **options)
+        del found["types"]["output_norm.weight"]
+        return found
+
+    monkeypatch.setattr(quantize_module._Runner, "_run", without_one)
+    message = r"llama\.cpp did not report the type of output_norm\.weight in Q8_0"
+    with pytest.raises(QuantizeError, match=message):
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
     old()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import localgen
 from localgen import BackendError, InvalidGGUFError, ModelNotFoundError, inspection
 from localgen._util import system
 from localgen.cli import app
+from localgen.cli import inspect as command
 from localgen.gguf import gate
+from localgen.gguf.memory import Share
 from models.make_tiny import (
     LlamaShape,
     bpe_vocab,
@@ -167,3 +170,24 @@ def test_a_published_model(run):
     assert code == 0
     assert "llama, 135M parameters" in out
     assert "gpt2/smollm, 49,152 tokens, BOS <|im_start|>, EOS <|im_end|>" in out
+
+
+def test_a_gpu_has_its_own_column(rich_path, capsys):
+    """A kind of memory that only the GPU needs has a row too."""
+    info = localgen.inspect(rich_path, n_ctx=512)
+    ram, gpu = Share(weights=3 * GB), Share(weights=2 * GB, kv_cache=GB)
+    memory = replace(info.memory, ram=ram, gpu=gpu, reclaimable=0)
+    command._print_memory(replace(info, memory=memory))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["memory", "RAM", "GPU"] in rows
+    assert ["weights", "3.00", "GB", "2.00", "GB"] in rows
+    assert ["total", "3.00", "GB", "3.00", "GB"] in rows
+    (kv_cache,) = [row for row in rows if row[:2] == ["KV", "cache"]]
+    assert kv_cache[2:6] == ["0", "B", "1.00", "GB"]
+
+
+@pytest.mark.parametrize("token_id", [10**6, "3"])
+def test_a_token_outside_the_vocabulary_is_none(token_id, rich_path, monkeypatch):
+    file = gate.check_model(rich_path)
+    monkeypatch.setitem(file.metadata, "tokenizer.ggml.bos_token_id", token_id)
+    assert inspection._token(file, "tokenizer.ggml.bos_token_id") is None

@@ -330,11 +330,15 @@ def test_a_chat_in_a_terminal(terminal: pexpect.spawn, tmp_path: Path) -> None:
 
 
 def test_a_chat_that_keeps_nothing(chatty: Path, tmp_path: Path) -> None:
-    """--no-history does not save what is typed."""
+    """--no-history does not save what is typed; a message may be typed in several lines."""
     args = [*COMMAND[1:], "chat", "-m", chatty, *SMALL, *SHORT, "--no-history"]
     environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
     child = pexpect.spawn(COMMAND[0], list(map(str, args)), timeout=CHILD_SECONDS, env=environment)
     child.expect(r"\[0/256\] >")
+    child.send("/system Be\x1b\rkind.\r")  # Alt-Enter starts a line
+    child.expect("system message set")
+    child.send("/system\r")
+    child.expect("system message: Be\r\nkind.")
     child.send("hello\r")
     child.expect(r"\[[1-9]\d*/256\] >")
     child.send("\x04")

@@ -324,6 +324,19 @@ def test_ctrl_c_in_a_terminal(terminal: pexpect.spawn) -> None:
     assert b"localgen:" not in rest
 
 
+def test_a_prompt_that_is_typed(tiny_bpe_path: Path) -> None:
+    """Without a prompt the command would seem to hang in a terminal: it says what it waits for."""
+    args = [*COMMAND[1:], "generate", "-m", os.fspath(tiny_bpe_path), "--max-new-tokens", "1"]
+    child = pexpect.spawn(COMMAND[0], args, timeout=CHILD_SECONDS, env=ENVIRONMENT)
+    child.expect("localgen: reading the prompt from stdin; Ctrl-D ends it")
+    child.sendline("the cat")
+    child.sendeof()
+    child.expect("stopped at the limit after 1 token ")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
 WAITS_FOR_ITS_READER = """
 import sys; from localgen.model import CompletionStream as Stream
 step, pieces = Stream.__next__, iter(range(10**6))

@@ -358,3 +358,36 @@ def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
     ]:
         assert line in printed.splitlines()
     assert "decode 100.0 tokens/s" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        (8 * 10**9, "memory       12.00 GB available, 16.00 GB in total, cgroup limit 8.00 GB"),
+        (2**63, "memory       12.00 GB available, 16.00 GB in total"),
+    ],
+)
+def test_a_limit_that_limits_is_printed(
+    limit: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some systems write "no limit" as a number beyond all memory."""
+    command.print_diagnosis(Diagnosis(facts(memory={"limit": limit, "used": 0}), ()))
+    assert line in capsys.readouterr().out.splitlines()
+
+
+def test_a_cache_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    command.print_diagnosis(Diagnosis(facts(cache=Failure("permission denied")), ()))
+    assert "models       permission denied" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_wait_is_announced_in_a_terminal(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not where stderr is a file, nor on stdout."""
+    monkeypatch.setattr(command, "diagnose", lambda *_, **__: Diagnosis(HEALTHY, ()))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    command.doctor(as_json=True)
+    said = capsys.readouterr()
+    assert said.err == ("localgen: checking, this takes a few seconds\n" if is_terminal else "")
+    assert json.loads(said.out)["ok"]

@@ -7,6 +7,7 @@ import json
 import math
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ from localgen.compare.metrics import (
     quality,
     token_metrics,
 )
-from localgen.compare.paired_evaluation import chunks
+from localgen.compare.paired_evaluation import chunks, scored_blocks
 from localgen.compare.quality import Quality
 from localgen.compare.recommend import pareto, parse_bytes, recommend
+from localgen.engine.backend import Batch
 from models.make_tiny import make_llama_spm
 from tests.cli.test_generate import localgen_command
 
@@ -320,6 +322,28 @@ def test_no_level_that_can_be_measured(tiny_bpe_path: Path, tmp_path: Path) -> N
     bad = [tmp_path / "one.gguf", tmp_path / "two.gguf"]
     with pytest.raises(CompareError, match=r"no level can be measured: one: .*; two: "):
         compare(tiny_bpe_path, bad, text=TEXT, n_ctx=16, n_chunks=1, speed=False)
+
+
+def test_logits_that_are_not_finite_are_an_error() -> None:
+    """Their means would be NaN, and a comparison of nothing."""
+
+    def decode(batch: Batch) -> Any:
+        logits = np.zeros((len(batch.output_rows), 4), np.float32)
+        logits[batch.positions[batch.output_rows] == 5] = np.nan
+        return logits
+
+    backend: Any = SimpleNamespace(n_batch=8, forget=lambda: None, decode=decode)
+    with pytest.raises(DecodeError, match="the logits of tokens 4 to 6 are not finite"):
+        list(scored_blocks(backend, np.arange(8, dtype=np.int32), 2))
+
+
+def test_a_result_without_all_its_quantiles(compared: Comparison, tmp_path: Path) -> None:
+    """A plot of them would be wrong without a word."""
+    data = json.loads(compared.to_json())
+    data["levels"][1]["kld_quantiles"].pop()
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    with pytest.raises(CompareError, match=r"r\.json: .* has 20 quantiles of the KLD, and schema"):
+        Comparison.load(tmp_path / "r.json")
 
 
 def test_a_level_that_was_not_compared(compared: Comparison) -> None:

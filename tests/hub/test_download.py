@@ -119,6 +119,25 @@ def test_a_commit_that_is_cached_needs_no_request(hub: LoopbackHub) -> None:
     assert not hub.requests
 
 
+def test_other_levels_of_a_cached_commit_do_not_stand_in(hub: LoopbackHub) -> None:
+    """The nearest of them would do without a connection; with one, the default is fetched."""
+    commit = hub.repo("org/repo", LEVELS).refs["main"]
+    for level in ("Q8_0", "Q2_K"):
+        resolve(f"org/repo:{level}@{commit}")
+    assert resolve(f"org/repo@{commit}").read_bytes() == LEVELS["model-Q4_K_M.gguf"]
+
+
+def test_a_file_that_was_never_verified_is_not_used_offline(hub: LoopbackHub) -> None:
+    """Its checksum is known to the Hub alone, and is asked for once there is a connection."""
+    commit = hub.repo("org/repo", {"a.gguf": _data(1)}).refs["main"]
+    path = resolve("org/repo")
+    cache.mark_unverified("org/repo", commit, "a.gguf", cache.UNKNOWN)
+    with pytest.raises(DownloadError, match=r"a\.gguf of org/repo was never verified"):
+        resolve("org/repo", local_files_only=True)
+    assert resolve("org/repo") == path
+    assert resolve("org/repo", local_files_only=True) == path
+
+
 def test_a_moved_main_is_followed(hub: LoopbackHub) -> None:
     repo = hub.repo("org/repo", {"a.gguf": _data(1)})
     assert resolve("org/repo").read_bytes() == _data(1)

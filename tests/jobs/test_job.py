@@ -558,6 +558,20 @@ def test_pipe_as_input(files: Files, model: LocalModel) -> None:
     assert len(files.records()) == 2
 
 
+def test_results_reach_the_disk_every_few_seconds(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power failure loses a few seconds' work, and no row waits for the disk in between."""
+    now, synced = [100.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(now[0]))
+    with open_results(str(files.target), files.header()) as results:
+        for seconds in (100.0, 104.0, 106.0, 110.0, 111.5):
+            now[0] = seconds
+            results.write({"id": 1})
+    assert synced == [106.0, 111.5]
+
+
 def test_output_that_is_no_file(files: Files, model: LocalModel) -> None:
     """A device or a pipe is only written to, not read."""
     files.write({"prompt": "a"})

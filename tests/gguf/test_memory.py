@@ -185,6 +185,29 @@ def test_layers_on_a_gpu(n_gpu_layers, on_gpu):
     assert found.kv_share_in_ram == (2 - kv_layers_on_gpu) / 2
 
 
+def test_embedding_that_is_also_the_output_is_there_twice():
+    """Rows are looked up in RAM, and the output is computed on the GPU."""
+    file = model_file(EMBEDDING, *LAYERS, NORM)
+    found = estimate(file, ModelConfig(n_ctx=512), n_gpu_layers=1)
+    assert found.gpu.weights == NORM_BYTES + EMBEDDING_BYTES
+    assert found.ram.weights == EMBEDDING_BYTES + 2 * LAYER_BYTES
+    in_ram = estimate(file, ModelConfig(n_ctx=512), n_gpu_layers=0)
+    assert in_ram.gpu.weights == 0
+
+
+def test_number_of_a_list_is_its_largest():
+    """A list has one number for each layer; room is for the largest. None is the default."""
+    sizes = Hyperparameters(
+        {
+            "general.architecture": "llama",
+            "llama.heads": Array("u32", 3, np.array([4, 8, 2], np.uint32)),
+            "llama.none": Array("u32", 0, np.zeros(0, np.uint32)),
+        }
+    )
+    assert sizes.number("heads") == 8
+    assert sizes.number("none", 7) == 7
+
+
 @pytest.fixture
 def memory_of(monkeypatch):
     """``memory_of(n)`` makes ``n`` bytes of memory available to this process."""

@@ -339,7 +339,7 @@ def test_number_of_configs():
     with pytest.raises(ValueError, match="has 3 entries for 2 prompts"):
         model.complete(prompts, generation_config=configs)
     with pytest.raises(TypeError, match="must hold GenerationConfigs, got 9"):
-        model.complete(prompts, generation_config=[configs[0], 9])
+        model.complete(prompts, generation_config=[configs[0], 9])  # type: ignore[list-item]
 
 
 def test_options_that_are_the_same_for_all_prompts():
@@ -351,9 +351,8 @@ def test_options_that_are_the_same_for_all_prompts():
 
 def test_stream_gives_one_text():
     """Several sequences are for complete()."""
-    options = {"do_sample": True, "num_return_sequences": 2}
     with pytest.raises(ValueError, match=r"stream\(\) gives one text; num_return_sequences is 2"):
-        fake_model().stream("a", **options)
+        fake_model().stream("a", do_sample=True, num_return_sequences=2)
 
 
 def test_bad_words_and_biased_sequences_without_a_token():

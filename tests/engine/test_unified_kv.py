@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from localgen import Completion
+from localgen.engine.backend import PassStopped
 from localgen.engine.unified_kv import Claim, SharedCells, plan_sharing
 from tests.engine.test_kv_cache import caches, left, row
 from tests.fakes import FakeBackend, FakeModel, fake_model, reference_greedy
@@ -286,3 +287,22 @@ def test_cells_that_are_lost_are_computed_once_again() -> None:
     n_tokens = len(alone.tokens), len(sharing[1].tokens)
     assert shared.n_taken([sharing[0]]) == 64 + len(sharing[0].tokens)
     assert shared.n_taken([alone, sharing[1]]) == sum(n_tokens)
+
+
+def test_cells_that_are_lost_while_sequences_run(model: FakeModel) -> None:
+    """A pass that was stopped may lose everything: all sequences go on, with the same tokens, and
+    still share the cells of the prefix."""
+    backend: FakeBackend = model.backend
+    n_lost = 0
+
+    def lose() -> None:
+        nonlocal n_lost
+        if backend.count("decode") in (9, 12):
+            n_lost += 1
+            backend.lose_all()
+            raise PassStopped
+
+    backend.on_decode = lose
+    done = complete(model, alike(8), n_new=20)
+    assert n_lost == 2
+    assert all(each.stats.kv_unified for each in done)

@@ -297,3 +297,16 @@ def test_the_estimate_against_what_it_takes(n_ctx, kv_type, run_child: RunChild)
     child = run_child(code, n_ctx, kv_type)
     assert child.returncode == 0, child.stderr
     assert 0.9 <= float(child.stdout) <= 1.1
+
+
+def test_levels_are_named_in_the_refusal(monkeypatch):
+    """One level, or several; and neither where none would fit."""
+    file = model_file(EMBEDDING, *LAYERS, NORM, OUTPUT)
+    config = ModelConfig(n_ctx=512, kv_type="q4_0")
+    for levels, expected in [
+        (["Q4_0"], ["the level Q4_0 of it would fit"]),
+        (["Q4_0", "Q2_K"], ["the levels Q4_0, Q2_K of it would fit"]),
+        ([], []),
+    ]:
+        monkeypatch.setattr(fitting, "levels_that_fit", lambda *_, levels=levels: levels)
+        assert fitting.what_fits(file, config, 0, available=0) == expected

@@ -400,3 +400,16 @@ def test_outputs_out_of_order(outputs: list[int], backend: LlamaBackend) -> None
     arrays = (np.array(values, np.int32) for values in ([40, 41], [0, 1], [0, 0], outputs))
     with pytest.raises(DecodeError, match="output rows must be rising, within 0 to 1"):
         backend.decode(Batch(*arrays))
+
+
+def test_more_sequences_than_the_budget_holds(tiny_bpe_path: Path) -> None:
+    """The error has both sizes; what is there stays."""
+    config = ModelConfig(n_ctx=512, n_threads=1, kv_budget=2**20)
+    backend = LlamaBackend(tiny_bpe_path, config)
+    n_fit = backend.n_slots_that_fit(512)
+    backend.reserve(1, 512)
+    backend.decode(one())
+    with pytest.raises(BackendError, match=rf"{n_fit + 1} sequences of 512 tokens.*is 1 MiB"):
+        backend.reserve(n_fit + 1, 512)
+    backend.decode(one(position=1))
+    backend.close()

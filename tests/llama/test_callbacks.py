@@ -24,8 +24,8 @@ def test_errors_of_others_are_not_collected(monkeypatch: pytest.MonkeyPatch) -> 
     )
     other = SimpleNamespace(err_msg=None, exc_value=ValueError("of a finalizer"))
     with collected_errors() as errors:
-        sys.unraisablehook(own)  # type: ignore[arg-type]
-        sys.unraisablehook(other)  # type: ignore[arg-type]
+        sys.unraisablehook(own)
+        sys.unraisablehook(other)
     assert errors == [own.exc_value]
     assert before == [other]
     assert sys.unraisablehook is hook

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from localgen._util.threads import start_thread
 from localgen.llama import vocab
 from localgen.llama.vocab import LlamaVocab
 
@@ -24,7 +26,7 @@ def test_more_tokens_than_there_is_room_for() -> None:
             ids[index] = index
         return 50
 
-    bindings = SimpleNamespace(llama_tokenize=tokenize, llama_token=vocab.ctypes.c_int32)
+    bindings = SimpleNamespace(llama_tokenize=tokenize, llama_token=ctypes.c_int32)
     fake: Any = SimpleNamespace(_llama=bindings, _vocab=None)
     assert LlamaVocab._tokenize(fake, b"ab", False, False).tolist() == [*range(50)]
     assert rooms == [10, 50]
@@ -33,7 +35,7 @@ def test_more_tokens_than_there_is_room_for() -> None:
 def test_ctrl_c_while_a_long_text_is_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is raised once llama.cpp is done: nothing is freed under it."""
     may_end, done = threading.Event(), threading.Event()
-    real = vocab.start_thread
+    real = start_thread
 
     def work() -> None:
         may_end.wait(20)
@@ -48,7 +50,7 @@ def test_ctrl_c_while_a_long_text_is_tokenized(monkeypatch: pytest.MonkeyPatch) 
             may_end.set()
             raise KeyboardInterrupt
 
-        thread.join = interrupted  # type: ignore[assignment, method-assign]
+        thread.join = interrupted
         return thread, future
 
     monkeypatch.setattr(vocab, "start_thread", start)

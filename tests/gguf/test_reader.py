@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFWriter
 
@@ -284,3 +285,26 @@ def test_a_split_model_with_a_part_twice(split: list[Path]) -> None:
     split[1].write_bytes(split[0].read_bytes())
     with pytest.raises(InvalidGGUFError, match=r"split\.no is 0"):
         LocalModel.from_pretrained(split[0])
+
+
+@pytest.mark.parametrize(
+    ("count", "tensors", "reason"),
+    [
+        (3, ("a", "b"), r"split\.count is 3; the file's name says 2, as u16"),
+        (2, ("a", "a"), "the tensor 'a' is also in another shard"),
+    ],
+)
+def test_shards_that_do_not_belong_together(
+    count: int, tensors: tuple[str, str], reason: str, tmp_path: Path
+) -> None:
+    """What the second shard says is refused: another number of shards, or a tensor again."""
+    for number, name in enumerate(tensors):
+        made = writer(tmp_path / f"a-0000{number + 1}-of-00002.gguf")
+        TOKENS(made)
+        made.add_uint16("split.no", number)
+        made.add_uint16("split.count", count if number else 2)
+        made.add_int32("split.tensors.count", 2)
+        made.add_tensor(name, np.zeros((32, 1), np.float32))
+        finish(made)
+    with pytest.raises(InvalidGGUFError, match=reason):
+        check_model(tmp_path / "a-00001-of-00002.gguf")

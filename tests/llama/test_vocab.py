@@ -42,6 +42,7 @@ def test_ctrl_c_while_a_long_text_is_tokenized(monkeypatch: pytest.MonkeyPatch) 
         done.set()
 
     def start(*given: Any) -> Any:
+        thread: Any
         thread, future = real(*given)
         join = thread.join
 

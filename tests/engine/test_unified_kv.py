@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from localgen import Completion
-from localgen.engine.unified_kv import plan_sharing
+from localgen.engine.backend import PassStopped
+from localgen.engine.unified_kv import Claim, SharedCells, plan_sharing
 from tests.engine.test_kv_cache import caches, left, row
 from tests.fakes import FakeBackend, FakeModel, fake_model, reference_greedy
 
@@ -227,3 +228,81 @@ def test_cancelled_and_asked_again(model: FakeModel) -> None:
     assert all(each.stats.kv_unified for each in again)
     for prompt, each in zip(prompts, again, strict=True):
         assert each.token_ids == reference_greedy(prompt, 4)
+
+
+# --- cells that are claimed ---
+
+
+def shared_cells(n_new: int = 6) -> SharedCells:
+    """Of four sequences that share the prefix, of 64 cells."""
+    plan = plan_sharing(rows(4, n_new), [], 8)
+    assert plan is not None
+    return SharedCells(plan)
+
+
+def test_claim_drops_what_was_used_least_recently() -> None:
+    """No more than it needs, and never what is pinned."""
+    _, cache = caches(5)
+    pinned = left(cache, b"p" * 20, pins=True)
+    kept = [left(cache, letter * 20) for letter in (b"a", b"b", b"c")]
+    shared = shared_cells()
+    new, items = row(b"x" * 29), [pinned, *reversed(kept)]
+    n_taken = 64 + 4 * 20
+    enough = shared.claim(new, None, items, n_taken + 30)
+    assert enough is not None
+    assert enough.drops == []
+    for n_missing, n_drops in [(1, 1), (20, 1), (21, 2)]:
+        claim = shared.claim(new, None, items, n_taken + 30 - n_missing)
+        assert claim is not None
+        assert claim.drops == kept[:n_drops]
+        assert not claim.shares
+    assert shared.claim(row(b"x" * 29), None, [pinned], 64 + 20 + 29) is None
+
+
+def test_source_is_dropped_where_there_is_no_room_beside_it() -> None:
+    """A pinned one is not, and the sequence waits."""
+    for pins in (False, True):
+        _, cache = caches(5)
+        source = left(cache, b"s" * 20, pins=pins)
+        claim = shared_cells().claim(row(b"s" * 20 + b"x" * 9), source, [source], 64 + 30)
+        if pins:
+            assert claim is None
+        else:
+            assert claim is not None
+            assert claim.drops == [source]
+
+
+def test_cells_that_are_lost_are_computed_once_again() -> None:
+    """The first sequence that shares the prefix computes it, and the others wait for it."""
+    shared = shared_cells()
+    alone, *sharing = (row(beginning + ENDS[0]) for beginning in (OTHER, *[BEGINNING] * 3))
+    for each in sharing:
+        each.seq_id = 0
+        shared.take(each, Claim([], shares=True))
+    shared.lose_all([alone, *sharing[1:]])
+    assert alone.waits_for is None
+    assert sharing[1].waits_for is None
+    assert sharing[2].waits_for == (sharing[1], 64)
+    # The one that is over holds nothing any more.
+    n_tokens = len(alone.tokens), len(sharing[1].tokens)
+    assert shared.n_taken([sharing[0]]) == 64 + len(sharing[0].tokens)
+    assert shared.n_taken([alone, sharing[1]]) == sum(n_tokens)
+
+
+def test_cells_that_are_lost_while_sequences_run(model: FakeModel) -> None:
+    """A pass that was stopped may lose everything: all sequences go on, with the same tokens, and
+    still share the cells of the prefix."""
+    backend: FakeBackend = model.backend
+    n_lost = 0
+
+    def lose() -> None:
+        nonlocal n_lost
+        if backend.count("decode") in (9, 12):
+            n_lost += 1
+            backend.lose_all()
+            raise PassStopped
+
+    backend.on_decode = lose
+    done = complete(model, alike(8), n_new=20)
+    assert n_lost == 2
+    assert all(each.stats.kv_unified for each in done)

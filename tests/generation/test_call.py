@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 
 import localgen
-from localgen import GenerationConfig
+from localgen import ContextFullError, GenerationConfig
 from tests.fakes import BOS, END_OF_TURN, EOS, fake_model, hashed_letter, reference_greedy, spelling
 
 GREEDY = {"do_sample": False}
@@ -310,3 +311,61 @@ def test_public_names_are_sorted_and_exist():
     names = localgen.__all__
     assert names == sorted(names)
     assert all(hasattr(localgen, name) for name in names)
+
+
+def test_a_flat_prompt_is_a_batch_of_one():
+    """The attention mask may be flat as well; a 0 in it is padding."""
+    model = fake_model()
+    expected = reference_greedy(list(b"abc"), 3)
+    assert model.generate(list(b"abc"), max_new_tokens=3).tolist() == [[*b"abc", *expected]]
+    ids = np.array([EOS, *b"abc"])
+    out = model.generate(ids, np.array([0, 1, 1, 1]), max_new_tokens=3)
+    assert out[0, 4:].tolist() == expected
+
+
+def test_what_a_tokenizer_returned_as_input_ids():
+    """The error says how it is passed."""
+    model = fake_model()
+    with pytest.raises(TypeError, match=r"pass \*\*inputs"):
+        model.generate(model.tokenizer("abc"))
+
+
+def test_number_of_configs():
+    """There is one for all prompts, or one for each; and each is a GenerationConfig."""
+    model, prompts = fake_model(), [[97], [98]]
+    configs = [GenerationConfig(max_new_tokens=n) for n in (1, 2, 3)]
+    done = model.complete(prompts, generation_config=configs[:2])
+    assert [len(each.token_ids) for each in done] == [1, 2]
+    with pytest.raises(ValueError, match="has 3 entries for 2 prompts"):
+        model.complete(prompts, generation_config=configs)
+    with pytest.raises(TypeError, match="must hold GenerationConfigs, got 9"):
+        model.complete(prompts, generation_config=[configs[0], 9])  # type: ignore[list-item]
+
+
+def test_options_that_are_the_same_for_all_prompts():
+    """Prompts of one generate() cannot have different results."""
+    configs = [GenerationConfig(max_new_tokens=1, pad_token_id=n) for n in (1, 2)]
+    with pytest.raises(ValueError, match="pad_token_id must be the same for all prompts"):
+        fake_model().generate([[97], [98]], generation_config=configs)
+
+
+def test_stream_gives_one_text():
+    """Several sequences are for complete()."""
+    with pytest.raises(ValueError, match=r"stream\(\) gives one text; num_return_sequences is 2"):
+        fake_model().stream("a", do_sample=True, num_return_sequences=2)
+
+
+def test_bad_words_and_biased_sequences_without_a_token():
+    """They would forbid, or favour, anything."""
+    with pytest.raises(ValueError, match="bad_words_ids must hold non-empty lists"):
+        GenerationConfig(bad_words_ids=[[1], []])
+    with pytest.raises(ValueError, match="sequence_bias must hold non-empty token id tuples"):
+        GenerationConfig(sequence_bias={(): 1.0})
+
+
+def test_context_full_error_can_be_pickled():
+    """As a child process sends it: with its numbers and its message."""
+    error = ContextFullError(9, 8)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is ContextFullError
+    assert (again.n_prompt, again.n_ctx, str(again)) == (9, 8, str(error))

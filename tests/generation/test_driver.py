@@ -18,6 +18,7 @@ from localgen import BackendError, ClosedError, DecodeError, GenerationInterrupt
 from localgen._util.interrupts import DeferredInterrupt
 from localgen.engine.request import Request
 from localgen.engine.scheduler import Scheduler
+from localgen.generation import driver
 from localgen.generation.driver import Driver
 from tests.fakes import FakeBackend, engine_of, fake_model, reference_greedy
 
@@ -413,6 +414,29 @@ def test_end_of_python_waits_for_a_thread(stage: Stage) -> None:
     assert stage.model._driver.close_within(SECONDS, ClosedError("x"), lambda: freed.append(2))
     assert freed == [2]
     assert call.result(SECONDS)[0].finish_reason == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("is_forked", "ends"), [(True, True), (True, False), (False, True), (False, False)]
+)
+def test_end_of_python(is_forked: bool, ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is freed if no thread uses it any more; a fork, which has no threads, asks nobody."""
+    model = fake_model()
+    did: list[str] = []
+    backend, own = model.backend, model._driver
+    backend.is_forked = is_forked
+    monkeypatch.setattr(backend, "close", lambda: did.append("close"))
+    monkeypatch.setattr(backend, "leave", lambda: did.append("leave"))
+
+    def close_within(_seconds: float, _error: BaseException, close: Callable[[], None]) -> bool:
+        if ends:
+            close()
+        return ends
+
+    monkeypatch.setattr(own, "close_within", close_within)
+    monkeypatch.setattr(driver, "_open", [(weakref.ref(own), weakref.ref(backend))])
+    driver._close_all()
+    assert did == ["close" if is_forked or ends else "leave"]
 
 
 def test_stream_that_is_closed_after_its_model() -> None:

@@ -185,6 +185,29 @@ def test_layers_on_a_gpu(n_gpu_layers, on_gpu):
     assert found.kv_share_in_ram == (2 - kv_layers_on_gpu) / 2
 
 
+def test_embedding_that_is_also_the_output_is_there_twice():
+    """Rows are looked up in RAM, and the output is computed on the GPU."""
+    file = model_file(EMBEDDING, *LAYERS, NORM)
+    found = estimate(file, ModelConfig(n_ctx=512), n_gpu_layers=1)
+    assert found.gpu.weights == NORM_BYTES + EMBEDDING_BYTES
+    assert found.ram.weights == EMBEDDING_BYTES + 2 * LAYER_BYTES
+    in_ram = estimate(file, ModelConfig(n_ctx=512), n_gpu_layers=0)
+    assert in_ram.gpu.weights == 0
+
+
+def test_number_of_a_list_is_its_largest():
+    """A list has one number for each layer; room is for the largest. None is the default."""
+    sizes = Hyperparameters(
+        {
+            "general.architecture": "llama",
+            "llama.heads": Array("u32", 3, np.array([4, 8, 2], np.uint32)),
+            "llama.none": Array("u32", 0, np.zeros(0, np.uint32)),
+        }
+    )
+    assert sizes.number("heads") == 8
+    assert sizes.number("none", 7) == 7
+
+
 @pytest.fixture
 def memory_of(monkeypatch):
     """``memory_of(n)`` makes ``n`` bytes of memory available to this process."""
@@ -274,3 +297,16 @@ def test_the_estimate_against_what_it_takes(n_ctx, kv_type, run_child: RunChild)
     child = run_child(code, n_ctx, kv_type)
     assert child.returncode == 0, child.stderr
     assert 0.9 <= float(child.stdout) <= 1.1
+
+
+def test_levels_are_named_in_the_refusal(monkeypatch):
+    """One level, or several; and neither where none would fit."""
+    file = model_file(EMBEDDING, *LAYERS, NORM, OUTPUT)
+    config = ModelConfig(n_ctx=512, kv_type="q4_0")
+    for levels, expected in [
+        (["Q4_0"], ["the level Q4_0 of it would fit"]),
+        (["Q4_0", "Q2_K"], ["the levels Q4_0, Q2_K of it would fit"]),
+        ([], []),
+    ]:
+        monkeypatch.setattr(fitting, "levels_that_fit", lambda *_, levels=levels: levels)
+        assert fitting.what_fits(file, config, 0, available=0) == expected

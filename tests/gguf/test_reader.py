@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFWriter
 
 from localgen import InvalidGGUFError, LocalModel, ModelNotFoundError
+from localgen.gguf import cursor
 from localgen.gguf.gate import check_model, shard_paths
 from localgen.gguf.reader import Array, read_gguf, read_gguf_from
 from localgen.gguf.tensor_types import TENSOR_TYPES
@@ -145,6 +148,69 @@ REFUSED: dict[str, tuple[list[Change], str]] = {
 }
 
 
+def pair(key: str, kind: int, value: bytes) -> bytes:
+    """A metadata pair as it is in a file; ``kind`` is the number of its type."""
+    return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + value
+
+
+ONE = struct.pack("<I", 1)
+TENSOR = struct.pack("<Q1sIQIQ", 1, b"t", 1, 32, 0, 0)
+INVALID: dict[str, tuple[list[bytes], list[bytes], str]] = {
+    "a key twice": ([pair("a", 4, ONE), pair("a", 4, ONE)], [], "the metadata key 'a' appears twi"),
+    "an odd alignment": (
+        [pair("general.alignment", 4, struct.pack("<I", 24))],
+        [],
+        "must be a power of two as u32, got 24",
+    ),
+    "an alignment of another type": (
+        [pair("general.alignment", 5, ONE)],
+        [],
+        "must be a power of two as u32, got 1",
+    ),
+    "a tensor twice": ([], [TENSOR, TENSOR], "the tensor 't' appears twice"),
+}
+
+
+@pytest.mark.parametrize("kind", INVALID)
+def test_invalid_structure(kind: str, tmp_path: Path) -> None:
+    """What no writer writes is refused with a reason."""
+    pairs, tensors, reason = INVALID[kind]
+    path = tmp_path / "bad.gguf"
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs))
+    path.write_bytes(header + b"".join([*pairs, *tensors]) + bytes(512))
+    with pytest.raises(InvalidGGUFError, match=reason):
+        read_gguf(path)
+
+
+def test_file_that_becomes_shorter(tiny_bpe_path: Path) -> None:
+    """The size was taken before; reading ends with an error, not in a loop."""
+    data = tiny_bpe_path.read_bytes()[:1000]
+    with pytest.raises(InvalidGGUFError, match="the file became shorter while"):
+        read_gguf_from(io.BytesIO(data), tiny_bpe_path, 10**6)
+
+
+def test_metadata_of_more_bytes_than_the_limit(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file cannot make the reader fill the memory."""
+    monkeypatch.setattr(cursor, "_MAX_METADATA_BYTES", 100)
+    size = tiny_bpe_path.stat().st_size
+    reason = "exceeds the limit of 100 bytes for all metadata"
+    with tiny_bpe_path.open("rb") as file, pytest.raises(InvalidGGUFError, match=reason):
+        read_gguf_from(file, tiny_bpe_path, size, chunk_bytes=1)
+
+
+def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says why."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(InvalidGGUFError, match=r"a\.gguf cannot be read: Permission denied"):
+        read_gguf(tmp_path / "a.gguf")
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refused_content(kind: str, tmp_path: Path) -> None:
     """What llama.cpp asserts or takes for granted is refused with a reason."""
@@ -219,3 +285,26 @@ def test_a_split_model_with_a_part_twice(split: list[Path]) -> None:
     split[1].write_bytes(split[0].read_bytes())
     with pytest.raises(InvalidGGUFError, match=r"split\.no is 0"):
         LocalModel.from_pretrained(split[0])
+
+
+@pytest.mark.parametrize(
+    ("count", "tensors", "reason"),
+    [
+        (3, ("a", "b"), r"split\.count is 3; the file's name says 2, as u16"),
+        (2, ("a", "a"), "the tensor 'a' is also in another shard"),
+    ],
+)
+def test_shards_that_do_not_belong_together(
+    count: int, tensors: tuple[str, str], reason: str, tmp_path: Path
+) -> None:
+    """What the second shard says is refused: another number of shards, or a tensor again."""
+    for number, name in enumerate(tensors):
+        made = writer(tmp_path / f"a-0000{number + 1}-of-00002.gguf")
+        TOKENS(made)
+        made.add_uint16("split.no", number)
+        made.add_uint16("split.count", count if number else 2)
+        made.add_int32("split.tensors.count", 2)
+        made.add_tensor(name, np.zeros((32, 1), np.float32))
+        finish(made)
+    with pytest.raises(InvalidGGUFError, match=reason):
+        check_model(tmp_path / "a-00001-of-00002.gguf")

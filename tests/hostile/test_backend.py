@@ -14,6 +14,7 @@ from localgen import BackendError, ContextFullError, DecodeError, LocalModel, Mo
 from localgen.config import FLASH_ATTENTION, KV_TYPES
 from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
+from models.make_tiny import make_llama_bpe, make_mamba
 from tests.conformance.invariants import backend_of
 from tests.conftest import RunChild, ask_at_every_node
 
@@ -320,3 +321,95 @@ def test_threads(n_threads: int, tiny_bpe_path: Path) -> None:
     """The number of threads, also above the CPUs there are, changes nothing."""
     ids = [[40, 60, 70]]
     assert eight(tiny_bpe_path, ids, n_threads=n_threads) == eight(tiny_bpe_path, ids)
+
+
+# --- passes that fail ---
+
+
+class FailingPasses:
+    """llama.cpp's functions, of which llama_decode returns ``code`` and computes nothing."""
+
+    def __init__(self, bindings: Any, code: int) -> None:
+        self._bindings = bindings
+        self._code = code
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bindings, name)
+
+    def llama_decode(self, *_: Any) -> int:
+        return self._code
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        (1, "no room in the KV cache"),
+        (-1, "the batch was refused"),
+        (-2, "memory could not be allocated"),
+        (-3, "the graph failed"),
+        (-9, "an unknown failure"),
+    ],
+)
+@pytest.mark.parametrize("make", [make_llama_bpe, make_mamba])
+def test_pass_that_fails(code: int, meaning: str, make: Any, tmp_path: Path) -> None:
+    """The error says why, and sequences go on from before it; a recurrent state may be lost."""
+    make(tmp_path / "a.gguf")
+    config = ModelConfig(n_ctx=64, n_batch=16, max_sequences=2, n_threads=1)
+    backend = LlamaBackend(tmp_path / "a.gguf", config)
+    backend.reserve(2, 64)
+    expected = [backend.decode(one(41 + i, i)).copy() for i in range(2)][1]
+    backend.forget()
+    backend.decode(one(41, 0))
+    context = backend._open_context
+    bindings = context._llama
+    context._llama = FailingPasses(bindings, code)
+    with pytest.raises(DecodeError, match=rf"of 1 tokens returned {code} \({meaning}"):
+        backend.decode(one(42, 1))
+    context._llama = bindings
+    is_lost = make is make_mamba and code not in (1, -1)
+    assert backend.n_cache_resets == is_lost
+    if is_lost:
+        backend.decode(one(41, 0))
+    np.testing.assert_array_equal(backend.decode(one(42, 1)), expected)
+    backend.close()
+
+
+def test_copy_whose_pass_fails(backend: LlamaBackend) -> None:
+    """The copied data is not there, so everything counts as lost."""
+    backend.decode(one())
+    backend.kv_copy(0, 1)
+    context = backend._open_context
+    bindings = context._llama
+    context._llama = FailingPasses(bindings, -3)
+    backend.flush_copies()
+    context._llama = bindings
+    assert backend.n_cache_resets == 1
+    backend.decode(one())
+
+
+def test_pass_without_logits(backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No address is no buffer to read."""
+    monkeypatch.setattr(backend._open_context, "_get_logits", lambda _: None)
+    with pytest.raises(DecodeError, match="gave no logits"):
+        backend.decode(one())
+
+
+@pytest.mark.parametrize("outputs", [[1, 0], [0, 0], [2], [-1]])
+def test_outputs_out_of_order(outputs: list[int], backend: LlamaBackend) -> None:
+    """The rows of the result would be those of other tokens."""
+    arrays = (np.array(values, np.int32) for values in ([40, 41], [0, 1], [0, 0], outputs))
+    with pytest.raises(DecodeError, match="output rows must be rising, within 0 to 1"):
+        backend.decode(Batch(*arrays))
+
+
+def test_more_sequences_than_the_budget_holds(tiny_bpe_path: Path) -> None:
+    """The error has both sizes; what is there stays."""
+    config = ModelConfig(n_ctx=512, n_threads=1, kv_budget=2**20)
+    backend = LlamaBackend(tiny_bpe_path, config)
+    n_fit = backend.n_slots_that_fit(512)
+    backend.reserve(1, 512)
+    backend.decode(one())
+    with pytest.raises(BackendError, match=rf"{n_fit + 1} sequences of 512 tokens.*is 1 MiB"):
+        backend.reserve(n_fit + 1, 512)
+    backend.decode(one(position=1))
+    backend.close()

@@ -245,3 +245,13 @@ def test_inspect_starts_no_trial(
     shown = " ".join(capsys.readouterr().out.split())
     assert "unknown vocabulary type (tokenizer.ggml.pre='smollm'): it is tried at load" in shown
     assert not children
+
+
+def test_file_that_went_away_has_no_remembered_result(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Its result cannot be found or kept, which is no error of its own."""
+    path = tmp_path / "a.gguf"
+    path.write_bytes(tiny_bpe_path.read_bytes())
+    file = check_model(path)
+    assert vocab_trial._entry(file) is not None
+    path.unlink()
+    assert vocab_trial._entry(file) is None

@@ -272,3 +272,45 @@ def test_a_template_without_the_last_message() -> None:
     """Continuing a message that the template leaves out is an error."""
     with pytest.raises(TemplateError, match="leaves out or changes the last message"):
         render("nothing", continue_final_message=True)
+
+
+def test_last_message_of_several_parts_is_continued() -> None:
+    """The text ends after the last part that is text."""
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}, {"type": "image"}]
+    messages = [{"role": "assistant", "content": parts}]
+    source = "{% for part in messages[0].content %}{{ part.text }}{% endfor %}<end>"
+    assert render(source, messages, continue_final_message=True) == "one two"
+    assert [part.get("text") for part in parts] == ["one ", "two", None]
+
+
+@pytest.mark.parametrize("content", [None, [], [{"type": "image"}]])
+def test_last_message_without_text(content: Any) -> None:
+    """There is nothing to continue."""
+    messages = [{"role": "assistant", "content": content}]
+    with pytest.raises(ValueError, match="needs a last message whose content is text"):
+        render("{{ messages }}", messages, continue_final_message=True)
+
+
+def test_template_that_is_nested_too_deeply() -> None:
+    """Python's limit of recursion is an error of the template."""
+    with pytest.raises(TemplateError, match="nested too deeply"):
+        ChatTemplate("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}")
+
+
+def test_subclass_of_a_text_loses_its_methods() -> None:
+    """A template gets a plain str."""
+
+    class Text(str):
+        __slots__ = ()
+
+        def secret(self) -> str:
+            return "secret"
+
+    messages = [{"role": "user", "content": Text("Hi")}]
+    assert render("{{ messages[0].content }}", messages) == "Hi"
+    assert render("{{ messages[0].content.secret is defined }}", messages) == "False"
+
+
+def test_dict_from_keys() -> None:
+    """dict.fromkeys() is what a template may use of the type."""
+    assert render("{{ dict.fromkeys('ab', 1) }}") == "{'a': 1, 'b': 1}"

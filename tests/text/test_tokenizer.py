@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -235,3 +236,64 @@ def test_misspelt_arguments(tokenizer: Tokenizer) -> None:
     assert text == "read"
     with pytest.warns(UserWarning, match="read enable_thinking: .* not see it"):
         tokenizer.apply_chat_template(HI, chat_template=TEMPLATE, enable_thinking=True)
+
+
+@pytest.mark.parametrize("name", ["padding_side", "truncation_side"])
+def test_sides_can_be_read_and_set(name: str, tokenizer: Tokenizer) -> None:
+    """What was set is what is read, and only a side can be set."""
+    for side in ("right", "left"):
+        setattr(tokenizer, name, side)
+        assert getattr(tokenizer, name) == side
+    with pytest.raises(ValueError, match=name):
+        setattr(tokenizer, name, "top")
+    assert getattr(tokenizer, name) == "left"
+
+
+def test_wrong_texts(tokenizer: Tokenizer) -> None:
+    """Each error says what was passed."""
+    with pytest.raises(ValueError, match="the batch is empty"):
+        tokenizer([])
+    with pytest.raises(TypeError, match="text must be a str, got int"):
+        tokenizer.encode(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'np' or 'pt', got 'tf'"):
+        tokenizer("a", return_tensors="tf")
+
+
+def test_wrong_ids(tokenizer: Tokenizer) -> None:
+    """decode() takes one sequence of integers."""
+    with pytest.raises(ValueError, match=r"one sequence of token ids, got shape \(1, 2\)"):
+        tokenizer.decode([[97, 98]])
+    with pytest.raises(ValueError, match="must be integers, got float64"):
+        tokenizer.decode([97.0])
+
+
+def test_padding_without_a_pad_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only texts of different lengths need one."""
+    monkeypatch.setattr(FakeVocab, "eos_token_id", None)
+    tokenizer = Tokenizer(FakeVocab())
+    assert tokenizer(["ab", "cd"], padding=True).input_ids.tolist() == [[97, 98], [99, 100]]
+    with pytest.raises(ValueError, match="padding needs a pad token"):
+        tokenizer(["a", "bcd"], padding=True)
+
+
+def test_tensors_without_torch(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says how to get torch."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match="'pt' needs torch: pip install torch"):
+        tokenizer("a", return_tensors="pt")
+
+
+def test_space_that_the_vocabulary_adds(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no part of the text; a second space is."""
+    monkeypatch.setattr(FakeVocab, "adds_space_prefix", True)
+    assert tokenizer.decode(list(b" a b")) == "a b"
+    assert tokenizer.decode(list(b"  a")) == " a"
+    assert tokenizer.decode([BOS, *b" a"]) == "<bos> a"
+
+
+def test_empty_text(tokenizer: Tokenizer) -> None:
+    """It has no tokens, and its array no columns."""
+    assert tokenizer.encode("") == []
+    assert tokenizer("", return_tensors="np").input_ids.shape == (1, 0)

@@ -215,12 +215,12 @@ class Engine:
         sequence = self._scheduler.waiting[0]
         try:
             self.kv_cache.check_fits(len(sequence.tokens))
-            if self._scheduler.running:
-                raise KvBudgetError(
-                    f"the KV budget has room for {len(self._scheduler.running)} of the sequences "
-                    f"that a call decodes together; use fewer or shorter ones, a larger kv_budget "
-                    f"or max_sequences, or release a prefix"
-                )
+            assert self._scheduler.running, "a sequence that fits, and waits for none, must run"
+            raise KvBudgetError(
+                f"the KV budget has room for {len(self._scheduler.running)} of the sequences "
+                f"that a call decodes together; use fewer or shorter ones, a larger kv_budget "
+                f"or max_sequences, or release a prefix"
+            )
         except BackendError as error:
             self.end(self._request_of[sequence], error)
 

@@ -271,8 +271,8 @@ def test_stats_of_an_answer_that_was_removed(command: str, talk: Talk) -> None:
 def test_a_loaded_chat_replaces_this_one(talk: Talk, tmp_path: Path) -> None:
     """Its length is said, and the last answer's speed is forgotten with the answer."""
     path = tmp_path / "chat.json"
-    talk("one", f"/save {path}")
-    messages, _, err = talk("two", "three", f"/load {path}", "/stats")
+    lines = ["one", f"/save {path}", "two", "three", f"/load {path}", "/stats"]
+    messages, _, err = talk(*lines)
     assert messages == ["one", "yes, it is"]
     assert "loaded 2 messages" in err
     assert "prompt tokens" not in err

@@ -33,6 +33,7 @@ from localgen.generation.streaming import (
     put_tokens,
 )
 from localgen.generation.text_tracker import text_tracker
+from localgen.text.chat_arguments import as_conversations
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class LocalModel:
             raise TypeError(f"use LocalModel.from_pretrained({os.fspath(backend)!r})")
         self.config = config = config or ModelConfig()
         # A program may keep the tokenizer alone.
-        self.tokenizer = Tokenizer(backend.vocab, owner=backend)
+        path = str(backend.path)
+        self.tokenizer = Tokenizer(backend.vocab, owner=backend, name_or_path=path)
         self._backend = backend
         engine = Engine(backend, config.max_sequences, deterministic=config.deterministic)
         self._driver = Driver(engine)
@@ -369,8 +371,7 @@ class LocalModel:
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
         """
-        several = bool(messages) and not isinstance(messages[0], Mapping)
-        chats: Any = messages if several else [messages]
+        chats, several = as_conversations(messages)
         prompts = [
             self._requests.chat_prompt(
                 chat,

@@ -19,6 +19,7 @@ from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds
 from localgen.engine.engine import Engine
 from localgen.errors import CLOSED
+from localgen.text.vocab import TokenType
 
 N_VOCAB = 259
 BOS, EOS, END_OF_TURN = 256, 257, 258
@@ -33,10 +34,15 @@ class FakeVocab:
     bos_token_id = BOS
     eos_token_id = EOS
     pad_token_id = None
+    unk_token_id = None
+    n_ctx_train: int | None = None
     adds_space_prefix = False
     adds_bos = False
     chat_templates: ClassVar[dict[str, str]] = {}
     eog_ids = (EOS, END_OF_TURN)
+
+    def token_type(self, token_id: int) -> TokenType:
+        return "control" if token_id >= 256 else "normal"
 
     def is_special(self, token_id: int) -> bool:
         return token_id >= 256
@@ -52,6 +58,10 @@ class FakeVocab:
     def token_bytes(self, token_id: int) -> bytes:
         names = {BOS: b"<bos>", EOS: b"<eos>", END_OF_TURN: b"<end>"}
         return names.get(token_id) or bytes([token_id])
+
+    def token_text(self, token_id: int) -> str:
+        """A byte is spelled as its character of Latin-1."""
+        return self.token_bytes(token_id).decode("latin-1")
 
 
 def hashed_letter(tokens: list[int]) -> int:

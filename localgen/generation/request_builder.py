@@ -146,8 +146,6 @@ class RequestBuilder:
         """Return the token ids of a conversation; ``given`` goes to
         ``Tokenizer.apply_chat_template``."""
         self._backend.check_usable()
-        if not messages:
-            raise ValueError("there are no messages to answer: a conversation has at least one")
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=not continue_final_message,

@@ -26,10 +26,11 @@ from localgen.errors import (
     InvalidGGUFError,
     ModelFileError,
 )
+from localgen.generation.model_facts import Weight
 from localgen.gguf import gate
 from localgen.gguf.fingerprint import fingerprint
 from localgen.gguf.memory import CELLS, flash_attention_mode
-from localgen.gguf.metadata import Hyperparameters, sampling_defaults
+from localgen.gguf.metadata import Hyperparameters, sampling_defaults, sizes_by_name
 from localgen.llama import devices, fitting
 from localgen.llama.context import Context, MemoryKind
 from localgen.llama.library import llama, llama_version, log_router, logger
@@ -116,6 +117,20 @@ class LlamaBackend:
                 f"kv_type={self.config.kv_type!r} stores blocks of {_QUANT_BLOCK} values, but this "
                 f"model's attention heads are {head_size} wide; use 'f16', 'bf16' or 'f32'"
             )
+
+    @property
+    def sizes(self) -> dict[str, int | str]:
+        """See ``ModelBackend``."""
+        return sizes_by_name(self._file.metadata)
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """See ``ModelBackend``."""
+        return tuple(
+            Weight(tensor.name, tensor.shape[::-1], tensor.type.name)
+            for shard in self._file.shards
+            for tensor in shard.tensors
+        )
 
     @property
     def sampling_defaults(self) -> dict[str, float]:

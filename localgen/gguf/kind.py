@@ -49,7 +49,7 @@ _DIFFUSION = Kind(
     "a diffusion model, which does not write from left to right",
     "use llama.cpp's llama-diffusion-cli",
 )
-_SPEECH = Kind("the decoder of a speech model", "use llama.cpp's llama-tts")
+_SPEECH = Kind("a speech model, or its decoder", "use llama.cpp's llama-tts")
 _BY_ARCHITECTURE = {
     **dict.fromkeys(
         (
@@ -61,8 +61,8 @@ _BY_ARCHITECTURE = {
     **dict.fromkeys(("gemma-embedding", "llama-embed"), _EMBEDDING),
     **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), _DIFFUSION),
     **dict.fromkeys(("eagle3", "dflash", "gemma4-assistant"), _DRAFT),
+    **dict.fromkeys(("wavtokenizer-dec", "qwen3tts", "pockettts"), _SPEECH),
     "t5": _TRANSLATOR,
-    "wavtokenizer-dec": _SPEECH,
 }  # fmt: skip
 _RANK_POOLING = 4
 

@@ -21,6 +21,7 @@ Found = TypeVar("Found")
 
 logger = logging.getLogger("localgen.hub")
 _MOST_MOVES = 3
+_MOST_SHOWN = 100  # characters of a path
 
 
 def resolve(
@@ -84,8 +85,8 @@ def _expanded(source: str | Path) -> Path:
         return Path(source).expanduser()
     except RuntimeError as error:
         raise ModelNotFoundError(
-            f"{source} cannot be found: there is no home folder for its ~ ({error}). Give the "
-            f"whole path, or set HOME."
+            f"{source} cannot be found: there is no home folder for its ~. Give the whole path, or "
+            f"set HOME."
         ) from error
 
 
@@ -93,7 +94,8 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise ModelNotFoundError(f"{path} cannot be looked up: {error.strerror}") from error
+        shown = str(path)[:_MOST_SHOWN]
+        raise ModelNotFoundError(f"{shown} cannot be looked up: {error.strerror}") from error
 
 
 def _not_found(source: str) -> str:

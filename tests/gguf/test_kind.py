@@ -22,7 +22,8 @@ ARCHITECTURES = {
     "gemma-embedding": "an embedding model", "llama-embed": "an embedding model",
     "t5": "an encoder-decoder model", "dream": "a diffusion model", "llada": "a diffusion model",
     "llada-moe": "a diffusion model", "rnd1": "a diffusion model",
-    "wavtokenizer-dec": "the decoder of a speech model", "clip": "the projector",
+    "wavtokenizer-dec": "a speech model", "qwen3tts": "a speech model",
+    "pockettts": "a speech model", "clip": "the projector",
     "eagle3": "a draft head", "dflash": "a draft head", "gemma4-assistant": "a draft head",
     "gemma4_assistant": "a draft head", "controlvector": "a control vector",
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,13 @@ def test_paths_win_over_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert resolve("org/repo/model.gguf") == file
     with pytest.raises(ValueError, match="applies to a name on the Hub"):
         LocalModel.from_pretrained("org/repo/model.gguf", revision="main")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other limits")
+def test_a_name_that_no_file_can_have() -> None:
+    """A text, say, that was given as the model: one sentence, and not all of it again."""
+    with pytest.raises(ModelNotFoundError, match=r"^a{100} cannot be looked up: File name too lon"):
+        resolve("a" * 5000)
 
 
 def test_an_installed_model_has_no_revisions() -> None:

@@ -76,6 +76,7 @@ def test_folders(tmp_path: Path, hub: LoopbackHub) -> None:
         inventory.on_this_machine([tmp_path / "none"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names or pipes")
 def test_a_folder_that_holds_odd_things(tmp_path: Path, hub: LoopbackHub) -> None:
     """One line a model; broken links are named, and every model is found."""
     (tmp_path / "UPPER.GGUF").write_bytes(A)
@@ -99,6 +100,7 @@ def test_a_folder_that_holds_odd_things(tmp_path: Path, hub: LoopbackHub) -> Non
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names or pipes")
 def test_damage_in_the_cache_is_named_and_skipped(two_levels: LoopbackHub) -> None:
     """Regression: bytes that are no text ended the list; a missing blob hid its repository."""
     folder = cache.repository_folder("org/repo")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from localgen._util.format import either
+from localgen._util.home import expand_user
 from localgen._util.warn import warn
 from localgen.errors import DownloadError, ModelNotFoundError
 from localgen.hub import cache, catalog, names
@@ -60,7 +61,7 @@ def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tup
             return catalog.installed_file(alias.alias, entry)
         name = HubName(entry.repo, None, alias.level, wanted or names.MAIN)
         return name, entry.level or DEFAULT_LEVEL
-    if Path(source).expanduser().exists():
+    if expand_user(source).exists():
         return _existing(Path(source), revision)
     hub_name = names.parse_hub_name(source, revision)
     if hub_name is None:
@@ -69,7 +70,7 @@ def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tup
 
 
 def _existing(path: Path, revision: str | None) -> Path:
-    path = path.expanduser()
+    path = expand_user(path)
     if not path.exists():
         raise ModelNotFoundError(_not_found(str(path)))
     if revision is not None:

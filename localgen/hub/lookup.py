@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from localgen._util.format import either
+from localgen._util.home import expand_user
 from localgen._util.warn import warn
 from localgen.errors import DownloadError, ModelNotFoundError
 from localgen.hub import cache, catalog, headers, names
@@ -82,12 +83,9 @@ def _existing(path: Path, revision: str | None) -> Path:
 
 def _expanded(source: str | Path) -> Path:
     try:
-        return Path(source).expanduser()
-    except RuntimeError as error:
-        raise ModelNotFoundError(
-            f"{source} cannot be found: there is no home folder for its ~. Give the whole path, or "
-            f"set HOME."
-        ) from error
+        return expand_user(source)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"{source} cannot be found: {error.strerror}.") from error
 
 
 def _exists(path: Path) -> bool:

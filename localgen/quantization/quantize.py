@@ -23,6 +23,7 @@ from localgen._util.atomic_write import replace
 from localgen._util.checks import check_int
 from localgen._util.child import OWN_GROUP
 from localgen._util.format import counted, either
+from localgen._util.home import expand_user
 from localgen._util.system import usable_cpus
 from localgen._util.warn import warn
 from localgen.errors import InvalidGGUFError, QuantizeError
@@ -128,7 +129,7 @@ def quantize(
         check_int("n_threads", n_threads, 1, 512)
     path = hub.resolve(source)
     file = gate.check_model(path)
-    folder = Path(output).expanduser()
+    folder = expand_user(output)
     _check_source(file, numbers, allow_requantize=allow_requantize)
     run = _Runner(file, imatrix, pure, allow_requantize, n_threads)
     targets = {name: folder / f"{_stem(path)}-{name}.gguf" for name in numbers}

@@ -6,6 +6,7 @@ import codecs
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,5 +46,6 @@ def _first_byte_of_pipe(file: BinaryIO, path: Path) -> bytes:
     else:
         if not first:
             raise OSError(errno.EINVAL, "it is a pipe that no program writes to", str(path))
-    os.set_blocking(file.fileno(), True)
+    if sys.platform != "win32":  # which has no such pipes
+        os.set_blocking(file.fileno(), True)
     return first

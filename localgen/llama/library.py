@@ -8,6 +8,7 @@ import functools
 import importlib
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -106,7 +107,7 @@ def _same_affinity() -> Iterator[None]:
     loads it, and any that computes for the first time, to the first place: the caller's program,
     and all threads that it starts from then on, would share one CPU.
     """
-    if not hasattr(os, "sched_getaffinity"):
+    if sys.platform != "linux":
         yield
         return
     cpus = os.sched_getaffinity(0)

@@ -175,7 +175,7 @@ def test_no_home_folder(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_path_below_a_home_that_does_not_exist() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"no home folder for its ~.*Give the whole path"):
+    with pytest.raises(ModelNotFoundError, match=r"the home folder .* is unknown. Set HOME"):
         resolve("~nobody-by-that-name/model.gguf")
 
 

@@ -19,6 +19,7 @@ from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds
 from localgen.engine.engine import Engine
 from localgen.errors import CLOSED
+from localgen.generation.model_facts import Weight
 from localgen.text.vocab import TokenType
 
 N_VOCAB = 259
@@ -113,6 +114,8 @@ class FakeBackend:
         self.is_forked = False
         self.not_saved_because: str | None = None
         self.sampling_defaults: dict[str, float] = {}
+        self.sizes: dict[str, int | str] = {"model_type": "fake", "max_position_embeddings": 512}
+        self.weights = (Weight("output.weight", (N_VOCAB, 4), "F32"),)
         self.state_identity = {"model": "fake"}
         self.refuses_state: Callable[[list[int]], bool] = lambda _: False
         self._seen: tuple[Batch, list[int], list[int]] | None = None

@@ -55,6 +55,40 @@ def test_each_pre_tokenizer(tmp_path: Path, fork_child: RunChild) -> None:
     assert child.stdout.endswith("survived\n"), (child.returncode, child.stdout, child.stderr)
 
 
+OTHER_TYPES = """
+import dataclasses, sys, threading
+from pathlib import Path
+from gguf import TokenType
+from models.make_tiny import spm_vocab
+from tests.llama.pre_tokenizers import UNITS, text_of
+from tests.llama.vocab_files import load
+
+spm = spm_vocab()
+bytes_ = [repr(bytes([b]))[2:-1] for b in range(256)]
+rwkv = dataclasses.replace(spm, tokens=bytes_, types=[TokenType.NORMAL] * 256, scores=None)
+normal = dataclasses.replace(spm, types=[TokenType.NORMAL] * len(spm.tokens))
+
+def tokenize_all(vocab):
+    for unit in UNITS:
+        vocab.tokenize(text_of(unit, 5000), add_special=False, parse_special=False)
+
+threading.stack_size(2**17)
+for name, like in {"llama": spm, "t5": spm, "plamo2": spm, "bert": normal, "rwkv": rwkv}.items():
+    vocab = load(Path(sys.argv[1]) / f"{name}.gguf", dataclasses.replace(like, model=name))
+    thread = threading.Thread(target=tokenize_all, args=(vocab,))
+    thread.start()
+    thread.join()
+    print(name, vocab._pre_tokenizer, flush=True)
+"""
+
+
+def test_types_without_expressions_need_no_stack(tmp_path: Path, fork_child: RunChild) -> None:
+    """They do not recurse, so that their texts have no limit and need no thread."""
+    child = fork_child(OTHER_TYPES, tmp_path)
+    names = ("llama", "t5", "plamo2", "bert", "rwkv")
+    assert child.stdout.splitlines() == [f"{name} None" for name in names], child.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "longest", "with_lines"),
     [

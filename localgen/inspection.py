@@ -75,10 +75,11 @@ class ModelInfo:
     """What a file contains, and what it needs. What the file does not state is None.
 
     path: of the first shard; if ``hub`` is set, its path there, org/repo/file.gguf. hub: None if
-    the file is on the disk. file_bytes: of all shards. level: the quantization level stated in the
-    file, or else in its name. n_weights: the number of values in all tensors. n_kv_heads: the
-    maximum over the layers. chat_templates: their names. sampling_defaults: the defaults of
-    ``complete()`` and ``chat()``.
+    the file is on the disk. file_bytes: of all shards. kind: what the file is, if it does not
+    generate text and so cannot be loaded. level: the quantization level stated in the file, or else
+    in its name. n_weights: the number of values in all tensors. n_kv_heads: the maximum over the
+    layers. chat_templates: their names. sampling_defaults: the defaults of ``complete()`` and
+    ``chat()``.
     memory: what the model needs with the given settings. ram_available: bytes available to this
     process now; None if unknown. fits: whether the model can be loaded; hints: what to change if
     not.
@@ -91,6 +92,7 @@ class ModelInfo:
     name: str | None
     license: str | None
     architecture: str
+    kind: str | None
     level: str | None
     n_weights: int
     bits_per_weight: float
@@ -191,6 +193,7 @@ def _describe(
         name=_text(file.metadata.get("general.name")),
         license=_text(file.metadata.get("general.license")),
         architecture=str(file.metadata["general.architecture"]),
+        kind=gate.kind_of_model(file),
         level=stated_level(file),
         n_weights=n_weights,
         bits_per_weight=8 * sum(each.n_bytes for each in types) / max(1, n_weights),

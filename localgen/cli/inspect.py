@@ -82,6 +82,8 @@ def _lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
         yield "name", info.name + (f" ({info.license})" if info.license else "")
     experts = f", {info.n_experts} experts" if info.n_experts else ""
     yield "architecture", f"{info.architecture}, {as_count(info.n_weights)} parameters{experts}"
+    if info.kind:
+        yield "kind", f"{info.kind}: it cannot be loaded to generate text"
     yield "level", f"{info.level or 'unknown'}, {info.bits_per_weight:.2f} bits per weight"
     yield (
         "shape",

@@ -147,11 +147,20 @@ def shard_stem(path: Path) -> str:
     return match["stem"] if match else path.stem
 
 
+def kind_of_model(file: ModelFile) -> str | None:
+    """Return what a file is, if it is no model that generates text."""
+    kind = _kind(file)
+    return kind.name if kind else None
+
+
 def check_generates(file: ModelFile) -> None:
     """Raise InvalidGGUFError unless ``file`` is a model that generates text, token by token."""
-    n_tensors = sum(len(shard.tensors) for shard in file.shards)
-    if kind := kind_of(file.metadata, n_tensors):
+    if kind := _kind(file):
         _refuse_kind(file.shards[0], kind)
+
+
+def _kind(file: ModelFile) -> Kind | None:
+    return kind_of(file.metadata, sum(len(shard.tensors) for shard in file.shards))
 
 
 def _check_kind(file: GGUF) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from localgen import InvalidGGUFError, LocalModel, inspect
+from localgen.cli import app
 from localgen.gguf.gate import check_model
 from localgen.gguf.kind import kind_of
 from localgen.gguf.reader import read_start
@@ -117,14 +118,25 @@ def _rewrite(source: Path, target: Path, architecture: str, **changed: Any) -> N
     ],
 )
 def test_refused_at_load(
-    architecture: str, changed: dict[str, Any], message: str, tiny_bpe_path: Path, tmp_path: Path
+    architecture: str,
+    changed: dict[str, Any],
+    message: str,
+    tiny_bpe_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Regression: it loaded, and wrote nonsense. It can be inspected like any model."""
     path = tmp_path / "other.gguf"
     _rewrite(tiny_bpe_path, path, architecture, **changed)
-    with pytest.raises(InvalidGGUFError, match=message):
+    with pytest.raises(InvalidGGUFError, match=message) as caught:
         LocalModel.from_pretrained(path)
-    assert inspect(path).architecture == architecture
+    info = inspect(path)
+    assert info.architecture == architecture
+    assert f"is {info.kind} (" in str(caught.value)
+    monkeypatch.setattr("sys.argv", ["localgen", "inspect", str(path)])
+    assert app.run_command() == 0
+    assert f"kind         {info.kind}: it cannot be loaded" in capsys.readouterr().out
 
 
 def test_what_is_no_model_at_all_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -44,10 +45,18 @@ class RequestBuilder:
         self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
         self._config = config
-        self.own_defaults = GenerationConfig(
-            eos_token_id=tokenizer.eos_token_ids, pad_token_id=tokenizer.pad_token_id
+
+    @functools.cached_property
+    def own_defaults(self) -> GenerationConfig:
+        """The options of a model that was just loaded; finding its ends takes a while."""
+        return GenerationConfig(
+            eos_token_id=self._tokenizer.eos_token_ids, pad_token_id=self._pad_token_id
         )
-        self.defaults = CallDefaults(self.own_defaults)
+
+    @functools.cached_property
+    def defaults(self) -> CallDefaults:
+        """The options that calls start from; it may be set."""
+        return CallDefaults(self.own_defaults)
 
     def from_ids(
         self,

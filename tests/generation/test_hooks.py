@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
-from localgen import KvBudgetError
+from localgen import GenerationConfig, KvBudgetError
 from tests.fakes import EOS, FakeBackend, fake_model, hashed_letter, reference_greedy, spelling
 
 PAD = 7
@@ -82,6 +83,41 @@ def test_prompts_that_are_ready_at_different_times(options: dict[str, Any]) -> N
     for row, prompt in zip(out[:, WIDTH:].tolist(), (b"abc", b"longer"), strict=True):
         assert row == reference_greedy(list(prompt), 5)
     assert [len(ids[0]) for ids in seen.processed] == [WIDTH + n for n in range(5)]
+
+
+def test_a_row_that_ends_while_another_rests_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time runs out in the middle of its prompt: the other goes on without it."""
+    real, ahead = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + ahead[0])
+    model = fake_model(n_batch=4)
+    model.backend.on_decode = lambda: ahead.__setitem__(0, 1000.0)
+    limits = [GenerationConfig(max_new_tokens=2, max_time=t, pad_token_id=PAD) for t in (None, 500)]
+    out = model.generate(
+        IDS,
+        MASK,
+        generation_config=limits,
+        logits_processor=lambda ids, scores: scores,
+        return_dict_in_generate=True,
+    )
+    assert out.finish_reasons == ["length", "time"]
+    assert out.sequences[0, WIDTH:].tolist() == reference_greedy(list(b"abc"), 2)
+
+
+@pytest.mark.parametrize("can_truncate", [True, False])
+def test_a_row_that_gets_its_place_while_the_others_rest(can_truncate: bool) -> None:
+    """Another call has the place at first. Then the row computes the prompt itself, since the one
+    that computed it for all has it already."""
+    model = fake_model(max_sequences=3, can_truncate=can_truncate)
+    stream = model.stream("another", max_new_tokens=5)
+    next(stream)
+    options: dict[str, Any] = {"num_return_sequences": 3, "do_sample": True, "seed": 1}
+    seen = Seen()
+    out = model.generate([list(b"abc")], max_new_tokens=3, logits_processor=seen.process, **options)
+    assert seen.processed[0] == [list(b"abc")] * 3
+    assert (
+        out.tolist() == fake_model().generate([list(b"abc")], max_new_tokens=3, **options).tolist()
+    )
+    assert len("".join(stream)) == 4
 
 
 def test_rows_of_one_prompt() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from localgen.engine.sequence import FinishReason
@@ -17,9 +18,9 @@ class Stats:
     the start of the call to its first token.
     The other seconds are the call's, shared by its n_rows sequences: prefill (forward passes with
     prompt tokens), decode (the other passes), sample (choosing tokens), text (tokenizing,
-    detokenizing, stop strings) and overhead (Python bookkeeping, and making a context if one was
-    needed); together they are ``wall_seconds``, which excludes what the caller does between a
-    stream's pieces.
+    detokenizing, stop strings), wait (while other calls, or another thread's ``score()``, had the
+    model alone) and overhead (Python bookkeeping, and making a context if one was needed). Together
+    they are ``wall_seconds``, which excludes what the caller does between a stream's pieces.
     kv_unified: whether it shared cells of the KV cache with others that began alike.
     tokens_per_second: its tokens after the first, over the time that they took; None with fewer
     than two. seed: what reproduces its draws, as ``seed=[seed]`` if ``seed_row`` is 0; None for
@@ -35,6 +36,7 @@ class Stats:
     sample_seconds: float
     text_seconds: float
     overhead_seconds: float
+    wait_seconds: float
     wall_seconds: float
     ttft: float | None
     tokens_per_second: float | None
@@ -77,14 +79,61 @@ class Completion:
     stats: Stats
 
 
+class OutputFields(Mapping[str, Any]):
+    """A result whose fields are attributes and, unless None, items as well: as transformers'
+    ``ModelOutput``."""
+
+    __slots__ = ()
+
+    def _names(self) -> list[str]:
+        return [each.name for each in fields(self)]  # type: ignore[arg-type]
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a field by its name, or by its number among those that are not None."""
+        if not isinstance(key, str):
+            return self.to_tuple()[key]
+        if key not in self._names() or getattr(self, key) is None:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._names() if getattr(self, name) is not None)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getattr__(self, name: str) -> None:
+        """None for what only transformers returns."""
+        if name not in _ONLY_IN_TRANSFORMERS:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Return the fields that are not None."""
+        return tuple(self.values())
+
+
+_ONLY_IN_TRANSFORMERS = frozenset(
+    {
+        "attentions",
+        "beam_indices",
+        "cache",
+        "hidden_states",
+        "past_key_values",
+        "sequences_scores",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateOutput:
+class GenerateOutput(OutputFields):
     """What ``generate(return_dict_in_generate=True)`` returns.
 
     sequences: int64 (rows, prompt + new). scores: float32 (rows, n_vocab) for each step, after all
     processors and filters (-inf where a token was removed); logits: the same before them. Both are
     None unless asked for, and NaN for rows that had already finished. finish_reasons and stats:
     one for each row. With torch input, the arrays are torch tensors.
+
+    Fields are attributes and items, as in transformers' outputs; what only those have is None.
     """
 
     sequences: Any
@@ -92,3 +141,14 @@ class GenerateOutput:
     logits: tuple[Any, ...] | None
     finish_reasons: list[FinishReason]
     stats: list[Stats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardOutput(OutputFields):
+    """What calling a model, ``model(input_ids)``, returns.
+
+    logits: float32 (rows, length, n_vocab), the scores of the token after each one; 0 at padding.
+    A torch tensor for torch input.
+    """
+
+    logits: Any

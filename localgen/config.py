@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any, TypeVar
 
+from localgen._util.arrays import plain
 from localgen._util.checks import check_bool, check_choice, check_float, check_int
 from localgen.option_names import names_checked
 
@@ -133,35 +134,45 @@ class ModelConfig:
 # --- values that need more than a range ---
 
 
-def _check_do_sample(_name: str, value: object) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise ValueError(f"do_sample must be True, False or None, got {value!r}")
-    return value
+def _check_flag(name: str, value: object) -> bool:
+    """True or False; 1 and 0 as well, which programs for transformers pass."""
+    is_number = isinstance(value, int) and value in (0, 1)
+    return check_bool(name, bool(value) if is_number else value)
 
 
 def _check_temperature(name: str, value: object) -> float:
-    if isinstance(value, Real) and value == 0:
-        raise ValueError(
-            "temperature must be above 0, got 0; for greedy decoding use do_sample=False"
-        )
+    # 0 is left to SamplingOptions, which knows whether anything is sampled.
+    if not isinstance(value, bool) and isinstance(value, Real) and value == 0:
+        return 0.0
     return check_float(name, value, "above 0", 1e-6, 1e6)
+
+
+def _check_top_k(name: str, value: object) -> int:
+    """-1 switches it off, too, as in many programs."""
+    return 0 if _is_minus_one(value) else check_int(name, value, 0)
 
 
 def _check_seed(name: str, value: object) -> int | tuple[int, ...]:
     if isinstance(value, Iterable):
-        return tuple(check_int(name, each, 0, _MAX_SEED) for each in value)
+        return tuple(check_int(name, plain(each), 0, _MAX_SEED) for each in value)
     return check_int(name, value, 0, _MAX_SEED)
 
 
 def _check_token_ids(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str | bytes):
         raise ValueError(f"{name} must be a list of token ids, got {value!r}")
-    return tuple(check_int(name, each, 0, _MAX_TOKEN_ID) for each in value)
+    return tuple(check_int(name, plain(each), 0, _MAX_TOKEN_ID) for each in value)
 
 
 def _check_eos_token_id(name: str, value: object) -> tuple[int, ...]:
+    """-1 is no token, so that nothing ends a sequence, as in transformers."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-    return _check_token_ids(name, value if is_list else [value])
+    ids = [plain(each) for each in value] if is_list else [value]  # type: ignore[attr-defined]
+    return _check_token_ids(name, [each for each in ids if not _is_minus_one(each)])
+
+
+def _is_minus_one(value: object) -> bool:
+    return isinstance(value, int) and value == -1
 
 
 def _check_stop_strings(name: str, value: object) -> tuple[str, ...]:
@@ -196,7 +207,7 @@ def _check_sequence_bias(name: str, value: object) -> tuple[tuple[tuple[int, ...
         ids = _check_token_ids(name, pair[0])
         if not ids:
             raise ValueError(f"{name} must hold non-empty token id tuples, got an empty one")
-        result.append((ids, check_float(name, pair[1], "that is finite", -1e9, 1e9)))
+        result.append((ids, check_float(name, plain(pair[1]), "that is finite", -1e9, 1e9)))
     return tuple(result)
 
 
@@ -213,20 +224,23 @@ class SamplingOptions:
     The engine, ``GenerationConfig`` and the command line all use this one list. To add an option:
     a field here, a processor or filter in ``engine/sampling``, and a test.
 
-    ``top_k=0``, ``top_p=1``, ``min_p=None`` or 0 and ``typical_p=1`` switch a filter off.
+    ``top_k=0`` (or -1), ``top_p=1``, ``min_p=None`` or 0 and ``typical_p=1`` switch a filter off;
+    ``top_p=0`` keeps the most likely token. ``temperature=0`` needs ``do_sample=False``.
     ``frequency_penalty`` and ``presence_penalty`` count generated tokens only, as OpenAI's do:
     logit - count * frequency_penalty - (count > 0) * presence_penalty.
     """
 
     do_sample: bool | None = option(
         None,
-        _check_do_sample,
+        optional(_check_flag),
         help="Sample, or decode greedily; by default, sample if a sampling option is set.",
     )
     temperature: float = option(1.0, _check_temperature, help="Divide the logits by this number.")
-    top_k: int = option(50, integer(0), help="Keep the K most likely tokens; 0 keeps all.")
+    top_k: int = option(50, _check_top_k, help="Keep the K most likely tokens; 0 keeps all.")
     top_p: float = option(
-        1.0, _PROBABILITY, help="Keep the most likely tokens up to a total probability of P."
+        1.0,
+        number("between 0 and 1", 0.0, 1.0),
+        help="Keep the most likely tokens up to a total probability of P.",
     )
     min_p: float | None = option(
         None,
@@ -261,6 +275,10 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         _check_fields(self)
+        if self.temperature == 0 and self.do_sample is not False:
+            raise ValueError(
+                "temperature must be above 0, got 0; for greedy decoding use do_sample=False"
+            )
 
 
 @names_checked
@@ -286,9 +304,9 @@ class GenerationConfig(SamplingOptions):
     the model's own logits. ``return_dict_in_generate``, ``output_scores`` and ``output_logits``
     are for ``generate()``.
 
-    An option that only transformers has is accepted at a value that changes nothing
-    (``num_beams=1``, ``use_cache=True``, None) and is not kept; any other value, and any other
-    name, is a TypeError.
+    None leaves an option of transformers as it is by default. An option that only transformers has
+    is accepted at a value that changes nothing (``num_beams=1``, ``use_cache=True``) and is not
+    kept; any other value, and any other name, is a TypeError.
     """
 
     max_new_tokens: int | None = option(None, optional(integer(1)))
@@ -300,22 +318,15 @@ class GenerationConfig(SamplingOptions):
     num_return_sequences: int = option(1, integer(1, 2**16))
     seed: int | Iterable[int] | None = option(None, optional(_check_seed))
     logprobs: int | None = option(None, optional(integer(0)))
-    return_dict_in_generate: bool = option(False, check_bool)
-    output_scores: bool = option(False, check_bool)
-    output_logits: bool = option(False, check_bool)
-
-    def __post_init__(self) -> None:
-        _check_fields(self)
-        limit = self.max_new_tokens
-        if self.min_new_tokens and limit and self.min_new_tokens > limit:
-            raise ValueError(
-                f"min_new_tokens must be at most max_new_tokens ({limit}), "
-                f"got {self.min_new_tokens}"
-            )
+    return_dict_in_generate: bool = option(False, _check_flag)
+    output_scores: bool = option(False, _check_flag)
+    output_logits: bool = option(False, _check_flag)
 
     @property
     def changed_sampling_options(self) -> list[str]:
-        """Names of the options that only sampling reads and that differ from their defaults."""
+        """Names of the options that only sampling reads and that differ from their defaults, except
+        for ``temperature=0``, which asks for what greedy decoding does."""
         names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
         defaults = {each.name: each.default for each in fields(self)}
-        return [name for name in names if getattr(self, name) != defaults[name]]
+        changed = [name for name in names if getattr(self, name) != defaults[name]]
+        return [name for name in changed if (name, getattr(self, name)) != ("temperature", 0)]

@@ -121,7 +121,7 @@ class ClosedError(LocalgenError):
 
 
 class JobError(LocalgenError):
-    """A job's output file belongs to another job, is damaged, or another process is writing it."""
+    """A job's output file belongs to another job, is damaged, in use or gone, or takes no more."""
 
 
 class GenerationInterrupted(KeyboardInterrupt):

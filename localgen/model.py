@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from localgen import hub
-from localgen.completion import Completion
+from localgen.completion import Completion, ForwardOutput
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.engine import Engine
 from localgen.errors import CLOSED, BackendError, ClosedError, KvBudgetError
 from localgen.generation import results
 from localgen.generation.async_driver import AsyncDriver
+from localgen.generation.defaults import CallDefaults, as_config, is_config
 from localgen.generation.driver import Driver, close_at_exit
-from localgen.generation.inputs import Prompt, one_of
+from localgen.generation.hooks import Functions
+from localgen.generation.inputs import Prompt, check_token_types, one_of
 from localgen.generation.model_backend import ModelBackend
+from localgen.generation.model_facts import CPU, Weight, loaded_config, logits_dtype
 from localgen.generation.prefix import Prefix
 from localgen.generation.progress import show_progress
 from localgen.generation.request_builder import RequestBuilder
@@ -29,10 +32,13 @@ from localgen.generation.sessions import Sessions
 from localgen.generation.streaming import (
     CompletionStream,
     as_they_finish,
+    ending,
     partial_on_error,
     put_tokens,
 )
 from localgen.generation.text_tracker import text_tracker
+from localgen.option_names import normalize_options
+from localgen.text.chat_arguments import as_conversations
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -44,18 +50,25 @@ class LocalModel:
     """A GGUF model that generates. Close it, or use it in a ``with`` block.
 
     Calls from several threads, and ``async`` ones, run together in one batch. ``device`` is where
-    token ids live, always "cpu".
+    token ids live, always "cpu". ``config`` has the options that it was loaded with, and what its
+    file says of it; see ``LoadedConfig``.
     """
 
-    device = "cpu"
+    device = CPU
 
     def __init__(self, backend: ModelBackend, config: ModelConfig | None = None) -> None:
         """Use ``from_pretrained``; tests pass a backend of their own."""
         if isinstance(backend, str | os.PathLike):
             raise TypeError(f"use LocalModel.from_pretrained({os.fspath(backend)!r})")
-        self.config = config = config or ModelConfig()
+        config = config or ModelConfig()
         # A program may keep the tokenizer alone.
-        self.tokenizer = Tokenizer(backend.vocab, owner=backend)
+        path = str(backend.path)
+        self.tokenizer = tokenizer = Tokenizer(backend.vocab, owner=backend, name_or_path=path)
+        ids = {
+            name: getattr(tokenizer, name)
+            for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+        }
+        self.config = loaded_config(config, {**backend.sizes, **ids})
         self._backend = backend
         engine = Engine(backend, config.max_sequences, deterministic=config.deterministic)
         self._driver = Driver(engine)
@@ -147,22 +160,108 @@ class LocalModel:
 
     # --- transformers' API ---
 
+    @property
+    def generation_config(self) -> CallDefaults:
+        """The options that a call takes unless it is given others; see ``CallDefaults``.
+
+        Set its attributes, or set it to a ``GenerationConfig``, localgen's or transformers'.
+        """
+        return self._requests.defaults
+
+    @generation_config.setter
+    def generation_config(self, config: Any) -> None:
+        self._requests.defaults = CallDefaults(as_config(config, self._requests.own_defaults))
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the logits, float32; the weights have the types of the file."""
+        return logits_dtype()
+
+    def can_generate(self) -> bool:
+        """Return True: every model that loads can."""
+        return True
+
+    def parameters(self) -> Iterator[Weight]:
+        """Return the tensors of the model's file, without their values."""
+        return iter(self._backend.weights)
+
+    def num_parameters(self) -> int:
+        """Return how many values the tensors of the model's file have."""
+        return sum(weight.numel() for weight in self._backend.weights)
+
     def eval(self) -> LocalModel:
         """Return the model itself: it never trains."""
         return self
 
-    def to(self, device: Any) -> LocalModel:
+    def cpu(self) -> LocalModel:
+        """Return the model itself; see ``to``."""
+        return self
+
+    def to(self, device: Any = None, *, dtype: Any = None) -> LocalModel:
         """Return the model itself for "cpu", where its token ids live.
 
         Where its layers are is chosen when it is loaded. Raises ValueError for anything else.
         """
-        if str(device) != self.device:
-            raise ValueError(
-                f"a loaded model cannot be moved or converted, got {device!r}: choose the device "
-                f"with from_pretrained(…, device='cuda'), and the type by the file; token ids stay "
-                f"on {self.device!r} (model.device)"
-            )
+        if str(device) != self.device or dtype is not None:
+            raise ValueError(_cannot_convert(repr(device if dtype is None else dtype)))
         return self
+
+    def cuda(self, device: Any = None) -> NoReturn:
+        """Raise ValueError: where the layers are is chosen when the model is loaded."""
+        raise ValueError(_cannot_convert("cuda()"))
+
+    def half(self) -> NoReturn:
+        """Raise ValueError: the weights have the types of the file."""
+        raise ValueError(_cannot_convert("half()"))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a LocalModel cannot be pickled or copied: it owns memory of llama.cpp; load it in "
+            "each process with LocalModel.from_pretrained(), and share one model between threads"
+        )
+
+    def __call__(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        *,
+        token_type_ids: Any = None,
+        return_dict: bool = True,
+        **options: Any,
+    ) -> ForwardOutput:
+        """Return the logits after each token of a batch, in one forward pass for each row.
+
+        input_ids, attention_mask: as in ``generate()``. options: those that only transformers has,
+        at a value that changes nothing, such as ``use_cache=False``. Other calls wait meanwhile.
+        Raises ContextFullError, DecodeError, TypeError or ValueError.
+        """
+        check_token_types(token_type_ids)
+        if not return_dict or normalize_options(options, loads=False):
+            raise TypeError(
+                f"model(…) takes input_ids and attention_mask, and returns an object with logits; "
+                f"got {', '.join(options) or 'return_dict=False'}"
+            )
+        prompts, sequences = self._requests.sequences_to_evaluate(input_ids, attention_mask)
+        with partial_on_error(lambda: None), self._driver.alone() as (engine, interrupted):
+            self._backend.check_usable()
+            logits = [engine.prompt_logits(sequence, interrupted) for sequence in sequences]
+        return results.forward_output(prompts, logits, self._backend.n_vocab)
+
+    def compute_transition_scores(
+        self,
+        sequences: Any,
+        scores: Any,
+        beam_indices: Any = None,
+        normalize_logits: bool = False,
+    ) -> Any:
+        """Return the score of each new token, float32 (rows, new).
+
+        sequences, scores: of a ``GenerateOutput``. normalize_logits: return log-probabilities.
+        Tokens after the end of a row are NaN. A torch tensor if ``sequences`` is one.
+        """
+        if beam_indices is not None:
+            raise ValueError("beam_indices must be None: localgen has no beam search")
+        return results.transition_scores(sequences, scores, normalize_logits=normalize_logits)
 
     def generate(
         self,
@@ -170,52 +269,69 @@ class LocalModel:
         attention_mask: Any = None,
         *,
         inputs: Any = None,
-        generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
-        logits_processor: Callable[..., Any] | Iterable[Callable[..., Any]] | None = None,
-        stopping_criteria: Callable[..., Any] | Iterable[Callable[..., Any]] | None = None,
+        generation_config: Any = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
         streamer: Any = None,
         tokenizer: Tokenizer | None = None,
+        token_type_ids: Any = None,
         cancel: threading.Event | None = None,
         **overrides: Any,
     ) -> Any:
         """Continue a batch of token ids, as ``transformers``' ``generate()`` does.
 
-        input_ids: (batch, length) integers, padded on either side with ``attention_mask`` 0 there.
-        inputs: another name for input_ids. generation_config: one, or one for each prompt.
-        logits_processor, stopping_criteria: functions (or lists of them) of (input_ids, scores),
-        called for each sequence as a batch of one, without padding; stopping criteria get None as
-        scores. streamer: an object with ``put`` and ``end``, for a single sequence. tokenizer: this
-        model's, which ``stop_strings`` use anyway. cancel: an event that ends the call when set,
-        from any thread. overrides: fields of ``GenerationConfig``, and options that only
-        transformers has at a value that changes nothing, such as ``num_beams=1``.
+        input_ids: (batch, length) integers, padded on either side with ``attention_mask`` 0 there;
+        inputs: another name for them. generation_config: a ``GenerationConfig``, localgen's or
+        transformers', or one for each prompt; also accepted as the second argument.
+        logits_processor, stopping_criteria: functions, or lists of them, as in transformers: they
+        get the whole batch, (rows, length) and (rows, n_vocab), padded as given, and a finished row
+        is padded on. All sequences are then decoded together, so they must fit ``max_sequences``.
+        streamer: an object with ``put`` and ``end``, for a single sequence; ``end`` is called
+        however the call ends. tokenizer: this model's, which ``stop_strings`` use anyway.
+        token_type_ids: all 0. cancel: an event that ends the call when set, from any thread.
+        overrides: fields of ``GenerationConfig``, and options that only transformers has at a value
+        that changes nothing, such as ``num_beams=1``.
 
         Returns int64 (batch * num_return_sequences, length + new), padded on the right; torch
         tensors for torch input; a ``GenerateOutput`` with ``return_dict_in_generate=True``.
+        Sampling torch input without a seed draws one from torch's generator.
         Raises ValueError, TypeError, ContextFullError, DecodeError; GenerationInterrupted on
         Ctrl-C, whose ``partial`` holds what was generated.
         """
-        if tokenizer is not None and tokenizer is not self.tokenizer:
-            raise ValueError(
-                f"tokenizer must be this model's own, model.tokenizer, or left out, "
-                f"got {tokenizer!r}"
+        with ending(streamer):
+            if tokenizer is not None and tokenizer is not self.tokenizer:
+                raise ValueError(
+                    f"tokenizer must be this model's own, model.tokenizer, or left out, "
+                    f"got {tokenizer!r}"
+                )
+            if is_config(attention_mask):  # transformers' second argument
+                if generation_config is not None:
+                    raise TypeError("generate() got two generation_configs")
+                attention_mask, generation_config = None, attention_mask
+            check_token_types(token_type_ids)
+            call = self._requests.from_ids(
+                one_of(input_ids, inputs),
+                attention_mask,
+                generation_config,
+                overrides,
+                logits_processor=logits_processor,
+                stopping_criteria=stopping_criteria,
+                cancel=cancel,
             )
-        call = self._requests.from_ids(
-            one_of(input_ids, inputs),
-            attention_mask,
-            generation_config,
-            overrides,
-            logits_processor=logits_processor,
-            stopping_criteria=stopping_criteria,
-            cancel=cancel,
-        )
-        if streamer is not None and len(call.sequences) != 1:
-            raise ValueError(f"a streamer takes one sequence, this call has {len(call.sequences)}")
-        with partial_on_error(lambda: results.generate_output(call)):
-            self._driver.submit(call.request)
-            if streamer is None:
-                self._driver.run(call.request)
-            else:
-                put_tokens(streamer, call, self._driver)
+            if streamer is not None and len(call.sequences) != 1:
+                raise ValueError(
+                    f"a streamer takes one sequence, this call has {len(call.sequences)}"
+                )
+            with partial_on_error(lambda: results.generate_output(call)):
+                self._driver.submit(call.request)
+                if streamer is None:
+                    self._driver.run(call.request)
+                else:
+                    put_tokens(streamer, call, self._driver)
+        if streamer is not None:
+            call.leave()
+            with partial_on_error(lambda: results.generate_output(call)):
+                streamer.end()
         return results.generated(call)
 
     # --- text API ---
@@ -226,6 +342,8 @@ class LocalModel:
         prompts: str,
         *,
         generation_config: GenerationConfig | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
         split_special_tokens: bool = False,
         cancel: threading.Event | None = None,
         progress: bool = False,
@@ -238,6 +356,8 @@ class LocalModel:
         prompts: Sequence[Prompt],
         *,
         generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
         split_special_tokens: bool = False,
         cancel: threading.Event | None = None,
         progress: bool = False,
@@ -249,6 +369,8 @@ class LocalModel:
         prompts: str | Sequence[Prompt],
         *,
         generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
         split_special_tokens: bool = False,
         cancel: threading.Event | None = None,
         progress: bool = False,
@@ -257,14 +379,22 @@ class LocalModel:
         """Continue one text, or any number of texts together.
 
         prompts: a text, or a list whose items are texts or lists of token ids.
-        generation_config: one, or one for each prompt. split_special_tokens: see
-        ``Tokenizer.encode``. cancel: an event that ends the call when set, from any thread.
+        generation_config: one, or one for each prompt. logits_processor, stopping_criteria:
+        functions, or lists of them, called for each sequence as a batch of one without padding;
+        stopping criteria get None as scores. split_special_tokens: see ``Tokenizer.encode``.
+        cancel: an event that ends the call when set, from any thread.
         progress: show a bar on stderr. overrides: fields of ``GenerationConfig``.
         Returns a Completion for a single text (a list of them with ``num_return_sequences`` > 1),
         else a list: ``num_return_sequences`` in a row for each prompt. Raises as ``generate()``.
         """
         call = self._requests.from_texts(
-            prompts, generation_config, overrides, split_special_tokens, cancel
+            prompts,
+            generation_config,
+            overrides,
+            split_special_tokens,
+            cancel,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
         )
         with partial_on_error(lambda: results.completions(call)):
             self._driver.submit(call.request)
@@ -279,6 +409,8 @@ class LocalModel:
         prompts: Sequence[Prompt],
         *,
         generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
         split_special_tokens: bool = False,
         cancel: threading.Event | None = None,
         **overrides: Any,
@@ -288,8 +420,15 @@ class LocalModel:
         Leaving the loop early cancels the rest.
         """
         call = self._requests.from_texts(
-            prompts, generation_config, overrides, split_special_tokens, cancel
+            prompts,
+            generation_config,
+            overrides,
+            split_special_tokens,
+            cancel,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
         )
+        call.leave()
         return as_they_finish(call, self._driver)
 
     def stream(
@@ -297,6 +436,8 @@ class LocalModel:
         prompt: Prompt,
         *,
         generation_config: GenerationConfig | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
         split_special_tokens: bool = False,
         cancel: threading.Event | None = None,
         **overrides: Any,
@@ -306,7 +447,13 @@ class LocalModel:
         Takes the arguments of ``complete()``. Other calls may run between two pieces.
         """
         call = self._requests.from_text(
-            prompt, generation_config, overrides, split_special_tokens, cancel
+            prompt,
+            generation_config,
+            overrides,
+            split_special_tokens,
+            cancel,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
         )
         return CompletionStream(call, self._driver, self._backend.check_usable)
 
@@ -315,6 +462,8 @@ class LocalModel:
         prompts: str | Sequence[Prompt],
         *,
         generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
         split_special_tokens: bool = False,
         **overrides: Any,
     ) -> Any:
@@ -323,7 +472,12 @@ class LocalModel:
         Cancelling the task ends the generation.
         """
         call = self._requests.from_texts(
-            prompts, generation_config, overrides, split_special_tokens
+            prompts,
+            generation_config,
+            overrides,
+            split_special_tokens,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
         )
         with partial_on_error(lambda: results.completions(call)):
             await self._async_driver.run(call.request)
@@ -334,18 +488,29 @@ class LocalModel:
         prompt: Prompt,
         *,
         generation_config: GenerationConfig | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
         split_special_tokens: bool = False,
         **overrides: Any,
     ) -> AsyncGenerator[str, None]:
         """Iterate over ``stream()`` with ``async for``; leaving the loop ends the generation."""
-        call = self._requests.from_text(prompt, generation_config, overrides, split_special_tokens)
+        call = self._requests.from_text(
+            prompt,
+            generation_config,
+            overrides,
+            split_special_tokens,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+        )
         text = text_tracker(call.sequences[0]).stream
         with partial_on_error(lambda: results.completions(call)):
             async for _ in self._async_driver.steps(call.request, lambda: text.has_more):
                 if call.request.done:
                     text.finish()
                 if piece := text.take():
+                    call.leave()
                     yield piece
+                    call.resume()
 
     # --- chat ---
 
@@ -370,8 +535,7 @@ class LocalModel:
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
         """
-        several = bool(messages) and not isinstance(messages[0], Mapping)
-        chats: Any = messages if several else [messages]
+        chats, several = as_conversations(messages)
         prompts = [
             self._requests.chat_prompt(
                 chat,
@@ -456,6 +620,14 @@ class LocalModel:
         if not even the sequence used last fits. What was cached before then still is.
         """
         return self._sessions.load(Path(path))
+
+
+def _cannot_convert(asked: str) -> str:
+    return (
+        f"a loaded model cannot be moved or converted, got {asked}: choose the device with "
+        f"from_pretrained(…, device='cuda'), and the type by the file; token ids stay on 'cpu' "
+        f"(model.device)"
+    )
 
 
 def _check_source(source: object) -> None:

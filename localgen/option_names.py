@@ -5,60 +5,98 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from typing import Any, TypeVar
+
+from localgen._util.arrays import plain
 
 AnyConfig = TypeVar("AnyConfig")
 
-# Generation options of transformers that localgen lacks → their no-op value, if they have one. None
-# is always a no-op: it leaves an option unset in transformers, too.
-_ONLY_IN_TRANSFORMERS: Mapping[str, bool | float | None] = {
-    "assistant_early_exit": None,
-    "assistant_model": None,
-    "assistant_tokenizer": None,
-    "begin_suppress_tokens": None,
-    "bos_token_id": None,
-    "cache_config": None,
-    "cache_implementation": None,
-    "constraints": None,
-    "custom_generate": None,
-    "decoder_start_token_id": None,
-    "diversity_penalty": 0.0,
-    "dola_layers": None,
-    "early_stopping": False,
-    "encoder_no_repeat_ngram_size": 0,
-    "encoder_repetition_penalty": 1.0,
-    "epsilon_cutoff": 0.0,
-    "eta_cutoff": 0.0,
-    "exponential_decay_length_penalty": None,
-    "force_words_ids": None,
-    "forced_bos_token_id": None,
-    "forced_eos_token_id": None,
-    "guidance_scale": 1.0,
-    "inputs_embeds": None,
-    "length_penalty": 1.0,
-    "low_memory": False,
-    "min_length": 0,
-    "negative_prompt_attention_mask": None,
-    "negative_prompt_ids": None,
-    "num_beam_groups": 1,
-    "num_beams": 1,
-    "output_attentions": False,
-    "output_hidden_states": False,
-    "past_key_values": None,
-    "penalty_alpha": None,
-    "position_ids": None,
-    "prefill_chunk_size": None,
-    "prefix_allowed_tokens_fn": None,
-    "prompt_lookup_num_tokens": None,
-    "remove_invalid_values": False,
-    "renormalize_logits": False,
-    "synced_gpus": False,
-    "token_healing": False,
-    "use_cache": True,
-    "use_model_defaults": None,
-    "watermarking_config": None,
+# Generation options of transformers that localgen lacks → the values that change nothing. None
+# always is one: it leaves an option unset in transformers, too.
+_ONLY_IN_TRANSFORMERS: Mapping[str, tuple[object, ...]] = {
+    "assistant_early_exit": (),
+    "assistant_model": (),
+    "assistant_tokenizer": (),
+    "begin_suppress_tokens": ([],),
+    "cache_config": (),
+    "constraints": (),
+    "continuous_batching_config": (),
+    "custom_generate": (),
+    "decoder_start_token_id": (),
+    "diversity_penalty": (0.0,),
+    "dola_layers": (),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1.0,),
+    "epsilon_cutoff": (0.0,),
+    "eta_cutoff": (0.0,),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": (),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "guidance_scale": (1.0,),
+    "inputs_embeds": (),
+    "is_assistant": (False,),
+    "low_memory": (False,),
+    "min_length": (0,),
+    "negative_prompt_attention_mask": (),
+    "negative_prompt_ids": (),
+    "num_beam_groups": (1,),
+    "num_beams": (1,),
+    "output_attentions": (False,),
+    "output_hidden_states": (False,),
+    "past_key_values": (),
+    "penalty_alpha": (0.0,),
+    "position_ids": (),
+    "prefix_allowed_tokens_fn": (),
+    "prompt_lookup_num_tokens": (),
+    "remove_invalid_values": (False,),
+    "renormalize_logits": (False,),
+    "speculation_type": (),
+    "synced_gpus": (False,),
+    "token_healing": (False,),
+    "top_h": (),
+    "trust_remote_code": (False,),
+    "use_model_defaults": (),
+    "use_mtp": (False,),
+    "watermarking_config": (),
+    # The ways to keep keys and values that give the same text.
+    "cache_implementation": (
+        "dynamic",
+        "static",
+        "offloaded",
+        "offloaded_static",
+        "sliding_window",
+        "hybrid",
+    ),
+    "use_cache": (True, False),
 }
+
+# Options of transformers that change nothing here, whatever their value: they need beams or an
+# assistant model, a call without a prompt, or say how transformers computes.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "_commit_hash",
+        "_from_model_config",
+        "_original_object_hash",
+        "assistant_confidence_threshold",
+        "assistant_ensemble_weight",
+        "assistant_lookbehind",
+        "bos_token_id",
+        "compile_config",
+        "disable_compile",
+        "early_stopping",
+        "length_penalty",
+        "max_cache_len",
+        "max_matching_ngram_size",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "prefill_chunk_size",
+        "return_legacy_cache",
+        "target_lookbehind",
+        "transformers_version",
+    }
+)
 
 # Options that programs for transformers set to None to switch them off → the value that does so.
 _UNSET: Mapping[str, float] = {
@@ -69,6 +107,9 @@ _UNSET: Mapping[str, float] = {
     "repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
 }
+
+# Options with a number by default that transformers does not have, where None may mean it.
+_NEVER_UNSET = ("frequency_penalty", "presence_penalty")
 
 # Names in OpenAI's API, llama.cpp and other programs → localgen's names.
 _OWN_NAMES = {
@@ -111,6 +152,18 @@ _OWN_NAMES = {
     "type_v": "kv_type",
 }
 
+# Options of calls in other programs that localgen lacks → what to do.
+_NO_GRAMMARS = "localgen has no grammars; pass a logits_processor that allows only valid tokens"
+_INSTEAD_IN_A_CALL = {
+    "echo": "join the prompt and the text, or use generate(), which returns both",
+    "grammar": _NO_GRAMMARS,
+    "guided_json": _NO_GRAMMARS,
+    "ignore_eos": "pass eos_token_id=[], so that no token ends the text",
+    "json_schema": _NO_GRAMMARS,
+    "response_format": _NO_GRAMMARS,
+    "stream": "use model.stream() or model.chat_stream()",
+}
+
 _TYPES_ARE_FIXED = (
     "the weights keep the types of the file; load a file of another level, such as 'org/repo:Q8_0'"
 )
@@ -139,7 +192,8 @@ _NAMES: dict[bool, list[str]] = {True: [], False: []}
 
 
 def names_checked(config: type[AnyConfig]) -> type[AnyConfig]:
-    """Decorate a config class so that its constructor explains unknown names.
+    """Decorate a frozen config class so that its constructor explains unknown names, and setting an
+    attribute says how to make another config.
 
     See ``normalize_options``.
     """
@@ -152,45 +206,82 @@ def names_checked(config: type[AnyConfig]) -> type[AnyConfig]:
     def checked(self: object, **options: Any) -> None:
         build(self, **normalize_options(options, loads=loads))
 
+    def refuse(self: object, name: str, value: object) -> None:
+        if name not in names:
+            raise FrozenInstanceError(_refusal(name, loads))
+        raise FrozenInstanceError(
+            f"a {type(self).__name__} cannot be changed; make another one with "
+            f"dataclasses.replace(config, {name}={value!r})"
+        )
+
     config.__init__ = checked  # type: ignore[method-assign]
+    config.__setattr__ = refuse  # type: ignore[method-assign]
     return config
 
 
+def value_when_unset(name: str) -> object:
+    """Return what an option that only transformers has is here: its no-op value, or None.
+
+    Raises AttributeError for any other name.
+    """
+    if name in _WITHOUT_EFFECT:
+        return None
+    if name in _ONLY_IN_TRANSFORMERS:
+        return next(iter(_ONLY_IN_TRANSFORMERS[name]), None)
+    raise AttributeError(_refusal(name, loads=False))
+
+
 def normalize_options(options: Mapping[str, Any], *, loads: bool) -> dict[str, Any]:
-    """Return ``options`` without options of transformers that are at their no-op value.
+    """Return ``options`` without those of transformers that are None or at a value that changes
+    nothing.
 
     loads: whether they are options of loading a model, or of generating.
     Raises TypeError for any other unknown name, with a suggestion if there is one.
     """
+    if loads:
+        for name in options:
+            if name not in _NAMES[True]:
+                raise TypeError(_refusal(name, loads))
+        return dict(options)
     known = {}
-    for name, value in options.items():
-        if value is None and name in _UNSET and not loads:
-            # Without sampling, the default has no effect either.
-            if options.get("do_sample"):
-                known[name] = _UNSET[name]
-        elif name in _NAMES[loads]:
+    for name, given in options.items():
+        value = plain(given)
+        if name not in _NAMES[False]:
+            if not _changes_nothing(name, value):
+                raise TypeError(_refusal(name, loads))
+        elif value is not None or name in _NEVER_UNSET:
             known[name] = value
-        elif loads or not _is_noop(name, value):
-            raise TypeError(_refusal(name, loads))
+        elif name in _UNSET and options.get("do_sample"):
+            # Without sampling, the default has no effect either.
+            known[name] = _UNSET[name]
     return known
 
 
-def _is_noop(name: str, value: object) -> bool:
-    if name not in _ONLY_IN_TRANSFORMERS:
-        return False
-    noop = _ONLY_IN_TRANSFORMERS[name]
-    if value is None or noop is None or isinstance(noop, bool):
-        return value is None or value is noop
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == noop
+def _changes_nothing(name: str, value: object) -> bool:
+    if name in _WITHOUT_EFFECT:
+        return True
+    noops = _ONLY_IN_TRANSFORMERS.get(name)
+    return noops is not None and (value is None or any(_is_same(value, noop) for noop in noops))
+
+
+def _is_same(value: object, noop: object) -> bool:
+    """Whether a value is the no-op; True is no number, but 1 and 0 may stand for a flag."""
+    if isinstance(noop, bool):
+        return isinstance(value, int) and value == noop
+    if isinstance(noop, int | float):
+        return isinstance(value, int | float) and not isinstance(value, bool) and value == noop
+    return type(value) is type(noop) and value == noop
 
 
 def _refusal(name: str, loads: bool) -> str:
-    if loads and name in _INSTEAD_AT_LOAD:
-        return f"unknown option {name!r}: {_INSTEAD_AT_LOAD[name]}"
+    instead = _INSTEAD_AT_LOAD if loads else _INSTEAD_IN_A_CALL
+    if name in instead:
+        return f"unknown option {name!r}: {instead[name]}"
     if name in _ONLY_IN_TRANSFORMERS and not loads:
+        noops = [*_ONLY_IN_TRANSFORMERS[name], None]
         return (
             f"localgen does not have transformers' option {name!r}; only its no-op value "
-            f"{_ONLY_IN_TRANSFORMERS[name]} is accepted"
+            f"{' or '.join(map(repr, noops))} is accepted"
         )
     return f"unknown option {name!r}{_hint(name, loads)}"
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,12 +62,30 @@ def run_python(
         else:
             given.write(stdin)
             given.seek(0)
-        request = {"code": code, "args": args, "env": env, "cwd": str(cwd)}
         fds = [file.fileno() for file in (given, stdout, stderr)]
-        returncode = os.waitstatus_to_exitcode(_server(warnings).run(request, fds))
+        returncode = run_with_streams(code, *args, fds=fds, warnings=warnings, env=env, cwd=cwd)
         stdout.seek(0)
         stderr.seek(0)
         return subprocess.CompletedProcess([code, *args], returncode, stdout.read(), stderr.read())
+
+
+def run_with_streams(
+    code: str,
+    *args: str,
+    fds: Sequence[int | None],
+    warnings: str | None = "error",
+    env: Mapping[str, str] = os.environ,
+    cwd: Path = ROOT,
+) -> int:
+    """Run code in a forked child with ``fds`` as stdin, stdout and stderr, None for a closed one.
+
+    Returns the exit code, or minus the number of the signal that killed it. Needs ``CAN_FORK``.
+    """
+    closed = [number for number, fd in enumerate(fds) if fd is None]
+    request = {"code": code, "args": args, "env": dict(env), "cwd": str(cwd), "closed": closed}
+    with open(os.devnull, encoding="utf-8") as unused:
+        sent = [unused.fileno() if fd is None else fd for fd in fds]
+        return os.waitstatus_to_exitcode(_server(warnings).run(request, sent))
 
 
 def _python(warnings: str | None) -> list[str]:

@@ -19,6 +19,8 @@ from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds
 from localgen.engine.engine import Engine
 from localgen.errors import CLOSED
+from localgen.generation.model_facts import Weight
+from localgen.text.vocab import TokenType
 
 N_VOCAB = 259
 BOS, EOS, END_OF_TURN = 256, 257, 258
@@ -33,10 +35,15 @@ class FakeVocab:
     bos_token_id = BOS
     eos_token_id = EOS
     pad_token_id = None
+    unk_token_id = None
+    n_ctx_train: int | None = None
     adds_space_prefix = False
     adds_bos = False
     chat_templates: ClassVar[dict[str, str]] = {}
     eog_ids = (EOS, END_OF_TURN)
+
+    def token_type(self, token_id: int) -> TokenType:
+        return "control" if token_id >= 256 else "normal"
 
     def is_special(self, token_id: int) -> bool:
         return token_id >= 256
@@ -52,6 +59,10 @@ class FakeVocab:
     def token_bytes(self, token_id: int) -> bytes:
         names = {BOS: b"<bos>", EOS: b"<eos>", END_OF_TURN: b"<end>"}
         return names.get(token_id) or bytes([token_id])
+
+    def token_text(self, token_id: int) -> str:
+        """A byte is spelled as its character of Latin-1."""
+        return self.token_bytes(token_id).decode("latin-1")
 
 
 def hashed_letter(tokens: list[int]) -> int:
@@ -103,6 +114,8 @@ class FakeBackend:
         self.is_forked = False
         self.not_saved_because: str | None = None
         self.sampling_defaults: dict[str, float] = {}
+        self.sizes: dict[str, int | str] = {"model_type": "fake", "max_position_embeddings": 512}
+        self.weights = (Weight("output.weight", (N_VOCAB, 4), "F32"),)
         self.state_identity = {"model": "fake"}
         self.refuses_state: Callable[[list[int]], bool] = lambda _: False
         self._seen: tuple[Batch, list[int], list[int]] | None = None

@@ -3,8 +3,9 @@
     python -W … -m tests.fork_server FD
 
 A process of its own for each case costs 10 ms so, and not half a second. FD is a Unix socket:
-a request is a JSON object (code, args, cwd, env) with the file descriptors for stdin, stdout and
-stderr; the answers are the child's pid and then its wait status, a JSON number a line.
+a request is a JSON object (code, args, cwd, env, closed) with the file descriptors for stdin,
+stdout and stderr, of which those in ``closed`` are closed instead; the answers are the child's pid
+and then its wait status, a JSON number a line.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ def prepare(request: dict[str, Any]) -> types.ModuleType:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     sys.argv = ["-c", *request["args"]]
+    for number in request["closed"]:  # as Python starts without them
+        os.close(number)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     return main

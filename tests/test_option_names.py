@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 
 from localgen import GenerationConfig, LocalModel, ModelConfig
@@ -15,8 +17,9 @@ from tests.fakes import fake_model
 NOTHING: dict[str, Any] = {
     "num_beams": 1,
     "num_beam_groups": 1,
-    "use_cache": True,
-    "early_stopping": False,
+    "use_cache": False,
+    "cache_implementation": "static",
+    "early_stopping": True,
     "output_attentions": False,
     "output_hidden_states": False,
     "assistant_model": None,
@@ -24,10 +27,19 @@ NOTHING: dict[str, Any] = {
     "synced_gpus": False,
     "renormalize_logits": False,
     "remove_invalid_values": False,
-    "length_penalty": 1,
+    "length_penalty": 0.5,
     "diversity_penalty": 0.0,
     "guidance_scale": None,
     "past_key_values": None,
+    "bos_token_id": 1,
+    "begin_suppress_tokens": [],
+    "num_assistant_tokens": 20,
+    "disable_compile": True,
+    "transformers_version": "5.24.0",
+    "num_return_sequences": None,
+    "output_scores": None,
+    "do_sample": 0,
+    "no_repeat_ngram_size": np.array(0),
 }
 
 
@@ -37,7 +49,10 @@ def test_values_that_ask_for_nothing() -> None:
     plain = model.generate([[65]], max_new_tokens=3).tolist()
     assert model.generate([[65]], max_new_tokens=3, **NOTHING).tolist() == plain
     assert model.complete("A", max_new_tokens=3, **NOTHING).token_ids == plain[0][1:]
-    assert GenerationConfig(max_new_tokens=3, **NOTHING) == GenerationConfig(max_new_tokens=3)
+    assert GenerationConfig(max_new_tokens=3, **NOTHING) == GenerationConfig(
+        max_new_tokens=3, do_sample=False
+    )
+    assert GenerationConfig(top_k=-1) == GenerationConfig(top_k=0)
 
 
 @pytest.mark.parametrize(
@@ -46,13 +61,15 @@ def test_values_that_ask_for_nothing() -> None:
         ("num_beams", 4),
         ("num_beams", True),
         ("num_beams", [1]),
-        ("use_cache", False),
-        ("use_cache", 1),
-        ("early_stopping", True),
-        ("early_stopping", 0),
+        ("use_cache", "yes"),
+        ("cache_implementation", "quantized"),
+        ("cache_implementation", "paged"),
+        ("cache_config", {}),
         ("assistant_model", False),
         ("penalty_alpha", 0.6),
-        ("length_penalty", 0.5),
+        ("begin_suppress_tokens", [1]),
+        ("top_h", 0.5),
+        ("renormalize_logits", True),
     ],
 )
 def test_values_that_ask_for_something(name: str, value: Any) -> None:
@@ -109,6 +126,23 @@ def test_options_of_a_load(name: str, advice: str) -> None:
             load(**options)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("ignore_eos", r"pass eos_token_id=\[\]"),
+        ("response_format", "pass a logits_processor"),
+        ("json_schema", "pass a logits_processor"),
+        ("stream", r"use model\.stream\(\)"),
+    ],
+)
+def test_options_without_a_name_here(name: str, advice: str) -> None:
+    """Regression: nothing said what to do instead."""
+    options: dict[str, Any] = {name: True}
+    for call in (fake_model().complete, fake_model().generate):
+        with pytest.raises(TypeError, match=f"unknown option '{name}': .*{advice}"):
+            call([[65]], **options)
+
+
 def test_options_of_a_load_in_a_call() -> None:
     """The message says where they belong."""
     with pytest.raises(TypeError, match=r"'n_ctx' is an option of from_pretrained\(\)"):
@@ -123,8 +157,30 @@ def test_a_config_is_still_a_dataclass() -> None:
     assert inspect.signature(GenerationConfig).parameters["top_k"].default == 50
     assert pickle.loads(pickle.dumps(config)) == config
     assert dataclasses.replace(config, top_k=6).top_k == 6
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    assert copy.deepcopy(config) == config
+    with pytest.raises(
+        dataclasses.FrozenInstanceError, match=r"dataclasses\.replace\(config, top_k=7\)"
+    ):
         config.top_k = 7  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("config", [GenerationConfig(), ModelConfig()])
+def test_setting_an_unknown_name(config: Any) -> None:
+    """Regression: the message was Python's own, of a class that nobody had heard of."""
+    with pytest.raises(AttributeError, match="unknown option 'foo'"):
+        config.foo = 1
+
+
+def test_every_field_of_transformers_is_known() -> None:
+    """Regression: sixteen of them were unknown, so that ``**config.to_dict()`` was refused."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GenerationConfig(max_new_tokens=3, temperature=0.5, do_sample=True)
+    assert GenerationConfig(**config.to_dict()) == GenerationConfig(
+        max_new_tokens=3, temperature=0.5, do_sample=True, top_k=0
+    )
+    for name in vars(config):
+        unset: dict[str, Any] = {name: None}
+        GenerationConfig(**unset)
 
 
 def test_options_that_are_unset() -> None:

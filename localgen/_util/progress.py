@@ -1,11 +1,14 @@
-"""Progress bars on stderr; they do not know what makes the progress."""
+"""Progress bars on stderr, if it is a terminal; they do not know what makes the progress."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from localgen._util.console import is_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -82,11 +85,14 @@ def new_bar() -> Progress:
         TimeRemainingColumn,
     )
 
+    is_shown = is_terminal(sys.stderr)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        # Without quiet, rich would end each bar with an empty line.
+        console=Console(stderr=True, quiet=not is_shown),
+        disable=not is_shown,
     )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import sys
 import warnings
 from typing import Annotated
 
 import typer
 
+from localgen._util.standard_streams import prepare_streams
 from localgen._version import __version__
 from localgen.cli.batch import batch
 from localgen.cli.bench import bench
@@ -73,16 +72,15 @@ def _root(
 
 def run() -> None:
     """Run the command, flush stdout and exit with the command's code."""
+    prepare_streams()
     warnings.showwarning = _print_warning
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # the terminal's encoding may lack a character
     code = run_command()
     try:
         sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough (``| head``)
+        code = ERROR
     except OSError as error:
-        # The reader is gone (``| head``) or the disk is full. Python would try again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _say(f"cannot write to stdout: {error.strerror}", ERROR)
+        code = _say(error_message(error), ERROR)
     sys.exit(code)
 
 

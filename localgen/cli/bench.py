@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Annotated
 
@@ -65,9 +63,8 @@ def bench(
     prints the results so far.
     """
     interrupted = False
-    bar = step_bar("measuring") if sys.stderr.isatty() else nullcontext()
     try:
-        with bar as progress:
+        with step_bar("measuring") as progress:
             result = measure(
                 source,
                 prompt_lengths=_numbers("prompt_lengths", prompt_lengths),

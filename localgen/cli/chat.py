@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from localgen._util.checks import check_choice
-from localgen._util.console import piped_lines
+from localgen._util.console import input_lines
 from localgen._util.format import counted
+from localgen._util.home import expand_user
 from localgen.cli.conversation import OVERFLOW, Conversation, MessageTooLongError
 from localgen.cli.options import (
     GenerationOptions,
@@ -256,7 +256,7 @@ def _file(name: str, command: str) -> Path:
     if not name:
         raise ValueError(f"{command} needs a file name")
     quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "'\""
-    return Path(name[1:-1] if quoted else name).expanduser()
+    return expand_user(name[1:-1] if quoted else name)
 
 
 def _say(text: str) -> None:
@@ -265,8 +265,8 @@ def _say(text: str) -> None:
 
 def _inputs(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
     """Yield what the user sends, without empty inputs, until the input ends."""
-    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    lines = _typed(meter, keeps_history=keeps_history) if is_terminal else piped_lines(sys.stdin)
+    is_typed = sys.stdin.isatty() and sys.stdout.isatty()
+    lines = _typed(meter, keeps_history=keeps_history) if is_typed else input_lines(sys.stdin)
     for text in lines:
         if text.strip():
             yield text.strip()
@@ -275,8 +275,10 @@ def _inputs(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
 def _typed(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
     """Yield inputs from a line editor with a history; a paste may have many lines."""
     from prompt_toolkit import PromptSession  # noqa: PLC0415  # only for a chat in a terminal
-    from prompt_toolkit.history import FileHistory, InMemoryHistory  # noqa: PLC0415
+    from prompt_toolkit.history import InMemoryHistory  # noqa: PLC0415
     from prompt_toolkit.key_binding import KeyBindings  # noqa: PLC0415
+
+    from localgen.cli.chat_history import kept_history  # noqa: PLC0415
 
     keys = KeyBindings()
 
@@ -289,7 +291,7 @@ def _typed(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
         event.current_buffer.insert_text("\n")
 
     session: PromptSession[str] = PromptSession(
-        history=FileHistory(str(_history_file())) if keeps_history else InMemoryHistory(),
+        history=kept_history(_say) if keeps_history else InMemoryHistory(),
         multiline=True,
         key_bindings=keys,
         prompt_continuation="  ",
@@ -302,12 +304,3 @@ def _typed(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
             _say("Press Ctrl-D or type /exit to leave.")
         except EOFError:
             return
-
-
-def _history_file() -> Path:
-    """Return the file of earlier inputs, which only its owner may read."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    path = state / "localgen" / "chat_history"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    return path

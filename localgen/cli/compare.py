@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from localgen._util.progress import step_bar
+from localgen._util.text_file import read_text
 from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table
 from localgen.compare import Comparison, report
@@ -98,6 +100,7 @@ def compare(
     report.check_targets([path for path in (png, html) if path is not None])
     if budget is not None:
         parse_bytes(budget)  # before the measurements: it may be wrong
+    unsaved: CompareError | None = None
     if from_json:
         found = [Comparison.load(path) for path in from_json]
         result = found[0] if len(found) == 1 else Comparison.merged(found)
@@ -127,15 +130,20 @@ def compare(
         except GenerationInterrupted as error:
             _report_interrupt(error.partial, len(names) * len(types), output)
             raise
-    if png is not None:
-        report.save_png(result, png, memory=budget, max_kld=max_kld)
-    if html is not None:
-        report.save_html(result, html, memory=budget, max_kld=max_kld)
-    if as_json:
-        print(result.to_json())
-    else:
-        _print(result)
-    _recommend(result, budget, max_kld)
+        except CompareError as error:
+            if error.partial is None:
+                raise
+            result, unsaved = error.partial, error
+    # Last first. Each is done even if another fails: the measurements may have taken hours.
+    with ExitStack() as outputs:
+        outputs.callback(_recommend, result, budget, max_kld)
+        if html is not None:
+            outputs.callback(report.save_html, result, html, memory=budget, max_kld=max_kld)
+        if png is not None:
+            outputs.callback(report.save_png, result, png, memory=budget, max_kld=max_kld)
+        outputs.callback(_print, result, as_json=as_json)
+    if unsaved is not None:
+        raise unsaved
 
 
 def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> None:
@@ -178,14 +186,20 @@ def _report_interrupt(found: Comparison, n_levels: int, output: Path | None) -> 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise CompareError(
-            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}"
-        ) from error
+        return read_text(path)
+    except ValueError as error:
+        raise CompareError(f"{path} cannot be the text: {error}") from error
 
 
-def _print(result: Comparison) -> None:
+def _print(result: Comparison, *, as_json: bool) -> None:
+    if as_json:
+        print(result.to_json())
+    else:
+        _print_table(result)
+    sys.stdout.flush()
+
+
+def _print_table(result: Comparison) -> None:
     columns = [column for column in COLUMNS if column.in_terminal]
     titles = [column.title for column in columns]
     after = titles.index(KLD.title) + 1

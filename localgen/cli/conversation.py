@@ -9,6 +9,7 @@ from typing import Any
 
 from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.checks import check_choice
+from localgen._util.text_file import read_text
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
 from localgen.errors import ContextFullError, StateError
 from localgen.generation.streaming import CompletionStream
@@ -107,7 +108,7 @@ class Conversation:
     def load(self, path: Path) -> None:
         """Replace the messages by those that ``save`` wrote. Raises StateError, OSError."""
         try:
-            self.messages = _saved_messages(path.read_bytes())
+            self.messages = _saved_messages(read_text(path))
         except ValueError as error:
             raise StateError(f"{path} is not a saved chat: {error}") from None
 
@@ -140,12 +141,10 @@ class Conversation:
         return kept
 
 
-def _saved_messages(data: bytes) -> list[dict[str, str]]:
+def _saved_messages(text: str) -> list[dict[str, str]]:
     """Return the messages of a saved chat. Raises ValueError with what is wrong."""
     try:
-        saved = json.loads(data.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8 text") from None
+        saved = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     messages = saved.get("messages") if isinstance(saved, dict) else None

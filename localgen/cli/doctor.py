@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from localgen._util.child import Failure
+from localgen._util.console import is_terminal
 from localgen._util.format import as_size, counted
 from localgen._util.shell import LINE_CONTINUATION
 from localgen.cli.options import ModelName
@@ -35,7 +36,7 @@ def doctor(
 
     The exit code is 1 if there is a problem.
     """
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         print("localgen: checking, this takes a few seconds", file=sys.stderr)
     diagnosis = diagnose(model, probe=not no_probe)
     if as_json:

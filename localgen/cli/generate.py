@@ -33,7 +33,7 @@ def generate(
     *,
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="PROMPT", help="Continue this text; read stdin if left out."),
+        typer.Argument(metavar="PROMPT", help="Continue this text; left out, or -, is stdin."),
     ] = None,
     model: ModelName = None,
     context: typer.Context,
@@ -60,7 +60,7 @@ def generate(
     options = _typed(context, sampling.config(logprobs=logprobs))
     loading.config()
     source = model_or_default(model)
-    text = _read_stdin() if prompt is None else prompt
+    text = _read_stdin() if prompt in (None, "-") else prompt
     with (
         LocalModel.from_pretrained(source, **asdict(loading)) as loaded,
         kept_session(loaded, session),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
+
+from localgen._util.home import expand_user
 
 TEXT_FILE = "TEXT_FILE"
 
@@ -42,5 +43,5 @@ def command_line(
 
 def _without_folder(source: str | os.PathLike[str]) -> str:
     """Return a file's name; a name on the Hub, which is not a path, stays as it is."""
-    path = Path(source).expanduser()
+    path = expand_user(source)
     return path.name if not isinstance(source, str) or path.exists() else source

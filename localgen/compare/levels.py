@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from localgen import hub
@@ -46,6 +48,12 @@ class Level:
                 )
         return cls(Path(level).stem, hub.resolve(level))
 
+    def is_same(self, other: Level) -> bool:
+        """Return whether both are one type to make, or one file."""
+        if self.path is None or other.path is None:
+            return self.path is other.path and self.name == other.name
+        return self.path.samefile(other.path)
+
     def make(
         self,
         source: Path,
@@ -69,6 +77,34 @@ class Level:
         """Check the level's file, which must exist. Raises LocalgenError."""
         if self.path is not None:
             self.file = gate.check_model(self.path)
+
+
+def check_names(option: str, names: Sequence[str | os.PathLike[str]], what: str) -> None:
+    """Raise ValueError if there is no name, an empty one, or one twice; each must be ``what``."""
+    given = [str(name).strip() for name in names]
+    if not any(given):
+        raise ValueError(f"{option} is empty: name at least one, each {what}")
+    for name in given:
+        if not name:
+            raise ValueError(f"{option} has an empty name ({','.join(given)}): each must be {what}")
+        if given.count(name) > 1:
+            raise ValueError(f"{option} has {name} twice ({','.join(given)}): name each once")
+
+
+def levels_of(levels: Sequence[str | os.PathLike[str]]) -> list[Level]:
+    """Return the levels, each with a name of its own. Raises ValueError for one given twice.
+
+    A file or a repository goes by its last part or, where another level has the same, by all of it.
+    """
+    found = [Level.of(level) for level in levels]
+    for number, level in enumerate(found):
+        if any(level.is_same(other) for other in found[:number]):
+            raise ValueError(f"levels has {level.name} twice: name each once")
+    names = Counter(level.name for level in found)
+    for level, given in zip(found, levels, strict=True):
+        if level.path is not None and names[level.name] > 1:
+            level.name = str(given)
+    return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Record:
         self._old_reference: LevelResult | None = None
         self._notes: list[str] = []
         self._n_done = self._n_steps = 0
+        self._was_saved = False
         self.noise: LevelResult | None = None
         self.folders = {settings.source.parent}
 
@@ -112,9 +113,20 @@ class Record:
         if text not in self._notes:
             self._notes.append(text)
 
-    def save(self) -> None:
-        if self._path is not None:
+    def save(self, *, is_last: bool = False) -> None:
+        """Save the results so far.
+
+        Raises OSError if that fails the first time, before much was measured, or the last time;
+        in between, the next save may succeed.
+        """
+        if self._path is None:
+            return
+        try:
             self.comparison.save(self._path)
+        except OSError:
+            if is_last or not self._was_saved:
+                raise
+        self._was_saved = True
 
     def message(self, error: LocalgenError) -> str:
         """Return an error's message without folders, which mean nothing on other machines."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from localgen._util.atomic_write import atomic_write_bytes
+from localgen._util.text_file import read_text
 from localgen.benchmark.measuring import Spread
 from localgen.compare.level_result import Divergence, LevelResult
 from localgen.compare.metrics import KLD_PROBABILITIES
@@ -61,7 +62,7 @@ class Comparison:
     def load(cls, path: Path) -> Comparison:
         """Return the comparison that ``save`` wrote. Raises CompareError for any other file."""
         try:
-            return cls.from_json(path.read_text("utf-8"))
+            return cls.from_json(read_text(path))
         except (ValueError, TypeError, KeyError) as error:
             raise CompareError(f"{path} is not a comparison, or is corrupt: {error}") from error
         except CompareError as error:

@@ -12,7 +12,7 @@ from localgen import hub
 from localgen._util import system
 from localgen._util.checks import check_choice, check_int
 from localgen.compare.command import command_line
-from localgen.compare.levels import Level, Variant
+from localgen.compare.levels import Level, Variant, check_names, levels_of
 from localgen.compare.quality import Quality
 from localgen.compare.record import Progress, Record
 from localgen.compare.results import Comparison
@@ -55,8 +55,9 @@ def compare(
     called with (steps done, all steps, what is next).
 
     A level that fails gets an ``error``, and the others continue. Raises ValueError for a wrong
-    level or setting, CompareError if the text is too short or ``results`` has other settings; on
-    Ctrl-C GenerationInterrupted, whose ``partial`` is the Comparison so far.
+    level or setting, CompareError if the text is too short or ``results`` has other settings, or
+    cannot be written in the end; on Ctrl-C GenerationInterrupted. ``partial`` of the last two is
+    the Comparison so far.
     """
     check_int("n_ctx", n_ctx, 8, 2**20)
     check_int("n_chunks", n_chunks, 1)
@@ -66,8 +67,8 @@ def compare(
     check_int("n_threads", n_threads, 1, 512)
     for kv_type in kv_types:
         check_choice("kv_types", kv_type, KV_TYPES)
-    if not levels or not kv_types:
-        raise ValueError("compare() needs at least one level and one KV type")
+    check_names("levels", levels, "a quantization level, a file or a name on the Hub")
+    check_names("kv_types", kv_types, "a type of KV cache")
     if not (speed or quality):
         raise ValueError("nothing to measure: speed and quality are both off")
     command = command_line(
@@ -93,7 +94,7 @@ def compare(
         n_threads=n_threads,
         n_rounds=n_rounds,
     )
-    wanted = [Level.of(level) for level in levels]
+    wanted = levels_of(levels)
     record = Record(settings, Path(results) if results is not None else None, progress)
     if resume:
         record.resume()
@@ -106,7 +107,12 @@ def compare(
         interrupted = GenerationInterrupted("the comparison was interrupted")
         interrupted.partial = record.comparison
         raise interrupted from None
-    record.save()  # notes may have come after the last result
+    try:
+        record.save(is_last=True)  # notes may have come after the last result
+    except OSError as error:
+        unsaved = CompareError(f"{results} cannot be written: {error.strerror}")
+        unsaved.partial = record.comparison
+        raise unsaved from error
     return record.comparison
 
 

@@ -24,6 +24,7 @@ from localgen.errors import LocalgenError
 from localgen.hub import cache, inventory
 from localgen.hub.catalog import catalog
 from localgen.hub.names import parse_alias, parse_hub_name
+from localgen.llama.library import openmp_binding
 
 _PACKAGES = ("llama-cpp-python", "numpy", "huggingface_hub", "matplotlib")
 _TOOLS = ("c++", "g++", "clang++", "nvcc")
@@ -54,6 +55,7 @@ def diagnose(model: str | None = None, *, probe: bool = True) -> Diagnosis:
         nvidia_gpus=_nvidia_gpus(),
         cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
         omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"),
+        omp_binding=openmp_binding(),
         tools=tuple(tool for tool in _TOOLS if shutil.which(tool)),
         hub_error=_hub_error(),
         cache=_cache(),
@@ -123,7 +125,7 @@ def _cache() -> Cache | Failure:
             is_writable=os.access(existing, os.W_OK),
             offline=_offline_variable() if constants.HF_HUB_OFFLINE else None,
         )
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, LocalgenError, OSError, ValueError) as error:
         return Failure(f"cannot be read: {error}")
 
 

@@ -47,8 +47,9 @@ class DecodingStrategy(Protocol):
     def advance(self, outputs: list[Output], step: Step) -> None:
         """Use what a pass gave: accept tokens, and set drafts for the next pass.
 
-        outputs: of those sequences of the request that the pass gave logits, in seq_id order. A
-        sequence of which no token is accepted rests until ``advance`` gives it one.
+        outputs: of those sequences of the request that the pass gave logits, in seq_id order; empty
+        after some of its sequences ran out of time. A sequence of which no token is accepted rests
+        until ``advance`` gives it one.
         """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from itertools import count
@@ -21,7 +21,7 @@ from localgen.engine.decoding import Output
 from localgen.engine.kv_cache import KvCache
 from localgen.engine.request import Request
 from localgen.engine.scheduler import Pass, Scheduler
-from localgen.engine.scoring import score
+from localgen.engine.scoring import prompt_logits, score
 from localgen.engine.sequence import FinishReason, Sequence
 from localgen.engine.stopping import finish_reason
 from localgen.errors import BackendError, DecodeError, KvBudgetError, LocalgenError
@@ -107,6 +107,21 @@ class Engine:
     def score(self, sequence: Sequence, interrupted: Callable[[], bool] = lambda: False) -> Logits:
         """Return log-probabilities of a sequence's prompt; see ``scoring.score``. Other sequences
         wait meanwhile."""
+        return self._evaluate(score, sequence, interrupted)
+
+    def prompt_logits(
+        self, sequence: Sequence, interrupted: Callable[[], bool] = lambda: False
+    ) -> Logits:
+        """Return the logits after each token of a sequence's prompt; see ``scoring``. Other
+        sequences wait meanwhile."""
+        return self._evaluate(prompt_logits, sequence, interrupted)
+
+    def _evaluate(
+        self,
+        compute: Callable[[Backend, Sequence, Callable[[], bool]], Logits],
+        sequence: Sequence,
+        interrupted: Callable[[], bool],
+    ) -> Logits:
         self.kv_cache.check_fits(len(sequence.tokens))
         while not self._enter(sequence):
             self.step(interrupted)
@@ -115,12 +130,12 @@ class Engine:
             self.kv_cache.check_fits(len(sequence.tokens))  # what ended may be pinned now
         with self._reset_on_error():
             try:
-                return score(self._backend, sequence, interrupted)
+                return compute(self._backend, sequence, interrupted)
             finally:
                 self.kv_cache.release(sequence)
 
     def _enter(self, sequence: Sequence) -> bool:
-        """Give a sequence that is to be scored an empty seq_id, if there is one."""
+        """Give a sequence that is to be evaluated an empty seq_id, if there is one."""
         with self._reset_on_error():
             self.kv_cache.catch_up()
             self.kv_cache.make_room([sequence])
@@ -155,6 +170,7 @@ class Engine:
             self._end_unfit()
             return
         requests = list(self._requests)
+        idle = self._idle_in(found)
         before = time.perf_counter()
         logits, error = None, None
         try:
@@ -170,7 +186,7 @@ class Engine:
             self._scheduler.not_decoded()
             if isinstance(error, LocalgenError):
                 self._end_batch(found, error)
-        self._clock(requests, found.has_prompt_tokens, started, before, decoded)
+        self._clock(requests, idle, found.has_prompt_tokens, started, before, decoded)
 
     def _take_submitted(self) -> None:
         while self._submitted:
@@ -203,9 +219,12 @@ class Engine:
                 self.end(request, "cancelled")
         if self._deadlines:
             late = [each for each, deadline in self._deadlines.items() if now >= deadline]
+            requests = dict.fromkeys(self._request_of[each] for each in late)
             for sequence in late:
                 sequence.finish_reason = "time"
             self._retire(late)
+            # Other sequences of a request may rest until these have logits, which never come now.
+            self._advance([(request, []) for request in requests if not request.done], now)
 
     def _end_unfit(self) -> None:
         """End the request that waits first if it cannot run any more: what was pinned since it came
@@ -340,19 +359,30 @@ class Engine:
             self._pass, self._outputs = None, []
             self._scheduler.retire(finished)
 
+    def _idle_in(self, found: Pass) -> set[Request]:
+        """The requests of which no sequence is in a pass, because they all wait for a seq_id."""
+        if not self._scheduler.waiting:
+            return set()
+        in_pass = {self._request_of[each.sequence] for each in found.scheduled}
+        return set(self._requests) - in_pass
+
     def _clock(
         self,
         requests: Iterable[Request],
+        idle: Container[Request],
         has_prompt_tokens: bool,
         started: float,
         before: float,
         decoded: float,
     ) -> None:
-        """Count a step's seconds for each request that took part in it."""
+        """Count a step's seconds for each request."""
         now = time.perf_counter()
         chosen = self._choosing_seconds
         for request in requests:
             timings = request.timings
+            if request in idle:
+                timings.wait += now - started
+                continue
             if has_prompt_tokens:
                 timings.prefill += decoded - before
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 from localgen.engine.decoding import DecodingStrategy, SamplingStrategy
@@ -12,16 +13,22 @@ from localgen.engine.sequence import Sequence
 @dataclass(slots=True)
 class Timings:
     """Seconds of the steps that a request took part in: forward passes with prompt tokens, without,
-    choosing tokens, and Python bookkeeping."""
+    choosing tokens, and Python bookkeeping. wait: seconds in which only others had their turn."""
 
     prefill: float = 0.0
     decode: float = 0.0
     sample: float = 0.0
     overhead: float = 0.0
+    wait: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.prefill + self.decode + self.sample + self.overhead
+        return self.prefill + self.decode + self.sample + self.overhead + self.wait
+
+    def count_wait(self, started: float, counted: float) -> None:
+        """Count the time since ``started`` as waiting, but for what steps have counted since
+        ``total`` was ``counted``."""
+        self.wait += max(0.0, time.perf_counter() - started - (self.total - counted))
 
 
 @dataclass(slots=True, eq=False)

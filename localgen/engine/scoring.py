@@ -1,12 +1,12 @@
-"""Log-probabilities of given tokens, in one pass over them; no sampling."""
+"""Logits and log-probabilities of given tokens, in one pass over them; no sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from localgen.engine.backend import Backend, Batch, Logits
+from localgen.engine.backend import Backend, Batch, Logits, TokenIds
 from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sequence import Sequence
 from localgen.errors import DecodeError
@@ -21,11 +21,38 @@ def score(
     """Return log P(token[i+1] | token[: i+1]) for each token of a prompt (n,), n ≥ 1.
 
     The sequence has an empty seq_id, which then holds all tokens but the last. Returns float32
-    (n - 1,), natural logarithms. Raises DecodeError if logits are not finite, KeyboardInterrupt if
-    ``interrupted()`` between two passes.
+    (n - 1,), natural logarithms. Raises as ``logit_chunks``.
     """
     inputs, targets = sequence.prompt_ids[:-1], sequence.prompt_ids[1:]
     logprobs = np.empty(len(targets), np.float32)
+    for start, logits in logit_chunks(backend, sequence, inputs, interrupted):
+        chunk = slice(start, start + len(logits))
+        logprobs[chunk] = log_softmax(logits)[np.arange(len(logits)), targets[chunk]]
+    return logprobs
+
+
+def prompt_logits(
+    backend: Backend, sequence: Sequence, interrupted: Callable[[], bool] = lambda: False
+) -> Logits:
+    """Return the logits after each token of a prompt (n,), float32 (n, n_vocab).
+
+    The sequence has an empty seq_id, which then holds all tokens. Raises as ``logit_chunks``.
+    """
+    found = np.empty((sequence.n_prompt, backend.n_vocab), np.float32)
+    for start, logits in logit_chunks(backend, sequence, sequence.prompt_ids, interrupted):
+        found[start : start + len(logits)] = logits
+    return found
+
+
+def logit_chunks(
+    backend: Backend, sequence: Sequence, inputs: TokenIds, interrupted: Callable[[], bool]
+) -> Iterator[tuple[int, Logits]]:
+    """Yield (start, logits) for one part of ``inputs`` after the other; logits: float32
+    (n, n_vocab), borrowed until the next one.
+
+    Raises DecodeError if logits are not finite, KeyboardInterrupt if ``interrupted()`` between two
+    passes.
+    """
     n_rows = max(1, min(backend.n_batch, _LOGIT_BYTES // (4 * backend.n_vocab)))
     for start in range(0, len(inputs), n_rows):
         if interrupted():
@@ -41,5 +68,4 @@ def score(
                 f"the model gave logits that are not finite within tokens {start} to {start + n}; "
                 f"the weights may be damaged, or the KV cache type too imprecise"
             )
-        logprobs[start : start + n] = log_softmax(logits)[rows, targets[start : start + n]]
-    return logprobs
+        yield start, logits

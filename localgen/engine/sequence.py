@@ -130,8 +130,8 @@ class Sequence:
 
     @property
     def is_computing_prompt(self) -> bool:
-        """Whether it runs and has no new token yet."""
-        return self.seq_id is not None and not self.n_new
+        """Whether it runs, and its prompt is not all in the KV cache yet."""
+        return self.seq_id is not None and not self.n_new and self.n_kv < self.n_prompt
 
     @property
     def held_seq_id(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 from localgen.engine.request import Request
@@ -31,6 +32,7 @@ class AsyncDriver:
     async def steps(self, request: Request, is_enough: Callable[[], bool]) -> AsyncIterator[None]:
         """Yield each time that ``is_enough()``, and when the request is done."""
         loop = asyncio.get_running_loop()
+        started, counted = time.perf_counter(), request.timings.total
         try:
             self._driver.submit(request)
             self._drive(request)
@@ -41,8 +43,10 @@ class AsyncDriver:
                     lambda woken=woken: _wake(loop, woken, request),  # type: ignore[misc]
                 )
                 await woken.wait()
+                request.timings.count_wait(started, counted)
                 if not request.done:
                     yield
+                    started, counted = time.perf_counter(), request.timings.total
             if request.error is not None:
                 raise request.error
             yield
@@ -65,7 +69,7 @@ class AsyncDriver:
                     return
                 request = self._requests[0]
             try:
-                self._driver.run(request)
+                self._driver.run(request, counts_wait=False)  # ``steps`` counts it
             except BaseException:
                 # It is the request's, and is raised where that is awaited.
                 continue

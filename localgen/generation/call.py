@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from localgen.config import GenerationConfig
@@ -19,7 +20,8 @@ class GenerationCall:
     configs: one for each prompt. keys: of each sequence's random stream. pad_token_id: what pads
     the rows of ``generate()``. started: ``time.perf_counter()`` when the call came in.
     preparing_seconds: what it took until its request was ready, tokenizing excepted. text_clock:
-    the time that text takes while it runs, finishing_clock: and when it is finished.
+    the time that text takes while it runs, finishing_clock: and when it is finished. away_seconds:
+    what the caller did between the pieces of a stream.
     """
 
     request: Request
@@ -32,7 +34,31 @@ class GenerationCall:
     text_clock: Clock
     finishing_clock: Clock = field(default_factory=Clock, init=False)
     pad_token_id: int = 0
+    away_seconds: float = field(default=0.0, init=False)
+    _left_at: float | None = field(default=None, init=False)
 
     @property
     def sequences(self) -> list[Sequence]:
         return self.request.sequences
+
+    def leave(self) -> None:
+        """Note that the caller has the control now, unless it had it already."""
+        if self._left_at is None:
+            self._left_at = time.perf_counter()
+
+    def resume(self, *, starts: bool = False) -> None:
+        """Note that the caller waits again; ``starts``: for the first time, so that the call counts
+        from now on."""
+        if self._left_at is None:
+            return
+        away, self._left_at = time.perf_counter() - self._left_at, None
+        if starts:
+            self.started += away
+        else:
+            self.away_seconds += away
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the caller has waited for this call."""
+        now = time.perf_counter() if self._left_at is None else self._left_at
+        return now - self.started - self.away_seconds

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -42,15 +43,22 @@ class Driver:
         self._is_closing = False
         self._closed_by: BaseException | None = None
 
-    def run(self, request: Request, is_enough: Callable[[], bool] = lambda: False) -> None:
+    def run(
+        self,
+        request: Request,
+        is_enough: Callable[[], bool] = lambda: False,
+        *,
+        counts_wait: bool = True,
+    ) -> None:
         """Return once ``is_enough()`` or the request is done.
 
+        counts_wait: add the time in which only others had their turn to the request's timings.
         Raises the request's error. Ctrl-C ends the request and raises KeyboardInterrupt.
         """
         self.refuse_reentry()
         try:
             while not (request.done or is_enough()):
-                if self._take_turn(lambda: request.done or is_enough()):
+                if self._wait_for_turn(request, is_enough, counts=counts_wait):
                     self._drive(request, is_enough)
         except BaseException as error:
             with DeferredInterrupt():
@@ -166,6 +174,16 @@ class Driver:
                 return False
             self._driver, self._was_urgent = threading.get_ident(), urgent
             return True
+
+    def _wait_for_turn(
+        self, request: Request, is_enough: Callable[[], bool], *, counts: bool
+    ) -> bool:
+        started, counted = time.perf_counter(), request.timings.total
+        try:
+            return self._take_turn(lambda: request.done or is_enough())
+        finally:
+            if counts:
+                request.timings.count_wait(started, counted)
 
     def _yields(self, urgent: bool) -> bool:
         return not urgent and self._n_urgent > 0 and not self._was_urgent

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen._util.arrays import check_ids, is_torch, to_numpy
-from localgen.config import GenerationConfig
+from localgen._util.warn import warn
 from localgen.engine.backend import TokenIds
 from localgen.text.tokenizer import Tokenizer
 
@@ -31,13 +31,15 @@ class Prompts:
     """The checked prompts of a call.
 
     token_ids: int32 (n,) each, without padding. lengths: what ``max_length`` counts of each,
-    padding included. matrix: int64 (batch, length) as ``generate()`` was given it; None for texts.
-    is_torch: whether that was a torch tensor. text_seconds: how long tokenizing took.
+    padding included. matrix: int64 (batch, length) as ``generate()`` was given it, mask: bool
+    (batch, length), where the tokens are in it; both None for texts. is_torch: whether it was a
+    torch tensor. text_seconds: how long tokenizing took.
     """
 
     token_ids: list[TokenIds]
     lengths: list[int]
     matrix: Matrix | None = None
+    mask: Mask | None = None
     is_torch: bool = False
     text_seconds: float = 0.0
 
@@ -59,9 +61,9 @@ def prompts_from_ids(
 ) -> Prompts:
     """Check ``input_ids`` and ``attention_mask``, and take the padding out.
 
-    Accepts one prompt or a batch: lists, NumPy arrays or torch tensors. Without a mask, pad tokens
-    count as padding only if the pad token is none of ``eos_ids``, as in transformers: a token that
-    ends a turn may well be part of a prompt.
+    Accepts one prompt or a batch: lists, NumPy arrays or torch tensors. A token is left out where
+    its mask is 0. Without a mask, pad tokens count as padding only if the pad token is none of
+    ``eos_ids``, as in transformers: a token that ends a turn may well be part of a prompt.
     Raises ValueError for anything that is not a batch of non-empty rows of ids in [0, n_vocab).
     """
     matrix = _matrix(input_ids)
@@ -72,7 +74,8 @@ def prompts_from_ids(
         mask[~mask.any(axis=1)] = True  # a row of pad tokens alone is its own prompt
     else:
         mask = np.ones(matrix.shape, np.bool_)
-    _check_rows(mask, from_caller=attention_mask is not None)
+        _warn_of_padding(matrix, pad_token_id)
+    _check_rows(mask)
     rows = [row[kept] for row, kept in zip(matrix, mask, strict=True)]
     for index, row in enumerate(rows):
         check_ids(row, n_vocab, f"input_ids, row {index}")
@@ -80,6 +83,7 @@ def prompts_from_ids(
         token_ids=[row.astype(np.int32) for row in rows],
         lengths=[matrix.shape[1]] * len(rows),
         matrix=matrix,
+        mask=mask,
         is_torch=is_torch(input_ids),
     )
 
@@ -181,8 +185,6 @@ def _matrix(input_ids: Any) -> Matrix:
 
 
 def _mask(attention_mask: Any, matrix: Matrix) -> Mask:
-    if isinstance(attention_mask, GenerationConfig):
-        raise TypeError("the second argument is attention_mask: pass generation_config=… by name")
     try:
         array = np.asarray(to_numpy(attention_mask))
     except ValueError:
@@ -198,18 +200,31 @@ def _mask(attention_mask: Any, matrix: Matrix) -> Mask:
     return array.astype(np.bool_)
 
 
-def _check_rows(mask: Mask, from_caller: bool) -> None:
-    """Raise ValueError unless each row has real tokens, all next to each other."""
-    for index, row in enumerate(mask):
-        real = np.flatnonzero(row)
-        source = "attention_mask" if from_caller else "the mask inferred from pad tokens"
-        if not len(real):
-            raise ValueError(f"{source}, row {index}: the prompt is empty, every position is 0")
-        if real[-1] - real[0] + 1 != len(real):
-            raise ValueError(
-                f"{source}, row {index}: real tokens must be next to each other, but a 0 is "
-                f"between them"
+def _check_rows(mask: Mask) -> None:
+    """Raise ValueError unless each row has a real token."""
+    for index in np.flatnonzero(~mask.any(axis=1)):
+        raise ValueError(f"attention_mask, row {index}: the prompt is empty, every position is 0")
+
+
+def _warn_of_padding(matrix: Matrix, pad_token_id: int | None) -> None:
+    """Warn if some rows, but not all, begin or end with the pad token, which counts as text."""
+    if pad_token_id is None:
+        return
+    for edge in (matrix[:, 0], matrix[:, -1]):
+        if 0 < np.count_nonzero(edge == pad_token_id) < len(matrix):
+            warn(
+                f"input_ids looks padded with token {pad_token_id}, which also ends sequences, so "
+                f"it is read as part of the prompts; pass attention_mask: generate(**inputs)"
             )
+            return
+
+
+def check_token_types(token_type_ids: Any) -> None:
+    """Raise ValueError for a second segment, which a text-generation model does not know."""
+    if token_type_ids is not None and np.any(to_numpy(token_type_ids)):
+        raise ValueError(
+            "token_type_ids must be all 0, or left out: this model has no second segment"
+        )
 
 
 def pad_right(rows: list[TokenIds], pad_token_id: int) -> Matrix:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from localgen.engine.backend import Backend
+from localgen.generation.model_facts import Weight
 from localgen.text.vocab import Vocab
 
 
@@ -19,6 +20,14 @@ class ModelBackend(Backend, Protocol):
     @property
     def vocab(self) -> Vocab:
         """Its vocabulary, which any thread may use at any time."""
+
+    @property
+    def sizes(self) -> dict[str, int | str]:
+        """Its architecture and sizes, by transformers' names; see ``model_facts.LoadedConfig``."""
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The tensors of its file."""
 
     @property
     def sampling_defaults(self) -> dict[str, float]:

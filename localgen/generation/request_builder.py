@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
+from localgen.engine.backend import TokenIds
 from localgen.engine.capacity import check_fits
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence as EngineSequence
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
-from localgen.generation import resolve
+from localgen.generation import resolve, results
+from localgen.generation.batch_strategy import BatchStrategy
 from localgen.generation.call import GenerationCall
+from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
 from localgen.generation.inputs import (
     Prompt,
@@ -31,8 +34,6 @@ from localgen.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from localgen.text.chat_template import Message
 
-Configs = GenerationConfig | Sequence[GenerationConfig] | None
-
 
 class RequestBuilder:
     """Builds the calls of one model; it runs none."""
@@ -43,6 +44,10 @@ class RequestBuilder:
         self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
         self._config = config
+        self.own_defaults = GenerationConfig(
+            eos_token_id=tokenizer.eos_token_ids, pad_token_id=tokenizer.pad_token_id
+        )
+        self.defaults = CallDefaults(self.own_defaults)
 
     def from_ids(
         self,
@@ -58,18 +63,35 @@ class RequestBuilder:
         """Build the call for ``generate()``."""
         started = time.perf_counter()
         resolve.check_cancel(cancel)
-        configs = resolve.resolved_configs(config, overrides, infer=False)
-        resolve.check_generate_options(configs)
+        configs = resolve.with_outputs_resolved(
+            resolve.resolved_configs(config, overrides, defaults=self.defaults.config, infer=False)
+        )
         self._backend.check_usable()
         vocab = self._tokenizer
         pad = resolve.pad_token_id(configs[0], self._pad_token_id, vocab.vocab_size)
         eos = resolve.eos_token_ids(configs[0], vocab.eos_token_ids, vocab.vocab_size)
         ends = eos.union(vocab.eos_token_ids)
         prompts = prompts_from_ids(input_ids, attention_mask, vocab.vocab_size, pad, ends)
-        hooks = as_hooks(logits_processor, stopping_criteria, use_torch=prompts.is_torch)
-        call = self._call(prompts, configs, started, hooks=hooks, cancel=cancel)
+        hooks = as_hooks(logits_processor, stopping_criteria, uses_torch=prompts.is_torch)
+        call = self._call(prompts, configs, started, cancel=cancel)
         call.pad_token_id = pad if pad is not None else min(eos, default=0)
+        if hooks:
+            self._decode_together(call, hooks)
         return call
+
+    def _decode_together(self, call: GenerationCall, hooks: Hooks) -> None:
+        """Let ``hooks`` see all sequences of a call as one batch."""
+        n_most = self._config.max_sequences
+        if len(call.sequences) > n_most:
+            raise ValueError(
+                f"generate() with logits_processor or stopping_criteria decodes all its sequences "
+                f"together, got {len(call.sequences)}, and max_sequences is {n_most}: load the "
+                f"model with a larger max_sequences, pass fewer prompts, or use complete(), whose "
+                f"functions see one sequence at a time"
+            )
+        call.request.strategy = BatchStrategy(
+            hooks, call.sequences, results.given(call), call.pad_token_id
+        )
 
     def from_texts(
         self,
@@ -78,20 +100,26 @@ class RequestBuilder:
         overrides: dict[str, Any],
         split_special_tokens: bool,
         cancel: threading.Event | None = None,
+        *,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
     ) -> GenerationCall:
         """Build the call for ``complete()``."""
         started = time.perf_counter()
         resolve.check_cancel(cancel)
-        if config is None and overrides.get("do_sample") is not False:
-            overrides = {**self._backend.sampling_defaults, **overrides}
-        configs = resolve.resolved_configs(config, overrides, infer=True)
+        hooks = as_hooks(logits_processor, stopping_criteria)
+        defaults = self.defaults.config
+        samples = overrides.get("do_sample")
+        if config is None and (samples is None or samples):
+            defaults = resolve.with_file_defaults(defaults, self._backend.sampling_defaults)
+        configs = resolve.resolved_configs(config, overrides, defaults=defaults, infer=True)
         for each in configs:
             resolve.check_text_options(each)
         self._backend.check_usable()
         encoded = prompts_from_texts(
             prompts, self._tokenizer, split_special_tokens=split_special_tokens
         )
-        return self._call(encoded, configs, started, keep_text=True, cancel=cancel)
+        return self._call(encoded, configs, started, keep_text=True, hooks=hooks, cancel=cancel)
 
     def from_text(
         self,
@@ -100,9 +128,10 @@ class RequestBuilder:
         overrides: dict[str, Any],
         split_special_tokens: bool,
         cancel: threading.Event | None = None,
+        **hooks: Functions | None,
     ) -> GenerationCall:
-        """Build the call for ``stream()``, which has one sequence."""
-        call = self.from_texts([prompt], config, overrides, split_special_tokens, cancel)
+        """Build the call for ``stream()``, which has one sequence; ``hooks``: as ``from_texts``."""
+        call = self.from_texts([prompt], config, overrides, split_special_tokens, cancel, **hooks)
         if len(call.sequences) != 1:
             raise ValueError(
                 f"stream() gives one text; num_return_sequences is {len(call.sequences)}"
@@ -123,7 +152,20 @@ class RequestBuilder:
     def sequence_to_score(self, text: Prompt, split_special_tokens: bool) -> EngineSequence:
         """Build the sequence for ``score()``, which is no call: nothing is generated."""
         self._backend.check_usable()
-        token_ids = self._encode(text, split_special_tokens)
+        return self._sequence_to_evaluate(self._encode(text, split_special_tokens))
+
+    def sequences_to_evaluate(
+        self, input_ids: Any, attention_mask: Any
+    ) -> tuple[Prompts, list[EngineSequence]]:
+        """Build a sequence for each row of ``model(input_ids)``, in which nothing is generated."""
+        self._backend.check_usable()
+        vocab = self._tokenizer
+        ends = frozenset(vocab.eos_token_ids)
+        pad = self._pad_token_id
+        prompts = prompts_from_ids(input_ids, attention_mask, vocab.vocab_size, pad, ends)
+        return prompts, [self._sequence_to_evaluate(row) for row in prompts.token_ids]
+
+    def _sequence_to_evaluate(self, token_ids: TokenIds) -> EngineSequence:
         if len(token_ids) > self._config.n_ctx:
             raise ContextFullError(len(token_ids), self._config.n_ctx)
         return EngineSequence(
@@ -146,8 +188,6 @@ class RequestBuilder:
         """Return the token ids of a conversation; ``given`` goes to
         ``Tokenizer.apply_chat_template``."""
         self._backend.check_usable()
-        if not messages:
-            raise ValueError("there are no messages to answer: a conversation has at least one")
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=not continue_final_message,
@@ -178,8 +218,10 @@ class RequestBuilder:
                 f"for all, or one per prompt"
             )
         for config in configs:
-            resolve.warn_of_two_lengths(config)
-        keys = resolve.stream_keys(configs, n_prompts)
+            resolve.warn_of_lengths(config)
+        keys = resolve.stream_keys(
+            configs, n_prompts, lambda: resolve.fresh_seed(uses_torch=prompts.is_torch)
+        )
         configs = configs if len(configs) == n_prompts else configs * n_prompts
         builder = SequenceBuilder(
             tokenizer=self._tokenizer,

@@ -2,40 +2,68 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
-from localgen._util.arrays import check_ids
+from localgen._util.arrays import check_ids, torch_seed
 from localgen._util.warn import warn
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig, replace_options
 from localgen.errors import ContextFullError
+from localgen.generation.defaults import Configs, as_config, is_config
+
+_OUTPUTS = ("output_scores", "output_logits")
 
 
 def resolved_configs(
-    given: GenerationConfig | Sequence[GenerationConfig] | None,
+    given: Configs,
     overrides: Mapping[str, Any],
     *,
+    defaults: GenerationConfig,
     infer: bool,
 ) -> list[GenerationConfig]:
     """Return one config for all prompts, or one each, with overrides; ``do_sample`` is resolved as
-    by ``with_sampling_resolved``."""
-    if given is None or isinstance(given, GenerationConfig):
-        given = [given or GenerationConfig()]
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise TypeError(
-            f"generation_config must be a GenerationConfig, or a list of one per prompt, got "
-            f"{given!r:.80}; options may also be given by name, as max_new_tokens=9"
-        )
-    configs = []
-    for config in given:
-        if not isinstance(config, GenerationConfig):
-            raise TypeError(f"generation_config must hold GenerationConfigs, got {config!r}")
-        configs.append(with_sampling_resolved(replace_options(config, overrides), infer=infer))
-    return configs
+    by ``with_sampling_resolved``.
+
+    defaults: what applies without a config, and where another program's leaves an option unset.
+    """
+    if given is None:
+        configs = [defaults]
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        if not given:
+            raise ValueError(
+                "generation_config is an empty list: give one for all prompts, or one per prompt"
+            )
+        for each in given:
+            if not is_config(each):
+                raise TypeError(f"generation_config must hold GenerationConfigs, got {each!r}")
+        configs = [as_config(each, defaults) for each in given]
+    else:
+        configs = [as_config(given, defaults)]
+    return [
+        with_sampling_resolved(replace_options(config, overrides), infer=infer)
+        for config in configs
+    ]
+
+
+def with_file_defaults(
+    config: GenerationConfig, file_defaults: Mapping[str, Any]
+) -> GenerationConfig:
+    """Return ``config`` with the sampling options that the model's file asks for, where it has
+    localgen's defaults; unchanged if it is greedy."""
+    if config.do_sample is False:
+        return config
+    plain = GenerationConfig()
+    unset = {
+        name: value
+        for name, value in file_defaults.items()
+        if getattr(config, name) == getattr(plain, name)
+    }
+    return replace_options(config, unset)
 
 
 def check_cancel(cancel: object) -> None:
@@ -48,23 +76,29 @@ def check_cancel(cancel: object) -> None:
 
 def check_text_options(config: GenerationConfig) -> None:
     """Raise ValueError for what only generate() returns."""
-    for name in ("return_dict_in_generate", "output_scores", "output_logits"):
+    for name in ("return_dict_in_generate", *_OUTPUTS):
         if getattr(config, name):
             raise ValueError(f"{name} is for generate(); here use logprobs=n")
 
 
-def check_generate_options(configs: list[GenerationConfig]) -> None:
-    """Raise ValueError for what only the text API returns, and for options in which prompts of one
-    call cannot differ."""
+def with_outputs_resolved(configs: list[GenerationConfig]) -> list[GenerationConfig]:
+    """Return the configs of ``generate()`` without outputs that have no place to go, with a
+    warning.
+
+    Raises ValueError for what only the text API returns, and for options in which prompts of one
+    call cannot differ.
+    """
     for config in configs:
         if config.logprobs is not None:
             raise ValueError("logprobs is for complete() and stream(); here use output_logits=True")
-        asked = [name for name in ("output_scores", "output_logits") if getattr(config, name)]
-        if asked and not config.return_dict_in_generate:
-            raise ValueError(f"{' and '.join(asked)} needs return_dict_in_generate=True")
-    for name in ("return_dict_in_generate", "output_scores", "output_logits", "pad_token_id"):
+    for name in ("return_dict_in_generate", *_OUTPUTS, "pad_token_id"):
         if len({getattr(config, name) for config in configs}) > 1:
             raise ValueError(f"{name} must be the same for all prompts of a call")
+    asked = [name for name in _OUTPUTS if getattr(configs[0], name)]
+    if not asked or configs[0].return_dict_in_generate:
+        return configs
+    warn(f"{' and '.join(asked)} has no effect without return_dict_in_generate=True")
+    return [replace_options(config, dict.fromkeys(asked, False)) for config in configs]
 
 
 def with_sampling_resolved(config: GenerationConfig, *, infer: bool) -> GenerationConfig:
@@ -138,27 +172,39 @@ def new_token_limit(config: GenerationConfig, n_prompt: int, length: int, n_ctx:
     return min(limit or DEFAULT_MAX_NEW_TOKENS, n_ctx - n_prompt)
 
 
-def warn_of_two_lengths(config: GenerationConfig) -> None:
-    """Warn, as transformers does, if both lengths are given."""
+def warn_of_lengths(config: GenerationConfig) -> None:
+    """Warn, as transformers does, of lengths that exclude each other."""
     if config.max_new_tokens is not None and config.max_length is not None:
         warn(
             f"both max_new_tokens (={config.max_new_tokens}) and max_length "
             f"(={config.max_length}) are set: max_new_tokens wins"
         )
+    if (config.min_new_tokens or 0) > (config.max_new_tokens or math.inf):
+        warn(
+            f"min_new_tokens (={config.min_new_tokens}) is above max_new_tokens "
+            f"(={config.max_new_tokens}), which wins: no end-of-sequence token is generated"
+        )
 
 
-def stream_keys(configs: Sequence[GenerationConfig], n_prompts: int) -> list[tuple[int, int]]:
+def stream_keys(
+    configs: Sequence[GenerationConfig], n_prompts: int, fresh_seed: Callable[[], int]
+) -> list[tuple[int, int]]:
     """Return the (seed, number) key of each sequence's random stream; see
     ``GenerationConfig.seed``.
 
-    configs: one for all prompts, whose sequences are numbered through, or one each.
+    configs: one for all prompts, whose sequences are numbered through, or one each. fresh_seed:
+    called where sequences are sampled without a seed.
     """
     if len(configs) == 1:
-        return _keys(configs[0], n_prompts * configs[0].num_return_sequences)
-    return [key for config in configs for key in _keys(config, config.num_return_sequences)]
+        return _keys(configs[0], n_prompts * configs[0].num_return_sequences, fresh_seed)
+    return [
+        key for config in configs for key in _keys(config, config.num_return_sequences, fresh_seed)
+    ]
 
 
-def _keys(config: GenerationConfig, n_sequences: int) -> list[tuple[int, int]]:
+def _keys(
+    config: GenerationConfig, n_sequences: int, fresh_seed: Callable[[], int]
+) -> list[tuple[int, int]]:
     seed = config.seed
     if isinstance(seed, tuple):
         if len(seed) != n_sequences:
@@ -167,5 +213,12 @@ def _keys(config: GenerationConfig, n_sequences: int) -> list[tuple[int, int]]:
                 f"call, or one for each sequence"
             )
         return [(each, 0) for each in seed]
-    shared = secrets.randbits(64) if seed is None else cast("int", seed)
-    return [(shared, number) for number in range(n_sequences)]
+    if seed is None:
+        seed = fresh_seed() if config.do_sample else 0
+    return [(cast("int", seed), number) for number in range(n_sequences)]
+
+
+def fresh_seed(*, uses_torch: bool) -> int:
+    """Return a seed that nobody has used: from torch's generator, so that ``torch.manual_seed``
+    and transformers' ``set_seed`` repeat it, or else from the system."""
+    return torch_seed() if uses_torch else secrets.randbits(64)

@@ -6,28 +6,49 @@ from typing import Any
 
 import numpy as np
 
-from localgen._util.arrays import to_torch
-from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
+from localgen._util.arrays import is_torch, to_numpy, to_torch
+from localgen.completion import (
+    Completion,
+    ForwardOutput,
+    GenerateOutput,
+    Stats,
+    TokenLogprob,
+)
+from localgen.engine.backend import Logits
 from localgen.engine.recorders import LogprobRecorder, StepRecorder, by_step
+from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sequence import Sequence
 from localgen.generation.call import GenerationCall
-from localgen.generation.inputs import pad_right
+from localgen.generation.inputs import Matrix, Prompts, pad_right
 from localgen.generation.text_tracker import text_tracker
 
 
 def completions(call: GenerationCall) -> list[Completion]:
     """Return one Completion for each sequence, in order; one that has not finished counts as
     cancelled."""
-    return [completion(call, index) for index in range(len(call.sequences))]
+    texts = [_text(call, sequence) for sequence in call.sequences]
+    call.leave()  # so that all of them have the same seconds
+    return [
+        _completion(call, sequence, text)
+        for sequence, text in zip(call.sequences, texts, strict=True)
+    ]
 
 
 def completion(call: GenerationCall, index: int) -> Completion:
     """Return the Completion of one sequence; see ``completions``."""
     sequence = call.sequences[index]
+    return _completion(call, sequence, _text(call, sequence))
+
+
+def _text(call: GenerationCall, sequence: Sequence) -> str:
     with call.finishing_clock:
         stream = text_tracker(sequence).stream
         stream.finish()
-        text = stream.text
+        return stream.text
+
+
+def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completion:
+    stream = text_tracker(sequence).stream
     return Completion(
         text=text,
         token_ids=sequence.new_token_ids.tolist(),
@@ -50,16 +71,21 @@ def generated(call: GenerationCall) -> Any:
     return output if call.configs[0].return_dict_in_generate else output.sequences
 
 
-def generate_output(call: GenerationCall) -> GenerateOutput:
-    """Return the sequences as one matrix after the prompts as given, padded on the right."""
+def given(call: GenerationCall) -> Matrix:
+    """Return the prompts as given, int64 (rows, length), a row for each sequence."""
     assert call.prompts.matrix is not None
     counts = [config.num_return_sequences for config in call.configs]
-    given = np.repeat(call.prompts.matrix, counts, axis=0)
+    return np.repeat(call.prompts.matrix, counts, axis=0)
+
+
+def generate_output(call: GenerationCall) -> GenerateOutput:
+    """Return the sequences as one matrix after the prompts as given, padded on the right."""
     new = pad_right([sequence.new_token_ids for sequence in call.sequences], call.pad_token_id)
     wrap = to_torch if call.prompts.is_torch else _same
     scores, logits = _steps(call)
+    call.leave()
     return GenerateOutput(
-        sequences=wrap(np.concatenate([given, new], axis=1)),
+        sequences=wrap(np.concatenate([given(call), new], axis=1)),
         scores=None if scores is None else tuple(map(wrap, scores)),
         logits=None if logits is None else tuple(map(wrap, logits)),
         finish_reasons=[each.finish_reason or "cancelled" for each in call.sequences],
@@ -67,11 +93,40 @@ def generate_output(call: GenerationCall) -> GenerateOutput:
     )
 
 
+def forward_output(prompts: Prompts, logits: list[Logits], n_vocab: int) -> ForwardOutput:
+    """Return the logits of each row's tokens, (n, n_vocab), at their places in the batch."""
+    assert prompts.mask is not None
+    matrix = np.zeros((*prompts.mask.shape, n_vocab), np.float32)
+    for target, mask, row in zip(matrix, prompts.mask, logits, strict=True):
+        target[mask] = row
+    return ForwardOutput(logits=to_torch(matrix) if prompts.is_torch else matrix)
+
+
+def transition_scores(sequences: Any, scores: Any, *, normalize_logits: bool) -> Any:
+    """Return the score of each chosen token; see ``LocalModel.compute_transition_scores``."""
+    ids = np.asarray(to_numpy(sequences))
+    steps = [np.asarray(to_numpy(step)) for step in scores or ()]
+    if ids.ndim != 2 or not steps or any(step.shape != steps[0].shape for step in steps):
+        raise ValueError(
+            "compute_transition_scores takes the sequences and scores of generate() with "
+            "return_dict_in_generate=True and output_scores=True"
+        )
+    new = ids[:, ids.shape[1] - len(steps) :]
+    rows = np.arange(len(ids))
+    found = np.empty(new.shape, np.float32)
+    for index, step in enumerate(steps):
+        values = log_softmax(step) if normalize_logits else step
+        found[:, index] = values[rows, new[:, index]]
+    return to_torch(found) if is_torch(sequences) else found
+
+
 def stats(call: GenerationCall, sequence: Sequence) -> Stats:
     """Return the counts of one sequence, and where the time of its call went."""
     timings = call.request.timings
     in_engine, finishing = call.text_clock.seconds, call.finishing_clock.seconds
-    outside = call.preparing_seconds + call.prompts.text_seconds + finishing
+    counted = call.preparing_seconds + call.prompts.text_seconds + finishing + timings.total
+    # More was counted than the caller waited if others drove while it was away.
+    not_counted = max(0.0, call.elapsed - counted)
     seed, seed_row = call.keys[sequence.index]
     samples = _config_of(call, sequence).do_sample
     return Stats(
@@ -83,8 +138,9 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         decode_seconds=timings.decode,
         sample_seconds=timings.sample,
         text_seconds=call.prompts.text_seconds + in_engine + finishing,
-        overhead_seconds=call.preparing_seconds + timings.overhead - in_engine,
-        wall_seconds=outside + timings.total,
+        overhead_seconds=call.preparing_seconds + timings.overhead - in_engine + not_counted,
+        wait_seconds=timings.wait,
+        wall_seconds=counted + not_counted,
         ttft=_seconds(call.started, sequence.first_token_at),
         tokens_per_second=_rate(sequence),
         n_rows=len(call.sequences),

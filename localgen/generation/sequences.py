@@ -87,7 +87,14 @@ class SequenceBuilder:
 
     def _new_stream(self, config: GenerationConfig) -> Callable[[], Detokenizer]:
         stop_strings = tuple(config.stop_strings or ())
-        return lambda: Detokenizer(self.tokenizer.text_bytes, stop_strings)
+        vocab = self.tokenizer
+        if not self.keep_text:  # special tokens are text to generate(), as in transformers
+            return lambda: Detokenizer(vocab.token_bytes, stop_strings)
+        return lambda: Detokenizer(vocab.text_bytes, stop_strings, self._hidden_bytes)
+
+    def _hidden_bytes(self, token_id: int) -> bytes:
+        vocab = self.tokenizer
+        return b"" if vocab.text_bytes(token_id) else vocab.token_bytes(token_id)
 
     def _sampler(self, config: GenerationConfig) -> Sampler:
         """One for all sequences of a config."""

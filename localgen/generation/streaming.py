@@ -32,6 +32,7 @@ class CompletionStream:
         self._driver = driver
         self._check_usable = check_usable
         self._started = self._ended = False
+        call.leave()
 
     def __iter__(self) -> CompletionStream:
         return self
@@ -42,6 +43,7 @@ class CompletionStream:
     def __next__(self) -> str:
         text = text_tracker(self._call.sequences[0]).stream
         if not self._ended:
+            self._call.resume(starts=not self._started)
             try:
                 self._advance(text)
             except BaseException:
@@ -49,6 +51,7 @@ class CompletionStream:
                 text.take()  # ``completion`` has it, as ``partial`` has
                 with partial_on_error(lambda: results.completions(self._call)):
                     raise
+            self._call.leave()
         piece = text.take()
         if not piece:
             raise StopIteration
@@ -85,24 +88,52 @@ class CompletionStream:
             text.finish()
 
 
+@contextmanager
+def ending(streamer: Any) -> Iterator[None]:
+    """Call ``streamer.end()`` if the block raises: whoever reads from it must not wait for ever.
+
+    Raises TypeError unless it has transformers' methods ``put`` and ``end``, or is None.
+    """
+    if streamer is None:
+        yield
+        return
+    for method in ("put", "end"):
+        if not callable(getattr(streamer, method, None)):
+            raise TypeError(
+                f"streamer must have the methods put(token_ids) and end(), as transformers' "
+                f"TextStreamer has, got {streamer!r:.80}"
+            )
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # the error that ended the call is the one to see
+            streamer.end()
+        raise
+
+
 def put_tokens(streamer: Any, call: GenerationCall, driver: Driver) -> None:
     """Run the one sequence of a submitted call, and put its prompt and then each token to
-    ``streamer``, as transformers does."""
+    ``streamer``, as transformers does; ``end()`` is the caller's to call."""
     wrap: Callable[[Any], Any] = to_torch if call.prompts.is_torch else np.asarray
     (sequence,) = call.sequences
     n_put = 0
+
+    def put(token_ids: Any) -> None:
+        call.leave()
+        streamer.put(wrap(token_ids))
+        call.resume()
+
     try:
-        streamer.put(wrap(call.prompts.matrix))
+        put(call.prompts.matrix)
         while n_put < sequence.n_new or not call.request.done:
             driver.run(call.request, lambda n=n_put: sequence.n_new > n)  # type: ignore[misc]
             for token_id in sequence.new_token_ids[n_put:].tolist():
                 n_put += 1
-                streamer.put(wrap(np.array([token_id], np.int64)))
+                put(np.array([token_id], np.int64))
         driver.run(call.request)  # raises what ended it between two tokens
     except BaseException:  # of the streamer, perhaps
         driver.cancel(call.request)
         raise
-    streamer.end()
 
 
 def as_they_finish(call: GenerationCall, driver: Driver) -> Iterator[tuple[int, Completion]]:
@@ -110,6 +141,7 @@ def as_they_finish(call: GenerationCall, driver: Driver) -> Iterator[tuple[int, 
     waiting = dict(enumerate(call.sequences))
     try:
         with partial_on_error(lambda: results.completions(call)):
+            call.resume(starts=True)
             driver.submit(call.request)
             while waiting:
                 driver.run(
@@ -117,7 +149,10 @@ def as_they_finish(call: GenerationCall, driver: Driver) -> Iterator[tuple[int, 
                 )
                 for index in [i for i, each in waiting.items() if each.finish_reason]:
                     del waiting[index]
-                    yield index, results.completion(call, index)
+                    done = results.completion(call, index)
+                    call.leave()
+                    yield index, done
+                    call.resume()
     finally:
         call.request.is_cancelled = True
 

@@ -86,14 +86,19 @@ class Cursor:
         (number,) = struct.unpack(kind, self.take(struct.calcsize(kind), what))
         return number
 
-    def text(self, what: str, max_bytes: int = _MAX_METADATA_BYTES) -> str:
-        """Return the next string, which must be UTF-8 and have at most ``max_bytes``."""
+    def text(
+        self, what: str, max_bytes: int = _MAX_METADATA_BYTES, *, errors: str = "strict"
+    ) -> str:
+        """Return the next string, which must have at most ``max_bytes``.
+
+        errors: what ``bytes.decode`` does with bytes that are not UTF-8; "strict" refuses them.
+        """
         at = self.position
         n_bytes = self.integer("<Q", f"the length of {what}")
         if n_bytes > min(max_bytes, self.size):
             self.fail(f"{what} has an impossible length of {n_bytes} bytes", at)
         try:
-            return self.take(n_bytes, what).decode("utf-8")
+            return self.take(n_bytes, what).decode("utf-8", errors)
         except UnicodeDecodeError:
             self.fail(f"{what} is not UTF-8", at)
 

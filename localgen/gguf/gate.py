@@ -12,12 +12,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from localgen.errors import InvalidGGUFError
 from localgen.gguf.fingerprint import FileIdentity
-from localgen.gguf.reader import GGUF, Array, Tensor, Value, read_gguf
+from localgen.gguf.kind import Kind, kind_of
+from localgen.gguf.reader import ARCHITECTURE, GGUF, TOKENS, Array, Tensor, Value, read_gguf
 from localgen.gguf.refusal import refuse
 from localgen.gguf.vocab_gate import check_vocabulary
 from localgen.gguf.vocab_types import unknown_type
@@ -26,6 +28,7 @@ _MAX_LAYERS = 512
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
 _INTEGERS = ("I8", "I16", "I32", "I64")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_IN_CACHE = re.compile(r"/models--(?P<repo>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})/(?P<file>.+)")
 _SPLIT_COUNT, _SPLIT_NUMBER = "split.count", "split.no"
 
 
@@ -85,7 +88,10 @@ def check_model(path: Path) -> ModelFile:
     identities = []
 
     def read(each: Path) -> GGUF:
-        file = read_gguf(each)
+        try:
+            file = read_gguf(each)
+        except InvalidGGUFError as error:
+            raise InvalidGGUFError(f"{error}{_how_to_fetch_again(each)}") from error
         identities.append(FileIdentity.of(each))
         return file
 
@@ -93,13 +99,24 @@ def check_model(path: Path) -> ModelFile:
     return ModelFile(shards, tuple(identities))
 
 
+def _how_to_fetch_again(path: Path) -> str:
+    """Return what to do about a damaged file in huggingface_hub's cache; nothing for another."""
+    match = _IN_CACHE.search(path.as_posix())
+    if match is None:
+        return ""
+    name = f"{match['repo'].replace('--', '/')}/{match['file']}@{match['commit']}"
+    return f". Remove it with `localgen models rm {name}`, and it is fetched again"
+
+
 def check_shards(shards: Iterable[GGUF], n_shards: int) -> tuple[GGUF, ...]:
     """Check a model's ``n_shards`` files, in order, and return them; see ``check_model``.
 
     Each is checked before the next one is read. Raises InvalidGGUFError.
     """
-    checked = []
+    checked: list[GGUF] = []
     for number, shard in enumerate(shards):
+        if not checked:
+            _check_kind(shard)
         _check_split(shard, number, n_shards)
         _check_vectors(shard)
         checked.append(shard)
@@ -135,6 +152,28 @@ def shard_stem(path: Path) -> str:
     return match["stem"] if match else path.stem
 
 
+def check_generates(file: ModelFile) -> None:
+    """Raise InvalidGGUFError unless ``file`` is a model that generates text, token by token."""
+    n_tensors = sum(len(shard.tensors) for shard in file.shards)
+    if kind := kind_of(file.metadata, n_tensors):
+        _refuse_kind(file.shards[0], kind)
+
+
+def _check_kind(file: GGUF) -> None:
+    kind = kind_of(file.metadata, len(file.tensors))
+    is_without_vocabulary = file.tensors and TOKENS not in file.metadata
+    if kind and (is_without_vocabulary or not kind.is_inspected):
+        _refuse_kind(file, kind)
+
+
+def _refuse_kind(file: GGUF, kind: Kind) -> NoReturn:
+    architecture = file.metadata.get(ARCHITECTURE)
+    named = f" (architecture {architecture})" if architecture else ""
+    raise InvalidGGUFError(
+        f"{file.path} is {kind.name}{named}, and not a model that generates text; {kind.use}"
+    )
+
+
 def _check_split(file: GGUF, number: int, n_shards: int) -> None:
     count = file.metadata.get(_SPLIT_COUNT, 0)
     if not isinstance(count, int):
@@ -164,9 +203,9 @@ def _check_names(shards: list[GGUF]) -> None:
 
 
 def _check_architecture(file: GGUF) -> None:
-    architecture = file.metadata.get("general.architecture")
+    architecture = file.metadata.get(ARCHITECTURE)
     if not isinstance(architecture, str) or not architecture:
-        refuse(file, f"general.architecture must be a non-empty string, got {architecture!r}")
+        refuse(file, f"{ARCHITECTURE} must be a non-empty string, got {architecture!r}")
     key = f"{architecture}.block_count"
     n_layers = file.metadata.get(key)
     if type(n_layers) is not int or not 0 < n_layers <= _MAX_LAYERS:

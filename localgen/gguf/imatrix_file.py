@@ -2,18 +2,20 @@
 
 For each tensor, the mean square of its inputs, one number per column: (n_columns,), or
 (n_experts * n_columns,). Formats: GGUF (sums of squares, and counts), and the older binary one.
+Zero means that a column had no data: a weight of zero would quantize it to anything.
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from localgen.errors import QuantizeError
-from localgen.gguf.reader import GGUF, MAGIC, Tensor, read_gguf
+from localgen.gguf.reader import GGUF, MAGIC, Tensor, check_regular, read_gguf
 
 Importance = dict[str, npt.NDArray[np.float32]]
 
@@ -21,11 +23,43 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 _MOST_ENTRIES = 2**16
 
 
-def read_imatrix(path: Path) -> Importance:
-    """Return the importance of each tensor by name, float32.
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The tensors of an importance matrix without any data, and those with it for some columns."""
 
-    Raises QuantizeError, ModelFileError or OSError.
+    whole: tuple[str, ...]
+    partial: tuple[str, ...]
+
+
+def read_imatrix(path: Path) -> Importance:
+    """Return the importance of each tensor by name, float32 and above 0.
+
+    A column without data counts like the average one of its matrix. Raises QuantizeError,
+    ModelFileError or OSError.
     """
+    return {name: _filled(data).reshape(-1) for name, data in _read(path).items()}
+
+
+def find_gaps(path: Path) -> Gaps:
+    """Return where an importance matrix has no data. Raises what ``read_imatrix`` does."""
+    values = _read(path)
+    whole = tuple(name for name, data in values.items() if not data.any())
+    partial = tuple(name for name, data in values.items() if data.any() and not data.all())
+    return Gaps(whole, partial)
+
+
+def _filled(data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Replace the zeros in each row of (n_matrices, n_columns) by its mean of the others, or 1."""
+    n_known = np.count_nonzero(data, axis=1)
+    means = np.divide(
+        data.sum(axis=1, dtype=np.float64), n_known, out=np.ones(len(data)), where=n_known > 0
+    )
+    return np.where(data > 0, data, means[:, None]).astype(np.float32)
+
+
+def _read(path: Path) -> Importance:
+    """Return what a file has, (n_matrices, n_columns) for each tensor."""
+    check_regular(path)
     with path.open("rb") as file:
         is_gguf = file.read(len(MAGIC)) == MAGIC
     values = _read_gguf(path) if is_gguf else _read_old(path)
@@ -34,6 +68,11 @@ def read_imatrix(path: Path) -> Importance:
     for name, data in values.items():
         if not np.isfinite(data).all():
             raise QuantizeError(f"{path} is corrupt: the importance of {name} is not finite")
+        if (data < 0).any():
+            raise QuantizeError(
+                f"{path} is corrupt: the importance of {name} is negative, which a mean of squares "
+                f"cannot be. Make it again with llama-imatrix."
+            )
     return values
 
 
@@ -55,9 +94,7 @@ def _read_gguf(path: Path) -> Importance:
                 f"{path} is corrupt: {sums.size} sums of {of} for {counts.size} counts"
             )
         sums = sums.reshape(counts.size, -1)
-        # An expert without data counts like any other.
-        mean = np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0)
-        values[of] = np.ascontiguousarray(mean.reshape(-1))
+        values[of] = np.divide(sums, counts, out=np.zeros_like(sums), where=counts != 0)
     return values
 
 
@@ -90,7 +127,7 @@ def _read_old(path: Path) -> Importance:
                 raise QuantizeError(f"{path} is corrupt at byte {at}")
             sums = np.frombuffer(data, "<f4", n_values, at + 8)
             at += 8 + 4 * n_values
-            values[name] = np.ascontiguousarray(sums / max(1, n_calls), np.float32)
+            values[name] = (sums / np.float32(max(1, n_calls)))[None]
     except (struct.error, ValueError) as error:
         raise QuantizeError(f"{path} is corrupt or not an importance matrix: {error}") from error
     return values

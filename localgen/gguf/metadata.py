@@ -96,6 +96,19 @@ class Hyperparameters:
         return 4 * (n_kept * n_rows + n_state * n_inner)
 
 
+def sizes_by_name(metadata: dict[str, Value]) -> dict[str, int | str]:
+    """Return a model's architecture and sizes, by the names of transformers' configs."""
+    sizes = Hyperparameters(metadata)
+    return {
+        "model_type": str(metadata["general.architecture"]),
+        "max_position_embeddings": sizes.number("context_length"),
+        "hidden_size": sizes.n_embd,
+        "num_hidden_layers": sizes.n_layer,
+        "num_attention_heads": sizes.n_head,
+        "num_key_value_heads": max(sizes.kv_heads, default=0),
+    }
+
+
 def _integers(array: Array) -> list[int]:
     """Return the numbers of an array of integers; an empty list for any other array."""
     if array.values is None or array.values.dtype.kind not in "iu":

@@ -6,7 +6,10 @@ types, shapes, and the place of each tensor. Layout: https://github.com/ggml-org
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +21,16 @@ import numpy.typing as npt
 from localgen.errors import InvalidGGUFError, ModelNotFoundError
 from localgen.gguf.cursor import ByteReader, Cursor
 from localgen.gguf.strings import Strings
-from localgen.gguf.tensor_types import TENSOR_TYPES, TensorType
+from localgen.gguf.tensor_types import TENSOR_TYPES, TensorType, why_unknown
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = "general.alignment"
+ARCHITECTURE = "general.architecture"
 TOKENS = "tokenizer.ggml.tokens"
 
+# The texts that localgen computes with: vocabulary types and chat templates.
+_TOKENIZER = "tokenizer."
 _MAX_ITEMS = 2**16  # keys, and tensors
 _MAX_KEY_BYTES = 2**16 - 1
 _MAX_NAME_BYTES = 63
@@ -43,6 +49,14 @@ _TYPE_NAMES = {
     0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32", 7: "bool", 8: "string",
     10: "u64", 11: "i64", 12: "f64",
 }  # fmt: skip
+
+
+_NOT_REGULAR = (
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +111,30 @@ def read_gguf(path: Path) -> GGUF:
 
     Raises ModelNotFoundError, or InvalidGGUFError with the reason and its place in the file.
     """
-    if path.is_dir():
-        raise InvalidGGUFError(f"{path} is a folder; pass the .gguf file inside it")
     try:
+        check_regular(path)
         with path.open("rb", buffering=0) as file:
             return read_gguf_from(file, path, os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise ModelNotFoundError(f"there is no file {path}") from None
     except OSError as error:
         raise InvalidGGUFError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def check_regular(path: Path) -> None:
+    """Raise InvalidGGUFError for a folder, a pipe or a device, whose opening may wait forever.
+
+    Raises OSError if there is nothing.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise InvalidGGUFError(f"{path} is a folder; pass the .gguf file inside it")
+    for is_kind, kind in _NOT_REGULAR:
+        if is_kind(mode):
+            raise InvalidGGUFError(
+                f"{path} is a {kind}, and llama.cpp maps its file into memory; save the model to a "
+                f"regular file"
+            )
 
 
 def read_gguf_from(
@@ -119,18 +148,31 @@ def read_gguf_from(
     return _Reader(Cursor(file, path, size, chunk_bytes)).read()
 
 
+def read_start(data: bytes, path: Path) -> tuple[int, dict[str, Value]]:
+    """Return the number of tensors, and the metadata that is whole in a file's first bytes.
+
+    path: its name. Raises InvalidGGUFError if these are not the first bytes of a GGUF file.
+    """
+    reader = _Reader(Cursor(io.BytesIO(data), path, len(data)))
+    _, n_tensors, n_kv = reader.read_header()
+    with contextlib.suppress(InvalidGGUFError):  # the rest is not there
+        reader.read_metadata(n_kv)
+    return n_tensors, reader.metadata
+
+
 class _Reader:
-    """Reads the parts of a file in order."""
+    """Reads the parts of a file in order; ``metadata`` is what was read of it."""
 
     def __init__(self, cursor: Cursor) -> None:
+        self.metadata: dict[str, Value] = {}
         self._cursor = cursor
         self._types: dict[str, str] = {}
         self._tokens = Strings([])
 
     def read(self) -> GGUF:
-        version, n_tensors, n_kv = self._header()
-        metadata = self._metadata(n_kv)
-        alignment = self._alignment(metadata)
+        version, n_tensors, n_kv = self.read_header()
+        self.read_metadata(n_kv)
+        alignment = self._alignment(self.metadata)
         tensors = self._tensors(n_tensors)
         end = self._cursor.position
         data_offset = -(-end // alignment) * alignment if tensors else end
@@ -140,14 +182,14 @@ class _Reader:
             size=self._cursor.size,
             version=version,
             alignment=alignment,
-            metadata=metadata,
+            metadata=self.metadata,
             types=self._types,
             tensors=tuple(tensors),
             data_offset=data_offset,
             tokens=self._tokens,
         )
 
-    def _header(self) -> tuple[int, int, int]:
+    def read_header(self) -> tuple[int, int, int]:
         """Return the version and the numbers of tensors and of metadata keys."""
         cursor = self._cursor
         magic = cursor.take(min(4, cursor.size), "the magic number")
@@ -169,17 +211,18 @@ class _Reader:
 
     # --- metadata ---
 
-    def _metadata(self, n_kv: int) -> dict[str, Value]:
-        metadata: dict[str, Value] = {}
+    def read_metadata(self, n_kv: int) -> None:
         for index in range(n_kv):
             at = self._cursor.position
-            key = self._cursor.text(f"metadata key {index}", _MAX_KEY_BYTES)
+            # Keys that differ must stay different.
+            key = self._cursor.text(
+                f"metadata key {index}", _MAX_KEY_BYTES, errors="backslashreplace"
+            )
             if not key or "\0" in key:
                 self._cursor.fail(f"metadata key {index} is empty or has a NUL: {key!r}", at)
-            if key in metadata:
+            if key in self.metadata:
                 self._cursor.fail(f"the metadata key {key!r} appears twice", at)
-            metadata[key] = self._value(key)
-        return metadata
+            self.metadata[key] = self._value(key)
 
     def _value(self, key: str) -> Value:
         at = self._cursor.position
@@ -188,7 +231,8 @@ class _Reader:
             return self._array(key)
         self._types[key] = self._type_name(kind, key, at)
         if kind == _STRING:
-            return self._cursor.text(key)
+            is_shown_only = key != ARCHITECTURE and not key.startswith(_TOKENIZER)
+            return self._cursor.text(key, errors="replace" if is_shown_only else "strict")
         dtype = np.dtype(_NUMBERS[kind])
         data = self._cursor.take(dtype.itemsize, key)
         self._check_bools(kind, data, key)
@@ -266,7 +310,7 @@ class _Reader:
         at += 8 * n_dims
         kind = TENSOR_TYPES.get(number)
         if kind is None:
-            cursor.fail(f"{name} has the unknown tensor type {number}", at)
+            cursor.fail(f"{name} has the unknown tensor type {number}: {why_unknown(number)}", at)
         row_length = shape[0] if shape else 1
         if row_length % kind.block:
             cursor.fail(

@@ -4,10 +4,10 @@
     names.py     parses names               levels.py     chooses one file of a repository
     catalog.py   aliases                    remote.py     lists and fetches files of the Hub
     cache.py     reads the Hub's cache      inventory.py  lists and removes cached models
-    ranges.py    reads the start of files that stay on the Hub
+    headers.py   what a file is             ranges.py     reads the start of files on the Hub
     failures.py  explains the Hub's errors  bars.py       progress bars
 
-It opens no model. Only ``remote`` and ``ranges`` make requests; huggingface_hub is imported only
+It loads no model. Only ``remote`` and ``ranges`` make requests; huggingface_hub is imported only
 for names that need it.
 """
 

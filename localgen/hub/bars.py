@@ -6,6 +6,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from localgen._util.console import is_terminal
+
 
 @contextlib.contextmanager
 def transfer_bar(description: str, n_bytes: int) -> Iterator[Callable[[float], None]]:
@@ -31,7 +33,7 @@ def transfer_bar(description: str, n_bytes: int) -> Iterator[Callable[[float], N
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty() or are_progress_bars_disabled(),
+        disable=not is_terminal(sys.stderr) or are_progress_bars_disabled(),
     ) as bar:
         task = bar.add_task(description, total=n_bytes or None)
         yield lambda n: bar.advance(task, n)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _N_NEAREST = 3
+_SEARCH_SECONDS = 5.0
 _TOO_MANY = 429
 _REFUSALS = {
     401: "the Hub rejected the token for {repo} (401): it is wrong or expired. Log in again with "
@@ -93,14 +94,27 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def missing_repository(api: HfApi, name: HubName) -> ModelNotFoundError:
+def missing_repository(name: HubName) -> ModelNotFoundError:
     """Return the error for a repository that the Hub does not show, with similar names."""
     owner, title = name.repo.split("/")
     with contextlib.suppress(Exception):  # it is only a hint
-        found = [model.id for model in api.list_models(author=owner, filter="gguf", limit=200)]
-        found += [model.id for model in api.list_models(search=title, filter="gguf", limit=50)]
+        found = [*_search(author=owner, limit=200), *_search(search=title, limit=50)]
         return ModelNotFoundError(_no_repository(name) + _nearest(name.repo, found))
     return ModelNotFoundError(_no_repository(name))
+
+
+def _search(**query: str | int) -> list[str]:
+    """Return the names that a search finds, with one request: ``list_models`` retries for long."""
+    from huggingface_hub import constants, get_session, utils  # noqa: PLC0415
+
+    response = get_session().get(
+        f"{constants.ENDPOINT}/api/models",
+        params={"filter": "gguf", **query},
+        headers=utils.build_hf_headers(),  # type: ignore[attr-defined]
+        timeout=_SEARCH_SECONDS,
+    )
+    utils.hf_raise_for_status(response)  # type: ignore[attr-defined]
+    return [model["id"] for model in response.json()]
 
 
 def _no_repository(name: HubName) -> str:

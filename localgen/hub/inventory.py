@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from localgen._util.warn import warn
 from localgen.errors import ModelNotFoundError
-from localgen.hub import cache
+from localgen.hub import cache, headers
+from localgen.hub.cache import CachedFile, Revision
 from localgen.hub.catalog import catalog
-from localgen.hub.levels import Model, level_of, models_of, usual_spelling
+from localgen.hub.levels import (
+    Model,
+    grouped,
+    is_gguf,
+    level_of,
+    models_of,
+    of_level,
+    usual_spelling,
+    without_companions,
+)
 from localgen.hub.names import MAIN, HubName, parse_alias, parse_hub_name
-
-if TYPE_CHECKING:
-    from huggingface_hub import CachedFileInfo, CachedRepoInfo, CachedRevisionInfo, HFCacheInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +47,17 @@ def on_this_machine(folders: Iterable[Path] = ()) -> list[LocalCopy]:
 
     Raises ModelNotFoundError for a folder that does not exist.
     """
-    return [*_in_cache(), *_in_packages(), *(copy for each in folders for copy in _in_folder(each))]
+    found = [*_in_cache(), *_in_packages()]
+    for folder in folders:
+        found += _in_folder(folder)
+    # A folder may be named twice, lie in another one, or be the cache itself.
+    places = {copy.files[0].parent.resolve() / copy.files[0].name: copy for copy in found[::-1]}
+    return list(places.values())[::-1]
 
 
 def totals() -> tuple[int, int]:
     """Return the number of models in the Hub's cache, and the cache's size in bytes."""
-    cached = _scan()
-    return (len(_all(cached)), cached.size_on_disk) if cached else (0, 0)
+    return len(_all()), cache.size_on_disk()
 
 
 def matching(name: str) -> tuple[list[LocalCopy], int]:
@@ -52,39 +65,26 @@ def matching(name: str) -> tuple[list[LocalCopy], int]:
 
     A name without a revision matches all of them. Raises ModelNotFoundError if nothing matches.
     """
-    wanted, cached = _hub_name(name), _scan()
-    found = _selected(cached, wanted) if cached else []
+    found = _selected(_hub_name(name))
     if not found:
         names = ", ".join(copy.name for copy in _in_cache()) or "nothing"
         raise ModelNotFoundError(f"{name} is not in {cache.root()}, which holds {names}")
-    copies = [_copy(repo, revision, model) for repo, revision, model in found]
-    return copies, sum(size for _, size in _freed(found).items())
+    return [_copy(*each) for each in found], sum(_freed(found).values())
 
 
 def remove(name: str) -> None:
     """Remove what ``matching`` finds from the cache; other files of the repository stay."""
-    wanted, cached = _hub_name(name), _scan()
-    found = _selected(cached, wanted) if cached else []
+    found = _selected(_hub_name(name))
     blobs = _freed(found)
-    for repo, revision, model in found:
-        for file in _files(revision, model):
-            file.file_path.unlink(missing_ok=True)
-            cache.unmark(repo.repo_id, revision.commit_hash, file.file_name)
+    for revision, model in found:
+        for file in model.files:
+            revision.files[file].path.unlink(missing_ok=True)
+            cache.unmark(revision.repo, revision.commit, file)
     for blob in blobs:
         blob.unlink(missing_ok=True)
-    _remove_empty(found)
-
-
-def _remove_empty(found: list[_Found]) -> None:
-    """Delete the revisions that hold no files any more."""
-    cached = _scan()
-    emptied = [revision.commit_hash for _, revision, _ in found if not _has_files(revision)]
-    if cached and emptied:
-        cached.delete_revisions(*set(emptied)).execute()
-
-
-def _has_files(revision: CachedRevisionInfo) -> bool:
-    return any(path.is_file() for path in revision.snapshot_path.rglob("*"))
+    for revision in {revision.folder: revision for revision, _ in found}.values():
+        if not any(path.is_file() for path in revision.folder.rglob("*")):
+            cache.remove_revision(revision)
 
 
 def _hub_name(name: str) -> HubName | None:
@@ -98,96 +98,74 @@ def _hub_name(name: str) -> HubName | None:
     return parse_hub_name(name)
 
 
-def _scan() -> HFCacheInfo | None:
-    from huggingface_hub import CacheNotFound, scan_cache_dir  # noqa: PLC0415
-
-    try:
-        return scan_cache_dir(cache.root())
-    except CacheNotFound:
-        return None
+_Found = tuple[Revision, Model]
 
 
-if TYPE_CHECKING:
-    _Found = tuple[CachedRepoInfo, CachedRevisionInfo, Model]
+def _all() -> list[_Found]:
+    """Return every model of every cached revision, sorted by repository and file."""
+    return [(revision, model) for revision in cache.revisions() for model in _models(revision)]
 
 
-def _all(cached: HFCacheInfo) -> list[_Found]:
-    """Return every model of every revision, sorted by repository and file."""
-    found = []
-    for repo in sorted(cached.repos, key=lambda repo: repo.repo_id):
-        if repo.repo_type != "model":
-            continue
-        # main first, then the newest.
-        for revision in sorted(
-            repo.revisions, key=lambda r: (MAIN not in r.refs, -r.last_modified)
-        ):
-            models = models_of(file.file_name for file in revision.files)
-            found += [(repo, revision, model) for model in models]
-    return found
+def _models(revision: Revision) -> list[Model]:
+    return without_companions(models_of(revision.files), headers.on_the_disk(revision.folder))
 
 
-def _selected(cached: HFCacheInfo, name: HubName | None) -> list[_Found]:
+def _selected(name: HubName | None) -> list[_Found]:
     if name is None:
         return []
-    found = [each for each in _all(cached) if each[0].repo_id == name.repo]
+    revisions = cache.revisions(name.repo)
     if name.revision != MAIN:
-        found = [
-            each
-            for each in found
-            if name.revision in each[1].refs or name.revision == each[1].commit_hash
-        ]
-    if name.file:
-        return [each for each in found if name.file in each[2].files]
-    if name.level:
-        wanted = usual_spelling(name.level)
-        return [each for each in found if each[2].level == wanted]
+        revisions = [each for each in revisions if name.revision in (*each.refs, each.commit)]
+    found = []
+    for revision in revisions:
+        if name.file:  # whatever it is
+            models = [model for model in grouped(revision.files) if name.file in model.files]
+        elif name.level:
+            models = of_level(_models(revision), usual_spelling(name.level))
+        else:
+            models = _models(revision)
+        found += [(revision, model) for model in models]
     return found
 
 
-def _files(revision: CachedRevisionInfo, model: Model) -> list[CachedFileInfo]:
-    by_name = {file.file_name: file for file in revision.files}
-    return [by_name[file] for file in model.files]
+def _files(revision: Revision, model: Model) -> list[CachedFile]:
+    return [revision.files[file] for file in model.files]
 
 
 def _freed(found: list[_Found]) -> dict[Path, int]:
     """Return the blobs that only these models use, with their sizes in bytes."""
-    mine = {
-        file.file_path: file for _, revision, model in found for file in _files(revision, model)
-    }
+    mine = {file.path: file for each in found for file in _files(*each)}
     others = {
-        file.blob_path
-        for repo in {repo.repo_id: repo for repo, _, _ in found}.values()
-        for revision in repo.revisions
-        for file in revision.files
-        if file.file_path not in mine
+        file.blob
+        for repo in {revision.repo for revision, _ in found}
+        for revision in cache.revisions(repo)
+        for file in revision.files.values()
+        if file.path not in mine
     }
-    return {
-        file.blob_path: file.size_on_disk for file in mine.values() if file.blob_path not in others
-    }
+    return {file.blob: file.n_bytes for file in mine.values() if file.blob not in others}
 
 
 def _in_cache() -> list[LocalCopy]:
-    cached = _scan()
-    return [_copy(*each) for each in _all(cached)] if cached else []
+    return [_copy(*each) for each in _all()]
 
 
-def _copy(repo: CachedRepoInfo, revision: CachedRevisionInfo, model: Model) -> LocalCopy:
+def _copy(revision: Revision, model: Model) -> LocalCopy:
     files = _files(revision, model)
-    names = models_of(file.file_name for file in revision.files)
-    only_one = model.level and sum(other.level == model.level for other in names) == 1
-    ref = MAIN if MAIN in revision.refs else min(revision.refs, default=revision.commit_hash)
+    levels = [other.level for other in _models(revision)]
+    is_only_one = model.level is not None and levels.count(model.level) == 1
+    ref = MAIN if MAIN in revision.refs else min(revision.refs, default=revision.commit)
     name = HubName(
-        repo.repo_id,
-        None if only_one else model.files[0],
-        model.level if only_one else None,
+        revision.repo,
+        None if is_only_one else model.files[0],
+        model.level if is_only_one else None,
         ref,
     )
     return LocalCopy(
         str(name),
         model.level,
-        sum(file.size_on_disk for file in files),
-        max(file.blob_last_accessed for file in files),
-        tuple(file.file_path for file in files),
+        sum(file.n_bytes for file in files),
+        max(file.last_used for file in files),
+        tuple(file.path for file in files),
     )
 
 
@@ -200,21 +178,35 @@ def _in_packages() -> list[LocalCopy]:
     ]
 
 
-def _in_folder(folder: Path) -> list[LocalCopy]:
+def _in_folder(folder: Path) -> Iterator[LocalCopy]:
     if not folder.is_dir():
         raise ModelNotFoundError(f"the folder {folder} does not exist")
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf")]
-    copies = []
-    for model in models_of(files):
+    stats = dict(_gguf_files(folder))
+    for model in without_companions(models_of(stats), headers.on_the_disk(folder)):
+        found = [stats[file] for file in model.files]
         paths = tuple(folder / file for file in model.files)
-        stats = [path.stat() for path in paths]
-        copies.append(
-            LocalCopy(
-                str(paths[0]),
-                model.level,
-                sum(each.st_size for each in stats),
-                max(each.st_atime for each in stats),
-                paths,
-            )
+        yield LocalCopy(
+            str(paths[0]),
+            model.level,
+            sum(each.st_size for each in found),
+            max(each.st_atime for each in found),
+            paths,
         )
-    return copies
+
+
+def _gguf_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the GGUF files in a folder, relative to it; name what cannot be examined."""
+
+    def skip(error: OSError) -> None:
+        warn(f"{error.filename} is skipped: {error.strerror}.")
+
+    for place, _, files in os.walk(folder, onerror=skip):
+        for file in filter(is_gguf, files):
+            path = Path(place, file)
+            try:
+                found = path.stat()
+            except OSError as error:  # a link to nothing or to itself
+                skip(error)
+                continue
+            if stat.S_ISREG(found.st_mode):
+                yield path.relative_to(folder).as_posix(), found

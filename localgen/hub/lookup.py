@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from localgen._util.format import either
+from localgen._util.home import expand_user
 from localgen._util.warn import warn
 from localgen.errors import DownloadError, ModelNotFoundError
-from localgen.hub import cache, catalog, names
-from localgen.hub.levels import DEFAULT_LEVEL, choose
+from localgen.hub import cache, catalog, headers, names
+from localgen.hub.levels import DEFAULT_LEVEL, KindOf, choose, usual_spelling
 from localgen.hub.names import HubName
 from localgen.hub.ranges import RemoteModel
 
@@ -21,6 +22,7 @@ Found = TypeVar("Found")
 
 logger = logging.getLogger("localgen.hub")
 _MOST_MOVES = 3
+_MOST_SHOWN = 100  # characters of a path
 
 
 def resolve(
@@ -60,7 +62,7 @@ def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tup
             return catalog.installed_file(alias.alias, entry)
         name = HubName(entry.repo, None, alias.level, wanted or names.MAIN)
         return name, entry.level or DEFAULT_LEVEL
-    if Path(source).expanduser().exists():
+    if _exists(_expanded(source)):
         return _existing(Path(source), revision)
     hub_name = names.parse_hub_name(source, revision)
     if hub_name is None:
@@ -69,14 +71,29 @@ def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tup
 
 
 def _existing(path: Path, revision: str | None) -> Path:
-    path = path.expanduser()
-    if not path.exists():
+    path = _expanded(path)
+    if not _exists(path):
         raise ModelNotFoundError(_not_found(str(path)))
     if revision is not None:
         raise ValueError(
             f"revision={revision!r} applies to a name on the Hub, but {path} is a local file"
         )
     return path
+
+
+def _expanded(source: str | Path) -> Path:
+    try:
+        return expand_user(source)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"{source} cannot be found: {error.strerror}.") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        shown = str(path)[:_MOST_SHOWN]
+        raise ModelNotFoundError(f"{shown} cannot be looked up: {error.strerror}") from error
 
 
 def _not_found(source: str) -> str:
@@ -106,7 +123,7 @@ def _from_hub(
         return _from_cache(name, default)
     if name.is_pinned:  # a commit's files never change
         try:
-            return _from_cache(name, name.level or default, only_exact=True)
+            return _from_cache(name, default, only_exact=True)
         except (ModelNotFoundError, DownloadError):
             pass  # not cached: fetch it
     try:
@@ -133,7 +150,7 @@ def _fetch(name: HubName, default: str) -> Path:
 
     for _ in range(_MOST_MOVES):
         listing = remote.listing(name)
-        model = _chosen(name, tuple(listing.files), default)
+        model = _chosen(name, tuple(listing.files), default, headers.on_the_hub(name, listing))
         try:
             return remote.download(name, listing, model)
         except remote.MovedError:
@@ -147,10 +164,10 @@ def _look_up(name: HubName, default: str) -> Path | RemoteModel:
     from localgen.hub import remote  # noqa: PLC0415
 
     listing = remote.listing(name)
-    files = _chosen(name, tuple(listing.files), default)
-    if remote.are_cached(name, listing.commit, files):
+    files = _chosen(name, tuple(listing.files), default, headers.on_the_hub(name, listing))
+    if remote.are_cached(name, listing, files):
         return remote.download(name, listing, files)
-    sizes = tuple((file, listing.files[file].size) for file in files)
+    sizes = tuple((file, remote.file_size(name, listing, file)) for file in files)
     return RemoteModel(name, listing.commit, sizes)
 
 
@@ -163,24 +180,26 @@ def _from_cache(name: HubName, default: str, *, only_exact: bool = False) -> Pat
             f"{name} is not in {cache.root()}, and only local files are used (HF_HUB_OFFLINE, or "
             f"local_files_only=True in Python). Fetch it once with: localgen models pull {name}"
         )
+    kind_of = headers.on_the_disk(found.folder)
     if only_exact:
-        choice = choose(found.files, name, default)
-        if choice.substituted:
+        model = choose(found.files, name, default, kind_of).model
+        if not name.file and model.level != usual_spelling(name.level or default):
             raise ModelNotFoundError(f"{name} is not in the cache")
-        files = choice.model.files
+        files = model.files
     else:
-        files = _chosen(name, found.files, default)
+        files = _chosen(name, found.files, default, kind_of)
     for file in files:
         remote.verify(name, found.folder.name, file)
     return found.folder / files[0]
 
 
-def _chosen(name: HubName, files: tuple[str, ...], default: str) -> tuple[str, ...]:
+def _chosen(
+    name: HubName, files: tuple[str, ...], default: str, kind_of: KindOf
+) -> tuple[str, ...]:
     """Return the files of the model that ``name`` means; log which, if the name does not say."""
-    choice = choose(files, name, default)
-    first = choice.model.files[0]
-    if choice.substituted:
-        warn(f"{name.repo} has no {default}; using the nearest level: {first}")
+    choice = choose(files, name, default, kind_of)
+    if choice.note:
+        warn(choice.note)
     elif not (name.file or name.level):
-        logger.info("%s: %s", name.repo, first)
+        logger.info("%s: %s", name.repo, choice.model.files[0])
     return choice.model.files

@@ -8,30 +8,45 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from localgen._util.warn import warn
 from localgen.errors import DownloadError, LocalgenError
 from localgen.hub import cache
 from localgen.hub.bars import transfer_bar
 from localgen.hub.failures import explained, missing_repository, missing_revision
 from localgen.hub.names import HubName, why_unsafe
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+logger = logging.getLogger("localgen.hub")
 _LISTING_SECONDS = 10.0
 _BLOCK_BYTES = 2**20
+_KINDS = {"sha256": "sha256 checksum", "git": "git checksum", "size": "size"}
+_WEAK = {
+    "size": "only its size is verified: the server states no checksum",
+    "unstated": "it is not verified: the server states neither size nor checksum",
+}
 # Disk space left free for other programs.
 _SPARE_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file's size in bytes and checksum: "sha256 HEX", or "git HEX" if it is not in LFS."""
+    """A file's size in bytes and its checksum; mirrors may state neither.
 
-    size: int
-    checksum: str
+    checksum: "sha256 HEX", "git HEX" if it is not in LFS, or "size N" if only that is known.
+    """
+
+    size: int | None
+    checksum: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +71,13 @@ def listing(name: HubName) -> Listing:
     api = HfApi()
     with explained(name):
         try:
-            info = api.model_info(
-                name.repo,
-                revision=name.revision,
-                files_metadata=True,
-                timeout=_LISTING_SECONDS,
-            )
+            info = _model_info(api, name)
         except errors.RevisionNotFoundError as error:
             raise missing_revision(api, name) from error
         except errors.GatedRepoError:
             raise
         except errors.RepositoryNotFoundError as error:
-            raise missing_repository(api, name) from error
+            raise missing_repository(name) from error
     files = {}
     for sibling in info.siblings or ():
         file = sibling.rfilename
@@ -78,11 +88,51 @@ def listing(name: HubName) -> Listing:
             raise DownloadError(
                 f"{name.repo} lists the unsafe file {file!r}, so nothing is fetched: {reason}"
             )
-        checksum = f"sha256 {sibling.lfs.sha256}" if sibling.lfs else f"git {sibling.blob_id}"
-        files[file] = RemoteFile(sibling.size or 0, checksum)
+        files[file] = _remote_file(sibling)
     if not info.sha:
         raise DownloadError(f"the Hub's answer for {name} names no commit")
     return Listing(info.sha, files)
+
+
+def _model_info(api: HfApi, name: HubName) -> ModelInfo:
+    """Return what the Hub says of a repository; of its files at least the names."""
+    for with_metadata in (True, False):  # a mirror's metadata may lack what huggingface_hub reads
+        with contextlib.suppress(KeyError, TypeError):
+            return api.model_info(
+                name.repo,
+                revision=name.revision,
+                files_metadata=with_metadata,
+                timeout=_LISTING_SECONDS,
+            )
+    raise DownloadError(f"the answer for {name} is not a listing as the Hub sends them")
+
+
+def file_size(name: HubName, of: Listing, file: str) -> int:
+    """Return a file's size in bytes, with a request if the listing lacks it.
+
+    Raises DownloadError.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415
+
+    size = of.files[file].size
+    if size is None:
+        with explained(name):
+            size = get_hf_file_metadata(hf_hub_url(name.repo, file, revision=of.commit)).size
+    if size is None:
+        raise DownloadError(f"the server does not state the size of {file} of {name.repo}")
+    return size
+
+
+def _remote_file(sibling: RepoSibling) -> RemoteFile:
+    """Return what the Hub, or a mirror, states of a file."""
+    size, checksum = sibling.size, None
+    if sibling.lfs and sibling.lfs.sha256:
+        checksum = f"sha256 {sibling.lfs.sha256}"
+    elif sibling.blob_id and not sibling.lfs:
+        checksum = f"git {sibling.blob_id}"
+    elif size is not None:
+        checksum = f"size {size}"
+    return RemoteFile(size, checksum)
 
 
 def download(name: HubName, of: Listing, files: tuple[str, ...]) -> Path:
@@ -90,22 +140,39 @@ def download(name: HubName, of: Listing, files: tuple[str, ...]) -> Path:
 
     Raises DownloadError and MovedError.
     """
-    missing = [file for file in files if not _path(name, of.commit, file).is_file()]
-    _check_disk(name, sum(of.files[file].size for file in missing))
+    missing = [file for file in files if not _is_cached(name, of, file)]
+    _check_disk(name, sum(of.files[file].size or 0 for file in missing))
     for file in files:
-        checksum = of.files[file].checksum
+        wanted = of.files[file]
         # If the process is killed after the transfer, the file must not count as verified.
         if file in missing or cache.unverified(name.repo, of.commit, file):
-            cache.mark_unverified(name.repo, of.commit, file, checksum)
+            cache.mark_unverified(name.repo, of.commit, file, wanted.checksum or cache.UNSTATED)
         if file in missing:
-            _transfer(name, of.commit, file, of.files[file].size)
+            _remove_damaged(_path(name, of.commit, file), wanted)
+            _transfer(name, of.commit, file, wanted.size or 0)
         verify(name, of.commit, file)
     return _path(name, of.commit, files[0])
 
 
-def are_cached(name: HubName, commit: str, files: tuple[str, ...]) -> bool:
-    """Return whether all of ``files`` at ``commit`` are in the cache."""
-    return all(_path(name, commit, file).is_file() for file in files)
+def are_cached(name: HubName, of: Listing, files: tuple[str, ...]) -> bool:
+    """Return whether all of ``files`` are whole in the cache."""
+    return all(_is_cached(name, of, file) for file in files)
+
+
+def _is_cached(name: HubName, of: Listing, file: str) -> bool:
+    """Return whether a file is in the cache with the size that the Hub states."""
+    path, size = _path(name, of.commit, file), of.files[file].size
+    return path.is_file() and (size is None or path.stat().st_size == size)
+
+
+def _remove_damaged(path: Path, wanted: RemoteFile) -> None:
+    """Remove a cached file of another size, which huggingface_hub would keep."""
+    if path.is_file():
+        logger.warning(
+            "%s has %d bytes in the cache, and %d on the Hub: it is fetched again",
+            *(path.name, path.stat().st_size, wanted.size),
+        )
+        cache.remove(path)
 
 
 def verify(name: HubName, commit: str, file: str) -> None:
@@ -122,14 +189,16 @@ def verify(name: HubName, commit: str, file: str) -> None:
         )
     path = _path(name, commit, file)
     kind, wanted = checksum.split()
-    found = _digest(path, kind)
+    found = wanted if checksum == cache.UNSTATED else _digest(path, kind)
     if found != wanted:
         cache.remove(path)
         cache.unmark(name.repo, commit, file)
         raise DownloadError(
-            f"{file} of {name.repo} is a corrupt download: its {kind} checksum is {found}, and the "
+            f"{file} of {name.repo} is a corrupt download: its {_KINDS[kind]} is {found}, and the "
             f"Hub states {wanted}. The file was removed; try again."
         )
+    if kind in _WEAK:
+        warn(f"{file} of {name.repo}: {_WEAK[kind]}")
     cache.unmark(name.repo, commit, file)
 
 
@@ -195,6 +264,8 @@ def _disk_full(name: HubName) -> Iterator[None]:
 
 def _digest(path: Path, kind: str) -> str:
     size = path.stat().st_size
+    if kind == "size":
+        return str(size)
     digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size)
     with path.open("rb", buffering=0) as file, transfer_bar("checking", size) as advance:
         while block := file.read(_BLOCK_BYTES):

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import secrets
+import shutil
 import stat
 import sys
 import time
@@ -89,12 +90,21 @@ class Found:
 class Results:
     """An output that records are appended to; ``found`` is what it holds already.
 
-    Nothing is written before ``begin()``.
+    Nothing is written before ``begin()``. path: the output's; None for stdout.
     """
 
-    def __init__(self, file: BinaryIO, header: Record, found: Found | None = None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        header: Record,
+        found: Found | None = None,
+        *,
+        path: str | None = None,
+    ) -> None:
         self._file = file
+        self._path = path
         self._is_file = found is not None
+        self._is_gone = False
         self._synced_at = time.monotonic()
         self.found = found or Found()
         self.header = self.found.header or header
@@ -113,19 +123,72 @@ class Results:
             self.write(self.header)
 
     def write(self, record: Record) -> None:
-        """Append a record."""
-        data = memoryview((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        while data:  # an unbuffered file may write only a part
-            data = data[self._file.write(data) :]
-        self._file.flush()
+        """Append a record. Raises JobError if the file cannot be written, or is there no more."""
+        text = json.dumps(record, ensure_ascii=False) + "\n"
+        # Only a lone surrogate, of a file's name, has no UTF-8: it becomes JSON's own escape.
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        with self._errors():
+            while data:  # an unbuffered file may write only a part
+                data = data[self._file.write(data) :]
+            self._file.flush()
+        self._check_there()
         if self._is_file and time.monotonic() - self._synced_at > SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
-        """Wait until everything written is on the disk."""
+        """Wait until everything written is on the disk. Raises JobError, as ``write`` does."""
         if self._is_file:
-            os.fsync(self._file.fileno())
+            with self._errors():
+                os.fsync(self._file.fileno())
             self._synced_at = time.monotonic()
+            self._check_there()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise an error of the file as a JobError that names it; stdout names itself."""
+        try:
+            yield
+        except OSError as error:
+            if self._path is None:
+                raise
+            raise JobError(
+                f"{self._path} cannot be written: {error.strerror}. The results so far are kept; "
+                f"run the same command again to resume."
+            ) from error
+
+    def _check_there(self) -> None:
+        """Raise JobError if the file was deleted, moved or replaced: its results would be lost."""
+        if self._path is None or not self._is_file or self._is_gone:
+            return
+        status = os.fstat(self._file.fileno())
+        try:
+            if os.path.samestat(os.stat(self._path), status):
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            return  # whether it is there cannot be known now
+        self._is_gone = True
+        what = "deleted" if status.st_nlink == 0 else "moved or replaced"
+        kept = "in the moved file" if status.st_nlink else self._restored(self._path)
+        raise JobError(
+            f"{self._path} was {what} while the job was writing it. The results so far are {kept}."
+        )
+
+    def _restored(self, path: str) -> str:
+        """Copy the deleted file's results to ``path`` or a new name; return where they are."""
+        for name in (path, f"{path}.kept"):
+            try:
+                with open(name, "xb") as copy:
+                    os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+                    with open(self._file.fileno(), "rb", closefd=False) as deleted:
+                        shutil.copyfileobj(deleted, copy)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                return f"lost: {error.strerror}"
+            return f"in {name}"
+        return "lost: both names are taken"
 
 
 @contextmanager
@@ -140,19 +203,23 @@ def open_results(path: str, header: Record, *, overwrite: bool = False) -> Itera
         return
     with _open(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            yield Results(file, header)
+            yield Results(file, header, path=path)
             return
         if not file_lock.lock(file):
             raise JobError(f"{path} is being written by another process; wait until it ends")
         found = Found() if overwrite else _read(path)
         if found.header is not None:
             _check_same(found.header, header, path)
-        yield Results(file, header, found)
+        yield Results(file, header, found, path=path)
 
 
 def _open(path: str) -> BinaryIO:
-    """Open a file to write to, unbuffered; create it if needed, but do not truncate it."""
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb", buffering=0)
+    """Open a file to write to, unbuffered; create it if needed, but do not truncate it.
+
+    A regular file can be read as well: its name may be deleted. A pipe must not be its own reader.
+    """
+    access = os.O_RDWR if os.path.isfile(path) or not os.path.exists(path) else os.O_WRONLY
+    return open(os.open(path, access | os.O_CREAT, 0o666), "wb", buffering=0)
 
 
 # --- an existing file ---

@@ -28,11 +28,12 @@ from localgen.errors import (
     InvalidGGUFError,
     ModelFileError,
 )
+from localgen.generation.model_facts import Weight
 from localgen.gguf import gate
 from localgen.gguf.fingerprint import fingerprint
 from localgen.gguf.memory import CELLS, flash_attention_mode, state_bytes_of_layers
-from localgen.gguf.metadata import Hyperparameters, sampling_defaults
-from localgen.llama import devices, fitting
+from localgen.gguf.metadata import Hyperparameters, sampling_defaults, sizes_by_name
+from localgen.llama import devices, fitting, forks
 from localgen.llama.context import Context, MemoryKind
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
@@ -66,10 +67,12 @@ class LlamaBackend:
         self._llama = llama()
         self._pid = os.getpid()
         self._file = gate.check_model(path)
+        gate.check_generates(self._file)
         self.path = self._file.path  # of the first shard, whichever was named
         self.config = config = self._within_positions(config)
         self._sizes = Hyperparameters(self._file.metadata)
         self.n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
+        forks.check_fork(self.n_threads, uses_gpu=self.uses_gpu)
         if config.check_memory:
             fitting.check(self._file, config, self.n_gpu_layers)
         check_unknown_vocabulary(self._file)
@@ -138,6 +141,20 @@ class LlamaBackend:
             )
 
     @property
+    def sizes(self) -> dict[str, int | str]:
+        """See ``ModelBackend``."""
+        return sizes_by_name(self._file.metadata)
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """See ``ModelBackend``."""
+        return tuple(
+            Weight(tensor.name, tensor.shape[::-1], tensor.type.name)
+            for shard in self._file.shards
+            for tensor in shard.tensors
+        )
+
+    @property
     def sampling_defaults(self) -> dict[str, float]:
         """See ``metadata.sampling_defaults``."""
         return sampling_defaults(self._file.metadata)
@@ -172,7 +189,7 @@ class LlamaBackend:
         if self.is_forked:
             raise BackendError(
                 "this model was loaded before a fork: llama.cpp's threads do not exist in the "
-                "child; load the model in the child, or start processes with 'spawn'"
+                "child; start processes with 'spawn' and load the model there"
             )
         self._check_open()
         # A file that shrinks while it is mapped kills the process at the next read.
@@ -351,6 +368,7 @@ class LlamaBackend:
                 f"{log_router.take_errors() or 'no reason was given'}; use a smaller n_ctx"
             )
         self._handles.context = handle
+        forks.note_passes(self.n_threads, uses_gpu=self.uses_gpu)
         self._context = Context(
             self._llama,
             handle,

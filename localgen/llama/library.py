@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +73,48 @@ def llama() -> Any:
     """
     # When it aborts, ggml would fork and run any debugger that it finds on PATH.
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-    try:
-        bindings: Any = importlib.import_module("llama_cpp.llama_cpp")
-    except (ImportError, OSError, RuntimeError) as error:
-        raise BackendError(
-            f"llama-cpp-python cannot be imported ({error}); install it with: {INSTALL}"
-        ) from error
-    _route_log(bindings)
-    bindings.llama_backend_init()
+    with _same_affinity():
+        try:
+            bindings: Any = importlib.import_module("llama_cpp.llama_cpp")
+        except (ImportError, OSError, RuntimeError) as error:
+            raise BackendError(
+                f"llama-cpp-python cannot be imported ({error}); install it with: {INSTALL}"
+            ) from error
+        _route_log(bindings)
+        bindings.llama_backend_init()
+    if openmp_binding() is not None:
+        bindings.llama_decode = _same_affinity()(bindings.llama_decode)
     return bindings
+
+
+def openmp_binding() -> str | None:
+    """Return the environment variable with which OpenMP binds threads to CPUs; None if none does.
+
+    By OpenMP's specification, OMP_PROC_BIND=false overrides the others.
+    """
+    if os.environ.get("OMP_PROC_BIND", "").strip().lower() == "false":
+        return None
+    names = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")
+    return next((name for name in names if os.environ.get(name)), None)
+
+
+@contextlib.contextmanager
+def _same_affinity() -> Iterator[None]:
+    """Leave the calling thread on its CPUs.
+
+    OpenMP's threads are to be bound where the user said so. But GCC's also binds the thread that
+    loads it, and any that computes for the first time, to the first place: the caller's program,
+    and all threads that it starts from then on, would share one CPU.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        yield
+        return
+    cpus = os.sched_getaffinity(0)
+    try:
+        yield
+    finally:
+        if os.sched_getaffinity(0) != cpus:
+            os.sched_setaffinity(0, cpus)
 
 
 def _route_log(bindings: Any) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localgen._util.atomic_write import atomic_write_bytes
-from localgen._util.cache_folder import cache_folder
 from localgen._util.child import Failure, run_json_child
+from localgen._util.user_folders import cache_folder
 from localgen.errors import InvalidGGUFError
 from localgen.gguf.fingerprint import fingerprint
 from localgen.gguf.gate import ModelFile

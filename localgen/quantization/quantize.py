@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -21,8 +22,10 @@ from localgen import hub
 from localgen._util.atomic_write import replace
 from localgen._util.checks import check_int
 from localgen._util.child import OWN_GROUP
-from localgen._util.format import either
+from localgen._util.format import counted, either
+from localgen._util.home import expand_user
 from localgen._util.system import usable_cpus
+from localgen._util.warn import warn
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
@@ -36,6 +39,7 @@ _SPELLINGS = {
 }  # fmt: skip
 _NOT_QUANTIZED = ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
 _SPARE_BYTES = 2**24
+_MOST_NAMED = 3
 _TYPES_BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
 
 Progress = Callable[[int, int, str], object]
@@ -125,7 +129,7 @@ def quantize(
         check_int("n_threads", n_threads, 1, 512)
     path = hub.resolve(source)
     file = gate.check_model(path)
-    folder = Path(output).expanduser()
+    folder = expand_user(output)
     _check_source(file, numbers, allow_requantize=allow_requantize)
     run = _Runner(file, imatrix, pure, allow_requantize, n_threads)
     targets = {name: folder / f"{_stem(path)}-{name}.gguf" for name in numbers}
@@ -227,8 +231,6 @@ class _Runner:
         allow_requantize: bool,
         n_threads: int | None,
     ) -> None:
-        from localgen.gguf.imatrix_file import read_imatrix  # noqa: PLC0415
-
         self._file = file
         self._options = {
             "source": str(file.path),
@@ -238,7 +240,34 @@ class _Runner:
             "n_threads": usable_cpus() if n_threads is None else n_threads,
         }
         if imatrix is not None:
-            read_imatrix(Path(imatrix))  # raises before anything runs
+            self._check_imatrix(Path(imatrix))
+
+    def _check_imatrix(self, path: Path) -> None:
+        """Raise what is wrong with an importance matrix before anything runs; warn of its gaps."""
+        from localgen.gguf.imatrix_file import find_gaps, read_imatrix  # noqa: PLC0415
+
+        shapes = {t.name: t.shape for shard in self._file.shards for t in shard.tensors}
+        matching = {name: data for name, data in read_imatrix(path).items() if name in shapes}
+        if not matching:
+            warn(
+                f"{path} has none of the tensors of {self._file.path.name}, so it changes nothing: "
+                f"it belongs to another model"
+            )
+        for name, data in matching.items():
+            n_columns = math.prod(shapes[name][:1] + shapes[name][2:])
+            if data.size != n_columns and name != "token_embd.weight":  # which llama.cpp ignores
+                raise QuantizeError(
+                    f"{path} belongs to another model: it has {data.size} values for {name}, which "
+                    f"has {n_columns} columns in {self._file.path.name}"
+                )
+        gaps = find_gaps(path)
+        if whole := [name for name in gaps.whole if name in matching]:
+            warn(f"{path} has no data for {_some(whole)}: all of their columns count the same")
+        if partial := [name for name in gaps.partial if name in matching]:
+            warn(
+                f"{path} has no data for some columns of {_some(partial)}: they count like the "
+                f"average column"
+            )
 
     def plan(self, level: str, ftype: int) -> _Plan:
         """Do a dry run. Raises QuantizeError if the real run would fail."""
@@ -328,6 +357,12 @@ class _Runner:
                 f"the quantizer ended with code {child.returncode} at {level}: {reason[0]}"
             )
         return last
+
+
+def _some(names: list[str]) -> str:
+    """Return the number of tensors and the first names."""
+    more = ", …" if len(names) > _MOST_NAMED else ""
+    return f"{counted(len(names), 'tensor')} ({', '.join(names[:_MOST_NAMED])}{more})"
 
 
 def _follow(child: subprocess.Popen[str], task: str, progress: Progress | None) -> dict[str, Any]:

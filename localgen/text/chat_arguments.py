@@ -1,9 +1,9 @@
-"""Checks a tokenizer's arguments that are unknown or have no effect; it renders nothing."""
+"""Checks a tokenizer's arguments that are unknown, wrong or have no effect; it renders nothing."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from localgen._util.warn import warn
@@ -15,10 +15,66 @@ _UNSUPPORTED = {
     "return_assistant_tokens_mask": "localgen does not have this option of transformers",
     "tokenizer_kwargs": "pass padding and return_tensors directly",
 }
+_PAIRS = "a GGUF vocabulary does not say how to join two texts; join them yourself"
+_OVERFLOW = "encode the whole text, and slice its token ids"
+# transformers' arguments of a call that localgen lacks → their no-op values, and the reason.
+_NOT_IN_A_CALL: dict[str, tuple[tuple[Any, ...], str]] = {
+    "text_pair": ((None,), _PAIRS),
+    "text_target": ((None,), "encode the targets as texts of their own"),
+    "text_pair_target": ((None,), _PAIRS),
+    "is_split_into_words": ((None, False), "join the words of a text with spaces"),
+    "stride": ((None, 0), _OVERFLOW),
+    "return_overflowing_tokens": ((None, False), _OVERFLOW),
+    "verbose": ((None, True), "silence warnings with Python's warnings module"),
+    "tokenizer_kwargs": ((None,), "pass the arguments directly"),
+}
 
 
 class _Template(Protocol):
     def reads(self, name: str) -> bool: ...
+
+
+def check_call_options(options: Mapping[str, Any], arguments: Collection[str]) -> None:
+    """Check the arguments of a call that its signature does not name.
+
+    Raises TypeError unless they are transformers' at a no-op value; ``arguments`` suggest a name.
+    """
+    for name, value in options.items():
+        if name not in _NOT_IN_A_CALL:
+            raise unknown_option(name, arguments)
+        no_ops, reason = _NOT_IN_A_CALL[name]
+        if not any(value is each for each in no_ops):
+            raise TypeError(f"the tokenizer does not support {name}={value!r:.80}: {reason}")
+
+
+def as_conversations(given: Any) -> tuple[list[list[Any]], bool]:
+    """Return a list of conversations, and whether ``given`` was several.
+
+    given: the messages of a conversation, or several conversations; any iterables. Raises
+    TypeError or ValueError, which say what a conversation is, for anything else.
+    """
+    outer = _items(given, "messages")
+    if not outer:
+        raise ValueError("there are no messages: a conversation has at least one")
+    if isinstance(outer[0], str) or not isinstance(outer[0], (Sequence, Iterator)):
+        return [outer], False
+    chats = [_items(chat, f"conversation {index}") for index, chat in enumerate(outer)]
+    if [] in chats:
+        raise ValueError(f"conversation {chats.index([])} has no messages; each has at least one")
+    return chats, True
+
+
+def _items(given: Any, what: str) -> list[Any]:
+    if isinstance(given, Mapping):
+        raise TypeError(
+            f"{what} must be a list of messages, got a single one, {given!r:.80}; put it in a list"
+        )
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"{what} must be a list of dicts such as {{'role': 'user', 'content': 'Hi'}}, got "
+            f"{type(given).__name__}"
+        )
+    return list(given)
 
 
 def unknown_option(name: str, arguments: Collection[str]) -> TypeError:

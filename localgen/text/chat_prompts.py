@@ -31,12 +31,6 @@ class ChatPrompts:
         self._encode = encode
         self._special_ids = special_ids
         self._templates = ChatTemplates(vocab.chat_templates)
-        ids = {
-            "bos_token": vocab.bos_token_id,
-            "eos_token": vocab.eos_token_id,
-            "pad_token": vocab.pad_token_id,
-        }
-        self._special_tokens = {name: self._spelling(i) for name, i in ids.items() if i is not None}
 
     @functools.cached_property
     def _encoder(self) -> ChatEncoder:
@@ -53,10 +47,6 @@ class ChatPrompts:
         """Return a template; see ``ChatTemplates.choose``."""
         return self._templates.choose(wanted, has_tools=has_tools)
 
-    def render(self, template: ChatTemplate, chat: Sequence[Message], **given: Any) -> str:
-        """Return the text of a conversation; ``given`` is for ``ChatTemplate.render``."""
-        return template.render(chat, special_tokens=self._special_tokens, **given)
-
     def encode(
         self,
         template: ChatTemplate,
@@ -70,11 +60,7 @@ class ChatPrompts:
         BOS is added if the model expects it and the template did not write it.
         """
         ids = self._encoder.encode(
-            template,
-            chat,
-            split_special_tokens=split_special_tokens,
-            special_tokens=self._special_tokens,
-            **given,
+            template, chat, split_special_tokens=split_special_tokens, **given
         )
         bos = self._vocab.bos_token_id
         return ids if bos is None or not self._vocab.adds_bos or ids[:1] == [bos] else [bos, *ids]

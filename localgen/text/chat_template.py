@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import datetime
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -31,6 +32,11 @@ from localgen.text.template_limits import (
     check_percent,
     limited_filter,
 )
+from localgen.text.tool_arguments import (
+    as_most_templates_expect,
+    is_encoded_twice,
+    json_arguments,
+)
 
 Message = Mapping[str, Any]
 Result = TypeVar("Result")
@@ -49,7 +55,7 @@ _SCALARS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 )  # fmt: skip
 # transformers' names for a model's reasoning before its answer, in order of precedence.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
-_END_OF_FINAL = "END_OF_THE_FINAL_MESSAGE "
+_END_OF_FINAL = "END_OF_THE_FINAL_MESSAGE"
 
 
 class ChatTemplate:
@@ -94,7 +100,8 @@ class ChatTemplate:
 
         tools: JSON schemas. special_tokens: the variables ``bos_token`` and the like. variables:
         any others that this template reads, such as ``enable_thinking``. continue_final_message:
-        leave the last message open, so that the model continues it.
+        leave the last message open, so that the model continues it; the template must write all of
+        its text.
         Raises TypeError or ValueError for invalid messages, and TemplateError if the template
         fails or rejects them.
         """
@@ -109,8 +116,6 @@ class ChatTemplate:
             if name in RESERVED or name in special_tokens:
                 raise TypeError(f"{name!r} is set by localgen and cannot be passed as a variable")
         chat = _chat(messages)
-        if continue_final_message:
-            _mark_end(chat)
         given = {
             "messages": chat,
             "tools": None if tools is None else list(map(_tool, tools)),
@@ -119,8 +124,29 @@ class ChatTemplate:
             **special_tokens,
             **{name: _plain(value) for name, value in variables.items()},
         }
-        text = _in_time(lambda: self._text(given))
-        return _cut_at_end(text) if continue_final_message else text
+        if not continue_final_message:
+            return self._text_of_calls(given)
+        mark = _unused_mark(given)
+        content = _mark_end(chat, mark)
+        return _cut_at_end(self._text_of_calls(given), content, mark)
+
+    def _text_of_calls(self, given: dict[str, Any]) -> str:
+        """Return the text; messages as OpenAI writes them are changed only if that is needed."""
+        changed = {**given, "messages": as_most_templates_expect(given["messages"])}
+        text = None
+        try:
+            text = _in_time(lambda: self._text(given))
+        except TemplateError:
+            if changed == given:
+                raise
+        if text is not None and not is_encoded_twice(text, json_arguments(given["messages"])):
+            return text
+        try:
+            return _in_time(lambda: self._text(changed))
+        except TemplateError:
+            if text is None:
+                raise
+            return text  # the template takes arguments as text alone
 
     def _text(self, given: dict[str, Any]) -> str:
         pieces = []
@@ -156,7 +182,10 @@ def _chat(messages: Sequence[Message]) -> list[dict[str, Any]]:
     chat = []
     for index, message in enumerate(messages):
         if not isinstance(message, Mapping) or "role" not in message:
-            raise TypeError(f"message {index} must be a dict with a 'role', got {message!r}")
+            raise TypeError(
+                f"message {index} must be a dict with a 'role', got {message!r:.80}; "
+                f"dataclasses.asdict() or an object's own model_dump() makes one"
+            )
         plain = {str(key): _plain(value) for key, value in message.items()}
         thought = next((plain[key] for key in _REASONING if plain.get(key) is not None), None)
         if thought is not None:
@@ -200,29 +229,41 @@ def _plain(value: Any) -> Any:
 # --- continuing the last message ---
 
 
-def _mark_end(chat: list[dict[str, Any]]) -> None:
-    """Append a mark to the last message's text, to find its end in the rendered text."""
+def _unused_mark(given: dict[str, Any]) -> str:
+    """Return a mark that no text of ``given`` contains."""
+    everything = str(given)
+    names = (f"{_END_OF_FINAL}{number or ''}" for number in itertools.count())
+    return next(name for name in names if name not in everything)
+
+
+def _mark_end(chat: list[dict[str, Any]], mark: str) -> str:
+    """Append a mark and a space to the last message's text, and return that text."""
     content = chat[-1].get("content") if chat else None
-    if isinstance(content, list):
-        texts = [part for part in content if isinstance(part, dict) and "text" in part]
-        if texts:
-            texts[-1]["text"] += _END_OF_FINAL
-            return
-    elif isinstance(content, str):
-        chat[-1]["content"] = content + _END_OF_FINAL
-        return
-    raise ValueError("continue_final_message needs a last message whose content is text")
+    if isinstance(content, str):
+        chat[-1]["content"] = f"{content}{mark} "
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    if not texts:
+        raise ValueError("continue_final_message needs a last message whose content is text")
+    text: str = texts[-1]["text"]
+    texts[-1]["text"] = f"{text}{mark} "
+    return text
 
 
-def _cut_at_end(text: str) -> str:
-    end = text.rfind(_END_OF_FINAL.strip())
-    if end < 0:
-        raise TemplateError(
-            "the chat template leaves out or changes the last message, so it does not work with "
-            "continue_final_message"
-        )
+def _cut_at_end(text: str, content: str, mark: str) -> str:
+    """Return the rendered text up to the mark, which must follow ``content``."""
+    before, found, after = text.rpartition(mark)
     # A template that strips messages removed the space of the mark, and strips the text too.
-    return text[:end] if text[end:].startswith(_END_OF_FINAL) else text[:end].rstrip()
+    is_stripped = not after.startswith(" ")
+    before = before.rstrip() if is_stripped else before
+    if not found or not before.endswith(content.strip() if is_stripped else content.lstrip()):
+        raise TemplateError(
+            f"the chat template {'changes' if found else 'leaves out'} the text of the last "
+            f"message, so continue_final_message cannot continue it; end the conversation with a "
+            f"message that the template writes as it is, or write the prompt as text for complete()"
+        )
+    return before.replace(f"{mark} ", "").replace(mark, "")
 
 
 # --- jinja ---
@@ -231,7 +272,11 @@ def _cut_at_end(text: str) -> str:
 @functools.cache
 def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
     environment = _Environment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, jinja2.ext.loopcontrols],
+        # A tool call's message has the content None, which some templates print.
+        finalize=lambda value: "" if value is None else value,
     )
     environment.filters["tojson"] = _to_json
     environment.filters["format"] = _format

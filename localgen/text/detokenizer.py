@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
+from itertools import compress
 
 
 class Detokenizer:
     """The text of one sequence, token by token.
 
-    token_bytes: returns a token's bytes, empty for a token that is not shown. Bytes that are not
-    UTF-8 become U+FFFD, as in ``bytes.decode(errors="replace")``. stop_match: the stop string that
-    ended the text, or None.
+    token_bytes: returns a token's bytes, empty for a token that is not shown. hidden_bytes: returns
+    the bytes of a token that is not shown, which stop strings match all the same; empty for others.
+    Bytes that are not UTF-8 become U+FFFD, as in ``bytes.decode(errors="replace")``. stop_match:
+    the stop string that ended the text, or None.
     """
 
     def __init__(
-        self, token_bytes: Callable[[int], bytes], stop_strings: tuple[str, ...] = ()
+        self,
+        token_bytes: Callable[[int], bytes],
+        stop_strings: tuple[str, ...] = (),
+        hidden_bytes: Callable[[int], bytes] = lambda _: b"",
     ) -> None:
         self._token_bytes = token_bytes
+        self._hidden_bytes = hidden_bytes
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._stop_strings = stop_strings
-        self._held = ""
+        # Text that could become a stop string, and which of its characters are shown.
+        self._held, self._shown = "", b""
         self._pieces: list[str] = []
         self._n_taken = 0
         self.stop_match: str | None = None
@@ -36,13 +43,16 @@ class Detokenizer:
 
     def push(self, token_id: int) -> bool:
         """Add one token; return True once a stop string is complete. Nothing follows a match."""
-        piece = self._decode(self._token_bytes(token_id))
-        if not piece:
-            return self.stop_match is not None
         if not self._stop_strings:
-            self._pieces.append(piece)
+            if piece := self._decode(self._token_bytes(token_id)):
+                self._pieces.append(piece)
             return False
-        self._match(self._held + piece)
+        hidden = self._hidden_bytes(token_id).decode("utf-8", errors="replace")
+        piece = hidden or self._decode(self._token_bytes(token_id))
+        if piece:
+            self._held += piece
+            self._shown += bytes([not hidden]) * len(piece)
+            self._match()
         return self.stop_match is not None
 
     @property
@@ -73,24 +83,27 @@ class Detokenizer:
     def finish(self) -> None:
         """Release the held text: no token follows, so it can't become a stop string any more."""
         if self.stop_match is None:
-            self._release(self._held)
-        self._held = ""
+            self._release(len(self._held))
+        self._held, self._shown = "", b""
 
-    def _release(self, text: str) -> None:
-        if text:
-            self._pieces.append(text)
+    def _release(self, n: int) -> None:
+        """Give out the first ``n`` characters of what is held, as far as they are shown."""
+        text, shown = self._held[:n], self._shown[:n]
+        self._held, self._shown = self._held[n:], self._shown[n:]
+        if piece := "".join(compress(text, shown)):
+            self._pieces.append(piece)
 
-    def _match(self, text: str) -> None:
-        """Release ``text`` up to the first stop string, or up to what could become one."""
+    def _match(self) -> None:
+        """Release text up to the first stop string, or up to what could become one."""
+        text = self._held
         found = [(text.find(stop), stop) for stop in self._stop_strings if stop in text]
         if found:
             start, self.stop_match = min(found, key=lambda match: match[0])
-            self._release(text[:start])
-            self._held = ""
+            self._release(start)
+            self._held, self._shown = "", b""
             return
         n_held = max(_overlap(text, stop) for stop in self._stop_strings)
-        self._release(text[: len(text) - n_held])
-        self._held = text[len(text) - n_held :]
+        self._release(len(text) - n_held)
 
 
 def _overlap(text: str, stop: str) -> int:

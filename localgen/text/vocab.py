@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 from localgen.engine.backend import TokenIds
+
+# GGUF's types of token. "user_defined": an ordinary token that is never split.
+TokenType = Literal["normal", "unknown", "control", "user_defined", "unused", "byte"]
 
 
 class Vocab(Protocol):
@@ -18,6 +21,10 @@ class Vocab(Protocol):
     def n_vocab(self) -> int: ...
 
     @property
+    def n_ctx_train(self) -> int | None:
+        """The longest sequence that the model was trained on, in tokens; None if unknown."""
+
+    @property
     def bos_token_id(self) -> int | None: ...
 
     @property
@@ -25,6 +32,9 @@ class Vocab(Protocol):
 
     @property
     def pad_token_id(self) -> int | None: ...
+
+    @property
+    def unk_token_id(self) -> int | None: ...
 
     @property
     def adds_space_prefix(self) -> bool:
@@ -41,6 +51,8 @@ class Vocab(Protocol):
     def eog_ids(self) -> tuple[int, ...]:
         """All tokens that end generation."""
 
+    def token_type(self, token_id: int) -> TokenType: ...
+
     def is_special(self, token_id: int) -> bool:
         """Return whether ``skip_special_tokens`` skips the token."""
 
@@ -53,3 +65,6 @@ class Vocab(Protocol):
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes of a token; for a special token, its spelling."""
+
+    def token_text(self, token_id: int) -> str:
+        """Return the vocabulary's own spelling of a token ("Ġthe", "▁the", "<0x0A>"), unique."""

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from localgen._util.console import dump_json, piped_lines
+from localgen._util.console import dump_json, input_lines, is_terminal
 
 
 def stream(data: bytes, encoding: str) -> io.TextIOWrapper:
@@ -26,16 +26,31 @@ def stream(data: bytes, encoding: str) -> io.TextIOWrapper:
     ],
 )
 def test_lines_are_utf8_or_in_the_consoles_encoding(data: bytes, lines: list[str]) -> None:
-    assert list(piped_lines(stream(data, "cp1252"))) == lines
+    assert list(input_lines(stream(data, "cp1252"))) == lines
 
 
-def test_what_is_neither_is_an_error() -> None:
-    with pytest.raises(UnicodeDecodeError):
-        list(piped_lines(stream(b"\xff\xfe", "utf-8")))
+@pytest.mark.parametrize(
+    ("data", "encoding", "message"),
+    [
+        (b"a\n\xff", "utf-8", "line 2 of stdin is not text in utf-8"),
+        (b"\xff\n", "ascii", "line 1 of stdin is not text in utf-8 or ascii"),
+        ("né".encode("utf-16"), "cp1252", "stdin is UTF-16 text. Save or pipe it as UTF-8."),
+    ],
+)
+def test_what_is_neither_is_an_error(data: bytes, encoding: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(input_lines(stream(data, encoding)))
+
+
+def test_no_stream_and_a_closed_one_are_no_terminals() -> None:
+    closed = io.StringIO()
+    closed.close()
+    assert not is_terminal(None)
+    assert not is_terminal(closed)
 
 
 def test_a_stream_of_text_alone() -> None:
-    assert list(piped_lines(io.StringIO("a\nb"))) == ["a\n", "b"]
+    assert list(input_lines(io.StringIO("a\nb"))) == ["a\n", "b"]
 
 
 def test_json_loses_no_character() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -122,6 +125,22 @@ def test_killed_and_resumed(slow: Command) -> None:
     assert slow(*args, "--seed", seed, "--overwrite").returncode == 0
     assert len(resumed) == N_ROWS
     assert slow.texts() == resumed
+
+
+def test_killed_again_and_again(slow: Command) -> None:
+    """Each kill leaves what was there, and the last run completes it."""
+    before = b""
+    for n_lines in (1, 3, 4, 7):
+        with slow.started(*SLOW) as process:
+            slow.wait_for_lines(n_lines, process)
+            process.send_signal(signal.SIGKILL)
+            process.wait(CHILD_SECONDS)
+        there = slow.target.read_bytes()
+        assert there.startswith(before)
+        before = there[: there.rindex(b"\n") + 1]
+    assert slow(*SLOW).returncode == 0
+    assert slow.target.read_bytes().startswith(before)
+    assert len(slow.texts()) == N_ROWS
 
 
 def test_interrupted_and_resumed(slow: Command) -> None:
@@ -279,6 +298,42 @@ def test_the_bar_ends_before_the_last_message(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyboardInterrupt):
         batch_module._run(job, model, quiet=False, with_bar=True)
     assert events == ["bar ended", "1 done, 1 left. Run the same command again to resume."]
+
+
+@pytest.mark.parametrize(
+    "redirected", ["2> >(true)", "2> /dev/full", "2>&-", "> >(true) 2>&1", "2>&1 | head -n 1"]
+)
+def test_messages_that_nobody_reads(redirected: str, batch: Command) -> None:
+    """Regression: the job ended at the first message that it could not print."""
+    rows = [{"prompt": "a"} if n % 4 else {"prompt": n} for n in range(1, 41)]
+    batch.write(*rows)
+    command = shlex.join([*COMMAND, *batch.args(*QUICK)])
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} {redirected}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=ENVIRONMENT,
+        timeout=CHILD_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert len(batch.texts()) == 30
+    assert len(batch.target.read_bytes().splitlines()) == 41
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_input_with_a_name_that_is_not_text(batch: Command) -> None:
+    """Its bytes reach Python as lone surrogates, which no JSON file can hold as they are."""
+    batch.write({"prompt": "a"})
+    folder = batch.source.parent / os.fsdecode(b"\xff")
+    folder.mkdir()
+    batch.source = batch.source.rename(folder / "in.jsonl")
+    batch.target = folder / "out.jsonl"
+    link = folder / "m.gguf"
+    link.symlink_to(batch.model)
+    batch.model = link
+    result = batch(*QUICK)
+    assert (result.returncode, len(batch.texts())) == (0, 1), result.stderr
 
 
 # --- wrong usage: 2; what cannot be done: 1 ---

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from localgen import GenerationInterrupted
+from localgen import CompareError, GenerationInterrupted
 from localgen.cli import app
 from localgen.cli import compare as command
+from localgen.compare import report
 from localgen.compare.level_result import LevelResult
 from localgen.compare.results import Comparison
 
@@ -116,8 +120,51 @@ def test_interrupt(
     args = ["m.gguf", "--levels", "F16,Q8_0", "--kv-types", "f16,q8_0"]
     written = ["-o", compare.output] if is_written else []
     expected = f"localgen: interrupted; {said.format(compare.output)}\n"
-    code, err = compare(*args, *written)
-    assert (code, err.lstrip("\n")) == (130, expected)  # the bar ends with an empty line
+    assert compare(*args, *written) == (130, expected)
+
+
+def test_results_that_cannot_be_saved_are_printed(
+    compare: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measuring may have taken hours: the table is printed, then the error."""
+
+    def measure(*_: object, **__: object) -> None:
+        unsaved = CompareError("out.json cannot be written: No space left on device")
+        unsaved.partial = MEASURED
+        raise unsaved
+
+    monkeypatch.setattr(command, "measure", measure)
+    shown: list[Comparison] = []
+    monkeypatch.setattr(command, "_print_table", shown.append)
+    code, said = compare("m.gguf", "--levels", "Q8_0")
+    assert (code, shown) == (1, [MEASURED])
+    assert said == "localgen: out.json cannot be written: No space left on device\n"
+
+
+def test_each_output_is_made_even_if_another_fails(
+    compare: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def fail(name: str) -> Callable[..., None]:
+        def output(*_: object, **__: object) -> None:
+            made.append(name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+        return output
+
+    monkeypatch.setattr(command, "_print_table", fail("stdout"))
+    monkeypatch.setattr(report, "save_png", fail("r.png"))
+    monkeypatch.setattr(report, "save_html", fail("r.html"))
+    pictures = (
+        "--png",
+        compare.output.with_suffix(".png"),
+        "--html",
+        compare.output.with_suffix(".html"),
+    )
+    code, said = compare("--from-json", compare.earlier, *pictures)
+    assert (code, made) == (1, ["stdout", "r.png", "r.html"])
+    assert said == "localgen: r.html: No space left on device\n"
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,33 @@ def test_save_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "not saved" in line
     assert "it forgets" in line
     assert not (tmp_path / "s").exists()
+
+
+FULL_DISK = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+runpy.run_module('localgen', run_name='__main__', alter_sys=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("args", [[], ["--json"], ["--stats"]], ids=" ".join)
+def test_full_disk(args: list[str], run: Any, tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """The text comes first, then the error; an earlier session stays as it is."""
+    expected = run(PROMPT).stdout
+    before = (tmp_path / "s").read_bytes()
+    command = ["generate", PROMPT, "-m", tiny_bpe_path, "--session", tmp_path / "s", *EIGHT, *args]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *map(str, command)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=CHILD_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    text = json.loads(done.stdout)["text"] + "\n" if "--json" in args else done.stdout
+    assert text == expected
+    assert f"localgen: {tmp_path / 's'}: File too large\n" in done.stderr
+    assert (tmp_path / "s").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]

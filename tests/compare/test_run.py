@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
+import os
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
@@ -358,7 +360,7 @@ def test_a_level_that_was_not_compared(compared: Comparison) -> None:
     ("levels", "options", "message"),
     [
         (["Q9_0"], {}, "not a quantization level.*did you mean"),
-        ([], {}, "at least one level"),
+        ([], {}, "levels is empty: name at least one"),
         (["F16"], {"n_ctx": 4}, "n_ctx must be between 8"),
         (["F16"], {"kv_types": ["q9"]}, "kv_types must be one of"),
         (["F16"], {"n_threads": 0}, "n_threads must be between 1 and 512, got 0"),
@@ -532,7 +534,82 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     repeated = localgen_command(*command[1:], "--json", cwd=tiny_bpe_path.parent)
     assert repeated.returncode == 0, repeated.stderr
     assert Comparison.from_json(repeated.stdout) == recorded
-    text.write_bytes(b"\xff\xfe")
+    text.write_bytes(b"\xff")
     refused = localgen_command("compare", tiny_bpe_path, "--levels", "F32", *small)
     assert refused.returncode == 1
     assert "is not UTF-8 text" in refused.stderr
+
+
+def test_a_mark_at_the_start_is_no_text(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Regression: a byte-order mark shifted every token, and the figures with them."""
+    found = []
+    for encoding in ("utf-8", "utf-8-sig"):
+        text = tmp_path / "text.txt"
+        text.write_text(TEXT, encoding)
+        few = ("--text", text, "--n-ctx", "16", "--chunks", "1", "--no-speed", "--n-threads", "1")
+        done = localgen_command("compare", tiny_bpe_path, "--levels", "F32,Q8_0", *few, "--json")
+        found.append(Comparison.from_json(done.stdout))
+    assert found[0] == found[1]
+
+
+def test_a_text_that_is_no_file(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Regression: a pipe without a writer was waited for, and /dev/zero read, for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    for text in (tmp_path / "pipe", Path("/dev/zero")):
+        done = localgen_command("compare", tiny_bpe_path, "--text", text)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"localgen: {text}: it is a ")
+
+
+# --- results that cannot be written ---
+
+
+FEW: dict[str, Any] = {
+    "text": TEXT, "n_ctx": 16, "n_chunks": 1, "speed": False, "n_threads": 1,
+}  # fmt: skip
+
+
+class Disk:
+    """Where results are written: full from the ``n_saves``-th save to the ``until``-th."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, first: int, until: int = 10**9) -> None:
+        self.n_saves = 0
+        save = Comparison.save
+
+        def counted(result: Comparison, path: Path) -> None:
+            self.n_saves += 1
+            if first <= self.n_saves < until:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            save(result, path)
+
+        monkeypatch.setattr(Comparison, "save", counted)
+
+
+def test_a_disk_that_fills_up_costs_no_measurement(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: hours of measuring ended in an error without a figure."""
+    Disk(monkeypatch, 2)
+    path = tmp_path / "r.json"
+    with pytest.raises(CompareError, match=f"{path} cannot be written: No space left") as caught:
+        compare(tiny_bpe_path, ["F32", "Q8_0"], results=path, **FEW)
+    assert caught.value.partial["Q8_0"].kld_mean is not None
+
+
+def test_a_disk_that_is_full_for_a_while(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Disk(monkeypatch, 2, until=4)
+    path = tmp_path / "r.json"
+    found = compare(tiny_bpe_path, ["F32", "Q8_0"], results=path, **FEW)
+    assert Comparison.load(path) == found
+
+
+def test_results_that_could_never_be_written(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said before anything is measured."""
+    Disk(monkeypatch, 1)
+    monkeypatch.setattr(Quality, "measure", lambda *_: pytest.fail("it measured"))
+    with pytest.raises(OSError, match="No space left"):
+        compare(tiny_bpe_path, ["F32", "Q8_0"], results=tmp_path / "r.json", **FEW)

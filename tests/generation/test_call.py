@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,130 @@ def test_padding_changes_no_row(side):
     assert out[:, :8].tolist() == ids.tolist()
     assert out[0, 8:].tolist() == reference_greedy(list(b"abc"), 5)
     assert out[1, 8:].tolist() == reference_greedy(list(b"longer"), 5)
+
+
+def test_a_hole_in_the_mask():
+    """Regression: refused. The token there is left out, as transformers attends to none of it."""
+    out = fake_model().generate([list(b"abXc")], [[1, 1, 0, 1]], max_new_tokens=3)
+    assert out[0].tolist() == [*b"abXc", *reference_greedy(list(b"abc"), 3)]
+
+
+def test_padding_that_counts_as_text():
+    """Pad tokens that end sequences are read as part of a prompt without a mask: a warning, where
+    some rows begin or end with them and others do not."""
+    model = fake_model()
+    for side in ("left", "right"):
+        ids, mask = padded(b"abc", b"longerrr", side=side)
+        with pytest.warns(UserWarning, match=f"padded with token {EOS}, which also ends .*mask"):
+            model.generate(ids, max_new_tokens=1)
+        model.generate(ids, mask, max_new_tokens=1)
+        model.generate(ids, max_new_tokens=1, pad_token_id=0)
+    model.generate([[EOS, 97], [EOS, 98]], max_new_tokens=1)  # each begins so
+
+
+def test_token_type_ids():
+    """Regression: what a tokenizer returns besides was an unknown option."""
+    ids, mask = padded(b"abc", b"longer")
+    out = fake_model().generate(ids, mask, token_type_ids=np.zeros_like(ids), max_new_tokens=1)
+    assert out.shape == (2, 9)
+
+
+class FakeTorch:
+    """Of torch, what a call needs: tensors that are arrays, and a generator with a seed."""
+
+    class Tensor(np.ndarray):
+        def detach(self):
+            return self
+
+        cpu = detach
+
+        def numpy(self):
+            return np.asarray(self)
+
+    def __init__(self):
+        self.manual_seed(0)
+
+    def manual_seed(self, seed):
+        self.random = np.random.RandomState(seed)
+
+    def from_numpy(self, array):
+        return array.view(self.Tensor)
+
+    def randint(self, high, size):
+        return self.random.randint(high, size=size)
+
+
+def test_torch_s_seed(monkeypatch):
+    """Regression: each call drew a seed of its own. With torch input it comes from torch's
+    generator, which greedy calls leave alone; without, torch is not asked."""
+    torch = FakeTorch()
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    model, ids = fake_model(), torch.from_numpy(np.array([[65, 66]]))
+    options: dict[str, Any] = {"max_new_tokens": 8, "top_k": 0, "temperature": 50.0}
+
+    def seeds(prompt, **more):
+        calls = {"return_dict_in_generate": True, "do_sample": True, **options, **more}
+        return [model.generate(prompt, **calls).stats[0].seed for _ in range(2)]
+
+    torch.manual_seed(5)
+    first = seeds(ids)
+    assert first[0] != first[1]
+    torch.manual_seed(5)
+    assert model.generate(ids, max_new_tokens=2).shape == (1, 4)
+    assert seeds([[65, 66]]) != first
+    assert seeds(ids, seed=1) == [1, 1]
+    assert seeds(ids) == first
+    torch.manual_seed(6)
+    assert seeds(ids) != first
+
+
+def test_lengths_that_exclude_each_other():
+    """Regression: refused. The longer one wins, with a warning, as in transformers."""
+    model = fake_model(lambda tokens: EOS)
+    with pytest.warns(UserWarning, match=r"min_new_tokens \(=5\) is above max_new_tokens \(=3\)"):
+        out = model.generate([[65]], min_new_tokens=5, max_new_tokens=3)
+    assert out.shape == (1, 4)
+    assert EOS not in out
+
+
+def test_values_that_mean_greedy_or_nothing(recwarn):
+    """Regression: refused. Programs pass them to be sure."""
+    model = fake_model(lambda tokens: EOS)
+    model.backend.script = lambda t: EOS if len(t) == 3 else hashed_letter(t)
+    out = model.generate([[65]], do_sample=False, temperature=0.0, max_new_tokens=4, top_k=-1)
+    assert out.shape == (1, 4)
+    assert [str(w.message) for w in recwarn] == [
+        "top_k has no effect without do_sample=True: decoding is greedy"
+    ]
+    assert model.generate([[65]], eos_token_id=-1, max_new_tokens=4).shape == (1, 5)
+    with pytest.raises(ValueError, match="temperature must be above 0, got 0; for greedy"):
+        model.generate([[65]], temperature=0.0, do_sample=True)
+    config = GenerationConfig(do_sample=False, temperature=0.0)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        model.generate([[65]], generation_config=config, do_sample=True)
+
+
+def test_numbers_in_arrays():
+    """Regression: an array without dimensions, as an element of a tensor is, was no number."""
+    model = fake_model()
+    plain = model.generate([[65]], max_new_tokens=3, do_sample=True, seed=2, top_p=0.5)
+    out = model.generate(
+        [[65]],
+        max_new_tokens=np.array(3),
+        do_sample=np.bool_(True),
+        seed=np.int64(2),
+        top_p=np.array(0.5, np.float32),
+        eos_token_id=np.array([EOS, END_OF_TURN]),
+        suppress_tokens=[np.array(5)],
+    )
+    assert out.tolist() == plain.tolist()
+
+
+def test_top_p_of_zero_is_the_best_token():
+    """Regression: refused. One token is always kept, as in transformers."""
+    model = fake_model()
+    out = model.generate([list(b"abc")], do_sample=True, top_p=0.0, top_k=0, max_new_tokens=4)
+    assert out[0, 3:].tolist() == reference_greedy(list(b"abc"), 4)
 
 
 def test_finished_rows_are_padded_on_the_right():
@@ -146,36 +271,6 @@ def test_eval_and_to():
     for elsewhere in ("cuda", "cuda:0", 0, None):
         with pytest.raises(ValueError, match=r"choose the device with from_pretrained\("):
             model.to(elsewhere)
-
-
-def test_stopping_criteria_see_one_row_without_padding():
-    """Each criterion gets (1, n) ids of the real tokens, after every token."""
-    seen = []
-
-    def two_new(input_ids, scores):
-        seen.append((input_ids.tolist(), scores))
-        return np.array([input_ids.shape[1] >= 5])
-
-    ids, mask = padded(b"abc")
-    out = fake_model().generate(ids, mask, stopping_criteria=[two_new], max_new_tokens=9)
-    assert out.shape == (1, 10)
-    new = reference_greedy(list(b"abc"), 2)
-    assert seen == [([[*b"abc", new[0]]], None), ([[*b"abc", *new]], None)]
-
-
-def test_logits_processors_see_ids_and_scores_of_one_row():
-    """A processor gets (1, n) and (1, n_vocab), and what it returns is what is chosen from."""
-    shapes = []
-
-    def only_bang(input_ids, scores):
-        shapes.append((input_ids.shape, scores.shape))
-        scores[:] = -np.inf
-        scores[:, ord("!")] = 0
-        return scores
-
-    out = fake_model().generate([list(b"abc")], logits_processor=only_bang, max_new_tokens=2)
-    assert bytes(out[0].tolist()) == b"abc!!"
-    assert shapes == [((1, 3), (1, 259)), ((1, 4), (1, 259))]
 
 
 def test_streamer_protocol():

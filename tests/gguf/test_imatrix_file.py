@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 
-from localgen import QuantizeError
-from localgen.gguf.imatrix_file import read_imatrix
+from localgen import InvalidGGUFError, QuantizeError
+from localgen.gguf.imatrix_file import Gaps, find_gaps, read_imatrix
 
 SUMS, COUNTS = "a.in_sum2", "a.counts"
+
+
+def write(path: Path, tensors: dict[str, np.ndarray]) -> Path:
+    writer = gguf.GGUFWriter(path, "imatrix")
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 @pytest.mark.parametrize(
@@ -28,17 +40,40 @@ SUMS, COUNTS = "a.in_sum2", "a.counts"
             {SUMS: np.ones(2, np.float16), COUNTS: np.ones(1, np.float32)},
             r"is not an importance matrix: a\.in_sum2 is not F32",
         ),
+        (
+            {SUMS: np.array([1, -1], np.float32), COUNTS: np.ones(1, np.float32)},
+            "the importance of a is negative",
+        ),
+        (
+            {SUMS: np.ones(2, np.float32), COUNTS: np.array([-1], np.float32)},
+            "the importance of a is negative",
+        ),
     ],
 )
 def test_bad_matrix(tensors: dict[str, np.ndarray], reason: str, tmp_path: Path) -> None:
     """The error says what is wrong with which tensor."""
-    path = tmp_path / "imatrix.gguf"
-    writer = gguf.GGUFWriter(path, "imatrix")
-    for name, values in tensors.items():
-        writer.add_tensor(name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    path = write(tmp_path / "imatrix.gguf", tensors)
     with pytest.raises(QuantizeError, match=reason):
         read_imatrix(path)
+
+
+def test_a_column_without_data_counts_like_the_average(tmp_path: Path) -> None:
+    """Regression: a weight of zero quantized it to anything; by hand, for two experts each."""
+    sums = np.array([[2, 0, 4, 0], [0, 0, 0, 0]], np.float32)
+    tensors = {
+        SUMS: sums, COUNTS: np.array([[2], [5]], np.float32),
+        "b.in_sum2": np.zeros(2, np.float32), "b.counts": np.ones(1, np.float32),
+        "c.in_sum2": np.ones(2, np.float32), "c.counts": np.ones(1, np.float32),
+    }  # fmt: skip
+    path = write(tmp_path / "imatrix.gguf", tensors)
+    values = {name: data.tolist() for name, data in read_imatrix(path).items()}
+    assert values == {"a": [1, 1.5, 2, 1.5, 1, 1, 1, 1], "b": [1, 1], "c": [1, 1]}
+    assert find_gaps(path) == Gaps(whole=("b",), partial=("a",))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_importance_matrix(tmp_path: Path) -> None:
+    """It is read twice, and opening it would wait."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidGGUFError, match="is a pipe"):
+        read_imatrix(tmp_path / "pipe")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from localgen.gguf.reader import GGUF, Array, Tensor
 from localgen.gguf.strings import Strings
 from localgen.gguf.tensor_types import TENSOR_TYPES
 from localgen.llama import fitting
-from models.make_tiny import make_mamba
+from models.make_tiny import make_gemma_swa, make_mamba
 from tests.conftest import RunChild
 
 TYPES = {kind.name: kind for kind in TENSOR_TYPES.values()}
@@ -129,6 +130,25 @@ def test_a_state_of_mamba(tmp_path):
     assert found.kv_bytes_per_token == 0
     n_layer = Hyperparameters(file.metadata).n_layer
     assert found.ram.kv_cache == n_layer * Hyperparameters(file.metadata).state_bytes > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_ctx", "kv_type"), [(512, "f16"), (1024, "q8_0")])
+def test_a_sliding_window_against_llama_cpp(n_ctx, kv_type, tmp_path, caplog):
+    """llama.cpp reports its KV caches: that of the windowed layers is as long as the other one."""
+    make_gemma_swa(tmp_path / "g.gguf", n_ctx_train=n_ctx)
+    options = {"n_ctx": n_ctx, "kv_type": kv_type, "n_threads": 1, "max_sequences": 1}
+    with (
+        caplog.at_level("DEBUG", "localgen.llama"),
+        LocalModel.from_pretrained(tmp_path / "g.gguf", **options) as model,
+    ):
+        model.complete([[40] * (n_ctx - 4)], max_new_tokens=1)
+    sizes = re.findall(r"KV buffer size = +([\d.]+) MiB", caplog.text)
+    assert len(sizes) == 2
+    found = estimate(
+        gate.check_model(tmp_path / "g.gguf"), ModelConfig(n_ctx=n_ctx, kv_type=kv_type)
+    )
+    assert found.ram.kv_cache / 2**20 == pytest.approx(sum(map(float, sizes)), abs=0.01)
 
 
 @pytest.mark.parametrize(

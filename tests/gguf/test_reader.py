@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -91,8 +93,81 @@ def test_the_reason_and_the_byte(tiny_bpe_path: Path, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(InvalidGGUFError) as caught:
         read_gguf(path)
-    reason = f"token_embd.weight has the unknown tensor type 77 (byte {field.start})"
+    reason = (
+        "token_embd.weight has the unknown tensor type 77: a newer llama.cpp or a fork wrote it; "
+        f"quantize the original model again, or update llama-cpp-python (byte {field.start})"
+    )
     assert str(caught.value) == f"{path} is not a valid model file: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (4, "Q4_2, which llama.cpp removed in 2023; quantize the original model again"),
+        (5, "Q4_3, which llama.cpp removed"),
+        (9, "Q8_1, which is for activations only; quantize"),
+        (15, "Q8_K, which is for activations only"),
+        (31, "Q4_0_4_4, which llama.cpp removed, since it repacks Q4_0 at load; use Q4_0, or qu"),
+        (32, "Q4_0_4_8, which llama.cpp removed"),
+        (33, "Q4_0_8_8, which llama.cpp removed"),
+        (36, r"IQ4_NL_4_4, .* repacks IQ4_NL at load \(or bitnet.cpp's I2_S, which only bitn"),
+        (37, "IQ4_NL_4_8, which llama.cpp removed"),
+        (38, "IQ4_NL_8_8, which llama.cpp removed"),
+        (137, "IQ2_K, which only ik_llama.cpp reads; use it, or quantize the original model again"),
+        (212, "Q4_K with interleaved rows, which only ik_llama.cpp reads"),
+        (339, "IQ4_K with interleaved rows, which only ik_llama.cpp reads"),
+    ],
+)
+def test_types_that_no_file_should_have(
+    number: int, reason: str, tiny_bpe_path: Path, tmp_path: Path
+) -> None:
+    """The name of the type, what it was, and what to do."""
+    data = bytearray(tiny_bpe_path.read_bytes())
+    field = next(f for f in fields_of(bytes(data)) if f.name == "token_embd.weight type")
+    data[field.start : field.start + 4] = struct.pack("<I", number)
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(data)
+    with pytest.raises(InvalidGGUFError, match=f"unknown tensor type {number}: {reason}"):
+        read_gguf(path)
+
+
+def text(key: bytes, value: bytes) -> bytes:
+    """A metadata pair of two strings."""
+    return b"".join((struct.pack("<Q", len(key)), key, struct.pack("<IQ", 8, len(value)), value))
+
+
+@pytest.mark.parametrize("key", ["general.description", "general.author", "llama.note"])
+def test_text_that_is_only_shown_may_be_no_utf8(key: str, tmp_path: Path) -> None:
+    """llama.cpp loads it; a byte of Latin-1 is shown as a replacement character."""
+    pairs = [text(key.encode(), b"caf\xe9"), text(b"sch\xf6n", b"1"), text(b"sch\xfcn", b"2")]
+    path = tmp_path / "latin.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + b"".join(pairs))
+    found = read_gguf(path).metadata
+    assert found == {key: "caf\ufffd", r"sch\xf6n": "1", r"sch\xfcn": "2"}
+
+
+@pytest.mark.parametrize(
+    "key", ["general.architecture", "tokenizer.chat_template", "tokenizer.ggml.pre"]
+)
+def test_text_that_is_computed_with_is_utf8(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "latin.gguf"
+    pair = text(key.encode(), b"caf\xe9")
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair)
+    with pytest.raises(InvalidGGUFError, match=f"{key} is not UTF-8"):
+        read_gguf(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_devices(tmp_path: Path) -> None:
+    """Regression: opening a pipe waited forever for somebody to write."""
+    os.mkfifo(tmp_path / "pipe.gguf")
+    for path, kind in ((tmp_path / "pipe.gguf", "pipe"), (Path("/dev/null"), "device")):
+        with pytest.raises(InvalidGGUFError, match=f"{path} is a {kind}, and llama.cpp maps"):
+            read_gguf(path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.gguf"))
+        with pytest.raises(InvalidGGUFError, match="is a socket"):
+            read_gguf(tmp_path / "s.gguf")
 
 
 def writer(path: Path, n_layers: int = 1) -> GGUFWriter:
@@ -206,6 +281,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "a.gguf").touch()
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InvalidGGUFError, match=r"a\.gguf cannot be read: Permission denied"):
         read_gguf(tmp_path / "a.gguf")

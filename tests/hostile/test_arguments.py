@@ -73,7 +73,6 @@ def test_first_id_outside_is_refused(tiny: LocalModel) -> None:
 
 
 BAD_MASKS: dict[str, tuple[Any, str]] = {
-    "hole": ([[1, 0, 1]], "next to each other"),
     "all zero": ([[0, 0, 0]], "empty"),
     "other shape": ([[1, 1]], "(1, 3)"),
     "more rows": ([[1, 1, 1]] * 2, "(1, 3)"),
@@ -137,9 +136,21 @@ BAD_KINDS: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda m: m.complete("a", generation_config={"max_new_tokens": 3}),
         "must be a GenerationConfig, or a list of one per prompt, got {'max_new_tokens': 3}",
     ),
-    "config as a mask": (
-        lambda m: m.generate(IDS, GenerationConfig()),
-        "the second argument is attention_mask: pass generation_config=",
+    "two configs": (
+        lambda m: m.generate(IDS, GenerationConfig(), generation_config=GenerationConfig()),
+        "generate() got two generation_configs",
+    ),
+    "no config": (
+        lambda m: m.generate(IDS, generation_config=[]),
+        "generation_config is an empty list",
+    ),
+    "a second segment": (
+        lambda m: m.generate(IDS, token_type_ids=[[0, 1, 1]]),
+        "token_type_ids must be all 0, or left out",
+    ),
+    "no streamer": (
+        lambda m: m.generate(IDS, streamer=print),
+        "streamer must have the methods put(token_ids) and end()",
     ),
     "config as a number": (lambda m: m.generate(IDS, generation_config=3), "got 3"),
     "no text": (lambda m: m.tokenizer(None), "text must be a str or a list of str, got None"),
@@ -217,11 +228,11 @@ BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
     "max_length": POSITIVE,
     "min_new_tokens": WHOLE,
     "max_time": (0, -1, NAN, INF, "1", True, HUGE),
-    "num_return_sequences": (*POSITIVE, None, HUGE),
-    "do_sample": (0, 1, "yes", 1.0),
+    "num_return_sequences": (*POSITIVE, HUGE),
+    "do_sample": (2, "yes", 1.0),
     "temperature": (*NUMBER, 0, -1, 1e-9),
-    "top_k": WHOLE,
-    "top_p": (*NUMBER, 0, -0.5, 1.001),
+    "top_k": (-2, *WHOLE[1:]),
+    "top_p": (*NUMBER, -0.5, 1.001),
     "min_p": (NAN, INF, "1", True, HUGE, -0.1, 1.1),
     "typical_p": (*NUMBER, 0, -0.5, 1.001),
     "repetition_penalty": (*NUMBER, 0, -1),
@@ -231,10 +242,10 @@ BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
     "logprobs": WHOLE,
     "seed": (-1, 2**64, 1.5, True, NAN),
     "pad_token_id": (-1, 1.5, "8", True, NAN),
-    "eos_token_id": (-1, 1.5, "8", True, NAN, 2**31),
-    "return_dict_in_generate": (0, 1, "yes", None),
-    "output_scores": (0, 1, "yes", None),
-    "output_logits": (0, 1, "yes", None),
+    "eos_token_id": (-2, 1.5, "8", True, NAN, 2**31),
+    "return_dict_in_generate": (2, "yes", 0.0),
+    "output_scores": (2, "yes", 0.0),
+    "output_logits": (2, "yes", 0.0),
     "stop_strings": ("", 5),
     "bad_words_ids": (5,),
     "suppress_tokens": (5, "5"),
@@ -245,7 +256,7 @@ BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
 BAD_ITEMS: dict[str, tuple[tuple[Any, Any], ...]] = {
     "stop_strings": ((["ok", ""], ""), ([5], 5), ([None], None)),
     "seed": (([1, -1], -1), ([1.5], 1.5), ([2**64], 2**64)),
-    "eos_token_id": (([0, -1], -1), ([1.5], 1.5), (["a"], "a"), ([HUGE], HUGE)),
+    "eos_token_id": (([0, -2], -2), ([1.5], 1.5), (["a"], "a"), ([HUGE], HUGE)),
     "bad_words_ids": (([[1], [-1]], -1), ([[1.5]], 1.5), ([5], 5), (["ab"], "ab")),
     "suppress_tokens": (([1, -1], -1), ([NAN], NAN), ([True], True)),
     "sequence_bias": (
@@ -320,8 +331,6 @@ def test_options_that_exclude_each_other() -> None:
         ModelConfig(kv_type="q8_0", flash_attention="off")
     with pytest.raises(ValueError, match="n_gpu_layers=3 needs a GPU"):
         ModelConfig(device="cpu", n_gpu_layers=3)
-    with pytest.raises(ValueError, match=r"min_new_tokens .*\(4\), got 5"):
-        GenerationConfig(max_new_tokens=4, min_new_tokens=5)
 
 
 @pytest.mark.parametrize("name", ["max_new_tokens", "max_length", "top_k", "no_repeat_ngram_size"])
@@ -402,10 +411,11 @@ def test_several_sequences_without_sampling(call: str, tiny: LocalModel) -> None
 
 @pytest.mark.parametrize("name", ["output_scores", "output_logits"])
 def test_scores_without_a_dictionary(name: str, tiny: LocalModel) -> None:
-    """What was asked for would have nowhere to go."""
+    """What was asked for would have nowhere to go: transformers ignores it, so it is no error."""
     option: dict[str, Any] = {name: True}
-    with unharmed(tiny), pytest.raises(ValueError, match=f"{name} needs return_dict_in_generate"):
-        tiny.generate(IDS, **option)
+    with pytest.warns(UserWarning, match=f"{name} has no effect without return_dict_in_generate"):
+        output = tiny.generate(IDS, max_new_tokens=2, **option)
+    assert isinstance(output, np.ndarray)
     with pytest.raises(ValueError, match=name):
         tiny.complete("hello", **option)
 
@@ -432,11 +442,6 @@ def one_nan(input_ids: Any, scores: Any) -> Any:
     return scores
 
 
-def plus_inf(input_ids: Any, scores: Any) -> Any:
-    scores[0, 7] = np.inf
-    return scores
-
-
 def too_narrow(input_ids: Any, scores: Any) -> Any:
     return scores[:, :-1]
 
@@ -453,7 +458,6 @@ PROCESSORS = {
     all_minus_inf: "left no token",
     all_nan: "processor",
     one_nan: "processor",
-    plus_inf: "processor",
     too_narrow: "shape",
     nothing: "logits processor must return",
     strings: "logits processor must return",

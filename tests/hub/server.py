@@ -32,6 +32,7 @@ class Repo:
     stated_sha256: str | None = None  # instead of the true one
     stated_size: int | None = None
     hides_commit: bool = False  # whether a listing names none
+    hides: tuple[str, ...] = ()  # what a listing does not state of a file, as some mirrors do not
 
     def commit(self, files: dict[str, bytes], ref: str = "main") -> str:
         """A new commit of these files, which ``ref`` then means; its name."""
@@ -134,7 +135,7 @@ class LoopbackHub:
         elif path == "/api/models":
             self._send_search(request, urllib.parse.parse_qs(query))
         elif match := _API.fullmatch(path):
-            self._send_api(request, **match.groupdict())
+            self._send_api(request, **match.groupdict(), with_blobs="blobs" in query)
         elif match := _RESOLVE.fullmatch(path):
             self._send_file(request, **match.groupdict())
         else:
@@ -164,7 +165,12 @@ class LoopbackHub:
         _send(request, 200, {}, json.dumps(found).encode())
 
     def _send_api(
-        self, request: BaseHTTPRequestHandler, repo: str, revision: str | None, refs: str | None
+        self,
+        request: BaseHTTPRequestHandler,
+        repo: str,
+        revision: str | None,
+        refs: str | None,
+        with_blobs: bool,
     ) -> None:
         found = self._repo(request, repo)
         if found is None:
@@ -181,7 +187,10 @@ class LoopbackHub:
         if commit is None:
             _send(request, 404, {"X-Error-Code": "RevisionNotFound"})
             return
-        siblings = [_sibling(name, data, found) for name, data in found.commits[commit].items()]
+        files = found.commits[commit]
+        siblings = [
+            _sibling(name, data, found, with_blobs=with_blobs) for name, data in files.items()
+        ]
         sha = None if found.hides_commit else commit
         answer = {"id": repo, "sha": sha, "siblings": siblings}
         _send(request, 200, {}, json.dumps(answer).encode())
@@ -242,13 +251,17 @@ class LoopbackHub:
             request.close_connection = True
 
 
-def _sibling(name: str, data: bytes, repo: Repo) -> dict[str, Any]:
+def _sibling(name: str, data: bytes, repo: Repo, *, with_blobs: bool) -> dict[str, Any]:
+    if not with_blobs:
+        return {} if "rfilename" in repo.hides else {"rfilename": name}
     sibling: dict[str, Any] = {"rfilename": name, "blobId": _git_sha1(data)}
     sibling["size"] = len(data) if repo.stated_size is None else repo.stated_size
     if len(data) >= _LFS_BYTES:
         sha256 = repo.stated_sha256 or hashlib.sha256(data).hexdigest()
         sibling["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}
-    return sibling
+        for key in set(repo.hides) & set(sibling["lfs"]):
+            del sibling["lfs"][key]
+    return {key: value for key, value in sibling.items() if key not in repo.hides}
 
 
 def _git_sha1(data: bytes) -> str:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 
 import localgen
-from localgen import DownloadError, LocalModel, ModelNotFoundError
-from localgen.hub import cache, remote, resolve
+from localgen import DownloadError, LocalModel, ModelNotFoundError, inspect
+from localgen.hub import cache, inventory, remote, resolve
 from localgen.hub.names import HubName
 from models.make_tiny import make_llama_bpe
 from tests.conftest import RunChild
@@ -98,6 +100,61 @@ def test_shards_come_together(hub: LoopbackHub) -> None:
     assert path.name == "m-Q4_K_M-00001-of-00002.gguf"
 
 
+# --- what else is in a repository ---
+
+
+def _gguf(path: Path, architecture: str, **keys: object) -> bytes:
+    """A file with a tensor, and these keys of its architecture."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(1)
+    for key, value in keys.items():
+        writer.add_key_value(key.replace("__", "."), value, gguf.GGUFValueType.get_type(value))
+    writer.add_tensor("output.weight", np.zeros((64, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+def test_a_drafter_beside_the_model(hub: LoopbackHub, tmp_path: Path, tiny_bpe_path: Path) -> None:
+    """Regression: a drafter that alone had the default level was loaded as the model.
+
+    One part of it is read before anything is fetched.
+    """
+    model = tiny_bpe_path.read_bytes()
+    drafter = _gguf(tmp_path / "d.gguf", "gemma4-assistant")
+    files = {"gemma-Q8_0.gguf": model, "gemma-assistant-Q4_K_M.gguf": drafter}
+    hub.repo("org/repo", files)
+    assert inspect("org/repo").architecture == "llama"
+    hub.requests.clear()
+    path = resolve("org/repo")
+    assert path.read_bytes() == model
+    assert [bool(request.range) for request in _transfers(hub)] == [True, True, False]
+    named = resolve("org/repo/gemma-assistant-Q4_K_M.gguf")
+    with pytest.raises(
+        localgen.InvalidGGUFError,
+        match=r"is a draft head for speculative decoding \(architecture gemma4-assistant\)",
+    ):
+        LocalModel.from_pretrained(named)
+    assert resolve("org/repo", local_files_only=True) == path  # the cached drafter is none either
+
+
+def test_levels_of_one_model_need_no_look(hub: LoopbackHub) -> None:
+    hub.repo("org/repo", {**LEVELS, "mmproj-F16.gguf": _data(9)})
+    assert resolve("org/repo").name == "model-Q4_K_M.gguf"
+    assert [request.range for request in _transfers(hub)] == [None]
+
+
+def test_a_repository_without_a_language_model(hub: LoopbackHub, tmp_path: Path) -> None:
+    projector = _gguf(tmp_path / "p.gguf", "clip", general__type="mmproj")
+    hub.repo("org/repo", {"mmproj-F16.gguf": projector})
+    with pytest.raises(
+        ModelNotFoundError, match=r"no language model: mmproj-F16\.gguf is the projector of a vis"
+    ):
+        resolve("org/repo")
+
+
 # --- revisions ---
 
 
@@ -125,6 +182,25 @@ def test_other_levels_of_a_cached_commit_do_not_stand_in(hub: LoopbackHub) -> No
     for level in ("Q8_0", "Q2_K"):
         resolve(f"org/repo:{level}@{commit}")
     assert resolve(f"org/repo@{commit}").read_bytes() == LEVELS["model-Q4_K_M.gguf"]
+
+
+def test_the_only_cached_level_of_a_commit_does_not_stand_in(hub: LoopbackHub) -> None:
+    """Regression: with one level in the cache, that one was the model of its commit."""
+    commit = hub.repo("org/repo", LEVELS).refs["main"]
+    q8_0 = resolve(f"org/repo:Q8_0@{commit}")
+    assert resolve(f"org/repo@{commit}").read_bytes() == LEVELS["model-Q4_K_M.gguf"]
+    hub.requests.clear()
+    assert resolve(f"org/repo:Q8_0@{commit}") == q8_0
+    assert resolve(f"org/repo@{commit}").name == "model-Q4_K_M.gguf"
+    assert not hub.requests
+
+
+def test_a_publishers_level_of_a_commit(hub: LoopbackHub) -> None:
+    """A plain level may be in the repository too, so only the Hub knows what the name means."""
+    files = {f"m-{level}.gguf": _data(i) for i, level in enumerate(["Q4_K_XL", "UD-Q4_K_XL"])}
+    commit = hub.repo("org/repo", files).refs["main"]
+    resolve(f"org/repo:UD-Q4_K_XL@{commit}")
+    assert resolve(f"org/repo:Q4_K_XL@{commit}").name == "m-Q4_K_XL.gguf"
 
 
 def test_a_file_that_was_never_verified_is_not_used_offline(hub: LoopbackHub) -> None:
@@ -201,6 +277,105 @@ def test_a_wrong_checksum(hub: LoopbackHub) -> None:
     assert not [file for file in cache.root().rglob("blobs/*") if file.is_file()]
     repo.stated_sha256 = None
     assert resolve("org/repo").read_bytes() == _data(1)
+
+
+MIRRORS = {
+    "no checksums": (("lfs", "blobId"), "only its size is verified"),
+    "no checksums and no sizes": (("lfs", "blobId", "size"), "not verified: the server states nei"),
+    "no sha256": (("sha256",), "not verified: the server states nei"),
+    "no size of its pointer": (("pointerSize",), "not verified: the server states nei"),
+}
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_a_mirror_that_states_no_checksums(hub: LoopbackHub, mirror: str) -> None:
+    """Regression: the file was called damaged and removed. It is used, which is said."""
+    hides, warning = MIRRORS[mirror]
+    hub.repo("org/repo", {"a.gguf": _data(1)}).hides = hides
+    with pytest.warns(UserWarning, match=f"a.gguf of org/repo: .*{warning}"):
+        path = resolve("org/repo")
+    assert path.read_bytes() == _data(1)
+    hub.requests.clear()
+    assert resolve("org/repo") == path
+    assert not _transfers(hub)
+
+
+def test_a_mirror_that_states_sizes_only(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer that was killed leaves a file that is compared with the size when it is used."""
+    hub.repo("org/repo", {"a.gguf": _data(1)}).hides = ("lfs", "blobId")
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "_digest", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            resolve("org/repo")
+    (blob,) = cache.root().glob("*/blobs/*")
+    blob.write_bytes(b"cut")
+    with pytest.raises(DownloadError, match="corrupt download: its size is 3, and the Hub states"):
+        resolve("org/repo", local_files_only=True)
+
+
+def test_a_listing_that_is_none(hub: LoopbackHub) -> None:
+    """An answer of another form is named, not a traceback."""
+    hub.repo("org/repo", {"a.gguf": _data(1)}).hides = ("rfilename",)
+    with pytest.raises(DownloadError, match="the answer for org/repo is not a listing"):
+        resolve("org/repo")
+
+
+@pytest.mark.parametrize("data", [b"", _data(1)[:2500], _data(1) + b"more"])
+def test_a_cached_file_of_another_size(
+    hub: LoopbackHub, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regression: a blob that a full disk or a copy had cut was damaged forever."""
+    hub.repo("org/repo", {"a.gguf": _data(1)})
+    path = resolve("org/repo")
+    path.resolve().write_bytes(data)
+    assert resolve("org/repo").read_bytes() == _data(1)
+    assert f"a.gguf has {len(data)} bytes in the cache, and 5000 on the Hub" in caplog.text
+    assert len(_transfers(hub)) == 2
+
+
+def test_a_damaged_file_of_a_commit_says_how_it_is_fetched_again(
+    hub: LoopbackHub, tiny_bpe_path: Path
+) -> None:
+    """A commit's cached files are used without a request, so nothing knows their true size."""
+    commit = hub.repo("org/repo", {"m/a.gguf": tiny_bpe_path.read_bytes()}).refs["main"]
+    path = resolve(f"org/repo@{commit}")
+    with path.resolve().open("r+b") as blob:
+        blob.truncate(100_000)
+    name = f"org/repo/m/a.gguf@{commit}"
+    with pytest.raises(localgen.InvalidGGUFError, match=f"localgen models rm {name}") as caught:
+        LocalModel.from_pretrained(name)
+    assert "it is incomplete" in str(caught.value)
+    inventory.remove(name)
+    assert resolve(name).read_bytes() == tiny_bpe_path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b"", b"not a commit"])
+def test_a_reference_that_is_damaged(hub: LoopbackHub, damage: bytes) -> None:
+    """Regression: "can't decode byte 0xff". Online it is written again; offline it is named."""
+    hub.repo("org/repo", {"a.gguf": _data(1)})
+    path = resolve("org/repo")
+    ref = cache.repository_folder("org/repo") / "refs" / "main"
+    ref.write_bytes(damage)
+    with (
+        pytest.warns(UserWarning, match="refs/main is damaged and skipped"),
+        pytest.raises(ModelNotFoundError, match="models pull org/repo"),
+    ):
+        resolve("org/repo", local_files_only=True)
+    assert resolve("org/repo") == path
+
+
+def test_a_mark_that_is_damaged(hub: LoopbackHub) -> None:
+    """What a file must be compared with is asked for again."""
+    commit = hub.repo("org/repo", {"a.gguf": _data(1)}).refs["main"]
+    path = resolve("org/repo")
+    cache.mark_unverified("org/repo", commit, "a.gguf", "")
+    mark = next(cache.repository_folder("org/repo").rglob("*.checksum"))
+    for damage in (b"\xff\xff", b"", b"sha256", b"md5 00"):
+        mark.write_bytes(damage)
+        with pytest.raises(DownloadError, match="was never verified"):
+            resolve("org/repo", local_files_only=True)
+    assert resolve("org/repo") == path
+    assert not mark.exists()
 
 
 def test_a_check_that_was_cut_off_is_made_up_for(
@@ -281,6 +456,14 @@ def test_an_unknown_repository_where_the_search_fails(hub: LoopbackHub) -> None:
     hub.search_status = 403
     with pytest.raises(ModelNotFoundError, match="org/repo"):
         resolve("org/repo")
+
+
+def test_a_search_that_fails_is_not_repeated(hub: LoopbackHub) -> None:
+    """Regression: huggingface_hub retried it for twenty seconds, for a hint."""
+    hub.search_status = 500
+    with pytest.raises(ModelNotFoundError, match="org/repo"):
+        resolve("org/repo")
+    assert [request.path for request in hub.requests].count("/api/models") == 1
 
 
 def test_a_listing_without_a_commit(hub: LoopbackHub) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from localgen import ModelNotFoundError
+from localgen import DownloadError, ModelNotFoundError
 from localgen.hub import cache, inventory, resolve
 from tests.cli.test_generate import COMMAND, ENVIRONMENT, Result, localgen_command
 from tests.hub.server import LoopbackHub
@@ -74,6 +74,109 @@ def test_folders(tmp_path: Path, hub: LoopbackHub) -> None:
     assert (copy.name, copy.level) == (str(tmp_path / "sub" / "m-Q5_0.gguf"), "Q5_0")
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         inventory.on_this_machine([tmp_path / "none"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names or pipes")
+def test_a_folder_that_holds_odd_things(tmp_path: Path, hub: LoopbackHub) -> None:
+    """One line a model; broken links are named, and every model is found."""
+    (tmp_path / "UPPER.GGUF").write_bytes(A)
+    (tmp_path / "folder.gguf").mkdir()
+    (tmp_path / "folder.gguf" / "m-Q8_0.gguf").write_bytes(B)
+    for number in (1, 2):
+        (tmp_path / f"s-0000{number}-of-00002.gguf").write_bytes(A)
+    (tmp_path / "dangling.gguf").symlink_to("nothing.gguf")
+    (tmp_path / "itself.gguf").symlink_to("itself.gguf")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.warns(UserWarning, match="is skipped") as warned:
+        found = inventory.on_this_machine([tmp_path, tmp_path / "folder.gguf"])
+    names = sorted(copy.name for copy in found if copy.name != "smollm2")
+    expected = ["UPPER.GGUF", "folder.gguf/m-Q8_0.gguf", "s-00001-of-00002.gguf"]
+    assert names == [str(tmp_path / name) for name in expected]
+    said = sorted(str(each.message).removeprefix(f"{tmp_path}/") for each in warned)
+    assert said == [
+        "dangling.gguf is skipped: No such file or directory.",
+        "itself.gguf is skipped: Too many levels of symbolic links.",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names or pipes")
+def test_damage_in_the_cache_is_named_and_skipped(two_levels: LoopbackHub) -> None:
+    """Regression: bytes that are no text ended the list; a missing blob hid its repository."""
+    folder = cache.repository_folder("org/repo")
+    (snapshot,) = (folder / "snapshots").iterdir()
+    (folder / "refs" / "stray").write_bytes(b"\0\0\0\1Bud1\xff")
+    (folder / "refs" / ".DS_Store").write_bytes(b"\0\0\0\1Bud1\xff")
+    (folder / "refs" / "gone").write_text("0" * 40)
+    (snapshot / os.fsdecode(b"\xff-Q4_0.gguf")).write_bytes(C)
+    (snapshot / "m-Q2_K.gguf").symlink_to("../../blobs/none")
+    (cache.root() / os.fsdecode(b"models--\xff")).mkdir()
+    (cache.root() / "models--stray").write_bytes(b"\xff")
+    with pytest.warns(UserWarning, match="skipped") as warned:
+        names = _names(inventory.on_this_machine())
+    assert names == {"org/repo:Q4_K_M": 2000, "org/repo:Q8_0": 2000}
+    said = " ".join(str(each.message) for each in warned)
+    for part in (
+        "refs/stray is damaged", r"\xff-Q4_0.gguf is skipped: its name is not text",
+        "m-Q2_K.gguf is damaged and skipped: No such file", r"models--\xff is skipped",
+    ):  # fmt: skip
+        assert part in said
+    assert "DS_Store" not in said
+    for path in (folder / "refs" / "stray", snapshot / "m-Q2_K.gguf", *snapshot.glob("*-Q4_0*")):
+        path.unlink()
+    (cache.root() / os.fsdecode(b"models--\xff")).rmdir()
+    (folder / "refs" / "main").write_bytes(b"\xff")
+    with pytest.warns(UserWarning, match="refs/main is damaged and skipped"):
+        names = _names(inventory.on_this_machine())
+    assert names == {f"org/repo:{level}@{snapshot.name}": 2000 for level in ("Q4_K_M", "Q8_0")}
+
+
+def test_files_in_folders_of_a_repository(hub: LoopbackHub) -> None:
+    """Regression: they were listed without their folder, by names that mean no file."""
+    hub.repo("org/repo", {"x/m.gguf": A, "y/m.gguf": B})
+    for name in ("org/repo/x/m.gguf", "org/repo/y/m.gguf"):
+        path = resolve(name)
+        assert name in _names(inventory.on_this_machine())
+        assert resolve(name, local_files_only=True) == path
+    inventory.remove("org/repo/x/m.gguf")
+    assert _names(inventory.on_this_machine()) == {"org/repo/y/m.gguf": 2000}
+
+
+def test_a_publishers_level_is_removed_by_the_name_that_fetched_it(hub: LoopbackHub) -> None:
+    hub.repo("org/repo", {"m-UD-Q4_K_XL.gguf": A, "m-Q8_0.gguf": B})
+    with pytest.warns(UserWarning, match=r"has no Q4_K_XL; using UD-Q4_K_XL: m-UD-Q4_K_XL\.gguf"):
+        resolve("org/repo:Q4_K_XL")
+    inventory.remove("org/repo:Q4_K_XL")
+    assert _blobs() == 0
+
+
+def test_a_companion_is_removed_by_its_name(hub: LoopbackHub) -> None:
+    """It is no model, so it is not listed."""
+    hub.repo("org/repo", {"m-Q4_K_M.gguf": A, "mmproj-F16.gguf": B})
+    resolve("org/repo")
+    resolve("org/repo/mmproj-F16.gguf")
+    assert _names(inventory.on_this_machine()) == {"org/repo:Q4_K_M": 2000}
+    inventory.remove("org/repo/mmproj-F16.gguf")
+    assert _blobs() == 1
+
+
+def test_no_home_folder(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of a user without one, huggingface_hub's folder would be "~" in the working folder."""
+    from huggingface_hub import constants
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    hub.repo("org/repo", {"m-Q4_K_M.gguf": A})
+    assert _names(inventory.on_this_machine()) == {}
+    for use in (lambda: resolve("org/repo"), lambda: inventory.matching("org/repo")):
+        with pytest.raises(DownloadError, match=r"no home folder\. Set HF_HOME or HOME"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_below_a_home_that_does_not_exist() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"no home folder for its ~.*Give the whole path"):
+        resolve("~nobody-by-that-name/model.gguf")
 
 
 def test_removing_one_level_leaves_the_other(two_levels: LoopbackHub) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from localgen import LocalModel, ModelNotFoundError
 from localgen.hub import resolve
 from localgen.hub.catalog import Entry, catalog
-from localgen.hub.levels import LADDER, choose, level_of, models_of
+from localgen.hub.levels import LADDER, choose, have_one_name, level_of, models_of
 from localgen.hub.names import HubName, parse_hub_name, why_unsafe
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -96,6 +97,8 @@ def test_an_unsafe_file_in_a_name_is_a_wrong_argument() -> None:
         ("model-IQ2_XXS.gguf", "IQ2_XXS"),
         ("gpt-oss-20b-mxfp4.gguf", "MXFP4"),
         ("Q6_K/model-00001-of-00003.gguf", "Q6_K"),
+        ("Bonsai-8B-Q1_0.gguf", "Q1_0"),
+        ("model-NVFP4.gguf", "NVFP4"),
         ("llama-32-1b.gguf", None),
         ("model-Q4_0_4_4.gguf", None),
         ("ggml-model.gguf", None),
@@ -122,7 +125,7 @@ def _files(*levels: str) -> list[str]:
 def test_without_a_level_the_default_or_the_nearest(levels: list[str], expected: str) -> None:
     choice = choose(_files(*levels), HubName("org/repo"))
     assert choice.model.level == expected
-    assert choice.substituted == (expected != "Q4_K_M")
+    assert (choice.note is not None) == (expected != "Q4_K_M")
 
 
 def test_a_level_in_any_case() -> None:
@@ -147,6 +150,98 @@ def test_what_is_no_model_is_left_alone() -> None:
     assert [model.files for model in models_of(files)] == [("model-Q8_0.gguf",)]
     named = choose(files, HubName("org/repo", file="mmproj-model-f16.gguf"))
     assert named.model.files == ("mmproj-model-f16.gguf",)
+
+
+# What publishers put beside a model: unsloth, bartowski, mradermacher, ggml-org and others.
+COMPANIONS = [
+    "mmproj-F16.gguf", "mmproj-model-f16.gguf", "model.mmproj-Q8_0.gguf", "mmproj/model-F16.gguf",
+    "model-mmproj-f16.gguf", "model-imatrix.gguf", "model.imatrix.gguf", "imatrix_unsloth.gguf",
+    "imatrix/model-Q4_K_M.gguf", "mtp-model-Q4_K_M.gguf", "MTP/mtp-model-BF16.gguf",
+    "MTP/model-Q4_K_M.gguf", "dflash-model-Q4_K_M.gguf", "dspark/dspark-model-Q8_0.gguf",
+    "eagle3-model-Q4_K_M.gguf", "draft/model-0.5B-Q4_K_M.gguf", "loras/style-f16.gguf",
+    "lora-f16.gguf", "control_vectors/happy.gguf", "control-vector-happy.gguf",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("companion", COMPANIONS)
+def test_companions_are_no_candidates(companion: str) -> None:
+    """Neither for a level nor without one: ":F16" means the model's."""
+    files = ["model-UD-Q4_K_XL.gguf", companion]
+    assert choose(files, HubName("org/repo")).model.files == (files[0],)
+    with pytest.raises(ModelNotFoundError, match="has no F16; it has UD-Q4_K_XL"):
+        choose(files, HubName("org/repo", level="F16"))
+    assert choose(files, HubName("org/repo", file=companion)).model.files == (companion,)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "Ornith-1.5-9B-MTP-Q4_K_M.gguf", "Qwen3-DRAFT-0.75B-Q4_K_M.gguf", "mtpmodel-Q4_K_M.gguf",
+        "drafting-Q4_K_M.gguf", "lorax-Q4_K_M.gguf", "model-lora-merged-Q4_K_M.gguf",
+    ],
+)  # fmt: skip
+def test_whole_models_with_such_words_in_their_names(file: str) -> None:
+    """A model that has its MTP layers inside says so in the middle of its name."""
+    assert choose([file, "mmproj-F16.gguf"], HubName("org/repo")).model.files == (file,)
+
+
+def test_the_header_decides_where_the_name_does_not() -> None:
+    """A drafter is no model, whatever it is called and whichever level it alone has."""
+    files = ["gemma-12b-Q8_0.gguf", "gemma-assistant-Q4_K_M.gguf", "gemma-assistant-Q8_0.gguf"]
+
+    def kind_of(file: str) -> str | None:
+        return "a draft head" if "assistant" in file else None
+
+    for name in (HubName("org/repo"), HubName("org/repo", level="Q8_0")):
+        assert choose(files, name, kind_of=kind_of).model.files == (files[0],)
+    with pytest.raises(ModelNotFoundError, match="has no Q4_K_M; it has Q8_0"):
+        choose(files, HubName("org/repo", level="Q4_K_M"), kind_of=kind_of)
+    with pytest.raises(ModelNotFoundError, match="matches 2 files"):
+        choose(files, HubName("org/repo", level="Q8_0"))
+
+
+def test_a_repository_of_companions_only() -> None:
+    """Their headers decide; the error says what each file is."""
+    files = ["mmproj-F16.gguf", "draft/model-Q8_0.gguf"]
+    kinds = {"mmproj-F16.gguf": "a projector"}
+    assert choose(files, HubName("org/repo"), kind_of=kinds.get).model.files == (files[1],)
+    kinds[files[1]] = "a draft head"
+    with pytest.raises(
+        ModelNotFoundError,
+        match=r"no language model: draft/model-Q8_0\.gguf is a draft head; mmproj-F16\.gguf is a p",
+    ):
+        choose(files, HubName("org/repo"), kind_of=kinds.get)
+
+
+def test_a_level_without_its_publishers_prefix() -> None:
+    """The publisher's mixture stands in for it, which is said; the plain level comes first."""
+    files = _files("UD-Q4_K_XL", "UD-Q2_K_XL", "Q8_0")
+    choice = choose(files, HubName("org/repo", level="q4_k_xl"))
+    assert choice.model.files == ("model-UD-Q4_K_XL.gguf",)
+    assert choice.note == "org/repo has no Q4_K_XL; using UD-Q4_K_XL: model-UD-Q4_K_XL.gguf"
+    both = choose([*files, "model-Q4_K_XL.gguf"], HubName("org/repo", level="Q4_K_XL"))
+    assert (both.model.files, both.note) == (("model-Q4_K_XL.gguf",), None)
+    with pytest.raises(ModelNotFoundError, match="has no UD-Q8_0"):
+        choose(files, HubName("org/repo", level="UD-Q8_0"))
+
+
+@pytest.mark.parametrize(
+    ("files", "have"),
+    [
+        (_files("Q8_0", "UD-Q4_K_XL", "F16"), True),
+        (
+            ["BF16/m-BF16-00001-of-00002.gguf", "BF16/m-BF16-00002-of-00002.gguf", "m-Q8_0.gguf"],
+            True,
+        ),
+        (["m-Q8_0.gguf", "mmproj-F16.gguf"], True),
+        (["m-Q8_0.gguf", "m-assistant-Q8_0.gguf"], False),
+        (["mmproj-F16.gguf"], False),
+        (["Q4_K_M.gguf", "Q8_0.gguf"], True),
+    ],
+)
+def test_whether_all_are_levels_of_one_model(files: list[str], have: bool) -> None:
+    """Then no header needs to be read."""
+    assert have_one_name(files) == have
 
 
 def test_a_repository_without_gguf() -> None:
@@ -213,6 +308,13 @@ def test_paths_win_over_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert resolve("org/repo/model.gguf") == file
     with pytest.raises(ValueError, match="applies to a name on the Hub"):
         LocalModel.from_pretrained("org/repo/model.gguf", revision="main")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other limits")
+def test_a_name_that_no_file_can_have() -> None:
+    """A text, say, that was given as the model: one sentence, and not all of it again."""
+    with pytest.raises(ModelNotFoundError, match=r"^a{100} cannot be looked up: File name too lon"):
+        resolve("a" * 5000)
 
 
 def test_an_installed_model_has_no_revisions() -> None:

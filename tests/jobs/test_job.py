@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -570,6 +573,113 @@ def test_results_reach_the_disk_every_few_seconds(
             now[0] = seconds
             results.write({"id": 1})
     assert synced == [106.0, 111.5]
+
+
+def run_and(files: Files, model: LocalModel, meddle: Callable[[], object], after: int = 2) -> str:
+    """Run the job, ``meddle`` once ``after`` records are reported, and return the error's text."""
+    n_reports = 0
+
+    def report(_: Record) -> None:
+        nonlocal n_reports
+        n_reports += 1
+        if n_reports == after:
+            meddle()
+
+    with (
+        open_lines(str(files.source)) as lines,
+        open_results(str(files.target), files.header(max_new_tokens=2)) as results,
+        pytest.raises(JobError) as caught,
+    ):
+        Job(lines, results, GenerationConfig(max_new_tokens=2)).run(model, report)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("after", [1, 5, 8])
+def test_output_that_is_deleted(after: int, files: Files, model: LocalModel) -> None:
+    """Regression: the job ended well, without a file. Its results are there again.
+
+    Also if it is deleted after the last record.
+    """
+    files.write(*({"prompt": "a" * n} for n in range(1, 9)))
+    said = run_and(files, model, files.target.unlink, after)
+    assert said == (
+        f"{files.target} was deleted while the job was writing it. The results so far are in "
+        f"{files.target}."
+    )
+    n_kept = len(files.records())
+    assert after <= n_kept <= after + 1
+    reports = files.run(model, max_new_tokens=2)
+    assert len(reports) == 8 - n_kept
+    assert len(files.results()) == 8
+
+
+def test_output_that_is_replaced(files: Files, model: LocalModel) -> None:
+    """A new file under its name, say of an editor, is not overwritten."""
+    files.write(*({"prompt": "a" * n} for n in range(1, 9)))
+    kept = Path(f"{files.target}.kept")
+
+    def replaced() -> None:
+        files.target.unlink()
+        files.target.write_text("a letter")
+
+    said = run_and(files, model, replaced)
+    assert said.endswith(f"The results so far are in {kept}.")
+    assert files.target.read_text() == "a letter"
+    files.target = kept
+    assert len(files.records()) >= 2
+    files.run(model, max_new_tokens=2)
+    assert len(files.results()) == 8
+
+
+def test_output_that_is_moved(files: Files, model: LocalModel) -> None:
+    files.write(*({"prompt": "a" * n} for n in range(1, 9)))
+    moved = files.target.with_name("moved")
+    said = run_and(files, model, lambda: files.target.rename(moved))
+    assert said.endswith(
+        "was moved or replaced while the job was writing it. The results so far "
+        "are in the moved file."
+    )
+    assert not files.target.exists()
+    files.target = moved
+    files.run(model, max_new_tokens=2)
+    assert len(files.results()) == 8
+
+
+def test_output_whose_folder_is_deleted(files: Files, model: LocalModel) -> None:
+    folder = files.target.parent / "results"
+    folder.mkdir()
+    files.target = folder / "out.jsonl"
+    files.write(*({"prompt": "a" * n} for n in range(1, 9)))
+    said = run_and(files, model, lambda: shutil.rmtree(folder))
+    assert said.endswith("The results so far are lost: No such file or directory.")
+
+
+def test_output_on_a_full_disk(
+    files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the file; the next run resumes."""
+    files.write({"prompt": "a"}, {"prompt": "b"})
+    sync = os.fsync
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(JobError, match=rf"{files.target} cannot be written: No space left"):
+        files.run(model, max_new_tokens=2)
+    monkeypatch.setattr(os, "fsync", sync)
+    assert files.run(model, max_new_tokens=2) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_a_models_name_that_is_not_text(files: Files, model: LocalModel) -> None:
+    """Regression: 'utf-8' codec can't encode character '\\udcff'."""
+    files.weights = files.weights.rename(files.weights.with_name(os.fsdecode(b"w\xff.gguf")))
+    files.write({"prompt": "a"}, {"prompt": "b"})
+    files.run(model, max_new_tokens=2)
+    header = json.loads(files.target.read_bytes().splitlines()[0])
+    assert os.fsencode(header["model"]["file"]) == b"w\xff.gguf"
+    assert files.run(model, max_new_tokens=2) == []
 
 
 def test_output_that_is_no_file(files: Files, model: LocalModel) -> None:

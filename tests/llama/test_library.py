@@ -1,9 +1,11 @@
-"""Functions of ggml that the bindings do not declare, found on every platform."""
+"""Functions of ggml that the bindings do not declare, and which CPUs its threads run on."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,9 @@ import pytest
 
 from localgen import BackendError
 from localgen.llama import amx_probe, ggml_devices, library
-from localgen.llama.library import c_function, library_folder
+from localgen.llama.library import c_function, library_folder, openmp_binding
+from tests.children import run_python
+from tests.conftest import AMX
 
 
 def _real(name: str) -> Path:
@@ -61,3 +65,69 @@ def test_the_probe_finds_both_libraries_of_windows(windows_build: Path) -> None:
     assert ggml.ggml_init
     assert ggml.ggml_backend_init_by_type
     assert not hasattr(ggml, "ggml_nothing")
+
+
+# --- CPUs ---
+
+CPUS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+ALL_CPUS = " ".join(map(str, CPUS))
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, None),
+        ({"OMP_PROC_BIND": "true"}, "OMP_PROC_BIND"),
+        ({"OMP_PROC_BIND": "spread"}, "OMP_PROC_BIND"),
+        ({"OMP_PLACES": "cores"}, "OMP_PLACES"),
+        ({"GOMP_CPU_AFFINITY": "0-3"}, "GOMP_CPU_AFFINITY"),
+        ({"OMP_PROC_BIND": "False", "OMP_PLACES": "cores"}, None),
+        ({"OMP_PLACES": ""}, None),
+    ],
+)
+def test_what_binds_threads(
+    variables: dict[str, str], name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"):
+        monkeypatch.delenv(each, raising=False)
+    for each, value in variables.items():
+        monkeypatch.setenv(each, value)
+    assert openmp_binding() == name
+
+
+# Each thread that computes for the first time would be bound as well.
+AFFINITY = """
+import os, sys, threading
+from localgen import LocalModel
+from localgen._util.system import usable_cpus
+before = os.sched_getaffinity(0)
+with LocalModel.from_pretrained(sys.argv[1], n_ctx=512) as model:
+    assert os.sched_getaffinity(0) == before, "loaded"
+    assert model.config.n_threads in (None, len(before))
+    def generate():
+        model.complete("the cat", max_new_tokens=4, min_new_tokens=4)
+        seen.append(os.sched_getaffinity(0))
+    seen = []
+    generate()
+    thread = threading.Thread(target=generate)
+    thread.start()
+    thread.join()
+    assert seen == [before] * 2, seen
+assert usable_cpus() == len(before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or len(CPUS) < 2, reason="needs two CPUs of Linux")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("OMP_PROC_BIND", value) for value in ("true", "close", "spread")),
+        ("OMP_PLACES", "cores"),
+        ("GOMP_CPU_AFFINITY", ALL_CPUS),
+    ],
+)
+def test_the_callers_threads_stay_on_their_cpus(name: str, value: str, tiny_bpe_path: Path) -> None:
+    """Regression: the program shared one CPU with all threads that it started from then on."""
+    env = {**os.environ, "PYTHONWARNINGS": AMX, name: value}
+    done = run_python(AFFINITY, str(tiny_bpe_path), forks=False, warnings=None, env=env)
+    assert (done.returncode, done.stderr) == (0, "")

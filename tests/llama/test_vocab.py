@@ -1,17 +1,21 @@
-"""The calls around llama_tokenize, which is a fake here."""
+"""What a vocabulary says of its tokens; the call of llama_tokenize, which is a fake here."""
 
 from __future__ import annotations
 
 import ctypes
-import threading
+import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gguf import TokenType
 
-from localgen._util.threads import start_thread
-from localgen.llama import vocab
 from localgen.llama.vocab import LlamaVocab
+from models.make_tiny import END_OF_TEXT, IM_END, Vocab, bpe_vocab, spm_vocab
+from tests.llama.vocab_files import load
+
+UNKNOWN, START, END = range(3)  # <unk>, <s> and </s> of ``spm_vocab``
 
 
 def test_more_tokens_than_there_is_room_for() -> None:
@@ -32,29 +36,62 @@ def test_more_tokens_than_there_is_room_for() -> None:
     assert rooms == [10, 50]
 
 
-def test_ctrl_c_while_a_long_text_is_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is raised once llama.cpp is done: nothing is freed under it."""
-    may_end, done = threading.Event(), threading.Event()
-    real = start_thread
+def spm(end: TokenType, eos: int = START) -> Vocab:
+    """A vocabulary whose ``</s>`` has a type of its own."""
+    vocab = spm_vocab()
+    types = [end if token_id == END else kind for token_id, kind in enumerate(vocab.types)]
+    return dataclasses.replace(vocab, types=types, eos=eos)
 
-    def work() -> None:
-        may_end.wait(20)
-        done.set()
 
-    def start(*given: Any) -> Any:
-        thread: Any
-        thread, future = real(*given)
-        join = thread.join
+@pytest.mark.parametrize(
+    ("vocab", "template", "ends", "special"),
+    [
+        (spm(TokenType.CONTROL), None, (START, END), {UNKNOWN, START, END}),
+        (spm(TokenType.NORMAL), None, (START,), {UNKNOWN, START}),
+        (spm(TokenType.USER_DEFINED), None, (START,), {UNKNOWN, START}),
+        (spm(TokenType.NORMAL), "{{ messages }}</s>", (START, END), {UNKNOWN, START, END}),
+        (spm(TokenType.NORMAL, eos=END), None, (END,), {UNKNOWN, START, END}),
+    ],
+    ids=["control", "normal", "user defined", "in the template", "the file's own"],
+)
+def test_ends(
+    vocab: Vocab, template: str | None, ends: tuple[int, ...], special: set[int], tmp_path: Path
+) -> None:
+    """Regression: llama.cpp ends at every </s>, which is HTML for gemma, and hid it in texts."""
+    loaded = load(tmp_path / "vocab.gguf", vocab, template)
+    assert loaded.eog_ids == ends
+    assert {i for i in range(loaded.n_vocab) if loaded.is_special(i)} == special
 
-        def interrupted() -> None:
-            thread.join = join
-            may_end.set()
-            raise KeyboardInterrupt
 
-        thread.join = interrupted
-        return thread, future
+def test_separators_of_infilling_are_no_ends(tmp_path: Path) -> None:
+    """Regression: SmolLM2 ended at <reponame>. They are control tokens all the same."""
+    vocab = bpe_vocab(eos=IM_END)
+    names = ["<reponame>", "<|fim_pad|>", "<|file_sep|>"]
+    vocab = dataclasses.replace(
+        vocab,
+        tokens=[*vocab.tokens, *names],
+        types=[*vocab.types, *[TokenType.CONTROL] * len(names)],
+    )
+    loaded = load(tmp_path / "vocab.gguf", vocab)
+    assert [vocab.tokens[i] for i in loaded.eog_ids] == [END_OF_TEXT, IM_END]
+    assert all(loaded.is_special(vocab.tokens.index(name)) for name in names)
 
-    monkeypatch.setattr(vocab, "start_thread", start)
-    with pytest.raises(KeyboardInterrupt):
-        vocab._on_big_stack(work)
-    assert done.is_set()
+
+def test_types_and_spellings(tmp_path: Path) -> None:
+    """As in the file; a space is spelled differently by each type of vocabulary."""
+    loaded = load(tmp_path / "spm.gguf", spm_vocab())
+    shown = {name: i for i, name in enumerate(spm_vocab().tokens)}
+    for token, kind in (
+        ("<unk>", "unknown"),
+        ("</s>", "control"),
+        ("<0x41>", "byte"),
+        ("A", "normal"),
+    ):
+        assert loaded.token_type(shown[token]) == kind
+        assert loaded.token_text(shown[token]) == token
+    assert loaded.token_text(shown["\u2581the"]) == "\u2581the"
+    assert loaded.token_bytes(shown["\u2581the"]) == b" the"
+    assert loaded.unk_token_id == UNKNOWN
+    byte_level = load(tmp_path / "bpe.gguf", bpe_vocab())
+    assert byte_level.token_text(bpe_vocab().tokens.index("\u0120the")) == "\u0120the"
+    assert byte_level.unk_token_id is None

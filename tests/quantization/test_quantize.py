@@ -368,6 +368,62 @@ def test_an_imatrix_changes_what_is_kept(tmp_path: Path) -> None:
     assert small.n_fallback == 0
 
 
+def _columns(source: Path) -> dict[str, int]:
+    """The matrices in a model's layers and how many columns each has."""
+    tensors = gguf.GGUFReader(source).tensors
+    return {
+        tensor.name: int(tensor.shape[0])
+        for tensor in tensors
+        if len(tensor.shape) == 2 and tensor.name.startswith("blk.")
+    }
+
+
+def _error(source: Path, made: Path, name: str) -> float:
+    """The relative error of a tensor in Q4_0 against the source's F32, by blocks of 32."""
+
+    def tensor(path: Path) -> Any:
+        return next(t for t in gguf.GGUFReader(path).tensors if t.name == name)
+
+    right = np.array(tensor(source).data, np.float32)
+    found = gguf.dequantize(tensor(made).data, tensor(made).tensor_type).reshape(right.shape)
+    return float(np.linalg.norm(found - right) / np.linalg.norm(right))
+
+
+def test_zeros_in_an_imatrix_are_no_information(tmp_path: Path) -> None:
+    """Regression: all tensors were written as zeros, with an error of 1.0 and no word."""
+    source, matrix = _wide(tmp_path), tmp_path / "matrix.gguf"
+    columns = _columns(source)
+    first, second, *others = columns
+    half = [0.0] * (columns[second] // 2) + [1.0] * (columns[second] // 2)
+    _write_imatrix(
+        matrix,
+        {name: ([1.0] * columns[name], [1]) for name in others}
+        | {first: ([0.0] * columns[first], [1]), second: (half, [1])},
+    )
+    with pytest.warns(UserWarning, match="has no data for") as warned:
+        done = quantize(source, "Q4_0", output=tmp_path, imatrix=matrix)
+    assert [str(each.message) for each in warned] == [
+        f"{matrix} has no data for 1 tensor ({first}): all of their columns count the same",
+        f"{matrix} has no data for some columns of 1 tensor ({second}): they count like the "
+        f"average column",
+    ]
+    for name in (first, second):
+        assert _error(source, done.path, name) < 0.2
+
+
+def test_an_imatrix_of_another_model(tmp_path: Path, tiny_bpe_path: Path) -> None:
+    """Nothing of it matches, or its widths are others."""
+    matrix = tmp_path / "matrix.gguf"
+    _write_imatrix(matrix, {"blk.0.other.weight": ([1.0] * 64, [1])})
+    with pytest.warns(UserWarning, match=r"none of the tensors of tiny-bpe\.gguf, so it changes"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path, imatrix=matrix)
+    _write_imatrix(matrix, {"blk.0.attn_q.weight": ([1.0] * 96, [1])})
+    with pytest.raises(
+        QuantizeError, match=r"has 96 values for blk\.0\.attn_q\.weight, which has 64 columns"
+    ):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path, imatrix=matrix)
+
+
 # --- the command ---
 
 

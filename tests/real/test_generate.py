@@ -8,6 +8,7 @@ rounding stays below ``SURE``, and compare tokens up to the first close step.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,6 @@ def test_left_and_right_padding(smollm2: LocalModel, prompts: Prompts) -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        ([1, 0, 1], "next to each other"),
         ([0, 0, 0], "every position is 0"),
         ([1, 1], "shape"),
         ([1, 2, 1], "only 0 and 1"),
@@ -309,12 +309,6 @@ def test_sampling_scores_show_what_was_filtered(smollm2: LocalModel, prompts: Pr
         np.testing.assert_allclose(scores[0][kept], logits[0][kept] / 2.0, rtol=1e-6)
 
 
-def test_scores_need_the_dictionary(smollm2: LocalModel) -> None:
-    """Scores that could not be returned are refused, not computed and dropped."""
-    with pytest.raises(ValueError, match="return_dict_in_generate"):
-        smollm2.generate([[504]], max_new_tokens=1, output_scores=True)
-
-
 # --- limits ---
 
 
@@ -384,17 +378,16 @@ def test_max_time(smollm2: LocalModel, prompts: Prompts, monkeypatch: pytest.Mon
 
 
 def test_stopping_criteria(smollm2: LocalModel, prompts: Prompts) -> None:
-    """Called after each token with the row alone, (1, n); any true one ends that row only."""
+    """Called after each step with the whole batch, padded as given; each row's own flag ends it."""
     rows = [prompts[FACT], prompts[STORY]]
     ids, mask = padded(rows, "left")
-    seen: list[list[int]] = []
+    width = ids.shape[1]
+    seen: list[list[list[int]]] = []
 
     def stop_story_after_two(input_ids: Array, scores: None) -> Array:
         assert input_ids.dtype == np.int64
-        assert input_ids.shape[0] == 1
-        seen.append(input_ids[0].tolist())
-        is_story = seen[-1][: len(rows[1])] == rows[1]
-        return np.array([is_story and input_ids.shape[1] == len(rows[1]) + 2])
+        seen.append(input_ids.tolist())
+        return np.array([False, input_ids.shape[1] == width + 2])
 
     out = smollm2.generate(
         ids,
@@ -406,36 +399,31 @@ def test_stopping_criteria(smollm2: LocalModel, prompts: Prompts) -> None:
         return_dict_in_generate=True,
     )
     assert out.finish_reasons == ["length", "stop"]
-    new = out.sequences[:, ids.shape[1] :].tolist()
-    assert new[1][2:] == [0, 0]
-    for row, tokens, n_calls in zip(rows, new, (4, 2), strict=True):
-        of_row = [ids for ids in seen if ids[: len(row)] == row]
-        assert of_row == [[*row, *tokens[:n]] for n in range(1, n_calls + 1)]
+    assert out.sequences[1, width + 2 :].tolist() == [0, 0]
+    assert seen == [out.sequences[:, : width + n].tolist() for n in range(1, 5)]
 
 
 def test_logits_processor(smollm2: LocalModel, prompts: Prompts) -> None:
-    """Called before each token with (1, n) ids and (1, n_vocab) scores of one row, no padding;
-    what it returns decides."""
+    """Called before each token with (rows, length) ids, padded as given, and (rows, n_vocab)
+    scores; what it returns decides."""
     rows = [prompts[FACT], prompts[STORY]]
     ids, mask = padded(rows, "left")
-    lengths: list[int] = []
+    width = ids.shape[1]
 
-    def force_the_length(input_ids: Array, scores: Array) -> Array:
+    def force_row_and_length(input_ids: Array, scores: Array) -> Array:
         assert input_ids.dtype == np.int64
-        assert input_ids.shape[0] == 1
-        assert scores.shape == (1, 49152)
+        assert scores.shape == (2, 49152)
         assert scores.dtype == np.float32
-        lengths.append(input_ids.shape[1])
         forced = np.full_like(scores, -np.inf)
-        forced[0, 1000 + input_ids.shape[1]] = 0.0
+        for row in range(2):
+            forced[row, 1000 * (row + 1) + input_ids.shape[1]] = 0.0
         return forced
 
     out = smollm2.generate(
-        ids, mask, max_new_tokens=2, eos_token_id=[], logits_processor=force_the_length
+        ids, mask, max_new_tokens=2, eos_token_id=[], logits_processor=force_row_and_length
     )
-    short, long = len(rows[0]), len(rows[1])
-    assert lengths == [short, long, short + 1, long + 1]
-    assert out[:, -2:].tolist() == [[1000 + n, 1001 + n] for n in (short, long)]
+    assert out[:, :width].tolist() == ids.tolist()
+    assert out[:, width:].tolist() == [[n + width, n + 1 + width] for n in (1000, 2000)]
 
 
 def test_a_processor_may_not_call_the_model(smollm2: LocalModel) -> None:
@@ -517,6 +505,35 @@ def test_torch_dictionary(smollm2: LocalModel, prompts: Prompts) -> None:
     assert [int(step[0].argmax()) for step in out.logits] == out.sequences[0, width:].tolist()
 
 
+def test_torch_seeds(smollm2: LocalModel) -> None:
+    """Regression: the same seed of torch gave other tokens each time."""
+    torch = pytest.importorskip("torch")
+    inputs = smollm2.tokenizer(["The sun is", "One"], padding=True, return_tensors="pt")
+    options: dict[str, Any] = {"do_sample": True, "max_new_tokens": 6}
+    torch.manual_seed(0)
+    first, second = (smollm2.generate(**inputs, **options) for _ in range(2))
+    torch.manual_seed(0)
+    assert smollm2.generate(**inputs, max_new_tokens=2).shape[0] == 2  # greedy: draws nothing
+    assert torch.equal(smollm2.generate(**inputs, **options), first)
+    assert not torch.equal(first, second)
+
+
+def test_torch_forward_pass(f16: LocalModel) -> None:
+    """The last row of logits gives the next token; scores of transitions come as tensors."""
+    torch = pytest.importorskip("torch")
+    inputs = f16.tokenizer(["The capital of France is", "2, 4,"], padding=True, return_tensors="pt")
+    logits = f16(**inputs).logits
+    assert logits.shape == (*inputs.input_ids.shape, 49152)
+    options: dict[str, Any] = {"return_dict_in_generate": True, "output_scores": True}
+    out = f16.generate(**inputs, max_new_tokens=2, **options)
+    width = inputs.input_ids.shape[1]
+    assert torch.equal(logits[:, -1].argmax(-1), out.sequences[:, width])
+    found = f16.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
+    expected = torch.stack(out.scores, 1).log_softmax(-1)
+    chosen = out.sequences[:, width:, None]
+    torch.testing.assert_close(found, expected.gather(-1, chosen)[..., 0], rtol=0, atol=1e-4)
+
+
 def test_transformers_parts(smollm2: LocalModel, capsys: pytest.CaptureFixture[str]) -> None:
     """transformers' own streamer, logits processor and stopping criteria work unchanged."""
     torch = pytest.importorskip("torch")
@@ -538,3 +555,94 @@ def test_transformers_parts(smollm2: LocalModel, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == smollm2.tokenizer.decode(outputs[0, width:]) + "\n"
     own = smollm2.generate(**inputs, max_new_tokens=10, eos_token_id=[], repetition_penalty=1.3)
     assert torch.equal(outputs, own)
+
+
+def test_transformers_parts_of_a_batch(smollm2: LocalModel) -> None:
+    """Regression: rows were given alone and without padding, so that all of these went wrong."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    texts = ["Hi", "The capital of France is"]
+    inputs = smollm2.tokenizer(texts, return_tensors="pt", padding=True)
+    width = inputs.input_ids.shape[1]
+    options: dict[str, Any] = {"eos_token_id": [], "pad_token_id": 0, "max_new_tokens": 5}
+    by_row = transformers.PrefixConstrainedLogitsProcessor(lambda row, _: [1000 + row], 1)
+    out = smollm2.generate(**inputs, **options, logits_processor=[by_row])
+    assert out[:, width:].tolist() == [[1000] * 5, [1001] * 5]
+    longest = transformers.MaxLengthCriteria(width + 2)
+    out = smollm2.generate(**inputs, **options, stopping_criteria=[longest])
+    assert out.shape == (2, width + 2)
+    first = smollm2.generate(**inputs, max_new_tokens=1)[:, -1].tolist()
+    least = transformers.MinNewTokensLengthLogitsProcessor(width, 3, first)
+    out = smollm2.generate(**inputs, **{**options, "eos_token_id": first}, logits_processor=[least])
+    assert not set(out[:, width : width + 3].flatten().tolist()) & set(first)
+    ended = transformers.EosTokenCriteria(eos_token_id=first)
+    criteria = transformers.StoppingCriteriaList([ended])
+    out = smollm2.generate(**inputs, **options, stopping_criteria=criteria)
+    assert out.shape == (2, width + 1)
+
+
+def test_transformers_parts_of_every_kind(smollm2: LocalModel) -> None:
+    """transformers' processors give what localgen's own options give, a padded batch together."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    inputs = smollm2.tokenizer(["Hi", "One two one two one"], return_tensors="pt", padding=True)
+    padding = (inputs.attention_mask != 0).int().argmax(dim=1)
+    cases: dict[Any, dict[str, Any]] = {
+        transformers.RepetitionPenaltyLogitsProcessor(1.3, prompt_ignore_length=padding): {
+            "repetition_penalty": 1.3
+        },
+        transformers.NoBadWordsLogitsProcessor([[28], [30]]): {"bad_words_ids": [[28], [30]]},
+        transformers.SuppressTokensLogitsProcessor([28, 30]): {"suppress_tokens": [28, 30]},
+        transformers.SequenceBiasLogitsProcessor([[[28], -9.0]]): {"sequence_bias": {(28,): -9.0}},
+        transformers.TemperatureLogitsWarper(0.5): {"temperature": 0.5},
+        transformers.TopKLogitsWarper(3): {"top_k": 3},
+    }
+    for processor, named in cases.items():
+        options: dict[str, Any] = {"max_new_tokens": 8, "seed": 1, "do_sample": True, "top_k": 5}
+        theirs = smollm2.generate(**inputs, **options, logits_processor=[processor])
+        assert torch.equal(theirs, smollm2.generate(**inputs, **{**options, **named}))
+
+
+def test_transformers_parts_as_configs(smollm2: LocalModel) -> None:
+    """Regression: "must be a GenerationConfig, got GenerationConfig"."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    inputs = smollm2.tokenizer("Once upon a time", return_tensors="pt")
+    config = transformers.GenerationConfig(max_new_tokens=4, do_sample=True, top_k=5)
+    ways: list[dict[str, Any]] = [{"generation_config": config}, config.to_dict()]
+    for given in ways:
+        transformers.set_seed(3)
+        out = smollm2.generate(**inputs, **given)
+        transformers.set_seed(3)
+        named = smollm2.generate(**inputs, max_new_tokens=4, do_sample=True, top_k=5)
+        assert torch.equal(out, named)
+    assert smollm2.generate(inputs.input_ids, config).shape == out.shape
+    with pytest.raises(TypeError, match="'num_beams'; only its no-op value"):
+        smollm2.generate(**inputs, generation_config=transformers.GenerationConfig(num_beams=2))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_transformers_parts_that_read_in_a_thread(smollm2: LocalModel, fails: bool) -> None:
+    """Regression: the reader of a call that failed waited for ever."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    inputs = smollm2.tokenizer("Once upon a time", return_tensors="pt")
+    streamer = transformers.TextIteratorStreamer(smollm2.tokenizer, skip_prompt=True, timeout=60)
+
+    def process(input_ids: Any, scores: Any) -> Any:
+        if fails:
+            raise RuntimeError("planned")
+        return scores
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(
+            lambda: smollm2.generate(
+                **inputs, streamer=streamer, max_new_tokens=5, logits_processor=[process]
+            )
+        )
+        text = "".join(streamer)
+    if fails:
+        assert not text
+        assert isinstance(future.exception(), RuntimeError)
+    else:
+        assert text == smollm2.tokenizer.decode(future.result()[0, inputs.input_ids.shape[1] :])

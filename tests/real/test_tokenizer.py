@@ -67,25 +67,35 @@ def test_recorded_padding(tokenizer: Tokenizer) -> None:
 
 
 def test_recorded_special_values(tokenizer: Tokenizer) -> None:
-    """BOS, EOS, PAD and sizes are the file's. transformers lists only the ids with a role, this
-    vocabulary all its control tokens."""
+    """BOS, EOS, PAD and sizes are the file's; control tokens are more than those with a role."""
     for name in ("bos_token_id", "eos_token_id", "pad_token_id", "vocab_size"):
         assert getattr(tokenizer, name) == RECORDED[name], name
     assert len(tokenizer) == RECORDED["length"]
-    assert set(RECORDED["all_special_ids"]) <= set(tokenizer.all_special_ids)
-    assert tokenizer.eos_token_id in tokenizer.eos_token_ids
+    assert sorted(tokenizer.all_special_ids) == sorted(RECORDED["all_special_ids"])
+    assert set(tokenizer.all_special_ids) < set(tokenizer.control_token_ids)
+    assert tokenizer.model_max_length == 8192
+
+
+def test_ends(tokenizer: Tokenizer) -> None:
+    """Regression: generation ended at <reponame>, a separator of infilling, by its name."""
+    ends = tokenizer.convert_ids_to_tokens(tokenizer.eos_token_ids)
+    assert ends == ["<|endoftext|>", IM_END]
+    assert tokenizer.convert_tokens_to_ids("<reponame>") in tokenizer.control_token_ids
 
 
 def test_tokens_as_texts(tokenizer: Tokenizer) -> None:
-    """The special tokens by name, and words as they stand in the text."""
+    """The special tokens by name, and words in the vocabulary's spelling, as in transformers."""
     assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
         *(IM_START, IM_END),
         IM_END,
     )
-    assert tokenizer.convert_tokens_to_ids([IM_START, IM_END, "no such token"]) == [1, 2, None]
-    assert tokenizer.tokenize("Hello there") == ["Hello", " there"]
+    unknown = tokenizer.unk_token_id
+    assert tokenizer.convert_tokens_to_ids([IM_START, IM_END, " there"]) == [1, 2, unknown]
+    assert tokenizer.tokenize("Hello there") == ["Hello", "Ġthere"]
     ids = tokenizer.encode("Hello there")
-    assert tokenizer.convert_tokens_to_ids(["Hello", " there"]) == ids
+    assert tokenizer.convert_tokens_to_ids(["Hello", "Ġthere"]) == ids
+    assert [*map(tokenizer.token_text, ids)] == ["Hello", " there"]
+    assert [*map(tokenizer.token_with_text, ("Hello", " there"))] == ids
 
 
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
@@ -106,7 +116,7 @@ def test_bytes_without_a_token(tokenizer: Tokenizer) -> None:
 def test_split_special_tokens(tokenizer: Tokenizer, text: str) -> None:
     """Untrusted text with split_special_tokens=True can't smuggle a special token in."""
     ids = tokenizer.encode(text, split_special_tokens=True)
-    assert not set(ids) & set(tokenizer.all_special_ids)
+    assert not set(ids) & set(tokenizer.control_token_ids)
     assert tokenizer.decode(ids) == text
 
 

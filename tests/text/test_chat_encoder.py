@@ -367,7 +367,7 @@ def test_save_and_load(model: LocalModel, tmp_path: Path) -> None:
     [
         (b"", "it is not JSON"),
         (b"[" * 10**5, "it is not JSON"),
-        (b"\xff", "it is not UTF-8 text"),
+        (b"\xff", "it is not UTF-8 text: invalid start byte at byte 0"),
         (b"[]", "it has no list of messages"),
         (b"{}", "it has no list of messages"),
         (b'{"messages": 3}', "it has no list of messages"),

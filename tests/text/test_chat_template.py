@@ -253,6 +253,59 @@ def test_wrong_parts(options: dict[str, Any]) -> None:
         render("x", **options)
 
 
+# --- tool calls ---
+
+ARGUMENTS = {"city": "Zürich", "days": 3, "note": 'a "b" \\ c'}
+
+
+def conversation(arguments: Any, content: str | None = "") -> list[dict[str, Any]]:
+    function = {"name": "weather", "arguments": arguments}
+    call = {"id": "abcdef123", "type": "function", "function": function}
+    return [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": content, "tool_calls": [call]},
+        {"role": "tool", "name": "weather", "tool_call_id": "abcdef123", "content": "clear"},
+    ]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_arguments_that_are_json_text(name: str) -> None:
+    """Regression: six templates encoded them twice. OpenAI's API writes them so."""
+    template = ChatTemplate((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    as_text = json.dumps(ARGUMENTS, ensure_ascii=False)
+    messages = conversation(as_text)
+    got = template.render(messages, special_tokens=SPECIAL_TOKENS)
+    assert got == template.render(conversation(ARGUMENTS), special_tokens=SPECIAL_TOKENS)
+    assert messages == conversation(as_text)
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "expected"),
+    [
+        ("{{ %s + '' }}", '{"a": 1}', '{"a": 1}'),  # takes text only
+        ("{{ %s }}", '{"a":  1}', '{"a":  1}'),
+        ("{{ %s | tojson }}", '{"a":  1}', '{"a": 1}'),
+        ("{{ %s | tojson }}", "{}", "{}"),
+        ("{{ %s | tojson }}", "[1]", '"[1]"'),  # no object, so no arguments
+        ("{{ %s | tojson }}", '{"a', '"{\\"a"'),
+        ("{% for k, v in %s | items %}{{ k }}={{ v }}{% endfor %}", '{"a": 1}', "a=1"),
+        # Written both ways: with a dict, the template would fail.
+        ("{{ %s | tojson }}{{ %s + '' }}", '{"a":1}', '"{\\"a\\":1}"{"a":1}'),
+    ],
+)
+def test_json_text_is_encoded_once(source: str, arguments: str, expected: str) -> None:
+    source = source.replace("%s", "messages[1].tool_calls[0].function.arguments")
+    assert render(source, conversation(arguments)) == expected
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_call_without_content(name: str) -> None:
+    """Regression: some templates printed "None". OpenAI's messages have None beside tool calls."""
+    template = ChatTemplate((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    got = template.render(conversation(ARGUMENTS, None), special_tokens=SPECIAL_TOKENS)
+    assert "None" not in got
+
+
 def test_the_callers_messages_stay() -> None:
     """Rendering does not modify the caller's messages."""
     messages = [{"role": "assistant", "content": "so", "thinking": "hm"}]
@@ -268,10 +321,53 @@ def test_both_ends_at_once() -> None:
         render("x", add_generation_prompt=True, continue_final_message=True)
 
 
-def test_a_template_without_the_last_message() -> None:
-    """Continuing a message that the template leaves out is an error."""
-    with pytest.raises(TemplateError, match="leaves out or changes the last message"):
-        render("nothing", continue_final_message=True)
+CHANGED, LEFT_OUT = "changes the text of the last", "leaves out the text of the last"
+LAST = "{{ messages[-1].content %s }}"
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "problem"),
+    [
+        ("nothing", "so", LEFT_OUT),
+        ("{{ messages[-1].content[:2] }}", "so it is", LEFT_OUT),
+        ("{{ messages[-1].content.split('</think>')[-1] }}", "<think>a</think>b", CHANGED),
+        (LAST % "| upper", "so", CHANGED),
+        (LAST % "| replace('o', '0')", "so", CHANGED),
+        (LAST % "| tojson", 'He said "so', CHANGED),
+    ],
+)
+def test_a_last_message_that_cannot_be_continued(source: str, content: str, problem: str) -> None:
+    """Regression: only a template that drops the end of the message was noticed."""
+    messages = [{"role": "assistant", "content": content}]
+    with pytest.raises(TemplateError, match=problem):
+        render(source, messages, continue_final_message=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "expected"),
+    [
+        ("<a>" + LAST % "" + "<end>", " so ", "<a> so "),
+        ("<a>" + LAST % "| trim" + "<end>", " so ", "<a>so"),
+        ("<a>" + LAST % "" + "<end>", "", "<a>"),
+        ("<a>" + LAST % "" + LAST % "" + "<end>", "so ", "<a>so so "),
+        ("<a>" + LAST % "| trim" + LAST % "| trim" + "<end>", "so", "<a>soso"),
+        ('{"text": ' + LAST % "| tojson" + "}", "so", '{"text": "so'),
+    ],
+)
+def test_a_last_message_that_is_continued(source: str, content: str, expected: str) -> None:
+    """The text ends with the message; of a template that writes it twice, with the second."""
+    messages = [{"role": "assistant", "content": content}]
+    assert render(source, messages, continue_final_message=True) == expected
+
+
+def test_a_message_with_the_internal_mark() -> None:
+    """Regression: a user's text that holds it cut the prompt."""
+    mark = chat_template._END_OF_FINAL
+    question = {"role": "user", "content": f"{mark} {mark}1 "}
+    messages = [question, {"role": "assistant", "content": f"a {mark}"}]
+    source = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    text = render(source, messages, continue_final_message=True)
+    assert text == f"[{mark} {mark}1 ][a {mark}"
 
 
 def test_last_message_of_several_parts_is_continued() -> None:

@@ -26,6 +26,8 @@ from localgen.engine.sequence import Sequence
 from localgen.engine.trackers import Mask
 from localgen.errors import DecodeError
 
+_LARGEST = float(np.finfo(np.float32).max) / 4
+
 
 class Sampler:
     """Chooses the next token of a sequence; holds scratch memory, and no state between calls.
@@ -44,6 +46,8 @@ class Sampler:
         self._scratch = np.empty(n_vocab, np.float32)
         self._weights = np.empty(n_vocab, np.float32)
         self._temperature = np.float32(options.temperature)
+        # Larger scores are shifted first: divided by the temperature, they would overflow.
+        self._largest = _LARGEST * min(options.temperature, 1.0)
         self._min_p = options.min_p or 0.0
         self._has_top_k = 0 < options.top_k < n_vocab
         self._cuts = self._has_top_k or options.top_p < 1.0 or self._min_p > 0.0
@@ -60,18 +64,23 @@ class Sampler:
         Raises DecodeError if they are not finite, ValueError if masks and processors leave nothing
         to choose.
         """
-        masks = [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
+        masks = _masks(sequence)
         if masks or sequence.recorders or not self._only_penalizes:
-            return self._choose(self._processed(logits, sequence, masks), logits, sequence)
+            return self.choose(self._processed(logits, sequence, masks), logits, sequence)
         # Penalties touch few tokens: in place and taken back they cost less than a copied row.
         assert sequence.counts is not None
         seen = sequence.counts.seen
         values = logits[seen]
         logits[seen] = penalized(values, sequence, self._options)
         try:
-            return self._choose(logits, logits, sequence)
+            return self.choose(logits, logits, sequence)
         finally:
             logits[seen] = values
+
+    def process(self, logits: Logits, sequence: Sequence) -> Logits:
+        """Return ``logits`` (n_vocab,) after masks and processors, valid until the next call:
+        itself where there are none."""
+        return self._processed(logits, sequence, _masks(sequence))
 
     def _processed(self, logits: Logits, sequence: Sequence, masks: Items[Mask]) -> Logits:
         """``logits`` after masks and processors: itself when there are none, else the scratch."""
@@ -83,18 +92,29 @@ class Sampler:
             process(self._scratch, sequence)
         return self._scratch
 
-    def _choose(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
-        """The token id by the row after all processors; ``logits`` are the model's own."""
+    def choose(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
+        """Return the token id by the row after all processors; ``logits`` are the model's own.
+
+        Raises as ``sample``.
+        """
         if not self._options.do_sample:
             token_id = int(processed.argmax())
             # argmax stops at the first NaN, so checking the winner finds NaN and inf anywhere.
-            _check_finite(float(processed[token_id]), logits, sequence)
+            _check_best(float(processed[token_id]), logits, sequence)
             for recorder in sequence.recorders:
                 recorder.record(logits, lambda: processed, token_id)
             return token_id
+        # Scores far below the best overflow to -inf when divided, which is what they are worth.
+        with np.errstate(over="ignore"):
+            return self._draw(processed, logits, sequence)
+
+    def _draw(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
         maxima = filters.column_maxima(processed) if self._cuts else processed
         best = float(maxima[maxima.argmax()])
-        _check_finite(best, logits, sequence)
+        _check_best(best, logits, sequence)
+        if abs(best) > self._largest:
+            processed, best = filters.shifted(processed, best), 0.0
+            maxima = filters.column_maxima(processed) if self._cuts else processed
         ids, weights, cumsum = self._kept(processed, maxima, best)
         uniform = sequence.uniform()
         if cumsum is None:
@@ -177,11 +197,18 @@ class Sampler:
         return scores
 
 
-def _check_finite(best: float, logits: Logits, sequence: Sequence) -> None:
-    """Raise an error unless the best score of a row is a finite number."""
+def _masks(sequence: Sequence) -> list[Mask]:
+    return [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
+
+
+def _check_best(best: float, logits: Logits, sequence: Sequence) -> None:
+    """Raise an error unless the best score of a row is a number; +inf only from a processor, which
+    makes its token certain."""
     if math.isfinite(best):
         return
     if math.isfinite(logits.max()):
+        if best == math.inf:
+            return
         raise ValueError(
             f"sequence {sequence.index}: the logits processors left no token to choose "
             f"(best score {best}); suppress fewer tokens, or fix the processor"

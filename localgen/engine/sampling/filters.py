@@ -168,6 +168,16 @@ def typical(weights: Weights, mass: float) -> Ids:
 # --- choosing ---
 
 
+def shifted(logits: Logits, best: float) -> Logits:
+    """Return ``logits`` minus ``best``, the largest of them; where that is +inf, the logits that
+    are become 0, and all others -inf."""
+    if best == math.inf:
+        result: Logits = np.where(logits == np.inf, np.float32(0), np.float32(-np.inf))
+    else:
+        result = logits - np.float32(best)
+    return result
+
+
 def row_weights(
     logits: Logits, best: float, temperature: float, out: RowWeights | None = None
 ) -> RowWeights:
@@ -216,12 +226,14 @@ def _passing(cumsum: CumSum, target: float) -> int:
 
 def log_softmax(logits: Logits) -> Logits:
     """Return log(softmax(logits)) along the last axis, float32."""
-    shifted: Logits = logits - logits.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
+    with np.errstate(over="ignore"):  # of a logit far below the largest
+        logprobs: Logits = logits - logits.max(axis=-1, keepdims=True)
+    logprobs -= np.log(np.exp(logprobs).sum(axis=-1, keepdims=True))
+    return logprobs
 
 
 def log_sum_exp(logits: Logits) -> float:
     """Return the log of the sum of exp over ``logits`` (n_vocab,)."""
     top = logits.max()
-    return float(top) + math.log(float(np.exp(logits - top).sum()))
+    with np.errstate(over="ignore"):  # of a logit far below the largest
+        return float(top) + math.log(float(np.exp(logits - top).sum()))

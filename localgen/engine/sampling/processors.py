@@ -33,7 +33,8 @@ def repetition_penalized(values: Logits, penalty: float) -> Logits:
     < 0 multiplied (Keskar et al. 2019, CTRL, section 4.1)."""
     # Of the two results that is the smaller one for a penalty above 1, else the larger one.
     choose = np.minimum if penalty > 1.0 else np.maximum
-    penalized: Logits = choose(values * penalty, values / penalty)
+    with np.errstate(over="ignore"):
+        penalized: Logits = choose(values * penalty, values / penalty)
     return penalized
 
 
@@ -191,18 +192,28 @@ def only_penalizes(options: SamplingOptions, custom: Items[CustomProcessor] = ()
 
 def _custom(processor: CustomProcessor) -> Processor:
     def process(logits: Logits, sequence: Sequence) -> None:
-        result = np.asarray(processor(sequence.tokens[: sequence.n_tokens], logits.copy()))
-        if result.shape != logits.shape or result.dtype.kind not in "fiu":
-            raise ValueError(
-                f"a logits processor must return numbers of shape (1, {len(logits)}) like its "
-                f"scores, got {result.dtype} {(1, *result.shape)}"
-            )
-        with np.errstate(over="ignore"):
-            np.copyto(logits, result, casting="unsafe")
-        # Some processors mask with the lowest float, which overflows when divided by a temperature.
-        logits[logits < _MASKED_BELOW] = -np.inf
+        result = processor(sequence.tokens[: sequence.n_tokens], logits.copy())
+        logits[:] = checked_scores(result, logits)
 
     return process
+
+
+def checked_scores(result: Any, given: Logits) -> Logits:
+    """Return what a caller's processor made of the scores ``given``, as float32.
+
+    Raises ValueError unless it has their shape.
+    """
+    array = np.asarray(result)
+    if array.shape != given.shape or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"a logits processor must return numbers of shape {given.shape} like its scores, got "
+            f"{array.dtype} {array.shape}"
+        )
+    with np.errstate(over="ignore"):
+        scores = array.astype(np.float32)
+    # Some processors mask with the lowest float, which overflows when divided by a temperature.
+    scores[scores < _MASKED_BELOW] = -np.inf
+    return scores
 
 
 def _ends_with(tokens: TokenIds, prefix: list[int]) -> bool:

@@ -38,7 +38,7 @@ PROCESSORS: dict[str, st.SearchStrategy[Any]] = {
 FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "temperature": st.floats(0.05, 5),
     "top_k": st.one_of(st.integers(0, 8), st.integers(0, 2 * N_VOCAB)),
-    "top_p": st.floats(0.01, 1),
+    "top_p": st.floats(0, 1),
     "min_p": st.floats(0, 1),
     "typical_p": st.floats(0.01, 1),
 }

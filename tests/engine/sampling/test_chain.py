@@ -8,11 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from localgen.config import SamplingOptions
 from localgen.engine.backend import Logits
+from localgen.engine.recorders import LogprobRecorder, StepRecorder
 from localgen.engine.sampling import filters
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence
@@ -439,3 +444,61 @@ def test_candidates_are_few():
     """The point of the search: top_k of a large row sorts a few tokens, not the vocabulary."""
     logits = np.random.RandomState(0).standard_normal(49_152).astype(np.float32)
     assert len(filters.top_k_candidates(logits, 40)) < 100
+
+
+# --- any numbers ---
+
+HUGE = float(np.float32(1e30))
+EXTREMES = [float(np.float32(x)) for x in (-np.inf, np.inf, 3.4e38, -3.4e38, HUGE, -HUGE, 1e-38)]
+NUMBERS = st.one_of(st.floats(-30, 30, width=32), st.sampled_from(EXTREMES))
+ROWS = hnp.arrays(np.float32, st.integers(2, 70), elements=NUMBERS)
+# Penalties of these stay finite.
+ANY_NUMBERS = st.one_of(
+    st.floats(-HUGE, HUGE, width=32), st.sampled_from([np.nan, np.inf, -np.inf])
+)
+MODEL_ROWS = hnp.arrays(np.float32, st.integers(2, 70), elements=ANY_NUMBERS)
+ANY_CHAIN = st.fixed_dictionaries(
+    {},
+    optional={
+        "do_sample": st.booleans(),
+        "temperature": st.sampled_from([1e-6, 1e-3, 0.5, 1.0, 7.0, 1e6]),
+        "top_k": st.integers(0, 80),
+        "top_p": st.sampled_from([0.0, 1e-9, 0.5, 1 - 1e-9, 1.0]),
+        "min_p": st.sampled_from([0.0, 1e-9, 0.5, 1.0]),
+        "typical_p": st.sampled_from([1e-9, 0.5, 1.0]),
+        "repetition_penalty": st.sampled_from([1e-6, 0.5, 1.0, 2.0, 1e6]),
+        "frequency_penalty": st.sampled_from([-1e6, 0.0, 2.0]),
+        "sequence_bias": st.just({(1,): 1e9}),
+    },
+)
+
+
+@given(ROWS, ANY_CHAIN, st.floats(0, 1, exclude_max=True))
+def test_a_processor_may_give_any_numbers(row: Logits, options: Any, uniform: float) -> None:
+    """Regression: a low temperature made NumPy warn of an overflow. Whatever is finite or infinite
+    is sampled without a warning, and what is drawn is among the likeliest."""
+    hypothesis.assume(row.max() > -HUGE)
+    custom = [lambda _ids, _scores: row]
+    sequence = make(len(row), uniform=lambda: uniform, custom=custom, **options)
+    sequence.recorders = (LogprobRecorder(3), StepRecorder(keep_logits=True, keep_scores=True))
+    token = sequence.sampler.sample(np.zeros(len(row), np.float32), sequence)
+    assert row[token] > -HUGE
+    assert sequence.recorders[1].scores[0][token] > -np.inf
+    if row.max() == np.inf or options.get("do_sample") is False or options.get("top_k") == 1:
+        assert row[token] == row.max()
+
+
+@given(MODEL_ROWS, ANY_CHAIN)
+def test_a_model_may_give_any_numbers(row: Logits, options: Any) -> None:
+    """All finite ones and -inf are sampled; NaN and +inf are an error, never a token."""
+    sequence = make(len(row), **options)
+    sequence.recorders = (LogprobRecorder(3), StepRecorder(keep_logits=True, keep_scores=True))
+    before = row.copy()
+    try:
+        token = sequence.sampler.sample(row, sequence)
+    except (DecodeError, ValueError):
+        assert np.isnan(row).any() or not np.isfinite(row.max())
+    else:
+        assert not np.isnan(row).any()
+        assert -np.inf < row[token]
+    np.testing.assert_array_equal(row, before)

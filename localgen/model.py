@@ -103,7 +103,8 @@ class LocalModel:
         # llama.cpp is loaded only now, so that importing localgen stays light.
         from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
 
-        model = cls(LlamaBackend(path, config, progress), config)
+        backend = LlamaBackend(path, config, progress)
+        model = cls(backend, backend.config)
         try:
             model._check_kv_budget()
         except BackendError:

@@ -1,8 +1,9 @@
 """Write tiny GGUF models with random weights for the tests; runs no model.
 
-A vocabulary (`Vocab`, `write_vocab`) and an architecture (`LlamaShape` and `write_llama` or
-`write_gemma`, `MambaShape` and `write_mamba`) are written apart: each architecture can take either
-vocabulary. The weights come from a seeded generator: the same arguments give the same bytes.
+A vocabulary (`Vocab`, `write_vocab`) and an architecture (`LlamaShape` and `write_llama`,
+`write_gemma`, `write_gpt2` or `write_lfm2`, `MambaShape` and `write_mamba`) are written apart: each
+architecture can take either vocabulary. The weights come from a seeded generator: the same
+arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGUFWriter, LlamaFileType, TokenType
+from gguf import GGUFWriter, LlamaFileType, RopeScalingType, TokenType
 
 FileType = Literal["F32", "F16"]
 Array = npt.NDArray[np.float32]
@@ -215,15 +216,20 @@ def llama_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array
     return tensors
 
 
-def write_attention_keys(writer: GGUFWriter, shape: LlamaShape, n_vocab: int) -> None:
-    """Add the sizes that llama and gemma have in common to `writer`."""
+def write_attention_keys(
+    writer: GGUFWriter, shape: LlamaShape, n_vocab: int, n_head_kv: list[int] | None = None
+) -> None:
+    """Add the sizes that llama, gemma and lfm2 have in common to `writer`.
+
+    `n_head_kv` has the key-value heads of each layer where they differ.
+    """
     writer.add_vocab_size(n_vocab)
     writer.add_context_length(shape.n_ctx_train)
     writer.add_embedding_length(shape.n_embd)
     writer.add_block_count(shape.n_layer)
     writer.add_feed_forward_length(shape.n_ff)
     writer.add_head_count(shape.n_head)
-    writer.add_head_count_kv(shape.n_head_kv)
+    writer.add_head_count_kv(n_head_kv or shape.n_head_kv)
     writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
     writer.add_layer_norm_rms_eps(1e-5)
 
@@ -272,6 +278,70 @@ def write_gemma(
     writer.add_sliding_window_pattern([i % 2 == 0 for i in range(shape.n_layer)])
     writer.add_file_type(LlamaFileType.ALL_F32)
     for name, tensor in gemma_weights(shape, n_vocab, seed).items():
+        writer.add_tensor(name, tensor)
+
+
+def gpt2_weights(shape: LlamaShape, n_vocab: int, seed: int) -> dict[str, Array]:
+    """Return the tensors of a gpt2 model by name; it has learned a vector for each position."""
+    matrix = matrices(seed)
+    n_embd, n_ff = shape.n_embd, shape.n_ff
+    tensors = {
+        "token_embd.weight": matrix(n_vocab, n_embd, 4.0),
+        "position_embd.weight": matrix(shape.n_ctx_train, n_embd, 1.0),
+        "output.weight": matrix(n_vocab, n_embd, 4.0),
+    }
+    sizes = {"attn_qkv": (3 * n_embd, n_embd), "attn_output": (n_embd, n_embd)}
+    sizes |= {"ffn_up": (n_ff, n_embd), "ffn_down": (n_embd, n_ff)}
+    norms = ["output_norm"]
+    for i in range(shape.n_layer):
+        for name, (n_out, n_in) in sizes.items():
+            tensors[f"blk.{i}.{name}.weight"] = matrix(n_out, n_in, 2.0)
+            tensors[f"blk.{i}.{name}.bias"] = np.zeros(n_out, dtype=np.float32)
+        norms += [f"blk.{i}.attn_norm", f"blk.{i}.ffn_norm"]
+    for name in norms:
+        tensors[f"{name}.weight"] = np.ones(n_embd, dtype=np.float32)
+        tensors[f"{name}.bias"] = np.zeros(n_embd, dtype=np.float32)
+    return tensors
+
+
+def write_gpt2(writer: GGUFWriter, shape: LlamaShape, n_vocab: int, seed: int) -> None:
+    """Add the gpt2 keys and tensors to `writer`; a head has keys and values of its own."""
+    writer.add_vocab_size(n_vocab)
+    writer.add_context_length(shape.n_ctx_train)
+    writer.add_embedding_length(shape.n_embd)
+    writer.add_block_count(shape.n_layer)
+    writer.add_feed_forward_length(shape.n_ff)
+    writer.add_head_count(shape.n_head)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_file_type(LlamaFileType.ALL_F32)
+    for name, tensor in gpt2_weights(shape, n_vocab, seed).items():
+        writer.add_tensor(name, tensor)
+
+
+def lfm2_weights(shape: LlamaShape, n_vocab: int, seed: int, n_taps: int) -> dict[str, Array]:
+    """Return the tensors of an lfm2 model by name: the first of two layers convolves `n_taps`
+    tokens, the second one attends."""
+    matrix = matrices(seed)
+    tensors = llama_weights(shape, n_vocab, seed)
+    head_size = shape.n_embd // shape.n_head
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+        del tensors[f"blk.0.{name}.weight"]
+    tensors["blk.0.shortconv.in_proj.weight"] = matrix(3 * shape.n_embd, shape.n_embd, 2.0)
+    tensors["blk.0.shortconv.conv.weight"] = matrix(shape.n_embd, n_taps, 1.0)
+    tensors["blk.0.shortconv.out_proj.weight"] = matrix(shape.n_embd, shape.n_embd, 2.0)
+    for name in ("attn_q_norm", "attn_k_norm"):
+        tensors[f"blk.1.{name}.weight"] = np.full(head_size, 1.5, dtype=np.float32)
+    tensors["token_embd_norm.weight"] = tensors.pop("output_norm.weight")
+    return tensors
+
+
+def write_lfm2(writer: GGUFWriter, shape: LlamaShape, n_vocab: int, seed: int, n_taps: int) -> None:
+    """Add the lfm2 keys and tensors to `writer`: a hybrid, with states in its first layer and keys
+    and values in its second."""
+    write_attention_keys(writer, shape, n_vocab, [0, shape.n_head_kv])
+    writer.add_shortconv_l_cache(n_taps)
+    writer.add_file_type(LlamaFileType.ALL_F32)
+    for name, tensor in lfm2_weights(shape, n_vocab, seed, n_taps).items():
         writer.add_tensor(name, tensor)
 
 
@@ -414,6 +484,51 @@ def make_mamba(
     writer.add_name("tiny mamba, BPE vocabulary")
     write_mamba(writer, MambaShape(n_ctx_train), len(vocab.tokens), seed)
     write_vocab(writer, vocab, chat_template)
+    finish(writer)
+
+
+def make_gpt2(path: Path, *, seed: int = 0, n_ctx_train: int = 512) -> None:
+    """Write a gpt2 model (positions learned, for `n_ctx_train` tokens) to `path`.
+
+    The file holds the tensors of LlamaShape and the tokenizer keys of `bpe_vocab`.
+    """
+    vocab = bpe_vocab()
+    writer = GGUFWriter(path, "gpt2")
+    writer.add_name("tiny gpt2, BPE vocabulary")
+    write_gpt2(writer, LlamaShape(n_ctx_train), len(vocab.tokens), seed)
+    write_vocab(writer, vocab)
+    finish(writer)
+
+
+def make_lfm2(path: Path, *, seed: int = 0, n_ctx_train: int = 512, n_taps: int = 3) -> None:
+    """Write an lfm2 model (hybrid: a state in one layer, a key-value cache in the other) to `path`.
+
+    The file holds the tensors of LlamaShape and the tokenizer keys of `bpe_vocab`.
+    """
+    vocab = bpe_vocab()
+    writer = GGUFWriter(path, "lfm2")
+    writer.add_name("tiny lfm2, BPE vocabulary")
+    write_lfm2(writer, LlamaShape(n_ctx_train), len(vocab.tokens), seed, n_taps)
+    write_vocab(writer, vocab)
+    finish(writer)
+
+
+def make_longrope(
+    path: Path, *, seed: int = 0, n_ctx_train: int = 4096, n_ctx_original: int = 512
+) -> None:
+    """Write a llama whose keys are rotated by other factors in a context of more than
+    `n_ctx_original` tokens (LongRoPE) to `path`."""
+    vocab = bpe_vocab()
+    writer = GGUFWriter(path, "llama")
+    writer.add_name("tiny llama, LongRoPE")
+    shape = LlamaShape(n_ctx_train)
+    write_llama(writer, shape, len(vocab.tokens), seed, "F32")
+    writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
+    writer.add_rope_scaling_orig_ctx_len(n_ctx_original)
+    for name, factor in (("short", 1.0), ("long", 8.0)):
+        factors = np.full(shape.n_embd // shape.n_head // 2, factor, dtype=np.float32)
+        writer.add_tensor(f"rope_factors_{name}.weight", factors)
+    write_vocab(writer, vocab)
     finish(writer)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from localgen.errors import InvalidGGUFError
 from localgen.gguf.fingerprint import FileIdentity
 from localgen.gguf.kind import Kind, kind_of
-from localgen.gguf.reader import ARCHITECTURE, GGUF, TOKENS, Array, Value, read_gguf
+from localgen.gguf.reader import ARCHITECTURE, GGUF, TOKENS, Array, Tensor, Value, read_gguf
 from localgen.gguf.refusal import refuse
 from localgen.gguf.vocab_gate import check_vocabulary
 from localgen.gguf.vocab_types import unknown_type
@@ -53,6 +53,11 @@ class ModelFile:
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(shard.path for shard in self.shards)
+
+    def tensor(self, name: str) -> Tensor | None:
+        """Return the tensor of this name; None if there is none."""
+        tensors = (tensor for shard in self.shards for tensor in shard.tensors)
+        return next((tensor for tensor in tensors if tensor.name == name), None)
 
     @property
     def unknown_vocabulary(self) -> str | None:

@@ -25,6 +25,8 @@ _BYTES_PER_TOKEN, _BYTES_PER_MERGE = 250, 100
 # Pages of the library's code, and buffers of fixed size.
 _BYTES_OF_CODE = 5_000_000
 _LAYER = re.compile(r"blk\.(\d+)\.")
+# Only a layer with a recurrent state has such tensors.
+_RECURRENT = re.compile(r"blk\.\d+\.(ssm|shortconv|time_mix)")
 _MERGES = "tokenizer.ggml.merges"
 # The types whose weights a CPU backend copies into an order that its kernels read faster, by the
 # feature of the build: see repack.cpp and amx/mmq.cpp in ggml/src/ggml-cpu.
@@ -143,8 +145,8 @@ def estimate(
             n_repacked += tensor.n_bytes
     of_layers = sizes.kv_bytes_of_layers(config.kv_type)
     kv = [
-        n_sequences * (int(of_token * _rounded(config.n_ctx)) or sizes.state_bytes)
-        for of_token in of_layers
+        n_sequences * (int(of_token * _rounded(config.n_ctx)) + of_state)
+        for of_token, of_state in zip(of_layers, state_bytes_of_layers(file), strict=True)
     ]
     uses_gpu = any(on_gpu)
     compute = _compute_bytes(sizes, config, uses_gpu=uses_gpu)
@@ -170,6 +172,18 @@ def estimate(
         ),
         reclaimable=n_repacked,
     )
+
+
+def state_bytes_of_layers(file: ModelFile) -> list[int]:
+    """Return the bytes of one sequence's recurrent state in each layer, beside its KV cache if it
+    has both."""
+    sizes = Hyperparameters(file.metadata)
+    tensors = (tensor for shard in file.shards for tensor in shard.tensors)
+    recurrent = {_layer(each, sizes.n_layer) for each in tensors if _RECURRENT.match(each.name)}
+    return [
+        sizes.state_bytes if not n_heads or layer in recurrent else 0
+        for layer, n_heads in enumerate(sizes.kv_heads)
+    ]
 
 
 def _layer(tensor: Tensor, n_layer: int) -> int:

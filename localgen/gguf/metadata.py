@@ -79,10 +79,21 @@ class Hyperparameters:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of one sequence's recurrent state in one layer, in F32, by Mamba's layout."""
+        """Bytes of one sequence's recurrent state in one layer, in F32.
+
+        What is convolved and what is remembered, by the layout of RWKV, LFM2, Kimi or Mamba
+        (llama.cpp's llama-hparams.cpp).
+        """
+        n_kept = max(0, self.number("ssm.conv_kernel") - 1)
+        if head_size := self.number("wkv.head_size"):
+            return 4 * self.n_embd * (self.number("token_shift_count", 2) + head_size)
+        if n_taps := self.number("shortconv.l_cache"):
+            return 4 * self.n_embd * (n_taps - 1)
+        if head_size := self.number("kda.head_dim"):
+            return 4 * self.n_head * head_size * (3 * n_kept + head_size)
         n_inner, n_state = self.number("ssm.inner_size"), self.number("ssm.state_size")
         n_rows = n_inner + 2 * self.number("ssm.group_count") * n_state
-        return 4 * (max(0, self.number("ssm.conv_kernel") - 1) * n_rows + n_state * n_inner)
+        return 4 * (n_kept * n_rows + n_state * n_inner)
 
 
 def sizes_by_name(metadata: dict[str, Value]) -> dict[str, int | str]:

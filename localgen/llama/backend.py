@@ -10,11 +10,13 @@ import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from localgen._util import system
 from localgen._util.format import counted
+from localgen._util.warn import warn
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.engine.backend import Batch, Logits, State
 from localgen.errors import (
@@ -29,7 +31,7 @@ from localgen.errors import (
 from localgen.generation.model_facts import Weight
 from localgen.gguf import gate
 from localgen.gguf.fingerprint import fingerprint
-from localgen.gguf.memory import CELLS, flash_attention_mode
+from localgen.gguf.memory import CELLS, flash_attention_mode, state_bytes_of_layers
 from localgen.gguf.metadata import Hyperparameters, sampling_defaults, sizes_by_name
 from localgen.llama import devices, fitting, forks
 from localgen.llama.context import Context, MemoryKind
@@ -45,6 +47,9 @@ _GGML_TYPES = {
 _QUANT_BLOCK = 32
 FLASH_ATTENTION_TYPES = {"auto": -1, "off": 0, "on": 1}
 _MIN_CONTEXT = 512
+# One row for each position that a model without rotation has learned.
+_POSITIONS = "position_embd.weight"
+_LONG_ROPE_FACTORS = "rope_factors_long.weight"
 # The share of the memory still free that the KV cache may take, if its budget is not given.
 KV_SHARE = 0.5
 
@@ -52,11 +57,11 @@ KV_SHARE = 0.5
 class LlamaBackend:
     """One loaded model and the context that its forward passes run in; implements ``Backend``.
 
+    config: as given, with ``n_ctx`` lowered to the positions that the model has learned, if any.
     Not thread-safe, except for its vocabulary: one thread at a time may use it.
     """
 
     def __init__(self, path: Path, config: ModelConfig, progress: Progress | None = None) -> None:
-        self.config = config
         self._n_resets_before = 0  # of the contexts before this one
         self.n_threads = config.n_threads or system.usable_cpus()
         self._llama = llama()
@@ -64,6 +69,7 @@ class LlamaBackend:
         self._file = gate.check_model(path)
         gate.check_generates(self._file)
         self.path = self._file.path  # of the first shard, whichever was named
+        self.config = config = self._within_positions(config)
         self._sizes = Hyperparameters(self._file.metadata)
         self.n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
         forks.check_fork(self.n_threads, uses_gpu=self.uses_gpu)
@@ -82,6 +88,18 @@ class LlamaBackend:
             raise
 
     # --- loading and closing ---
+
+    def _within_positions(self, config: ModelConfig) -> ModelConfig:
+        """Return ``config`` with an ``n_ctx`` that the model has positions for: llama.cpp aborts at
+        the first token after a learned table's end."""
+        positions = self._file.tensor(_POSITIONS)
+        if positions is None or config.n_ctx <= (n_positions := positions.shape[-1]):
+            return config
+        warn(
+            f"n_ctx is {n_positions} instead of {config.n_ctx}: {self.path.name} has learned no "
+            f"more positions"
+        )
+        return replace(config, n_ctx=n_positions)
 
     def _read_model(self) -> None:
         lib, model = self._llama, self._model
@@ -104,6 +122,8 @@ class LlamaBackend:
         has_kv = not lib.llama_model_is_recurrent(model)  # or only recurrent states
         is_recurrent = not has_kv or bool(lib.llama_model_is_hybrid(model))
         self._kind = MemoryKind(has_kv, is_recurrent)
+        self._has_rope_factors = self._file.tensor(_LONG_ROPE_FACTORS) is not None
+        self._state_bytes = sum(state_bytes_of_layers(self._file))
         self.not_saved_because = self._obstacle_to_saving()
         self._check_kv_type()
         self.flash_attention = flash_attention_mode(
@@ -234,26 +254,49 @@ class LlamaBackend:
         if memory is None or not estimate.kv_share_in_ram:
             return None
         # One sequence may become n_ctx tokens long if that was checked at load.
-        least = self.kv_bytes_per_token * self._slot_size(self.config.n_ctx)
+        least = self._slot_bytes(self.config.n_ctx)
         least = least if self.config.check_memory else 0
         return max(int(memory * KV_SHARE / estimate.kv_share_in_ram), least)
 
     def n_slots_that_fit(self, n_tokens: int) -> int:
         """See ``Backend``."""
-        per_slot = self.kv_bytes_per_token * self._slot_size(n_tokens)
+        per_slot = self._slot_bytes(n_tokens)
         if self.kv_budget is None or not per_slot:
             return self.config.max_sequences
         return self.kv_budget // per_slot
 
+    def _slot_bytes(self, n_tokens: int) -> int:
+        """Return the bytes that a sequence of ``n_tokens`` gets: KV cache and recurrent states."""
+        return self.kv_bytes_per_token * self._slot_size(n_tokens) + self._state_bytes
+
     def _slot_size(self, n_tokens: int) -> int:
         """Return for how many tokens a sequence of ``n_tokens`` gets room: powers of two, so that a
         chat that grows remakes its context only a few times."""
-        rounded = max(_MIN_CONTEXT, 1 << (n_tokens - 1).bit_length())
-        return min(rounded, -(-self.config.n_ctx // CELLS) * CELLS)
+        most = _whole_cells(self.config.n_ctx)
+        least = _MIN_CONTEXT
+        if self._has_long_rope:
+            least = _whole_cells(self._n_ctx_original + 1)
+        return min(max(least, 1 << (n_tokens - 1).bit_length()), most)
+
+    @property
+    def _n_ctx_original(self) -> int:
+        """Tokens of the longest context in which llama.cpp rotates by a model's short factors."""
+        name = "rope.scaling.original_context_length"
+        return self._sizes.number(name, self.n_ctx_train)
+
+    @property
+    def _has_long_rope(self) -> bool:
+        """Whether keys are rotated by a LongRoPE model's long factors.
+
+        llama.cpp chooses them by the length of its context. So that what is cached goes on to mean
+        the same, and no result depends on its neighbours' lengths, ``n_ctx`` alone decides.
+        """
+        return self._has_rope_factors and _whole_cells(self.config.n_ctx) > self._n_ctx_original
 
     @property
     def can_share_cells(self) -> bool:
-        return not self._kind.is_recurrent and self.can_save
+        # The cells of all sequences together would count as the length of the context.
+        return not self._kind.is_recurrent and self.can_save and not self._has_rope_factors
 
     def cells_fit(self, n_cells: int) -> bool:
         """See ``Backend``."""
@@ -267,7 +310,7 @@ class LlamaBackend:
             raise ContextFullError(n_tokens, self.config.n_ctx)
         n_fit = self.n_slots_that_fit(n_tokens)
         if n_cells is None and n_slots > n_fit:
-            per_slot = self.kv_bytes_per_token * self._slot_size(n_tokens)
+            per_slot = self._slot_bytes(n_tokens)
             raise BackendError(
                 f"{counted(n_slots, 'sequence')} of {n_tokens} tokens would take "
                 f"{n_slots * per_slot / 2**20:.0f} MiB of KV cache, and kv_budget is "
@@ -417,9 +460,18 @@ class LlamaBackend:
             model = fingerprint(*self._file.paths)
         except OSError as error:
             raise ModelFileError(f"{self.path} can no longer be read: {error}") from error
-        return {
+        identity = {
             "model's fingerprint": model,
             "llama.cpp": llama_version(),
             "kv_type": self.config.kv_type,
             "flash_attention": self.flash_attention,
         }
+        if self._has_rope_factors:
+            side = "above" if self._has_long_rope else "up to"
+            identity["n_ctx"] = f"{side} {self._n_ctx_original}"
+        return identity
+
+
+def _whole_cells(n_tokens: int) -> int:
+    """Return ``n_tokens`` rounded up to what a KV cache grows by."""
+    return -(-n_tokens // CELLS) * CELLS

@@ -11,7 +11,13 @@ from typing import Any
 
 from localgen import Completion, LocalModel
 from localgen.engine.backend import Logits
-from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
+from models.make_tiny import (
+    make_gemma_swa,
+    make_lfm2,
+    make_llama_bpe,
+    make_llama_spm,
+    make_mamba,
+)
 from tests.conformance.invariants import forget_all
 
 Prompt = list[int]
@@ -20,6 +26,7 @@ KINDS: dict[str, Callable[..., None]] = {
     "llama-spm": make_llama_spm,
     "gemma-swa": make_gemma_swa,
     "mamba": make_mamba,
+    "lfm2": make_lfm2,
 }
 OPTIONS: dict[str, Any] = {
     "n_ctx": 1024, "n_threads": 1, "kv_type": "f32", "flash_attention": "off",

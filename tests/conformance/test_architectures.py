@@ -1,9 +1,10 @@
 """What the engine promises, on each kind of memory that llama.cpp keeps of a sequence.
 
-A llama has a KV cache, a gemma a second one for its sliding window, and a mamba one state that is
-overwritten at each token and cannot be taken back. The KV cache is in F32, so that only the order
-of additions tells one way of computing from another: that moves a logit by less than 0.005, and
-the prompts here are such that the best token leads by more than 0.02 at each step.
+A llama has a KV cache, a gemma a second one for its sliding window, a mamba one state that is
+overwritten at each token and cannot be taken back, and an lfm2 such a state and a KV cache. The KV
+cache is in F32, so that only the order of additions tells one way of computing from another: that
+moves a logit by less than 0.005, and the prompts here are such that the best token leads by more
+than 0.02 at each step.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ import pytest
 from localgen import LocalModel, ModelConfig
 from localgen.engine.backend import Batch, PassStopped
 from localgen.llama.backend import LlamaBackend
-from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
+from models.make_tiny import (
+    make_gemma_swa,
+    make_lfm2,
+    make_llama_bpe,
+    make_llama_spm,
+    make_mamba,
+)
 from tests.conformance.invariants import backend_of, n_held, n_recorded
 from tests.conftest import ask_at_every_node
 
@@ -31,6 +38,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "llama-spm": make_llama_spm,
     "gemma-swa": make_gemma_swa,
     "mamba": make_mamba,
+    "lfm2": make_lfm2,
 }
 OPTIONS: dict[str, Any] = {"n_ctx": 512, "n_threads": 1, "kv_type": "f32"}
 N_NEW = 16

@@ -24,8 +24,11 @@ from models.make_tiny import (
     LONG_TOKEN,
     bpe_vocab,
     make_gemma_swa,
+    make_gpt2,
+    make_lfm2,
     make_llama_bpe,
     make_llama_spm,
+    make_longrope,
     make_mamba,
     spm_vocab,
 )
@@ -34,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["the cat", "hello 42 caf\u00e9\n", LONG_TOKEN, f"{IM_START}hi{IM_END}"]
 N_DECODED = 8
 WARN, ERROR = 3, 4  # ggml log levels
-KINDS = ("bpe", "bpe-f16", "spm", "swa", "swa-wide", "mamba")
+KINDS = ("bpe", "bpe-f16", "spm", "swa", "swa-wide", "mamba", "gpt2", "lfm2", "longrope")
 
 
 def tokenize(lc: Any, vocab: Any, text: str) -> list[int]:
@@ -133,6 +136,9 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     make_gemma_swa(paths["swa"])
     make_gemma_swa(paths["swa-wide"], window=256)
     make_mamba(paths["mamba"], n_ctx_train=128, chat_template="{{ messages }}")
+    make_gpt2(paths["gpt2"])
+    make_lfm2(paths["lfm2"])
+    make_longrope(paths["longrope"])
     command = [sys.executable, "-m", "tests.models.test_make_tiny", *map(str, paths.values())]
     env = os.environ | {"GGML_NO_BACKTRACE": "1"}  # without it an abort waits for a debugger
     done = subprocess.run(
@@ -207,7 +213,13 @@ def test_mamba_arguments_reach_the_file(probes: dict[str, dict[str, Any]]) -> No
         assert found[key] == probes["bpe"][key]
 
 
-@pytest.mark.parametrize("make", [make_llama_bpe, make_llama_spm, make_gemma_swa, make_mamba])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(make_llama_bpe, make_llama_spm, make_gemma_swa, make_mamba),
+        *(make_gpt2, make_lfm2, make_longrope),
+    ],
+)
 def test_same_arguments_give_same_bytes(make: Any, tmp_path: Path) -> None:
     """Protects expected outputs written into other tests, which hold only for one exact file."""
     first, again, other = (tmp_path / f"{name}.gguf" for name in ("first", "again", "other"))

@@ -8,7 +8,6 @@ import functools
 import importlib
 import logging
 import os
-import sys
 import threading
 import weakref
 from collections import deque
@@ -107,15 +106,17 @@ def _same_affinity() -> Iterator[None]:
     loads it, and any that computes for the first time, to the first place: the caller's program,
     and all threads that it starts from then on, would share one CPU.
     """
-    if sys.platform != "linux":
+    get = getattr(os, "sched_getaffinity", None)
+    set_ = getattr(os, "sched_setaffinity", None)
+    if get is None or set_ is None:
         yield
         return
-    cpus = os.sched_getaffinity(0)
+    cpus = get(0)
     try:
         yield
     finally:
-        if os.sched_getaffinity(0) != cpus:
-            os.sched_setaffinity(0, cpus)
+        if get(0) != cpus:
+            set_(0, cpus)
 
 
 def _route_log(bindings: Any) -> None:

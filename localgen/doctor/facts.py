@@ -125,7 +125,7 @@ def _cache() -> Cache | Failure:
             is_writable=os.access(existing, os.W_OK),
             offline=_offline_variable() if constants.HF_HUB_OFFLINE else None,
         )
-    except (ImportError, LocalgenError, OSError, ValueError) as error:
+    except (LocalgenError, ImportError, OSError, ValueError) as error:
         return Failure(f"cannot be read: {error}")
 
 

@@ -47,9 +47,9 @@ def without_home(*args: object) -> Result:
 def test_a_model_below_a_home_that_is_unknown() -> None:
     done = without_home("generate", "hi", "-m", "~/m.gguf")
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == (
-        b"localgen: ~/m.gguf: the home folder ~ is unknown. Set HOME, or write it out\n"
-    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(b"localgen: ~/m.gguf")
+    assert b"HOME" in line
 
 
 def test_generate_without_a_home(tiny_bpe_path: Path) -> None:

@@ -137,3 +137,19 @@ def test_quantize_and_a_session_replace_their_files(tiny_bpe_path: Path, tmp_pat
         args = ("generate", "-m", tiny_bpe_path, "--session", tmp_path / "session", *QUICK)
         localgen(*args, "the cat")
     assert {path.name for path in tmp_path.iterdir()} == {"tiny-bpe-Q8_0.gguf", "session"}
+
+
+WITHOUT_CONSOLE = """
+import runpy, sys
+sys.stdin = sys.stdout = sys.stderr = None
+runpy.run_module("localgen", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_job_without_a_console(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """pythonw has no streams; messages are lost, and results and the exit code are not."""
+    rows, results = tmp_path / "rows.jsonl", tmp_path / "results.jsonl"
+    rows.write_text('{"prompt": "a"}\n{"prompt": 1}\n')
+    done = python("-c", WITHOUT_CONSOLE, "batch", rows, results, "-m", tiny_bpe_path, *QUICK)
+    assert done.returncode == 1
+    assert len(results.read_bytes().splitlines()) == 3

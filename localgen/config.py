@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
@@ -207,7 +208,10 @@ def _check_sequence_bias(name: str, value: object) -> tuple[tuple[tuple[int, ...
         ids = _check_token_ids(name, pair[0])
         if not ids:
             raise ValueError(f"{name} must hold non-empty token id tuples, got an empty one")
-        result.append((ids, check_float(name, plain(pair[1]), "that is finite", -1e9, 1e9)))
+        bias = plain(pair[1])
+        if bias != -math.inf:  # which bans, as in transformers
+            bias = check_float(name, bias, "from -1e9 to 1e9, or -inf", -1e9, 1e9)
+        result.append((ids, float(bias)))
     return tuple(result)
 
 

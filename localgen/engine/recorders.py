@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from localgen.engine.backend import Logits
 from localgen.engine.sampling import filters
+from localgen.errors import DecodeError
 
 Top = tuple[tuple[int, float], ...]
 
@@ -21,6 +23,11 @@ class LogprobRecorder:
         self.steps: list[tuple[int, float, Top]] = []
 
     def record(self, logits: Logits, scores: Callable[[], Logits], token_id: int) -> None:
+        if not math.isfinite(logits.max()):  # of a token that a mask or processor has removed
+            raise DecodeError(
+                "the model gave logits that are not finite, so there are no log-probabilities; the "
+                "weights may be damaged, or the KV cache type too imprecise"
+            )
         total = filters.log_sum_exp(logits)
         self.steps.append((token_id, float(logits[token_id]) - total, self._top(logits, total)))
 

@@ -25,6 +25,8 @@ from localgen.gguf.vocab_gate import check_vocabulary
 from localgen.gguf.vocab_types import unknown_type
 
 _MAX_LAYERS = 512
+# The values of a head that ggml's RWKV kernels take at once, with AVX-512; RWKV's heads have 64.
+_WKV_STEP = 64
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
 _INTEGERS = ("I8", "I16", "I32", "I64")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
@@ -242,6 +244,13 @@ def _check_hyperparameters(file: GGUF, architecture: str) -> None:
             file,
             f"{architecture}.rope.dimension_count must be even, and at most the size of an "
             f"attention head ({head_size}), got {n_rotated}",
+        )
+    head_size = of_model("wkv.head_size")
+    if isinstance(head_size, int) and (head_size % _WKV_STEP or not head_size):
+        refuse(
+            file,
+            f"{architecture}.wkv.head_size must be a multiple of {_WKV_STEP}, got {head_size}: "
+            f"ggml's kernels would read and write beyond a head",
         )
     window, pattern = of_model("attention.sliding_window"), of_model(_WINDOW_PATTERN)
     if window and isinstance(pattern, Array) and not np.any(pattern.values):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
+from localgen.errors import DecodeError
 
 STEPS = [np.array([i, 0.0, 1.0], np.float32) for i in range(4)]
 
@@ -25,6 +26,17 @@ def test_logprobs_that_are_taken_back(n_back: int) -> None:
     recorder.rollback(n_back)
     assert recorder.steps == expected.steps
     assert len(clone.steps) == 3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_no_logprobs_of_a_row_that_is_not_finite(bad: float) -> None:
+    """A token that was suppressed may be the one that is not finite: NaN is no result."""
+    row = np.array([1.0, bad, 2.0], np.float32)
+    with pytest.raises(DecodeError, match="no log-probabilities"):
+        LogprobRecorder(1).record(row, lambda: row, 2)
+    recorder = LogprobRecorder(1)
+    recorder.record(np.array([1.0, -np.inf, 1.0], np.float32), lambda: row, 2)
+    assert recorder.steps[0][1] == pytest.approx(-np.log(2))
 
 
 @pytest.mark.parametrize("n_back", [0, 1, 2, 3])

@@ -300,6 +300,17 @@ def test_refused_content(kind: str, tmp_path: Path) -> None:
         check_model(path)
 
 
+@pytest.mark.parametrize("head_size", [0, 16, 32, 65])
+def test_refused_heads_of_rwkv(head_size: int, tmp_path: Path) -> None:
+    """ggml's RWKV kernels step over a head by 64 values, beyond the end of a smaller one."""
+    made = writer(tmp_path / "bad.gguf")
+    TOKENS(made)
+    made.add_uint32("llama.wkv.head_size", head_size)
+    finish(made)
+    with pytest.raises(InvalidGGUFError, match=f"multiple of 64, got {head_size}"):
+        check_model(tmp_path / "bad.gguf")
+
+
 @pytest.mark.parametrize("n_layers", [0, 513, 2**31])
 def test_refused_layers(n_layers: int, tmp_path: Path) -> None:
     """llama.cpp has arrays of 512 layers."""

@@ -54,6 +54,14 @@ def test_a_stop_string_over_three_tokens_shows_none_of_itself():
     assert (stream.text, stream.stop_match) == ("a ", "END OF FILE")
 
 
+def test_a_stop_string_of_characters_that_come_in_bytes():
+    """Three characters in nine tokens: the text before them is all that is ever shown."""
+    pieces = [b"ab", *(bytes([byte]) for byte in "終わり".encode()), b"cd"]
+    shown, stream = feed(pieces, ("終わり",))
+    assert (shown[0], {*shown[1:]}) == ("ab", {""})
+    assert (stream.text, stream.stop_match, len(shown)) == ("ab", "終わり", 10)
+
+
 def test_held_text_is_given_when_it_cannot_match_any_more():
     """A false start is shown as soon as a token rules the stop string out."""
     shown, stream = feed([b"a EN", b"DLESS"], ("END OF",))

@@ -347,6 +347,12 @@ def test_a_prefix_as_long_as_the_row():
     assert scores_of([1, 1, 1], sequence_bias=biases).tolist() == [1.5, 1, 1]
 
 
+def test_an_infinite_bias_bans():
+    """transformers takes -inf too: the token goes, whatever else is added to it."""
+    biases = (((0,), -np.inf), ((1, 0), 1e9), ((2,), 0.5))
+    assert scores_of([1, 1, 1], sequence_bias=biases).tolist() == [-np.inf, 1, 1.5]
+
+
 def test_custom_processors_run_last_and_see_a_copy():
     """They get the tokens so far and a row of their own, after the built-in processors."""
     seen = []

@@ -78,16 +78,18 @@ def _check_fields(config: Any) -> None:
 class ModelConfig:
     """How a model is loaded.
 
-    n_ctx: the most tokens of one sequence, prompt and new tokens together.
+    n_ctx: the most tokens of one sequence, prompt and new tokens together. A model that has learned
+    a vector for each position lowers it to their number, with a warning.
     device: "auto" uses a GPU if this build of llama.cpp supports one.
     n_gpu_layers: layers on the GPU; None means all of them (none with device="cpu").
     n_threads: CPU threads; None means every CPU that this process may use.
     n_batch: the most tokens in one forward pass.
     max_sequences: the most sequences decoded together; further ones wait.
-    kv_budget: bytes that the KV cache may use, GPU memory included. None lets its part in RAM use
-    half of the memory that is available to this process when it first generates, cgroup limits
-    included, but with ``check_memory`` never less than one sequence of ``n_ctx`` tokens needs. By
-    default there is no budget for GPU memory, nor for a model that is entirely on GPUs.
+    kv_budget: bytes that the KV cache may use, GPU memory and recurrent states included. None lets
+    its part in RAM use half of the memory that is available to this process when it first
+    generates, cgroup limits included, but with ``check_memory`` never less than one sequence of
+    ``n_ctx`` tokens needs. By default there is no budget for GPU memory, nor for a model that is
+    entirely on GPUs.
     kv_type: the data type of the KV cache, one of ``KV_TYPES``.
     flash_attention: "on", "off" or "auto": off on a CPU, where that is faster except in long
     prefills, unless ``kv_type`` is quantized or the attention scores of one batch could take more

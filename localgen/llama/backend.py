@@ -433,11 +433,19 @@ class LlamaBackend:
 
     @property
     def can_save(self) -> bool:
-        """Whether ``kv_state`` works: of a sliding window llama.cpp saves only the end."""
-        return not int(self._llama.llama_model_n_swa(self._model))
+        """Whether ``kv_state`` works: of a sliding window llama.cpp saves only the end, and the
+        bytes of several caches cannot be told apart."""
+        return not int(self._llama.llama_model_n_swa(self._model)) and not self._has_indexer
+
+    @property
+    def _has_indexer(self) -> bool:
+        """Whether attention looks first in a small cache of its own for the tokens that matter."""
+        return any(".attention.indexer." in key for key in self._file.metadata)
 
     def _obstacle_to_saving(self) -> str | None:
         """Return why a sequence's state cannot be kept in a file; None if it can."""
+        if self._has_indexer:
+            return "the model has an attention indexer with a second cache, which cannot be kept"
         if not self.can_save:
             return (
                 "the model attends to a sliding window, and llama.cpp saves only the end of what "

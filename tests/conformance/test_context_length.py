@@ -8,11 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf import GGUFWriter
 
 from localgen import ContextFullError, KvBudgetError, LocalModel, ModelConfig, StateError
 from localgen.gguf import gate
 from localgen.gguf.memory import estimate
-from models.make_tiny import make_gpt2, make_lfm2, make_longrope, make_mamba
+from models.make_tiny import (
+    LlamaShape,
+    bpe_vocab,
+    finish,
+    make_gpt2,
+    make_lfm2,
+    make_longrope,
+    make_mamba,
+    write_llama,
+    write_vocab,
+)
 from tests.conformance.compare import prompt
 from tests.conformance.invariants import backend_of
 from tests.conftest import RunChild
@@ -79,7 +90,12 @@ def longrope(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fresh(longrope: Path) -> Iterator[LocalModel]:
     """The same model with a large n_ctx, which keeps nothing from one prompt to the next."""
-    options = {"n_threads": 1, "kv_type": "f32", "n_ctx": 2048, "deterministic": True}
+    options: dict[str, Any] = {
+        "n_threads": 1,
+        "kv_type": "f32",
+        "n_ctx": 2048,
+        "deterministic": True,
+    }
     with LocalModel.from_pretrained(longrope, **options) as model:
         yield model
 
@@ -112,7 +128,12 @@ def test_shared_cells_are_no_longer_context(longrope: Path) -> None:
     prompts = [prompt(3, 400) + prompt(row, 20) for row in range(8)]
     with LocalModel.from_pretrained(longrope, n_ctx=512, max_sequences=8, **OPTIONS) as model:
         together = greedy(model, *prompts)
-    options = {"n_threads": 1, "kv_type": "f32", "n_ctx": 512, "deterministic": True}
+    options: dict[str, Any] = {
+        "n_threads": 1,
+        "kv_type": "f32",
+        "n_ctx": 512,
+        "deterministic": True,
+    }
     with LocalModel.from_pretrained(longrope, **options) as alone:
         assert together == [greedy(alone, each)[0] for each in prompts]
 
@@ -130,6 +151,23 @@ def test_session_of_the_other_factors(longrope: Path, tmp_path: Path) -> None:
         model.save_session(session)
     with LocalModel.from_pretrained(longrope, n_ctx=2048, **OPTIONS) as model:
         assert model.load_session(session) == 1
+
+
+def test_no_session_of_two_caches(tmp_path: Path) -> None:
+    """Protects a session that could be saved but not loaded: DeepSeek-V3.2 has a second cache."""
+    path, vocab = tmp_path / "indexer.gguf", bpe_vocab()
+    writer = GGUFWriter(path, "llama")
+    write_llama(writer, LlamaShape(), len(vocab.tokens), 0, "F32")
+    writer.add_uint32("llama.attention.indexer.key_length", 64)
+    write_vocab(writer, vocab)
+    finish(writer)
+    with LocalModel.from_pretrained(path, n_ctx=2048, **OPTIONS) as model:
+        short = greedy(model, prompt(3, 30))
+        with pytest.raises(StateError, match="an attention indexer"):
+            model.save_session(tmp_path / "session")
+        greedy(model, prompt(5, 700))
+        assert greedy(model, prompt(3, 30)) == short
+    assert not (tmp_path / "session").exists()
 
 
 # --- states of a size that no length changes ---

@@ -57,6 +57,21 @@ def test_generate_without_a_home(tiny_bpe_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("args", [("models", "list"), ("models", "rm", "org/name", "-y")])
+def test_the_cache_without_a_home(args: tuple[str, ...]) -> None:
+    """One sentence says what to set, if anything is said at all."""
+    done = without_home(*args)
+    assert done.returncode in (0, 1)
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 0 or b"Set HF_HOME" in done.stderr
+
+
+def test_doctor_without_a_home(tiny_bpe_path: Path) -> None:
+    done = without_home("doctor", "-m", tiny_bpe_path, "--no-probe", "--json")
+    assert b"Traceback" not in done.stderr
+    assert json.loads(done.stdout)["facts"]["model"]["file"] == str(tiny_bpe_path)
+
+
 # --- encodings ---
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,9 +16,14 @@ import localgen
 from localgen import ContextFullError, GenerationConfig, LocalModel, ModelConfig
 from tests.fakes import fake_model
 
+
+def _pickled(value: Any, protocol: int) -> Any:
+    return pickle.loads(pickle.dumps(value, protocol))
+
+
 COPIES: dict[str, Callable[[Any], Any]] = {
     **{
-        f"protocol {protocol}": lambda value, n=protocol: pickle.loads(pickle.dumps(value, n))
+        f"protocol {protocol}": functools.partial(_pickled, protocol=protocol)
         for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
     },
     "copy": copy.copy,

@@ -69,8 +69,8 @@ class ContextFullError(LocalgenError):
             f"together must fit; shorten the prompt, or load the model with a larger n_ctx"
         )
 
-    def __reduce__(self) -> tuple[type[ContextFullError], tuple[int, int]]:
-        return type(self), (self.n_prompt, self.n_ctx)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.n_prompt, self.n_ctx), self.__dict__
 
 
 class DecodeError(LocalgenError):
@@ -92,8 +92,8 @@ class NotEnoughMemoryError(BackendError):
         self.available = available
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type[NotEnoughMemoryError], tuple[str, int, int]]:
-        return type(self), (str(self), self.needed, self.available)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.needed, self.available), self.__dict__
 
 
 class KvBudgetError(BackendError):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from localgen.errors import LocalgenError
+from localgen.errors import BackendError, LocalgenError
 
 # For Popen: Ctrl-C reaches this process alone, and ``kill_tree`` can end all of the child's.
 OWN_GROUP: dict[str, Any] = {"start_new_session": True}
@@ -62,11 +62,29 @@ class Ended:
     stderr: str
 
 
+def interpreter() -> str:
+    """Return the Python interpreter of this process.
+
+    Raises BackendError in a frozen program, whose ``sys.executable`` would start the program once
+    more, and in one that embeds Python and has none.
+    """
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise BackendError(
+            "this needs a Python interpreter for a child process, and this program is frozen or "
+            "embeds Python without one"
+        )
+    return sys.executable
+
+
 def run_json_child(module: str, *args: str, limit_seconds: float) -> Any:
     """Return what ``python -m module args…`` answers, or a Failure."""
     path = os.pathsep.join(filter(None, sys.path))
+    try:
+        python = interpreter()
+    except BackendError as error:
+        return Failure(f"could not be started: {error}")
     ended = run(
-        [sys.executable, "-c", _RUN, module, *args],
+        [python, "-c", _RUN, module, *args],
         limit_seconds,
         {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
     )

@@ -14,7 +14,7 @@ class DeferredInterrupt:
 
     A second Ctrl-C raises KeyboardInterrupt at once, as in ``asyncio.run``. One that was noted and
     that nothing raised in the block is raised at its end. Only Python's own handler is replaced,
-    and only in the main thread: other threads get no signals.
+    and only in the main thread of the main interpreter: others get no signals.
 
     on_interrupt: called by the handler when the first one is noted, which then is the caller's to
     raise. over: the handler to replace instead of Python's own.
@@ -38,7 +38,13 @@ class DeferredInterrupt:
             previous = signal.getsignal(signal.SIGINT)
             if previous is self._over:
                 self._previous = previous
-                signal.signal(signal.SIGINT, self._note)
+                try:
+                    signal.signal(signal.SIGINT, self._note)
+                except ValueError:
+                    # Only the main interpreter's own main thread may set handlers. ``threading``
+                    # takes another for it in a sub-interpreter, and in a program that embeds Python
+                    # and first imports ``threading`` elsewhere.
+                    self._previous = None
         return self._interrupted
 
     def __exit__(self, error: object, *_: object) -> None:

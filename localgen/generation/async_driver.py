@@ -14,8 +14,8 @@ from localgen.generation.driver import Driver
 class AsyncDriver:
     """Runs requests without blocking the event loop that awaits them.
 
-    The thread starts with the first request and ends with the last one. It is not a daemon: at the
-    interpreter's end no thread may be inside llama.cpp.
+    The thread starts with the first request and ends with the last one. It is a daemon: Python does
+    not wait for tasks that are pending at its end either; see ``driver.close_at_exit``.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -57,7 +57,7 @@ class AsyncDriver:
         with self._lock:
             self._requests.append(request)
             if not self._is_running:
-                threading.Thread(target=self._work, name="localgen-async").start()
+                threading.Thread(target=self._work, name="localgen-async", daemon=True).start()
                 self._is_running = True
 
     def _work(self) -> None:

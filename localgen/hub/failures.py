@@ -35,6 +35,7 @@ def explained(name: HubName) -> Iterator[None]:
     """Turn errors of huggingface_hub inside the block into a DownloadError with advice."""
     from huggingface_hub import errors  # noqa: PLC0415
 
+    _check_setup()
     # The base class of the HTTP client's errors, which depends on huggingface_hub's version.
     of_client: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
@@ -47,6 +48,26 @@ def explained(name: HubName) -> Iterator[None]:
         raise _as_download_error(name, error) from error
     except (of_client, RuntimeError) as error:  # RuntimeError: xet's transfer
         raise UnreachableError(_not_fetched(name, error)) from error
+
+
+def _check_setup() -> None:
+    """Raise UnreachableError or DownloadError if the environment makes every request impossible."""
+    from huggingface_hub import get_session, get_token  # noqa: PLC0415
+
+    try:
+        get_session()  # the first call reads the settings of proxies and certificates
+    except Exception as error:  # of several libraries, without a base class
+        raise UnreachableError(
+            f"the connection to the Hub cannot be set up: {_first_line(error)}. Check the "
+            f"environment variables HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE, or use "
+            f"only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in Python."
+        ) from error
+    token = get_token() or ""
+    if not (token.isascii() and token.isprintable()):
+        raise DownloadError(
+            "the token for the Hub has a character that no token has. Set HF_TOKEN again, or run "
+            "`hf auth login`."
+        )
 
 
 def _is_from_hub(error: OSError) -> bool:

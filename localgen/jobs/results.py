@@ -125,7 +125,8 @@ class Results:
     def write(self, record: Record) -> None:
         """Append a record. Raises JobError if the file cannot be written, or is there no more."""
         text = json.dumps(record, ensure_ascii=False) + "\n"
-        # Only a lone surrogate, of a file's name, has no UTF-8: it becomes JSON's own escape.
+        # Only a lone surrogate, of a file's name or a message, has no UTF-8: it becomes JSON's own
+        # escape.
         data = memoryview(text.encode("utf-8", "backslashreplace"))
         with self._errors():
             while data:  # an unbuffered file may write only a part

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -26,6 +27,9 @@ _NOT_OF_A_ROW = {
 _OPTIONS = {field.name for field in dataclasses.fields(GenerationConfig)} - _NOT_OF_A_ROW
 _PROMPTS = ("prompt", "prompt_token_ids", "messages")
 _NAMES = sorted({"id", *_PROMPTS, *_OPTIONS})
+# Templates read nested values by recursion, and Python allows about 1000 calls.
+_MAX_DEPTH = 100
+_TOO_DEEP = f"this JSON is nested too deeply, more than {_MAX_DEPTH} levels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,11 @@ def read_rows(
             fields = _object(line.data)
             row_id = _row_id(fields, line.number)
             _check_new(row_id, line.number, ids)
+            _check_depth(fields)
             kind, prompt = _prompt(fields)
             result = Row(line, row_id, kind, prompt, _config(fields, defaults, seed, row_id))
         except RecursionError:
-            result = BadLine(line, row_id, ValueError("this JSON is nested too deeply"))
+            result = BadLine(line, row_id, ValueError(_TOO_DEEP))
         except (ValueError, TypeError) as error:
             result = BadLine(line, row_id, error)
         yield result
@@ -114,12 +119,24 @@ def _object(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"this line is not UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        fields = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+        )
     except json.JSONDecodeError as error:
         raise ValueError(f"this line is not JSON: {error.msg} at column {error.colno}") from None
     if not isinstance(fields, dict):
         raise ValueError(f"a line must be a JSON object, got {type(fields).__name__}")
     return fields
+
+
+def _check_depth(fields: dict[str, Any]) -> None:
+    level: list[Any] = [fields]
+    for _ in range(_MAX_DEPTH):
+        values = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for items in values for item in items if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -134,6 +151,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not valid JSON")
+
+
+def _finite(digits: str) -> float:
+    """Return a number with a point or an exponent; JSON's may be too large for any float."""
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits:.40} is too large")
+    return number
 
 
 def _row_id(fields: dict[str, Any], number: int) -> RowId:

@@ -10,11 +10,13 @@ works.
 from __future__ import annotations
 
 import functools
+import inspect
 import subprocess
-import sys
 from pathlib import Path
 
+from localgen._util.child import interpreter
 from localgen._util.warn import warn
+from localgen.errors import BackendError
 from localgen.llama import amx_probe
 from localgen.llama.library import library_folder, rebuild_command, system_info
 
@@ -22,31 +24,42 @@ _PROBE_SECONDS = 30
 WORKING_AMX = ('CXXFLAGS="-fno-dse"',)
 
 
-@functools.cache
 def is_safe() -> bool:
-    """Return False if this build has AMX kernels and they crash.
+    """Return False if this build has AMX kernels and they crash, or could not be tried.
 
     llama.cpp must then not repack weights, since AMX is part of that.
     """
-    return "AMX_INT8 = 1" not in system_info() or _probe(library_folder())
+    return _fault() is None
 
 
 @functools.cache
 def warn_unless_safe() -> None:
     """Warn once, unless ``is_safe``, how much speed is lost and how to get it back."""
-    if not is_safe():
-        warn(
-            f"the AMX kernels of this build of llama.cpp crash (some versions of GCC miscompile "
-            f"them), so they are not used; a working build is about three times as fast. Build it "
-            f"with: {rebuild_command(*WORKING_AMX)}"
-        )
+    if (fault := _fault()) is not None:
+        warn(f"the AMX kernels of this build of llama.cpp {fault}")
 
 
-def _probe(folder: Path) -> bool:
-    """Return whether the ggml in ``folder`` multiplies two matrices without crashing."""
-    command = [sys.executable, "-I", amx_probe.__file__, str(folder)]
+@functools.cache
+def _fault() -> str | None:
+    """Return why the AMX kernels are not used, to end a sentence; None if they are, or if there
+    are none."""
+    return _probe(library_folder()) if "AMX_INT8 = 1" in system_info() else None
+
+
+def _probe(folder: Path) -> str | None:
+    """Have the ggml in ``folder`` multiply two matrices; see ``_fault``."""
     try:
+        # Its text rather than its file, which is none in a zip file.
+        command = [interpreter(), "-I", "-c", inspect.getsource(amx_probe), str(folder)]
         probe = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return probe.returncode == 0
+    except (BackendError, OSError, subprocess.TimeoutExpired) as error:
+        return (
+            f"could not be tried ({error}), so they are not used; with them, this model may be "
+            f"about three times as fast"
+        )
+    if probe.returncode == 0:
+        return None
+    return (
+        f"crash (some versions of GCC miscompile them), so they are not used; a working build is "
+        f"about three times as fast. Build it with: {rebuild_command(*WORKING_AMX)}"
+    )

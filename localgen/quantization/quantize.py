@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from typing import Any, overload
 from localgen import hub
 from localgen._util.atomic_write import replace
 from localgen._util.checks import check_int
-from localgen._util.child import OWN_GROUP
+from localgen._util.child import OWN_GROUP, interpreter
 from localgen._util.format import counted, either
 from localgen._util.home import expand_user
 from localgen._util.system import usable_cpus
@@ -333,7 +332,7 @@ class _Runner:
         from localgen.llama.quantize import Task  # noqa: PLC0415
 
         task = Task(**self._options, ftype=ftype, target=target, dry_run=dry_run)  # type: ignore[arg-type]
-        command = [sys.executable, "-m", "localgen.llama.quantize"]
+        command = [interpreter(), "-m", "localgen.llama.quantize"]
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -184,3 +184,22 @@ def _is_dead(pid: int) -> bool:
     except FileNotFoundError:  # it has just gone, or this system has no such files
         return False
     return state == "Z"
+
+
+@pytest.mark.parametrize("executable", [None, ""])
+def test_a_program_that_embeds_python(
+    executable: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    failure = child.run_json_child("json", limit_seconds=CHILD_SECONDS)
+    assert isinstance(failure, Failure)
+    assert "could not be started: this needs a Python interpreter" in failure.reason
+
+
+def test_a_frozen_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ``sys.executable`` is the program itself, which would start once more."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    failure = child.run_json_child("json", limit_seconds=CHILD_SECONDS)
+    assert isinstance(failure, Failure)
+    assert "this program is frozen" in failure.reason

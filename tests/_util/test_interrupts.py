@@ -85,6 +85,17 @@ def test_a_handler_that_python_does_not_know_is_left_alone(
         pass
 
 
+def test_a_main_thread_that_may_set_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a sub-interpreter, whose main thread gets no signals."""
+
+    def refuse(*_: object) -> None:
+        raise ValueError("signal only works in main thread of the main interpreter")
+
+    monkeypatch.setattr(signal, "signal", refuse)
+    with DeferredInterrupt() as interrupted:
+        assert not interrupted()
+
+
 def test_the_first_one_may_be_the_callers() -> None:
     """With ``on_interrupt`` it is for the caller to raise; another handler may be replaced."""
     calls: list[str] = []

@@ -567,6 +567,45 @@ def test_without_a_network_the_cache_serves(
     assert "no local file" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:1"),  # as desktops set it; no client knows this scheme
+        ("HTTPS_PROXY", "http://[::1"),
+        ("SSL_CERT_FILE", "/nonexistent.pem"),
+    ],
+)
+def test_settings_that_no_client_accepts(
+    variable: str,
+    value: str,
+    hub: LoopbackHub,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They once ended in an error of another library, even where the cache would do."""
+    from huggingface_hub import close_session
+
+    hub.repo("org/repo", LEVELS)
+    fetched = resolve("org/repo")
+    close_session()
+    monkeypatch.setenv(variable, value)
+    assert resolve("org/repo") == fetched
+    assert "Using the cached copy" in caplog.text
+    with pytest.raises(DownloadError, match=rf"cannot be set up: .*{variable}"):
+        resolve("org/other")
+
+
+@pytest.mark.parametrize("token", ["hf_t\u00f6ken", "hf_token\x1b[0m", "hf_\u200btoken"])
+def test_a_token_with_a_stray_character(
+    token: str, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP's own complaint shows the header, and with it the token."""
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(DownloadError, match="a character that no token has") as caught:
+        resolve("org/repo")
+    assert "hf_" not in str(caught.value)
+
+
 OFFLINE = """
 import socket, sys
 class NoSocket(socket.socket):

@@ -177,6 +177,19 @@ BAD_LINES = {
     "lone surrogate in a stop": ('{"prompt": "a", "stop_strings": ["\\ud800"]}', "surrogate"),
     "lone surrogate in the id": ('{"prompt": "a", "id": "\\ud800"}', "surrogate"),
     "lone surrogate in a name": ('{"prompt": "a", "\\ud800": 1}', "unknown option"),
+    "number too large": ('{"prompt": "a", "temperature": 1e999}', "the number 1e999 is too large"),
+    "number too large, unread": (
+        '{"messages": [{"role": "user", "content": "a", "x": -1e999}]}',
+        "the number -1e999 is too large",
+    ),
+    **{
+        f"{depth} levels": (
+            '{"messages": [{"role": "user", "content": ' + "[" * depth + "]" * depth + "}]}",
+            "nested too deeply",
+        )
+        # Each limit of Python's between reading a line and writing its record.
+        for depth in range(100, 1000, 45)
+    },
     "id that is none": ({"prompt": "a", "id": 1.5}, "id must be"),
     "id that is true": ({"prompt": "a", "id": True}, "id must be"),
     "id that is null": ({"prompt": "a", "id": None}, "id must be"),
@@ -214,6 +227,34 @@ def test_a_chat(files: Files) -> None:
     records = {record["line"]: record for record in files.records()}
     assert records[1]["messages"] == messages
     assert records[1]["token_ids"] == records[2]["token_ids"]
+
+
+SPELLS_SURROGATES = "{% for m in messages %}{{ m.content }}{% endfor %}"
+REFUSES = "{{ raise_exception(messages[0].content) }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "message", "key"),
+    [
+        (SPELLS_SURROGATES, {"role": "user", "content": "a", "name": "\ud800"}, "text"),
+        (SPELLS_SURROGATES, {"role": "user", "content": "a", "\ud800": 1}, "text"),
+        (SPELLS_SURROGATES, {"role": "user", "content": "\ud800"}, "error"),
+        (REFUSES, {"role": "user", "content": "\ud800"}, "error"),
+    ],
+)
+def test_a_lone_surrogate_that_the_model_does_not_see(
+    template: str, message: Any, key: str, files: Files
+) -> None:
+    """No UTF-8 can encode it: the job once ended when it wrote the record."""
+    backend = FakeBackend()
+    backend.vocab.chat_templates = {"default": template}  # type: ignore[misc]
+    files.write({"messages": [message]}, {"prompt": "after"})
+    with fake_model(backend=backend) as model:
+        files.run(model, max_new_tokens=2)
+    records = {record["line"]: record for record in files.records()}
+    assert key in records[1]
+    assert key == "error" or records[1]["messages"] == [message]
+    assert records[2]["text"]
 
 
 def test_id_of_a_bad_line(files: Files, model: LocalModel) -> None:

@@ -19,10 +19,10 @@ SetExitCode = Callable[[int], None]
 @pytest.fixture(autouse=True)
 def fresh_answer() -> Iterator[None]:
     """No test sees the cached answer of another."""
-    amx.is_safe.cache_clear()
+    amx._fault.cache_clear()
     amx.warn_unless_safe.cache_clear()
     yield
-    amx.is_safe.cache_clear()
+    amx._fault.cache_clear()
     amx.warn_unless_safe.cache_clear()
 
 
@@ -73,6 +73,20 @@ def test_a_probe_that_cannot_start_is_not_trusted(
 
     monkeypatch.setattr(subprocess, "run", refuse)
     assert not amx.is_safe()
+    with pytest.warns(UserWarning, match=r"could not be tried \(no such program\), so"):
+        amx.warn_unless_safe()
+
+
+def test_a_frozen_program_is_not_started_again(
+    amx_build: SetExitCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once ran itself as the probe, which would load the model, and run itself."""
+    amx_build(0)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
+    assert not amx.is_safe()
+    with pytest.warns(UserWarning, match="this program is frozen"):
+        amx.warn_unless_safe()
 
 
 def test_the_libraries_that_were_loaded_are_probed(tmp_path: Path) -> None:

@@ -646,3 +646,21 @@ def test_transformers_parts_that_read_in_a_thread(smollm2: LocalModel, fails: bo
         assert isinstance(future.exception(), RuntimeError)
     else:
         assert text == smollm2.tokenizer.decode(future.result()[0, inputs.input_ids.shape[1] :])
+
+
+def test_transformers_parts_as_a_pipeline(smollm2: LocalModel) -> None:
+    """A text-generation pipeline: texts, a batch of them, and chats."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    pipe = transformers.pipeline(
+        "text-generation", model=smollm2, tokenizer=smollm2.tokenizer, do_sample=False
+    )
+    texts = ["The capital of France is", "One two"]
+    answers = pipe(texts, max_new_tokens=4, batch_size=2)
+    for text, answer in zip(texts, answers, strict=True):
+        expected = smollm2.complete(text, max_new_tokens=4, do_sample=False).text
+        assert answer[0]["generated_text"] == text + expected
+    messages = [{"role": "user", "content": "Say hi"}]
+    answer = pipe(messages, max_new_tokens=4)[0]["generated_text"]
+    expected = smollm2.chat(messages, max_new_tokens=4, do_sample=False).text
+    assert answer == [*messages, {"role": "assistant", "content": expected}]

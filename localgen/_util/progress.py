@@ -70,8 +70,10 @@ def step_bar(description: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def tokens_per_second(n_tokens: int, started: float) -> str:
-    """Return the speed since ``started``, a value of ``time.perf_counter``."""
-    return f"{n_tokens / (time.perf_counter() - started):.0f} tokens/s"
+    """Return the speed since ``started``, a value of ``time.perf_counter``; empty if no time has
+    passed, as where a program's tests stop the clock."""
+    seconds = time.perf_counter() - started
+    return f"{n_tokens / seconds:.0f} tokens/s" if seconds else ""
 
 
 def new_bar() -> Progress:
@@ -95,4 +97,5 @@ def new_bar() -> Progress:
         # Without quiet, rich would end each bar with an empty line.
         console=Console(stderr=True, quiet=not is_shown),
         disable=not is_shown,
+        redirect_stdout=is_terminal(sys.stdout),  # else prints would not reach their file or pipe
     )

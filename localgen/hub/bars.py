@@ -34,6 +34,7 @@ def transfer_bar(description: str, n_bytes: int) -> Iterator[Callable[[float], N
         TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not is_terminal(sys.stderr) or are_progress_bars_disabled(),
+        redirect_stdout=is_terminal(sys.stdout),  # else prints would not reach their file or pipe
     ) as bar:
         task = bar.add_task(description, total=n_bytes or None)
         yield lambda n: bar.advance(task, n)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 
 from localgen import GenerationInterrupted
+from localgen._util import progress as bars
 from localgen.generation import progress
 from tests.fakes import engine_of, fake_model
 
@@ -42,3 +46,20 @@ def test_a_call_that_breaks_leaves_nothing(error: type[BaseException]) -> None:
     model.backend.on_decode = lambda: None
     assert engine_of(model).idle
     assert len(model.complete(PROMPTS, max_new_tokens=2, progress=True)) == 3
+
+
+def test_a_stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program's own tests; the division by no time once cost the results."""
+    monkeypatch.setattr("time.perf_counter", lambda: 1.0)
+    assert len(fake_model().complete(PROMPTS, max_new_tokens=2, progress=True)) == 3
+
+
+def test_prints_stay_in_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar in the terminal once took what other threads print to a file or pipe."""
+    stdout = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal, too
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(bars, "is_terminal", lambda stream: stream is sys.stderr)
+    with bars.new_bar():
+        assert sys.stdout is stdout

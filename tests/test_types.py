@@ -1,0 +1,49 @@
+"""What type checkers say of the public calls; mypy checks this file, and nothing here runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from localgen import (
+    BatchEncoding,
+    Completion,
+    LocalModel,
+    ModelInfo,
+    QuantizedFile,
+    inspect,
+    quantize,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_type
+
+    class Mine(LocalModel):
+        """A subclass, as programs write them."""
+
+    def loading() -> None:
+        assert_type(LocalModel.from_pretrained("m.gguf", n_ctx=512), LocalModel)
+        with LocalModel.from_pretrained("m.gguf") as model:
+            assert_type(model, LocalModel)
+        assert_type(inspect("m.gguf"), ModelInfo)
+        assert_type(quantize("m.gguf", ["Q8_0"]), list[QuantizedFile])
+
+    def texts(model: LocalModel) -> None:
+        assert_type(model.complete("a"), Completion)
+        assert_type(model.complete(["a", [1, 2]]), list[Completion])
+        assert_type(model.tokenizer("a"), BatchEncoding)
+        assert_type(model.tokenizer.encode("a"), list[int])
+        assert_type(model.tokenizer.decode([1]), str)
+        for piece in model.stream("a"):
+            assert_type(piece, str)
+        for index, completion in model.complete_iter(["a"]):
+            assert_type(index, int)
+            assert_type(completion, Completion)
+        assert_type(model.astream("a"), AsyncGenerator[str, None])
+
+
+def test_the_package_is_typed() -> None:
+    """Without the marker, type checkers ignore every annotation of an installed package."""
+    from importlib import resources
+
+    assert resources.files("localgen").joinpath("py.typed").is_file()

@@ -142,7 +142,13 @@ class FakeBackend:
         return self.budget is None or n_cells <= self.budget
 
     def reserve(
-        self, n_slots: int, n_tokens: int, keep: Sequence[int] = (), *, n_cells: int | None = None
+        self,
+        n_slots: int,
+        n_tokens: int,
+        keep: Sequence[int] = (),
+        *,
+        n_cells: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         if n_cells is None:
             assert n_slots <= self.n_slots_that_fit(n_tokens)
@@ -267,6 +273,38 @@ class LateBackend(FakeBackend):
                 pass
             raise PassStopped
         return super().decode(batch, should_stop)
+
+
+class SlowBackend(FakeBackend):
+    """A FakeBackend that makes its KV cache number ``late_call`` until it is stopped.
+
+    ``on_late()`` is called while it does.
+    """
+
+    late_call = 1
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.on_late: Callable[[], object] = lambda: None
+
+    def reserve(
+        self,
+        n_slots: int,
+        n_tokens: int,
+        keep: Sequence[int] = (),
+        *,
+        n_cells: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        if self.count("reserve") + 1 == self.late_call:
+            self.calls.append(("reserve", None))
+            self.kv, self.cells, self.n_ctx_seq = {}, {}, 0
+            self.on_late()
+            assert should_stop is not None
+            while not should_stop():
+                pass
+            raise PassStopped
+        super().reserve(n_slots, n_tokens, keep, n_cells=n_cells, should_stop=should_stop)
 
 
 class FakeModel(LocalModel):

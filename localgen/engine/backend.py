@@ -15,9 +15,9 @@ State = npt.NDArray[np.uint8]
 
 
 class PassStopped(Exception):
-    """A forward pass was stopped because its caller asked for it.
+    """A forward pass, or the making of a KV cache, was stopped because its caller asked for it.
 
-    The KV cache is as before the pass or, where that is impossible, lost: see
+    After a pass the KV cache is as before or, where that is impossible, lost: see
     ``Backend.n_cache_resets``.
     """
 
@@ -84,13 +84,20 @@ class Backend(Protocol):
         """Return whether the KV budget allows ``n_cells`` shared by all sequences."""
 
     def reserve(
-        self, n_slots: int, n_tokens: int, keep: Sequence[int] = (), *, n_cells: int | None = None
+        self,
+        n_slots: int,
+        n_tokens: int,
+        keep: Sequence[int] = (),
+        *,
+        n_cells: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         """Make the KV cache anew, for ``n_slots`` sequences of at least ``n_tokens`` each.
 
         keep: what sequence ``keep[i]`` held becomes sequence i; the rest is dropped. n_cells: let
         all sequences share that many cells, of which a copy of another sequence takes none.
-        Raises BackendError if it does not fit the budget.
+        Raises BackendError if it does not fit the budget, and PassStopped if ``should_stop()``,
+        called now and then, returns True: what ``keep`` names is lost then, and ``n_slots`` is 0.
         """
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:

@@ -65,8 +65,9 @@ class Engine:
     def step(self, interrupted: Callable[[], bool] = lambda: False) -> None:
         """Run one forward pass for all sequences that run.
 
-        ``interrupted()`` stops a long pass when true, and loses nothing. Errors that concern one
-        request end that request; others are raised, and all sequences then start over.
+        ``interrupted()`` stops a long pass when true, and loses nothing; or the making of the KV
+        cache, and all sequences then start over. Errors that concern one request end that request;
+        others are raised, and all sequences then start over.
         """
         try:
             self._step(interrupted)
@@ -123,7 +124,7 @@ class Engine:
         interrupted: Callable[[], bool],
     ) -> Logits:
         self.kv_cache.check_fits(len(sequence.tokens))
-        while not self._enter(sequence):
+        while not self._enter(sequence, interrupted):
             self.step(interrupted)
             if interrupted():
                 raise KeyboardInterrupt
@@ -134,11 +135,14 @@ class Engine:
             finally:
                 self.kv_cache.release(sequence)
 
-    def _enter(self, sequence: Sequence) -> bool:
+    def _enter(self, sequence: Sequence, interrupted: Callable[[], bool]) -> bool:
         """Give a sequence that is to be evaluated an empty seq_id, if there is one."""
         with self._reset_on_error():
             self.kv_cache.catch_up()
-            self.kv_cache.make_room([sequence])
+            try:
+                self.kv_cache.make_room([sequence], interrupted)
+            except PassStopped:
+                raise KeyboardInterrupt from None
             return self.kv_cache.admit(sequence, reuse=False)
 
     @contextmanager
@@ -159,8 +163,16 @@ class Engine:
         if self._submitted:
             self._take_submitted()
         self._end_overdue(started)
+        should_stop = lambda: interrupted() or self._is_overdue()  # noqa: E731
         try:
-            found = self._scheduler.schedule()
+            found = self._scheduler.schedule(should_stop)
+        except PassStopped:
+            now = time.perf_counter()
+            for request in self._requests:
+                request.timings.overhead += now - started
+            self.restart()
+            self._end_overdue(now)
+            return
         except BackendError as no_room:
             if not self._scheduler.waiting:
                 raise
@@ -174,7 +186,7 @@ class Engine:
         before = time.perf_counter()
         logits, error = None, None
         try:
-            logits = self._backend.decode(found.batch, lambda: interrupted() or self._is_overdue())
+            logits = self._backend.decode(found.batch, should_stop)
         except (PassStopped, LocalgenError) as caught:
             error = caught
         decoded = time.perf_counter()

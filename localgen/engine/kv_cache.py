@@ -13,7 +13,7 @@ What is held where is ``Slots``' to change; the modules named above propose, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count, islice
 
 import numpy as np
@@ -74,16 +74,22 @@ class KvCache:
         """Raise KvBudgetError if a sequence of ``n_tokens`` could never run."""
         self._capacity.check_fits(n_tokens)
 
-    def make_room(self, waiting: Iterable[Sequence]) -> None:
-        """Make room for the sequences that wait, as far as budget and running sequences allow."""
+    def make_room(
+        self, waiting: Iterable[Sequence], should_stop: Callable[[], bool] | None = None
+    ) -> None:
+        """Make room for the sequences that wait, as far as budget and running sequences allow.
+
+        Raises PassStopped if ``should_stop()`` while the KV cache is made anew; all of it is lost
+        then. It is not asked while something is pinned.
+        """
         waiting = list(islice(waiting, self._max_slots))
-        if self._share_cells(waiting):
+        if self._share_cells(waiting, should_stop):
             return
         size = self._capacity.for_waiting(waiting)
         if size is not None:
-            self._remake(*size)
+            self._remake(*size, should_stop=should_stop)
 
-    def _share_cells(self, waiting: list[Sequence]) -> bool:
+    def _share_cells(self, waiting: list[Sequence], should_stop: Callable[[], bool] | None) -> bool:
         """Whether sequences share cells: decided while none runs, and the cache is then made so."""
         if self.n_running:
             return self._shared is not None
@@ -97,10 +103,17 @@ class KvCache:
         shared = self._shared
         same = shared is not None and np.array_equal(shared.prefix, plan.prefix)
         if not (has_room and has_cells and same):
-            self._remake(plan.n_slots, max(len(each.tokens) for each in waiting), plan)
+            n_tokens = max(len(each.tokens) for each in waiting)
+            self._remake(plan.n_slots, n_tokens, plan, should_stop)
         return True
 
-    def _remake(self, n_slots: int, n_tokens: int, plan: Plan | None = None) -> None:
+    def _remake(
+        self,
+        n_slots: int,
+        n_tokens: int,
+        plan: Plan | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
         """Make the KV cache anew: running sequences first, then what is pinned, then what is
         recent; with a plan, for sequences that share cells, and with what it keeps."""
         kept: list[Item] = [*self._slots.running]
@@ -110,7 +123,10 @@ class KvCache:
         else:
             kept += plan.kept
         self._shared = None if plan is None else SharedCells(plan)
-        self._slots.remake(kept, n_slots, n_tokens, None if plan is None else plan.n_cells)
+        n_cells = None if plan is None else plan.n_cells
+        if self.n_pinned:
+            should_stop = None  # it would be lost
+        self._slots.remake(kept, n_slots, n_tokens, n_cells, should_stop)
         self.notice_loss()
         self._changed = True
 

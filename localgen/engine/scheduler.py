@@ -9,7 +9,7 @@ being computed waits for it, and then copies it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,16 +81,16 @@ class Scheduler:
         self.running = []
         self._steady = None
 
-    def schedule(self) -> Pass | None:
+    def schedule(self, should_stop: Callable[[], bool] | None = None) -> Pass | None:
         """Return the next pass; None if there is nothing to run.
 
-        It is valid until the next call.
+        It is valid until the next call. Raises PassStopped as ``KvCache.make_room`` does.
         """
         if self._kv_cache.notice_loss():
             self._steady = None
         if self._steady is not None and self._fill_steady(self._steady.batch):
             return self._steady
-        self._admit()
+        self._admit(should_stop)
         scheduled = self._choose()
         if not scheduled:
             return None
@@ -144,9 +144,9 @@ class Scheduler:
         if not self.waiting and self._kv_cache.close_holes():
             self._sort()
 
-    def _admit(self) -> None:
+    def _admit(self, should_stop: Callable[[], bool] | None) -> None:
         if self.waiting:
-            self._kv_cache.make_room(self.waiting)
+            self._kv_cache.make_room(self.waiting, should_stop)
         # In order: a long sequence that does not fit yet is not overtaken forever by short ones.
         while self.waiting and self._kv_cache.admit(self.waiting[0]):
             self.running.append(self.waiting.popleft())

@@ -7,6 +7,7 @@ here; others read, and propose.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 
 from localgen.engine.backend import Backend, State
@@ -134,7 +135,14 @@ class Slots:
 
     # --- everything at once ---
 
-    def remake(self, kept: list[Item], n_slots: int, n_tokens: int, n_cells: int | None) -> None:
+    def remake(
+        self,
+        kept: list[Item],
+        n_slots: int,
+        n_tokens: int,
+        n_cells: int | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
         """Make the KV cache anew (see ``Backend.reserve``), with as much of ``kept`` as it has
         seq_ids for, in this order; all else is dropped."""
         kept = kept[:n_slots]
@@ -143,7 +151,9 @@ class Slots:
         self._items = []
         self.is_unified = n_cells is not None
         try:
-            self._backend.reserve(n_slots, n_tokens, seq_ids, n_cells=n_cells)
+            self._backend.reserve(
+                n_slots, n_tokens, seq_ids, n_cells=n_cells, should_stop=should_stop
+            )
         except BaseException:
             kept = []
             raise

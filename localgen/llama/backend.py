@@ -35,6 +35,7 @@ from localgen.gguf.memory import CELLS, flash_attention_mode, state_bytes_of_lay
 from localgen.gguf.metadata import Hyperparameters, sampling_defaults, sizes_by_name
 from localgen.llama import devices, fitting, forks
 from localgen.llama.context import Context, MemoryKind
+from localgen.llama.context_init import ContextInit, ContextSize
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
 from localgen.llama.vocab import LlamaVocab
@@ -162,13 +163,15 @@ class LlamaBackend:
     def close(self) -> None:
         """Free context and model; calling it again does nothing.
 
-        Waits for other threads that tokenize. Ctrl-C ends the waiting, and frees nothing.
+        Waits for other threads that tokenize, and for a context that is still being made. Ctrl-C
+        ends the waiting, and frees nothing.
         """
         self._context = None
         self._handles.in_flight.end()
         if self.is_forked:
             self._finalizer.detach()
         else:
+            self._handles.free_context_init()
             self._finalizer()
 
     def leave(self) -> None:
@@ -303,7 +306,13 @@ class LlamaBackend:
         return self.kv_budget is None or n_cells * self.kv_bytes_per_token <= self.kv_budget
 
     def reserve(
-        self, n_slots: int, n_tokens: int, keep: Sequence[int] = (), *, n_cells: int | None = None
+        self,
+        n_slots: int,
+        n_tokens: int,
+        keep: Sequence[int] = (),
+        *,
+        n_cells: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         """See ``Backend``."""
         if n_tokens > self._slot_size(self.config.n_ctx):
@@ -319,8 +328,9 @@ class LlamaBackend:
             )
         kept = self._kept(keep)
         self._free_context()
-        is_unified = n_cells is not None
-        context = self._new_context(n_slots, n_cells or self._slot_size(n_tokens), is_unified)
+        n_ctx_seq = n_cells or self._slot_size(n_tokens)
+        size = ContextSize(n_slots, n_ctx_seq, is_unified=n_cells is not None)
+        context = self._new_context(size, should_stop)
         restored = [context.set_state(seq_id, *saved) for seq_id, saved in enumerate(kept)]
         if sum(restored) < len(keep):
             context.lose_all()
@@ -345,40 +355,63 @@ class LlamaBackend:
     def release(self) -> None:
         """Free the context with everything in it: the next ``reserve`` is like the first one."""
         self._n_resets_before += 1
+        self._handles.free_context_init()
         self._free_context()
 
-    def _new_context(self, n_slots: int, n_ctx_seq: int, is_unified: bool) -> Context:
-        """Make a context. n_ctx_seq: tokens of each sequence, or of all that share their cells."""
-        params = self._llama.llama_context_default_params()
-        params.n_ctx = n_ctx_seq * (1 if is_unified else n_slots)
-        params.n_batch = params.n_ubatch = self.config.n_batch
-        params.n_seq_max = n_slots
-        params.n_threads = params.n_threads_batch = self.n_threads
-        params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
-        params.flash_attn_type = FLASH_ATTENTION_TYPES[self.flash_attention]
-        # With a KV stream each, sequences do not attend to each other's cells.
-        params.kv_unified = is_unified
-        params.offload_kqv = params.op_offload = self.uses_gpu
-        log_router.take_errors()
-        handle = self._llama.llama_init_from_model(self._model, params)
+    def _new_context(
+        self, least: ContextSize, should_stop: Callable[[], bool] | None = None
+    ) -> Context:
+        """Return a context of at least that size: a new one, or one that a stopped call left.
+
+        Raises PassStopped if ``should_stop()``; what is being made then is for the next call.
+        """
+        handles = self._handles
+        if handles.context_init is not None:
+            handles.context_init.wait(should_stop)
+            if not (handles.context_init.handle and handles.context_init.size.has_room_for(least)):
+                handles.free_context_init()
+        if handles.context_init is None:
+            params = self._params(least)
+            log_router.take_errors()
+            handles.context_init = ContextInit(least)
+            handles.context_init.start(
+                lambda: self._llama.llama_init_from_model(self._model, params)
+            )
+            handles.context_init.wait(should_stop)
+        handle, size = handles.context_init.handle, handles.context_init.size
+        # In this order Ctrl-C may come anywhere: at worst the context is never freed.
+        handles.context_init, handles.context = None, handle
         if not handle:
             raise BackendError(
-                f"llama.cpp cannot make a context of {n_slots} x {n_ctx_seq} tokens with "
+                f"llama.cpp cannot make a context of {size.n_slots} x {size.n_ctx_seq} tokens with "
                 f"kv_type={self.config.kv_type!r}: "
                 f"{log_router.take_errors() or 'no reason was given'}; use a smaller n_ctx"
             )
-        self._handles.context = handle
         forks.note_passes(self.n_threads, uses_gpu=self.uses_gpu)
         self._context = Context(
             self._llama,
             handle,
-            n_slots=n_slots,
+            n_slots=size.n_slots,
             n_batch=self.config.n_batch,
             n_vocab=self._n_vocab,
             kind=self._kind,
-            is_unified=is_unified,
+            is_unified=size.is_unified,
         )
         return self._context
+
+    def _params(self, size: ContextSize) -> Any:
+        """Return the llama_context_params of a context."""
+        params = self._llama.llama_context_default_params()
+        params.n_ctx = size.n_ctx
+        params.n_batch = params.n_ubatch = self.config.n_batch
+        params.n_seq_max = size.n_slots
+        params.n_threads = params.n_threads_batch = self.n_threads
+        params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
+        params.flash_attn_type = FLASH_ATTENTION_TYPES[self.flash_attention]
+        # With a KV stream each, sequences do not attend to each other's cells.
+        params.kv_unified = size.is_unified
+        params.offload_kqv = params.op_offload = self.uses_gpu
+        return params
 
     # --- forward passes and sequences: see ``Context`` ---
 

@@ -10,6 +10,7 @@ from typing import Any
 from localgen.errors import InvalidGGUFError
 from localgen.llama import amx
 from localgen.llama.callbacks import collected_errors
+from localgen.llama.context_init import ContextInit
 from localgen.llama.in_flight_calls import InFlightCalls
 from localgen.llama.library import llama, log_router
 
@@ -59,6 +60,8 @@ class Handles:
         self._llama = bindings
         self._model = model
         self.context: Any = None
+        # A context that is being made, or one that a stopped call left.
+        self.context_init: ContextInit | None = None
         self.in_flight = InFlightCalls()
 
     def free_context(self) -> None:
@@ -67,9 +70,18 @@ class Handles:
             self._llama.llama_free(self.context)
         self.context = None
 
+    def free_context_init(self) -> None:
+        """Wait until no context is being made, and free it; Ctrl-C ends the waiting."""
+        if self.context_init is not None:
+            self.context_init.wait()
+            handle, self.context_init = self.context_init.handle, None
+            if handle:
+                self._llama.llama_free(handle)
+
     def free(self) -> None:
         """Free everything once no call is in flight: at exit, a daemon thread's may still be."""
         self.in_flight.end()
+        self.free_context_init()
         self.free_context()
         if self._model:
             self._llama.llama_model_free(self._model)

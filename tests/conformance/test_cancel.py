@@ -89,6 +89,93 @@ def test_an_event_ends_one_call_only(model: LocalModel, alone: Alone) -> None:
     check_after(model, alone)
 
 
+class HeldInit:
+    """Makes the model's contexts only after ``go_on``; sets ``begun`` when the first one begins.
+
+    made, freed: the handles, as numbers.
+    """
+
+    def __init__(self, model: LocalModel, patch: pytest.MonkeyPatch) -> None:
+        self.go_on, self.begun = threading.Event(), threading.Event()
+        self.made: list[int] = []
+        self.freed: list[int] = []
+        bindings = backend_of(model)._llama
+        init, free = bindings.llama_init_from_model, bindings.llama_free
+
+        def held(*args: Any) -> Any:
+            self.begun.set()
+            assert self.go_on.wait(SECONDS)
+            handle = init(*args)
+            self.made.append(handle)
+            return handle
+
+        def noted(handle: Any) -> None:
+            self.freed.append(handle)
+            free(handle)
+
+        patch.setattr(bindings, "llama_init_from_model", held)
+        patch.setattr(bindings, "llama_free", noted)
+
+
+def cancelled_in_init(model: LocalModel, patch: pytest.MonkeyPatch, **options: Any) -> HeldInit:
+    """Let a call be cancelled while its context is made, which goes on."""
+    init = HeldInit(model, patch)
+    rows = model.complete(PROMPTS, cancel=init.begun, **{**GREEDY, **options})
+    assert [(row.token_ids, row.finish_reason) for row in rows] == [([], "cancelled")] * 3
+    assert not init.made
+    check_idle(model)
+    return init
+
+
+def test_an_event_is_heard_while_the_context_is_made(
+    model: LocalModel, alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects the caller of a large batch: C fills gigabytes with zeros before its first pass.
+
+    A shorter call then takes over the context that was made.
+    """
+    init = cancelled_in_init(model, monkeypatch, max_new_tokens=400)
+    init.go_on.set()
+    check_after(model, alone)
+    assert len(init.made) == 1
+
+
+def test_a_context_too_small_for_the_next_call_is_freed(
+    model: LocalModel, alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects the memory of a call that was cancelled."""
+    init = cancelled_in_init(model, monkeypatch)
+    init.go_on.set()
+    model.complete([PROMPTS[0]], max_new_tokens=600)
+    assert init.freed == init.made[:1]
+    assert len(init.made) == 2
+    check_after(model, alone)
+
+
+def test_a_second_event_is_heard_while_the_context_of_the_first_is_made(
+    model: LocalModel, alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects a caller who waits for what another one had asked for."""
+    init = cancelled_in_init(model, monkeypatch)
+    rows = model.complete(PROMPTS, max_time=0.001, **GREEDY)
+    assert {row.finish_reason for row in rows} == {"time"}
+    init.go_on.set()
+    check_after(model, alone)
+
+
+def test_closing_frees_the_context_of_a_cancelled_call(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects against a model that is freed while C makes its context."""
+    init = cancelled_in_init(model, monkeypatch)
+    closing = threading.Thread(target=model.close)
+    closing.start()
+    init.go_on.set()
+    closing.join(SECONDS)
+    assert len(init.made) == 1
+    assert init.freed == init.made
+
+
 def test_a_closed_stream_frees_its_slot(model: LocalModel, alone: Alone) -> None:
     """Protects ``close()``: at once, also twice, and before the first piece."""
     for n_pieces in (0, 1, 3):

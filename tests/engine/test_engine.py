@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.fakes import (
     EOS,
     FakeBackend,
     LateBackend,
+    SlowBackend,
     fake_model,
     reference_greedy,
     spelling,
@@ -176,6 +178,62 @@ def test_deadline_inside_a_forward_pass_keeps_tokens():
     assert [row.finish_reason for row in done] == ["time", "time"]
     assert [row.token_ids for row in done] == [reference_greedy(p, 2) for p in PROMPTS[:2]]
     assert new_tokens(model, PROMPTS[:1], max_new_tokens=3) == [reference_greedy(PROMPTS[0], 3)]
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_cancel_is_heard_while_the_kv_cache_is_made(is_shared):
+    """The call ends without a token, and the next one is right: with cells that are shared too."""
+    backend = SlowBackend(n_batch=64)
+    model = fake_model(backend=backend)
+    cancel = threading.Event()
+    backend.on_late = cancel.set
+    prefix = b"one prefix that both of them share, " if is_shared else b""
+    prompts = [list(prefix + end) for end in (b"a", b"b")]
+    done = model.complete(prompts, cancel=cancel, max_new_tokens=10)
+    assert [(row.token_ids, row.finish_reason) for row in done] == [([], "cancelled")] * 2
+    assert model.backend.n_decoded == 0
+    assert new_tokens(model, prompts, max_new_tokens=3) == [reference_greedy(p, 3) for p in prompts]
+
+
+def test_a_cancel_while_the_kv_cache_is_made_ends_one_call_only():
+    """Another call's row loses its KV, and no token."""
+    backend = SlowBackend(n_batch=64)
+    model = fake_model(backend=backend)
+    cancel = threading.Event()
+    backend.late_call, backend.on_late = 2, cancel.set
+    stream = model.stream(PROMPTS[0], max_new_tokens=9)
+    next(stream)
+    (done,) = model.complete([PROMPTS[1]], cancel=cancel, max_new_tokens=200)
+    assert (done.token_ids, done.finish_reason) == ([], "cancelled")
+    list(stream)
+    assert stream.completion.token_ids == reference_greedy(PROMPTS[0], 9)
+
+
+def test_a_deadline_is_heard_while_the_kv_cache_is_made():
+    """The time that the caller waited is counted."""
+    model = fake_model(backend=SlowBackend())
+    (done,) = model.complete([PROMPTS[0]], max_new_tokens=9, max_time=0.01)
+    assert (done.token_ids, done.finish_reason) == ([], "time")
+    assert done.stats.overhead_seconds > 0
+    assert new_tokens(model, [PROMPTS[0]], max_new_tokens=3) == [reference_greedy(PROMPTS[0], 3)]
+
+
+def test_the_making_of_the_kv_cache_is_not_stopped_while_a_prefix_is_pinned(monkeypatch):
+    """What is pinned would be lost, for another call's cancel."""
+    model = fake_model()
+    cancel = threading.Event()
+    asked = []
+    reserve = model.backend.reserve
+
+    def noted(*args, should_stop=None, **options):
+        asked.append(should_stop is not None)
+        return reserve(*args, **options)
+
+    monkeypatch.setattr(model.backend, "reserve", noted)
+    with model.prefill(PROMPTS[0]) as prefix:
+        model.complete([PROMPTS[1]], cancel=cancel, max_new_tokens=300)
+        assert prefix.is_cached
+    assert asked == [True, False]
 
 
 def test_a_failure_carries_what_was_generated():

@@ -477,10 +477,10 @@ def test_error_where_no_row_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> N
     model = fake_model()
     schedule, steps = Scheduler.schedule, count()
 
-    def failing(self: Scheduler) -> Any:
+    def failing(self: Scheduler, *args: Any) -> Any:
         if next(steps) == 2:
             raise BackendError("of the third step")
-        return schedule(self)
+        return schedule(self, *args)
 
     monkeypatch.setattr(Scheduler, "schedule", failing)
     with pytest.raises(BackendError, match="of the third step"):

@@ -186,6 +186,12 @@ def _check_stop_strings(name: str, value: object) -> tuple[str, ...]:
     for string in result:
         if not isinstance(string, str) or not string:
             raise ValueError(f"{name} must hold non-empty strings, got {string!r}")
+        try:
+            string.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{name} must hold valid Unicode text, got {string!r}, which has a lone surrogate"
+            ) from None
     return result
 
 

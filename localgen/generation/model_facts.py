@@ -69,9 +69,21 @@ class LoadedConfig(ModelConfig):
     ``pad_token_id`` and ``is_encoder_decoder``. None of them can be set.
     """
 
-    def __init__(self, facts: Mapping[str, Any] | None = None, **options: Any) -> None:
+    def __new__(cls, facts: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        # dataclasses.replace() passes options alone: those of a model that is yet to be loaded.
+        return ModelConfig(**options) if facts is None else super().__new__(cls)
+
+    def __init__(self, facts: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
-        object.__setattr__(self, "_facts", dict(facts or {}))
+        object.__setattr__(self, "_facts", dict(facts))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LoadedConfig):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.to_dict().items()))
 
     def __getattr__(self, name: str) -> Any:
         facts = {} if name == "_facts" else self._facts  # without, while it is copied

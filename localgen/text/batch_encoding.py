@@ -204,7 +204,7 @@ def pad_columns(
         return columns
     if pad_token_id is None:
         raise ValueError(
-            "padding needs a pad token, and this vocabulary has none; set tokenizer.pad_token_id"
+            "padding needs a pad token, and there is none; set tokenizer.pad_token or pad_token_id"
         )
     fill = {"input_ids": pad_token_id, **_FILL}
     for name in columns:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from localgen import ContextFullError, ModelConfig
-from localgen.generation.model_facts import CPU, Device
+from localgen.generation.model_facts import CPU, Device, loaded_config
 from tests.fakes import BOS, EOS, N_VOCAB, fake_model, hashed_letter, hashed_logits
 
 
@@ -38,7 +38,21 @@ def test_a_copied_config(make: Any) -> None:
     config = fake_model(n_ctx=128).config
     again = make(config)
     assert (again.n_ctx, again.to_dict()) == (128, config.to_dict())
-    assert dataclasses.replace(config, n_ctx=64).n_ctx == 64
+    assert again == config
+
+
+def test_a_config_with_other_options() -> None:
+    """It is one to load a model with, and knows nothing of a file."""
+    changed = dataclasses.replace(fake_model(n_ctx=128).config, n_ctx=64)
+    assert changed == ModelConfig(n_ctx=64, max_sequences=4)
+
+
+def test_configs_of_two_models() -> None:
+    """Regression: those with equal options were equal, whatever their files."""
+    config = fake_model().config
+    other = loaded_config(config, {**config.to_dict(), "vocab_size": 7})
+    assert config != other
+    assert len({config, other, fake_model().config}) == 2
 
 
 @pytest.mark.parametrize("name", ["pad_token_id", "n_ctx", "anything"])

@@ -254,7 +254,7 @@ BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
 
 # The value inside a list is the one to name.
 BAD_ITEMS: dict[str, tuple[tuple[Any, Any], ...]] = {
-    "stop_strings": ((["ok", ""], ""), ([5], 5), ([None], None)),
+    "stop_strings": ((["ok", ""], ""), ([5], 5), ([None], None), (["\ud800"], "\ud800")),
     "seed": (([1, -1], -1), ([1.5], 1.5), ([2**64], 2**64)),
     "eos_token_id": (([0, -2], -2), ([1.5], 1.5), (["a"], "a"), ([HUGE], HUGE)),
     "bad_words_ids": (([[1], [-1]], -1), ([[1.5]], 1.5), ([5], 5), (["ab"], "ab")),

@@ -242,6 +242,7 @@ class Engine:
         """End the request that waits first if it cannot run any more: what was pinned since it came
         has left no room, or what runs rests until this one has run."""
         if not self._scheduler.waiting:
+            assert not self._scheduler.running, "a running sequence has a token to compute"
             return
         sequence = self._scheduler.waiting[0]
         try:

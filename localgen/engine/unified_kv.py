@@ -126,7 +126,9 @@ class SharedCells:
         self._holders.intersection_update(running)
         sharing = [sequence for sequence in running if sequence in self._holders]
         for sequence in sharing[1:]:
-            sequence.waits_for = (sharing[0], len(self.prefix))
+            # The last token is computed in any case, for its logits.
+            n_shared = min(len(self.prefix), sequence.n_tokens - 1)
+            sequence.waits_for = (sharing[0], n_shared)
 
     def clear(self) -> None:
         """Note that nothing is held any more."""

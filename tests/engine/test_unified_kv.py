@@ -306,3 +306,18 @@ def test_cells_that_are_lost_while_sequences_run(model: FakeModel) -> None:
     done = complete(model, alike(8), n_new=20)
     assert n_lost == 2
     assert all(each.stats.kv_unified for each in done)
+
+
+def test_cells_that_are_lost_where_a_prompt_is_the_prefix(model: FakeModel) -> None:
+    """Regression: such a sequence got its whole prompt copied and no logits, and the engine span
+    for ever; its last token is computed by itself."""
+    backend: FakeBackend = model.backend
+
+    def lose() -> None:
+        if backend.count("decode") == 2:
+            backend.lose_all()
+            raise PassStopped
+
+    backend.on_decode = lose
+    done = complete(model, [*alike(7), BEGINNING], n_new=6)
+    assert all(each.stats.kv_unified for each in done)

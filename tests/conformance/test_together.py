@@ -101,6 +101,16 @@ def test_tasks_get_what_they_get_alone(path: Path, alone: Alone) -> None:
         check_idle(model)
 
 
+def test_a_model_loaded_in_a_thread_that_ended(path: Path, alone: Alone) -> None:
+    """As a program loads in the background; another such thread generates."""
+    with ThreadPoolExecutor(1) as pool:
+        model = pool.submit(LocalModel.from_pretrained, path, **OPTIONS).result(SECONDS)
+    with model:
+        with ThreadPoolExecutor(1) as pool:
+            rows = pool.submit(streamed, model, PROMPTS[0]).result(SECONDS)
+        alone.check_row(rows[0], N_NEW)
+
+
 def test_two_models_at_once(path: Path, alone: Alone) -> None:
     """Protects two models of one file from each other, in two threads and turn by turn."""
     with (

@@ -200,6 +200,18 @@ def in_a_folder(tiny_bpe_path: Path, tmp_path: Path) -> Iterator[LocalModel]:
         yield model
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_name_that_is_no_text(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """A file whose name has bytes that are no UTF-8 loads, and is named in errors."""
+    path = tmp_path / os.fsdecode(b"m\xff.gguf")
+    shutil.copy(tiny_bpe_path, path)
+    with LocalModel.from_pretrained(path, n_ctx=64, n_threads=1) as model:
+        assert model.complete("a", max_new_tokens=1).stats.n_new == 1
+    path.write_bytes(b"GGUF")
+    with pytest.raises(InvalidGGUFError, match=r"m.*\.gguf"):
+        LocalModel.from_pretrained(path)
+
+
 def test_folder_replaced_by_a_file(in_a_folder: LocalModel, tmp_path: Path) -> None:
     """The file was removed, and what is mapped stays; it once was NotADirectoryError."""
     before = in_a_folder.generate([[40, 60]], max_new_tokens=2).tolist()

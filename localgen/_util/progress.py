@@ -1,4 +1,4 @@
-"""Progress bars on stderr, if it is a terminal; they do not know what makes the progress."""
+"""Progress bars on a terminal or in a notebook; they do not know what makes the progress."""
 
 from __future__ import annotations
 
@@ -87,15 +87,16 @@ def new_bar() -> Progress:
         TimeRemainingColumn,
     )
 
-    is_shown = is_terminal(sys.stderr)
+    console = Console(stderr=True)
+    is_shown = is_terminal(sys.stderr) or console.is_jupyter
+    console.quiet = not is_shown  # else rich would end each bar with an empty line
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
-        # Without quiet, rich would end each bar with an empty line.
-        console=Console(stderr=True, quiet=not is_shown),
+        console=console,
         disable=not is_shown,
         redirect_stdout=is_terminal(sys.stdout),  # else prints would not reach their file or pipe
     )

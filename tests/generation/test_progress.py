@@ -63,3 +63,12 @@ def test_prints_stay_in_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bars, "is_terminal", lambda stream: stream is sys.stderr)
     with bars.new_bar():
         assert sys.stdout is stdout
+
+
+@pytest.mark.parametrize("is_notebook", [False, True])
+def test_a_bar_in_a_notebook(is_notebook: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown there, though a notebook's stderr is no terminal."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: is_notebook)
+    bar = bars.new_bar()
+    assert bar.disable is not is_notebook
+    assert bar.console.quiet is not is_notebook

@@ -18,9 +18,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from localgen._util import file_lock
 from localgen._version import __version__
@@ -28,6 +29,7 @@ from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import JobError
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.rows import RowId
+from localgen.llama.library import bindings_version
 
 Record = dict[str, Any]
 
@@ -44,7 +46,6 @@ def make_header(
     model: Path, loading: ModelConfig, defaults: GenerationConfig, **options: Any
 ) -> Record:
     """Return the header: what it takes to repeat the job, with a new seed if none is set."""
-    packages = {name: version(name) for name in ("llama-cpp-python", "numpy")}
     header = {
         "localgen_batch": FORMAT,
         "model": {
@@ -54,7 +55,8 @@ def make_header(
         },
         "versions": {
             "localgen": __version__,
-            **packages,
+            "llama-cpp-python": bindings_version(),
+            "numpy": np.__version__,
             "python": ".".join(map(str, sys.version_info[:3])),
         },
         "model_options": dataclasses.asdict(loading),

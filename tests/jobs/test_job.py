@@ -819,6 +819,8 @@ def test_row_that_others_left_no_time(
     """
     n_running = 0
     alone: list[str] = []
+    starved: set[str] = set()
+    both_starved = asyncio.Event()
     acomplete = model.acomplete
 
     async def starving(prompts: Any, **options: Any) -> Any:
@@ -828,8 +830,13 @@ def test_row_that_others_left_no_time(
         if n_running == 1 and text != "first":
             alone.append(text)
         (done,) = await acomplete(prompts, **options)
+        if text == "first":
+            await both_starved.wait()  # so that these are not alone
         n_running -= 1
         if text == "never" or (text == "late" and alone.count("late") == 0):
+            starved.add(text)
+            if len(starved) == 2:
+                both_starved.set()
             return [replace(done, finish_reason="time", token_ids=[], text="")]
         return [done]
 

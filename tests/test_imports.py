@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -39,8 +40,13 @@ def room_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imports_of(module: str) -> Iterator[str]:
+@functools.cache
+def imports_of(module: str) -> tuple[str, ...]:
     """Every module that one imports, wherever in its file and whether at run time or for types."""
+    return tuple(_imports_of(module))
+
+
+def _imports_of(module: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -51,7 +57,7 @@ def imports_of(module: str) -> Iterator[str]:
                 yield full if full in MODULES else node.module
 
 
-def own(names: Iterator[str]) -> set[str]:
+def own(names: Iterable[str]) -> set[str]:
     return {name for name in names if name.split(".")[0] == "localgen"}
 
 

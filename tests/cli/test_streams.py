@@ -84,9 +84,7 @@ CASES = {
     "models aliases": Case(("models", "aliases")),
     "models path": Case(("models", "path", "./m.gguf")),
     "models rm": Case(("models", "rm", "org/none"), prints=False),
-}
-# They start processes of their own, so only one stream differs at a time.
-SLOW_CASES = {
+    # These start processes of their own.
     "quantize": Case(("quantize", "m.gguf", "-t", "Q8_0", "-o", "made")),
     "doctor": Case(("doctor", "-m", "m.gguf", "--no-probe", "--json"), same=names),
     "bench": Case(
@@ -216,25 +214,4 @@ def check(
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_combination(name: str, runner: Runner) -> None:
-    """A command that needs no stdin has it open or closed in turn, which covers every pair."""
-    case = CASES[name]
-    numbers = itertools.product(range(2), range(4), range(4))
-    check(
-        runner,
-        name,
-        case,
-        [
-            (INPUTS[i], OUTPUTS[j], OUTPUTS[k])
-            for i, j, k in numbers
-            if case.reads or i == (j + k) % 2
-        ],
-    )
-
-
-@pytest.mark.parametrize("name", SLOW_CASES)
-def test_one_stream_at_a_time(name: str, runner: Runner) -> None:
-    usual = ("open", "open", "open")
-    one = [("closed", *usual[1:])]
-    one += [("open", kind, "open") for kind in ("closed", "full")]
-    one += [("open", "open", kind) for kind in ("closed", "broken")]
-    check(runner, name, SLOW_CASES[name], one)
+    check(runner, name, CASES[name], [*itertools.product(INPUTS, OUTPUTS, OUTPUTS)])

@@ -41,7 +41,7 @@ def test_a_failed_task_is_told_and_the_next_one_runs(
     planned = process.run("Q8_0", task(tiny_bpe_path, os.devnull), None)
     with pytest.raises(QuantizeError, match="quantizing to Q8_0 failed"):
         process.run("Q8_0", task(tmp_path / "none.gguf", os.devnull), None)
-    with pytest.raises(QuantizeError, match="ended with code 1 at Q8_0: .*JSONDecodeError"):
+    with pytest.raises(QuantizeError, match=r"ended with code 1 at Q8_0: .*JSONDecodeError"):
         process.run("Q8_0", "no task", None)
     seen: list[tuple[int, int, str]] = []
     made = process.run(

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from localgen import (
     ModelConfig,
 )
 from localgen.engine.backend import Batch
+from localgen.jobs import rows
 from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, make_header, open_results, other_versions
 from localgen.jobs.rows import row_seed
@@ -600,6 +602,52 @@ def test_pipe_as_input(files: Files, model: LocalModel) -> None:
     finally:
         os.close(read_end)
     assert len(files.records()) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no such devices")
+def test_a_device_as_input() -> None:
+    """Regression: /dev/zero has one line without an end, /dev/urandom lines without an end."""
+    for device in ("/dev/zero", "/dev/urandom"):
+        with pytest.raises(OSError, match="it is a device") as caught, open_lines(device):
+            pass
+        assert caught.value.filename == device
+    with open_lines(os.devnull) as lines:
+        assert not lines.read()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system does not name open files")
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_a_line_without_an_end(
+    is_pipe: bool, files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than the longest line is read of it, from a pipe too, and nothing is written."""
+    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 1000)
+    text = b'{"prompt": "a"}\n' + b"x" * 999 + b"\n" + b"x" * 1001
+    files.source.write_bytes(text)
+    read_end, write_end = os.pipe()
+    os.write(write_end, text)
+    if is_pipe:
+        files.source = Path(f"/dev/fd/{read_end}")
+    try:
+        with pytest.raises(JobError, match="line 3 of the input is longer than 0 MB"):
+            files.run(model)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert not files.target.exists() or not files.target.read_bytes()
+
+
+def test_warnings_that_are_errors(files: Files, model: LocalModel) -> None:
+    """With ``python -W error``, a line's warning fails this line alone."""
+    files.write(
+        {"prompt": "a"},
+        {"prompt": "a", "do_sample": False, "temperature": 0.5},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        records = files.run(model, max_new_tokens=2)
+    errors = {record["line"]: record.get("error", {}).get("type") for record in records}
+    assert errors == {1: None, 2: "UserWarning"}
 
 
 def test_results_reach_the_disk_every_few_seconds(

@@ -195,6 +195,18 @@ def _check_stop_strings(name: str, value: object) -> tuple[str, ...]:
     return result
 
 
+def _check_negative_prompt(name: str, value: object) -> str | tuple[int, ...]:
+    if isinstance(value, str) and value:
+        return _check_stop_strings(name, value)[0]
+    given = tuple(value) if isinstance(value, Iterable) else ()
+    if not given or isinstance(given[0], str):
+        raise ValueError(
+            f"{name} must be one text or its token ids, and not empty, got {value!r:.80}; for one "
+            f"each, give a list of generation_configs"
+        )
+    return _check_token_ids(name, given)
+
+
 def _check_bad_words(name: str, value: object) -> tuple[tuple[int, ...], ...]:
     if not isinstance(value, Iterable):
         raise ValueError(f"{name} must be a list of lists of token ids, got {value!r}")
@@ -284,6 +296,12 @@ class SamplingOptions:
         None, optional(_check_sequence_bias)
     )
     suppress_tokens: Iterable[int] | None = option(None, optional(_check_token_ids))
+    guidance_scale: float | None = option(
+        None,
+        optional(number("between -1e4 and 1e4", -1e4, 1e4)),
+        help="Move away from the negative prompt, or without one from what would follow the last "
+        "token alone; 1 changes nothing.",
+    )
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -312,6 +330,11 @@ class GenerationConfig(SamplingOptions):
     random stream (s, i). A list of ints, one a sequence, gives each the stream (its seed, 0): the
     draws that the same prompt and seed get alone.
 
+    ``guidance_scale`` other than 1 runs a second sequence beside each one. It begins with
+    ``negative_prompt`` (a text or token ids, in the text API; ``generate()`` takes
+    ``negative_prompt_ids``), or without one with the prompt's last token. Scores are
+    scale * (log p - log p of the second one) + log p of the second one.
+
     ``logprobs=n`` (text API): log-probabilities of the chosen token and of the n likeliest, from
     the model's own logits. ``return_dict_in_generate``, ``output_scores`` and ``output_logits``
     are for ``generate()``.
@@ -328,6 +351,7 @@ class GenerationConfig(SamplingOptions):
     eos_token_id: int | Iterable[int] | None = option(None, optional(_check_eos_token_id))
     pad_token_id: int | None = option(None, optional(integer(0, _MAX_TOKEN_ID)))
     num_return_sequences: int = option(1, integer(1, 2**16))
+    negative_prompt: str | Iterable[int] | None = option(None, optional(_check_negative_prompt))
     seed: int | Iterable[int] | None = option(None, optional(_check_seed))
     logprobs: int | None = option(None, optional(integer(0)))
     return_dict_in_generate: bool = option(False, _check_flag)

@@ -58,19 +58,20 @@ class InvalidGGUFError(ModelFileError):
 class ContextFullError(LocalgenError):
     """A text does not fit the context, or leaves no room for a single new token.
 
-    ``n_prompt`` and ``n_ctx`` are token counts.
+    ``n_prompt`` and ``n_ctx`` are token counts. what: the kind of prompt.
     """
 
-    def __init__(self, n_prompt: int, n_ctx: int) -> None:
+    def __init__(self, n_prompt: int, n_ctx: int, what: str = "prompt") -> None:
         self.n_prompt = n_prompt
         self.n_ctx = n_ctx
+        self._what = what
         super().__init__(
-            f"the prompt has {n_prompt} tokens and n_ctx is {n_ctx}: prompt and new tokens "
+            f"the {what} has {n_prompt} tokens and n_ctx is {n_ctx}: prompt and new tokens "
             f"together must fit; shorten the prompt, or load the model with a larger n_ctx"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.n_prompt, self.n_ctx), self.__dict__
+        return type(self), (self.n_prompt, self.n_ctx, self._what), self.__dict__
 
 
 class DecodeError(LocalgenError):

@@ -275,6 +275,8 @@ class LocalModel:
         streamer: Any = None,
         tokenizer: Tokenizer | None = None,
         token_type_ids: Any = None,
+        negative_prompt_ids: Any = None,
+        negative_prompt_attention_mask: Any = None,
         cancel: threading.Event | None = None,
         **overrides: Any,
     ) -> Any:
@@ -288,9 +290,11 @@ class LocalModel:
         is padded on. All sequences are then decoded together, so they must fit ``max_sequences``.
         streamer: an object with ``put`` and ``end``, for a single sequence; ``end`` is called
         however the call ends. tokenizer: this model's, which ``stop_strings`` use anyway.
-        token_type_ids: all 0. cancel: an event that ends the call when set, from any thread.
-        overrides: fields of ``GenerationConfig``, and options that only transformers has at a value
-        that changes nothing, such as ``num_beams=1``.
+        token_type_ids: all 0. negative_prompt_ids, negative_prompt_attention_mask: for
+        ``guidance_scale``, one row for all prompts or one each.
+        cancel: an event that ends the call when set, from any thread. overrides: fields of
+        ``GenerationConfig``, and options that only transformers has at a value that changes
+        nothing, such as ``use_cache=True``.
 
         Returns int64 (batch * num_return_sequences, length + new), padded on the right; torch
         tensors for torch input; a ``GenerateOutput`` with ``return_dict_in_generate=True``.
@@ -317,6 +321,7 @@ class LocalModel:
                 logits_processor=logits_processor,
                 stopping_criteria=stopping_criteria,
                 cancel=cancel,
+                negative=(negative_prompt_ids, negative_prompt_attention_mask),
             )
             if streamer is not None and len(call.sequences) != 1:
                 raise ValueError(

@@ -34,7 +34,6 @@ _ONLY_IN_TRANSFORMERS: Mapping[str, tuple[object, ...]] = {
     "force_words_ids": (),
     "forced_bos_token_id": (),
     "forced_eos_token_id": (),
-    "guidance_scale": (1.0,),
     "inputs_embeds": (),
     "is_assistant": (False,),
     "low_memory": (False,),

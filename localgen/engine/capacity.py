@@ -14,13 +14,21 @@ _SPARE_PART = 4
 
 
 def check_fits(
-    backend: Backend, n_tokens: int, max_slots: int, *, n_pinned: int = 0, longest_pinned: int = 0
+    backend: Backend,
+    n_tokens: int,
+    max_slots: int,
+    *,
+    together: int = 1,
+    n_pinned: int = 0,
+    longest_pinned: int = 0,
 ) -> None:
-    """Raise KvBudgetError if a sequence of ``n_tokens`` could never run beside the pinned ones."""
+    """Raise KvBudgetError if a sequence of ``n_tokens``, or as many as must run together, could
+    never run beside the pinned ones."""
     n_fit = backend.n_slots_that_fit(max(n_tokens, longest_pinned))
-    if min(n_fit, max_slots) < 1 + n_pinned:
+    if min(n_fit, max_slots) < together + n_pinned:
+        subject = "a sequence" if together == 1 else f"one of {together} sequences together"
         raise KvBudgetError(
-            f"a sequence of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
+            f"{subject} of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
             f"of that length, max_sequences is {max_slots}, and {n_pinned} are "
             f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "
             f"prefix"

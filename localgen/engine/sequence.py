@@ -66,7 +66,8 @@ class Sequence:
     logits are still wanted. ``n_cached`` counts prompt tokens that it did not have to compute;
     ``cache_miss_reason`` says why none, where some were cached. ``waits_for``: a running sequence
     and how many tokens to copy from it once they are computed. ``order``: when it came.
-    ``kv_unified``: whether it shares cells with others.
+    ``kv_unified``: whether it shares cells with others. ``guide_logprobs`` (n_vocab,): those of its
+    guide for the next token; see ``guidance``.
     """
 
     index: int
@@ -95,6 +96,7 @@ class Sequence:
     cache_miss_reason: str | None = None
     waits_for: tuple[Sequence, int] | None = None
     cached: CachedSequence | None = None
+    guide_logprobs: Logits | None = None
     seq_id: int | None = None
     finish_reason: FinishReason | None = None
     first_token_at: float | None = None

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 
 from localgen.config import GenerationConfig
+from localgen.engine.decoding import DecodingStrategy
+from localgen.engine.guidance import GuidanceStrategy
 from localgen.engine.request import Request
 from localgen.engine.sequence import Sequence
 from localgen.generation.inputs import Prompts
@@ -21,7 +23,8 @@ class GenerationCall:
     the rows of ``generate()``. started: ``time.perf_counter()`` when the call came in.
     preparing_seconds: what it took until its request was ready, tokenizing excepted. text_clock:
     the time that text takes while it runs, finishing_clock: and when it is finished. away_seconds:
-    what the caller did between the pieces of a stream.
+    what the caller did between the pieces of a stream. guide_of: the guide of each guided
+    sequence.
     """
 
     request: Request
@@ -34,12 +37,23 @@ class GenerationCall:
     text_clock: Clock
     finishing_clock: Clock = field(default_factory=Clock, init=False)
     pad_token_id: int = 0
+    guide_of: dict[Sequence, Sequence] = field(default_factory=dict)
     away_seconds: float = field(default=0.0, init=False)
     _left_at: float | None = field(default=None, init=False)
 
     @property
     def sequences(self) -> list[Sequence]:
-        return self.request.sequences
+        """The sequences that give a result."""
+        if not self.guide_of:
+            return self.request.sequences
+        guides = set(self.guide_of.values())
+        return [each for each in self.request.sequences if each not in guides]
+
+    def use(self, strategy: DecodingStrategy) -> None:
+        """Let ``strategy`` decode the sequences that give a result."""
+        if self.guide_of:
+            strategy = GuidanceStrategy(strategy, self.guide_of)
+        self.request.strategy = strategy
 
     def leave(self) -> None:
         """Note that the caller has the control now, unless it had it already."""

@@ -33,7 +33,8 @@ class Prompts:
     token_ids: int32 (n,) each, without padding. lengths: what ``max_length`` counts of each,
     padding included. matrix: int64 (batch, length) as ``generate()`` was given it, mask: bool
     (batch, length), where the tokens are in it; both None for texts. is_torch: whether it was a
-    torch tensor. text_seconds: how long tokenizing took.
+    torch tensor. text_seconds: how long tokenizing took. negative: the token ids that the guide of
+    each prompt begins with, int32 (n,); None where there are none.
     """
 
     token_ids: list[TokenIds]
@@ -42,6 +43,7 @@ class Prompts:
     mask: Mask | None = None
     is_torch: bool = False
     text_seconds: float = 0.0
+    negative: list[TokenIds | None] | None = None
 
 
 def one_of(input_ids: Any, inputs: Any) -> Any:
@@ -74,7 +76,11 @@ def prompts_from_ids(
         mask[~mask.any(axis=1)] = True  # a row of pad tokens alone is its own prompt
     else:
         mask = np.ones(matrix.shape, np.bool_)
-        _warn_of_padding(matrix, pad_token_id)
+        if _looks_padded(matrix, pad_token_id):
+            warn(
+                f"input_ids looks padded with token {pad_token_id}, which also ends sequences, so "
+                f"it is read as part of the prompts; pass attention_mask: generate(**inputs)"
+            )
     _check_rows(mask)
     rows = [row[kept] for row, kept in zip(matrix, mask, strict=True)]
     for index, row in enumerate(rows):
@@ -136,6 +142,47 @@ def _as_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:
     return prompts
 
 
+def negative_rows(
+    negative_prompt_ids: Any,
+    negative_prompt_attention_mask: Any,
+    n_vocab: int,
+    pad_token_id: int | None,
+    counts: Sequence[int],
+) -> list[TokenIds | None]:
+    """Return what the guide of each prompt begins with, from the arguments of ``generate()``: one
+    row for all prompts, or one each. Without a mask every token counts, as in transformers.
+
+    counts: the sequences of each prompt; there may be a row for each of them, as in transformers.
+    """
+    ids, mask_name = "negative_prompt_ids", "negative_prompt_attention_mask"
+    if negative_prompt_ids is None:
+        raise ValueError(f"{mask_name} was given without {ids}, to which it belongs")
+    matrix = _matrix(negative_prompt_ids, ids)
+    mask = np.ones(matrix.shape, np.bool_)
+    if negative_prompt_attention_mask is not None:
+        mask = _mask(negative_prompt_attention_mask, matrix, mask_name, ids)
+    elif _looks_padded(matrix, pad_token_id):
+        warn(
+            f"{ids} looks padded with token {pad_token_id}, and without {mask_name} it is read as "
+            f"part of the prompts"
+        )
+    _check_rows(mask, mask_name)
+    rows = [row[kept].astype(np.int32) for row, kept in zip(matrix, mask, strict=True)]
+    for row in rows:
+        check_ids(row, n_vocab, ids)
+    if len(rows) == 1:
+        return rows * len(counts)
+    if len(rows) == len(counts):
+        return [*rows]
+    ends = np.cumsum(counts)
+    groups = [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
+    if len(rows) != ends[-1] or any(not np.array_equal(g[0], row) for g in groups for row in g):
+        raise ValueError(
+            f"{ids} has {len(rows)} rows for {len(counts)} prompts: give one for all, or one each"
+        )
+    return [group[0] for group in groups]
+
+
 def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
     """Return one prompt given as token ids as int32 (n,); ValueError if it is empty or not ids."""
     array = _integers(to_numpy(ids), what, _SEVERAL_TEXTS)
@@ -168,55 +215,50 @@ def _integers(value: Any, what: str, if_text: str) -> npt.NDArray[Any]:
     return array
 
 
-def _matrix(input_ids: Any) -> Matrix:
+def _matrix(input_ids: Any, name: str = "input_ids") -> Matrix:
     if isinstance(input_ids, Mapping):
-        raise TypeError("input_ids is what a tokenizer returned: pass **inputs, or its input_ids")
-    array = _integers(to_numpy(input_ids), "input_ids", _NOT_ENCODED)
+        raise TypeError(f"{name} is what a tokenizer returned: pass **inputs, or its input_ids")
+    array = _integers(to_numpy(input_ids), name, _NOT_ENCODED)
     if array.ndim == 1 and array.size:
         array = array[None, :]
     if array.ndim != 2 or not array.shape[0]:
         raise ValueError(
-            f"input_ids must be a prompt (length,) or a batch (batch, length) with at least one "
+            f"{name} must be a prompt (length,) or a batch (batch, length) with at least one "
             f"row, got shape {array.shape}"
         )
     if not array.shape[1]:
-        raise ValueError(f"the prompt is empty: input_ids has shape {array.shape}")
+        raise ValueError(f"the prompt is empty: {name} has shape {array.shape}")
     return array.astype(np.int64)
 
 
-def _mask(attention_mask: Any, matrix: Matrix) -> Mask:
+def _mask(
+    attention_mask: Any, matrix: Matrix, name: str = "attention_mask", ids: str = "input_ids"
+) -> Mask:
     try:
         array = np.asarray(to_numpy(attention_mask))
     except ValueError:
-        raise ValueError("attention_mask: rows differ in length") from None
+        raise ValueError(f"{name}: rows differ in length") from None
     if array.ndim == 1:
         array = array[None, :]
     if array.shape != matrix.shape:
-        raise ValueError(
-            f"attention_mask must have the shape of input_ids, {matrix.shape}, got {array.shape}"
-        )
+        raise ValueError(f"{name} must have the shape of {ids}, {matrix.shape}, got {array.shape}")
     if not np.isin(array, (0, 1)).all():
-        raise ValueError("attention_mask must hold only 0 and 1")
+        raise ValueError(f"{name} must hold only 0 and 1")
     return array.astype(np.bool_)
 
 
-def _check_rows(mask: Mask) -> None:
+def _check_rows(mask: Mask, name: str = "attention_mask") -> None:
     """Raise ValueError unless each row has a real token."""
     for index in np.flatnonzero(~mask.any(axis=1)):
-        raise ValueError(f"attention_mask, row {index}: the prompt is empty, every position is 0")
+        raise ValueError(f"{name}, row {index}: the prompt is empty, every position is 0")
 
 
-def _warn_of_padding(matrix: Matrix, pad_token_id: int | None) -> None:
-    """Warn if some rows, but not all, begin or end with the pad token, which counts as text."""
-    if pad_token_id is None:
-        return
-    for edge in (matrix[:, 0], matrix[:, -1]):
-        if 0 < np.count_nonzero(edge == pad_token_id) < len(matrix):
-            warn(
-                f"input_ids looks padded with token {pad_token_id}, which also ends sequences, so "
-                f"it is read as part of the prompts; pass attention_mask: generate(**inputs)"
-            )
-            return
+def _looks_padded(matrix: Matrix, pad_token_id: int | None) -> bool:
+    """Return whether some rows, but not all, begin or end with the pad token."""
+    edges = (matrix[:, 0], matrix[:, -1])
+    return pad_token_id is not None and any(
+        0 < np.count_nonzero(edge == pad_token_id) < len(matrix) for edge in edges
+    )
 
 
 def check_token_types(token_type_ids: Any) -> None:

@@ -6,13 +6,17 @@ import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from localgen._util.warn import warn
 from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
 from localgen.engine.backend import TokenIds
 from localgen.engine.capacity import check_fits
+from localgen.engine.decoding import SamplingStrategy
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
+from localgen.engine.sampling.processors import is_guided
 from localgen.engine.sequence import Sequence as EngineSequence
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
@@ -25,6 +29,7 @@ from localgen.generation.inputs import (
     Prompt,
     Prompts,
     encode,
+    negative_rows,
     prompts_from_ids,
     prompts_from_texts,
 )
@@ -68,8 +73,9 @@ class RequestBuilder:
         logits_processor: Functions | None,
         stopping_criteria: Functions | None,
         cancel: threading.Event | None,
+        negative: tuple[Any, Any] = (None, None),
     ) -> GenerationCall:
-        """Build the call for ``generate()``."""
+        """Build the call for ``generate()``; ``negative``: the ids and mask of negative prompts."""
         started = time.perf_counter()
         resolve.check_cancel(cancel)
         configs = resolve.with_outputs_resolved(
@@ -82,6 +88,12 @@ class RequestBuilder:
         ends = eos.union(vocab.eos_token_ids)
         prompts = prompts_from_ids(input_ids, attention_mask, vocab.vocab_size, pad, ends)
         hooks = as_hooks(logits_processor, stopping_criteria, uses_torch=prompts.is_torch)
+        if any(each is not None for each in negative):
+            if not any(map(is_guided, configs)):
+                warn("negative_prompt_ids has no effect without guidance_scale")
+            counts = [config.num_return_sequences for config in self._each(configs, prompts)]
+            rows = negative_rows(*negative, vocab.vocab_size, pad, counts)
+            prompts = replace(prompts, negative=rows)
         call = self._call(prompts, configs, started, cancel=cancel)
         call.pad_token_id = pad if pad is not None else min(eos, default=0)
         if hooks:
@@ -91,16 +103,16 @@ class RequestBuilder:
     def _decode_together(self, call: GenerationCall, hooks: Hooks) -> None:
         """Let ``hooks`` see all sequences of a call as one batch."""
         n_most = self._config.max_sequences
-        if len(call.sequences) > n_most:
+        n_all = len(call.request.sequences)
+        if n_all > n_most:
+            guides = ", guides included" if call.guide_of else ""
             raise ValueError(
                 f"generate() with logits_processor or stopping_criteria decodes all its sequences "
-                f"together, got {len(call.sequences)}, and max_sequences is {n_most}: load the "
-                f"model with a larger max_sequences, pass fewer prompts, or use complete(), whose "
+                f"together, got {n_all}{guides}, and max_sequences is {n_most}: load the model "
+                f"with a larger max_sequences, pass fewer prompts, or use complete(), whose "
                 f"functions see one sequence at a time"
             )
-        call.request.strategy = BatchStrategy(
-            hooks, call.sequences, results.given(call), call.pad_token_id
-        )
+        call.use(BatchStrategy(hooks, call.sequences, results.given(call), call.pad_token_id))
 
     def from_texts(
         self,
@@ -128,6 +140,10 @@ class RequestBuilder:
         encoded = prompts_from_texts(
             prompts, self._tokenizer, split_special_tokens=split_special_tokens
         )
+        if any(each.negative_prompt is not None for each in configs):
+            given = [config.negative_prompt for config in self._each(configs, encoded)]
+            rows = [self._negative(each, split_special_tokens) for each in given]
+            encoded = replace(encoded, negative=rows)
         return self._call(encoded, configs, started, keep_text=True, hooks=hooks, cancel=cancel)
 
     def from_text(
@@ -207,6 +223,23 @@ class RequestBuilder:
         )
         return ids
 
+    def _each(self, configs: list[GenerationConfig], prompts: Prompts) -> list[GenerationConfig]:
+        """Return one config for each prompt."""
+        n_prompts = len(prompts.token_ids)
+        if len(configs) not in (1, n_prompts):
+            raise ValueError(
+                f"generation_config has {len(configs)} entries for {n_prompts} prompts; give one "
+                f"for all, or one per prompt"
+            )
+        return configs if len(configs) == n_prompts else configs * n_prompts
+
+    def _negative(self, prompt: Any, split_special_tokens: bool) -> TokenIds | None:
+        if prompt is None:
+            return None
+        return encode(
+            prompt, self._tokenizer, "negative_prompt", split_special_tokens=split_special_tokens
+        )
+
     def _encode(self, text: Prompt, split_special_tokens: bool) -> Any:
         return encode(text, self._tokenizer, "text", split_special_tokens=split_special_tokens)
 
@@ -220,18 +253,13 @@ class RequestBuilder:
         hooks: Hooks = NO_HOOKS,
         cancel: threading.Event | None = None,
     ) -> GenerationCall:
-        n_prompts = len(prompts.token_ids)
-        if len(configs) not in (1, n_prompts):
-            raise ValueError(
-                f"generation_config has {len(configs)} entries for {n_prompts} prompts; give one "
-                f"for all, or one per prompt"
-            )
+        of_each = self._each(configs, prompts)
         for config in configs:
             resolve.warn_of_lengths(config)
+        resolve.check_guidance(configs, self._config.max_sequences)
         keys = resolve.stream_keys(
-            configs, n_prompts, lambda: resolve.fresh_seed(uses_torch=prompts.is_torch)
+            configs, len(of_each), lambda: resolve.fresh_seed(uses_torch=prompts.is_torch)
         )
-        configs = configs if len(configs) == n_prompts else configs * n_prompts
         builder = SequenceBuilder(
             tokenizer=self._tokenizer,
             n_ctx=self._config.n_ctx,
@@ -239,16 +267,26 @@ class RequestBuilder:
             keep_text=keep_text,
             hooks=hooks,
         )
-        sequences = builder.build(prompts, configs, keys)
+        sequences = builder.build(prompts, of_each, keys)
+        guide_of = builder.guide_of
+        if guide_of:  # each pair side by side, so that both come to run
+            pairs = ((each, guide_of.get(each)) for each in sequences)
+            sequences = [each for pair in pairs for each in pair if each is not None]
         longest = max(len(sequence.tokens) for sequence in sequences)
-        check_fits(self._backend, longest, self._config.max_sequences)
-        return GenerationCall(
+        check_fits(
+            self._backend, longest, self._config.max_sequences, together=2 if guide_of else 1
+        )
+        call = GenerationCall(
             request=Request(sequences, cancel),
             prompts=prompts,
-            configs=configs,
+            configs=of_each,
             keys=keys,
             n_vocab=self._tokenizer.vocab_size,
             started=started,
             preparing_seconds=time.perf_counter() - started - prompts.text_seconds,
             text_clock=builder.text_clock,
+            guide_of=guide_of,
         )
+        if guide_of:
+            call.use(SamplingStrategy())
+        return call

@@ -13,6 +13,7 @@ import numpy as np
 from localgen._util.arrays import check_ids, torch_seed
 from localgen._util.warn import warn
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig, replace_options
+from localgen.engine.sampling.processors import is_guided
 from localgen.errors import ContextFullError
 from localgen.generation.defaults import Configs, as_config, is_config
 
@@ -91,6 +92,10 @@ def with_outputs_resolved(configs: list[GenerationConfig]) -> list[GenerationCon
     for config in configs:
         if config.logprobs is not None:
             raise ValueError("logprobs is for complete() and stream(); here use output_logits=True")
+        if config.negative_prompt is not None:
+            raise ValueError(
+                "negative_prompt is for complete() and stream(); here use negative_prompt_ids"
+            )
     for name in ("return_dict_in_generate", *_OUTPUTS, "pad_token_id"):
         if len({getattr(config, name) for config in configs}) > 1:
             raise ValueError(f"{name} must be the same for all prompts of a call")
@@ -99,6 +104,19 @@ def with_outputs_resolved(configs: list[GenerationConfig]) -> list[GenerationCon
         return configs
     warn(f"{' and '.join(asked)} has no effect without return_dict_in_generate=True")
     return [replace_options(config, dict.fromkeys(asked, False)) for config in configs]
+
+
+def check_guidance(configs: Iterable[GenerationConfig], max_sequences: int) -> None:
+    """Raise ValueError for guidance where two sequences cannot run together; warn of a negative
+    prompt without it."""
+    for config in configs:
+        if config.negative_prompt is not None and not is_guided(config):
+            warn("negative_prompt has no effect without guidance_scale")
+        if is_guided(config) and max_sequences < 2:
+            raise ValueError(
+                f"guidance_scale={config.guidance_scale} decodes a second sequence beside each "
+                f"one, and max_sequences is 1: load the model with max_sequences=2 or more"
+            )
 
 
 def with_sampling_resolved(config: GenerationConfig, *, infer: bool) -> GenerationConfig:
@@ -170,6 +188,16 @@ def new_token_limit(config: GenerationConfig, n_prompt: int, length: int, n_ctx:
                 f"counts prompt and new tokens; raise it, or use max_new_tokens"
             )
     return min(limit or DEFAULT_MAX_NEW_TOKENS, n_ctx - n_prompt)
+
+
+def guide_limit(limit: int, n_negative: int, n_ctx: int) -> int:
+    """Return the most new tokens of a guided sequence, whose guide gets them too.
+
+    n_negative: the tokens that the guide begins with. Raises ContextFullError if no token fits.
+    """
+    if n_negative >= n_ctx:
+        raise ContextFullError(n_negative, n_ctx, "negative prompt")
+    return min(limit, n_ctx - n_negative)
 
 
 def warn_of_lengths(config: GenerationConfig) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
+from localgen.engine.guidance import guide_for
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
 from localgen.engine.sampling.chain import Sampler
+from localgen.engine.sampling.processors import is_guided
 from localgen.engine.sequence import Recorder, Sequence
 from localgen.engine.trackers import TokenCounts, Tracker
 from localgen.engine.uniforms import UniformStream
@@ -29,6 +33,7 @@ class SequenceBuilder:
 
     n_ctx: the most tokens of a sequence. started: ``time.perf_counter()`` when the call came in.
     keep_text: whether the sequences keep their text. text_clock: adds up the time for that.
+    guide_of: the guides of the guided ones among them, after ``build``.
     """
 
     tokenizer: Tokenizer
@@ -37,6 +42,7 @@ class SequenceBuilder:
     keep_text: bool = False
     hooks: Hooks = NO_HOOKS
     text_clock: Clock = field(default_factory=Clock)
+    guide_of: dict[Sequence, Sequence] = field(default_factory=dict, init=False)
     _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
 
     def build(
@@ -48,9 +54,13 @@ class SequenceBuilder:
         ValueError for token ids outside the vocabulary.
         """
         sequences: list[Sequence] = []
-        given = zip(configs, prompts.token_ids, prompts.lengths, strict=True)
-        for config, token_ids, length in given:
+        negative = prompts.negative or [None] * len(configs)
+        given = zip(configs, prompts.token_ids, prompts.lengths, negative, strict=True)
+        for config, token_ids, length, negative_ids in given:
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
+            guide_ids = token_ids[-1:] if negative_ids is None else negative_ids
+            if is_guided(config):
+                limit = resolve.guide_limit(limit, len(guide_ids), self.n_ctx)
             first = len(sequences)
             for _ in range(config.num_return_sequences):
                 index = len(sequences)
@@ -58,7 +68,17 @@ class SequenceBuilder:
                 if index > first:
                     sequence.prompt_of = sequences[first]
                 sequences.append(sequence)
+                if is_guided(config):
+                    self._add_guide(sequence, guide_ids, len(keys) + index)
         return sequences
+
+    def _add_guide(self, sequence: Sequence, prompt_ids: TokenIds, index: int) -> None:
+        guide = guide_for(sequence, prompt_ids, index)
+        alike = (each for each in self.guide_of.values() if each.prompt_of is None)
+        guide.prompt_of = next(
+            (each for each in alike if np.array_equal(each.prompt_ids, prompt_ids)), None
+        )
+        self.guide_of[sequence] = guide
 
     def _sequence(
         self, index: int, config: GenerationConfig, token_ids: TokenIds, limit: int, key: Key

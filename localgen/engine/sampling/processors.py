@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from localgen.config import SamplingOptions
 from localgen.engine.backend import Logits, TokenIds
+from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sequence import Sequence
 from localgen.engine.trackers import Mask
 
@@ -26,6 +27,14 @@ _MASKED_BELOW = -1e30
 
 
 # --- pure functions on logits ---
+
+
+def guided(logprobs: Logits, guide_logprobs: Logits, scale: float) -> Logits:
+    """Return log-probabilities (n_vocab,) moved away from those of a guide:
+    scale * (logprobs - guide_logprobs) + guide_logprobs (Sanchez et al. 2023, equation 7)."""
+    moved: Logits = np.float32(scale) * (logprobs - guide_logprobs)
+    moved += guide_logprobs
+    return moved
 
 
 def repetition_penalized(values: Logits, penalty: float) -> Logits:
@@ -66,6 +75,26 @@ def apply_masks(logits: Logits, masks: Items[Mask]) -> None:
 
 
 # --- makers ---
+
+
+def _guidance(options: SamplingOptions) -> Processor | None:
+    scale = options.guidance_scale
+    if not is_guided(options) or scale is None:
+        return None
+
+    def process(logits: Logits, sequence: Sequence) -> None:
+        assert sequence.guide_logprobs is not None, "set by guidance.GuidanceStrategy"
+        removed = np.isneginf(logits)  # by a mask
+        with np.errstate(invalid="ignore"):
+            logits[:] = guided(log_softmax(logits), sequence.guide_logprobs, scale)
+        logits[removed] = -np.inf
+
+    return process
+
+
+def is_guided(options: SamplingOptions) -> bool:
+    """Return whether sequences need a guide beside them; see ``engine.guidance``."""
+    return options.guidance_scale not in (None, 1.0)
 
 
 def _sequence_bias(options: SamplingOptions) -> Processor | None:
@@ -167,6 +196,7 @@ def _suppress_tokens(options: SamplingOptions) -> Processor | None:
 
 
 _MAKERS: tuple[Callable[[SamplingOptions], Processor | None], ...] = (
+    _guidance,
     _sequence_bias,
     _penalties,
     _no_repeat_ngram,

@@ -10,7 +10,7 @@ from localgen._version import __version__
 if TYPE_CHECKING:
     from localgen.benchmark import BenchResult, BenchTest, bench
     from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
-    from localgen.config import GenerationConfig, ModelConfig
+    from localgen.config import GenerationConfig, ModelConfig, WatermarkingConfig
     from localgen.errors import (
         BackendError,
         ClosedError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from localgen.quantization.quantize import QuantizedFile, quantize
     from localgen.text.batch_encoding import BatchEncoding
     from localgen.text.tokenizer import Tokenizer
+    from localgen.watermarking import WatermarkDetector, WatermarkDetectorOutput
 
 __all__ = [
     "BackendError",
@@ -67,6 +68,9 @@ __all__ = [
     "TemplateError",
     "TokenLogprob",
     "Tokenizer",
+    "WatermarkDetector",
+    "WatermarkDetectorOutput",
+    "WatermarkingConfig",
     "__version__",
     "bench",
     "inspect",
@@ -78,7 +82,7 @@ __all__ = [
 _NAMES_IN = {
     "localgen.benchmark": ("BenchResult", "BenchTest", "bench"),
     "localgen.completion": ("Completion", "GenerateOutput", "Stats", "TokenLogprob"),
-    "localgen.config": ("GenerationConfig", "ModelConfig"),
+    "localgen.config": ("GenerationConfig", "ModelConfig", "WatermarkingConfig"),
     "localgen.errors": (
         "BackendError",
         "ClosedError",
@@ -103,6 +107,7 @@ _NAMES_IN = {
     "localgen.quantization.quantize": ("QuantizedFile", "quantize"),
     "localgen.text.batch_encoding": ("BatchEncoding",),
     "localgen.text.tokenizer": ("Tokenizer",),
+    "localgen.watermarking": ("WatermarkDetector", "WatermarkDetectorOutput"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
 

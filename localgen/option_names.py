@@ -58,7 +58,6 @@ _ONLY_IN_TRANSFORMERS: Mapping[str, tuple[object, ...]] = {
     "trust_remote_code": (False,),
     "use_model_defaults": (),
     "use_mtp": (False,),
-    "watermarking_config": (),
     # The ways to keep keys and values that give the same text.
     "cache_implementation": (
         "dynamic",

@@ -19,7 +19,7 @@ LAYERS = [
     ["completion", "text"],
     ["generation", "gguf", "hub"],
     ["llama"],
-    ["model", "inspection"],
+    ["model", "inspection", "watermarking"],
     ["quantization", "benchmark"],
     ["compare", "doctor", "jobs"],
     ["cli"],

@@ -127,6 +127,11 @@ class Sequence:
         return self.n_tokens - self.n_kv
 
     @property
+    def token_ids(self) -> TokenIds:
+        """The tokens of the prompt and the new ones, (n_tokens,)."""
+        return self.tokens[: self.n_tokens]
+
+    @property
     def new_token_ids(self) -> TokenIds:
         return self.tokens[len(self.prompt_ids) : self.n_tokens]
 

@@ -1,6 +1,6 @@
 """One configuration's chain of processors, filters and draw; sequences with equal options share it.
 
-The order is transformers': masks of constraints, processors, temperature, filters, draw.
+The order is transformers': masks of constraints, processors, temperature, filters, watermark, draw.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from localgen.engine.sampling.processors import (
     penalized,
     penalizes_counts,
 )
+from localgen.engine.sampling.watermark import make_watermark
 from localgen.engine.sequence import Sequence
 from localgen.engine.trackers import Mask
 from localgen.errors import DecodeError
@@ -50,6 +51,7 @@ class Sampler:
         self._largest = _LARGEST * min(options.temperature, 1.0)
         self._min_p = options.min_p or 0.0
         self._has_top_k = 0 < options.top_k < n_vocab
+        self._watermark = make_watermark(options, n_vocab)
         self._cuts = self._has_top_k or options.top_p < 1.0 or self._min_p > 0.0
 
     @property
@@ -98,6 +100,8 @@ class Sampler:
         Raises as ``sample``.
         """
         if not self._options.do_sample:
+            if self._watermark is not None:
+                processed = self._watermark.applied(processed, sequence.token_ids)
             token_id = int(processed.argmax())
             # argmax stops at the first NaN, so checking the winner finds NaN and inf anywhere.
             _check_best(float(processed[token_id]), logits, sequence)
@@ -117,6 +121,8 @@ class Sampler:
             maxima = filters.column_maxima(processed) if self._cuts else processed
         ids, weights, cumsum = self._kept(processed, maxima, best)
         uniform = sequence.uniform()
+        if self._watermark is not None:
+            return self._draw_marked(self._scores(processed, ids), uniform, logits, sequence)
         if cumsum is None:
             position = filters.draw(weights, uniform)
         else:
@@ -124,6 +130,19 @@ class Sampler:
         token_id = position if ids is None else int(ids[position])
         for recorder in sequence.recorders:
             recorder.record(logits, lambda: self._scores(processed, ids), token_id)
+        return token_id
+
+    def _draw_marked(
+        self, scores: Logits, uniform: float, logits: Logits, sequence: Sequence
+    ) -> int:
+        """Draw from the row after all filters, (n_vocab,), with the watermark's bias."""
+        assert self._watermark is not None
+        scores = self._watermark.applied(scores, sequence.token_ids)
+        kept = np.flatnonzero(scores > -np.inf)
+        weights = np.exp(scores[kept] - scores.max(), dtype=np.float64)
+        token_id = int(kept[filters.draw(weights, uniform)])
+        for recorder in sequence.recorders:
+            recorder.record(logits, lambda: scores, token_id)
         return token_id
 
     def _kept(

@@ -272,14 +272,15 @@ def check_watermark(name: str, value: object) -> WatermarkingConfig:
     """Return a watermark given as a config, localgen's or transformers', or as a dict."""
     if isinstance(value, WatermarkingConfig):
         return value
-    given = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+    is_dict = isinstance(value, Mapping)
+    given: Any = value if is_dict else getattr(value, "__dict__", {})
     if "ngram_len" in given:
         raise ValueError(
             f"{name} must be a WatermarkingConfig: localgen has no SynthID watermark, whose "
             f"detector is a model that has to be trained for each key, in torch"
         )
     unknown = [each for each in given if each not in _WATERMARK_NAMES]
-    if not given or unknown:
+    if unknown or not (is_dict or given):
         raise ValueError(
             f"{name} must be a WatermarkingConfig, or a dict of {', '.join(_WATERMARK_NAMES)}, got "
             f"{value!r:.80}"

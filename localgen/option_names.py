@@ -9,16 +9,18 @@ from dataclasses import FrozenInstanceError, fields
 from typing import Any, TypeVar
 
 from localgen._util.arrays import plain
+from localgen.refused_options import REFUSED
 
 AnyConfig = TypeVar("AnyConfig")
 
 # Generation options of transformers that localgen lacks → the values that change nothing. None
 # always is one: it leaves an option unset in transformers, too.
-_ONLY_IN_TRANSFORMERS: Mapping[str, tuple[object, ...]] = {
+NOOPS: Mapping[str, tuple[object, ...]] = {
     "assistant_early_exit": (),
     "assistant_model": (),
     "assistant_tokenizer": (),
     "begin_suppress_tokens": ([],),
+    "cache": (),
     "cache_config": (),
     "constraints": (),
     "continuous_batching_config": (),
@@ -224,8 +226,8 @@ def value_when_unset(name: str) -> object:
     """
     if name in _WITHOUT_EFFECT:
         return None
-    if name in _ONLY_IN_TRANSFORMERS:
-        return next(iter(_ONLY_IN_TRANSFORMERS[name]), None)
+    if name in NOOPS:
+        return next(iter(NOOPS[name]), None)
     raise AttributeError(_refusal(name, loads=False))
 
 
@@ -258,7 +260,7 @@ def normalize_options(options: Mapping[str, Any], *, loads: bool) -> dict[str, A
 def _changes_nothing(name: str, value: object) -> bool:
     if name in _WITHOUT_EFFECT:
         return True
-    noops = _ONLY_IN_TRANSFORMERS.get(name)
+    noops = NOOPS.get(name)
     return noops is not None and (value is None or any(_is_same(value, noop) for noop in noops))
 
 
@@ -275,10 +277,11 @@ def _refusal(name: str, loads: bool) -> str:
     instead = _INSTEAD_AT_LOAD if loads else _INSTEAD_IN_A_CALL
     if name in instead:
         return f"unknown option {name!r}: {instead[name]}"
-    if name in _ONLY_IN_TRANSFORMERS and not loads:
-        noops = [*_ONLY_IN_TRANSFORMERS[name], None]
+    if name in NOOPS and not loads:
+        noops = [*NOOPS[name], None]
+        reason = f": {REFUSED[name]}" if name in REFUSED else ""
         return (
-            f"localgen does not have transformers' option {name!r}; only its no-op value "
+            f"localgen does not have transformers' option {name!r}{reason}; only its no-op value "
             f"{' or '.join(map(repr, noops))} is accepted"
         )
     return f"unknown option {name!r}{_hint(name, loads)}"

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,16 @@ class WatermarkDetector:
         self._ignore_repeated_ngrams = ignore_repeated_ngrams
         n_remembered = check_int("max_cache_size", max_cache_size, 0)
         self._watermark = Watermark(self._config, self._n_vocab, n_remembered)
+
+    @overload
+    def __call__(
+        self, input_ids: Any, z_threshold: float = 3.0, return_dict: Literal[False] = False
+    ) -> npt.NDArray[np.bool_]: ...
+
+    @overload
+    def __call__(
+        self, input_ids: Any, z_threshold: float = 3.0, *, return_dict: Literal[True]
+    ) -> WatermarkDetectorOutput: ...
 
     def __call__(
         self, input_ids: Any, z_threshold: float = 3.0, return_dict: bool = False

@@ -49,7 +49,7 @@ def test_a_padded_batch(f16: LocalModel) -> None:
     """Prompts and negative prompts of different lengths, each padded to its own width."""
     record = RECORDED["batch"]
     names = ("input_ids", "attention_mask", "negative_prompt_ids", "negative_prompt_attention_mask")
-    given = {name: np.array(record[name]) for name in names}
+    given: dict[str, Any] = {name: np.array(record[name]) for name in names}
     width = given["input_ids"].shape[1]
     out = f16.generate(**given, guidance_scale=1.5, max_new_tokens=12)
     for row, expected, margins in zip(out, record["sequences"], record["margins"], strict=True):

@@ -147,8 +147,9 @@ class GenerateOutput(OutputFields):
 class ForwardOutput(OutputFields):
     """What calling a model, ``model(input_ids)``, returns.
 
-    logits: float32 (rows, length, n_vocab), the scores of the token after each one; 0 at padding.
-    A torch tensor for torch input.
+    loss: with ``labels``, the mean of -log p of each, float32 (). logits: float32 (rows, length,
+    n_vocab), the scores of the token after each one; 0 at padding. Torch tensors for torch input.
     """
 
+    loss: Any = None
     logits: Any

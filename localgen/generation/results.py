@@ -9,17 +9,15 @@ import numpy as np
 from localgen._util.arrays import is_torch, to_numpy, to_torch
 from localgen.completion import (
     Completion,
-    ForwardOutput,
     GenerateOutput,
     Stats,
     TokenLogprob,
 )
-from localgen.engine.backend import Logits
 from localgen.engine.recorders import LogprobRecorder, StepRecorder, by_step
 from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sequence import Sequence
 from localgen.generation.call import GenerationCall
-from localgen.generation.inputs import Matrix, Prompts, pad_right
+from localgen.generation.inputs import Matrix, pad_right
 from localgen.generation.text_tracker import text_tracker
 
 
@@ -91,15 +89,6 @@ def generate_output(call: GenerationCall) -> GenerateOutput:
         finish_reasons=[each.finish_reason or "cancelled" for each in call.sequences],
         stats=[stats(call, sequence) for sequence in call.sequences],
     )
-
-
-def forward_output(prompts: Prompts, logits: list[Logits], n_vocab: int) -> ForwardOutput:
-    """Return the logits of each row's tokens, (n, n_vocab), at their places in the batch."""
-    assert prompts.mask is not None
-    matrix = np.zeros((*prompts.mask.shape, n_vocab), np.float32)
-    for target, mask, row in zip(matrix, prompts.mask, logits, strict=True):
-        target[mask] = row
-    return ForwardOutput(logits=to_torch(matrix) if prompts.is_torch else matrix)
 
 
 def transition_scores(sequences: Any, scores: Any, *, normalize_logits: bool) -> Any:

@@ -25,7 +25,8 @@ from localgen.generation.forward import checked_labels, forward_output
 from localgen.generation.hooks import Functions
 from localgen.generation.inputs import Prompt, check_token_types, one_of
 from localgen.generation.model_backend import ModelBackend
-from localgen.generation.model_facts import CPU, Weight, loaded_config, logits_dtype
+from localgen.generation.model_facts import loaded_config
+from localgen.generation.model_methods import ModelMethods
 from localgen.generation.prefix import Prefix
 from localgen.generation.progress import show_progress
 from localgen.generation.request_builder import RequestBuilder
@@ -48,15 +49,12 @@ if TYPE_CHECKING:
     from localgen.text.tool_schema import Tool
 
 
-class LocalModel:
+class LocalModel(ModelMethods):
     """A GGUF model that generates. Close it, or use it in a ``with`` block.
 
-    Calls from several threads, and ``async`` ones, run together in one batch. ``device`` is where
-    token ids live, always "cpu". ``config`` has the options that it was loaded with, and what its
-    file says of it; see ``LoadedConfig``.
+    Calls from several threads, and ``async`` ones, run together in one batch. ``config`` has the
+    options that it was loaded with, and what its file says of it; see ``LoadedConfig``.
     """
-
-    device = CPU
 
     def __init__(self, backend: ModelBackend, config: ModelConfig | None = None) -> None:
         """Use ``from_pretrained``; tests pass a backend of their own."""
@@ -174,48 +172,6 @@ class LocalModel:
     def generation_config(self, config: Any) -> None:
         self._requests.defaults = CallDefaults(as_config(config, self._requests.own_defaults))
 
-    @property
-    def dtype(self) -> Any:
-        """The type of the logits, float32; the weights have the types of the file."""
-        return logits_dtype()
-
-    def can_generate(self) -> bool:
-        """Return True: every model that loads can."""
-        return True
-
-    def parameters(self) -> Iterator[Weight]:
-        """Return the tensors of the model's file, without their values."""
-        return iter(self._backend.weights)
-
-    def num_parameters(self) -> int:
-        """Return how many values the tensors of the model's file have."""
-        return sum(weight.numel() for weight in self._backend.weights)
-
-    def eval(self) -> LocalModel:
-        """Return the model itself: it never trains."""
-        return self
-
-    def cpu(self) -> LocalModel:
-        """Return the model itself; see ``to``."""
-        return self
-
-    def to(self, device: Any = None, *, dtype: Any = None) -> LocalModel:
-        """Return the model itself for "cpu", where its token ids live.
-
-        Where its layers are is chosen when it is loaded. Raises ValueError for anything else.
-        """
-        if str(device) != self.device or dtype is not None:
-            raise ValueError(_cannot_convert(repr(device if dtype is None else dtype)))
-        return self
-
-    def cuda(self, device: Any = None) -> NoReturn:
-        """Raise ValueError: where the layers are is chosen when the model is loaded."""
-        raise ValueError(_cannot_convert("cuda()"))
-
-    def half(self) -> NoReturn:
-        """Raise ValueError: the weights have the types of the file."""
-        raise ValueError(_cannot_convert("half()"))
-
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a LocalModel cannot be pickled or copied: it owns memory of llama.cpp; load it in "
@@ -236,9 +192,9 @@ class LocalModel:
         """Return the logits after each token of a batch, in one forward pass for each row.
 
         input_ids, attention_mask: as in ``generate()``. labels: the same ids, or -100 where there
-        is none, for the ``loss`` of predicting each from those before. logits_to_keep: return the logits of so many
-        places at the end; 0 is all. options: those that only transformers has, at a value that
-        changes nothing, such as ``use_cache=False``. Other calls wait meanwhile.
+        is none, for the ``loss`` of predicting each from those before. logits_to_keep: return the
+        logits of so many places at the end; 0 is all. options: those that only transformers has, at
+        a value that changes nothing, such as ``use_cache=False``. Other calls wait meanwhile.
 
         The logits take 4 * n_vocab bytes for each token, twice while the result is made: 400 MB for
         1,000 tokens of a vocabulary of 50,000. ``score()`` needs 16 MiB whatever the length.
@@ -637,14 +593,6 @@ class LocalModel:
         if not even the sequence used last fits. What was cached before then still is.
         """
         return self._sessions.load(Path(path))
-
-
-def _cannot_convert(asked: str) -> str:
-    return (
-        f"a loaded model cannot be moved or converted, got {asked}: choose the device with "
-        f"from_pretrained(…, device='cuda'), and the type by the file; token ids stay on 'cpu' "
-        f"(model.device)"
-    )
 
 
 def _check_source(source: object) -> None:

@@ -80,6 +80,11 @@ class GenerationOptions:
     ] = None
     seed: Annotated[int | None, typer.Option(help="Make sampling reproducible.")] = None
 
+    negative_prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Move away from this text; needs --guidance-scale."),
+    ] = None
+
     # The flags of ``SamplingOptions``, by name.
     sampling: dict[str, Any] = field(default_factory=dict)
 

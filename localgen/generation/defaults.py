@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,6 +53,11 @@ class CallDefaults:
         options = self.to_dict().items()
         return {name: value for name, value in options if value != getattr(plain, name)}
 
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """Return the options as JSON, or with ``use_diff`` those of ``to_diff_dict()``."""
+        options = self.to_diff_dict() if use_diff else self.to_dict()
+        return json.dumps(options, indent=2, sort_keys=True, default=_as_dict) + "\n"
+
     def __repr__(self) -> str:
         return f"CallDefaults({self._config!r})"
 
@@ -62,6 +68,10 @@ class CallDefaults:
 
     def __reduce__(self) -> tuple[Callable[..., CallDefaults], tuple[GenerationConfig]]:
         return CallDefaults, (self._config,)
+
+
+def _as_dict(value: Any) -> Any:
+    return value.to_dict()  # a WatermarkingConfig
 
 
 _NAMES = tuple(each.name for each in dataclasses.fields(GenerationConfig))

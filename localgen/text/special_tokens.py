@@ -117,8 +117,8 @@ class SpecialTokens:
                 raise ValueError(f"{name!r} is no role of a special token: {', '.join(roles)}")
         return 0
 
-    def add_tokens(self, new_tokens: str | Iterable[str]) -> int:
-        """Return 0 if the vocabulary has all of the tokens.
+    def add_tokens(self, new_tokens: str | Iterable[str], special_tokens: bool = False) -> int:
+        """Return 0 if the vocabulary has all of the tokens, of whatever kind they are.
 
         Raises ValueError for one that it lacks: it cannot grow.
         """

@@ -50,6 +50,7 @@ class Tokenizer(SpecialTokens):
     """
 
     is_fast = True
+    clean_up_tokenization_spaces = False
 
     def __init__(self, vocab: Vocab, *, owner: object = None, name_or_path: str = "") -> None:
         """owner: what ``vocab`` belongs to; it lives as long as this tokenizer does."""
@@ -324,13 +325,32 @@ class Tokenizer(SpecialTokens):
         return self._encoder.ids_after(token_id, text, split_special_tokens=split_special_tokens)
 
     def tokenize(
-        self, text: str, *, add_special_tokens: bool = False, split_special_tokens: bool = False
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = False,
+        split_special_tokens: bool = False,
+        **others: object,
     ) -> list[str]:
-        """Return the tokens of ``text`` in the vocabulary's spelling; see ``encode``."""
+        """Return the tokens of ``text`` in the vocabulary's spelling; see ``encode``.
+
+        Raises TypeError for arguments of ``__call__`` such as truncation.
+        """
+        if others:
+            raise TypeError(
+                f"tokenize() returns all tokens of a text, got {', '.join(others)}: use "
+                f"tokenizer(text, …) and its tokens(), or slice the list"
+            )
         ids = self._encoder.ids(
             text, add_special_tokens=add_special_tokens, split_special_tokens=split_special_tokens
         )
         return list(map(self._texts.spelling, ids))
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """Return how many special tokens ``__call__`` adds to a text; TypeError for a pair."""
+        if pair:
+            raise TypeError("num_special_tokens_to_add(pair=True): localgen has no pairs of texts")
+        return len(self.encode("a")) - len(self.encode("a", add_special_tokens=False))
 
     def pad(
         self,
@@ -341,8 +361,12 @@ class Tokenizer(SpecialTokens):
         padding_side: str | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
+        verbose: bool = True,
     ) -> BatchEncoding:
-        """Pad what was encoded before: a BatchEncoding, or a list of them; see ``__call__``."""
+        """Pad what was encoded before: a BatchEncoding, or a list of them; see ``__call__``.
+
+        verbose: accepted for transformers' sake; there is nothing to be said.
+        """
         options = padding_options(
             padding,
             max_length=max_length,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from typing import Any
 
@@ -85,6 +86,10 @@ def test_a_copy_is_a_config_of_a_call(make: Any) -> None:
     config.max_new_tokens = 2
     assert n_new(model, generation_config=config) == 2
     assert n_new(model) == 256
+    config.watermarking_config = {"bias": 1.5}
+    assert json.loads(config.to_json_string())["watermarking_config"]["bias"] == 1.5
+    assert json.loads(config.to_json_string(use_diff=False))["top_p"] == 1.0
+    config.watermarking_config = None
     assert config.to_dict()["max_new_tokens"] == 2
 
 

@@ -71,6 +71,8 @@ def test_parameters() -> None:
     assert weight.device == model.device
     assert not weight.requires_grad
     assert model.can_generate()
+    assert dict(model.named_parameters()) == {"output.weight": weight}
+    assert model.name_or_path == "fake.gguf"
 
 
 def test_device() -> None:
@@ -95,6 +97,8 @@ def test_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         lambda model: model.cuda(),
         lambda model: model.half(),
+        lambda model: model.bfloat16(),
+        lambda model: model.to("float16"),
         lambda model: model.to("cuda"),
         lambda model: model.to("cpu", dtype="float16"),
         lambda model: model.to(dtype="float16"),
@@ -105,6 +109,12 @@ def test_a_model_is_neither_moved_nor_converted(move: Any) -> None:
         move(fake_model())
     model = fake_model()
     assert model.cpu() is model.to(device="cpu") is model
+    for same in ("float32", np.float32, np.dtype("float32")):
+        assert model.to(same) is model.to(dtype=same) is model.to("cpu", dtype=same) is model
+    assert model.float() is model.eval() is model.train(False) is model.requires_grad_(False)
+    for train in (model.train, model.requires_grad_):
+        with pytest.raises(ValueError, match="a GGUF model cannot be trained"):
+            train()
 
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
@@ -147,7 +157,7 @@ def test_logits_of_a_prompt_that_is_cached_or_long() -> None:
         model([[*tokens, 65]])
 
 
-@pytest.mark.parametrize("options", [{"labels": [[65]]}, {"return_dict": False}, {"top_k": 5}])
+@pytest.mark.parametrize("options", [{"foo": 1}, {"return_dict": False}, {"top_k": 5}])
 def test_what_a_forward_pass_does_not_take(options: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match=r"labels|model\(…\) takes input_ids"):
+    with pytest.raises(TypeError, match=r"foo|model\(…\) takes input_ids"):
         fake_model()([[65]], **options)

@@ -124,7 +124,7 @@ def test_padding_of_what_was_encoded(tensors: str | None, tokenizer: Tokenizer) 
     assert padded == expected
     ids = {"input_ids": [np.array([97]), np.array([98, 99, 100])]}
     assert as_lists(tokenizer.pad(ids, return_tensors=tensors)) == expected
-    without = tokenizer.pad(tokenizer(texts), return_attention_mask=False)
+    without = tokenizer.pad(tokenizer(texts), return_attention_mask=False, verbose=False)
     assert as_lists(without) == {"input_ids": expected["input_ids"]}
     wide = tokenizer.pad(tokenizer("a"), padding="max_length", max_length=2, padding_side="right")
     assert as_lists(wide) == {"input_ids": [[97, EOS]], "attention_mask": [[1, 0]]}

@@ -61,7 +61,9 @@ def test_tokens_that_exist_can_be_added(tokenizer: Tokenizer) -> None:
     given: dict[str, Any] = {"pad_token": "<end>", "additional_special_tokens": ["<bos>"]}
     assert tokenizer.add_special_tokens(given) == 0
     assert tokenizer.pad_token_id == END_OF_TURN
-    assert tokenizer.add_tokens(["a", "<eos>"]) == tokenizer.add_tokens("b") == 0
+    assert (
+        tokenizer.add_tokens(["a", "<eos>"], special_tokens=True) == tokenizer.add_tokens("b") == 0
+    )
     with pytest.raises(ValueError, match=r"pad_token must be a token of the voc.*'\[PAD\]'"):
         tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     with pytest.raises(ValueError, match="each token must be a token of the vocabulary, got 'new'"):

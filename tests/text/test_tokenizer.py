@@ -127,6 +127,11 @@ def test_a_tokenizer_s_pad_token_is_not_generate_s() -> None:
 
 def test_tokens_in_the_vocabulary_s_spelling(tokenizer: Tokenizer) -> None:
     """Both directions, as in transformers; a text that is no token has the unknown token's id."""
+    with pytest.raises(TypeError, match=r"all tokens of a text, got truncation: use tokenizer\("):
+        tokenizer.tokenize("a", truncation=True)
+    assert tokenizer.num_special_tokens_to_add() == 0
+    with pytest.raises(TypeError, match="no pairs of texts"):
+        tokenizer.num_special_tokens_to_add(pair=True)
     assert tokenizer.tokenize("a é<eos>") == ["a", " ", "Ã", "©", "<eos>"]
     assert tokenizer.convert_ids_to_tokens(97) == "a"
     assert tokenizer.convert_ids_to_tokens([97, 0xC3, EOS]) == ["a", "Ã", "<eos>"]

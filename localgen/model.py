@@ -314,6 +314,21 @@ class LocalModel(ModelMethods):
         self,
         prompts: str,
         *,
+        num_return_sequences: int,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
+        split_special_tokens: bool = False,
+        cancel: threading.Event | None = None,
+        progress: bool = False,
+        **overrides: Any,
+    ) -> Completion | list[Completion]: ...
+
+    @overload
+    def complete(
+        self,
+        prompts: str,
+        *,
         generation_config: GenerationConfig | None = None,
         logits_processor: Functions | None = None,
         stopping_criteria: Functions | None = None,
@@ -430,6 +445,30 @@ class LocalModel(ModelMethods):
         )
         return CompletionStream(call, self._driver, self._backend.check_usable)
 
+    @overload
+    async def acomplete(
+        self,
+        prompts: str,
+        *,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
+        split_special_tokens: bool = False,
+        **overrides: Any,
+    ) -> Completion: ...
+
+    @overload
+    async def acomplete(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
+        split_special_tokens: bool = False,
+        **overrides: Any,
+    ) -> list[Completion]: ...
+
     async def acomplete(
         self,
         prompts: str | Sequence[Prompt],
@@ -439,7 +478,7 @@ class LocalModel(ModelMethods):
         stopping_criteria: Functions | None = None,
         split_special_tokens: bool = False,
         **overrides: Any,
-    ) -> Any:
+    ) -> Completion | list[Completion]:
         """Await ``complete()``: calls of one event loop run in one batch.
 
         Cancelling the task ends the generation.
@@ -487,6 +526,34 @@ class LocalModel(ModelMethods):
 
     # --- chat ---
 
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        **options: Any,
+    ) -> Completion: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Sequence[Message]],
+        *,
+        tools: Sequence[Tool] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        **options: Any,
+    ) -> list[Completion]: ...
+
     def chat(
         self,
         messages: Sequence[Message] | Sequence[Sequence[Message]],
@@ -498,7 +565,7 @@ class LocalModel(ModelMethods):
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
         **options: Any,
-    ) -> Any:
+    ) -> Completion | list[Completion]:
         """Answer a conversation, or several together.
 
         messages: dicts with "role" and "content"; the model answers the last one. tools: Python

@@ -98,3 +98,13 @@ def test_a_subclass_of_an_error() -> None:
 
     copied = copy.deepcopy(Mine(9, 5))
     assert (type(copied), copied.n_prompt, copied.n_ctx) == (Mine, 9, 5)
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_stream_is_not_copied(make: Callable[[Any], Any]) -> None:
+    """Regression: "cannot pickle '_thread.lock' object"."""
+    stream = fake_model().stream("ab", max_new_tokens=2)
+    with pytest.raises(TypeError, match="a stream cannot be copied or pickled: it is a call"):
+        make(stream)
+    list(stream)
+    assert copy.deepcopy(stream.completion) == stream.completion

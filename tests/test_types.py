@@ -11,12 +11,19 @@ from localgen import (
     LocalModel,
     ModelInfo,
     QuantizedFile,
+    WatermarkDetector,
+    WatermarkDetectorOutput,
+    WatermarkingConfig,
     inspect,
     quantize,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from typing_extensions import assert_type
+
+    from localgen.completion import ForwardOutput
 
     class Mine(LocalModel):
         """A subclass, as programs write them."""
@@ -40,6 +47,25 @@ if TYPE_CHECKING:
             assert_type(index, int)
             assert_type(completion, Completion)
         assert_type(model.astream("a"), AsyncGenerator[str, None])
+        assert_type(model.complete("a", num_return_sequences=2), Completion | list[Completion])
+        with model.prefill("a") as prefix:
+            assert_type(prefix.complete("b"), Completion)
+            assert_type(prefix.complete(["b"]), list[Completion])
+
+    async def awaited(model: LocalModel) -> None:
+        assert_type(await model.acomplete("a"), Completion)
+        assert_type(await model.acomplete(["a", [1, 2]]), list[Completion])
+
+    def chats(model: LocalModel) -> None:
+        message = {"role": "user", "content": "Hi"}
+        assert_type(model.chat([message]), Completion)
+        assert_type(model.chat([[message]]), list[Completion])
+
+    def forward(model: LocalModel) -> None:
+        assert_type(model([[1]]), ForwardOutput)
+        detect = WatermarkDetector(model.config, "cpu", WatermarkingConfig())
+        assert_type(detect([[1, 2]]), npt.NDArray[np.bool_])
+        assert_type(detect([[1, 2]], return_dict=True), WatermarkDetectorOutput)
 
 
 def test_the_package_is_typed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from localgen.completion import Completion
 from localgen.engine.sequence import Sequence
@@ -82,6 +82,16 @@ class Prefix:
         """
         split = self._split_or(split_special_tokens)
         return self._model.prefill(self._with(text, split), split_special_tokens=split)
+
+    @overload
+    def complete(
+        self, texts: str, *, split_special_tokens: bool | None = None, **options: Any
+    ) -> Completion: ...
+
+    @overload
+    def complete(
+        self, texts: list[str], *, split_special_tokens: bool | None = None, **options: Any
+    ) -> list[Completion]: ...
 
     def complete(
         self, texts: str | list[str], *, split_special_tokens: bool | None = None, **options: Any

@@ -37,6 +37,11 @@ class CompletionStream:
     def __iter__(self) -> CompletionStream:
         return self
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a stream cannot be copied or pickled: it is a call that runs; its completion can be"
+        )
+
     def __aiter__(self) -> NoReturn:
         raise TypeError("stream() is for ``for``; use model.astream(...) with ``async for``")
 

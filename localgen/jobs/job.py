@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
+from localgen.engine.sampling.processors import is_guided
 from localgen.errors import (
     ContextFullError,
     DecodeError,
@@ -190,7 +191,8 @@ class _SubmissionLimit:
         n_tokens = n_prompt + new_token_limit(config, n_prompt, n_prompt, loaded.n_ctx)
         # All slots have one size, which does not shrink while rows run: the longest row counts. A
         # row that fits nowhere gets no slot.
-        self._n_fit = min(self._n_fit, self._model.n_sequences_that_fit(n_tokens) or self._n_fit)
+        n_fit = self._model.n_sequences_that_fit(n_tokens) // (2 if is_guided(config) else 1)
+        self._n_fit = min(self._n_fit, n_fit or self._n_fit)
         if config.max_time is None:
             return 2 * loaded.max_sequences
         return 1 if loaded.deterministic else self._n_fit

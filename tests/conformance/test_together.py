@@ -88,7 +88,7 @@ def test_tasks_get_what_they_get_alone(path: Path, alone: Alone) -> None:
             whole = [model.acomplete([ids], **GREEDY) for ids in PROMPTS]
             pieces = [read(ids) for ids in PROMPTS[:3]]
             threads = [asyncio.to_thread(complete, ids) for ids in PROMPTS[:2]]
-            done = await asyncio.gather(*whole, *threads, *pieces)
+            done: list[Any] = await asyncio.gather(*whole, *threads, *pieces)
             return done[:-3], done[-3:]
 
         for _ in range(2):  # the thread that drives for tasks ends, and starts again

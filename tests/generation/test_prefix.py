@@ -25,12 +25,12 @@ def spm(tiny_spm_path: Path) -> Iterator[LocalModel]:
 def prompts(prefix: Prefix, text: str, **options: bool) -> list[list[int]]:
     """The prompt's ids by each way to put ``text`` after a prefix."""
     done = prefix.complete(text, max_new_tokens=1, **options)
-    (listed,) = prefix.complete([text], max_new_tokens=1, **options)  # type: ignore[misc]
+    (listed,) = prefix.complete([text], max_new_tokens=1, **options)
     stream = prefix.stream(text, max_new_tokens=1, **options)
     with prefix.extend(text, **options) as longer:
         extended = longer.token_ids.tolist()
     return [
-        done.prompt_token_ids,  # type: ignore[union-attr]
+        done.prompt_token_ids,
         listed.prompt_token_ids,
         stream.completion.prompt_token_ids,
         extended,
@@ -43,7 +43,7 @@ def test_a_text_after_a_prefix_is_as_if_joined(text: str, spm: LocalModel) -> No
     joined = spm.tokenizer.encode(RULE + text)
     with spm.prefill(RULE) as prefix:
         done = prefix.complete(text + "!", max_new_tokens=1)
-        assert done.stats.n_cached == len(prefix.token_ids)  # type: ignore[union-attr]
+        assert done.stats.n_cached == len(prefix.token_ids)
         assert prompts(prefix, text) == [joined] * 4
         (fork,) = prefix.fork(1)
         with fork, fork.extend("a") as longer:
@@ -55,10 +55,10 @@ def test_a_token_across_the_border(spm: LocalModel) -> None:
     anew, and the prefix stays."""
     with spm.prefill(RULE + "t") as prefix:
         done = prefix.complete("he and", max_new_tokens=1)
-        assert done.prompt_token_ids == spm.tokenizer.encode(RULE + "the and")  # type: ignore[union-attr]
-        assert done.stats.n_cached == len(prefix.token_ids) - 1  # type: ignore[union-attr]
+        assert done.prompt_token_ids == spm.tokenizer.encode(RULE + "the and")
+        assert done.stats.n_cached == len(prefix.token_ids) - 1
         again = prefix.complete("x", max_new_tokens=1)
-        assert again.stats.n_cached == len(prefix.token_ids)  # type: ignore[union-attr]
+        assert again.stats.n_cached == len(prefix.token_ids)
 
 
 def test_a_prefix_of_ids_keeps_them(spm: LocalModel) -> None:

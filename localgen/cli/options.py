@@ -180,7 +180,7 @@ def as_flags(message: str) -> str:
             return f"--no-{name}"
         return f"--{name}" if value in (None, "True") else f"--{name} {value}"
 
-    return re.sub(rf"\b({names})\b(?:=([\w.'-]+))?", flag, message)
+    return re.sub(rf"\b({names})\b(?:=([\w'-]+(?:\.[\w'-]+)*))?", flag, message)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

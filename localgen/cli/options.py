@@ -119,7 +119,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{text:.40!r} is not JSON: {error}") from None
+        raise typer.BadParameter(f"{text!r:.40} is not JSON: {error}") from None
 
 
 def _takes_json(annotation: Any) -> bool:

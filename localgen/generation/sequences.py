@@ -53,7 +53,6 @@ class SequenceBuilder:
         given = zip(configs, prompts.token_ids, prompts.lengths, strict=True)
         for batch_id, (config, token_ids, length) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
-            resolve.warn_of_prompt(config, len(token_ids), limit)
             first = len(sequences)
             for _ in range(config.num_return_sequences):
                 index = len(sequences)
@@ -63,6 +62,7 @@ class SequenceBuilder:
                 if config.prefix_allowed_tokens_fn is not None:
                     self._constrain(sequence, config.prefix_allowed_tokens_fn, prompts, batch_id)
                 sequences.append(sequence)
+            resolve.warn_of_prompt(config, len(token_ids), limit)
         return sequences
 
     def _constrain(

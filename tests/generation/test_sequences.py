@@ -50,7 +50,7 @@ def test_a_row_is_as_if_alone(name: str, samples: bool) -> None:
     model = fake_model(ends_early)
     out = model.generate(IDS, MASK, pad_token_id=PAD, **options, **more, **seeds)
     for number, row in enumerate(ROWS):
-        seed = {"seed": [seeds["seed"][number]]} if samples else {}
+        seed: dict[str, Any] = {"seed": [seeds["seed"][number]]} if samples else {}
         alone = model.generate([row], **options, **more, **seed)
         n_new = alone.sequences.shape[1] - len(row)
         new = out.sequences[number, WIDTH : WIDTH + n_new]

@@ -64,7 +64,9 @@ def test_an_error_of_progress_ends_the_process(
     assert process.run("Q8_0", task(tiny_bpe_path, os.devnull), None)["types"]
 
 
-def test_a_dry_run_whose_parent_goes_leaves_its_target(tiny_bpe_path: Path, tmp_path: Path) -> None:
+def test_a_dry_run_whose_parent_goes_leaves_its_target(
+    tiny_bpe_path: Path, tmp_path: Path
+) -> None:
     """The target of a dry run is the null device, which root could remove."""
     target = tmp_path / "target"
     target.touch()

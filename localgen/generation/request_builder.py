@@ -16,7 +16,7 @@ from localgen.engine.capacity import check_fits
 from localgen.engine.decoding import SamplingStrategy
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
-from localgen.engine.sampling.processors import is_guided
+from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sequence import Sequence as EngineSequence
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError

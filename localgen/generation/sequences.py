@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +12,14 @@ from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
 from localgen.engine.guidance import guide_for
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
+from localgen.engine.sampling.allowed_tokens import AllowedTokens
 from localgen.engine.sampling.chain import Sampler
-from localgen.engine.sampling.processors import is_guided
+from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sequence import Recorder, Sequence
 from localgen.engine.trackers import TokenCounts, Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
-from localgen.generation.hooks import NO_HOOKS, Hooks
+from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
 from localgen.generation.inputs import Prompts
 from localgen.generation.text_tracker import Clock, TextTracker
 from localgen.text.detokenizer import Detokenizer
@@ -56,7 +58,7 @@ class SequenceBuilder:
         sequences: list[Sequence] = []
         negative = prompts.negative or [None] * len(configs)
         given = zip(configs, prompts.token_ids, prompts.lengths, negative, strict=True)
-        for config, token_ids, length, negative_ids in given:
+        for batch_id, (config, token_ids, length, negative_ids) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
             guide_ids = token_ids[-1:] if negative_ids is None else negative_ids
             if is_guided(config):
@@ -67,10 +69,23 @@ class SequenceBuilder:
                 sequence = self._sequence(index, config, token_ids, limit, keys[index])
                 if index > first:
                     sequence.prompt_of = sequences[first]
+                if config.prefix_allowed_tokens_fn is not None:
+                    self._constrain(sequence, config.prefix_allowed_tokens_fn, prompts, batch_id)
                 sequences.append(sequence)
                 if is_guided(config):
                     self._add_guide(sequence, guide_ids, len(keys) + index)
+            resolve.warn_of_prompt(config, len(token_ids), limit)
         return sequences
+
+    def _constrain(
+        self, sequence: Sequence, function: Callable[..., Any], prompts: Prompts, batch_id: int
+    ) -> None:
+        """Let a function of the caller's choose what may come next in a sequence; it sees the
+        prompt as it was given, padding included."""
+        matrix = prompts.matrix
+        prompt = sequence.prompt_ids if matrix is None else matrix[batch_id]
+        asked = allowed_tokens_function(function, uses_torch=prompts.is_torch)
+        sequence.trackers += (AllowedTokens(asked, batch_id, prompt.tolist()),)
 
     def _add_guide(self, sequence: Sequence, prompt_ids: TokenIds, index: int) -> None:
         guide = guide_for(sequence, prompt_ids, index)

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
-from localgen.engine.sampling.processors import is_guided
+from localgen.engine.sampling.guided import is_guided
 from localgen.errors import (
     ContextFullError,
     DecodeError,

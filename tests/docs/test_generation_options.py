@@ -40,21 +40,11 @@ KEYWORDS = {
 
 # Options that other changes bring; empty again with the last of them.
 COMING = {
-    "begin_suppress_tokens",
     "early_stopping",
-    "encoder_no_repeat_ngram_size",
-    "encoder_repetition_penalty",
     "epsilon_cutoff",
     "eta_cutoff",
-    "exponential_decay_length_penalty",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
     "length_penalty",
-    "min_length",
     "num_beams",
-    "prefix_allowed_tokens_fn",
-    "remove_invalid_values",
-    "renormalize_logits",
     "token_healing",
     "top_h",
 }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from localgen import ContextFullError, DecodeError, GenerationConfig, KvBudgetError
 from localgen.engine.sampling.filters import log_softmax
-from localgen.engine.sampling.processors import guided
+from localgen.engine.sampling.guided import guided
 from tests.fakes import (
     EOS,
     FakeBackend,

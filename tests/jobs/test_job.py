@@ -104,6 +104,23 @@ def files(tmp_path: Path) -> Files:
 # --- what a line may contain ---
 
 
+def test_any_option_of_a_call(files: Files, model: LocalModel) -> None:
+    """Pairs and lists are JSON; a function has no place in a line."""
+    options: list[dict[str, Any]] = [
+        {"min_length": 9, "encoder_repetition_penalty": 1.5},
+        {"forced_eos_token_id": [33, 34], "begin_suppress_tokens": [97]},
+        {"exponential_decay_length_penalty": [1, 3.5], "encoder_no_repeat_ngram_size": 1},
+        {"prefix_allowed_tokens_fn": "f"},
+    ]
+    files.write(*({"prompt": "a cat", "max_new_tokens": 6, **more} for more in options))
+    files.run(model)
+    done = files.results()
+    for number, more in enumerate(options[:3], 1):
+        alone = model.complete("a cat", max_new_tokens=6, **more)
+        assert done[number]["token_ids"] == alone.token_ids
+    assert "must be a function of (batch_id, input_ids), got 'f'" in done[4]["error"]["message"]
+
+
 def test_results_are_those_of_complete(files: Files, model: LocalModel) -> None:
     """A row gives the same as complete(), whatever runs beside it."""
     files.write(
@@ -479,6 +496,18 @@ def test_memory_check_may_be_left_out(half: Files, model: LocalModel) -> None:
     """Regression: NotEnoughMemoryError advises it, but resuming with it was refused."""
     header = half.header(ModelConfig(check_memory=False), max_new_tokens=2)
     half.run(model, header=header, max_new_tokens=2)
+    assert len(half.records()) == 3
+
+
+def test_an_option_that_is_newer_than_the_file(half: Files, model: LocalModel) -> None:
+    """Regression: a job could not be resumed after an update. The option had its default then."""
+    old = half.header(max_new_tokens=2)
+    del old["generation_options"]["min_length"], old["model_options"]["check_memory"]
+    first, *others = half.target.read_bytes().splitlines(keepends=True)
+    assert json.loads(first)["generation_options"].pop("min_length") == 0
+    half.target.write_bytes(b"".join([json.dumps(old).encode() + b"\n", *others]))
+    refused(half, model, "min_length was 0 and is now 3", max_new_tokens=2, min_length=3)
+    half.run(model, max_new_tokens=2)
     assert len(half.records()) == 3
 
 

@@ -1,6 +1,7 @@
 """One configuration's chain of processors, filters and draw; sequences with equal options share it.
 
 The order is transformers': masks of constraints, processors, temperature, filters, watermark, draw.
+The scores that are recorded are normalized last, if at all.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from localgen.config import SamplingOptions
 from localgen.engine.backend import Logits
 from localgen.engine.sampling import filters
 from localgen.engine.sampling.filters import CumSum, Ids, Weights
+from localgen.engine.sampling.penalties import penalized, penalizes_counts
 from localgen.engine.sampling.processors import (
     CustomProcessor,
     apply_masks,
     make_processors,
     only_penalizes,
-    penalized,
-    penalizes_counts,
 )
 from localgen.engine.sampling.watermark import make_watermark
 from localgen.engine.sequence import Sequence
@@ -104,9 +104,9 @@ class Sampler:
                 processed = self._watermark.applied(processed, sequence.token_ids)
             token_id = int(processed.argmax())
             # argmax stops at the first NaN, so checking the winner finds NaN and inf anywhere.
-            _check_best(float(processed[token_id]), logits, sequence)
+            self._check_best(float(processed[token_id]), logits, sequence)
             for recorder in sequence.recorders:
-                recorder.record(logits, lambda: processed, token_id)
+                recorder.record(logits, lambda: self._recorded(processed), token_id)
             return token_id
         # Scores far below the best overflow to -inf when divided, which is what they are worth.
         with np.errstate(over="ignore"):
@@ -115,7 +115,7 @@ class Sampler:
     def _draw(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
         maxima = filters.column_maxima(processed) if self._cuts else processed
         best = float(maxima[maxima.argmax()])
-        _check_best(best, logits, sequence)
+        self._check_best(best, logits, sequence)
         if abs(best) > self._largest:
             processed, best = filters.shifted(processed, best), 0.0
             maxima = filters.column_maxima(processed) if self._cuts else processed
@@ -129,7 +129,7 @@ class Sampler:
             position = filters.draw_from_cumsum(cumsum, uniform)
         token_id = position if ids is None else int(ids[position])
         for recorder in sequence.recorders:
-            recorder.record(logits, lambda: self._scores(processed, ids), token_id)
+            recorder.record(logits, lambda: self._recorded(self._scores(processed, ids)), token_id)
         return token_id
 
     def _draw_marked(
@@ -142,7 +142,7 @@ class Sampler:
         weights = np.exp(scores[kept] - scores.max(), dtype=np.float64)
         token_id = int(kept[filters.draw(weights, uniform)])
         for recorder in sequence.recorders:
-            recorder.record(logits, lambda: scores, token_id)
+            recorder.record(logits, lambda: self._recorded(scores), token_id)
         return token_id
 
     def _kept(
@@ -215,25 +215,28 @@ class Sampler:
         scores[kept] = logits[kept] / self._temperature
         return scores
 
+    def _recorded(self, scores: Logits) -> Logits:
+        """The row as recorders get it: normalized if an option says so."""
+        return filters.normalized(scores) if self._options.renormalize_logits else scores
+
+    def _check_best(self, best: float, logits: Logits, sequence: Sequence) -> None:
+        """Raise an error unless the best score of a row is a number; +inf only from a processor,
+        which makes its token certain."""
+        if math.isfinite(best):
+            return
+        if self._options.remove_invalid_values or math.isfinite(logits.max()):
+            if best == math.inf:
+                return
+            raise ValueError(
+                f"sequence {sequence.index}: the logits processors left no token to choose "
+                f"(best score {best}); suppress fewer tokens, or fix the processor"
+            )
+        raise DecodeError(
+            f"sequence {sequence.index}: the model gave logits that are not finite after "
+            f"{sequence.n_tokens} tokens; the weights may be damaged, or the KV cache type too "
+            f"imprecise"
+        )
+
 
 def _masks(sequence: Sequence) -> list[Mask]:
     return [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
-
-
-def _check_best(best: float, logits: Logits, sequence: Sequence) -> None:
-    """Raise an error unless the best score of a row is a number; +inf only from a processor, which
-    makes its token certain."""
-    if math.isfinite(best):
-        return
-    if math.isfinite(logits.max()):
-        if best == math.inf:
-            return
-        raise ValueError(
-            f"sequence {sequence.index}: the logits processors left no token to choose "
-            f"(best score {best}); suppress fewer tokens, or fix the processor"
-        )
-    raise DecodeError(
-        f"sequence {sequence.index}: the model gave logits that are not finite after "
-        f"{sequence.n_tokens} tokens; the weights may be damaged, or the KV cache type too "
-        f"imprecise"
-    )

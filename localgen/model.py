@@ -215,6 +215,8 @@ class LocalModel(ModelMethods):
             logits = [engine.prompt_logits(sequence, interrupted) for sequence in sequences]
         return forward_output(prompts, logits, n_vocab, wanted, logits_to_keep)
 
+    forward = __call__
+
     def compute_transition_scores(
         self,
         sequences: Any,

@@ -40,7 +40,7 @@ def test_loss() -> None:
     out = fake_model()(IDS, MASK, labels=labels)
     assert out.loss == pytest.approx(expected, rel=1e-6)
     assert [each.shape for each in out.to_tuple()] == [(), (2, 5, 259)]
-    assert fake_model()(IDS, MASK).loss is None
+    assert fake_model().forward(IDS, MASK).loss is None
 
 
 def test_loss_of_no_label() -> None:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "localgen"
 LAYERS = [
     ["_version", "errors"],
     ["_util"],
-    ["option_names", "config"],
+    ["option_names", "samplers", "config"],
     ["engine"],
     ["completion", "text"],
     ["generation", "gguf", "hub"],

@@ -68,7 +68,6 @@ def test_values_that_ask_for_nothing() -> None:
         ("assistant_model", False),
         ("penalty_alpha", 0.6),
         ("begin_suppress_tokens", [1]),
-        ("top_h", 0.5),
         ("renormalize_logits", True),
     ],
 )

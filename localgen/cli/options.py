@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -120,12 +120,17 @@ def _sampling_flags() -> list[inspect.Parameter]:
         inspect.Parameter(
             each.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=each.default,
-            annotation=Annotated[types[each.name], typer.Option(help=each.metadata["help"])],
+            default=None if each.metadata["flag"] else each.default,
+            annotation=Annotated[_flag_type(each, types), typer.Option(help=each.metadata["help"])],
         )
         for each in fields(SamplingOptions)
         if each.metadata["help"]
     ]
+
+
+def _flag_type(option: Field[Any], types: dict[str, Any]) -> Any:
+    flag = option.metadata["flag"]
+    return types[option.name] if flag is None else flag | None
 
 
 _SAMPLING_FLAGS = _sampling_flags()

@@ -1,0 +1,150 @@
+"""The samplers that ``samplers=`` can put in order, by name, and the options that switch each on.
+
+Names are llama.cpp's (``common_sampler_type_to_str`` in its common/sampling.cpp), with those of
+localgen's options for the filters that llama.cpp lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# The default order: transformers', with DRY after the penalties, top_n_sigma after the temperature
+# and XTC last, when the others have removed what is unlikely.
+SAMPLERS = (
+    "penalties",
+    "dry",
+    "temperature",
+    "top_n_sigma",
+    "top_h",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "xtc",
+)
+
+# Other spellings that llama.cpp accepts or prints → names.
+_SPELLINGS = {
+    "typ_p": "typical_p",
+    "typ-p": "typical_p",
+    "typ": "typical_p",
+    "typical": "typical_p",
+    "typical-p": "typical_p",
+    "top-k": "top_k",
+    "top-p": "top_p",
+    "nucleus": "top_p",
+    "min-p": "min_p",
+    "top-n-sigma": "top_n_sigma",
+    "temp": "temperature",
+}
+
+# Samplers → options that switch them on, with the values that leave them off. A value that is the
+# default leaves an option as it is, too.
+_SWITCHES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+    "penalties": {
+        "repetition_penalty": (1.0,),
+        "frequency_penalty": (0.0,),
+        "presence_penalty": (0.0,),
+    },
+    "dry": {"dry_multiplier": (0.0,)},
+    "temperature": {"temperature": (1.0, 0.0), "dynatemp_range": (0.0,)},
+    "top_n_sigma": {"top_n_sigma": (0.0, -1.0)},
+    "top_h": {"top_h": ()},
+    "top_k": {"top_k": (0,)},
+    "top_p": {"top_p": (1.0,)},
+    "min_p": {"min_p": (0.0,)},
+    "typical_p": {"typical_p": (1.0,)},
+    "epsilon_cutoff": {"epsilon_cutoff": (0.0,)},
+    "eta_cutoff": {"eta_cutoff": (0.0,)},
+    "xtc": {"xtc_probability": (0.0,)},
+}
+
+# Options → the option without which they have no effect.
+NEEDS = {
+    "dry_base": "dry_multiplier",
+    "dry_allowed_length": "dry_multiplier",
+    "dry_penalty_last_n": "dry_multiplier",
+    "dry_sequence_breakers": "dry_multiplier",
+    "xtc_threshold": "xtc_probability",
+    "dynatemp_exponent": "dynatemp_range",
+    "mirostat_tau": "mirostat",
+    "mirostat_eta": "mirostat",
+}
+
+
+def sampler_names(name: str, value: object) -> tuple[str, ...]:
+    """Return the samplers that a list, or llama.cpp's spelling "top_k;temperature", names.
+
+    Raises ValueError for an unknown name, and for one that comes twice.
+    """
+    listed = [each for each in value.split(";") if each] if isinstance(value, str) else value
+    if not isinstance(listed, Iterable) or isinstance(listed, bytes):
+        raise ValueError(f"{name} must be a list of names of samplers, got {value!r}")
+    result = tuple(_sampler_name(name, each) for each in listed)
+    for each in result:
+        if result.count(each) > 1:
+            raise ValueError(f"{name} must name each sampler once, got {each!r} twice")
+    return result
+
+
+def _sampler_name(option: str, given: object) -> str:
+    name = _SPELLINGS.get(given, given) if isinstance(given, str) else given
+    if name not in SAMPLERS:
+        raise ValueError(f"{option} must hold names of {', '.join(SAMPLERS)}, got {given!r}")
+    return str(name)
+
+
+def check_order(options: Any, defaults: Mapping[str, object]) -> None:
+    """Raise ValueError for an option that is set, but would not be read.
+
+    That is what mirostat replaces, and what belongs to no sampler in ``options.samplers``.
+    """
+    if options.mirostat:
+        for name in replaced_by_mirostat(options, defaults):
+            raise ValueError(
+                f"mirostat={options.mirostat} replaces the filters, so {name} cannot be used with "
+                f"it; leave one of them out"
+            )
+    elif options.samplers is not None:
+        for name, sampler in unlisted(options, options.samplers, defaults):
+            raise ValueError(
+                f"{name}={getattr(options, name)!r} has no sampler in samplers="
+                f"{list(options.samplers)}; add {sampler!r} to the list, or leave {name} out"
+            )
+
+
+def replaced_by_mirostat(options: Any, defaults: Mapping[str, object]) -> list[str]:
+    """Return the options that are set and that mirostat does not read."""
+    kept = ("penalties", "dry")
+    names = [name for sampler in SAMPLERS if sampler not in kept for name in _SWITCHES[sampler]]
+    set_ones = [name for name in names if name != "temperature" and _is_on(name, options, defaults)]
+    return [*set_ones, *(["samplers"] if options.samplers is not None else [])]
+
+
+def unlisted(
+    options: Any, listed: Iterable[str], defaults: Mapping[str, object]
+) -> list[tuple[str, str]]:
+    """Return the options that are set and whose sampler is not ``listed``, with that sampler."""
+    return [
+        (name, sampler)
+        for sampler in SAMPLERS
+        if sampler not in listed
+        for name in _SWITCHES[sampler]
+        if _is_on(name, options, defaults)
+    ]
+
+
+def switches_of(sampler: str) -> Iterable[str]:
+    """Return the options that switch a sampler on."""
+    return _SWITCHES[sampler]
+
+
+def _is_on(name: str, options: Any, defaults: Mapping[str, object]) -> bool:
+    off = next(switches[name] for switches in _SWITCHES.values() if name in switches)
+    value = getattr(options, name)
+    return (
+        value != defaults[name] and value not in off and not (name == "top_n_sigma" and value <= 0)
+    )

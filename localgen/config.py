@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from localgen._util.arrays import plain
 from localgen._util.checks import check_bool, check_choice, check_float, check_int
 from localgen.option_names import names_checked
-from localgen.samplers import check_order, sampler_names
+from localgen.samplers import check_order, sampler_names, without_effect
 
 DEFAULT_MAX_NEW_TOKENS = 256
 DEVICES = ("auto", "cpu", "cuda", "metal")
@@ -203,6 +203,12 @@ def _check_sequence_breakers(name: str, value: object) -> tuple[str, ...]:
     return _check_stop_strings(name, value)
 
 
+def _check_top_n_sigma(name: str, value: object) -> float:
+    """-1 switches it off, too, as in llama.cpp."""
+    is_off = not isinstance(value, bool) and isinstance(value, Real) and value == -1
+    return -1.0 if is_off else check_float(name, value, "at least 0, or -1", 0.0, 1e6)
+
+
 def _check_samplers(name: str, value: object) -> tuple[str, ...]:
     return sampler_names(name, value)
 
@@ -256,8 +262,8 @@ class SamplingOptions:
     logit - count * frequency_penalty - (count > 0) * presence_penalty.
 
     Names, meanings and defaults of these are llama.cpp's (``common_params_sampling`` in its
-    common/common.h): the options of DRY (``dry_…``), of XTC (``xtc_…``), ``top_n_sigma`` (0 and
-    below is off), dynamic temperature (``dynatemp_…``), and mirostat, which replaces all filters:
+    common/common.h): the options of DRY (``dry_…``), of XTC (``xtc_…``), ``top_n_sigma`` (0 or
+    -1 is off), dynamic temperature (``dynatemp_…``), and mirostat, which replaces all filters:
     none may be set beside it.
 
     ``samplers``: the order, as a list of names of ``localgen.samplers.SAMPLERS`` or llama.cpp's
@@ -298,7 +304,7 @@ class SamplingOptions:
     )
     top_n_sigma: float = option(
         -1.0,
-        number("between -1 and 1e6", -1.0, 1e6),
+        _check_top_n_sigma,
         help="Drop tokens more than N standard deviations below the top one; -1 keeps all.",
     )
     xtc_probability: float = option(
@@ -385,7 +391,7 @@ class SamplingOptions:
             raise ValueError(
                 "temperature must be above 0, got 0; for greedy decoding use do_sample=False"
             )
-        check_order(self, _SAMPLING_DEFAULTS)
+        check_order(self)
 
 
 # Greedy decoding does not read these.
@@ -404,7 +410,6 @@ _ONLY_WHEN_SAMPLING = (
     "mirostat",
     "samplers",
 )
-_SAMPLING_DEFAULTS = {each.name: each.default for each in fields(SamplingOptions)}
 
 
 @names_checked
@@ -454,6 +459,16 @@ class GenerationConfig(SamplingOptions):
         """Names of the options that only sampling reads and that differ from their defaults, except
         for ``temperature=0``, which asks for what greedy decoding does."""
         names = (*_ONLY_WHEN_SAMPLING, "seed")
-        defaults = {each.name: each.default for each in fields(self)}
+        defaults = _defaults(self)
         changed = [name for name in names if getattr(self, name) != defaults[name]]
         return [name for name in changed if (name, getattr(self, name)) != ("temperature", 0)]
+
+    @property
+    def options_without_effect(self) -> list[tuple[str, str]]:
+        """Names of the options that differ from their defaults, though the option that they need is
+        off, and of that option."""
+        return without_effect(self, _defaults(self))
+
+
+def _defaults(config: GenerationConfig) -> dict[str, Any]:
+    return {each.name: each.default for each in fields(config)}

@@ -41,9 +41,8 @@ _SPELLINGS = {
     "temp": "temperature",
 }
 
-# Samplers → options that switch them on, with the values that leave them off. A value that is the
-# default leaves an option as it is, too.
-_SWITCHES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+# Samplers → options that switch them on, with the values, besides None, that set nothing.
+_SWITCHES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "penalties": {
         "repetition_penalty": (1.0,),
         "frequency_penalty": (0.0,),
@@ -53,7 +52,7 @@ _SWITCHES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "temperature": {"temperature": (1.0, 0.0), "dynatemp_range": (0.0,)},
     "top_n_sigma": {"top_n_sigma": (0.0, -1.0)},
     "top_h": {"top_h": ()},
-    "top_k": {"top_k": (0,)},
+    "top_k": {"top_k": (0, 50)},  # 50 is the default
     "top_p": {"top_p": (1.0,)},
     "min_p": {"min_p": (0.0,)},
     "typical_p": {"typical_p": (1.0,)},
@@ -61,6 +60,14 @@ _SWITCHES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "eta_cutoff": {"eta_cutoff": (0.0,)},
     "xtc": {"xtc_probability": (0.0,)},
 }
+_SETS_NOTHING = {name: off for switches in _SWITCHES.values() for name, off in switches.items()}
+# What mirostat replaces.
+_FILTERS = [
+    name
+    for sampler, switches in _SWITCHES.items()
+    for name in switches
+    if sampler not in ("penalties", "dry") and name != "temperature"
+]
 
 # Options → the option without which they have no effect.
 NEEDS = {
@@ -97,43 +104,56 @@ def _sampler_name(option: str, given: object) -> str:
     return str(name)
 
 
-def check_order(options: Any, defaults: Mapping[str, object]) -> None:
+def check_order(options: Any) -> None:
     """Raise ValueError for an option that is set, but would not be read.
 
     That is what mirostat replaces, and what belongs to no sampler in ``options.samplers``.
     """
+    values = {name: getattr(options, name) for name in (*_SETS_NOTHING, "samplers")}
     if options.mirostat:
-        for name in replaced_by_mirostat(options, defaults):
+        for name in _replaced(values):
             raise ValueError(
                 f"mirostat={options.mirostat} replaces the filters, so {name} cannot be used with "
                 f"it; leave one of them out"
             )
     elif options.samplers is not None:
-        for name, sampler in unlisted(options, options.samplers, defaults):
+        for name, sampler in _unlisted(values, options.samplers):
             raise ValueError(
-                f"{name}={getattr(options, name)!r} has no sampler in samplers="
-                f"{list(options.samplers)}; add {sampler!r} to the list, or leave {name} out"
+                f"{name}={values[name]!r} has no sampler in samplers={list(options.samplers)}; add "
+                f"{sampler!r} to the list, or leave {name} out"
             )
 
 
-def replaced_by_mirostat(options: Any, defaults: Mapping[str, object]) -> list[str]:
-    """Return the options that are set and that mirostat does not read."""
-    kept = ("penalties", "dry")
-    names = [name for sampler in SAMPLERS if sampler not in kept for name in _SWITCHES[sampler]]
-    set_ones = [name for name in names if name != "temperature" and _is_on(name, options, defaults)]
-    return [*set_ones, *(["samplers"] if options.samplers is not None else [])]
+def fitting_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of ``defaults`` that may stand beside the options ``given``, all by name.
+
+    Neither is refused for the other's sake: what was given wins. Defaults that would have no effect
+    are left out.
+    """
+    fitting = dict(defaults)
+    if given.get("mirostat"):
+        _drop(fitting, (*_FILTERS, "samplers"))
+    elif _replaced(given):
+        _drop(fitting, ("mirostat",))
+    if fitting.get("mirostat"):
+        _drop(fitting, (*_FILTERS, "samplers"))
+    if "samplers" in fitting and (given.get("samplers") or _unlisted(given, fitting["samplers"])):
+        _drop(fitting, ("samplers",))
+    listed = given.get("samplers") or fitting.get("samplers")
+    if listed is not None:
+        _drop(fitting, [name for name, _ in _unlisted(fitting, sampler_names("samplers", listed))])
+    for name, needed in NEEDS.items():
+        if not fitting.get(needed) and not given.get(needed):
+            _drop(fitting, (name,))
+    return fitting
 
 
-def unlisted(
-    options: Any, listed: Iterable[str], defaults: Mapping[str, object]
-) -> list[tuple[str, str]]:
-    """Return the options that are set and whose sampler is not ``listed``, with that sampler."""
+def without_effect(options: Any, defaults: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the options that are set, though the option that they need is off, and that option."""
     return [
-        (name, sampler)
-        for sampler in SAMPLERS
-        if sampler not in listed
-        for name in _SWITCHES[sampler]
-        if _is_on(name, options, defaults)
+        (name, needed)
+        for name, needed in NEEDS.items()
+        if getattr(options, name) != defaults[name] and not getattr(options, needed)
     ]
 
 
@@ -142,9 +162,28 @@ def switches_of(sampler: str) -> Iterable[str]:
     return _SWITCHES[sampler]
 
 
-def _is_on(name: str, options: Any, defaults: Mapping[str, object]) -> bool:
-    off = next(switches[name] for switches in _SWITCHES.values() if name in switches)
-    value = getattr(options, name)
-    return (
-        value != defaults[name] and value not in off and not (name == "top_n_sigma" and value <= 0)
-    )
+def _drop(options: dict[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        options.pop(name, None)
+
+
+def _replaced(values: Mapping[str, Any]) -> list[str]:
+    """The options that are set and that mirostat does not read."""
+    found = [name for name in _FILTERS if _is_set(name, values)]
+    return [*found, *(["samplers"] if values.get("samplers") is not None else [])]
+
+
+def _unlisted(values: Mapping[str, Any], listed: Iterable[str]) -> list[tuple[str, str]]:
+    """The options that are set and whose sampler is not ``listed``, with that sampler."""
+    return [
+        (name, sampler)
+        for sampler, switches in _SWITCHES.items()
+        if sampler not in listed
+        for name in switches
+        if _is_set(name, values)
+    ]
+
+
+def _is_set(name: str, values: Mapping[str, Any]) -> bool:
+    value = values.get(name)
+    return value is not None and value not in _SETS_NOTHING[name]

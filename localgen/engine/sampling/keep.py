@@ -71,18 +71,16 @@ def epsilon(scores: Logits, cutoff: float, at_least: int = 1) -> Ids:
 
 def eta(scores: Logits, cutoff: float, at_least: int = 1) -> Ids:
     """Keep those with a probability of at least min(cutoff, sqrt(cutoff) · exp(-entropy))."""
-    p = probabilities(scores)
-    lowest = min(cutoff, math.sqrt(cutoff) * math.exp(-entropy(p)))
-    return _with_likeliest(scores, np.flatnonzero(p >= lowest), at_least)
+    lowest = min(cutoff, math.sqrt(cutoff) * math.exp(-entropy(scores)))
+    return _with_likeliest(scores, np.flatnonzero(probabilities(scores) >= lowest), at_least)
 
 
 def top_h(scores: Logits, share: float, at_least: int = 1) -> Ids:
     """Keep the likeliest while their part of the entropy is at most ``share`` of it all; of the
     distribution, only the 100 likeliest tokens count."""
-    n_tokens = min(_TOP_H_TOKENS, len(scores))
-    positions = _falling(scores, filters.top_k_candidates(scores, n_tokens))[:n_tokens]
+    positions = likeliest(scores, _TOP_H_TOKENS)
     p = probabilities(scores[positions])
-    terms = _entropy_terms(p)
+    terms = -p * np.log(p, out=np.zeros_like(p), where=p > 0)
     stays = (filters.cumulative_sum(terms) <= share * float(terms.sum())) & (p > 0)
     return _with_likeliest(scores, np.sort(positions[stays]), at_least)
 
@@ -90,8 +88,8 @@ def top_h(scores: Logits, share: float, at_least: int = 1) -> Ids:
 def top_n_sigma(scores: Logits, n: float, at_least: int = 1) -> Ids:
     """Keep those at most ``n`` standard deviations of all scores below the best; removed tokens
     do not count."""
-    valid = scores[scores > -np.inf].astype(np.float64)
-    lowest = float(valid.max()) - n * float(valid.std())
+    valid = scores if scores.min() > -np.inf else scores[scores > -np.inf]
+    lowest = float(valid.max()) - n * float(valid.std(dtype=np.float64))
     return _with_likeliest(scores, np.flatnonzero(scores >= lowest), at_least)
 
 
@@ -118,14 +116,17 @@ def dynamic_temperature(
         return 1.0
     low, high = max(0.0, temperature - spread), temperature + spread
     # Rounding may take the entropy of a flat row above the largest possible, or below 0.
-    part = max(0.0, entropy(probabilities(scores)) / math.log(len(scores)))
+    part = max(0.0, entropy(scores) / math.log(len(scores)))
     return low + (high - low) * float(part**exponent)
 
 
 def weights(scores: Logits) -> Probabilities:
-    """Return exp(score - best score), float64."""
+    """Return exp(score - best score), float64; of a long row with the precision of float32."""
     with np.errstate(over="ignore"):  # of a score far below the best
-        result: Probabilities = np.exp(scores - scores.max(), dtype=np.float64)
+        falls = scores - scores.max()
+    if len(scores) <= _FEW:
+        falls = falls.astype(np.float64)
+    result: Probabilities = np.exp(falls).astype(np.float64, copy=False)
     return result
 
 
@@ -136,14 +137,21 @@ def probabilities(scores: Logits) -> Probabilities:
     return result
 
 
-def entropy(p: Probabilities) -> float:
-    """Return the entropy of ``p`` in nats."""
-    return float(_entropy_terms(p).sum())
+def entropy(scores: Logits) -> float:
+    """Return the entropy of softmax(scores), in nats."""
+    w = weights(scores)
+    with np.errstate(over="ignore"):
+        falls = scores - scores.max()
+    falls[w == 0] = 0  # also of a removed token, which is infinitely far below
+    total = float(w.sum())
+    return math.log(total) - float((w * falls).sum()) / total
 
 
-def _entropy_terms(p: Probabilities) -> Probabilities:
-    logs = np.log(p, out=np.zeros_like(p), where=p > 0)
-    return -p * logs
+def likeliest(scores: Logits, n: int) -> Ids:
+    """Return the positions of the ``n`` likeliest, their scores falling, or of all that are not
+    removed."""
+    found = filters.top_k_candidates(scores, min(n, len(scores)))
+    return _falling(scores, found)[:n]
 
 
 def _falling(scores: Logits, positions: Ids) -> Ids:
@@ -157,4 +165,4 @@ def _with_likeliest(scores: Logits, kept: Ids, n: int) -> Ids:
         return kept
     if n == 1:
         return np.array([scores.argmax()])
-    return np.union1d(kept, _falling(scores, np.arange(len(scores)))[:n])
+    return np.union1d(kept, likeliest(scores, n))

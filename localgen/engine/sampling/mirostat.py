@@ -23,33 +23,33 @@ _M = 100
 def version_1(scores: Logits, mu: float, n_vocab: int) -> Ids:
     """Return the positions kept, rising: the k likeliest of ``scores`` (n,), with k by ``mu`` and
     the Zipf exponent of the 100 likeliest."""
-    order = np.argsort(-scores, kind="stable")
-    p = keep.probabilities(scores[order])
-    return np.sort(order[: n_kept(p, mu, n_vocab)])
+    p = keep.probabilities(scores)
+    n_likely = int(np.count_nonzero(p))
+    k = min(n_kept(np.sort(p[keep.likeliest(scores, _M)])[::-1], mu, n_vocab), n_likely)
+    return np.sort(keep.likeliest(scores, k))
 
 
 def n_kept(p: keep.Probabilities, mu: float, n_vocab: int) -> int:
-    """Return mirostat 1's k for falling probabilities ``p``; at least 1.
+    """Return mirostat 1's k for the ``p`` of the likeliest tokens, falling: from 1 to n_vocab.
 
     Tokens without probability do not count. Where llama.cpp's formula has no value, k is its limit:
     for equal probabilities all tokens, or 1 if 2^mu is below their number.
     """
     p = p[p > 0]
-    first = p[:_M]
-    if len(first) < 2:
+    if len(p) < 2:
         return 1
-    ranks = np.arange(1, len(first))
+    ranks = np.arange(1, len(p))
     t = np.log((ranks + 1) / ranks)
-    b = np.log(first[:-1] / first[1:])
+    b = np.log(p[:-1] / p[1:])
     s_hat = float(t @ b) / float(t @ t)
     if s_hat <= 0:
-        return len(p) if mu > math.log2(n_vocab - 1) else 1
+        return n_vocab if mu > math.log2(n_vocab - 1) else 1
     rate = s_hat - 1
     # (1 - n^-rate) / rate, which tends to log(n).
     n = math.log(n_vocab)
     shrinking = n if abs(rate) < 1e-9 else -math.expm1(-rate * n) / rate
     log_k = (mu * math.log(2) - math.log(shrinking)) / s_hat
-    return max(1, int(math.exp(min(log_k, math.log(len(p) + 1)))))
+    return max(1, min(n_vocab, int(math.exp(min(log_k, n + 1)))))
 
 
 def version_2(scores: Logits, mu: float) -> Ids:

@@ -239,7 +239,7 @@ def keeps_xtc(s: Row, x: float, nudge: float) -> npt.NDArray[np.bool_]:
 KEEPS: dict[str, Keeps] = {
     "top_k": keeps_top_k,
     "top_p": keeps_top_p,
-    "min_p": lambda s, x, nudge: np.exp(s - s.max()) >= x * (1 - nudge),
+    "min_p": lambda s, x, nudge: (np.exp(s - s.max()) >= x * (1 - nudge)) | (s == s.max()),
     "typical_p": keeps_typical,
     "epsilon_cutoff": keeps_epsilon,
     "eta_cutoff": keeps_eta,

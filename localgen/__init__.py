@@ -1,33 +1,40 @@
 """transformers' generate() on quantized GGUF weights, on your own machine."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from localgen._version import __version__
-from localgen.benchmark import BenchResult, BenchTest, bench
-from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
-from localgen.config import GenerationConfig, ModelConfig
-from localgen.errors import (
-    BackendError,
-    ClosedError,
-    CompareError,
-    ContextFullError,
-    DecodeError,
-    DownloadError,
-    GenerationInterrupted,
-    InvalidGGUFError,
-    JobError,
-    KvBudgetError,
-    LocalgenError,
-    ModelFileError,
-    ModelNotFoundError,
-    NotEnoughMemoryError,
-    QuantizeError,
-    StateError,
-    TemplateError,
-)
-from localgen.inspection import ModelInfo, inspect
-from localgen.model import LocalModel
-from localgen.quantization.quantize import QuantizedFile, quantize
-from localgen.text.batch_encoding import BatchEncoding
-from localgen.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from localgen.benchmark import BenchResult, BenchTest, bench
+    from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
+    from localgen.config import GenerationConfig, ModelConfig
+    from localgen.errors import (
+        BackendError,
+        ClosedError,
+        CompareError,
+        ContextFullError,
+        DecodeError,
+        DownloadError,
+        GenerationInterrupted,
+        InvalidGGUFError,
+        JobError,
+        KvBudgetError,
+        LocalgenError,
+        ModelFileError,
+        ModelNotFoundError,
+        NotEnoughMemoryError,
+        QuantizeError,
+        StateError,
+        TemplateError,
+    )
+    from localgen.inspection import ModelInfo, inspect
+    from localgen.model import LocalModel
+    from localgen.quantization.quantize import QuantizedFile, quantize
+    from localgen.text.batch_encoding import BatchEncoding
+    from localgen.text.tokenizer import Tokenizer
 
 __all__ = [
     "BackendError",
@@ -65,3 +72,55 @@ __all__ = [
     "inspect",
     "quantize",
 ]
+
+# A module is imported when one of its names is first used: a child process that quantizes, and a
+# command that lists models, then start without the rest.
+_NAMES_IN = {
+    "localgen.benchmark": ("BenchResult", "BenchTest", "bench"),
+    "localgen.completion": ("Completion", "GenerateOutput", "Stats", "TokenLogprob"),
+    "localgen.config": ("GenerationConfig", "ModelConfig"),
+    "localgen.errors": (
+        "BackendError",
+        "ClosedError",
+        "CompareError",
+        "ContextFullError",
+        "DecodeError",
+        "DownloadError",
+        "GenerationInterrupted",
+        "InvalidGGUFError",
+        "JobError",
+        "KvBudgetError",
+        "LocalgenError",
+        "ModelFileError",
+        "ModelNotFoundError",
+        "NotEnoughMemoryError",
+        "QuantizeError",
+        "StateError",
+        "TemplateError",
+    ),
+    "localgen.inspection": ("ModelInfo", "inspect"),
+    "localgen.model": ("LocalModel",),
+    "localgen.quantization.quantize": ("QuantizedFile", "quantize"),
+    "localgen.text.batch_encoding": ("BatchEncoding",),
+    "localgen.text.tokenizer": ("Tokenizer",),
+}
+_MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, or a module of the package."""
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+    module = f"{__name__}.{name}"
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from localgen._util.arrays import plain
 from localgen._util.checks import check_bool, check_choice, check_float, check_int
@@ -22,6 +22,8 @@ KV_TYPES = (*UNQUANTIZED, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 Config = TypeVar("Config", "ModelConfig", "GenerationConfig")
 Check = Callable[[str, Any], Any]
+# A function of the number of the prompt and of its tokens so far, which returns token ids.
+AllowedTokensFn = Callable[[int, Any], Any]
 
 _MAX_TOKEN_ID = 2**31 - 1
 _MAX_TOKENS = 2**31 - 1
@@ -41,7 +43,7 @@ def option(default: Any, check: Check, *, help: str = "", flag: Any = None) -> A
 
     check: called with (name, value); returns the value to keep, or raises ValueError.
     help: what the command line says of it; an option without it has no flag there.
-    flag: the type of the flag, where that is not the option's; such a flag is unset by default.
+    flag: the type of the flag, where that is not the option's.
     """
     return field(default=default, metadata={"check": check, "help": help, "flag": flag})
 
@@ -222,6 +224,30 @@ def _check_bad_words(name: str, value: object) -> tuple[tuple[int, ...], ...]:
     return words
 
 
+def _check_forced_ids(name: str, value: object) -> tuple[int, ...]:
+    """One token id or a list of them, as a tuple."""
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    ids = _check_token_ids(name, value if is_list else (value,))
+    if not ids:
+        raise ValueError(f"{name} must name at least one token id, got {value!r}")
+    return ids
+
+
+def _check_decay(name: str, value: object) -> tuple[int, float]:
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    pair = tuple(value) if is_list else ()  # type: ignore[arg-type]
+    if len(pair) != 2:
+        raise ValueError(f"{name} must be a pair (start, factor), got {value!r}")
+    start, factor = map(plain, pair)
+    return check_int(name, start, 0), check_float(name, factor, "above 0", 1e-6, 1e6)
+
+
+def _check_function(name: str, value: object) -> object:
+    if not callable(value):
+        raise ValueError(f"{name} must be a function of (batch_id, input_ids), got {value!r}")
+    return value
+
+
 def _check_sequence_bias(name: str, value: object) -> tuple[tuple[tuple[int, ...], float], ...]:
     """transformers' two spellings, {(ids…): bias} and [[[ids…], bias], …], as one tuple."""
     pairs = value.items() if isinstance(value, Mapping) else value
@@ -258,6 +284,8 @@ class SamplingOptions:
 
     ``top_k=0`` (or -1), ``top_p=1``, ``min_p=None`` or 0 and ``typical_p=1`` switch a filter off;
     ``top_p=0`` keeps the most likely token. ``temperature=0`` needs ``do_sample=False``.
+    For ``encoder_*`` the prompt is what an encoder reads in transformers. ``min_new_tokens`` wins
+    over ``min_length``. ``renormalize_logits`` changes recorded scores, not what is drawn.
     ``frequency_penalty`` and ``presence_penalty`` count generated tokens only, as OpenAI's do:
     logit - count * frequency_penalty - (count > 0) * presence_penalty.
 
@@ -370,28 +398,83 @@ class SamplingOptions:
     dry_sequence_breakers: str | Iterable[str] = option(
         ("\n", ":", '"', "*"),
         _check_sequence_breakers,
-        help="Let no repetition of DRY reach over this text; can be repeated.",
-        flag=list[str],
+        help="Let no repetition of DRY reach over one of these texts.",
+    )
+    encoder_repetition_penalty: float = option(
+        1.0,
+        number("above 0", 1e-6, 1e6),
+        help="Favor tokens of the prompt by this factor; below 1, penalize them.",
     )
     no_repeat_ngram_size: int = option(
         0, integer(0), help="Generate no N-gram twice; 0 allows all."
     )
+    encoder_no_repeat_ngram_size: int = option(
+        0, integer(0), help="Generate no N-gram of the prompt; 0 allows all."
+    )
+    min_length: int = option(
+        0, integer(0), help="End no text before prompt and output have this many tokens."
+    )
     min_new_tokens: int | None = option(
         None, optional(integer(0)), help="Generate at least this many tokens."
     )
-    bad_words_ids: Iterable[Iterable[int]] | None = option(None, optional(_check_bad_words))
-    sequence_bias: Mapping[tuple[int, ...], float] | Iterable[Any] | None = option(
-        None, optional(_check_sequence_bias)
+    bad_words_ids: Iterable[Iterable[int]] | None = option(
+        None, optional(_check_bad_words), help="Never generate these lists of token ids."
     )
-    suppress_tokens: Iterable[int] | None = option(None, optional(_check_token_ids))
+    sequence_bias: Mapping[tuple[int, ...], float] | Iterable[Any] | None = option(
+        None,
+        optional(_check_sequence_bias),
+        help="Add a bias to the last token of each of these lists: [[[ID, ...], BIAS], ...].",
+    )
+    suppress_tokens: Iterable[int] | None = option(
+        None, optional(_check_token_ids), help="Never generate these token ids."
+    )
+    begin_suppress_tokens: Iterable[int] | None = option(
+        None, optional(_check_token_ids), help="Do not begin the output with these token ids."
+    )
+    prefix_allowed_tokens_fn: AllowedTokensFn | None = option(  # noqa: RUF009 - a field, as all are
+        None, optional(_check_function)
+    )
+    forced_bos_token_id: int | None = option(
+        None,
+        optional(integer(0, _MAX_TOKEN_ID)),
+        help="Begin the output with this token id if the prompt is a single token.",
+    )
+    forced_eos_token_id: int | Iterable[int] | None = option(
+        None,
+        optional(_check_forced_ids),
+        help="Let the last token that fits the limit be this token id, or one of these.",
+    )
+    remove_invalid_values: bool = option(
+        False, _check_flag, help="Replace scores that are NaN or infinite by numbers."
+    )
+    exponential_decay_length_penalty: tuple[int, float] | None = option(
+        None,
+        optional(_check_decay),
+        help="After START new tokens, raise the end's score by FACTOR per token: [START, FACTOR].",
+    )
+    renormalize_logits: bool = option(False, _check_flag)
 
     def __post_init__(self) -> None:
         _check_fields(self)
+        self._check_forced()
         if self.temperature == 0 and self.do_sample is not False:
             raise ValueError(
                 "temperature must be above 0, got 0; for greedy decoding use do_sample=False"
             )
         check_order(self)
+
+    def _check_forced(self) -> None:
+        """Raise ValueError if all tokens that an option forces are suppressed."""
+        bos = None if self.forced_bos_token_id is None else (self.forced_bos_token_id,)
+        named = {"forced_bos_token_id": bos, "forced_eos_token_id": self.forced_eos_token_id}
+        suppressed = set(self.suppress_tokens or ())
+        for name, value in named.items():
+            forced = cast("tuple[int, ...]", value or ())
+            if forced and suppressed.issuperset(forced):
+                raise ValueError(
+                    f"{name} has only tokens of suppress_tokens, {list(forced)}, so none would be "
+                    f"left to choose; remove one of them from suppress_tokens"
+                )
 
 
 # Greedy decoding does not read these.

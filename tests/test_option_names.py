@@ -32,7 +32,9 @@ NOTHING: dict[str, Any] = {
     "guidance_scale": None,
     "past_key_values": None,
     "bos_token_id": 1,
-    "begin_suppress_tokens": [],
+    "encoder_repetition_penalty": 1,
+    "min_length": None,
+    "forced_eos_token_id": None,
     "num_assistant_tokens": 20,
     "disable_compile": True,
     "transformers_version": "5.24.0",
@@ -67,8 +69,6 @@ def test_values_that_ask_for_nothing() -> None:
         ("cache_config", {}),
         ("assistant_model", False),
         ("penalty_alpha", 0.6),
-        ("begin_suppress_tokens", [1]),
-        ("renormalize_logits", True),
     ],
 )
 def test_values_that_ask_for_something(name: str, value: Any) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import Field, asdict, dataclass, field, fields
-from typing import Annotated, Any, get_type_hints
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -113,6 +114,26 @@ class LoadingOptions:
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
 
 
+def _json(text: str) -> Any:
+    """Return the value of a flag that takes JSON; a typer error if it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{text!r:.40} is not JSON: {error}") from None
+
+
+def _takes_json(annotation: Any) -> bool:
+    """Return whether an option is more than a number, a flag or a text."""
+    return not {*(get_args(annotation) or (annotation,))} <= {bool, int, float, str, type(None)}
+
+
+def _typed_flag(annotation: Any, text: str) -> Any:
+    """Return what typer reads a flag by; ``text`` is its help."""
+    if _takes_json(annotation):
+        return Annotated[Any, typer.Option(help=text, parser=_json, metavar="JSON")]
+    return Annotated[annotation, typer.Option(help=text)]
+
+
 def _sampling_flags() -> list[inspect.Parameter]:
     """Return a parameter for each of ``SamplingOptions`` that has a help text."""
     types = get_type_hints(SamplingOptions)
@@ -120,17 +141,15 @@ def _sampling_flags() -> list[inspect.Parameter]:
         inspect.Parameter(
             each.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=None if each.metadata["flag"] else each.default,
-            annotation=Annotated[_flag_type(each, types), typer.Option(help=each.metadata["help"])],
+            # A list by default is one that the library fills in.
+            default=None if isinstance(each.default, tuple) else each.default,
+            annotation=_typed_flag(
+                each.metadata["flag"] or types[each.name], each.metadata["help"]
+            ),
         )
         for each in fields(SamplingOptions)
         if each.metadata["help"]
     ]
-
-
-def _flag_type(option: Field[Any], types: dict[str, Any]) -> Any:
-    flag = option.metadata["flag"]
-    return types[option.name] if flag is None else flag | None
 
 
 _SAMPLING_FLAGS = _sampling_flags()
@@ -185,7 +204,7 @@ def as_flags(message: str) -> str:
             return f"--no-{name}"
         return f"--{name}" if value in (None, "True") else f"--{name} {value}"
 
-    return re.sub(rf"\b({names})\b(?:=([\w.'-]+))?", flag, message)
+    return re.sub(rf"\b({names})\b(?:=([\w'-]+(?:\.[\w'-]+)*))?", flag, message)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

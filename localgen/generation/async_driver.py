@@ -30,8 +30,11 @@ class AsyncDriver:
             pass
 
     async def steps(self, request: Request, is_enough: Callable[[], bool]) -> AsyncIterator[None]:
-        """Yield each time that ``is_enough()``, and when the request is done."""
-        loop = asyncio.get_running_loop()
+        """Yield each time that ``is_enough()``, and when the request is done.
+
+        Raises RuntimeError where no event loop of asyncio runs.
+        """
+        loop = _running_loop()
         started, counted = time.perf_counter(), request.timings.total
         try:
             self._driver.submit(request)
@@ -73,6 +76,16 @@ class AsyncDriver:
             except BaseException:
                 # It is the request's, and is raised where that is awaited.
                 continue
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "acomplete(), achat() and astream() need a running asyncio event loop. In trio, run "
+            "complete(), chat() or stream() in a thread: await trio.to_thread.run_sync(...)"
+        ) from None
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event, request: Request) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from localgen._util.arrays import to_numpy, to_torch
 from localgen.engine.backend import Logits, TokenIds
+from localgen.engine.sampling.allowed_tokens import AllowedTokensFunction
 from localgen.engine.sampling.processors import CustomProcessor, checked_scores
 from localgen.engine.sequence import Sequence, StopCheck
 
@@ -112,6 +113,15 @@ def _hooks(name: str, value: Any, uses_torch: bool) -> tuple[Hook, ...]:
     return tuple(
         Hook(function, uses_torch or _is_of_transformers(function)) for function in functions
     )
+
+
+def allowed_tokens_function(
+    function: Callable[..., Any], *, uses_torch: bool
+) -> AllowedTokensFunction:
+    """Return ``prefix_allowed_tokens_fn`` as the engine calls it, with a NumPy array."""
+    if not uses_torch:
+        return function
+    return lambda batch_id, token_ids: function(batch_id, to_torch(token_ids))
 
 
 def _is_of_transformers(function: object) -> bool:

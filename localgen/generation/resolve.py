@@ -130,12 +130,19 @@ def check_option_ids(config: GenerationConfig, n_vocab: int) -> None:
     biases = cast("tuple[tuple[tuple[int, ...], float], ...]", config.sequence_bias or ())
     listed = {
         "suppress_tokens": tuple(config.suppress_tokens or ()),
-        "pad_token_id": () if config.pad_token_id is None else (config.pad_token_id,),
+        "begin_suppress_tokens": tuple(config.begin_suppress_tokens or ()),
+        "forced_eos_token_id": cast("tuple[int, ...]", config.forced_eos_token_id or ()),
+        "forced_bos_token_id": _one_or_none(config.forced_bos_token_id),
+        "pad_token_id": _one_or_none(config.pad_token_id),
         "bad_words_ids": [i for word in words for i in word],
         "sequence_bias": [i for ids, _ in biases for i in ids],
     }
     for name, ids in listed.items():
         check_ids(np.array(ids, np.int64), n_vocab, name)
+
+
+def _one_or_none(token_id: int | None) -> tuple[int, ...]:
+    return () if token_id is None else (token_id,)
 
 
 def eos_token_ids(
@@ -187,6 +194,27 @@ def warn_of_lengths(config: GenerationConfig) -> None:
         warn(
             f"min_new_tokens (={config.min_new_tokens}) is above max_new_tokens "
             f"(={config.max_new_tokens}), which wins: no end-of-sequence token is generated"
+        )
+    if config.min_new_tokens is not None and config.min_length:
+        warn(
+            f"both min_new_tokens (={config.min_new_tokens}) and min_length "
+            f"(={config.min_length}) are set: min_new_tokens wins"
+        )
+
+
+def warn_of_prompt(config: GenerationConfig, n_prompt: int, limit: int) -> None:
+    """Warn of options that mean nothing after a prompt of ``n_prompt`` tokens, which ``limit`` new
+    ones can follow."""
+    if config.forced_bos_token_id is not None and n_prompt > 1:
+        warn(
+            f"forced_bos_token_id (={config.forced_bos_token_id}) has no effect after prompts of "
+            f"more than one token, as in transformers; to begin a text with a token, put it at the "
+            f"end of the prompt"
+        )
+    if config.min_new_tokens is None and config.min_length > n_prompt + limit:
+        warn(
+            f"min_length (={config.min_length}) is above the tokens that a sequence of this call "
+            f"can have: no end-of-sequence token is generated there"
         )
 
 

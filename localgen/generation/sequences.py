@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
+from localgen.engine.sampling.allowed_tokens import AllowedTokens
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sequence import Recorder, Sequence
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
-from localgen.generation.hooks import NO_HOOKS, Hooks
+from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
 from localgen.generation.inputs import Prompts
 from localgen.generation.text_tracker import Clock, TextTracker
 from localgen.text.detokenizer import Detokenizer
@@ -50,7 +51,7 @@ class SequenceBuilder:
         """
         sequences: list[Sequence] = []
         given = zip(configs, prompts.token_ids, prompts.lengths, strict=True)
-        for config, token_ids, length in given:
+        for batch_id, (config, token_ids, length) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
             first = len(sequences)
             for _ in range(config.num_return_sequences):
@@ -58,8 +59,21 @@ class SequenceBuilder:
                 sequence = self._sequence(index, config, token_ids, limit, keys[index])
                 if index > first:
                     sequence.prompt_of = sequences[first]
+                if config.prefix_allowed_tokens_fn is not None:
+                    self._constrain(sequence, config.prefix_allowed_tokens_fn, prompts, batch_id)
                 sequences.append(sequence)
+            resolve.warn_of_prompt(config, len(token_ids), limit)
         return sequences
+
+    def _constrain(
+        self, sequence: Sequence, function: Callable[..., Any], prompts: Prompts, batch_id: int
+    ) -> None:
+        """Let a function of the caller's choose what may come next in a sequence; it sees the
+        prompt as it was given, padding included."""
+        matrix = prompts.matrix
+        prompt = sequence.prompt_ids if matrix is None else matrix[batch_id]
+        asked = allowed_tokens_function(function, uses_torch=prompts.is_torch)
+        sequence.trackers += (AllowedTokens(asked, batch_id, prompt.tolist()),)
 
     def _sequence(
         self, index: int, config: GenerationConfig, token_ids: TokenIds, limit: int, key: Key

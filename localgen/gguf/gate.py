@@ -19,6 +19,7 @@ import numpy as np
 from localgen.errors import InvalidGGUFError
 from localgen.gguf.fingerprint import FileIdentity
 from localgen.gguf.kind import Kind, kind_of
+from localgen.gguf.layer_tensors import check_layer_tensors
 from localgen.gguf.reader import ARCHITECTURE, GGUF, TOKENS, Array, Tensor, Value, read_gguf
 from localgen.gguf.refusal import refuse
 from localgen.gguf.vocab_gate import check_vocabulary
@@ -123,6 +124,7 @@ def check_shards(shards: Iterable[GGUF], n_shards: int) -> tuple[GGUF, ...]:
         _check_vectors(shard)
         checked.append(shard)
     _check_names(checked)
+    check_layer_tensors(checked)
     _check_architecture(checked[0])
     check_vocabulary(checked[0])
     return tuple(checked)
@@ -252,6 +254,8 @@ def _check_hyperparameters(file: GGUF, architecture: str) -> None:
             f"{architecture}.wkv.head_size must be a multiple of {_WKV_STEP}, got {head_size}: "
             f"ggml's kernels would read and write beyond a head",
         )
+    if architecture == "plamo2" and of_model("ssm.group_count"):
+        refuse(file, "plamo2.ssm.group_count must be 0: llama.cpp supports no other")
     window, pattern = of_model("attention.sliding_window"), of_model(_WINDOW_PATTERN)
     if window and isinstance(pattern, Array) and not np.any(pattern.values):
         refuse(file, "it has a sliding window but no layer that uses it")

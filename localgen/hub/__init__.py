@@ -6,6 +6,7 @@
     cache.py     reads the Hub's cache      inventory.py  lists and removes cached models
     headers.py   what a file is             ranges.py     reads the start of files on the Hub
     failures.py  explains the Hub's errors  bars.py       progress bars
+    settings.py  huggingface_hub's settings
 
 It loads no model. Only ``remote`` and ``ranges`` make requests; huggingface_hub is imported only
 for names that need it.

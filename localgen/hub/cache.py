@@ -16,6 +16,7 @@ from pathlib import Path
 from localgen._util.warn import warn
 from localgen.errors import DownloadError
 from localgen.hub.names import HubName
+from localgen.hub.settings import settings
 
 _MARKS = "localgen-unverified"
 _PREFIX = "models--"
@@ -58,11 +59,10 @@ class Revision:
 def root() -> Path:
     """Return huggingface_hub's cache folder, which HF_HOME and HF_HUB_CACHE set.
 
-    Raises DownloadError for a user without a home folder, where neither is set.
+    Raises DownloadError for a user without a home folder, where neither is set, and for invalid
+    settings.
     """
-    from huggingface_hub import constants  # noqa: PLC0415
-
-    folder = Path(constants.HF_HUB_CACHE)
+    folder = Path(settings().HF_HUB_CACHE)
     if folder.parts[:1] == ("~",):
         raise DownloadError(
             "there is no folder for models from the Hub, since this user has no home folder. Set "
@@ -106,7 +106,7 @@ def revisions(repo: str | None = None) -> list[Revision]:
     the newest."""
     try:
         folders = sorted(root().iterdir()) if repo is None else [repository_folder(repo)]
-    except (FileNotFoundError, DownloadError):  # there is no cache
+    except (FileNotFoundError, NotADirectoryError, DownloadError):  # there is no cache
         return []
     found: list[Revision] = []
     for folder in folders:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _N_NEAREST = 3
 _SEARCH_SECONDS = 5.0
 _TOO_MANY = 429
+_USE_CACHED = "use only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in Python"
 _REFUSALS = {
     401: "the Hub rejected the token for {repo} (401): it is wrong or expired. Log in again with "
     "`hf auth login`, or unset HF_TOKEN if the repository is public.",
@@ -26,16 +28,16 @@ _REFUSALS = {
 }
 
 
-class UnreachableError(DownloadError):
-    """The Hub is unreachable or fails for now; the cached copy may be used instead."""
+class NotFetchedError(DownloadError):
+    """The Hub cannot be reached, or the cache not written; the cached copy may be used instead."""
 
 
 @contextlib.contextmanager
 def explained(name: HubName) -> Iterator[None]:
     """Turn errors of huggingface_hub inside the block into a DownloadError with advice."""
+    _check_setup()
     from huggingface_hub import errors  # noqa: PLC0415
 
-    _check_setup()
     # The base class of the HTTP client's errors, which depends on huggingface_hub's version.
     of_client: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
@@ -47,22 +49,28 @@ def explained(name: HubName) -> Iterator[None]:
             raise
         raise _as_download_error(name, error) from error
     except (of_client, RuntimeError) as error:  # RuntimeError: xet's transfer
-        raise UnreachableError(_not_fetched(name, error)) from error
+        raise NotFetchedError(_not_fetched(name, error)) from error
 
 
 def _check_setup() -> None:
-    """Raise UnreachableError or DownloadError if the environment makes every request impossible."""
-    from huggingface_hub import get_session, get_token  # noqa: PLC0415
-
+    """Raise NotFetchedError or DownloadError if the environment makes every request impossible."""
     try:
+        from huggingface_hub import HfApi, get_session, get_token  # noqa: F401, PLC0415
+
         get_session()  # the first call reads the settings of proxies and certificates
     except Exception as error:  # of several libraries, without a base class
-        raise UnreachableError(
+        raise NotFetchedError(
             f"the connection to the Hub cannot be set up: {_first_line(error)}. Check the "
-            f"environment variables HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE, or use "
-            f"only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in Python."
+            f"environment variables HF_ENDPOINT, HTTPS_PROXY, ALL_PROXY, NO_PROXY and "
+            f"SSL_CERT_FILE, or {_USE_CACHED}."
         ) from error
-    token = get_token() or ""
+    try:
+        token = get_token() or ""
+    except OSError as error:
+        raise DownloadError(
+            f"the token for the Hub cannot be read from {error.filename}: {error.strerror}. Check "
+            f"the environment variables HF_HOME and HF_TOKEN_PATH."
+        ) from error
     if not (token.isascii() and token.isprintable()):
         raise DownloadError(
             "the token for the Hub has a character that no token has. Set HF_TOKEN again, or run "
@@ -82,7 +90,7 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
     while cause is not None and not isinstance(cause, errors.HfHubHTTPError):
         cause = cause.__cause__
     if cause is None:
-        return UnreachableError(_not_fetched(name, error.__cause__ or error))
+        return NotFetchedError(_not_fetched(name, error.__cause__ or error))
     if isinstance(cause, errors.GatedRepoError):
         return DownloadError(
             f"{name.repo} is gated: accept its terms at https://huggingface.co/{name.repo}, then "
@@ -93,11 +101,11 @@ def _as_download_error(name: HubName, error: OSError) -> DownloadError:
         return DownloadError(_REFUSALS[status].format(name=name, repo=name.repo))
     if status == _TOO_MANY:
         wait = cause.response.headers.get("Retry-After")
-        return UnreachableError(
+        return NotFetchedError(
             f"the Hub is limiting requests (429). Try again "
             f"{f'in {wait} seconds' if wait else 'later'}; `hf auth login` raises the limit."
         )
-    return UnreachableError(f"the Hub failed to answer for {name} ({status}). Try again later.")
+    return NotFetchedError(f"the Hub failed to answer for {name} ({status}). Try again later.")
 
 
 def _not_fetched(name: HubName, error: BaseException) -> str:
@@ -105,9 +113,15 @@ def _not_fetched(name: HubName, error: BaseException) -> str:
     # httpx's or httpx2's, which depends on huggingface_hub's version.
     if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
         reason = f"no connection to the Hub ({reason})"
+    elif "Timeout" in type(error).__name__:
+        reason = (
+            f"no answer in time ({reason}; HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT set it)"
+        )
+    endpoint = os.environ.get("HF_ENDPOINT")
+    check = "" if endpoint is None else f" and HF_ENDPOINT ({endpoint!r}),"
     return (
-        f"{name} could not be fetched from the Hub: {reason}. Check the connection and try again, "
-        f"or use only what is cached: HF_HUB_OFFLINE=1, or local_files_only=True in Python."
+        f"{name} could not be fetched from the Hub: {reason}. Check the connection{check} and try "
+        f"again, or {_USE_CACHED}."
     )
 
 

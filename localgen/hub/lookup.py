@@ -17,6 +17,7 @@ from localgen.hub import cache, catalog, headers, names
 from localgen.hub.levels import DEFAULT_LEVEL, KindOf, choose, usual_spelling
 from localgen.hub.names import HubName
 from localgen.hub.ranges import RemoteModel
+from localgen.hub.settings import settings
 
 Found = TypeVar("Found")
 
@@ -117,9 +118,9 @@ def _from_hub(
     ask: Callable[[HubName, str], Found],
 ) -> Path | Found:
     """Return the cached file if that is enough, else what ``ask`` gets from the Hub."""
-    from localgen.hub.failures import UnreachableError  # noqa: PLC0415
+    from localgen.hub.failures import NotFetchedError  # noqa: PLC0415
 
-    if local_files_only or _is_offline():
+    if local_files_only or settings().HF_HUB_OFFLINE:
         return _from_cache(name, default)
     if name.is_pinned:  # a commit's files never change
         try:
@@ -128,21 +129,15 @@ def _from_hub(
             pass  # not cached: fetch it
     try:
         return ask(name, default)
-    except UnreachableError as error:
+    except NotFetchedError as error:
         try:
             path = _from_cache(name, default)
         except (ModelNotFoundError, DownloadError):
             # The name may be a mistyped path.
             message = f"there is no local file {name}, and {error}"
-            raise UnreachableError(message) from error.__cause__
+            raise NotFetchedError(message) from error.__cause__
         logger.warning("%s Using the cached copy.", error)
         return path
-
-
-def _is_offline() -> bool:
-    from huggingface_hub import constants  # noqa: PLC0415
-
-    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _fetch(name: HubName, default: str) -> Path:

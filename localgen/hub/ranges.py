@@ -9,8 +9,8 @@ from typing import Any
 from localgen.errors import DownloadError
 from localgen.hub.failures import explained
 from localgen.hub.names import HubName
+from localgen.hub.settings import settings
 
-_SECONDS = 10.0
 _PARTIAL, _WHOLE = 206, 200
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -63,7 +63,7 @@ class RemoteReader:
         }
         options: dict[str, Any] = {
             "headers": headers,
-            "timeout": _SECONDS,
+            "timeout": settings().HF_HUB_DOWNLOAD_TIMEOUT,
             "follow_redirects": True,
         }
         with get_session().stream("GET", url, **options) as response:

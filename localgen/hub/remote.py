@@ -19,15 +19,20 @@ from localgen._util.warn import warn
 from localgen.errors import DownloadError, LocalgenError
 from localgen.hub import cache
 from localgen.hub.bars import transfer_bar
-from localgen.hub.failures import explained, missing_repository, missing_revision
+from localgen.hub.failures import (
+    NotFetchedError,
+    explained,
+    missing_repository,
+    missing_revision,
+)
 from localgen.hub.names import HubName, why_unsafe
+from localgen.hub.settings import settings
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 logger = logging.getLogger("localgen.hub")
-_LISTING_SECONDS = 10.0
 _BLOCK_BYTES = 2**20
 _KINDS = {"sha256": "sha256 checksum", "git": "git checksum", "size": "size"}
 _WEAK = {
@@ -66,10 +71,10 @@ def listing(name: HubName) -> Listing:
 
     Raises DownloadError and ModelNotFoundError.
     """
-    from huggingface_hub import HfApi, errors  # noqa: PLC0415
-
-    api = HfApi()
     with explained(name):
+        from huggingface_hub import HfApi, errors  # noqa: PLC0415
+
+        api = HfApi()
         try:
             info = _model_info(api, name)
         except errors.RevisionNotFoundError as error:
@@ -102,7 +107,7 @@ def _model_info(api: HfApi, name: HubName) -> ModelInfo:
                 name.repo,
                 revision=name.revision,
                 files_metadata=with_metadata,
-                timeout=_LISTING_SECONDS,
+                timeout=settings().HF_HUB_ETAG_TIMEOUT,
             )
     raise DownloadError(f"the answer for {name} is not a listing as the Hub sends them")
 
@@ -140,18 +145,24 @@ def download(name: HubName, of: Listing, files: tuple[str, ...]) -> Path:
 
     Raises DownloadError and MovedError.
     """
+    with _storing(name):
+        _download(name, of, files)
+    return _path(name, of.commit, files[0])
+
+
+def _download(name: HubName, of: Listing, files: tuple[str, ...]) -> None:
     missing = [file for file in files if not _is_cached(name, of, file)]
     _check_disk(name, sum(of.files[file].size or 0 for file in missing))
     for file in files:
         wanted = of.files[file]
+        if file in missing:
+            _remove_damaged(_path(name, of.commit, file), wanted)
         # If the process is killed after the transfer, the file must not count as verified.
         if file in missing or cache.unverified(name.repo, of.commit, file):
             cache.mark_unverified(name.repo, of.commit, file, wanted.checksum or cache.UNSTATED)
         if file in missing:
-            _remove_damaged(_path(name, of.commit, file), wanted)
             _transfer(name, of.commit, file, wanted.size or 0)
         verify(name, of.commit, file)
-    return _path(name, of.commit, files[0])
 
 
 def are_cached(name: HubName, of: Listing, files: tuple[str, ...]) -> bool:
@@ -166,19 +177,28 @@ def _is_cached(name: HubName, of: Listing, file: str) -> bool:
 
 
 def _remove_damaged(path: Path, wanted: RemoteFile) -> None:
-    """Remove a cached file of another size, which huggingface_hub would keep."""
-    if path.is_file():
-        logger.warning(
-            "%s has %d bytes in the cache, and %d on the Hub: it is fetched again",
-            *(path.name, path.stat().st_size, wanted.size),
-        )
+    """Remove a cached file of another size, which huggingface_hub would keep.
+
+    Raises DownloadError.
+    """
+    if not path.is_file():
+        return
+    sizes = f"{path.stat().st_size} bytes in the cache, and {wanted.size} on the Hub"
+    logger.warning("%s has %s: it is fetched again", path.name, sizes)
+    try:
         cache.remove(path)
+    except OSError as error:
+        raise DownloadError(
+            f"{path} has {sizes}, and cannot be replaced: {error.strerror}. Remove it, or set "
+            f"HF_HUB_CACHE to another folder."
+        ) from error
 
 
 def verify(name: HubName, commit: str, file: str) -> None:
     """Verify a downloaded file's checksum, unless that was done before.
 
-    A corrupt file is removed. Raises DownloadError.
+    A corrupt file is removed. In a read-only cache, a file is verified each time. Raises
+    DownloadError.
     """
     checksum = cache.unverified(name.repo, commit, file)
     if checksum is None:
@@ -191,15 +211,20 @@ def verify(name: HubName, commit: str, file: str) -> None:
     kind, wanted = checksum.split()
     found = wanted if checksum == cache.UNSTATED else _digest(path, kind)
     if found != wanted:
-        cache.remove(path)
-        cache.unmark(name.repo, commit, file)
+        advice = "The file was removed; try again"
+        try:
+            cache.remove(path)
+            cache.unmark(name.repo, commit, file)
+        except OSError as error:
+            advice = f"Remove {path}, which failed here ({error.strerror}), and try again"
         raise DownloadError(
             f"{file} of {name.repo} is a corrupt download: its {_KINDS[kind]} is {found}, and the "
-            f"Hub states {wanted}. The file was removed; try again."
+            f"Hub states {wanted}. {advice}."
         )
     if kind in _WEAK:
         warn(f"{file} of {name.repo}: {_WEAK[kind]}")
-    cache.unmark(name.repo, commit, file)
+    with contextlib.suppress(OSError):
+        cache.unmark(name.repo, commit, file)
 
 
 def _path(name: HubName, commit: str, file: str) -> Path:
@@ -221,7 +246,7 @@ def _check_disk(name: HubName, n_bytes: int) -> None:
 def _transfer(name: HubName, commit: str, file: str, n_bytes: int) -> None:
     from huggingface_hub import HfApi  # noqa: PLC0415
 
-    with explained(name), _disk_full(name), transfer_bar(file, n_bytes) as advance:
+    with explained(name), transfer_bar(file, n_bytes) as advance:
         # By the revision's name rather than the commit, so that the cache records the revision.
         path = HfApi().hf_hub_download(
             name.repo, file, revision=name.revision, tqdm_class=_reporting_to(advance)
@@ -248,17 +273,21 @@ def _reporting_to(advance: Callable[[float], None]) -> Any:
 
 
 @contextlib.contextmanager
-def _disk_full(name: HubName) -> Iterator[None]:
+def _storing(name: HubName) -> Iterator[None]:
+    """Turn errors of the disk inside the block into a DownloadError with advice."""
     try:
         yield
     except LocalgenError:
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise DownloadError(
-            f"the disk of {cache.root()} is full, so {name} could not be fetched; the incomplete "
-            f"file was removed. Free some space, or set HF_HOME to another disk."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DownloadError(
+                f"the disk of {cache.root()} is full, so {name} could not be fetched; the "
+                f"incomplete file was removed. Free some space, or set HF_HOME to another disk."
+            ) from error
+        raise NotFetchedError(
+            f"{name} could not be stored in {cache.root()}: {error.strerror or error}. Set "
+            f"HF_HOME or HF_HUB_CACHE to a folder that you may write to."
         ) from error
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-import shutil
 import stat
 import sys
 import tempfile
@@ -26,12 +26,13 @@ from localgen.errors import (
 from localgen.generation.resolve import new_token_limit
 from localgen.jobs.interrupts import run_until_interrupt
 from localgen.jobs.results import Record, Results
-from localgen.jobs.rows import BadLine, Line, Row, read_lines, read_rows
+from localgen.jobs.rows import BadLine, Line, Row, raw_lines, read_lines, read_rows
 from localgen.model import LocalModel
 
-# Errors of a single row. Any other, such as a lost GPU, would hit every row.
+# Errors of a single row. Any other, such as a lost GPU, would hit every row. A Warning is raised
+# with ``python -W error``.
 _ROW_ERRORS = (
-    ValueError, TypeError, ContextFullError, DecodeError, KvBudgetError, TemplateError,
+    ValueError, TypeError, ContextFullError, DecodeError, KvBudgetError, TemplateError, Warning,
 )  # fmt: skip
 _STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_seconds", "seed")
 
@@ -260,7 +261,7 @@ def _status(path: str, stream: object) -> os.stat_result | None:
 def open_lines(path: str) -> Iterator[BinaryIO]:
     """Open the input at ``path``, "-" for stdin, as a seekable file: a pipe is copied first.
 
-    Raises OSError.
+    Raises OSError, also for a device that gives data, which may never end.
     """
     if path == "-":
         with _seekable(sys.stdin.buffer) as file:
@@ -270,11 +271,18 @@ def open_lines(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def _check_ends(file: BinaryIO) -> None:
+    mode = os.fstat(file.fileno()).st_mode
+    if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and file.read(1):
+        raise OSError(errno.EINVAL, "it is a device, not a file", file.name)
+
+
 @contextmanager
 def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
     if file.seekable():
+        _check_ends(file)
         yield file
         return
     with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(file, copy)
+        copy.writelines(raw_lines(file))
         yield cast("BinaryIO", copy)  # a wrapper on Windows

@@ -39,6 +39,7 @@ _BEGINNING = b'{"localgen_batch": '
 # They affect speed and memory, not results: a job that ran out of memory may be resumed with fewer
 # sequences.
 _MAY_CHANGE = ("n_threads", "n_batch", "max_sequences", "kv_budget", "check_memory")
+_DEFAULTS = {**dataclasses.asdict(ModelConfig()), **dataclasses.asdict(GenerationConfig())}
 _START_OVER = "choose another output file, or start over with --overwrite."
 
 
@@ -300,6 +301,8 @@ def _changes(old: Record, new: Record) -> Iterator[str]:
         yield f"the model was {_model(old)} and is now {_model(new)}"
     for part in ("model_options", "generation_options"):
         before, now = old.get(part) or {}, new[part]
+        # An option that is newer than the file had its default.
+        before = {name: default for name, default in _DEFAULTS.items() if name in now} | before
         for name in sorted({*before, *now} - {*_MAY_CHANGE}):
             if before.get(name) != now.get(name):
                 yield f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 
 from localgen._util.checks import check_int
 from localgen.config import GenerationConfig
+from localgen.errors import JobError
 
 RowId = str | int
 
@@ -26,6 +28,8 @@ _NOT_OF_A_ROW = {
 }
 _OPTIONS = {field.name for field in dataclasses.fields(GenerationConfig)} - _NOT_OF_A_ROW
 _PROMPTS = ("prompt", "prompt_token_ids", "messages")
+# More than any prompt: a line without an end, as of a device, would be read for ever.
+MAX_LINE_BYTES = 2**26
 _NAMES = sorted({"id", *_PROMPTS, *_OPTIONS})
 # Templates read nested values by recursion, and Python allows about 1000 calls.
 _MAX_DEPTH = 100
@@ -68,10 +72,24 @@ class BadLine:
     error: Exception
 
 
+def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file as they are. Raises JobError for one that is too long."""
+    for number in itertools.count(1):
+        data = file.readline(MAX_LINE_BYTES + 1)
+        if len(data) > MAX_LINE_BYTES:
+            raise JobError(
+                f"line {number} of the input is longer than {MAX_LINE_BYTES / 1e6:.0f} MB. The "
+                f"input must hold one JSON object per line."
+            )
+        if not data:
+            return
+        yield data
+
+
 def read_lines(file: BinaryIO) -> Iterator[Line]:
-    """Yield the lines of a seekable file from its start."""
+    """Yield the lines of a seekable file from its start. Raises JobError, as ``raw_lines`` does."""
     file.seek(0)
-    for number, data in enumerate(file, 1):
+    for number, data in enumerate(raw_lines(file), 1):
         # Some editors write a byte-order mark, which JSON does not allow.
         stripped = (data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data).strip()
         if stripped:
@@ -99,7 +117,7 @@ def read_rows(
             result = Row(line, row_id, kind, prompt, _config(fields, defaults, seed, row_id))
         except RecursionError:
             result = BadLine(line, row_id, ValueError(_TOO_DEEP))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, Warning) as error:  # a Warning with ``python -W error``
             result = BadLine(line, row_id, error)
         yield result
 

@@ -1,9 +1,9 @@
-"""Runs llama.cpp's quantizer once, in its own process, since nothing else can stop it.
+"""Runs llama.cpp's quantizer in its own process, since nothing else can stop it.
 
     python -m localgen.llama.quantize
 
-It reads one ``Task`` as a line of JSON from stdin and writes events to stdout, one JSON object per
-line: {"tensor", "index", "of"} when a tensor is started; at the end {"types": {tensor: type},
+It reads each ``Task`` as a line of JSON from stdin and writes events to stdout, one JSON object per
+line: {"tensor", "index", "of"} when a tensor is started; at a task's end {"types": {tensor: type},
 "n_fallback", "needs_imatrix"}, or {"error"}. When stdin ends, the parent is gone: the process stops
 at once and removes the file that it was writing.
 """
@@ -15,12 +15,13 @@ import ctypes
 import functools
 import json
 import os
+import queue
 import re
 import sys
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from localgen.gguf.imatrix_file import read_imatrix
 from localgen.llama.library import llama
@@ -145,18 +146,35 @@ def _as_imatrix(bindings: Any, path: Path) -> Any:
     return array
 
 
-def main() -> None:
-    """Run the task given on stdin."""
-    task = Task(**json.loads(sys.stdin.readline()))
-    threading.Thread(target=_end_with_parent, args=(task.target,), daemon=True).start()
-    _emit(**run(task))
+class _Tasks:
+    """The tasks that come on stdin; its end ends the process, whatever that is doing."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._writing: str | None = None
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def run_next(self) -> dict[str, Any]:
+        task = Task(**json.loads(self._waiting.get()))
+        self._writing = None if task.dry_run else task.target
+        done = run(task)
+        self._writing = None
+        return done
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            self._waiting.put(line)
+        if self._writing is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._writing)
+        os._exit(1)
 
 
-def _end_with_parent(target: str) -> None:
-    sys.stdin.read()
-    with contextlib.suppress(OSError):
-        os.unlink(target)
-    os._exit(1)
+def main() -> NoReturn:
+    """Run the tasks given on stdin."""
+    tasks = _Tasks()
+    while True:
+        _emit(**tasks.run_next())
 
 
 if __name__ == "__main__":

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import math
 import os
 import secrets
 import shutil
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -20,7 +18,6 @@ from typing import Any, overload
 from localgen import hub
 from localgen._util.atomic_write import replace
 from localgen._util.checks import check_int
-from localgen._util.child import OWN_GROUP, interpreter
 from localgen._util.format import counted, either
 from localgen._util.home import expand_user
 from localgen._util.system import usable_cpus
@@ -30,6 +27,7 @@ from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
 from localgen.gguf.tensor_types import TENSOR_TYPES
 from localgen.hub.levels import level_of
+from localgen.quantization.process import Progress, QuantizerProcess
 
 # Other common names.
 _SPELLINGS = {
@@ -40,8 +38,6 @@ _NOT_QUANTIZED = ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
 _SPARE_BYTES = 2**24
 _MOST_NAMED = 3
 _TYPES_BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
-
-Progress = Callable[[int, int, str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +126,20 @@ def quantize(
     file = gate.check_model(path)
     folder = expand_user(output)
     _check_source(file, numbers, allow_requantize=allow_requantize)
-    run = _Runner(file, imatrix, pure, allow_requantize, n_threads)
     targets = {name: folder / f"{_stem(path)}-{name}.gguf" for name in numbers}
     for target in targets.values():
         _check_target(target, file)
-    plans = {name: run.plan(name, number) for name, number in numbers.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise QuantizeError(f"cannot create the folder {folder}: {error.strerror}") from error
-    _check_disk(folder, sum(plan.n_bytes for plan in plans.values()))
-    done = [
-        run.write(name, numbers[name], targets[name], plans[name], progress) for name in numbers
-    ]
+    with QuantizerProcess() as process:
+        run = _Runner(process, file, imatrix, pure, allow_requantize, n_threads)
+        plans = {name: run.plan(name, number) for name, number in numbers.items()}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise QuantizeError(f"cannot create the folder {folder}: {error.strerror}") from error
+        _check_disk(folder, sum(plan.n_bytes for plan in plans.values()))
+        done = [
+            run.write(name, numbers[name], targets[name], plans[name], progress) for name in numbers
+        ]
     return done[0] if isinstance(levels, str) else done
 
 
@@ -224,12 +221,14 @@ class _Runner:
 
     def __init__(
         self,
+        process: QuantizerProcess,
         file: ModelFile,
         imatrix: str | os.PathLike[str] | None,
         pure: bool,
         allow_requantize: bool,
         n_threads: int | None,
     ) -> None:
+        self._process = process
         self._file = file
         self._options = {
             "source": str(file.path),
@@ -329,57 +328,16 @@ class _Runner:
     def _run(
         self, level: str, progress: Progress | None, *, ftype: int, target: str, dry_run: bool
     ) -> dict[str, Any]:
-        from localgen.llama.quantize import Task  # noqa: PLC0415
+        from localgen.llama.quantize import Task  # noqa: PLC0415  # loads llama.cpp
 
         task = Task(**self._options, ftype=ftype, target=target, dry_run=dry_run)  # type: ignore[arg-type]
-        command = [interpreter(), "-m", "localgen.llama.quantize"]
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            **OWN_GROUP,
-        ) as child:
-            try:
-                last = _follow(child, task.as_json(), progress)
-            except BaseException:
-                child.kill()
-                raise
-            stderr = child.stderr.read() if child.stderr else ""
-        if "error" in last:
-            raise QuantizeError(f"quantizing to {level} failed: {last['error']}")
-        if "types" not in last:
-            reason = stderr.strip().splitlines()[-1:] or ["no output"]
-            raise QuantizeError(
-                f"the quantizer ended with code {child.returncode} at {level}: {reason[0]}"
-            )
-        return last
+        return self._process.run(level, task.as_json(), progress)
 
 
 def _some(names: list[str]) -> str:
     """Return the number of tensors and the first names."""
     more = ", …" if len(names) > _MOST_NAMED else ""
     return f"{counted(len(names), 'tensor')} ({', '.join(names[:_MOST_NAMED])}{more})"
-
-
-def _follow(child: subprocess.Popen[str], task: str, progress: Progress | None) -> dict[str, Any]:
-    """Send a task to the quantizer, read its events to the end, and return the last one."""
-    last: dict[str, Any] = {}
-    if child.stdin is None or child.stdout is None:
-        return last
-    try:
-        child.stdin.write(task + "\n")
-        child.stdin.flush()
-    except OSError:  # it has died: its exit code is reported
-        with contextlib.suppress(OSError):
-            child.stdin.close()  # else Popen would try to write the rest
-    for line in child.stdout:
-        last = json.loads(line)
-        if progress is not None and "tensor" in last:
-            progress(last["index"], last["of"], last["tensor"])
-    return last
 
 
 @contextlib.contextmanager

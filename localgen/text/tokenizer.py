@@ -553,6 +553,10 @@ class Tokenizer(SpecialTokens):
             self._texts.spelling(i) for i in checked if not (skip_special_tokens and is_special(i))
         ]
 
+    def _convert_id_to_token(self, token_id: int) -> str:
+        """Return the spelling of one id; transformers' StopStringCriteria asks by this name."""
+        return self._texts.spelling(token_id)
+
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int | None] | None:
         """Return the id of a token in the vocabulary's spelling, or a list for several.
 

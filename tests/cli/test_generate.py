@@ -177,6 +177,25 @@ def test_options_left_out_default_to_the_files(
     assert (done.stats.seed is None) == ("do_sample" in options)
 
 
+def test_options_that_are_json(generate: Any, tiny: localgen.LocalModel) -> None:
+    """Lists and pairs are written as JSON: the text is what the same options give in Python."""
+    options: dict[str, Any] = {
+        "suppress_tokens": [5, 6],
+        "begin_suppress_tokens": [40],
+        "bad_words_ids": [[7], [8, 9]],
+        "sequence_bias": [[[41], 30.5]],
+        "forced_eos_token_id": 43,
+        "exponential_decay_length_penalty": [2, 1.5],
+        "encoder_repetition_penalty": 1.5,
+    }
+    flags = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in options.items()]
+    result = generate("the cat", *EIGHT, *flags, "--json")
+    assert result.returncode == 0
+    done = tiny.complete("the cat", max_new_tokens=8, min_new_tokens=8, **options)
+    assert json.loads(result.stdout)["token_ids"] == done.token_ids
+    assert done.token_ids[-1] == 43
+
+
 def test_stop_string(generate: Any, expected: str) -> None:
     """--stop cuts before the text; the first of several wins."""
     stop = expected[-3:]
@@ -230,6 +249,10 @@ def test_help_does_not_cut_option_names() -> None:
         (["--kv-type", "f64"], ["--kv-type", "'f64'"]),
         (["--logprobs", "3"], ["--json"]),
         (["--stop", ""], ["--stop"]),
+        (["--suppress-tokens", "1,"], ["--suppress-tokens", "'1,' is not JSON"]),
+        (["--suppress-tokens", "[-1]"], ["--suppress-tokens must be between 0 and", "got -1"]),
+        (["--forced-eos-token-id", "[]"], ["--forced-eos-token-id", "[]"]),
+        (["--exponential-decay-length-penalty", "[1]"], ["a pair (start, factor), got [1]"]),
         (["second prompt"], ["second prompt"]),
     ],
     ids=" ".join,
@@ -237,6 +260,12 @@ def test_help_does_not_cut_option_names() -> None:
 def test_wrong_usage(args: list[str], parts: list[str], generate: Any) -> None:
     """The exit code is 2, and the message names the option and the value."""
     assert_refused(generate("the cat", *args), 2, *parts)
+
+
+def test_json_that_is_nested_too_deeply(generate: Any) -> None:
+    """Python's parser recurses: a message, not a traceback."""
+    result = generate("the cat", "--suppress-tokens", "[" * 10**5)
+    assert_refused(result, 2, "--suppress-tokens", "is not JSON")
 
 
 def test_wrong_option_is_reported_before_the_model(tmp_path: Path) -> None:

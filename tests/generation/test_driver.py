@@ -307,6 +307,15 @@ def test_an_error_in_a_step_reaches_the_task_that_waits():
     assert done[0].token_ids == reference_greedy(A, 3)
 
 
+def test_a_task_of_another_library_than_asyncio() -> None:
+    """In trio; Python's own "no running event loop" does not say what to do."""
+    model = fake_model()
+    task = model.acomplete([A], max_new_tokens=2)
+    with pytest.raises(RuntimeError, match=r"asyncio.*trio\.to_thread"):
+        task.send(None)
+    assert model.complete([A], max_new_tokens=2)[0].token_ids == reference_greedy(A, 2)
+
+
 def test_cancelling_what_is_over_or_was_never_submitted():
     """Neither waits, nor changes anything."""
     model = fake_model()

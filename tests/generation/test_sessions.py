@@ -22,6 +22,7 @@ from localgen.generation import session_file
 from localgen.generation.streaming import CompletionStream
 from localgen.llama.library import llama
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
+from tests.conformance.invariants import backend_of
 from tests.fakes import FakeBackend, FakeModel, engine_of, fake_model, reference_greedy
 
 IDENTITY = {"model": "a", "kv_type": "f16"}
@@ -715,7 +716,7 @@ def test_state_that_llama_cpp_refuses(gguf: Path, tmp_path: Path) -> None:
         bad = [Saved(saved[0].token_ids, saved[0].state[:-9])]
         bad += [Saved(saved[0].token_ids[:-1], saved[0].state)]
         for each in bad:
-            session_file.write(tmp_path / "s", model._backend.state_identity, [saved[1], each])
+            session_file.write(tmp_path / "s", backend_of(model).state_identity, [saved[1], each])
             with pytest.raises(StateError, match="refused"):
                 model.load_session(tmp_path / "s")
             entries = engine_of(model).kv_cache.cached

@@ -21,6 +21,7 @@ from localgen.gguf.strings import Strings
 from localgen.gguf.tensor_types import TENSOR_TYPES
 from localgen.llama import fitting
 from models.make_tiny import make_gemma_swa, make_mamba
+from tests.conformance.invariants import backend_of
 from tests.conftest import RunChild
 
 TYPES = {kind.name: kind for kind in TENSOR_TYPES.values()}
@@ -282,7 +283,7 @@ def test_the_default_budget_counts_what_is_in_ram(n_gpu_layers, budget, tiny_bpe
     The budget is half of 1 GiB; with one of two layers on a GPU, twice as much fits.
     """
     with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512) as model:
-        backend: Any = model._backend
+        backend = backend_of(model)
         backend.n_gpu_layers = n_gpu_layers
         memory_of(2**30)
         assert backend.kv_budget == budget

@@ -170,9 +170,9 @@ def test_pipes_and_devices(tmp_path: Path) -> None:
             read_gguf(tmp_path / "s.gguf")
 
 
-def writer(path: Path, n_layers: int = 1) -> GGUFWriter:
+def writer(path: Path, n_layers: int = 1, architecture: str = "llama") -> GGUFWriter:
     """A file without tensors that passes the gate, unless a change breaks it."""
-    made = GGUFWriter(path, "llama")
+    made = GGUFWriter(path, architecture)
     made.add_block_count(n_layers)
     return made
 
@@ -308,6 +308,16 @@ def test_refused_heads_of_rwkv(head_size: int, tmp_path: Path) -> None:
     made.add_uint32("llama.wkv.head_size", head_size)
     finish(made)
     with pytest.raises(InvalidGGUFError, match=f"multiple of 64, got {head_size}"):
+        check_model(tmp_path / "bad.gguf")
+
+
+def test_refused_groups_of_plamo2(tmp_path: Path) -> None:
+    """llama.cpp asserts that there are none."""
+    made = writer(tmp_path / "bad.gguf", architecture="plamo2")
+    TOKENS(made)
+    made.add_uint32("plamo2.ssm.group_count", 1)
+    finish(made)
+    with pytest.raises(InvalidGGUFError, match="group_count must be 0"):
         check_model(tmp_path / "bad.gguf")
 
 

@@ -255,7 +255,16 @@ BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
     "repetition_penalty": (*NUMBER, 0, -1),
     "frequency_penalty": (*NUMBER, 1e7, -1e7, None),
     "presence_penalty": (*NUMBER, 1e7, -1e7, None),
+    "encoder_repetition_penalty": (*NUMBER, 0, -1),
     "no_repeat_ngram_size": WHOLE,
+    "encoder_no_repeat_ngram_size": WHOLE,
+    "min_length": WHOLE,
+    "forced_bos_token_id": (-1, 1.5, "8", True, NAN, 2**31, [8]),
+    "forced_eos_token_id": (-1, 1.5, "8", True, NAN, 2**31, [], {}),
+    "exponential_decay_length_penalty": (5, 1.5, "ab", True, [], [5], (1, 2, 3), {1: 1.5}),
+    "remove_invalid_values": (2, "yes", 0.0),
+    "renormalize_logits": (2, "yes", 0.0),
+    "prefix_allowed_tokens_fn": (5, "f", True, [1], [len]),
     "logprobs": WHOLE,
     "seed": (-1, 2**64, 1.5, True, NAN),
     "pad_token_id": (-1, 1.5, "8", True, NAN),
@@ -266,6 +275,7 @@ BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
     "stop_strings": ("", 5),
     "bad_words_ids": (5,),
     "suppress_tokens": (5, "5"),
+    "begin_suppress_tokens": (5, "5"),
     "sequence_bias": (5, "5"),
 }
 
@@ -278,6 +288,20 @@ BAD_ITEMS: dict[str, tuple[tuple[Any, Any], ...]] = {
     "eos_token_id": (([0, -2], -2), ([1.5], 1.5), (["a"], "a"), ([HUGE], HUGE)),
     "bad_words_ids": (([[1], [-1]], -1), ([[1.5]], 1.5), ([5], 5), (["ab"], "ab")),
     "suppress_tokens": (([1, -1], -1), ([NAN], NAN), ([True], True)),
+    "begin_suppress_tokens": (([1, -1], -1), ([NAN], NAN), ([True], True)),
+    "forced_eos_token_id": (([1, -1], -1), ([1.5], 1.5), ([True], True), ([[1]], [1])),
+    "exponential_decay_length_penalty": (
+        ((-1, 1.5), -1),
+        ((1.5, 1.5), 1.5),
+        ((True, 1.5), True),
+        ((1, 0), 0),
+        ((1, -2.0), -2.0),
+        ((1, NAN), NAN),
+        ((1, INF), INF),
+        ((1, "2"), "2"),
+        ((1, None), None),
+        ((1, HUGE), HUGE),
+    ),
     "sequence_bias": (
         ({(1,): NAN}, NAN),
         ({(1,): "1"}, "1"),
@@ -352,7 +376,26 @@ def test_options_that_exclude_each_other() -> None:
         ModelConfig(device="cpu", n_gpu_layers=3)
 
 
-@pytest.mark.parametrize("name", ["max_new_tokens", "max_length", "top_k", "no_repeat_ngram_size"])
+FORCED: list[dict[str, Any]] = [
+    {"forced_bos_token_id": 5, "suppress_tokens": [5]},
+    {"forced_eos_token_id": 5, "suppress_tokens": [4, 5]},
+    {"forced_eos_token_id": [4, 5], "suppress_tokens": [4, 5, 6]},
+]
+
+
+@pytest.mark.parametrize("options", FORCED)
+def test_forced_tokens_that_are_suppressed(options: dict[str, Any], tiny: LocalModel) -> None:
+    """Refused before anything runs: at the step that forces them, nothing would be left."""
+    message = f"{next(iter(options))} has only tokens of suppress_tokens, .*5.*; remove one of them"
+    with unharmed(tiny), pytest.raises(ValueError, match=message):
+        tiny.generate(IDS, **options)
+    GenerationConfig(forced_eos_token_id=[4, 5], suppress_tokens=[4])
+
+
+MANY = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size")
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "max_length", "top_k", *MANY])
 def test_huge_number_where_more_means_all(name: str, tiny: LocalModel) -> None:
     """A number beyond any context or vocabulary acts as its largest useful value."""
     options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": True, "seed": 1}
@@ -369,6 +412,10 @@ def test_huge_number_where_more_means_all(name: str, tiny: LocalModel) -> None:
         ("pad_token_id", 100_000),
         ("eos_token_id", 100_000),
         ("suppress_tokens", [100_000]),
+        ("begin_suppress_tokens", [100_000]),
+        ("forced_bos_token_id", 100_000),
+        ("forced_eos_token_id", 100_000),
+        ("forced_eos_token_id", [1, 100_000]),
         ("bad_words_ids", [[1, 100_000]]),
         ("sequence_bias", {(100_000,): 1.0}),
     ],
@@ -552,6 +599,30 @@ def test_streamer_for_two_rows(tiny: LocalModel) -> None:
     """A streamer has no idea of rows."""
     with unharmed(tiny), pytest.raises(ValueError, match="one sequence"):
         tiny.generate([[40], [41]], streamer=BadStreamer(1))
+
+
+@pytest.mark.parametrize("answer", [None, [], 5, "ab", [1.5], [[1]], [-1], [100_000]], ids=repr)
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_bad_answer_of_prefix_allowed_tokens_fn(
+    answer: Any, do_sample: bool, tiny: LocalModel
+) -> None:
+    """A function that allows nothing, or answers with something else, ends its call only."""
+
+    def allow(batch_id: int, token_ids: Any) -> Any:
+        return answer if batch_id and len(token_ids) == 5 else [45, 46]
+
+    batch = [[40, 60, 70], [50, 51, 52]]
+    with unharmed(tiny), pytest.raises(ValueError, match="sequence 1: prefix_allowed_tokens_fn "):
+        tiny.generate(batch, do_sample=do_sample, prefix_allowed_tokens_fn=allow)
+
+
+def test_everything_suppressed_at_the_beginning(tiny: LocalModel) -> None:
+    """The row is named, and the option that leaves nothing is one of those that removed tokens."""
+    everything = list(range(tiny.tokenizer.vocab_size))
+    with unharmed(tiny), pytest.raises(ValueError, match=r"sequence 0: .* left no token"):
+        tiny.generate(IDS, begin_suppress_tokens=everything)
+    with unharmed(tiny), pytest.raises(ValueError, match=r"sequence 0: .* left no token"):
+        tiny.generate(IDS, encoder_no_repeat_ngram_size=1, suppress_tokens=everything)
 
 
 def test_everything_suppressed(tiny: LocalModel) -> None:

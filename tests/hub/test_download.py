@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -432,6 +434,99 @@ def test_a_disk_that_becomes_full(
         subprocess.run(["umount", str(small)], check=True)
 
 
+@contextlib.contextmanager
+def _read_only(folder: Path) -> Iterator[None]:
+    """A real read-only file system: nobody, root included, can write to ``folder``."""
+    mount = ["mount", "--bind", str(folder), str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a folder read-only")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_read_only_cache(
+    hub: LoopbackHub, tiny_bpe_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An image of a container, or a share. What is cached is used; the rest says what to set."""
+    repo = hub.repo("org/repo", {"m-Q4_K_M.gguf": tiny_bpe_path.read_bytes(), "m-Q8_0.gguf": b"8"})
+    path = resolve("org/repo")
+    with _read_only(cache.root()):
+        with LocalModel.from_pretrained("org/repo", n_ctx=64) as model:
+            assert model.complete("a", max_new_tokens=1).token_ids
+        with pytest.raises(DownloadError, match=r"could not be stored .*HF_HUB_CACHE"):
+            resolve("org/repo:Q8_0")
+        repo.commit({"m-Q4_K_M.gguf": _data(1)})
+        assert resolve("org/repo") == path
+    assert "Using the cached copy" in caplog.text
+
+
+def test_damage_in_a_read_only_cache(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is verified each time, and one that is damaged is not used."""
+    hub.repo("org/repo", {"a.gguf": _data(1)})
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "_digest", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            resolve("org/repo")
+    with _read_only(cache.root()):
+        path = resolve("org/repo", local_files_only=True)
+        assert resolve("org/repo") == path
+    path.resolve().write_bytes(_data(2))
+    with _read_only(cache.root()), pytest.raises(DownloadError, match=r"corrupt .* failed here"):
+        resolve("org/repo", local_files_only=True)
+    path.resolve().write_bytes(b"cut")
+    with _read_only(cache.root()), pytest.raises(DownloadError, match="cannot be replaced"):
+        resolve("org/repo")
+
+
+@pytest.mark.parametrize("place", ["/dev/null/hub", "/etc/passwd"])
+def test_a_cache_that_is_no_folder(
+    place: str, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HF_HOME=/dev/null is how some turn the cache off."""
+    from huggingface_hub import constants
+
+    hub.repo("org/repo", LEVELS)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", place)
+    with pytest.raises(DownloadError, match=f"could not be stored in {place}: Not a directory"):
+        resolve("org/repo")
+    assert not [copy for copy in inventory.on_this_machine() if copy.name.startswith("org/")]
+    assert inventory.totals() == (0, 0)
+
+
+@pytest.mark.filterwarnings("ignore:`huggingface_hub` cache-system uses symlinks")
+def test_a_file_system_without_symlinks(
+    hub: LoopbackHub, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows without developer mode: the cache holds copies instead of links."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    model = tiny_bpe_path.read_bytes()
+    repo = hub.repo("org/repo", {"m-Q4_K_M.gguf": model, "m-Q8_0.gguf": _data(8)})
+    path = resolve("org/repo")
+    assert not path.is_symlink()
+    with LocalModel.from_pretrained("org/repo", n_ctx=64, local_files_only=True):
+        assert len(_transfers(hub)) == 1
+    path.write_bytes(b"cut")
+    assert resolve("org/repo").read_bytes() == model
+    commit = repo.refs["main"]
+    resolve("org/repo:Q8_0")
+    repo.commit({"m-Q4_K_M.gguf": model, "m-Q8_0.gguf": _data(9)})
+    assert resolve("org/repo:Q8_0").read_bytes() == _data(9)
+    assert resolve(f"org/repo:Q8_0@{commit}").read_bytes() == _data(8)
+    assert inventory.matching("org/repo:Q8_0")[1] == 2 * 5000
+    inventory.remove("org/repo:Q8_0")
+    names = [copy.name for copy in inventory.matching("org/repo")[0]]
+    assert names == [f"org/repo:Q4_K_M@{commit}"]
+    inventory.remove("org/repo")
+    assert not cache.repository_folder("org/repo").exists()
+
+
 @pytest.mark.parametrize("file", ["../../evil.gguf", "a\\..\\evil.gguf", "C:\\evil.gguf"])
 def test_a_listing_that_leads_out_of_the_cache(hub: LoopbackHub, file: str) -> None:
     hub.repo("org/repo", {file: _data(1), "model-Q4_K_M.gguf": _data(2)})
@@ -595,6 +690,55 @@ def test_settings_that_no_client_accepts(
         resolve("org/other")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            "ReadTimeout",
+            r"no answer in time \(slow; HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWN",
+        ),
+        (
+            "UnsupportedProtocol",
+            r"slow\. Check the .* and HF_ENDPOINT \('localhost:80'\), ",
+        ),
+    ],
+)
+def test_the_variable_that_an_error_comes_from(
+    error: str, message: str, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi, errors
+
+    of_client = sys.modules[errors.HfHubHTTPError.__bases__[0].__module__.partition(".")[0]]
+
+    def fail(*_: object, **__: object) -> None:
+        raise getattr(of_client, error)("slow")
+
+    monkeypatch.setenv("HF_ENDPOINT", "localhost:80")
+    monkeypatch.setattr(HfApi, "model_info", fail)
+    with pytest.raises(DownloadError, match=message):
+        resolve("org/repo")
+
+
+def test_a_token_that_is_no_file(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))
+    with pytest.raises(DownloadError, match=r"token .* read from .*Check .* HF_HOME"):
+        resolve("org/repo")
+
+
+def test_settings_that_cannot_be_read(run_child: RunChild, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: "invalid literal for int() with base 10: '1.5'". No token is shown."""
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1.5")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    done = run_child("from localgen.hub import resolve; resolve('org/repo')")
+    assert "DownloadError" in done.stderr
+    assert "HF_HUB_DOWNLOAD_TIMEOUT='1.5'" in done.stderr
+    assert "hf_secret" not in done.stderr
+
+
 @pytest.mark.parametrize("token", ["hf_t\u00f6ken", "hf_token\x1b[0m", "hf_\u200btoken"])
 def test_a_token_with_a_stray_character(
     token: str, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
@@ -607,7 +751,8 @@ def test_a_token_with_a_stray_character(
 
 
 OFFLINE = """
-import socket, sys
+import localgen, os, socket, sys
+if len(sys.argv) > 1: os.environ[sys.argv[1]] = "1"
 class NoSocket(socket.socket):
     def connect(self, *_): raise AssertionError("a request was made")
 socket.socket = NoSocket
@@ -633,10 +778,14 @@ def test_the_environment_variables(
     path = Path(online.stdout.strip())
     assert path.is_relative_to(tmp_path / "home"), online.stderr
     assert path.read_bytes() == LEVELS["model-Q4_K_M.gguf"]
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    offline = run_child(OFFLINE)
-    assert offline.stdout.splitlines()[0] == str(path), offline.stderr
-    assert "only local files are used" in offline.stdout
+    # Set before the program starts, or after ``import localgen``.
+    for environment, args in (({"HF_HUB_OFFLINE": "1"}, ()), ({}, ("HF_HUB_OFFLINE",))):
+        with monkeypatch.context() as patched:
+            for variable, value in environment.items():
+                patched.setenv(variable, value)
+            offline = run_child(OFFLINE, *args)
+        assert offline.stdout.splitlines()[0] == str(path), offline.stderr
+        assert "only local files are used" in offline.stdout
 
 
 def test_ctrl_c_leaves_no_broken_file(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from localgen import (
     ModelConfig,
 )
 from localgen.engine.backend import Batch
+from localgen.jobs import rows
 from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, make_header, open_results, other_versions
 from localgen.jobs.rows import row_seed
@@ -100,6 +102,23 @@ def files(tmp_path: Path) -> Files:
 
 
 # --- what a line may contain ---
+
+
+def test_any_option_of_a_call(files: Files, model: LocalModel) -> None:
+    """Pairs and lists are JSON; a function has no place in a line."""
+    options: list[dict[str, Any]] = [
+        {"min_length": 9, "encoder_repetition_penalty": 1.5},
+        {"forced_eos_token_id": [33, 34], "begin_suppress_tokens": [97]},
+        {"exponential_decay_length_penalty": [1, 3.5], "encoder_no_repeat_ngram_size": 1},
+        {"prefix_allowed_tokens_fn": "f"},
+    ]
+    files.write(*({"prompt": "a cat", "max_new_tokens": 6, **more} for more in options))
+    files.run(model)
+    done = files.results()
+    for number, more in enumerate(options[:3], 1):
+        alone = model.complete("a cat", max_new_tokens=6, **more)
+        assert done[number]["token_ids"] == alone.token_ids
+    assert "must be a function of (batch_id, input_ids), got 'f'" in done[4]["error"]["message"]
 
 
 def test_results_are_those_of_complete(files: Files, model: LocalModel) -> None:
@@ -480,6 +499,18 @@ def test_memory_check_may_be_left_out(half: Files, model: LocalModel) -> None:
     assert len(half.records()) == 3
 
 
+def test_an_option_that_is_newer_than_the_file(half: Files, model: LocalModel) -> None:
+    """Regression: a job could not be resumed after an update. The option had its default then."""
+    old = half.header(max_new_tokens=2)
+    del old["generation_options"]["min_length"], old["model_options"]["check_memory"]
+    first, *others = half.target.read_bytes().splitlines(keepends=True)
+    assert json.loads(first)["generation_options"].pop("min_length") == 0
+    half.target.write_bytes(b"".join([json.dumps(old).encode() + b"\n", *others]))
+    refused(half, model, "min_length was 0 and is now 3", max_new_tokens=2, min_length=3)
+    half.run(model, max_new_tokens=2)
+    assert len(half.records()) == 3
+
+
 def test_changed_model(half: Files, model: LocalModel) -> None:
     """Only the content counts: a file may be renamed, but not replaced."""
     half.weights = half.weights.rename(half.weights.with_name("renamed.gguf"))
@@ -600,6 +631,52 @@ def test_pipe_as_input(files: Files, model: LocalModel) -> None:
     finally:
         os.close(read_end)
     assert len(files.records()) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no such devices")
+def test_a_device_as_input() -> None:
+    """Regression: /dev/zero has one line without an end, /dev/urandom lines without an end."""
+    for device in ("/dev/zero", "/dev/urandom"):
+        with pytest.raises(OSError, match="it is a device") as caught, open_lines(device):
+            pass
+        assert caught.value.filename == device
+    with open_lines(os.devnull) as lines:
+        assert not lines.read()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system does not name open files")
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_a_line_without_an_end(
+    is_pipe: bool, files: Files, model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than the longest line is read of it, from a pipe too, and nothing is written."""
+    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 1000)
+    text = b'{"prompt": "a"}\n' + b"x" * 999 + b"\n" + b"x" * 1001
+    files.source.write_bytes(text)
+    read_end, write_end = os.pipe()
+    os.write(write_end, text)
+    if is_pipe:
+        files.source = Path(f"/dev/fd/{read_end}")
+    try:
+        with pytest.raises(JobError, match="line 3 of the input is longer than 0 MB"):
+            files.run(model)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert not files.target.exists() or not files.target.read_bytes()
+
+
+def test_warnings_that_are_errors(files: Files, model: LocalModel) -> None:
+    """With ``python -W error``, a line's warning fails this line alone."""
+    files.write(
+        {"prompt": "a"},
+        {"prompt": "a", "do_sample": False, "temperature": 0.5},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        records = files.run(model, max_new_tokens=2)
+    errors = {record["line"]: record.get("error", {}).get("type") for record in records}
+    assert errors == {1: None, 2: "UserWarning"}
 
 
 def test_results_reach_the_disk_every_few_seconds(

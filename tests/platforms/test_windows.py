@@ -140,16 +140,47 @@ def test_quantize_and_a_session_replace_their_files(tiny_bpe_path: Path, tmp_pat
 
 
 WITHOUT_CONSOLE = """
-import runpy, sys
+import os, runpy, sys, traceback
 sys.stdin = sys.stdout = sys.stderr = None
-runpy.run_module("localgen", run_name="__main__", alter_sys=True)
+for descriptor in range(3):
+    os.close(descriptor)
+try:
+    runpy.run_module("localgen", run_name="__main__", alter_sys=True)
+except Exception:
+    with open("traceback.txt", "w", encoding="utf-8") as file:
+        traceback.print_exc(file=file)
+    raise
 """
+# Each command's arguments and exit code. A command that prints its result fails without a stdout.
+COMMANDS: dict[str, tuple[tuple[object, ...], int]] = {
+    "generate": (("generate", "the cat", "-m", "m.gguf", *QUICK), 1),
+    "chat": (("chat", "-m", "m.gguf", *QUICK), 1),
+    "batch": (("batch", "rows.jsonl", "made", "-m", "m.gguf", *QUICK), 1),  # a row is wrong
+    "inspect": (("inspect", "m.gguf"), 1),
+    "quantize": (("quantize", "m.gguf", "-t", "Q8_0", "-o", "."), 1),
+    "compare": (
+        ("compare", "m.gguf", "--levels", "m.gguf", "--n-ctx", "32", "--chunks", "1", "--no-speed",
+         "-o", "made"),
+        1,
+    ),
+    "models list": (("models", "list", "."), 1),
+    "doctor": (("doctor", "-m", "m.gguf", "--no-probe"), 1),
+    "no model": (("generate", "hi", "-m", "no.gguf"), 1),
+}  # fmt: skip
+MADE = {"batch": "made", "quantize": "m-Q8_0.gguf", "compare": "made"}
 
 
-def test_a_job_without_a_console(tiny_bpe_path: Path, tmp_path: Path) -> None:
-    """pythonw has no streams; messages are lost, and results and the exit code are not."""
-    rows, results = tmp_path / "rows.jsonl", tmp_path / "results.jsonl"
-    rows.write_text('{"prompt": "a"}\n{"prompt": 1}\n')
-    done = python("-c", WITHOUT_CONSOLE, "batch", rows, results, "-m", tiny_bpe_path, *QUICK)
-    assert done.returncode == 1
-    assert len(results.read_bytes().splitlines()) == 3
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_a_console(name: str, tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """pythonw has no streams: what is printed is lost; results and the exit code are not."""
+    (tmp_path / "m.gguf").symlink_to(tiny_bpe_path)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n{"prompt": 1}\n')
+    args, code = COMMANDS[name]
+    done = python("-c", WITHOUT_CONSOLE, *args, cwd=tmp_path)
+    report = tmp_path / "traceback.txt"
+    assert not report.exists(), report.read_text("utf-8")
+    assert done.returncode == code
+    made = {path.name for path in tmp_path.iterdir()} - {"m.gguf", "rows.jsonl"}
+    assert made == ({MADE[name]} if name in MADE else set())
+    if name == "batch":
+        assert len((tmp_path / "made").read_bytes().splitlines()) == 3

@@ -13,6 +13,7 @@ from localgen import ContextFullError, GenerationConfig, LocalModel, StateError,
 from localgen.cli.conversation import Conversation
 from localgen.text.chat_encoder import ChatEncoder, ChatTemplates
 from localgen.text.chat_template import ChatTemplate
+from tests.conformance.invariants import backend_of
 from tests.fakes import BOS, END_OF_TURN, EOS, FakeBackend, fake_model
 
 SPECIAL = {"<end>": 1000, "<": 1001, "<start>": 1002}
@@ -208,7 +209,7 @@ def test_what_a_template_does_not_read_is_said(model: LocalModel) -> None:
 
 def test_bos_comes_once(model: LocalModel) -> None:
     """Protects from two BOS tokens, if both the template and the tokenizer add one."""
-    vocab: Any = model._backend.vocab
+    vocab = backend_of(model).vocab
     apply = model.tokenizer.apply_chat_template
     vocab.adds_bos = True
     assert apply(HI, return_dict=False)[:2] == [BOS, ord("u")]
@@ -231,7 +232,7 @@ def test_chat(model: LocalModel) -> None:
 
 def test_the_files_sampling(model: LocalModel) -> None:
     """The file's defaults apply to options that the caller does not set; never in generate()."""
-    backend: Any = model._backend
+    backend = backend_of(model)
     backend.sampling_defaults = {"temperature": 0.5, "top_k": 3}
     assert model.sampling_defaults == {"temperature": 0.5, "top_k": 3}
     assert model.complete("abc", max_new_tokens=1).stats.seed is not None

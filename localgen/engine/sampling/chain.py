@@ -1,8 +1,10 @@
 """One configuration's chain of processors, filters and draw; sequences with equal options share it.
 
-The order is transformers': masks of constraints, processors, temperature, filters, draw. Most calls
-have no filters but top_k, top_p, min_p and typical_p, in that order; these share their work here.
-All others run as ``steps``.
+The order is transformers': masks of constraints, processors, temperature, filters, draw. The scores
+that are recorded are normalized last, if at all.
+
+Most calls have no filters but top_k, top_p, min_p and typical_p, in that order; these share their
+work here. All others run as ``steps``.
 """
 
 from __future__ import annotations
@@ -20,13 +22,12 @@ from localgen.engine.sampling import filters, keep
 from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.filters import CumSum, Ids, Weights
 from localgen.engine.sampling.mirostat import MirostatTracker
+from localgen.engine.sampling.penalties import penalized, penalizes_counts
 from localgen.engine.sampling.processors import (
     CustomProcessor,
     apply_masks,
     make_processors,
     only_penalizes,
-    penalized,
-    penalizes_counts,
 )
 from localgen.engine.sampling.steps import (
     Candidates,
@@ -117,17 +118,17 @@ class Sampler:
 
     def scores(self, logits: Logits, sequence: Sequence, at_least: int = 1) -> Logits:
         """Return the row (n_vocab,) that a token is drawn from, -inf where one is removed; without
-        sampling, the row after masks and processors.
+        sampling, the row after masks and processors. Normalized if an option says so.
 
         at_least: how many tokens each filter keeps. The row is valid until the next call. Raises as
         ``sample``.
         """
         processed = self.process(logits, sequence)
         if not self._options.do_sample:
-            return processed
-        setup = dataclasses.replace(self._setup, at_least=at_least)
+            return self._recorded(processed)
+        steps = make_steps(dataclasses.replace(self._setup, at_least=at_least))
         with np.errstate(over="ignore"):
-            return self._row(self._filtered(processed, logits, sequence, make_steps(setup)))
+            return self._recorded(self._row(self._filtered(processed, logits, sequence, steps)))
 
     def _dry(self, logits: Logits, sequence: Sequence) -> None:
         token_ids, penalties = dry_penalties(self._options, self._setup.breakers, sequence)
@@ -151,9 +152,9 @@ class Sampler:
         if not self._options.do_sample:
             token_id = int(processed.argmax())
             # argmax stops at the first NaN, so checking the winner finds NaN and inf anywhere.
-            _check_best(float(processed[token_id]), logits, sequence)
+            self._check_best(float(processed[token_id]), logits, sequence)
             for recorder in sequence.recorders:
-                recorder.record(logits, lambda: processed, token_id)
+                recorder.record(logits, lambda: self._recorded(processed), token_id)
             return token_id
         # Scores far below the best overflow to -inf when divided, which is what they are worth.
         with np.errstate(over="ignore"):
@@ -171,14 +172,14 @@ class Sampler:
             mirostat_tracker(sequence).chose(float(weights[position] / weights.sum()))
         token_id = int(candidates.ids[position])
         for recorder in sequence.recorders:
-            recorder.record(logits, lambda: self._row(candidates), token_id)
+            recorder.record(logits, lambda: self._recorded(self._row(candidates)), token_id)
         return token_id
 
     def _filtered(
         self, processed: Logits, logits: Logits, sequence: Sequence, steps: list[Step]
     ) -> Candidates:
         best = float(processed.max())
-        _check_best(best, logits, sequence)
+        self._check_best(best, logits, sequence)
         if best == math.inf:
             processed = filters.shifted(processed, best)
         candidates = Candidates(np.arange(self._n_vocab), processed)
@@ -197,7 +198,7 @@ class Sampler:
     def _draw(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
         maxima = filters.column_maxima(processed) if self._cuts else processed
         best = float(maxima[maxima.argmax()])
-        _check_best(best, logits, sequence)
+        self._check_best(best, logits, sequence)
         if abs(best) > self._largest:
             processed, best = filters.shifted(processed, best), 0.0
             maxima = filters.column_maxima(processed) if self._cuts else processed
@@ -209,7 +210,7 @@ class Sampler:
             position = filters.draw_from_cumsum(cumsum, uniform)
         token_id = position if ids is None else int(ids[position])
         for recorder in sequence.recorders:
-            recorder.record(logits, lambda: self._scores(processed, ids), token_id)
+            recorder.record(logits, lambda: self._recorded(self._scores(processed, ids)), token_id)
         return token_id
 
     def _kept(
@@ -282,6 +283,28 @@ class Sampler:
         scores[kept] = logits[kept] / self._temperature
         return scores
 
+    def _recorded(self, scores: Logits) -> Logits:
+        """The row as recorders get it: normalized if an option says so."""
+        return filters.normalized(scores) if self._options.renormalize_logits else scores
+
+    def _check_best(self, best: float, logits: Logits, sequence: Sequence) -> None:
+        """Raise an error unless the best score of a row is a number; +inf only from a processor,
+        which makes its token certain."""
+        if math.isfinite(best):
+            return
+        if self._options.remove_invalid_values or math.isfinite(logits.max()):
+            if best == math.inf:
+                return
+            raise ValueError(
+                f"sequence {sequence.index}: the logits processors left no token to choose "
+                f"(best score {best}); suppress fewer tokens, or fix the processor"
+            )
+        raise DecodeError(
+            f"sequence {sequence.index}: the model gave logits that are not finite after "
+            f"{sequence.n_tokens} tokens; the weights may be damaged, or the KV cache type too "
+            f"imprecise"
+        )
+
 
 def _needs_steps(options: SamplingOptions) -> bool:
     """Return whether an option goes beyond temperature, top_k, top_p, min_p and typical_p, in this
@@ -313,22 +336,3 @@ def _without_listed(options: SamplingOptions) -> SamplingOptions:
 
 def _masks(sequence: Sequence) -> list[Mask]:
     return [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
-
-
-def _check_best(best: float, logits: Logits, sequence: Sequence) -> None:
-    """Raise an error unless the best score of a row is a number; +inf only from a processor, which
-    makes its token certain."""
-    if math.isfinite(best):
-        return
-    if math.isfinite(logits.max()):
-        if best == math.inf:
-            return
-        raise ValueError(
-            f"sequence {sequence.index}: the logits processors left no token to choose "
-            f"(best score {best}); suppress fewer tokens, or fix the processor"
-        )
-    raise DecodeError(
-        f"sequence {sequence.index}: the model gave logits that are not finite after "
-        f"{sequence.n_tokens} tokens; the weights may be damaged, or the KV cache type too "
-        f"imprecise"
-    )

@@ -233,6 +233,12 @@ def log_softmax(logits: Logits) -> Logits:
     return logprobs
 
 
+def normalized(scores: Logits) -> Logits:
+    """Return the log-probabilities of ``scores`` (n_vocab,), which may hold infinite ones."""
+    with np.errstate(over="ignore"):  # of a score far below the largest
+        return log_softmax(shifted(scores, float(scores.max())))
+
+
 def log_sum_exp(logits: Logits) -> float:
     """Return the log of the sum of exp over ``logits`` (n_vocab,)."""
     top = logits.max()

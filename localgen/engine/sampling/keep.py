@@ -65,14 +65,14 @@ def typical(scores: Logits, mass: float, at_least: int = 1) -> Ids:
 
 
 def epsilon(scores: Logits, cutoff: float, at_least: int = 1) -> Ids:
-    """Keep those with a probability of at least ``cutoff``."""
-    return _with_likeliest(scores, np.flatnonzero(probabilities(scores) >= cutoff), at_least)
+    """Keep those with a probability of at least ``cutoff``, and always the likeliest and ties."""
+    best = scores[likeliest(scores, at_least)[-1]]
+    return np.flatnonzero((probabilities(scores) >= cutoff) | (scores >= best))
 
 
 def eta(scores: Logits, cutoff: float, at_least: int = 1) -> Ids:
     """Keep those with a probability of at least min(cutoff, sqrt(cutoff) · exp(-entropy))."""
-    lowest = min(cutoff, math.sqrt(cutoff) * math.exp(-entropy(scores)))
-    return _with_likeliest(scores, np.flatnonzero(probabilities(scores) >= lowest), at_least)
+    return epsilon(scores, min(cutoff, math.sqrt(cutoff) * math.exp(-entropy(scores))), at_least)
 
 
 def top_h(scores: Logits, share: float, at_least: int = 1) -> Ids:

@@ -18,7 +18,7 @@ from localgen.config import SamplingOptions
 from localgen.engine.backend import Logits, TokenIds
 from localgen.engine.sampling import dry, filters, keep, mirostat
 from localgen.engine.sampling.filters import Ids
-from localgen.engine.sampling.processors import penalized, penalizes_counts
+from localgen.engine.sampling.penalties import penalized, penalizes_counts
 from localgen.engine.sequence import Sequence
 from localgen.samplers import SAMPLERS
 

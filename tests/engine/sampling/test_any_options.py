@@ -38,7 +38,17 @@ PROCESSORS: dict[str, st.SearchStrategy[Any]] = {
     "bad_words_ids": st.lists(WORDS, min_size=1, max_size=4),
     "sequence_bias": st.dictionaries(WORDS.map(tuple), st.floats(-20, 20), min_size=1),
     "suppress_tokens": st.lists(IDS, max_size=4),
-    "min_new_tokens": st.just(1),
+    "min_new_tokens": st.integers(0, 2),
+    "encoder_repetition_penalty": st.floats(0.3, 3),
+    "encoder_no_repeat_ngram_size": st.integers(0, 3),
+    "min_length": st.integers(0, 9),
+    "begin_suppress_tokens": st.lists(IDS, max_size=4),
+    "prefix_allowed_tokens_fn": st.lists(IDS, min_size=1, max_size=6).map(
+        lambda ids: lambda _batch_id, input_ids: [*ids, input_ids[-1]]
+    ),
+    "forced_bos_token_id": IDS,
+    "forced_eos_token_id": st.one_of(IDS, st.lists(IDS, min_size=1, max_size=3)),
+    "exponential_decay_length_penalty": st.tuples(st.integers(0, 3), st.floats(0.5, 3)),
 }
 DRY: dict[str, st.SearchStrategy[Any]] = {
     "dry_multiplier": st.floats(0.1, 3),
@@ -117,20 +127,43 @@ def processed(logits: npt.NDArray[np.float32], tokens: list[int], n_prompt: int,
     for ids, bias in (o.get("sequence_bias") or {}).items():
         if ends_with(tokens, ids[:-1]):
             row[ids[-1]] += bias
+    favor = o.get("encoder_repetition_penalty", 1.0)
+    for token in set(tokens[:n_prompt]):
+        row[token] = row[token] * favor if row[token] > 0 else row[token] / favor
     if "samplers" not in o:
         row = penalized(row, tokens, n_prompt, o)
     size = o.get("no_repeat_ngram_size", 0)
-    grams = [tokens[i : i + size] for i in range(len(tokens) - size + 1)] if size else []
-    for gram in grams:
+    of_prompt = o.get("encoder_no_repeat_ngram_size", 0)
+    for gram in ngrams(tokens, size) + ngrams(tokens[:n_prompt], of_prompt):
         if ends_with(tokens, gram[:-1]):
             row[gram[-1]] = -np.inf
     ends = {EOS, N_VOCAB - 1}
     for word in o.get("bad_words_ids", ()):
         if ends_with(tokens, word[:-1]) and not (len(word) == 1 and word[0] in ends):
             row[word[-1]] = -np.inf
-    if len(tokens) - n_prompt < o.get("min_new_tokens", 0):
+    n_new = len(tokens) - n_prompt
+    n_least = o.get("min_new_tokens", o.get("min_length", 0) - n_prompt)
+    if n_new < n_least:
         row[list(ends)] = -np.inf
+    return constrained(row, tokens, n_new, ends, o)
+
+
+def constrained(row: Row, tokens: list[int], n_new: int, ends: set[int], o: Any) -> Row:
+    """Return the row after the processors that leave only certain tokens, and those after them."""
+    if "prefix_allowed_tokens_fn" in o:
+        allowed = o["prefix_allowed_tokens_fn"](0, tokens)
+        row = only(allowed, row if row[allowed].max() > -np.inf else 0)
+    if "forced_bos_token_id" in o and len(tokens) == 1:
+        row = only([o["forced_bos_token_id"]], 0)
+    if "forced_eos_token_id" in o and n_new == o["max_new_tokens"] - 1:
+        row = only(np.atleast_1d(o["forced_eos_token_id"]).tolist(), 0)
+    start, factor = o.get("exponential_decay_length_penalty", (0, 1.0))
+    for token in ends if n_new > start else ():
+        if row[token] > -np.inf:
+            row[token] += abs(row[token]) * (factor ** (n_new - start) - 1)
     row[list(o.get("suppress_tokens", ()))] = -np.inf
+    if n_new == int(len(tokens) - n_new == 1 and "forced_bos_token_id" in o):
+        row[list(o.get("begin_suppress_tokens", ()))] = -np.inf
     return row if "samplers" in o else dry_penalized(row, tokens, o)
 
 
@@ -166,6 +199,17 @@ def dry_penalized(row: Row, tokens: list[int], o: Any) -> Row:
             growth = o.get("dry_base", 1.75) ** (length - allowed)
             row[token] -= o.get("dry_multiplier", 0.0) * growth
     return row
+
+
+def only(ids: list[int], scores: Any) -> Row:
+    """Return a row with ``scores``, or their values at these ids, and -inf elsewhere."""
+    row = np.full(N_VOCAB, -np.inf)
+    row[ids] = np.broadcast_to(scores, N_VOCAB)[ids]
+    return row
+
+
+def ngrams(tokens: list[int], size: int) -> list[list[int]]:
+    return [tokens[i : i + size] for i in range(len(tokens) - size + 1)] if size else []
 
 
 def ends_with(tokens: list[int], prefix: Any) -> bool:
@@ -260,7 +304,7 @@ def heated(s: Row, o: Any) -> Row:
         temperature = low + (temperature + spread - low) * part
     if temperature < 1e-45:
         return np.where(np.arange(len(s)) == s.argmax(), 0, -np.inf)
-    scaled = (s - s.max()) / temperature
+    scaled = s / temperature
     return np.where(scaled < -3e38, -np.inf, scaled)
 
 
@@ -340,16 +384,17 @@ def is_on_by_steps(o: Any) -> bool:
     return "samplers" in o or any(o.get(name) for name in (*names, *others))
 
 
-@pytest.mark.filterwarnings("ignore:.* has no effect without")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of lengths, and of tokens that are not forced
 @given(OPTIONS, st.lists(IDS, min_size=1, max_size=12), st.sampled_from(list(KINDS)), SEEDS)
 def test_any_options(options: dict[str, Any], prompt: list[int], kind: str, seed: int) -> None:
     """Protects every option beside every other: processors, filters and the draw."""
     backend = RowsBackend(kind, seed)
     more: dict[str, Any] = {"return_dict_in_generate": True, "output_scores": True}
+    refused = "has only tokens of suppress_tokens"
     try:
         out = fake_model(backend=backend).generate([prompt], [[1] * len(prompt)], **more, **options)
     except ValueError as error:
-        if "left no token" not in str(error):
+        if "left no token" not in str(error) and refused not in str(error):
             raise
         reject()
     tokens, uniform = list(prompt), UniformStream(options.get("seed", 0), 0)

@@ -1,54 +1,25 @@
-"""The pure functions of processors.py by hand, and the list that an option is added to."""
+"""All processors together: against what transformers made of known rows, and their order."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from localgen.config import SamplingOptions
-from localgen.engine.backend import Logits
+from localgen.engine.recorders import StepRecorder
 from localgen.engine.sampling import processors
+from localgen.engine.sequence import Sequence
+from tests.engine.sampling.sequences import processed, row, sequence_after
 
-
-def row(*values: float) -> Logits:
-    return np.array(values, np.float32)
-
-
-@pytest.mark.parametrize(
-    ("penalty", "expected"), [(2.0, [1.0, -2.0, 0.0]), (0.5, [4.0, -0.5, 0.0])]
-)
-def test_repetition_penalized(penalty, expected):
-    """A seen token gets less likely above 1 and likelier below 1, whatever its logit's sign."""
-    values = row(2.0, -1.0, 0.0)
-    assert processors.repetition_penalized(values, penalty).tolist() == expected
-
-
-def test_repetition_penalized_leaves_a_removed_token_removed():
-    """-inf stays -inf: a token that another processor removed does not come back."""
-    assert processors.repetition_penalized(row(-np.inf), 1.5).tolist() == [-np.inf]
-
-
-def test_counts_penalized():
-    """Frequency goes by the count, presence once, and a count of zero changes nothing."""
-    penalized = processors.counts_penalized(row(1.0, 1.0, 1.0), row(0, 1, 3), 0.25, 0.5)
-    assert penalized.tolist() == [1.0, 0.25, -0.25]
-
-
-@pytest.mark.parametrize(
-    ("tokens", "size", "expected"),
-    [
-        ([1, 2, 3, 1, 2], 3, [3]),  # "1 2" was followed by 3
-        ([1, 2, 1, 3, 1], 2, [2, 3]),  # 1 was followed by 2, then by 3
-        ([4, 5, 4], 1, [4, 5, 4]),  # every single token is a 1-gram that is there
-        ([7, 7, 7], 3, [7]),  # windows may overlap
-        ([1, 2, 3], 3, []),  # "2 3" was followed by nothing yet
-        ([1, 2], 3, []),  # shorter than one window
-        ([1], 2, []),
-    ],
-)
-def test_ngram_repeats(tokens, size, expected):
-    """Exactly the tokens that would complete an n-gram that is already there."""
-    assert processors.ngram_repeats(np.array(tokens, np.int32), size).tolist() == expected
+RECORDED = json.loads((Path(__file__).parents[2] / "real" / "processors.json").read_text())
+N_VOCAB, EOS = 32, (2, 7)
 
 
 def test_defaults_need_no_processor():
@@ -56,8 +27,146 @@ def test_defaults_need_no_processor():
     assert processors.make_processors(SamplingOptions()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, False),
+        ({"repetition_penalty": 1.5}, True),
+        ({"presence_penalty": 1.5}, True),
+        ({"repetition_penalty": 1.5, "min_length": 3}, False),
+        ({"encoder_repetition_penalty": 1.5}, False),
+    ],
+)
+def test_only_penalizes(options, expected):
+    """The short way of sampling is for penalties of seen tokens alone."""
+    assert processors.only_penalizes(SamplingOptions(**options)) is expected
+    assert not processors.only_penalizes(SamplingOptions(**options), [lambda _ids, row: row])
+
+
 def test_masks_remove_what_one_of_them_forbids():
     logits = row(1.0, 2.0, 3.0)
     masks = [np.array([True, True, False]), np.array([False, True, True])]
     processors.apply_masks(logits, masks)
     assert logits.tolist() == [-np.inf, 2.0, -np.inf]
+
+
+def test_remove_invalid_values():
+    """NaN becomes 0, what is infinite the largest and the lowest number."""
+    logits = row(1, np.nan, np.inf, -np.inf)
+    largest = np.finfo(np.float32).max
+    finite = processed(logits, sequence_after([0]), remove_invalid_values=True)
+    assert finite.tolist() == [1, 0, largest, -largest]
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True, "temperature": 0.1}])
+def test_a_row_without_a_number_is_sampled(options):
+    """What remove_invalid_values is for: the model's row is no reason to fail."""
+    for logits in (row(np.nan, np.nan), row(-np.inf, -np.inf), row(np.inf, np.nan)):
+        sequence = sequence_after([0], n_vocab=2, remove_invalid_values=True, **options)
+        assert sequence.sampler.sample(logits, sequence) in (0, 1)
+
+
+def test_a_processor_that_gives_only_the_lowest_numbers():
+    """As transformers' InfNanRemoveLogitsProcessor does of a row that has nothing left."""
+    lowest = np.full((2, 2), np.finfo(np.float32).min)
+    lowest[1, 1] = 5
+    scores = processors.checked_scores(lowest, np.zeros((2, 2), np.float32))
+    assert scores.tolist() == [[lowest[0, 0]] * 2, [-np.inf, 5]]
+
+
+# --- against transformers ---
+
+
+def recorded_scores(sequence: Sequence, logits: np.ndarray) -> np.ndarray:
+    """What ``output_scores`` shows of one step."""
+    recorder = StepRecorder(keep_logits=False, keep_scores=True)
+    sequence.recorders = (recorder,)
+    sequence.sampler.sample(logits, sequence)
+    return recorder.scores[0]
+
+
+def row_of(kind: str) -> np.ndarray:
+    """The rows of make_processors.py."""
+    seed = {"plain": 0, "edges": 1, "invalid": 2}[kind]
+    logits = (np.random.RandomState(seed).standard_normal(N_VOCAB) * 4).astype(np.float32)
+    if kind == "edges":
+        logits[[0, 3, 9]], logits[[2, 11]] = -np.inf, 0.0
+        logits[5], logits[12] = 1e20, -1e20
+    if kind == "invalid":
+        logits[[4, 17]], logits[6], logits[[2, 8]] = np.nan, np.inf, -np.inf
+    return logits
+
+
+def ours(options: dict[str, Any]) -> dict[str, Any]:
+    """A recorded case's options as localgen's."""
+    options = {"do_sample": False, **options}
+    if (allowed := options.pop("allowed", None)) is not None:
+        options["prefix_allowed_tokens_fn"] = lambda _batch_id, _input_ids: allowed
+    return options
+
+
+def test_every_recorded_case_of_transformers():
+    """Its own processors, in its own order, ran on these rows: ours give the same scores."""
+    assert len(RECORDED["cases"]) > 450
+    seen = set()
+    for case in RECORDED["cases"]:
+        prompt, new, n_most = RECORDED["histories"][case["history"]]
+        options = ours(case["options"])
+        seen |= {*options}
+        sequence = sequence_after(prompt, new, n_most=n_most, eos=EOS, n_vocab=N_VOCAB, **options)
+        expected = row_of(case["row"])
+        scores = recorded_scores(sequence, expected.copy())
+        for token_id, value in case["changed"]:
+            expected[token_id] = float(value)
+        np.testing.assert_allclose(scores, expected, rtol=2e-6, err_msg=str(case))
+    made = [make.__name__.lstrip("_") for make in processors._MAKERS]
+    assert {*made} - {"token_penalties"} <= seen
+
+
+# --- histories ---
+
+TOKENS = st.integers(0, N_VOCAB - 1)
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "encoder_repetition_penalty": st.sampled_from([0.5, 2.0]),
+        "repetition_penalty": st.sampled_from([0.5, 2.0]),
+        "presence_penalty": st.just(0.5),
+        "no_repeat_ngram_size": st.integers(1, 3),
+        "encoder_no_repeat_ngram_size": st.integers(1, 3),
+        "sequence_bias": st.just({(5,): 1.0, (5, 6): 2.0}),
+        "bad_words_ids": st.just([[5, 4]]),
+        "min_length": st.integers(1, 9),
+        "min_new_tokens": st.integers(0, 5),
+        "begin_suppress_tokens": st.just([1, 2]),
+        "forced_bos_token_id": TOKENS,
+        "forced_eos_token_id": TOKENS,
+        "exponential_decay_length_penalty": st.just((1, 1.5)),
+        "prefix_allowed_tokens_fn": st.just(lambda _id, ids: sorted({1, 2, *ids.tolist()})),
+        "remove_invalid_values": st.just(True),
+    },
+)
+
+
+@hypothesis.settings(max_examples=60)
+@given(
+    OPTIONS,
+    st.lists(TOKENS, min_size=1, max_size=4),
+    st.lists(TOKENS, max_size=4),
+    st.lists(TOKENS, min_size=1, max_size=4),
+)
+def test_only_the_tokens_count(options, prompt, new, wrong):
+    """A sequence that took tokens back, and a fork of one, have the scores of a new sequence."""
+    logits = row_of("plain")
+    # Few tokens, so that options repeat something.
+    prompt, new, wrong = ([3 + token % 4 for token in ids] for ids in (prompt, new, wrong))
+    expected = processed(logits, sequence_after(prompt, new, **options), **options)
+    gone = sequence_after(prompt, new, **options)
+    early = gone.fork(1)
+    for token_id in wrong:
+        gone.accept(token_id)
+    late = gone.fork(2)
+    for sequence in (gone, late):
+        sequence.rollback(len(wrong))
+    for sequence in (gone, late, early):
+        np.testing.assert_array_equal(processed(logits, sequence, **options), expected)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from localgen._util.arrays import plain
 from localgen._util.checks import check_bool, check_choice, check_float, check_int
 from localgen.option_names import names_checked
+from localgen.samplers import check_order, sampler_names, without_effect
 
 DEFAULT_MAX_NEW_TOKENS = 256
 DEVICES = ("auto", "cpu", "cuda", "metal")
@@ -25,6 +26,7 @@ Check = Callable[[str, Any], Any]
 AllowedTokensFn = Callable[[int, Any], Any]
 
 _MAX_TOKEN_ID = 2**31 - 1
+_MAX_TOKENS = 2**31 - 1
 _MAX_SEED = 2**64 - 1
 
 
@@ -36,13 +38,14 @@ def replace_options(config: Config, overrides: Mapping[str, Any]) -> Config:
 # --- how an option is declared ---
 
 
-def option(default: Any, check: Check, *, help: str = "") -> Any:  # noqa: A002
+def option(default: Any, check: Check, *, help: str = "", flag: Any = None) -> Any:  # noqa: A002
     """Declare an option of a config class.
 
     check: called with (name, value); returns the value to keep, or raises ValueError.
     help: what the command line says of it; an option without it has no flag there.
+    flag: the type of the flag, where that is not the option's.
     """
-    return field(default=default, metadata={"check": check, "help": help})
+    return field(default=default, metadata={"check": check, "help": help, "flag": flag})
 
 
 def integer(low: int, high: int | None = None) -> Check:
@@ -209,6 +212,21 @@ def _check_negative_prompt(name: str, value: object) -> str | tuple[int, ...]:
     return _check_token_ids(name, given)
 
 
+def _check_sequence_breakers(name: str, value: object) -> tuple[str, ...]:
+    """As llama.cpp has them; an empty list is none."""
+    return _check_stop_strings(name, value)
+
+
+def _check_top_n_sigma(name: str, value: object) -> float:
+    """-1 switches it off, too, as in llama.cpp."""
+    is_off = not isinstance(value, bool) and isinstance(value, Real) and value == -1
+    return -1.0 if is_off else check_float(name, value, "at least 0, or -1", 0.0, 1e6)
+
+
+def _check_samplers(name: str, value: object) -> tuple[str, ...]:
+    return sampler_names(name, value)
+
+
 def _check_bad_words(name: str, value: object) -> tuple[tuple[int, ...], ...]:
     if not isinstance(value, Iterable):
         raise ValueError(f"{name} must be a list of lists of token ids, got {value!r}")
@@ -318,6 +336,8 @@ def check_watermark(name: str, value: object) -> WatermarkingConfig:
 
 _PROBABILITY = number("above 0 and at most 1", 1e-12, 1.0)
 _PENALTY = number("between -1e6 and 1e6", -1e6, 1e6)
+_SHARE = number("between 0 and 1", 0.0, 1.0)
+_CUTOFF = number("at least 0 and below 1", 0.0, math.nextafter(1.0, 0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +353,15 @@ class SamplingOptions:
     over ``min_length``. ``renormalize_logits`` changes recorded scores, not what is drawn.
     ``frequency_penalty`` and ``presence_penalty`` count generated tokens only, as OpenAI's do:
     logit - count * frequency_penalty - (count > 0) * presence_penalty.
+
+    Names, meanings and defaults of these are llama.cpp's (``common_params_sampling`` in its
+    common/common.h): the options of DRY (``dry_…``), of XTC (``xtc_…``), ``top_n_sigma`` (0 or
+    -1 is off), dynamic temperature (``dynatemp_…``), and mirostat, which replaces all filters:
+    none may be set beside it.
+
+    ``samplers``: the order, as a list of names of ``localgen.samplers.SAMPLERS`` or llama.cpp's
+    string "top_k;temperature". None is transformers' order. A sampler that is not listed does not
+    run, so none of its options may be set.
     """
 
     do_sample: bool | None = option(
@@ -355,6 +384,53 @@ class SamplingOptions:
     typical_p: float = option(
         1.0, _PROBABILITY, help="Keep the most typical tokens up to a total probability of P."
     )
+    epsilon_cutoff: float = option(
+        0.0, _CUTOFF, help="Drop tokens with a probability below this; 0 keeps all."
+    )
+    eta_cutoff: float = option(
+        0.0, _CUTOFF, help="Drop tokens by this cutoff and the entropy; 0 keeps all."
+    )
+    top_h: float | None = option(
+        None,
+        optional(_PROBABILITY),
+        help="Keep the most likely tokens up to this share of the entropy.",
+    )
+    top_n_sigma: float = option(
+        -1.0,
+        _check_top_n_sigma,
+        help="Drop tokens more than N standard deviations below the top one; -1 keeps all.",
+    )
+    xtc_probability: float = option(
+        0.0, _SHARE, help="Apply XTC with this probability: drop the top tokens but one."
+    )
+    xtc_threshold: float = option(
+        0.1, _SHARE, help="Let XTC drop tokens that have at least this probability."
+    )
+    dynatemp_range: float = option(
+        0.0,
+        number("between 0 and 1e6", 0.0, 1e6),
+        help="Vary the temperature by this much, up and down, with the entropy.",
+    )
+    dynatemp_exponent: float = option(
+        1.0,
+        number("between 0 and 1e3", 0.0, 1e3),
+        help="Map the entropy to the temperature with this exponent.",
+    )
+    mirostat: int = option(
+        0, integer(0, 2), help="Replace the filters by mirostat 1 or 2; 0 switches it off."
+    )
+    mirostat_tau: float = option(
+        5.0, number("between 0 and 1e3", 0.0, 1e3), help="Set mirostat's target surprise in bits."
+    )
+    mirostat_eta: float = option(
+        0.1, number("between 0 and 1e3", 0.0, 1e3), help="Set mirostat's learning rate."
+    )
+    samplers: str | Iterable[str] | None = option(
+        None,
+        optional(_check_samplers),
+        help="Run these samplers in this order, such as top_k;temperature.",
+        flag=str,
+    )
     repetition_penalty: float = option(
         1.0,
         number("above 0", 1e-6, 1e6),
@@ -365,6 +441,29 @@ class SamplingOptions:
     )
     presence_penalty: float = option(
         0.0, _PENALTY, help="Subtract this once from the logit of a generated token."
+    )
+    dry_multiplier: float = option(
+        0.0,
+        number("between 0 and 1e6", 0.0, 1e6),
+        help="Penalize tokens that continue a repetition by DRY's penalty times this.",
+    )
+    dry_base: float = option(
+        1.75,
+        number("between 1 and 1e6", 1.0, 1e6),
+        help="Let DRY's penalty grow by this factor with each repeated token.",
+    )
+    dry_allowed_length: int = option(
+        2,
+        integer(0, _MAX_TOKENS),
+        help="Let DRY penalize repetitions of at least this many tokens.",
+    )
+    dry_penalty_last_n: int = option(
+        64, integer(0, _MAX_TOKENS), help="Let DRY look at the last N tokens; 0 switches it off."
+    )
+    dry_sequence_breakers: str | Iterable[str] = option(
+        ("\n", ":", '"', "*"),
+        _check_sequence_breakers,
+        help="Let no repetition of DRY reach over one of these texts.",
     )
     encoder_repetition_penalty: float = option(
         1.0,
@@ -436,6 +535,7 @@ class SamplingOptions:
             raise ValueError(
                 "temperature must be above 0, got 0; for greedy decoding use do_sample=False"
             )
+        check_order(self)
 
     def _check_forced(self) -> None:
         """Raise ValueError if all tokens that an option forces are suppressed."""
@@ -451,6 +551,24 @@ class SamplingOptions:
                 )
 
 
+# Greedy decoding does not read these.
+_ONLY_WHEN_SAMPLING = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "top_h",
+    "top_n_sigma",
+    "xtc_probability",
+    "dynatemp_range",
+    "mirostat",
+    "samplers",
+)
+
+
 @names_checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationConfig(SamplingOptions):
@@ -462,9 +580,10 @@ class GenerationConfig(SamplingOptions):
     neither, 256 new tokens. ``max_time`` is in seconds, for the whole call.
 
     ``do_sample=None`` means False in ``generate()``, as in transformers. In ``complete()`` and
-    ``stream()`` it means: sample if any of temperature, top_k, top_p, min_p, typical_p or seed
-    differs from its default, else greedy. There, options that are given neither by name nor by a
-    ``generation_config`` come from the model's file (``LocalModel.sampling_defaults``).
+    ``stream()`` it means: sample if any option that only sampling reads (temperature, top_k and the
+    other filters, mirostat, samplers, seed) differs from its default, else greedy. There, options
+    that are given neither by name nor by a ``generation_config`` come from the model's file
+    (``LocalModel.sampling_defaults``).
 
     ``seed``: None uses fresh entropy; the stats report the seed. An int s gives sequence i the
     random stream (s, i). A list of ints, one a sequence, gives each the stream (its seed, 0): the
@@ -502,7 +621,17 @@ class GenerationConfig(SamplingOptions):
     def changed_sampling_options(self) -> list[str]:
         """Names of the options that only sampling reads and that differ from their defaults, except
         for ``temperature=0``, which asks for what greedy decoding does."""
-        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
-        defaults = {each.name: each.default for each in fields(self)}
+        names = (*_ONLY_WHEN_SAMPLING, "seed")
+        defaults = _defaults(self)
         changed = [name for name in names if getattr(self, name) != defaults[name]]
         return [name for name in changed if (name, getattr(self, name)) != ("temperature", 0)]
+
+    @property
+    def options_without_effect(self) -> list[tuple[str, str]]:
+        """Names of the options that differ from their defaults, though the option that they need is
+        off, and of that option."""
+        return without_effect(self, _defaults(self))
+
+
+def _defaults(config: GenerationConfig) -> dict[str, Any]:
+    return {each.name: each.default for each in fields(config)}

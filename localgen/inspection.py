@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localgen import hub
 from localgen._util.checks import check_int
@@ -104,7 +105,7 @@ class ModelInfo:
     n_experts: int
     tokenizer: TokenizerInfo
     chat_templates: tuple[str, ...]
-    sampling_defaults: dict[str, float]
+    sampling_defaults: dict[str, Any]
     tensor_types: tuple[TensorTypes, ...]
     memory: MemoryEstimate
     ram_available: int | None

@@ -124,7 +124,7 @@ class LocalModel(ModelMethods):
         self.close()
 
     @property
-    def sampling_defaults(self) -> dict[str, float]:
+    def sampling_defaults(self) -> dict[str, Any]:
         """The sampling options that the model's file asks for (``general.sampling``).
 
         The text API and ``chat()`` use them for options that the caller does not name, unless

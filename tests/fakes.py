@@ -113,7 +113,7 @@ class FakeBackend:
         self.closed = False
         self.is_forked = False
         self.not_saved_because: str | None = None
-        self.sampling_defaults: dict[str, float] = {}
+        self.sampling_defaults: dict[str, Any] = {}
         self.sizes: dict[str, int | str] = {"model_type": "fake", "max_position_embeddings": 512}
         self.weights = (Weight("output.weight", (N_VOCAB, 4), "F32"),)
         self.state_identity = {"model": "fake"}

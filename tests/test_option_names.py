@@ -69,7 +69,6 @@ def test_values_that_ask_for_nothing() -> None:
         ("cache_config", {}),
         ("assistant_model", False),
         ("penalty_alpha", 0.6),
-        ("top_h", 0.5),
     ],
 )
 def test_values_that_ask_for_something(name: str, value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,7 @@ from localgen.gguf.metadata import sampling_defaults
 from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, Results, make_header, open_results, other_versions
 from localgen.model import LocalModel
+from localgen.samplers import fitting_defaults
 
 _MODEL = ModelConfig()
 
@@ -87,7 +88,7 @@ def batch(
 
 
 def _with_sampling(
-    config: GenerationConfig, of_file: dict[str, float], context: typer.Context
+    config: GenerationConfig, of_file: dict[str, Any], context: typer.Context
 ) -> GenerationConfig:
     """Return ``config`` with the model file's sampling for options that were not typed.
 
@@ -95,9 +96,8 @@ def _with_sampling(
     """
     if config.do_sample is False:
         return config
-    return replace_options(
-        config, {name: of_file[name] for name in of_file if not is_given(name, context)}
-    )
+    of_file = {name: of_file[name] for name in of_file if not is_given(name, context)}
+    return replace_options(config, fitting_defaults(of_file, asdict(config)))
 
 
 def _run(job: Job, model: LocalModel, *, quiet: bool, with_bar: bool) -> int:

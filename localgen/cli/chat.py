@@ -29,6 +29,7 @@ from localgen.config import GenerationConfig, replace_options
 from localgen.errors import ContextFullError, LocalgenError, TemplateError
 from localgen.generation.streaming import CompletionStream
 from localgen.model import LocalModel
+from localgen.samplers import fitting_defaults
 
 # If neither the command line nor the model's file sets any sampling option.
 _DEFAULT_SAMPLING = {"temperature": 0.7, "top_p": 0.9}
@@ -93,9 +94,8 @@ def _with_sampling(config: GenerationConfig, model: LocalModel) -> GenerationCon
     """Return ``config``; if it sets no sampling but a seed, with the file's or a chat's default."""
     if config.do_sample is not None or set(config.changed_sampling_options) - {"seed"}:
         return config
-    return replace_options(
-        config, {"do_sample": True, **(model.sampling_defaults or _DEFAULT_SAMPLING)}
-    )
+    of_file = fitting_defaults(model.sampling_defaults, asdict(config))
+    return replace_options(config, {"do_sample": True, **(of_file or _DEFAULT_SAMPLING)})
 
 
 @dataclass

@@ -98,8 +98,12 @@ def _lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
     if tokens.unknown_type:
         yield "", f"unknown vocabulary type ({tokens.unknown_type}): it is tried at load"
     yield "template", ", ".join(info.chat_templates) or "none, so chat is not available"
-    sampling = [f"{name}={value:g}" for name, value in info.sampling_defaults.items()]
+    sampling = [f"{name}={_value(value)}" for name, value in info.sampling_defaults.items()]
     yield "sampling", ", ".join(sampling) or "no defaults in the file"
+
+
+def _value(value: float | tuple[str, ...]) -> str:
+    return ";".join(value) if isinstance(value, tuple) else f"{value:g}"
 
 
 def _print_types(info: ModelInfo) -> None:

@@ -146,8 +146,11 @@ def _sampling_flags() -> list[inspect.Parameter]:
         inspect.Parameter(
             each.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=each.default,
-            annotation=_typed_flag(types[each.name], each.metadata["help"]),
+            # A list by default is one that the library fills in.
+            default=None if isinstance(each.default, tuple) else each.default,
+            annotation=_typed_flag(
+                each.metadata["flag"] or types[each.name], each.metadata["help"]
+            ),
         )
         for each in fields(SamplingOptions)
         if each.metadata["help"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from localgen.engine.backend import Backend
 from localgen.generation.model_facts import Weight
@@ -30,7 +30,7 @@ class ModelBackend(Backend, Protocol):
         """The tensors of its file."""
 
     @property
-    def sampling_defaults(self) -> dict[str, float]:
+    def sampling_defaults(self) -> dict[str, Any]:
         """The sampling options that the model's file asks for."""
 
     @property

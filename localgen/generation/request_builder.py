@@ -132,7 +132,8 @@ class RequestBuilder:
         defaults = self.defaults.config
         samples = overrides.get("do_sample")
         if config is None and (samples is None or samples):
-            defaults = resolve.with_file_defaults(defaults, self._backend.sampling_defaults)
+            of_file = self._backend.sampling_defaults
+            defaults = resolve.with_file_defaults(defaults, of_file, overrides)
         configs = resolve.resolved_configs(config, overrides, defaults=defaults, infer=True)
         for each in configs:
             resolve.check_text_options(each)

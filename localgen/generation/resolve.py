@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig, replace_op
 from localgen.engine.sampling.guided import is_guided
 from localgen.errors import ContextFullError
 from localgen.generation.defaults import Configs, as_config, is_config
+from localgen.samplers import fitting_defaults
 
 _OUTPUTS = ("output_scores", "output_logits")
 
@@ -52,19 +53,20 @@ def resolved_configs(
 
 
 def with_file_defaults(
-    config: GenerationConfig, file_defaults: Mapping[str, Any]
+    config: GenerationConfig, file_defaults: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> GenerationConfig:
     """Return ``config`` with the sampling options that the model's file asks for, where it has
-    localgen's defaults; unchanged if it is greedy."""
+    localgen's defaults; unchanged if it is greedy.
+
+    overrides: what the call will set; the file's options that these exclude are left out.
+    """
     if config.do_sample is False:
         return config
     plain = GenerationConfig()
-    unset = {
-        name: value
-        for name, value in file_defaults.items()
-        if getattr(config, name) == getattr(plain, name)
-    }
-    return replace_options(config, unset)
+    given = {each.name: getattr(config, each.name) for each in fields(config)}
+    changed = {name: value for name, value in given.items() if value != getattr(plain, name)}
+    unset = {name: value for name, value in file_defaults.items() if name not in changed}
+    return replace_options(config, fitting_defaults(unset, {**changed, **overrides}))
 
 
 def check_cancel(cancel: object) -> None:
@@ -130,6 +132,8 @@ def with_sampling_resolved(config: GenerationConfig, *, infer: bool) -> Generati
     do_sample = bool(changed) and infer if config.do_sample is None else config.do_sample
     if changed and not do_sample:
         warn(f"{', '.join(changed)} has no effect without do_sample=True: decoding is greedy")
+    for name, needed in config.options_without_effect:
+        warn(f"{name} has no effect without {needed}")
     if config.num_return_sequences > 1 and not do_sample:
         raise ValueError(
             f"num_return_sequences={config.num_return_sequences} needs do_sample=True: "

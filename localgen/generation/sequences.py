@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from localgen.engine.guidance import guide_for
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
 from localgen.engine.sampling.allowed_tokens import AllowedTokens
 from localgen.engine.sampling.chain import Sampler
+from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sequence import Recorder, Sequence
-from localgen.engine.trackers import TokenCounts, Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
 from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
@@ -101,9 +101,7 @@ class SequenceBuilder:
         vocab = self.tokenizer
         eos_token_ids = resolve.eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
         sampler = self._sampler(config)
-        trackers: list[Tracker] = []
-        if sampler.counts_tokens:
-            trackers.append(TokenCounts(token_ids, limit))
+        trackers = sampler.new_trackers(token_ids, limit)
         if self.keep_text or config.stop_strings is not None:
             new_stream = self._new_stream(config)
             trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))
@@ -136,8 +134,15 @@ class SequenceBuilder:
         if id(config) not in self._samplers:
             n_vocab = self.tokenizer.vocab_size
             resolve.check_option_ids(config, n_vocab)
-            self._samplers[id(config)] = Sampler(config, n_vocab, self.hooks.processors())
+            self._samplers[id(config)] = Sampler(
+                config, n_vocab, self.hooks.processors(), self._breakers(config)
+            )
         return self._samplers[id(config)]
+
+    def _breakers(self, config: GenerationConfig) -> Breakers:
+        """DRY's sequence breakers; none where it is off."""
+        texts = cast("tuple[str, ...]", config.dry_sequence_breakers)
+        return self.tokenizer.dry_breakers(texts) if config.dry_multiplier else {}
 
 
 def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from localgen._util.warn import warn
 from localgen.config import GenerationConfig
 from localgen.gguf.reader import Array, Value
+from localgen.samplers import fitting_defaults
 
 BYTES_PER_VALUE = {
     "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
@@ -21,6 +23,12 @@ _SAMPLING_KEYS = {
     "general.sampling.top_p": "top_p",
     "general.sampling.min_p": "min_p",
     "general.sampling.penalty_repeat": "repetition_penalty",
+    "general.sampling.xtc_probability": "xtc_probability",
+    "general.sampling.xtc_threshold": "xtc_threshold",
+    "general.sampling.mirostat": "mirostat",
+    "general.sampling.mirostat_tau": "mirostat_tau",
+    "general.sampling.mirostat_eta": "mirostat_eta",
+    "general.sampling.sequence": "samplers",
 }
 _GREEDY = 0.0
 
@@ -116,13 +124,14 @@ def _integers(array: Array) -> list[int]:
     return [int(number) for number in array.values]
 
 
-def sampling_defaults(metadata: Mapping[str, Value]) -> dict[str, float]:
+def sampling_defaults(metadata: Mapping[str, Value]) -> dict[str, Any]:
     """Return the file's sampling defaults by the names of ``GenerationConfig``.
 
-    Empty if the file asks for greedy decoding. Values mean what they mean to llama.cpp. Invalid
-    ones are ignored, with one warning each.
+    Empty if the file asks for greedy decoding. Values mean what they mean to llama.cpp, and what it
+    does not read, beside mirostat or a list of samplers, is left out. Invalid values are ignored,
+    with one warning each.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for key, name in _SAMPLING_KEYS.items():
         if key in metadata:
             option = _sampling_option(name, metadata[key])
@@ -130,26 +139,32 @@ def sampling_defaults(metadata: Mapping[str, Value]) -> dict[str, float]:
                 _warn_invalid(key, repr(metadata[key])[:40])
             else:
                 found[name] = option
-    return {} if found.get("temperature") == _GREEDY else found
+    return {} if found.get("temperature") == _GREEDY else fitting_defaults(found, {})
 
 
-def _sampling_option(name: str, value: Value) -> float | None:
+def _sampling_option(name: str, value: Value) -> Any:
     """Return llama.cpp's value as ``GenerationConfig`` accepts it; None if it is invalid."""
+    if name == "samplers":
+        return _checked(name, value) if isinstance(value, str) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if name == "temperature" and value <= 0:
         return _GREEDY
-    if name == "top_k" and isinstance(value, float) and value.is_integer():
+    if name in ("top_k", "mirostat") and isinstance(value, float) and value.is_integer():
         value = int(value)
     if name in ("top_k", "min_p") and value < 0:
         value = 0
     if name == "top_p" and value > 1:
         value = 1.0
+    return value if _checked(name, value) is not None else None
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return an option as a ``GenerationConfig`` has it; None if it refuses the value."""
     try:
-        GenerationConfig(**{name: value})  # type: ignore[arg-type]
+        return getattr(GenerationConfig(**{name: value}), name)
     except ValueError:
         return None
-    return value
 
 
 # The defaults are read in each call; the warning is for the first one.

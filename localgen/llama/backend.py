@@ -156,7 +156,7 @@ class LlamaBackend:
         )
 
     @property
-    def sampling_defaults(self) -> dict[str, float]:
+    def sampling_defaults(self) -> dict[str, Any]:
         """See ``metadata.sampling_defaults``."""
         return sampling_defaults(self._file.metadata)
 

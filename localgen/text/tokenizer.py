@@ -11,6 +11,7 @@ import numpy as np
 
 from localgen._util.arrays import to_numpy
 from localgen._util.checks import check_int
+from localgen.engine.sampling.dry import Breakers
 from localgen.text.batch_encoding import (
     BatchEncoding,
     Columns,
@@ -27,6 +28,7 @@ from localgen.text.chat_arguments import (
     without_unsupported,
 )
 from localgen.text.decoding import clean_up, id_list, is_batch
+from localgen.text.dry_breakers import breakers_of
 from localgen.text.encoder import EncodeOptions, Encoder
 from localgen.text.padding import PaddingOptions, check_side, padding_options
 from localgen.text.special_tokens import SpecialTokens
@@ -56,6 +58,7 @@ class Tokenizer(SpecialTokens):
         """owner: what ``vocab`` belongs to; it lives as long as this tokenizer does."""
         self._bytes: dict[int, bytes] = {}
         self._text_bytes: dict[int, bytes] = {}
+        self._dry_breakers: dict[tuple[str, ...], Breakers] = {}
         super().__init__(vocab, TokenTexts(vocab, self.token_bytes))
         self._owner = owner
         self.name_or_path = name_or_path
@@ -621,6 +624,12 @@ class Tokenizer(SpecialTokens):
         if data is None:
             data = self._bytes[token_id] = self._vocab.token_bytes(token_id)
         return data
+
+    def dry_breakers(self, texts: tuple[str, ...]) -> Breakers:
+        """Return DRY's sequence breakers ``texts`` as token ids; found once."""
+        if texts not in self._dry_breakers:
+            self._dry_breakers[texts] = breakers_of(texts, self._vocab, self.token_bytes)
+        return self._dry_breakers[texts]
 
     def text_bytes(self, token_id: int) -> bytes:
         """Return the bytes of a token; for a special token, none."""

@@ -41,12 +41,9 @@ KEYWORDS = {
 # Options that other changes bring; empty again with the last of them.
 COMING = {
     "early_stopping",
-    "epsilon_cutoff",
-    "eta_cutoff",
     "length_penalty",
     "num_beams",
     "token_healing",
-    "top_h",
 }
 
 

@@ -122,3 +122,30 @@ def test_the_file_s_sampling_options() -> None:
     assert model.complete("abc", seed=1, max_new_tokens=8).token_ids == greedy
     model.generation_config.update(temperature=None, do_sample=False)
     assert model.complete("abc", max_new_tokens=8).token_ids == greedy
+
+
+def test_the_file_s_options_never_exclude_those_of_a_call() -> None:
+    """What was asked for wins over mirostat or an order that the file has."""
+    model = fake_model(hashed_letter)
+    plain: dict[str, Any] = {"max_new_tokens": 4, "seed": 1}
+    options: dict[str, Any] = {"top_k": 3, "mirostat": 2, "xtc_probability": 0.9}
+    expected = {
+        name: model.complete("abc", **{**plain, name: value}).token_ids
+        for name, value in options.items()
+    }
+    model.backend.sampling_defaults = {"mirostat": 1, "mirostat_tau": 3.0}
+    assert model.complete("abc", **plain, top_k=3).token_ids == expected["top_k"]
+    model.backend.sampling_defaults = {"min_p": 0.9, "samplers": ("min_p",)}
+    assert model.complete("abc", **plain, mirostat=2).token_ids == expected["mirostat"]
+    model.backend.sampling_defaults = {"samplers": ("min_p",)}
+    done = model.complete("abc", **plain, xtc_probability=0.9)
+    assert done.token_ids == expected["xtc_probability"]
+    model.generation_config.samplers = ["top_k"]
+    model.backend.sampling_defaults = {"min_p": 0.9, "top_k": 3}
+    assert model.complete("abc", **plain).token_ids == expected["top_k"]
+
+
+def test_a_detail_without_its_option() -> None:
+    """It changes nothing, which is said."""
+    with pytest.warns(UserWarning, match="xtc_threshold has no effect without xtc_probability"):
+        fake_model().complete("a", max_new_tokens=1, xtc_threshold=0.3)

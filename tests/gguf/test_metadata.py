@@ -35,7 +35,17 @@ def asked(**values: Any) -> dict[str, Any]:
         ({"top_p": 0.0}, {"top_p": 0.0}),
         ({"temp": 0, "top_k": 20}, {}),
         ({"temp": -1.0, "top_k": 20}, {}),
-        ({"temp": 1, "mirostat": 2}, {"temperature": 1}),
+        ({"temp": 1, "mirostat": 2.0}, {"temperature": 1, "mirostat": 2}),
+        ({"mirostat": 1, "mirostat_eta": 0.2, "top_k": 9}, {"mirostat": 1, "mirostat_eta": 0.2}),
+        (
+            {"xtc_probability": 0.5, "xtc_threshold": 0.2},
+            {"xtc_probability": 0.5, "xtc_threshold": 0.2},
+        ),
+        ({"xtc_threshold": 0.2}, {}),
+        (
+            {"sequence": "top-k;temp", "top_k": 9, "min_p": 0.1},
+            {"top_k": 9, "samplers": ("top_k", "temperature")},
+        ),
     ],
 )
 def test_values_mean_what_they_do_to_llama_cpp(
@@ -62,6 +72,9 @@ def test_values_mean_what_they_do_to_llama_cpp(
         ("top_p", "0.9\x1b", r"'0\.9\\x1b'"),
         ("top_k", True, "True"),
         ("top_k", Array("int32", 9), "Array"),
+        ("mirostat", 3, "3"),
+        ("sequence", "top_k;magic", "'top_k;magic'"),
+        ("sequence", 5, "5"),
     ],
 )
 def test_a_value_that_cannot_be_meant(name: str, value: Any, said: str) -> None:

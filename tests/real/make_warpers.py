@@ -43,6 +43,9 @@ SINGLE: dict[str, tuple[str, list[Any]]] = {
     "TopPLogitsWarper": ("top_p", [0.1, 0.5, 0.9, 0.95, 0.999]),
     "MinPLogitsWarper": ("min_p", [0.01, 0.05, 0.3]),
     "TypicalLogitsWarper": ("mass", [0.2, 0.9, 0.95]),
+    "EpsilonLogitsWarper": ("epsilon", [0.0003, 0.005, 0.2]),
+    "EtaLogitsWarper": ("epsilon", [0.0003, 0.004, 0.3]),
+    "TopHLogitsWarper": ("top_h", [0.1, 0.4, 0.9]),
 }
 
 WITH_HISTORY: list[tuple[Step, str]] = [
@@ -95,6 +98,14 @@ CHAINS: list[dict[str, Any]] = [
         "repetition_penalty": 1.1,
     },
     {"temperature": 1.3, "top_k": 50, "typical_p": 0.9},
+    {
+        "temperature": 1.2,
+        "top_h": 0.6,
+        "top_k": 50,
+        "top_p": 0.97,
+        "epsilon_cutoff": 0.004,
+        "eta_cutoff": 0.02,
+    },
 ]
 
 
@@ -105,9 +116,19 @@ def make_logits(seed: int, scale: float) -> torch.Tensor:
 
 
 def is_close_call(processor: logits_process.LogitsProcessor, scores: torch.Tensor) -> bool:
-    """Tell whether rounding could move the cut that a top-p or typical warper makes."""
+    """Tell whether rounding could move the cut that a warper makes."""
     logprobs = torch.log_softmax(scores[0].double(), dim=-1)
     logprobs = logprobs[torch.isfinite(logprobs)]
+    if isinstance(processor, logits_process.TopHLogitsWarper):
+        logprobs = torch.log_softmax(logprobs.sort(descending=True)[0][: processor.top_n], dim=-1)
+        terms = -logprobs * logprobs.exp()
+        return bool(((terms.cumsum(dim=-1) / terms.sum() - processor.top_h).abs() < CLOSE).any())
+    if isinstance(processor, logits_process.EpsilonLogitsWarper | logits_process.EtaLogitsWarper):
+        limit = float(processor.epsilon)
+        if isinstance(processor, logits_process.EtaLogitsWarper):
+            entropy = -(logprobs * logprobs.exp()).sum()
+            limit = min(limit, float(limit**0.5 * torch.exp(-entropy)))
+        return bool(((logprobs.exp() / limit - 1).abs() < CLOSE).any())
     if isinstance(processor, logits_process.TopPLogitsWarper):
         order, limit = torch.argsort(logprobs), 1 - processor.top_p
     elif isinstance(processor, logits_process.TypicalLogitsWarper):
@@ -129,7 +150,10 @@ def describe(processor: logits_process.LogitsProcessor) -> Step:
     """Name a processor of a chain and the one argument it was made with."""
     name = type(processor).__name__
     argument = "penalty" if name == "RepetitionPenaltyLogitsProcessor" else SINGLE[name][0]
-    return name, {argument: getattr(processor, argument)}
+    value = getattr(processor, argument)
+    if isinstance(value, torch.Tensor):  # of a float32, which had few digits
+        value = float(f"{value.item():.6g}")
+    return name, {argument: value}
 
 
 def chain_steps(options: dict[str, Any]) -> list[Step]:

@@ -2,19 +2,26 @@
 
 The order is transformers': masks of constraints, processors, temperature, filters, watermark, draw.
 The scores that are recorded are normalized last, if at all.
+
+Most calls have no filters but top_k, top_p, min_p and typical_p, in that order; these share their
+work here. All others run as ``steps``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence as Items
+from types import MappingProxyType
 
 import numpy as np
 
 from localgen.config import SamplingOptions
-from localgen.engine.backend import Logits
-from localgen.engine.sampling import filters
+from localgen.engine.backend import Logits, TokenIds
+from localgen.engine.sampling import filters, keep
+from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.filters import CumSum, Ids, Weights
+from localgen.engine.sampling.mirostat import MirostatTracker
 from localgen.engine.sampling.penalties import penalized, penalizes_counts
 from localgen.engine.sampling.processors import (
     CustomProcessor,
@@ -22,27 +29,48 @@ from localgen.engine.sampling.processors import (
     make_processors,
     only_penalizes,
 )
+from localgen.engine.sampling.steps import (
+    Candidates,
+    Setup,
+    Step,
+    dry_penalties,
+    make_steps,
+    mirostat_tracker,
+    uses_dry,
+)
 from localgen.engine.sampling.watermark import make_watermark
 from localgen.engine.sequence import Sequence
-from localgen.engine.trackers import Mask
+from localgen.engine.trackers import Mask, TokenCounts, Tracker
 from localgen.errors import DecodeError
 
 _LARGEST = float(np.finfo(np.float32).max) / 4
+_NO_BREAKERS: Breakers = MappingProxyType({})
 
 
 class Sampler:
     """Chooses the next token of a sequence; holds scratch memory, and no state between calls.
 
     n_vocab: the width of a row of logits. custom: the caller's processors, which run last.
+    breakers: where DRY's repetitions end.
     """
 
     def __init__(
-        self, options: SamplingOptions, n_vocab: int, custom: Items[CustomProcessor] = ()
+        self,
+        options: SamplingOptions,
+        n_vocab: int,
+        custom: Items[CustomProcessor] = (),
+        breakers: Breakers = _NO_BREAKERS,
     ) -> None:
         self._options = options
         self._n_vocab = n_vocab
-        self._processors = make_processors(options, custom)
-        self._only_penalizes = only_penalizes(options, custom)
+        self._setup = Setup(options=options, n_vocab=n_vocab, breakers=breakers)
+        processed = _without_listed(options)
+        self._processors = make_processors(processed, custom)
+        self._only_penalizes = only_penalizes(processed, custom)
+        if uses_dry(processed):
+            self._processors.insert(len(self._processors) - len(custom), self._dry)
+            self._only_penalizes = False
+        self._steps = make_steps(self._setup) if _needs_steps(options) else None
         # A fresh array of this size costs more page faults than a pass over it takes.
         self._scratch = np.empty(n_vocab, np.float32)
         self._weights = np.empty(n_vocab, np.float32)
@@ -54,10 +82,16 @@ class Sampler:
         self._watermark = make_watermark(options, n_vocab)
         self._cuts = self._has_top_k or options.top_p < 1.0 or self._min_p > 0.0
 
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether sequences need ``TokenCounts``."""
-        return penalizes_counts(self._options)
+    def new_trackers(self, prompt_ids: TokenIds, capacity: int) -> list[Tracker]:
+        """Return the trackers that a new sequence needs; ``capacity``: the most tokens that it will
+        accept."""
+        options = self._options
+        trackers: list[Tracker] = []
+        if penalizes_counts(options):
+            trackers.append(TokenCounts(prompt_ids, capacity))
+        if options.do_sample and options.mirostat:
+            trackers.append(MirostatTracker(options.mirostat_tau, options.mirostat_eta))
+        return trackers
 
     def sample(self, logits: Logits, sequence: Sequence) -> int:
         """Return the next token id.
@@ -84,6 +118,24 @@ class Sampler:
         itself where there are none."""
         return self._processed(logits, sequence, _masks(sequence))
 
+    def scores(self, logits: Logits, sequence: Sequence, at_least: int = 1) -> Logits:
+        """Return the row (n_vocab,) that a token is drawn from, -inf where one is removed; without
+        sampling, the row after masks and processors. Normalized if an option says so.
+
+        at_least: how many tokens each filter keeps. The row is valid until the next call. Raises as
+        ``sample``.
+        """
+        processed = self.process(logits, sequence)
+        if not self._options.do_sample:
+            return self._recorded(self._marked(processed, sequence))
+        steps = make_steps(dataclasses.replace(self._setup, at_least=at_least))
+        with np.errstate(over="ignore"):
+            return self._recorded(self._row(self._filtered(processed, logits, sequence, steps)))
+
+    def _dry(self, logits: Logits, sequence: Sequence) -> None:
+        token_ids, penalties = dry_penalties(self._options, self._setup.breakers, sequence)
+        logits[token_ids] -= penalties
+
     def _processed(self, logits: Logits, sequence: Sequence, masks: Items[Mask]) -> Logits:
         """``logits`` after masks and processors: itself when there are none, else the scratch."""
         if not self._processors and not masks:
@@ -100,8 +152,7 @@ class Sampler:
         Raises as ``sample``.
         """
         if not self._options.do_sample:
-            if self._watermark is not None:
-                processed = self._watermark.applied(processed, sequence.token_ids)
+            processed = self._marked(processed, sequence)
             token_id = int(processed.argmax())
             # argmax stops at the first NaN, so checking the winner finds NaN and inf anywhere.
             self._check_best(float(processed[token_id]), logits, sequence)
@@ -110,7 +161,51 @@ class Sampler:
             return token_id
         # Scores far below the best overflow to -inf when divided, which is what they are worth.
         with np.errstate(over="ignore"):
+            if self._steps is not None:
+                return self._draw_by_steps(processed, logits, sequence, self._steps)
             return self._draw(processed, logits, sequence)
+
+    def _draw_by_steps(
+        self, processed: Logits, logits: Logits, sequence: Sequence, steps: list[Step]
+    ) -> int:
+        candidates = self._filtered(processed, logits, sequence, steps)
+        weights = keep.weights(candidates.scores)
+        position = filters.draw(weights, sequence.uniform())
+        if self._options.mirostat:
+            mirostat_tracker(sequence).chose(float(weights[position] / weights.sum()))
+        token_id = int(candidates.ids[position])
+        for recorder in sequence.recorders:
+            recorder.record(logits, lambda: self._recorded(self._row(candidates)), token_id)
+        return token_id
+
+    def _filtered(
+        self, processed: Logits, logits: Logits, sequence: Sequence, steps: list[Step]
+    ) -> Candidates:
+        best = float(processed.max())
+        self._check_best(best, logits, sequence)
+        if best == math.inf:
+            processed = filters.shifted(processed, best)
+        candidates = Candidates(np.arange(self._n_vocab), processed)
+        for step in steps:
+            candidates = step(candidates, sequence)
+        if self._watermark is None:
+            return candidates
+        marked = self._marked(self._row(candidates), sequence)
+        return Candidates(candidates.ids, marked[candidates.ids])
+
+    def _marked(self, scores: Logits, sequence: Sequence) -> Logits:
+        """The row (n_vocab,) with the watermark, if there is one."""
+        if self._watermark is None:
+            return scores
+        return self._watermark.applied(scores, sequence.token_ids)
+
+    def _row(self, candidates: Candidates) -> Logits:
+        """The scores of all tokens, (n_vocab,), -inf where one is no candidate."""
+        if len(candidates.ids) == self._n_vocab:
+            return candidates.scores
+        row = np.full(self._n_vocab, -np.inf, np.float32)
+        row[candidates.ids] = candidates.scores
+        return row
 
     def _draw(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
         maxima = filters.column_maxima(processed) if self._cuts else processed
@@ -121,8 +216,6 @@ class Sampler:
             maxima = filters.column_maxima(processed) if self._cuts else processed
         ids, weights, cumsum = self._kept(processed, maxima, best)
         uniform = sequence.uniform()
-        if self._watermark is not None:
-            return self._draw_marked(self._scores(processed, ids), uniform, logits, sequence)
         if cumsum is None:
             position = filters.draw(weights, uniform)
         else:
@@ -130,19 +223,6 @@ class Sampler:
         token_id = position if ids is None else int(ids[position])
         for recorder in sequence.recorders:
             recorder.record(logits, lambda: self._recorded(self._scores(processed, ids)), token_id)
-        return token_id
-
-    def _draw_marked(
-        self, scores: Logits, uniform: float, logits: Logits, sequence: Sequence
-    ) -> int:
-        """Draw from the row after all filters, (n_vocab,), with the watermark's bias."""
-        assert self._watermark is not None
-        scores = self._watermark.applied(scores, sequence.token_ids)
-        kept = np.flatnonzero(scores > -np.inf)
-        weights = np.exp(scores[kept] - scores.max(), dtype=np.float64)
-        token_id = int(kept[filters.draw(weights, uniform)])
-        for recorder in sequence.recorders:
-            recorder.record(logits, lambda: self._recorded(scores), token_id)
         return token_id
 
     def _kept(
@@ -236,6 +316,35 @@ class Sampler:
             f"{sequence.n_tokens} tokens; the weights may be damaged, or the KV cache type too "
             f"imprecise"
         )
+
+
+def _needs_steps(options: SamplingOptions) -> bool:
+    """Return whether an option goes beyond temperature, top_k, top_p, min_p and typical_p, in this
+    order."""
+    return bool(options.do_sample) and bool(
+        options.samplers is not None
+        or options.watermarking_config is not None
+        or options.mirostat
+        or options.epsilon_cutoff
+        or options.eta_cutoff
+        or options.top_h
+        or options.top_n_sigma > 0
+        or options.xtc_probability
+        or options.dynatemp_range
+    )
+
+
+def _without_listed(options: SamplingOptions) -> SamplingOptions:
+    """Return the options of processors: without penalties and DRY if ``samplers`` places these."""
+    if options.samplers is None or not options.do_sample:
+        return options
+    return dataclasses.replace(
+        options,
+        repetition_penalty=1.0,
+        frequency_penalty=0.0,
+        presence_penalty=0.0,
+        dry_multiplier=0.0,
+    )
 
 
 def _masks(sequence: Sequence) -> list[Mask]:

@@ -7,6 +7,7 @@ the tokens so far, so this also holds what lies between a call and its sampler.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ from hypothesis import strategies as st
 
 from localgen.engine.backend import Batch
 from localgen.engine.uniforms import UniformStream
-from tests.fakes import EOS, N_VOCAB, FakeBackend, fake_model
+from localgen.samplers import SAMPLERS
+from tests.fakes import BOS, END_OF_TURN, EOS, N_VOCAB, FakeBackend, fake_model
 
 Row = npt.NDArray[np.float64]
 TINY = 1e-5  # how far a cut or a draw may lie from where exact arithmetic puts it
+NUDGES = (-TINY, 0.0, TINY)
 TOP_K = 50  # the default, as in transformers
+NAMES = {BOS: b"<bos>", EOS: b"<eos>", END_OF_TURN: b"<end>"}
 
 IDS = st.sampled_from([0, 1, 5, 97, 98, 200, EOS, N_VOCAB - 1])
 WORDS = st.lists(IDS, min_size=1, max_size=3)
@@ -46,6 +50,13 @@ PROCESSORS: dict[str, st.SearchStrategy[Any]] = {
     "forced_eos_token_id": st.one_of(IDS, st.lists(IDS, min_size=1, max_size=3)),
     "exponential_decay_length_penalty": st.tuples(st.integers(0, 3), st.floats(0.5, 3)),
 }
+DRY: dict[str, st.SearchStrategy[Any]] = {
+    "dry_multiplier": st.floats(0.1, 3),
+    "dry_base": st.floats(1, 3),
+    "dry_allowed_length": st.integers(0, 3),
+    "dry_penalty_last_n": st.integers(0, 20),
+    "dry_sequence_breakers": st.lists(st.sampled_from(["a", "b", "ab", "aba", "\x05"]), max_size=2),
+}
 FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "temperature": st.floats(0.05, 5),
     "top_k": st.one_of(st.integers(0, 8), st.integers(0, 2 * N_VOCAB)),
@@ -53,13 +64,31 @@ FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "min_p": st.floats(0, 1),
     "typical_p": st.floats(0.01, 1),
 }
+MORE_FILTERS: dict[str, st.SearchStrategy[Any]] = {
+    **FILTERS,
+    "epsilon_cutoff": st.floats(0, 0.3),
+    "eta_cutoff": st.floats(0, 0.9),
+    "top_h": st.floats(0.01, 1),
+    "top_n_sigma": st.floats(0.1, 3),
+    "xtc_probability": st.floats(0, 1),
+    "xtc_threshold": st.floats(0.01, 0.6),
+    "dynatemp_range": st.floats(0, 2),
+    "dynatemp_exponent": st.floats(0, 3),
+    "samplers": st.permutations(SAMPLERS),
+}
+MIROSTAT: dict[str, st.SearchStrategy[Any]] = {
+    "temperature": st.floats(0.3, 3),
+    "mirostat": st.sampled_from([1, 2]),
+    "mirostat_tau": st.floats(0.2, 6),
+    "mirostat_eta": st.floats(0, 1),
+}
 N_NEW, SEEDS = st.integers(1, 6), st.integers(0, 2**16)
+SAMPLED = {"max_new_tokens": N_NEW, "do_sample": st.just(True), "seed": SEEDS}
 OPTIONS = st.one_of(
-    st.fixed_dictionaries({"max_new_tokens": N_NEW}, optional=PROCESSORS),
-    st.fixed_dictionaries(
-        {"max_new_tokens": N_NEW, "do_sample": st.just(True), "seed": SEEDS},
-        optional={**PROCESSORS, **FILTERS},
-    ),
+    st.fixed_dictionaries({"max_new_tokens": N_NEW}, optional={**PROCESSORS, **DRY}),
+    st.fixed_dictionaries(SAMPLED, optional={**PROCESSORS, **FILTERS}),
+    st.fixed_dictionaries(SAMPLED, optional={**PROCESSORS, **DRY, **MORE_FILTERS}),
+    st.fixed_dictionaries(SAMPLED, optional={**PROCESSORS, **DRY, **MIROSTAT}),
 )
 KINDS = {
     "peaked": lambda noise, ranks: 12 - 1.9 * np.log1p(ranks) + 0.5 * noise,
@@ -101,11 +130,8 @@ def processed(logits: npt.NDArray[np.float32], tokens: list[int], n_prompt: int,
     favor = o.get("encoder_repetition_penalty", 1.0)
     for token in set(tokens[:n_prompt]):
         row[token] = row[token] * favor if row[token] > 0 else row[token] / favor
-    penalty = o.get("repetition_penalty", 1.0)
-    for token in set(tokens):
-        row[token] = row[token] / penalty if row[token] > 0 else row[token] * penalty
-    for token, count in Counter(tokens[n_prompt:]).items():
-        row[token] -= count * o.get("frequency_penalty", 0.0) + o.get("presence_penalty", 0.0)
+    if "samplers" not in o:
+        row = penalized(row, tokens, n_prompt, o)
     size = o.get("no_repeat_ngram_size", 0)
     of_prompt = o.get("encoder_no_repeat_ngram_size", 0)
     for gram in ngrams(tokens, size) + ngrams(tokens[:n_prompt], of_prompt):
@@ -138,6 +164,40 @@ def constrained(row: Row, tokens: list[int], n_new: int, ends: set[int], o: Any)
     row[list(o.get("suppress_tokens", ()))] = -np.inf
     if n_new == int(len(tokens) - n_new == 1 and "forced_bos_token_id" in o):
         row[list(o.get("begin_suppress_tokens", ()))] = -np.inf
+    return row if "samplers" in o else dry_penalized(row, tokens, o)
+
+
+def penalized(row: Row, tokens: list[int], n_prompt: int, o: Any) -> Row:
+    penalty = o.get("repetition_penalty", 1.0)
+    for token in set(tokens):
+        row[token] = row[token] / penalty if row[token] > 0 else row[token] * penalty
+    for token, count in Counter(tokens[n_prompt:]).items():
+        row[token] -= count * o.get("frequency_penalty", 0.0) + o.get("presence_penalty", 0.0)
+    return row
+
+
+def dry_penalized(row: Row, tokens: list[int], o: Any) -> Row:
+    """DRY by its definition, in a vocabulary where a token is a byte, or has a name with many."""
+    n_last, allowed = o.get("dry_penalty_last_n", 64), o.get("dry_allowed_length", 2)
+    last = tokens[len(tokens) - min(n_last, len(tokens)) :]
+    breakers = [list(text.encode()) for text in o.get("dry_sequence_breakers", '\n:"*')]
+    breakers += [[i] for i, name in NAMES.items() for each in breakers if bytes(each) in name]
+    ends = [
+        max(i + len(b) for b in breakers if last[i : i + len(b)] == b)
+        for i in range(len(last))
+        if any(last[i : i + len(b)] == b for b in breakers)
+    ]
+    limit = len(last) - (ends[-1] if ends else 0)
+    longest: dict[int, int] = {}
+    for place in range(1, len(last)):
+        length = 0
+        while length < min(place, limit) and last[place - 1 - length] == last[-1 - length]:
+            length += 1
+        longest[last[place]] = max(length, longest.get(last[place], 0))
+    for token, length in longest.items():
+        if len(last) > allowed and limit >= allowed <= length and [token] not in breakers:
+            growth = o.get("dry_base", 1.75) ** (length - allowed)
+            row[token] -= o.get("dry_multiplier", 0.0) * growth
     return row
 
 
@@ -156,38 +216,159 @@ def ends_with(tokens: list[int], prefix: Any) -> bool:
     return not len(prefix) or tokens[-len(prefix) :] == list(prefix)
 
 
-def kept(row: Row, o: Any, nudge: float) -> set[int]:
-    """Return the ids that the filters keep, with top_p, min_p and typical_p nudged to keep more."""
-    ids = [i for i in np.argsort(-row, kind="stable").tolist() if row[i] > -np.inf]
-    k = o.get("top_k", TOP_K) or len(ids)
-    ids = [i for i in ids if row[i] >= row[ids[min(k, len(ids)) - 1]] - max(nudge, 0.0)]
-    weights = np.exp(row[ids] - row[ids[0]])
-    before = weights.cumsum() - weights
-    top_p, min_p = o.get("top_p", 1.0), o.get("min_p", 0.0)
-    stays = (before < (top_p + nudge) * weights.sum()) | (top_p == 1.0)
-    stays &= weights >= min_p * (1 - nudge)
-    ids = [i for i, stay in zip(ids, stays, strict=True) if stay] or ids[:1]
-    mass = o.get("typical_p", 1.0)
-    if mass == 1.0:
-        return set(ids)
-    p = np.exp(row[ids] - row[ids[0]])
-    p /= p.sum()
-    distance = np.abs(-np.log(p) - (p * -np.log(p)).sum())
+# Each keeps some of the candidates' scores s, by the option's value x; a nudge moves its cut.
+Keeps = Callable[[Row, float, float], npt.NDArray[np.bool_]]
+
+
+def softmax(s: Row) -> Row:
+    weights = np.exp(s - s.max())
+    return weights / weights.sum()
+
+
+def entropy_terms(p: Row) -> Row:
+    return np.array([-x * np.log(x) if x > 0 else 0.0 for x in p])
+
+
+def by_rank(s: Row, stays: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """``stays``, of the scores falling, in the scores' own order."""
+    result = np.zeros(len(s), np.bool_)
+    result[np.argsort(-s, kind="stable")] = stays
+    return result
+
+
+def keeps_top_k(s: Row, k: float, nudge: float) -> npt.NDArray[np.bool_]:
+    return (s >= np.sort(s)[-min(int(k), len(s))] - max(nudge, 0.0)) & (s > -np.inf)
+
+
+def keeps_top_p(s: Row, x: float, nudge: float) -> npt.NDArray[np.bool_]:
+    p = -np.sort(-softmax(s))
+    before = p.cumsum() - p
+    before[0] = -1
+    return by_rank(s, before < x + nudge) & (s > -np.inf)
+
+
+def keeps_typical(s: Row, x: float, nudge: float) -> npt.NDArray[np.bool_]:
+    p = softmax(s)
+    distance = np.array([abs(-np.log(y) - entropy_terms(p).sum()) if y else np.inf for y in p])
     order = np.argsort(distance, kind="stable")
-    last = min(int((p[order].cumsum() < mass + nudge).sum()), len(ids) - 1)
-    return {i for i, d in zip(ids, distance, strict=True) if d <= distance[order[last]] + nudge}
+    last = min(int((p[order].cumsum() < x + nudge).sum()), len(s) - 1)
+    return distance <= distance[order[last]] + nudge
 
 
-def share_around(row: Row, ids: set[int], token: int, o: Any) -> tuple[float, float]:
+def keeps_top_h(s: Row, x: float, nudge: float) -> npt.NDArray[np.bool_]:
+    p = softmax(-np.sort(-s)[:100])
+    terms = entropy_terms(p)
+    stays = (terms.cumsum() <= x * terms.sum() + nudge) & (p > 0)
+    stays[0] = True
+    return by_rank(s, np.append(stays, np.zeros(len(s) - len(p), np.bool_)))
+
+
+def keeps_eta(s: Row, x: float, nudge: float) -> npt.NDArray[np.bool_]:
+    lowest = min(x, np.sqrt(x) * np.exp(-entropy_terms(softmax(s)).sum()))
+    return keeps_epsilon(s, lowest, nudge)
+
+
+def keeps_epsilon(s: Row, x: float, nudge: float) -> npt.NDArray[np.bool_]:
+    return (softmax(s) >= x * (1 - nudge)) | (s == s.max())
+
+
+def keeps_xtc(s: Row, x: float, nudge: float) -> npt.NDArray[np.bool_]:
+    above = softmax(s) >= x * (1 - nudge)
+    if above.sum() < 2:
+        return np.ones(len(s), np.bool_)
+    last = min(np.flatnonzero(above).tolist(), key=lambda i: float(s[i]))
+    return ~above | (np.arange(len(s)) == last)
+
+
+KEEPS: dict[str, Keeps] = {
+    "top_k": keeps_top_k,
+    "top_p": keeps_top_p,
+    "min_p": lambda s, x, nudge: (np.exp(s - s.max()) >= x * (1 - nudge)) | (s == s.max()),
+    "typical_p": keeps_typical,
+    "epsilon_cutoff": keeps_epsilon,
+    "eta_cutoff": keeps_eta,
+    "top_h": keeps_top_h,
+    "xtc": keeps_xtc,
+}
+OFF = {"top_p": 1.0, "typical_p": 1.0}
+
+
+def heated(s: Row, o: Any) -> Row:
+    temperature, spread = o.get("temperature", 1.0), o.get("dynatemp_range", 0.0)
+    if spread and len(s) == 1:
+        return s
+    if spread:
+        part = entropy_terms(softmax(s)).sum() / np.log(len(s))
+        low = max(0.0, temperature - spread)
+        part = max(part, 0.0) ** o.get("dynatemp_exponent", 1.0)
+        temperature = low + (temperature + spread - low) * part
+    if temperature < 1e-45:
+        return np.where(np.arange(len(s)) == s.argmax(), 0, -np.inf)
+    scaled = s / temperature
+    return np.where(scaled < -3e38, -np.inf, scaled)
+
+
+def sampled(
+    row: Row, tokens: list[int], n_prompt: int, o: Any, uniform: Callable[[], float], nudge: float
+) -> dict[int, float]:
+    """Return the candidates that all samplers keep, in the order asked for, and their scores."""
+    row = row.copy()
+    ids = np.arange(N_VOCAB)
+    nudge *= max(1.0, float(np.abs(row[np.isfinite(row)]).max()))
+    for name in o.get("samplers", SAMPLERS):
+        value = o.get(name, TOP_K if name == "top_k" else OFF.get(name, 0.0))
+        if name in ("penalties", "dry") and "samplers" in o:
+            gone = np.setdiff1d(np.arange(N_VOCAB), ids)
+            after = penalized if name == "penalties" else None
+            row = after(row, tokens, n_prompt, o) if after else dry_penalized(row, tokens, o)
+            row[gone] = -np.inf
+        elif name == "temperature":
+            row[ids] = heated(row[ids], o)
+        elif name == "top_n_sigma" and value:
+            valid = row[ids][row[ids] > -np.inf]
+            row[row < valid.max() - value * valid.std() - nudge] = -np.inf
+        elif name == "xtc":
+            chance, value = o.get("xtc_probability", 0.0), o.get("xtc_threshold", 0.1)
+            if chance > 0 and value <= 0.5 and len(ids) > 1 and uniform() <= chance:
+                ids = ids[keeps_xtc(row[ids], value, nudge)]
+        elif name in KEEPS and value != OFF.get(name, 0.0):
+            ids = ids[KEEPS[name](row[ids], value, nudge)]
+    return {i: row[i] for i in ids.tolist() if row[i] > -np.inf}
+
+
+def by_mirostat(row: Row, o: Any, mu: float, nudge: float) -> dict[int, float]:
+    """Return the candidates that mirostat keeps, after the temperature, and their scores."""
+    row = heated(row, o)
+    p = softmax(row)
+    if o["mirostat"] == 2:
+        kept = [i for i in range(N_VOCAB) if p[i] > 0 and -np.log2(p[i]) <= mu + nudge]
+        return {i: row[i] for i in kept or [int(row.argmax())]}
+    order = [i for i in np.argsort(-row, kind="stable").tolist() if p[i] > 0]
+    first = p[order[:100]]
+    if len(first) < 2:
+        return {order[0]: row[order[0]]}
+    t = [np.log((i + 2) / (i + 1)) for i in range(len(first) - 1)]
+    b = [np.log(first[i] / first[i + 1]) for i in range(len(first) - 1)]
+    s_hat = sum(x * y for x, y in zip(t, b, strict=True)) / sum(x * x for x in t)
+    if s_hat < 1e-6:
+        k = len(order) if mu > np.log2(N_VOCAB - 1) + nudge else 1.0
+    else:
+        e = s_hat - 1
+        log_k = np.log(e / (1 - N_VOCAB**-e)) + mu * np.log(2)
+        k = float(np.exp(min(log_k / s_hat, 99)))
+    return {i: row[i] for i in order[: max(1, int(min(k * (1 + nudge), len(order))))]}
+
+
+def share_around(row: dict[int, float], token: int, o: Any) -> tuple[float, float]:
     """Return the part of the draw's unit interval that ``token`` may have.
 
-    Candidates that a filter sorted come likeliest first, where ties have no order; else by id.
+    Candidates that top_k, top_p and min_p alone cut come likeliest first, where ties have no order;
+    all others by id.
     """
-    weights = {i: float(np.exp(row[i] - max(row[j] for j in ids))) for i in ids}
-    is_sorted = (
-        0 < o.get("top_k", TOP_K) < N_VOCAB or o.get("top_p", 1.0) < 1 or o.get("min_p", 0) > 0
-    )
-    if is_sorted:
+    best = max(row.values())
+    weights = {i: float(np.exp(score - best)) for i, score in row.items()}
+    cuts = 0 < o.get("top_k", TOP_K) < N_VOCAB or o.get("top_p", 1.0) < 1 or o.get("min_p", 0) > 0
+    if cuts and not is_on_by_steps(o):
         near = 1e-6 * max(1.0, abs(row[token]))
         first = sum(w for i, w in weights.items() if row[i] > row[token] + near)
         last = sum(w for i, w in weights.items() if row[i] >= row[token] - near)
@@ -195,6 +376,12 @@ def share_around(row: Row, ids: set[int], token: int, o: Any) -> tuple[float, fl
         first = sum(w for i, w in weights.items() if i < token)
         last = first + weights[token]
     return first / sum(weights.values()), last / sum(weights.values())
+
+
+def is_on_by_steps(o: Any) -> bool:
+    names = ("epsilon_cutoff", "eta_cutoff", "top_h", "top_n_sigma", "xtc_probability")
+    others = ("dynatemp_range", "mirostat")
+    return "samplers" in o or any(o.get(name) for name in (*names, *others))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of lengths, and of tokens that are not forced
@@ -210,26 +397,46 @@ def test_any_options(options: dict[str, Any], prompt: list[int], kind: str, seed
         if "left no token" not in str(error) and refused not in str(error):
             raise
         reject()
-    tokens, uniforms = list(prompt), UniformStream(options.get("seed", 0), 0)
+    tokens, uniform = list(prompt), UniformStream(options.get("seed", 0), 0)
+    mu = 2 * options.get("mirostat_tau", 5.0)
     for (scores,), token in zip(out.scores, out.sequences[0, len(prompt) :].tolist(), strict=True):
         row = processed(backend.row(len(tokens)), tokens, len(prompt), options)
-        found = set(np.flatnonzero(scores > -np.inf).tolist())
+        found = {i: float(scores[i]) for i in np.flatnonzero(scores > -np.inf).tolist()}
         assert token in found
-        if "do_sample" in options:
-            row /= options.get("temperature", 1.0)
-            check_draw(row, found, token, uniforms(), options)
-        else:
-            assert found == set(np.flatnonzero(row > -np.inf).tolist())
+        if "do_sample" not in options:
+            assert found.keys() == set(np.flatnonzero(row > -np.inf).tolist())
             assert row[token] >= row.max() - TINY * max(1.0, abs(row.max()))
-        np.testing.assert_allclose(scores[list(found)], row[list(found)], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(list(found.values()), row[list(found)], rtol=1e-4, atol=1e-4)
+        elif options.get("mirostat"):
+            check_draw(
+                found, token, [by_mirostat(row, options, mu, n) for n in NUDGES], uniform(), options
+            )
+            p = softmax(np.array([*found.values()]))[list(found).index(token)]
+            mu -= options.get("mirostat_eta", 0.1) * (
+                -np.log2(p) - options.get("mirostat_tau", 5.0)
+            )
+        else:
+            streams = [uniform.copy() for _ in NUDGES]
+            expected = [
+                sampled(row, tokens, len(prompt), options, stream, nudge)
+                for stream, nudge in zip(streams, NUDGES, strict=True)
+            ]
+            uniform = streams[1]
+            check_draw(found, token, expected, uniform(), options)
         tokens.append(token)
 
 
-def check_draw(row: Row, found: set[int], token: int, uniform: float, o: Any) -> None:
-    """Of equal scores any may be kept, so scores are compared; where rounding decides, counts."""
-    fewest, most = (kept(row, o, nudge) for nudge in (-TINY, TINY))
-    assert len(fewest) <= len(found) <= len(most)
-    if fewest == most:
-        np.testing.assert_allclose(np.sort(row[list(found)]), np.sort(row[list(most)]))
-        first, last = share_around(row, found, token, o)
+def check_draw(
+    found: dict[int, float], token: int, expected: list[dict[int, float]], uniform: float, o: Any
+) -> None:
+    """Of equal scores any may be kept, so scores are compared; not where rounding decides."""
+    low, scores, high = (relative(each) for each in expected)
+    if len(low) == len(scores) == len(high):
+        np.testing.assert_allclose(relative(found), scores, rtol=1e-4, atol=1e-4)
+        first, last = share_around(found, token, o)
         assert first - TINY <= uniform <= last + TINY
+
+
+def relative(row: dict[int, float]) -> list[float]:
+    """The scores, rising, below the best; a temperature near 0 makes rounding large."""
+    return sorted(score - max(row.values()) for score in row.values())

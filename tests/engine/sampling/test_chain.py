@@ -86,6 +86,9 @@ OPTIONS = {
     "TopPLogitsWarper": {"top_p": "top_p"},
     "MinPLogitsWarper": {"min_p": "min_p"},
     "TypicalLogitsWarper": {"mass": "typical_p"},
+    "EpsilonLogitsWarper": {"epsilon": "epsilon_cutoff"},
+    "EtaLogitsWarper": {"epsilon": "eta_cutoff"},
+    "TopHLogitsWarper": {"top_h": "top_h"},
     "RepetitionPenaltyLogitsProcessor": {"penalty": "repetition_penalty"},
     "NoRepeatNGramLogitsProcessor": {"ngram_size": "no_repeat_ngram_size"},
     "NoBadWordsLogitsProcessor": {"bad_words_ids": "bad_words_ids", "eos_token_id": "eos"},
@@ -113,7 +116,7 @@ def ours(case) -> dict[str, Any]:
 
 def test_every_recorded_case_of_transformers():
     """transformers' own classes ran on these rows: the same tokens stay, with the same scores."""
-    assert len(WARPERS["cases"]) == 522
+    assert len(WARPERS["cases"]) == 672
     for case in WARPERS["cases"]:
         seed, scale = case["seed"], case["scale"]
         logits = np.random.RandomState(seed).standard_normal(WARPERS["size"]).astype(np.float32)

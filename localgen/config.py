@@ -268,6 +268,10 @@ class SamplingOptions:
     over ``min_length``. ``renormalize_logits`` changes recorded scores, not what is drawn.
     ``frequency_penalty`` and ``presence_penalty`` count generated tokens only, as OpenAI's do:
     logit - count * frequency_penalty - (count > 0) * presence_penalty.
+
+    ``token_healing=True`` generates the last tokens of a prompt again: each of them may give way to
+    a longer token that spells the rest of the prompt and goes on. The output always begins with the
+    prompt's bytes. ``max_new_tokens`` and ``min_new_tokens`` count from the prompt as given.
     """
 
     do_sample: bool | None = option(
@@ -354,6 +358,11 @@ class SamplingOptions:
         help="After START new tokens, raise the end's score by FACTOR per token: [START, FACTOR].",
     )
     renormalize_logits: bool = option(False, _check_flag)
+    token_healing: bool = option(
+        False,
+        _check_flag,
+        help="Let a longer token continue the prompt's last ones, as in a word that is cut.",
+    )
 
     def __post_init__(self) -> None:
         _check_fields(self)

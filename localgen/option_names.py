@@ -44,7 +44,6 @@ _ONLY_IN_TRANSFORMERS: Mapping[str, tuple[object, ...]] = {
     "prompt_lookup_num_tokens": (),
     "speculation_type": (),
     "synced_gpus": (False,),
-    "token_healing": (False,),
     "top_h": (),
     "trust_remote_code": (False,),
     "use_model_defaults": (),

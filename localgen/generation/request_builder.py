@@ -22,6 +22,7 @@ from localgen.generation.call import GenerationCall
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
 from localgen.generation.inputs import (
+    FixedStart,
     Prompt,
     Prompts,
     encode,
@@ -30,6 +31,7 @@ from localgen.generation.inputs import (
 )
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.sequences import SequenceBuilder
+from localgen.text.byte_index import ByteIndex, byte_index
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -57,6 +59,11 @@ class RequestBuilder:
     def defaults(self) -> CallDefaults:
         """The options that calls start from; it may be set."""
         return CallDefaults(self.own_defaults)
+
+    @functools.cached_property
+    def _byte_index(self) -> ByteIndex:
+        """The vocabulary by bytes, for token healing; it reads every token."""
+        return byte_index(self._backend.vocab, self._tokenizer.token_bytes)
 
     def from_ids(
         self,
@@ -99,7 +106,7 @@ class RequestBuilder:
                 f"functions see one sequence at a time"
             )
         call.request.strategy = BatchStrategy(
-            hooks, call.sequences, results.given(call), call.pad_token_id
+            hooks, call.sequences, results.prompt_rows(call), call.pad_token_id
         )
 
     def from_texts(
@@ -193,9 +200,11 @@ class RequestBuilder:
         continue_final_message: bool,
         template_variables: Mapping[str, Any] | None,
         **given: Any,
-    ) -> list[int]:
-        """Return the token ids of a conversation; ``given`` goes to
-        ``Tokenizer.apply_chat_template``."""
+    ) -> Prompt:
+        """Return a conversation as a prompt; ``given`` goes to ``Tokenizer.apply_chat_template``.
+
+        What the template wrote at its end is complete: token healing leaves it alone.
+        """
         self._backend.check_usable()
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
@@ -205,7 +214,8 @@ class RequestBuilder:
             **given,
             **(template_variables or {}),
         )
-        return ids
+        is_open = continue_final_message and messages[-1].get("content")
+        return ids if is_open else FixedStart(ids, ids)
 
     def _encode(self, text: Prompt, split_special_tokens: bool) -> Any:
         return encode(text, self._tokenizer, "text", split_special_tokens=split_special_tokens)
@@ -236,6 +246,7 @@ class RequestBuilder:
             tokenizer=self._tokenizer,
             n_ctx=self._config.n_ctx,
             started=started,
+            byte_index=lambda: self._byte_index,
             keep_text=keep_text,
             hooks=hooks,
         )

@@ -23,7 +23,7 @@ from localgen.engine.sampling.processors import (
     only_penalizes,
 )
 from localgen.engine.sequence import Sequence
-from localgen.engine.trackers import Mask
+from localgen.engine.trackers import Constraint, Mask
 from localgen.errors import DecodeError
 
 _LARGEST = float(np.finfo(np.float32).max) / 4
@@ -210,7 +210,8 @@ class Sampler:
                 return
             raise ValueError(
                 f"sequence {sequence.index}: the logits processors left no token to choose "
-                f"(best score {best}); suppress fewer tokens, or fix the processor"
+                f"(best score {best}){_requirements(sequence)}; suppress fewer tokens, or fix the "
+                f"processor"
             )
         raise DecodeError(
             f"sequence {sequence.index}: the model gave logits that are not finite after "
@@ -221,3 +222,9 @@ class Sampler:
 
 def _masks(sequence: Sequence) -> list[Mask]:
     return [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
+
+
+def _requirements(sequence: Sequence) -> str:
+    """Return what else limits the tokens, in parts of a sentence."""
+    constraints = [each for each in sequence.trackers if isinstance(each, Constraint)]
+    return "".join(f", and {each.requirement}" for each in constraints if each.mask() is not None)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localgen import Completion, GenerationConfig
+from localgen import Completion, GenerationConfig, LocalModel
 from localgen.engine.trackers import Constraint
 from localgen.generation.healing import HealingTracker, PromptEnd, n_to_back_up
 from localgen.generation.prefix import Prefix
@@ -517,3 +517,66 @@ def test_the_end_of_a_chat_template_is_left_as_it_is() -> None:
         chat = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": content}]
         done = model.chat(chat, continue_final_message=True, max_new_tokens=1, **HEALED)
         assert len(done.prompt_token_ids) == n_prompt
+
+
+# --- options that count, or look at the prompt ---
+
+
+def test_options_of_lengths_count_from_the_prompt_as_given() -> None:
+    """begin_suppress_tokens, forced_bos_token_id and the decay look at where the output begins."""
+    model = words_model(*WORLD, says="hello world!!")
+    end = WORLD.index("!!")
+    done = healed(model, "hello wor", begin_suppress_tokens=[end], max_new_tokens=2)
+    assert end not in done.token_ids
+    ids = [WORLD.index("hello"), WORLD.index(" wor")]
+    with pytest.warns(UserWarning, match="forced_bos_token_id"):
+        out = model.generate([ids], forced_bos_token_id=end, max_new_tokens=1, **HEALED)
+    assert words_of(model, out[0, 1:].tolist()) == ["hello", " world", "!!"]
+    decays = {"exponential_decay_length_penalty": (1, 1e6), "max_new_tokens": 9}
+    done = healed(words_model(*WORLD), "hello wor", **decays)
+    assert done.finish_reason == "eos"
+    assert len(done.prompt_token_ids) + len(done.token_ids) > len(ids) + 1
+
+
+def test_a_function_that_allows_tokens_sees_the_prompt_before_healing() -> None:
+    model = words_model(*WORLD, says="hello world!!")
+    hello, wor, world = range(3)
+    seen: list[list[int]] = []
+
+    def allow(batch_id: int, ids: Any) -> list[int]:
+        seen.append(ids.tolist())
+        return [wor, world, *range(3, 20)]
+
+    model.generate([[hello, wor]], prefix_allowed_tokens_fn=allow, max_new_tokens=1, **HEALED)
+    assert seen == [[hello], [hello, world]]
+    with pytest.raises(ValueError, match="token healing allows only"):
+        model.generate([[hello, wor]], prefix_allowed_tokens_fn=lambda *_: [3], **HEALED)
+
+
+# --- llama.cpp's vocabularies ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bpe", "spm"])
+def test_vocabularies_of_files(kind: str, request: pytest.FixtureRequest) -> None:
+    """Byte-level BPE with halves of characters; SentencePiece with a space in front, tokens of
+    single bytes and BOS. A model of random weights chooses tokens of all kinds."""
+    path = request.getfixturevalue(f"tiny_{kind}_path")
+    options: dict[str, Any] = {"temperature": 5.0, "seed": 1, "max_new_tokens": 3}
+    n_healed = 0
+    with LocalModel.from_pretrained(path, n_ctx=512, n_threads=1) as model:
+        tokenizer, token_bytes = model.tokenizer, model.tokenizer.token_bytes
+        control = tokenizer.control_token_ids
+        text = f"the hello and é日🍕{tokenizer.eos_token}  hell\n an"
+        prompts = [
+            text[start:end] for start in (0, 4, 13) for end in range(start + 1, len(text) + 1)
+        ]
+        for prompt, done in zip(prompts, model.complete(prompts, **options, **HEALED), strict=True):
+            given, ids = tokenizer.encode(prompt), done.prompt_token_ids + done.token_ids
+            assert b"".join(map(token_bytes, ids)).startswith(b"".join(map(token_bytes, given)))
+            assert tokenizer.decode(ids).startswith(tokenizer.decode(given))
+            assert [i for i in done.prompt_token_ids if i in control] == [
+                i for i in given if i in control
+            ]
+            n_healed += len(given) > len(done.prompt_token_ids)
+    assert n_healed > len(prompts) / 4

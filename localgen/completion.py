@@ -64,7 +64,8 @@ class Completion:
 
     text: the new text, without special tokens, cut before a stop string. A character that the last
     tokens only began is left out too; ``token_ids`` has its bytes.
-    token_ids: every new token, including an EOS that ended it.
+    token_ids: every new token, including an EOS that ended it. With token healing, also those that
+    spell the end of the prompt again; ``prompt_token_ids`` are the ones before them.
     finish_reason: "eos", "stop", "length", "time" or "cancelled".
     stop_match: the stop string that ended it, or None.
     logprobs: one entry for each new token if asked for, else None.

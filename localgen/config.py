@@ -362,6 +362,10 @@ class SamplingOptions:
     ``samplers``: the order, as a list of names of ``localgen.samplers.SAMPLERS`` or llama.cpp's
     string "top_k;temperature". None is transformers' order. A sampler that is not listed does not
     run, so none of its options may be set.
+
+    ``token_healing=True`` generates the last tokens of a prompt again: each of them may give way to
+    a longer token that spells the rest of the prompt and goes on. The output always begins with the
+    prompt's bytes. ``max_new_tokens`` and ``min_new_tokens`` count from the prompt as given.
     """
 
     do_sample: bool | None = option(
@@ -526,6 +530,11 @@ class SamplingOptions:
     )
     watermarking_config: WatermarkingConfig | Mapping[str, Any] | None = option(  # noqa: RUF009
         None, optional(check_watermark)
+    )
+    token_healing: bool = option(
+        False,
+        _check_flag,
+        help="Let a longer token continue the prompt's last ones, as in a word that is cut.",
     )
 
     def __post_init__(self) -> None:

@@ -43,7 +43,6 @@ NOOPS: Mapping[str, tuple[object, ...]] = {
     "prompt_lookup_num_tokens": (),
     "speculation_type": (),
     "synced_gpus": (False,),
-    "token_healing": (False,),
     "trust_remote_code": (False,),
     "use_model_defaults": (),
     "use_mtp": (False,),

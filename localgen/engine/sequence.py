@@ -58,7 +58,9 @@ class Sequence:
     Given: ``index``, its number in the call; ``prompt_ids`` (n,) int32; ``trackers``, state that
     follows its tokens; ``prompt_of``, the sequence with the same prompt whose prefill, logits
     included, it shares; ``deadline``, a ``time.perf_counter()`` value at which it ends with
-    "time"; ``pins``, whether its KV stays pinned when it is finished (as ``cached``).
+    "time"; ``pins``, whether its KV stays pinned when it is finished (as ``cached``);
+    ``n_backed_up``, how many tokens at the end of its prompt it generates again: they are not in
+    ``prompt_ids``, and ``max_new_tokens`` has room for as many more.
 
     Its state: ``tokens`` (capacity,) int32 holds prompt and new tokens, ``n_tokens`` of them; the
     first ``n_kv`` are in the KV cache under ``seq_id``. ``draft``: tokens that may follow, to go
@@ -82,6 +84,7 @@ class Sequence:
     prompt_of: Sequence | None = None
     deadline: float | None = None
     pins: bool = False
+    n_backed_up: int = 0
 
     counts: TokenCounts | None = field(init=False)
     tokens: TokenIds = field(init=False)
@@ -120,6 +123,11 @@ class Sequence:
     @property
     def n_new(self) -> int:
         return self.n_tokens - len(self.prompt_ids)
+
+    @property
+    def n_after_prompt(self) -> int:
+        """New tokens without as many as are generated again, which may be more than there are."""
+        return self.n_new - self.n_backed_up
 
     @property
     def n_pending(self) -> int:

@@ -7,7 +7,7 @@ them each token, takes tokens back, and copies them when it forks.
 from __future__ import annotations
 
 from array import array
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,15 @@ class Tracker(Protocol):
 
     def copy(self) -> Tracker:
         """Return a tracker in the same state that goes its own way from here."""
+
+
+@runtime_checkable
+class Constraint(Tracker, Protocol):
+    """A tracker whose mask may leave no token once the other options are applied."""
+
+    @property
+    def requirement(self) -> str:
+        """What the mask is for, as the clause of an error message."""
 
 
 class TokenCounts:

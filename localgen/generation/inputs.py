@@ -15,7 +15,6 @@ from localgen._util.warn import warn
 from localgen.engine.backend import TokenIds
 from localgen.text.tokenizer import Tokenizer
 
-Prompt = str | Sequence[int]
 Matrix = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -26,6 +25,18 @@ _NOT_ENCODED = (
 _SEVERAL_TEXTS = "be one text or its token ids, got a list of texts; complete() takes several texts"
 
 
+@dataclass(frozen=True, slots=True)
+class FixedStart:
+    """A prompt of which token healing leaves the first tokens alone: those that it has in common
+    with ``start``."""
+
+    prompt: str | Sequence[int]
+    start: Sequence[int]
+
+
+Prompt = str | Sequence[int] | FixedStart
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
     """The checked prompts of a call.
@@ -34,7 +45,8 @@ class Prompts:
     padding included. matrix: int64 (batch, length) as ``generate()`` was given it, mask: bool
     (batch, length), where the tokens are in it; both None for texts. is_torch: whether it was a
     torch tensor. text_seconds: how long tokenizing took. negative: the token ids that the guide of
-    each prompt begins with, int32 (n,); None where there are none.
+    each prompt begins with, int32 (n,); None where there are none. n_fixed: how many tokens of
+    each, from the first one on, token healing leaves alone; None for 0.
     """
 
     token_ids: list[TokenIds]
@@ -44,6 +56,7 @@ class Prompts:
     is_torch: bool = False
     text_seconds: float = 0.0
     negative: list[TokenIds | None] | None = None
+    n_fixed: list[int] | None = None
 
 
 def one_of(input_ids: Any, inputs: Any) -> Any:
@@ -112,6 +125,7 @@ def prompts_from_texts(
         token_ids=rows,
         lengths=[len(row) for row in rows],
         text_seconds=time.perf_counter() - started,
+        n_fixed=[_n_fixed(prompt, row) for prompt, row in zip(prompts, rows, strict=True)],
     )
 
 
@@ -119,12 +133,21 @@ def encode(
     prompt: Prompt, tokenizer: Tokenizer, what: str, *, split_special_tokens: bool
 ) -> TokenIds:
     """Return the token ids of one prompt, int32 (n,); ``what`` names it in errors."""
+    if isinstance(prompt, FixedStart):
+        prompt = prompt.prompt
     if not isinstance(prompt, str):
         return id_row(prompt, tokenizer.vocab_size, what)
     ids = tokenizer.encode(prompt, split_special_tokens=split_special_tokens)
     if not ids:
         raise ValueError(f"{what} is empty: it has no tokens, and this model adds none of its own")
     return np.array(ids, np.int32)
+
+
+def _n_fixed(prompt: Prompt, row: TokenIds) -> int:
+    if not isinstance(prompt, FixedStart):
+        return 0
+    pairs = zip(prompt.start, row.tolist(), strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(prompt.start), len(row)))
 
 
 def _as_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:

@@ -6,7 +6,7 @@ from typing import Any, Protocol, overload
 
 from localgen.completion import Completion
 from localgen.engine.sequence import Sequence
-from localgen.generation.inputs import Prompt
+from localgen.generation.inputs import FixedStart, Prompt
 from localgen.generation.results import one_or_all
 from localgen.generation.streaming import CompletionStream
 from localgen.text.tokenizer import Tokenizer
@@ -103,7 +103,7 @@ class Prefix:
         """
         split = self._split_or(split_special_tokens)
         given = [texts] if isinstance(texts, str) else texts
-        prompts = [self._with(text, split) for text in given]
+        prompts = [self._after(text, split) for text in given]
         done = self._model.complete(prompts, split_special_tokens=split, **options)
         return one_or_all(texts, done)
 
@@ -112,12 +112,16 @@ class Prefix:
     ) -> CompletionStream:
         """Return ``model.stream()`` of this prefix followed by a text; see ``complete()``."""
         split = self._split_or(split_special_tokens)
-        return self._model.stream(self._with(text, split), split_special_tokens=split, **options)
+        return self._model.stream(self._after(text, split), split_special_tokens=split, **options)
 
     def _split_or(self, given: bool | None) -> bool:
         return self._split_special_tokens if given is None else given
 
-    def _with(self, text: str, split: bool) -> Prompt:
+    def _after(self, text: str, split: bool) -> Prompt:
+        """Return the prompt of a text after this prefix, which token healing leaves as it is."""
+        return FixedStart(self._with(text, split), self.token_ids.tolist())
+
+    def _with(self, text: str, split: bool) -> str | list[int]:
         """Both texts joined, if special tokens are treated alike in both; else token ids."""
         if self._text is not None and split == self._split_special_tokens:
             return self._text + text

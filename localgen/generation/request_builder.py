@@ -26,6 +26,7 @@ from localgen.generation.call import GenerationCall
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
 from localgen.generation.inputs import (
+    FixedStart,
     Prompt,
     Prompts,
     encode,
@@ -35,6 +36,7 @@ from localgen.generation.inputs import (
 )
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.sequences import SequenceBuilder
+from localgen.text.byte_index import ByteIndex, byte_index
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -62,6 +64,11 @@ class RequestBuilder:
     def defaults(self) -> CallDefaults:
         """The options that calls start from; it may be set."""
         return CallDefaults(self.own_defaults)
+
+    @functools.cached_property
+    def _byte_index(self) -> ByteIndex:
+        """The vocabulary by bytes, for token healing; it reads every token."""
+        return byte_index(self._backend.vocab, self._tokenizer.token_bytes)
 
     def from_ids(
         self,
@@ -112,7 +119,10 @@ class RequestBuilder:
                 f"with a larger max_sequences, pass fewer prompts, or use complete(), whose "
                 f"functions see one sequence at a time"
             )
-        call.use(BatchStrategy(hooks, call.sequences, results.given(call), call.pad_token_id))
+        strategy = BatchStrategy(
+            hooks, call.sequences, results.prompt_rows(call), call.pad_token_id
+        )
+        call.use(strategy)
 
     def from_texts(
         self,
@@ -210,9 +220,11 @@ class RequestBuilder:
         continue_final_message: bool,
         template_variables: Mapping[str, Any] | None,
         **given: Any,
-    ) -> list[int]:
-        """Return the token ids of a conversation; ``given`` goes to
-        ``Tokenizer.apply_chat_template``."""
+    ) -> Prompt:
+        """Return a conversation as a prompt; ``given`` goes to ``Tokenizer.apply_chat_template``.
+
+        What the template wrote at its end is complete: token healing leaves it alone.
+        """
         self._backend.check_usable()
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
@@ -222,7 +234,8 @@ class RequestBuilder:
             **given,
             **(template_variables or {}),
         )
-        return ids
+        is_open = continue_final_message and messages[-1].get("content")
+        return ids if is_open else FixedStart(ids, ids)
 
     def _each(self, configs: list[GenerationConfig], prompts: Prompts) -> list[GenerationConfig]:
         """Return one config for each prompt."""
@@ -265,6 +278,7 @@ class RequestBuilder:
             tokenizer=self._tokenizer,
             n_ctx=self._config.n_ctx,
             started=started,
+            byte_index=lambda: self._byte_index,
             keep_text=keep_text,
             hooks=hooks,
         )

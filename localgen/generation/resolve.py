@@ -174,6 +174,14 @@ def eos_token_ids(
     return frozenset(ids)
 
 
+def banned_token_ids(config: GenerationConfig) -> frozenset[int]:
+    """Return the tokens that the options forbid whatever comes before them."""
+    words = cast("tuple[tuple[int, ...], ...]", config.bad_words_ids or ())
+    biases = cast("tuple[tuple[tuple[int, ...], float], ...]", config.sequence_bias or ())
+    alone = [*words, *(ids for ids, bias in biases if bias == -math.inf)]
+    return frozenset((*(config.suppress_tokens or ()), *(ids[0] for ids in alone if len(ids) == 1)))
+
+
 def pad_token_id(config: GenerationConfig, model_pad_id: int | None, n_vocab: int) -> int | None:
     """Return what fills finished rows: the caller's pad token, or the model's if it has one."""
     if config.pad_token_id is None:

@@ -17,6 +17,7 @@ from localgen.engine.recorders import LogprobRecorder, StepRecorder, by_step
 from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sequence import Sequence
 from localgen.generation.call import GenerationCall
+from localgen.generation.healing import is_healing
 from localgen.generation.inputs import Matrix, pad_right
 from localgen.generation.text_tracker import text_tracker
 
@@ -69,21 +70,40 @@ def generated(call: GenerationCall) -> Any:
     return output if call.configs[0].return_dict_in_generate else output.sequences
 
 
-def given(call: GenerationCall) -> Matrix:
+def prompt_rows(call: GenerationCall) -> Matrix:
+    """Return the prompts that sequences start from, int64 (rows, length): as given, but for those
+    whose end is generated again. These lack it, and are padded on the left."""
+    rows = _given(call)
+    for row, sequence in zip(rows, call.sequences, strict=True):
+        if sequence.n_backed_up:
+            row[:] = call.pad_token_id
+            row[len(row) - sequence.n_prompt :] = sequence.prompt_ids
+    return rows
+
+
+def _given(call: GenerationCall) -> Matrix:
     """Return the prompts as given, int64 (rows, length), a row for each sequence."""
     assert call.prompts.matrix is not None
     counts = [config.num_return_sequences for config in call.configs]
-    return np.repeat(call.prompts.matrix, counts, axis=0)
+    rows: Matrix = np.repeat(call.prompts.matrix, counts, axis=0)
+    return rows
 
 
 def generate_output(call: GenerationCall) -> GenerateOutput:
-    """Return the sequences as one matrix after the prompts as given, padded on the right."""
-    new = pad_right([sequence.new_token_ids for sequence in call.sequences], call.pad_token_id)
+    """Return the sequences as one matrix after their prompts, padded on the right.
+
+    One that ended before it had spelled its prompt again is the prompt as given, and nothing new.
+    """
+    prompts, new_ids = prompt_rows(call), [each.new_token_ids for each in call.sequences]
+    for index, sequence in enumerate(call.sequences):
+        if is_healing(sequence):
+            prompts[index], new_ids[index] = _given(call)[index], new_ids[index][:0]
+    new = pad_right(new_ids, call.pad_token_id)
     wrap = to_torch if call.prompts.is_torch else _same
     scores, logits = _steps(call)
     call.leave()
     return GenerateOutput(
-        sequences=wrap(np.concatenate([given(call), new], axis=1)),
+        sequences=wrap(np.concatenate([prompts, new], axis=1)),
         scores=None if scores is None else tuple(map(wrap, scores)),
         logits=None if logits is None else tuple(map(wrap, logits)),
         finish_reasons=[each.finish_reason or "cancelled" for each in call.sequences],
@@ -151,7 +171,12 @@ def _config_of(call: GenerationCall, sequence: Sequence) -> Any:
 
 def _steps(call: GenerationCall) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
     """The scores and logits of each step, as far as they were asked for."""
-    recorders = [r for s in call.sequences for r in s.recorders if isinstance(r, StepRecorder)]
+    recorders = [
+        StepRecorder(keep_logits=False, keep_scores=False) if is_healing(sequence) else recorder
+        for sequence in call.sequences
+        for recorder in sequence.recorders
+        if isinstance(recorder, StepRecorder)
+    ]
     config, n_vocab = call.configs[0], call.n_vocab
     return (
         by_step([each.scores for each in recorders], n_vocab) if config.output_scores else None,

@@ -17,11 +17,14 @@ from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sequence import Recorder, Sequence
+from localgen.engine.trackers import Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
+from localgen.generation.healing import HealingTracker, PromptEnd, n_to_back_up
 from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
 from localgen.generation.inputs import Prompts
 from localgen.generation.text_tracker import Clock, TextTracker
+from localgen.text.byte_index import ByteIndex
 from localgen.text.detokenizer import Detokenizer
 from localgen.text.tokenizer import Tokenizer
 
@@ -36,11 +39,13 @@ class SequenceBuilder:
     n_ctx: the most tokens of a sequence. started: ``time.perf_counter()`` when the call came in.
     keep_text: whether the sequences keep their text. text_clock: adds up the time for that.
     guide_of: the guides of the guided ones among them, after ``build``.
+    byte_index: returns the index of the vocabulary, for token healing.
     """
 
     tokenizer: Tokenizer
     n_ctx: int
     started: float
+    byte_index: Callable[[], ByteIndex]
     keep_text: bool = False
     hooks: Hooks = NO_HOOKS
     text_clock: Clock = field(default_factory=Clock)
@@ -57,23 +62,26 @@ class SequenceBuilder:
         """
         sequences: list[Sequence] = []
         negative = prompts.negative or [None] * len(configs)
-        given = zip(configs, prompts.token_ids, prompts.lengths, negative, strict=True)
-        for batch_id, (config, token_ids, length, negative_ids) in enumerate(given):
+        n_fixed = prompts.n_fixed or [0] * len(configs)
+        given = zip(configs, prompts.token_ids, prompts.lengths, n_fixed, negative, strict=True)
+        for batch_id, (config, token_ids, length, fixed, negative_ids) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
-            guide_ids = token_ids[-1:] if negative_ids is None else negative_ids
+            end = self._end_to_heal(config, token_ids, fixed)
             if is_guided(config):
-                limit = resolve.guide_limit(limit, len(guide_ids), self.n_ctx)
+                n_before = 1 if negative_ids is None else len(negative_ids)
+                n_before += 0 if end is None else len(end.token_ids)  # which the guide gets, too
+                limit = resolve.guide_limit(limit, n_before, self.n_ctx)
             first = len(sequences)
             for _ in range(config.num_return_sequences):
                 index = len(sequences)
-                sequence = self._sequence(index, config, token_ids, limit, keys[index])
+                sequence = self._sequence(index, config, token_ids, limit, keys[index], end)
                 if index > first:
                     sequence.prompt_of = sequences[first]
                 if config.prefix_allowed_tokens_fn is not None:
                     self._constrain(sequence, config.prefix_allowed_tokens_fn, prompts, batch_id)
                 sequences.append(sequence)
                 if is_guided(config):
-                    self._add_guide(sequence, guide_ids, len(keys) + index)
+                    self._add_guide(sequence, negative_ids, len(keys) + index)
             resolve.warn_of_prompt(config, len(token_ids), limit)
         return sequences
 
@@ -81,13 +89,14 @@ class SequenceBuilder:
         self, sequence: Sequence, function: Callable[..., Any], prompts: Prompts, batch_id: int
     ) -> None:
         """Let a function of the caller's choose what may come next in a sequence; it sees the
-        prompt as it was given, padding included."""
-        matrix = prompts.matrix
+        prompt as it was given, padding included, unless its end is generated again."""
+        matrix = None if sequence.n_backed_up else prompts.matrix
         prompt = sequence.prompt_ids if matrix is None else matrix[batch_id]
         asked = allowed_tokens_function(function, uses_torch=prompts.is_torch)
         sequence.trackers += (AllowedTokens(asked, batch_id, prompt.tolist()),)
 
-    def _add_guide(self, sequence: Sequence, prompt_ids: TokenIds, index: int) -> None:
+    def _add_guide(self, sequence: Sequence, negative: TokenIds | None, index: int) -> None:
+        prompt_ids = sequence.prompt_ids[-1:] if negative is None else negative
         guide = guide_for(sequence, prompt_ids, index)
         alike = (each for each in self.guide_of.values() if each.prompt_of is None)
         guide.prompt_of = next(
@@ -95,15 +104,42 @@ class SequenceBuilder:
         )
         self.guide_of[sequence] = guide
 
-    def _sequence(
-        self, index: int, config: GenerationConfig, token_ids: TokenIds, limit: int, key: Key
-    ) -> Sequence:
+    def _end_to_heal(
+        self, config: GenerationConfig, token_ids: TokenIds, n_fixed: int
+    ) -> PromptEnd | None:
+        """Return the tokens of a prompt that are generated again; None if there are none."""
+        if not config.token_healing:
+            return None
+        index = self.byte_index()
+        banned = self._eos_token_ids(config) | resolve.banned_token_ids(config)
+        n_tokens = n_to_back_up(token_ids, n_fixed, index, banned)
+        return PromptEnd(token_ids[-n_tokens:], index) if n_tokens else None
+
+    def _eos_token_ids(self, config: GenerationConfig) -> frozenset[int]:
         vocab = self.tokenizer
-        eos_token_ids = resolve.eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
+        return resolve.eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
+
+    def _sequence(
+        self,
+        index: int,
+        config: GenerationConfig,
+        token_ids: TokenIds,
+        limit: int,
+        key: Key,
+        end: PromptEnd | None,
+    ) -> Sequence:
+        eos_token_ids = self._eos_token_ids(config)
         sampler = self._sampler(config)
-        trackers = sampler.new_trackers(token_ids, limit)
+        n_backed_up = 0
+        healing: list[Tracker] = []
+        if end is not None:
+            n_backed_up = len(end.token_ids)
+            token_ids = token_ids[:-n_backed_up]
+            limit += n_backed_up
+            healing.append(HealingTracker(end))
+        trackers = [*healing, *sampler.new_trackers(token_ids, limit)]
         if self.keep_text or config.stop_strings is not None:
-            new_stream = self._new_stream(config)
+            new_stream = self._new_stream(config, 0 if end is None else len(end.data))
             trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))
         return Sequence(
             index=index,
@@ -116,14 +152,17 @@ class SequenceBuilder:
             stop_checks=self.hooks.stop_checks(),
             recorders=_recorders(config),
             deadline=None if config.max_time is None else self.started + config.max_time,
+            n_backed_up=n_backed_up,
         )
 
-    def _new_stream(self, config: GenerationConfig) -> Callable[[], Detokenizer]:
-        stop_strings = tuple(config.stop_strings or ())
+    def _new_stream(self, config: GenerationConfig, n_skipped: int) -> Callable[[], Detokenizer]:
+        """n_skipped: how many bytes at the beginning are the prompt's."""
+        stops = tuple(config.stop_strings or ())
         vocab = self.tokenizer
         if not self.keep_text:  # special tokens are text to generate(), as in transformers
-            return lambda: Detokenizer(vocab.token_bytes, stop_strings)
-        return lambda: Detokenizer(vocab.text_bytes, stop_strings, self._hidden_bytes)
+            return lambda: Detokenizer(vocab.token_bytes, stops, n_skipped=n_skipped)
+        hidden = self._hidden_bytes
+        return lambda: Detokenizer(vocab.text_bytes, stops, hidden, n_skipped)
 
     def _hidden_bytes(self, token_id: int) -> bytes:
         vocab = self.tokenizer

@@ -129,7 +129,7 @@ def put_tokens(streamer: Any, call: GenerationCall, driver: Driver) -> None:
         call.resume()
 
     try:
-        put(call.prompts.matrix)
+        put(results.prompt_rows(call))
         while n_put < sequence.n_new or not call.request.done:
             driver.run(call.request, lambda n=n_put: sequence.n_new > n)  # type: ignore[misc]
             for token_id in sequence.new_token_ids[n_put:].tolist():

@@ -24,6 +24,7 @@ from localgen.errors import (
     LocalgenError,
     TemplateError,
 )
+from localgen.generation.inputs import FixedStart, Prompt
 from localgen.generation.resolve import new_token_limit
 from localgen.jobs.interrupts import run_until_interrupt
 from localgen.jobs.results import Record, Results
@@ -153,8 +154,11 @@ class Job:
         starved: gets the row if its time ran out before its first token. Rows that share KV cells
         may leave none for one that has a slot; it is retried when it is alone.
         """
+        # The end of a chat prompt is complete: token healing leaves it alone.
+        is_chat = row.kind == "messages"
+        prompt: Prompt = FixedStart(token_ids, token_ids) if is_chat else token_ids
         try:
-            (completion,) = await model.acomplete([token_ids], generation_config=row.config)
+            (completion,) = await model.acomplete([prompt], generation_config=row.config)
         except _ROW_ERRORS as error:
             self._write(_error_record(row.line, row.id, error), report)
             return

@@ -16,6 +16,7 @@ class Detokenizer:
 
     token_bytes: returns a token's bytes, empty for a token that is not shown. hidden_bytes: returns
     the bytes of a token that is not shown, which stop strings match all the same; empty for others.
+    n_skipped: how many bytes at the beginning are not part of the text.
     Bytes that are not UTF-8 become U+FFFD, as in ``bytes.decode(errors="replace")``. stop_match:
     the stop string that ended the text, or None.
     """
@@ -25,8 +26,10 @@ class Detokenizer:
         token_bytes: Callable[[int], bytes],
         stop_strings: tuple[str, ...] = (),
         hidden_bytes: Callable[[int], bytes] = lambda _: b"",
+        n_skipped: int = 0,
     ) -> None:
         self._token_bytes = token_bytes
+        self._n_to_skip = n_skipped
         self._hidden_bytes = hidden_bytes
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._stop_strings = stop_strings
@@ -43,12 +46,17 @@ class Detokenizer:
 
     def push(self, token_id: int) -> bool:
         """Add one token; return True once a stop string is complete. Nothing follows a match."""
+        data = self._token_bytes(token_id)
+        if self._n_to_skip:
+            n_skipped = min(self._n_to_skip, len(data))
+            self._n_to_skip -= n_skipped
+            data = data[n_skipped:]
         if not self._stop_strings:
-            if piece := self._decode(self._token_bytes(token_id)):
+            if piece := self._decode(data):
                 self._pieces.append(piece)
             return False
         hidden = self._hidden_bytes(token_id).decode("utf-8", errors="replace")
-        piece = hidden or self._decode(self._token_bytes(token_id))
+        piece = hidden or self._decode(data)
         if piece:
             self._held += piece
             self._shown += bytes([not hidden]) * len(piece)

@@ -155,6 +155,7 @@ def sampling(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--top-k", "50", "--temperature", "9", "--seed", "7"],
          {"top_k": 50, "temperature": 9.0, "seed": 7}),
         (["--no-do-sample"], {"do_sample": False}),
+        (["--no-do-sample", "--token-healing"], {"do_sample": False, "token_healing": True}),
         (["--stop", "e", "--max-time", "60"], {"stop_strings": ["e"], "max_time": 60.0}),
     ],
     ids=str,

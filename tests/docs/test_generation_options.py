@@ -43,7 +43,6 @@ COMING = {
     "early_stopping",
     "length_penalty",
     "num_beams",
-    "token_healing",
 }
 
 

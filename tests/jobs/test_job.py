@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -30,7 +30,7 @@ from localgen.jobs import rows
 from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, make_header, open_results, other_versions
 from localgen.jobs.rows import row_seed
-from tests.fakes import EOS, FakeBackend, fake_model
+from tests.fakes import EOS, FakeBackend, FakeVocab, fake_model
 
 HOT: dict[str, Any] = {"temperature": 3.0, "max_new_tokens": 4}
 
@@ -246,6 +246,30 @@ def test_a_chat(files: Files) -> None:
     records = {record["line"]: record for record in files.records()}
     assert records[1]["messages"] == messages
     assert records[1]["token_ids"] == records[2]["token_ids"]
+
+
+def test_healing_leaves_the_end_of_a_chat_template(files: Files) -> None:
+    """A colon may begin a token. One that ends a text is generated again; one of a template not."""
+
+    class Vocab(FakeVocab):
+        chat_templates: ClassVar[dict[str, str]] = {
+            "default": "{% for m in messages %}{{ m.content }}{% endfor %}:"
+        }
+
+        def token_bytes(self, token_id: int) -> bytes:
+            return b":)" if token_id == 200 else super().token_bytes(token_id)
+
+    backend = FakeBackend()
+    backend.vocab = Vocab()
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    heals = {"token_healing": True}
+    files.write({**chat, **heals}, chat, {"prompt": "Hi:", **heals})
+    with fake_model(backend=backend) as model:
+        files.run(model, max_new_tokens=4)
+    records = {record["line"]: record for record in files.records()}
+    assert records[1]["token_ids"] == records[2]["token_ids"]
+    assert [records[line]["stats"]["n_prompt"] for line in (1, 2, 3)] == [3, 3, 2]
+    assert records[3]["text"]
 
 
 SPELLS_SURROGATES = "{% for m in messages %}{{ m.content }}{% endfor %}"

@@ -69,7 +69,7 @@ def min_new_tokens(options: SamplingOptions) -> Processor | None:
         return None
 
     def process(logits: Logits, sequence: Sequence) -> None:
-        if sequence.n_new < n_tokens:
+        if sequence.n_after_prompt < n_tokens:
             logits[list(sequence.eos_token_ids)] = -np.inf
 
     return process
@@ -95,7 +95,7 @@ def begin_suppress_tokens(options: SamplingOptions) -> Processor | None:
 
     def process(logits: Logits, sequence: Sequence) -> None:
         is_forced = forces_bos and sequence.n_prompt == 1
-        if sequence.n_new == int(is_forced):
+        if sequence.n_after_prompt == int(is_forced):
             logits[suppressed] = -np.inf
 
     return process

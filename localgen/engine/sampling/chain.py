@@ -40,7 +40,7 @@ from localgen.engine.sampling.steps import (
 )
 from localgen.engine.sampling.watermark import make_watermark
 from localgen.engine.sequence import Sequence
-from localgen.engine.trackers import Mask, TokenCounts, Tracker
+from localgen.engine.trackers import Constraint, Mask, TokenCounts, Tracker
 from localgen.errors import DecodeError
 
 _LARGEST = float(np.finfo(np.float32).max) / 4
@@ -309,7 +309,8 @@ class Sampler:
                 return
             raise ValueError(
                 f"sequence {sequence.index}: the logits processors left no token to choose "
-                f"(best score {best}); suppress fewer tokens, or fix the processor"
+                f"(best score {best}){_requirements(sequence)}; suppress fewer tokens, or fix the "
+                f"processor"
             )
         raise DecodeError(
             f"sequence {sequence.index}: the model gave logits that are not finite after "
@@ -349,3 +350,9 @@ def _without_listed(options: SamplingOptions) -> SamplingOptions:
 
 def _masks(sequence: Sequence) -> list[Mask]:
     return [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
+
+
+def _requirements(sequence: Sequence) -> str:
+    """Return what else limits the tokens, in parts of a sentence."""
+    constraints = [each for each in sequence.trackers if isinstance(each, Constraint)]
+    return "".join(f", and {each.requirement}" for each in constraints if each.mask() is not None)

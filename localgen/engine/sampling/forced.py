@@ -56,7 +56,7 @@ def forced_bos_token_id(options: SamplingOptions) -> Processor | None:
     ids = (options.forced_bos_token_id,)
 
     def process(logits: Logits, sequence: Sequence) -> None:
-        if sequence.n_tokens == 1:
+        if sequence.n_tokens == 1 and not sequence.n_backed_up:
             logits[:] = only_forced(logits, ids)
 
     return process

@@ -120,8 +120,8 @@ def exponential_decay_length_penalty(options: SamplingOptions) -> Processor | No
     start, factor = options.exponential_decay_length_penalty
 
     def process(logits: Logits, sequence: Sequence) -> None:
-        if sequence.n_new > start:
+        if sequence.n_after_prompt > start:
             ends = list(sequence.eos_token_ids)
-            logits[ends] = decayed(logits[ends], factor, sequence.n_new - start)
+            logits[ends] = decayed(logits[ends], factor, sequence.n_after_prompt - start)
 
     return process

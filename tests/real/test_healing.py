@@ -1,0 +1,96 @@
+"""Token healing on real weights: texts of code, URLs, CJK, emoji and prose, cut anywhere.
+
+``benchmarks/healing.py`` cuts them at more places, and counts.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from localgen import Completion, LocalModel
+
+DATA = json.loads(Path(__file__).with_name("healing_texts.json").read_text("utf-8"))
+TEXTS: list[str] = DATA["texts"]
+LONGEST = 48
+N_NEW = 2
+# What runs beside a sequence changes its logits by up to a few tenths.
+NEAR = 0.5
+
+
+@pytest.fixture(scope="module")
+def cut_texts() -> list[str]:
+    random_ = random.Random(15)
+    ends = [(text, random_.randrange(1, min(len(text), LONGEST))) for text in TEXTS]
+    return [text[:end] for text, end in ends]
+
+
+@pytest.fixture(scope="module")
+def healed(smollm2: LocalModel, cut_texts: list[str]) -> list[Completion]:
+    return smollm2.complete(cut_texts, max_new_tokens=N_NEW, token_healing=True, logprobs=2)
+
+
+def test_every_output_begins_with_its_prompt(
+    smollm2: LocalModel, cut_texts: list[str], healed: list[Completion]
+) -> None:
+    token_bytes = smollm2.tokenizer.token_bytes
+    n_healed = 0
+    for prompt, done in zip(cut_texts, healed, strict=True):
+        given = smollm2.tokenizer.encode(prompt)
+        output = b"".join(map(token_bytes, done.prompt_token_ids + done.token_ids))
+        assert output.startswith(prompt.encode())
+        assert given[: len(done.prompt_token_ids)] == done.prompt_token_ids
+        n_healed += len(given) > len(done.prompt_token_ids)
+    assert n_healed > len(cut_texts) / 2
+
+
+def test_what_the_model_says_anyway_is_what_healing_gives(
+    smollm2: LocalModel, cut_texts: list[str], healed: list[Completion]
+) -> None:
+    """Where the greedy continuation of the remaining tokens spells the prompt as healing allows, by
+    the prompt's own tokens and then a longer one, it is the healed one; but for ties."""
+    remaining = [done.prompt_token_ids for done in healed]
+    n_new = max(len(done.token_ids) for done in healed)
+    plain = smollm2.complete(remaining, max_new_tokens=n_new)
+    n_agreeing = 0
+    for prompt, done, unhealed in zip(cut_texts, healed, plain, strict=True):
+        own = smollm2.tokenizer.encode(prompt)[len(done.prompt_token_ids) :]
+        if not spells(smollm2, unhealed.token_ids, own):
+            continue
+        n_agreeing += 1
+        n_same = n_alike(done.token_ids, unhealed.token_ids)
+        if n_same < len(done.token_ids):
+            assert done.logprobs is not None
+            (_, best), (_, second) = done.logprobs[n_same].top
+            assert best - second < NEAR, (prompt, done.token_ids, unhealed.token_ids)
+    assert n_agreeing > len(cut_texts) / 4
+
+
+def n_alike(one: list[int], other: list[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def spells(model: LocalModel, token_ids: list[int], own: list[int]) -> bool:
+    """Whether tokens begin with ``own``, or with some of it and a token that spells the rest."""
+    n_own = n_alike(token_ids, own)
+    rest = b"".join(map(model.tokenizer.token_bytes, own[n_own:]))
+    following = b"".join(map(model.tokenizer.token_bytes, token_ids[n_own : n_own + 1]))
+    return following.startswith(rest)
+
+
+def test_a_word_that_is_cut(smollm2: LocalModel) -> None:
+    """With every token allowed that spells a part of the rest, a short one won, such as " w" of
+    " world"."""
+    prompt = "My favorite fruit is straw"
+    stream = smollm2.stream(prompt, max_new_tokens=1, token_healing=True)
+    assert "".join(stream).startswith("berry")
+    inputs = smollm2.tokenizer([prompt, "See http:"], padding=True)
+    out = smollm2.generate(**inputs, max_new_tokens=1, token_healing=True)
+    texts = smollm2.tokenizer.batch_decode(out, skip_special_tokens=True)
+    assert texts[0].startswith("My favorite fruit is strawberry")
+    assert texts[1].startswith("See http://")

@@ -208,7 +208,10 @@ class Engine:
                 self._register(sequence, request)
             self._scheduler.add(request.sequences)
             try:
-                self.kv_cache.check_fits(max(len(each.tokens) for each in request.sequences))
+                self.kv_cache.check_fits(
+                    max(len(each.tokens) for each in request.sequences),
+                    max(len(each.group) for each in request.sequences),
+                )
             except BackendError as error:  # beside what is pinned now
                 self._end(request, error)
 
@@ -246,7 +249,7 @@ class Engine:
             return
         sequence = self._scheduler.waiting[0]
         try:
-            self.kv_cache.check_fits(len(sequence.tokens))
+            self.kv_cache.check_fits(len(sequence.tokens), len(sequence.group))
             assert self._scheduler.running, "a sequence that fits, and waits for none, must run"
             raise KvBudgetError(
                 f"the KV budget has room for {len(self._scheduler.running)} of the sequences "
@@ -359,6 +362,16 @@ class Engine:
         self._register(clone, request)
         self._scheduler.add_first(clone)
         return clone
+
+    def replace(self, sequence: Sequence, source: Sequence) -> None:
+        """Make a sequence a copy of another one of its group. See ``decoding.Step``."""
+        sequence.become(source)
+        self.kv_cache.replace(sequence, source)
+
+    def drop(self, sequence: Sequence) -> None:
+        """End a sequence. See ``decoding.Step``."""
+        sequence.finish_reason = "stop"
+        self._finished.append(sequence)
 
     def _retire(self, finished: list[Sequence]) -> None:
         finished = [sequence for sequence in finished if sequence in self._request_of]

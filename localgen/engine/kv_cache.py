@@ -26,6 +26,7 @@ from localgen.engine.prefix_matcher import (
     RECURRENT,
     Match,
     best_match,
+    common_length,
     is_worth_a_copy,
 )
 from localgen.engine.sequence import CachedSequence, Sequence
@@ -70,9 +71,9 @@ class KvCache:
 
     # --- room ---
 
-    def check_fits(self, n_tokens: int) -> None:
-        """Raise KvBudgetError if a sequence of ``n_tokens`` could never run."""
-        self._capacity.check_fits(n_tokens)
+    def check_fits(self, n_tokens: int, n_together: int = 1) -> None:
+        """Raise KvBudgetError if ``n_together`` sequences of ``n_tokens`` could never run."""
+        self._capacity.check_fits(n_tokens, max(n_together, 1))
 
     def make_room(
         self, waiting: Iterable[Sequence], should_stop: Callable[[], bool] | None = None
@@ -190,6 +191,24 @@ class KvCache:
             sequence.waits_for = (match.source, match.n_shared)
         return True
 
+    def admit_group(self, group: Iterable[Sequence]) -> bool:
+        """Give each of these sequences a seq_id, as ``admit``; False, with none of them given one,
+        if there are not enough for all now."""
+        group = list(group)
+        if self._backend.n_slots - self.n_running - self.n_pinned < len(group):
+            return False
+        for index, sequence in enumerate(group):
+            if not self.admit(sequence):
+                for admitted in group[:index]:
+                    self._withdraw(admitted)
+                return False
+        return True
+
+    def _withdraw(self, sequence: Sequence) -> None:
+        """Take back the seq_id of a sequence that was just admitted."""
+        self._slots.leave(sequence, None)
+        sequence.n_kv, sequence.n_cached, sequence.waits_for = 0, 0, None
+
     def _claim(self, shared: SharedCells, sequence: Sequence, source: Item | None) -> Claim | None:
         """Take the cells that a sequence needs, dropping what has to go; None if it must wait."""
         items = self._slots.items
@@ -267,6 +286,16 @@ class KvCache:
         self._slots.copy(source, target)
         target.n_kv = source.n_kv
         target.n_cached = source.n_prompt
+
+    def replace(self, sequence: Sequence, source: Sequence) -> None:
+        """Give a running sequence, whose tokens are those of another one now, the KV of that one
+        instead of its own."""
+        self._slots.copy(source, sequence)
+        sequence.n_kv, sequence.waits_for = source.n_kv, None
+        for other in self._slots.running:
+            if other.waits_for is not None and other.waits_for[0] is sequence:
+                n_shared = common_length(other.tokens[: other.waits_for[1]], sequence.tokens)
+                other.waits_for = (sequence, n_shared)
 
     def truncate(self, sequence: Sequence, n_tokens: int) -> None:
         """Return the KV of a sequence's tokens after the first ``n_tokens``; of a recurrent model,

@@ -18,6 +18,8 @@ from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
 from localgen.generation import resolve, results
 from localgen.generation.batch_strategy import BatchStrategy
+from localgen.generation.beam_batch import BeamBatch
+from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
@@ -90,14 +92,22 @@ class RequestBuilder:
 
     def _decode_together(self, call: GenerationCall, hooks: Hooks) -> None:
         """Let ``hooks`` see all sequences of a call as one batch."""
-        n_most = self._config.max_sequences
-        if len(call.sequences) > n_most:
+        n_sequences, n_most = len(call.request.sequences), self._config.max_sequences
+        if n_sequences > n_most:
             raise ValueError(
                 f"generate() with logits_processor or stopping_criteria decodes all its sequences "
-                f"together, got {len(call.sequences)}, and max_sequences is {n_most}: load the "
+                f"together, got {n_sequences}, and max_sequences is {n_most}: load the "
                 f"model with a larger max_sequences, pass fewer prompts, or use complete(), whose "
                 f"functions see one sequence at a time"
             )
+        if call.beams is not None:
+            assert call.prompts.matrix is not None
+            n_new = max(each.max_new_tokens for each in call.request.sequences)
+            n_beams = call.configs[0].num_beams
+            call.beams.batch = BeamBatch(
+                hooks, call.prompts.matrix, n_beams, n_new, call.pad_token_id
+            )
+            return
         call.request.strategy = BatchStrategy(
             hooks, call.sequences, results.given(call), call.pad_token_id
         )
@@ -119,7 +129,8 @@ class RequestBuilder:
         hooks = as_hooks(logits_processor, stopping_criteria)
         defaults = self.defaults.config
         samples = overrides.get("do_sample")
-        if config is None and (samples is None or samples):
+        searches = overrides.get("num_beams", defaults.num_beams) not in (None, 1)
+        if config is None and (samples or (samples is None and not searches)):
             defaults = resolve.with_file_defaults(defaults, self._backend.sampling_defaults)
         configs = resolve.resolved_configs(config, overrides, defaults=defaults, infer=True)
         for each in configs:
@@ -141,6 +152,7 @@ class RequestBuilder:
     ) -> GenerationCall:
         """Build the call for ``stream()``, which has one sequence; ``hooks``: as ``from_texts``."""
         call = self.from_texts([prompt], config, overrides, split_special_tokens, cancel, **hooks)
+        resolve.check_streams(call.configs[0])
         if len(call.sequences) != 1:
             raise ValueError(
                 f"stream() gives one text; num_return_sequences is {len(call.sequences)}"
@@ -228,6 +240,7 @@ class RequestBuilder:
             )
         for config in configs:
             resolve.warn_of_lengths(config)
+        resolve.check_same_beams(configs, self._config.max_sequences)
         keys = resolve.stream_keys(
             configs, n_prompts, lambda: resolve.fresh_seed(uses_torch=prompts.is_torch)
         )
@@ -241,9 +254,18 @@ class RequestBuilder:
         )
         sequences = builder.build(prompts, configs, keys)
         longest = max(len(sequence.tokens) for sequence in sequences)
-        check_fits(self._backend, longest, self._config.max_sequences)
+        n_beams, max_sequences = configs[0].num_beams, self._config.max_sequences
+        check_fits(self._backend, longest, max_sequences, n_together=n_beams)
+        results, beams = None, None
+        request = Request(sequences, cancel)
+        if n_beams > 1:
+            results, sequences = sequences, builder.build_beams(sequences, configs[0])
+            beams = BeamStrategy(configs[0], sequences, results, self._tokenizer.vocab_size)
+            request = Request(sequences, cancel, beams)
         return GenerationCall(
-            request=Request(sequences, cancel),
+            request=request,
+            beams=beams,
+            results=results,
             prompts=prompts,
             configs=configs,
             keys=keys,

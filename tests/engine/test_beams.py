@@ -1,4 +1,4 @@
-"""Beam search by hand, and against a slow search written straight from transformers' definitions."""
+"""Beam search by hand, and against a slow one written straight from transformers' definitions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_of_equals_the_first_beam_and_token_come_first() -> None:
 
 
 def test_what_a_processor_forbids_is_no_candidate() -> None:
-    """A beam of which everything is forbidden dies; fewer candidates are left than were asked for."""
+    """A beam of which everything is forbidden dies; fewer candidates are left than asked for."""
     found = beams.best_candidates(
         [row(-np.inf, -np.inf), row(-1, -np.inf)], np.zeros(2, np.float32), 4
     )

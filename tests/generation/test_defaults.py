@@ -92,7 +92,7 @@ def test_a_config_of_transformers() -> None:
     """Regression: "must be a GenerationConfig, got GenerationConfig". By name, as the second
     argument, or a list of them; what it leaves unset is the model's."""
     model = fake_model()
-    config = Foreign(max_new_tokens=3, early_stopping=True)
+    config = Foreign(max_new_tokens=3, bos_token_id=1)
     assert n_new(model, generation_config=config) == 3
     assert model.generate([[65]], config).shape == (1, 4)
     assert model.generate([[65]], GenerationConfig(max_new_tokens=2)).shape == (1, 3)

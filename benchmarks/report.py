@@ -23,6 +23,7 @@ _TITLES = {
     "loading": "Loading",
     "sessions": "Saved sessions",
     "sampling": "Sampling",
+    "beams": "Beam search",
     "estimate": "Estimated and measured memory",
     "llama_perplexity": "Quality figures beside llama-perplexity's",
     "llama_bench": "Speeds beside llama-bench's",

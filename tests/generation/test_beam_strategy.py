@@ -91,7 +91,7 @@ def of_kind(kind: str) -> FakeModel:
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_texts_of_the_slow_search(name: str, kind: str) -> None:
     """A ragged batch gives each prompt what it gets alone, however the KV cache is laid out."""
-    options = {**OPTIONS[name], "max_new_tokens": 9}
+    options: dict[str, Any] = {**OPTIONS[name], "max_new_tokens": 9}
     n = options.get("num_return_sequences", 1)
     done = of_kind(kind).complete(PROMPTS, eos_token_id=EOS, **options)
     assert len(done) == n * len(PROMPTS)
@@ -179,7 +179,7 @@ def test_penalties_of_counts() -> None:
             found[token_id] -= new.count(token_id) * np.float32(2.5)
         return found
 
-    options = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 8}
+    options: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 8}
     done = model().complete("abc", frequency_penalty=2.5, eos_token_id=EOS, **options)
     assert_found(done, beam_search(logprobs, eos=(EOS,), **options))
 
@@ -231,7 +231,7 @@ def test_sampled_beams_choose_among_what_filters_keep() -> None:
         found[found < np.sort(found)[-2]] = -np.inf
         return found
 
-    options = {"num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 7}
+    options: dict[str, Any] = {"num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 7}
     done = model().complete(
         "abc", do_sample=True, top_k=1, temperature=0.5, seed=3, eos_token_id=EOS, **options
     )
@@ -261,7 +261,7 @@ def test_cancelled_beams_return_their_best() -> None:
     assert cancelled
     assert all(each.token_ids for each in cancelled)
     used.backend.on_decode = lambda: None
-    options = {"num_beams": 2, "max_new_tokens": 6}
+    options: dict[str, Any] = {"num_beams": 2, "max_new_tokens": 6}
     again = used.complete("abc", eos_token_id=EOS, **options)
     assert_found([again], reference("abc", **options))
 
@@ -321,7 +321,7 @@ def before_step(number: int, used: FakeModel, call: Callable[[], object]) -> Non
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_a_lost_cache_is_computed_again(prompt: str, kind: str, loss: str) -> None:
     """Whenever llama.cpp loses the KV cache, or everything starts over, the texts are the same."""
-    options = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 8}
+    options: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 8}
     expected = reference(prompt, **options)
     for number in (2, 4, 7):
         used = of_kind(kind)
@@ -336,7 +336,7 @@ def test_beams_beside_plain_calls() -> None:
     used = model(n_batch=256)
     begin = PROMPTS[1]
     plain = used.complete(begin + "x", max_new_tokens=12, eos_token_id=[]).token_ids
-    options = {"num_beams": 4, "max_new_tokens": 12}
+    options: dict[str, Any] = {"num_beams": 4, "max_new_tokens": 12}
     expected = reference(begin, **options)
     found: list[Any] = []
     threads = [
@@ -360,7 +360,7 @@ def test_beams_beside_plain_calls() -> None:
 
 def test_completions_as_they_are_ready() -> None:
     used = model()
-    options = {"num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 8}
+    options: dict[str, Any] = {"num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 8}
     whole = used.complete(PROMPTS, **options)
     found = dict(used.complete_iter(PROMPTS, **options))
     assert [found[i].token_ids for i in range(6)] == [each.token_ids for each in whole]
@@ -485,5 +485,5 @@ def test_beams_do_not_sample_by_the_files_defaults() -> None:
     """A search is asked for by name; sampling options of the model's file are not."""
     used = model()
     used.backend.sampling_defaults = {"temperature": 0.5}
-    options = {"num_beams": 3, "max_new_tokens": 6}
+    options: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 6}
     assert_found([used.complete("abc", eos_token_id=EOS, **options)], reference("abc", **options))

@@ -84,7 +84,8 @@ def test_values_that_ask_for_something(name: str, value: Any) -> None:
 def test_what_left_transformers_core(name: str) -> None:
     """Searches that transformers itself only loads from the Hub say so."""
     with pytest.raises(TypeError, match="left transformers' core, use num_beams"):
-        GenerationConfig(**{name: 2})
+        options: dict[str, Any] = {name: 2}
+        GenerationConfig(**options)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_it_is_known_why_a_text_ends() -> None:
 
 
 def test_scores_fall_and_plain_calls_have_none() -> None:
-    done = model().complete("abc", num_beams=4, num_return_sequences=4, max_new_tokens=6)
+    done = model().complete(["abc"], num_beams=4, num_return_sequences=4, max_new_tokens=6)
     scores = [each.score for each in done if each.score is not None]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
@@ -143,7 +143,7 @@ def test_stop_strings_end_beams() -> None:
     """A candidate whose text has one is finished, with the text before it."""
     stops = list("abcdxyz")  # no letters of "<eos>"
     done = model().complete(
-        "abc",
+        ["abc"],
         num_beams=3,
         num_return_sequences=3,
         max_new_tokens=8,
@@ -180,7 +180,7 @@ def test_penalties_of_counts() -> None:
         return found
 
     options: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 8}
-    done = model().complete("abc", frequency_penalty=2.5, eos_token_id=EOS, **options)
+    done = model().complete(["abc"], frequency_penalty=2.5, eos_token_id=EOS, **options)
     assert_found(done, beam_search(logprobs, eos=(EOS,), **options))
 
 
@@ -313,7 +313,7 @@ def before_step(number: int, used: FakeModel, call: Callable[[], object]) -> Non
             call()
         step(*given)
 
-    engine.step = disturbed  # type: ignore[method-assign]
+    engine.step = disturbed  # type: ignore[assignment,method-assign]
 
 
 @pytest.mark.parametrize("loss", ["lost", "restarted"])

@@ -26,9 +26,11 @@ def check_fits(
     pinned ones."""
     n_fit = backend.n_slots_that_fit(max(n_tokens, longest_pinned))
     if min(n_fit, max_slots) < n_together + n_pinned:
-        what = "a sequence" if n_together == 1 else f"{n_together} beams"
+        what = f"a sequence of {n_tokens} tokens does"
+        if n_together > 1:
+            what = f"{n_together} beams of {n_tokens} tokens do"
         raise KvBudgetError(
-            f"{what} of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
+            f"{what} not fit: the KV budget has room for {n_fit} "
             f"of that length, max_sequences is {max_slots}, and {n_pinned} are "
             f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "
             f"prefix"

@@ -83,8 +83,8 @@ def test_values_that_ask_for_something(name: str, value: Any) -> None:
 )
 def test_what_left_transformers_core(name: str) -> None:
     """Searches that transformers itself only loads from the Hub say so."""
+    options: dict[str, Any] = {name: 2}
     with pytest.raises(TypeError, match="left transformers' core, use num_beams"):
-        options: dict[str, Any] = {name: 2}
         GenerationConfig(**options)
 
 

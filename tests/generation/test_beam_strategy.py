@@ -18,6 +18,7 @@ from localgen import (
     KvBudgetError,
 )
 from localgen.engine.backend import Logits
+from localgen.generation import results
 from tests import fakes
 from tests.beam_reference import Text, beam_search, log_softmax
 from tests.fakes import EOS, N_VOCAB, FakeBackend, FakeModel, engine_of, fake_model
@@ -331,31 +332,38 @@ def test_a_lost_cache_is_computed_again(prompt: str, kind: str, loss: str) -> No
         assert_found(done[:3], expected)
 
 
-def test_beams_beside_plain_calls() -> None:
-    """A plain text that begins as a beam does keeps its own tokens when that beam is replaced."""
+def greedy(tokens: list[int], n_new: int) -> list[int]:
+    """What greedy decoding adds, on the same logits."""
+    found = list(tokens)
+    for _ in range(n_new):
+        found.append(int(flat_logits(found, 0).argmax()))
+    return found[len(tokens) :]
+
+
+@pytest.mark.parametrize("shares", [True, False], ids=["shared cells", "streams"])
+@pytest.mark.parametrize("n_steps", [2, 5])
+def test_texts_that_begin_as_a_beam_does(n_steps: int, shares: bool) -> None:
+    """They may wait for that beam to compute its last token, and copy it then: but it may have
+    become a copy of another one by that time."""
     used = model(n_batch=256)
-    begin = PROMPTS[1]
-    plain = used.complete(begin + "x", max_new_tokens=12, eos_token_id=[]).token_ids
-    options: dict[str, Any] = {"num_beams": 4, "max_new_tokens": 12}
-    expected = reference(begin, **options)
-    found: list[Any] = []
-    threads = [
-        threading.Thread(
-            target=lambda: found.append(used.complete(begin, eos_token_id=EOS, **options))
-        ),
-        threading.Thread(
-            target=lambda: found.append(
-                used.complete(begin + "x", max_new_tokens=12, eos_token_id=[])
-            )
-        ),
+    used.backend.can_share_cells = shares
+    engine, builder = engine_of(used), used._requests
+    options: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 12}
+    searched = builder.from_texts(PROMPTS[1:2], None, {**options, "eos_token_id": EOS}, False)
+    engine.submit(searched.request)
+    for _ in range(n_steps):
+        engine.step()
+    prompts = [
+        [*each.tokens[: each.n_tokens].tolist(), 65 + i]
+        for i, each in enumerate(searched.request.sequences)
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    by_score = {each.score is None: each for each in found}
-    assert_found([by_score[False]], expected)
-    assert by_score[True].token_ids == plain
+    plain = builder.from_texts(prompts, None, {"max_new_tokens": 5, "eos_token_id": []}, False)
+    engine.submit(plain.request)
+    while not engine.idle:
+        engine.step()
+    assert_found(results.completions(searched), reference(PROMPTS[1], **options))
+    for prompt, done in zip(prompts, results.completions(plain), strict=True):
+        assert done.token_ids == greedy(prompt, 5)
 
 
 def test_completions_as_they_are_ready() -> None:

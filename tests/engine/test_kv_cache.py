@@ -411,9 +411,9 @@ def test_groups_share_cells_however_short_their_prefix_is() -> None:
     """Cells for all that each may come to need: no copy takes any of its own."""
     backend = FakeBackend()
     cache = KvCache(backend, 8)
-    members = group(*[b"ab"] * 4, n_new=100)
+    members = group(*[b"ab" * 10] * 4, n_new=110)
     cache.make_room(members)
-    assert backend.n_cells == 512  # for 4 * 102
+    assert backend.n_cells == 768  # for 4 * 130
     assert cache.admit_group(members)
 
 

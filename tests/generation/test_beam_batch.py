@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes import EOS, N_VOCAB, fake_model
+from tests import fakes
+from tests.fakes import EOS, N_VOCAB, engine_of, fake_model
+from tests.generation.test_beam_strategy import before_step, flat_logits
 
 PAD = 7
 # Two prompts of three and six tokens, padded on the left.
@@ -120,6 +122,26 @@ def test_a_criterion_gets_the_scores_that_are_kept() -> None:
     )
     assert seen == [1, 2, 3, 4, 5]
     assert len(out.scores) == 5
+
+
+@pytest.mark.parametrize("loss", ["lost", "restarted"])
+@pytest.mark.parametrize("number", range(2, 9))
+def test_a_cache_that_is_lost_while_a_prompt_rests(
+    number: int, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short prompt waits for the long one, whose tokens take passes more: also to be computed
+    again."""
+    monkeypatch.setattr(fakes, "hashed_logits", flat_logits)
+    ids = np.full((2, 60), PAD)
+    ids[0, -3:], ids[1] = list(b"abc"), np.arange(60) + 65
+    mask = np.ones((2, 60), int)
+    mask[0, :-3] = 0
+    options: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 7, "pad_token_id": PAD}
+    plain = fake_model(max_sequences=8).generate(ids, mask, **options)
+    used = fake_model(max_sequences=8)
+    before_step(number, used, used.backend.lose_all if loss == "lost" else engine_of(used).restart)
+    found = used.generate(ids, mask, logits_processor=lambda _, scores: scores, **options)
+    np.testing.assert_array_equal(found, plain)
 
 
 def test_all_beams_must_fit_together() -> None:

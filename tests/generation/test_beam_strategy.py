@@ -366,6 +366,22 @@ def test_texts_that_begin_as_a_beam_does(n_steps: int, shares: bool) -> None:
         assert done.token_ids == greedy(prompt, 5)
 
 
+def test_beams_start_together() -> None:
+    """While others leave too few places for all of a prompt's beams, none of them takes one."""
+    used = model()
+    engine, builder = engine_of(used), used._requests
+    plain = builder.from_texts(["a"] * 6, None, {"max_new_tokens": 4, "eos_token_id": []}, False)
+    searched = builder.from_texts(["b"], None, {"num_beams": 4, "max_new_tokens": 3}, False)
+    engine.submit(plain.request)
+    engine.submit(searched.request)
+    engine.step()
+    assert all(each.seq_id is not None for each in plain.request.sequences)
+    assert all(each.seq_id is None for each in searched.request.sequences)
+    while not engine.idle:
+        engine.step()
+    assert results.completions(searched)[0].token_ids
+
+
 def test_completions_as_they_are_ready() -> None:
     used = model()
     options: dict[str, Any] = {"num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 8}

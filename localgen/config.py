@@ -273,7 +273,8 @@ class SamplingOptions:
     ``top_k=0`` (or -1), ``top_p=1``, ``min_p=None`` or 0 and ``typical_p=1`` switch a filter off;
     ``top_p=0`` keeps the most likely token. ``temperature=0`` needs ``do_sample=False``.
     For ``encoder_*`` the prompt is what an encoder reads in transformers. ``min_new_tokens`` wins
-    over ``min_length``. ``renormalize_logits`` changes recorded scores, not what is drawn.
+    over ``min_length``. ``renormalize_logits`` changes recorded scores, and which text beams find,
+    not what is drawn.
     ``frequency_penalty`` and ``presence_penalty`` count generated tokens only, as OpenAI's do:
     logit - count * frequency_penalty - (count > 0) * presence_penalty.
 

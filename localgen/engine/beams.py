@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen.engine.backend import Logits
-from localgen.engine.sampling.filters import cumulative_sum, draw_from_cumsum
+from localgen.engine.sampling.filters import cumulative_sum, draw_from_cumsum, shifted
 
 Ids = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
@@ -150,7 +150,7 @@ def draw_without_replacement(scores: Logits, n: int, uniform: Callable[[], float
     """Return ``n`` positions drawn by the weights exp(scores); fewer if no weight is left."""
     if not n:
         return np.zeros(0, np.intp)
-    weights = np.exp(scores.astype(np.float64) - float(scores.max()))
+    weights = np.exp(shifted(scores, float(scores.max())).astype(np.float64))
     drawn: list[int] = []
     while len(drawn) < n and weights.any():
         position = draw_from_cumsum(cumulative_sum(weights), uniform())

@@ -170,18 +170,14 @@ class BeamStrategy:
         row: the log-probabilities (n_vocab,) after the processors, if they are known already.
         """
         logits, sampler = group.logits[beam], _sampler(beam)
-        best = float(logits[logits.argmax()])  # NaN, if there is one
-        if not np.isfinite(best):
-            raise DecodeError(
-                f"prompt {group.index}: the model gave logits that are not finite after "
-                f"{beam.n_tokens} tokens; the weights may be damaged, or the KV cache type too "
-                f"imprecise"
-            )
+        self._check_finite(group, beam, logits)
         shift = 0.0
         if row is None and (self._config.output_scores or sampler.edits(beam)):
             row = self._processed(beam, logits)
         if row is None:
-            row, shift = logits, self._log_sum_exp(logits, best)
+            row, shift = logits, self._log_sum_exp(logits)
+        else:
+            row = self._checked(group, row)
         self.steps.keep_logits(group, number, logits)
         if not self._config.do_sample:
             self.steps.keep_scores(group, number, None, row)
@@ -192,15 +188,42 @@ class BeamStrategy:
         kept = sampler.kept(row)
         ids = np.arange(len(row)) if kept is None else kept
         values = (row[ids] - np.float32(shift)) / np.float32(self._config.temperature)
+        if self._config.renormalize_logits:
+            values = filters.normalized(values)
         self.steps.keep_scores(group, number, ids, values)
         return ids, values
+
+    def _check_finite(self, group: Group, beam: Sequence, logits: Logits) -> None:
+        """Raise DecodeError unless the best of a row of logits is a number, or an option repairs
+        it."""
+        best = logits[logits.argmax()]  # NaN, if there is one
+        if not np.isfinite(best) and not self._config.remove_invalid_values:
+            raise DecodeError(
+                f"prompt {group.index}: the model gave logits that are not finite after "
+                f"{beam.n_tokens} tokens; the weights may be damaged, or the KV cache type too "
+                f"imprecise"
+            )
+
+    def _checked(self, group: Group, row: Logits) -> Logits:
+        """Return a row after all processors, normalized if an option says so and nothing comes
+        after that. Raises ValueError if it has a NaN."""
+        best = row[row.argmax()]
+        if np.isnan(best):
+            raise ValueError(
+                f"prompt {group.index}: a logits processor gave a score that is NaN; scores must "
+                f"be numbers, -inf for what must not come"
+            )
+        if self._config.renormalize_logits and not self._config.do_sample and best > -np.inf:
+            return filters.normalized(row)
+        return row
 
     def _processed(self, beam: Sequence, logits: Logits) -> Logits:
         """Return a beam's log-probabilities (n_vocab,) after masks and processors."""
         processed: Logits = _sampler(beam).process(filters.log_softmax(logits), beam).copy()
         return processed
 
-    def _log_sum_exp(self, logits: Logits, best: float) -> float:
+    def _log_sum_exp(self, logits: Logits) -> float:
+        best = float(logits.max())
         weights = filters.row_weights(logits, best, 1.0, out=self._weights)
         return best + float(np.log(weights.sum()))
 

@@ -99,6 +99,12 @@ def test_what_has_no_weight_follows_what_has() -> None:
     assert (found.beams.tolist(), found.token_ids.tolist()) == ([0, 1, 1], [0, 0, 1])
 
 
+def test_what_is_certain_is_drawn_first() -> None:
+    """A processor may set a score to infinity."""
+    scores = np.array([-1.0, np.inf, 0.0, np.inf], np.float32)
+    assert sorted(beams.draw_without_replacement(scores, 3, lambda: 0.0).tolist()) == [1, 3]
+
+
 def test_draws_without_replacement_have_the_right_frequencies() -> None:
     """The first of two draws follows the weights, and so does the second of what is left."""
     p = np.array([0.6, 0.3, 0.1])

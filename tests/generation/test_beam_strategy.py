@@ -185,6 +185,32 @@ def test_penalties_of_counts() -> None:
     assert_found(done, beam_search(logprobs, eos=(EOS,), **options))
 
 
+def test_a_processor_that_gives_nan() -> None:
+    used = model()
+    with pytest.raises(ValueError, match="prompt 0: a logits processor gave a score that is NaN"):
+        used.complete("abc", num_beams=2, logits_processor=lambda _, scores: scores * np.nan)
+    assert used.complete("abc", num_beams=2, max_new_tokens=2).token_ids
+
+
+def test_renormalized_scores_add_up() -> None:
+    """With a bias, log-probabilities are none any more, unless they are made so again."""
+
+    def logprobs(new: list[int]) -> Any:
+        found = log_softmax(flat_logits([*b"abc", *new], 0))
+        found[65] += 4
+        return log_softmax(found)
+
+    options: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 6}
+    done = model().complete(
+        ["abc"],
+        sequence_bias={(65,): 4.0},
+        renormalize_logits=True,
+        eos_token_id=EOS,
+        **options,
+    )
+    assert_found(done, beam_search(logprobs, eos=(EOS,), **options))
+
+
 # --- what is forbidden ---
 
 

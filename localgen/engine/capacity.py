@@ -19,11 +19,18 @@ def check_fits(
     max_slots: int,
     *,
     n_together: int = 1,
+    n_cells: int | None = None,
     n_pinned: int = 0,
     longest_pinned: int = 0,
 ) -> None:
     """Raise KvBudgetError if ``n_together`` sequences of ``n_tokens`` could never run beside the
-    pinned ones."""
+    pinned ones.
+
+    n_cells: how many cells are enough for all of these if they share them; None if they do not.
+    """
+    shares = n_cells is not None and backend.can_share_cells and backend.cells_fit(n_cells)
+    if shares and n_together + n_pinned <= max_slots:
+        return
     n_fit = backend.n_slots_that_fit(max(n_tokens, longest_pinned))
     if min(n_fit, max_slots) < n_together + n_pinned:
         what = f"a sequence of {n_tokens} tokens does"
@@ -50,14 +57,17 @@ class Capacity:
         self._max_slots = max_slots
         self._most_spare = min(_SPARE_SLOTS, max_slots) if reuses else 1
 
-    def check_fits(self, n_tokens: int, n_together: int = 1) -> None:
+    def check_fits(self, n_tokens: int, n_together: int = 1, n_cells: int | None = None) -> None:
         """Raise KvBudgetError if ``n_together`` sequences of ``n_tokens`` could not run beside what
-        is pinned."""
+        is pinned; see the function."""
+        if n_cells is not None:
+            n_cells += sum(len(each.token_ids) for each in self._slots.cached if each.is_pinned)
         check_fits(
             self._backend,
             n_tokens,
             self._max_slots,
             n_together=n_together,
+            n_cells=n_cells,
             n_pinned=self._slots.n_pinned,
             longest_pinned=self._slots.longest_pinned,
         )

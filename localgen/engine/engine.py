@@ -208,10 +208,8 @@ class Engine:
                 self._register(sequence, request)
             self._scheduler.add(request.sequences)
             try:
-                self.kv_cache.check_fits(
-                    max(len(each.tokens) for each in request.sequences),
-                    max(len(each.group) for each in request.sequences),
-                )
+                longest = max(request.sequences, key=lambda each: len(each.tokens))
+                self.kv_cache.check_fits(len(longest.tokens), longest.group)
             except BackendError as error:  # beside what is pinned now
                 self._end(request, error)
 
@@ -249,7 +247,7 @@ class Engine:
             return
         sequence = self._scheduler.waiting[0]
         try:
-            self.kv_cache.check_fits(len(sequence.tokens), len(sequence.group))
+            self.kv_cache.check_fits(len(sequence.tokens), sequence.group)
             assert self._scheduler.running, "a sequence that fits, and waits for none, must run"
             raise KvBudgetError(
                 f"the KV budget has room for {len(self._scheduler.running)} of the sequences "

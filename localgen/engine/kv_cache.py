@@ -14,6 +14,7 @@ What is held where is ``Slots``' to change; the modules named above propose, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
 from itertools import count, islice
 
 import numpy as np
@@ -31,7 +32,7 @@ from localgen.engine.prefix_matcher import (
 )
 from localgen.engine.sequence import CachedSequence, Sequence
 from localgen.engine.slots import Item, Slots
-from localgen.engine.unified_kv import Claim, Plan, SharedCells, plan_sharing
+from localgen.engine.unified_kv import Claim, Plan, SharedCells, n_cells_of, plan_sharing
 from localgen.errors import StateError
 
 _DETERMINISTIC = "deterministic=True: a prompt is always computed in the same passes"
@@ -71,9 +72,14 @@ class KvCache:
 
     # --- room ---
 
-    def check_fits(self, n_tokens: int, n_together: int = 1) -> None:
-        """Raise KvBudgetError if ``n_together`` sequences of ``n_tokens`` could never run."""
-        self._capacity.check_fits(n_tokens, max(n_together, 1))
+    def check_fits(self, n_tokens: int, group: Items[Sequence] = ()) -> None:
+        """Raise KvBudgetError if a sequence of ``n_tokens`` could never run, with its group if it
+        has one."""
+        if group:
+            n_cells = n_cells_of(group) if self._reuses else None
+            self._capacity.check_fits(n_tokens, len(group), n_cells)
+        else:
+            self._capacity.check_fits(n_tokens)
 
     def make_room(
         self, waiting: Iterable[Sequence], should_stop: Callable[[], bool] | None = None
@@ -96,8 +102,8 @@ class KvCache:
             return self._shared is not None
         if not self._reuses or not self._backend.can_share_cells:
             return False
-        plan = plan_sharing(waiting, self.cached, self._max_slots)
-        if plan is None or not self._backend.cells_fit(plan.n_cells):
+        plan = self._plan(waiting)
+        if plan is None:
             return False
         has_room = self._backend.n_slots >= plan.n_slots
         has_cells = self._backend.n_ctx_seq >= plan.n_cells
@@ -107,6 +113,15 @@ class KvCache:
             n_tokens = max(len(each.tokens) for each in waiting)
             self._remake(plan.n_slots, n_tokens, plan, should_stop)
         return True
+
+    def _plan(self, waiting: list[Sequence]) -> Plan | None:
+        """Return how the sequences that wait share cells, or only the group that waits first."""
+        first = [each for each in waiting if each in waiting[0].group]
+        for sharing in (waiting, first) if 0 < len(first) < len(waiting) else (waiting,):
+            plan = plan_sharing(sharing, self.cached, self._max_slots)
+            if plan is not None and self._backend.cells_fit(plan.n_cells):
+                return plan
+        return None
 
     def _remake(
         self,

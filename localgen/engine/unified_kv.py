@@ -69,6 +69,14 @@ def plan_sharing(
     return Plan(prefix, -(-n_cells // _CELLS) * _CELLS, n_slots, kept, shares)
 
 
+def n_cells_of(group: Items[Sequence]) -> int:
+    """Return how many cells are enough for a group of sequences with the same prompt."""
+    n_prompt = group[0].n_prompt
+    n_shared = n_prompt if n_prompt >= _MIN_PREFIX else 0
+    n_cells = n_shared + sum(len(each.tokens) - n_shared for each in group)
+    return -(-n_cells // _CELLS) * _CELLS
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Cells for one sequence: what is dropped for them, and whether it shares the prefix's."""

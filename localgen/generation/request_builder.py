@@ -14,6 +14,7 @@ from localgen.engine.capacity import check_fits
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence as EngineSequence
+from localgen.engine.unified_kv import n_cells_of
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
 from localgen.generation import resolve, results
@@ -222,6 +223,20 @@ class RequestBuilder:
     def _encode(self, text: Prompt, split_special_tokens: bool) -> Any:
         return encode(text, self._tokenizer, "text", split_special_tokens=split_special_tokens)
 
+    def _check_fits(self, sequences: list[EngineSequence]) -> None:
+        """Raise KvBudgetError if the longest sequence, or its group, could never run."""
+        longest = max(sequences, key=lambda each: len(each.tokens))
+        n_cells = None
+        if longest.group and not self._config.deterministic:
+            n_cells = n_cells_of(longest.group)
+        check_fits(
+            self._backend,
+            len(longest.tokens),
+            self._config.max_sequences,
+            n_together=max(len(longest.group), 1),
+            n_cells=n_cells,
+        )
+
     def _call(
         self,
         prompts: Prompts,
@@ -253,15 +268,13 @@ class RequestBuilder:
             hooks=hooks,
         )
         sequences = builder.build(prompts, configs, keys)
-        longest = max(len(sequence.tokens) for sequence in sequences)
-        n_beams, max_sequences = configs[0].num_beams, self._config.max_sequences
-        check_fits(self._backend, longest, max_sequences, n_together=n_beams)
         results, beams = None, None
         request = Request(sequences, cancel)
-        if n_beams > 1:
+        if configs[0].num_beams > 1:
             results, sequences = sequences, builder.build_beams(sequences, configs[0])
             beams = BeamStrategy(configs[0], sequences, results, self._tokenizer.vocab_size)
             request = Request(sequences, cancel, beams)
+        self._check_fits(sequences)
         return GenerationCall(
             request=request,
             beams=beams,

@@ -503,6 +503,17 @@ def test_beams_that_do_not_fit_the_memory() -> None:
     assert not used.backend.calls
 
 
+@pytest.mark.parametrize("n_prompts", [1, 3])
+def test_beams_that_fit_because_they_share_cells(n_prompts: int) -> None:
+    """A long prompt is there once for all its beams; with little memory, prompts run in turn."""
+    prompts = [letter * 100 for letter in "abc"[:n_prompts]]
+    options: dict[str, Any] = {"num_beams": 4, "max_new_tokens": 20}
+    used = model(backend=FakeBackend(budget=256, n_batch=64))
+    done = used.complete(prompts, eos_token_id=EOS, **options)
+    for prompt, each in zip(prompts, done, strict=True):
+        assert_found([each], reference(prompt, **options))
+
+
 def test_prompts_with_options_of_their_own() -> None:
     configs = [GenerationConfig(num_beams=2), GenerationConfig(num_beams=2, max_new_tokens=3)]
     with pytest.raises(ValueError, match="the prompts of a call with beams must have the same"):

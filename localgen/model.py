@@ -449,7 +449,8 @@ class LocalModel:
     ) -> CompletionStream:
         """Continue one text piece by piece: iterate over the pieces, then read ``.completion``.
 
-        Takes the arguments of ``complete()``. Other calls may run between two pieces.
+        Takes the arguments of ``complete()``, but no ``num_beams`` above 1: the best text is known
+        only at its end. Other calls may run between two pieces.
         """
         call = self._requests.from_text(
             prompt,

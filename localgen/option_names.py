@@ -9,7 +9,7 @@ from dataclasses import FrozenInstanceError, fields
 from typing import Any, TypeVar
 
 from localgen._util.arrays import plain
-from localgen.refused_options import REFUSED
+from localgen.refused_options import REFUSED, WITHOUT_EFFECT
 
 AnyConfig = TypeVar("AnyConfig")
 
@@ -34,7 +34,6 @@ NOOPS: Mapping[str, tuple[object, ...]] = {
     "negative_prompt_attention_mask": (),
     "negative_prompt_ids": (),
     "num_beam_groups": (1,),
-    "num_beams": (1,),
     "output_attentions": (False,),
     "output_hidden_states": (False,),
     "past_key_values": (),
@@ -57,32 +56,6 @@ NOOPS: Mapping[str, tuple[object, ...]] = {
     ),
     "use_cache": (True, False),
 }
-
-# Options of transformers that change nothing here, whatever their value: they need beams or an
-# assistant model, a call without a prompt, or say how transformers computes.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "_commit_hash",
-        "_from_model_config",
-        "_original_object_hash",
-        "assistant_confidence_threshold",
-        "assistant_ensemble_weight",
-        "assistant_lookbehind",
-        "bos_token_id",
-        "compile_config",
-        "disable_compile",
-        "early_stopping",
-        "length_penalty",
-        "max_cache_len",
-        "max_matching_ngram_size",
-        "num_assistant_tokens",
-        "num_assistant_tokens_schedule",
-        "prefill_chunk_size",
-        "return_legacy_cache",
-        "target_lookbehind",
-        "transformers_version",
-    }
-)
 
 # Options that programs for transformers set to None to switch them off → the value that does so.
 _UNSET: Mapping[str, float] = {
@@ -221,7 +194,7 @@ def value_when_unset(name: str) -> object:
 
     Raises AttributeError for any other name.
     """
-    if name in _WITHOUT_EFFECT:
+    if name in WITHOUT_EFFECT:
         return None
     if name in NOOPS:
         return next(iter(NOOPS[name]), None)
@@ -255,7 +228,7 @@ def normalize_options(options: Mapping[str, Any], *, loads: bool) -> dict[str, A
 
 
 def _changes_nothing(name: str, value: object) -> bool:
-    if name in _WITHOUT_EFFECT:
+    if name in WITHOUT_EFFECT:
         return True
     noops = NOOPS.get(name)
     return noops is not None and (value is None or any(_is_same(value, noop) for noop in noops))

@@ -10,6 +10,7 @@ from localgen.engine.decoding import DecodingStrategy
 from localgen.engine.guidance import GuidanceStrategy
 from localgen.engine.request import Request
 from localgen.engine.sequence import Sequence
+from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.inputs import Prompts
 from localgen.generation.sequences import Key
 from localgen.generation.text_tracker import Clock
@@ -23,8 +24,8 @@ class GenerationCall:
     the rows of ``generate()``. started: ``time.perf_counter()`` when the call came in.
     preparing_seconds: what it took until its request was ready, tokenizing excepted. text_clock:
     the time that text takes while it runs, finishing_clock: and when it is finished. away_seconds:
-    what the caller did between the pieces of a stream. guide_of: the guide of each guided
-    sequence.
+    what the caller did between the pieces of a stream. guide_of: the guide of each guided sequence.
+    beams, results: of a beam search, whose request has more sequences than the call returns.
     """
 
     request: Request
@@ -35,6 +36,8 @@ class GenerationCall:
     started: float
     preparing_seconds: float
     text_clock: Clock
+    beams: BeamStrategy | None = None
+    results: list[Sequence] | None = None
     finishing_clock: Clock = field(default_factory=Clock, init=False)
     pad_token_id: int = 0
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict)
@@ -43,7 +46,11 @@ class GenerationCall:
 
     @property
     def sequences(self) -> list[Sequence]:
-        """The sequences that give a result."""
+        """What the call returns: of beams, the best texts, which are known when they are done."""
+        if self.beams is not None and self.results is not None:
+            if self.request.done:
+                self.beams.finish()
+            return self.results
         if not self.guide_of:
             return self.request.sequences
         guides = set(self.guide_of.values())

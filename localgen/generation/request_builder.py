@@ -18,10 +18,13 @@ from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sequence import Sequence as EngineSequence
+from localgen.engine.unified_kv import n_cells_of
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
 from localgen.generation import resolve, results
 from localgen.generation.batch_strategy import BatchStrategy
+from localgen.generation.beam_batch import BeamBatch
+from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
@@ -119,6 +122,12 @@ class RequestBuilder:
                 f"with a larger max_sequences, pass fewer prompts, or use complete(), whose "
                 f"functions see one sequence at a time"
             )
+        if call.beams is not None:
+            n_new = max(each.max_new_tokens for each in call.request.sequences)
+            config = call.configs[0]
+            prompts = results.prompt_rows(call)[:: config.num_return_sequences]
+            call.beams.batch = BeamBatch(hooks, prompts, config.num_beams, n_new, call.pad_token_id)
+            return
         strategy = BatchStrategy(
             hooks, call.sequences, results.prompt_rows(call), call.pad_token_id
         )
@@ -141,7 +150,8 @@ class RequestBuilder:
         hooks = as_hooks(logits_processor, stopping_criteria)
         defaults = self.defaults.config
         samples = overrides.get("do_sample")
-        if config is None and (samples is None or samples):
+        searches = overrides.get("num_beams", defaults.num_beams) not in (None, 1)
+        if config is None and (samples or (samples is None and not searches)):
             of_file = self._backend.sampling_defaults
             defaults = resolve.with_file_defaults(defaults, of_file, overrides)
         configs = resolve.resolved_configs(config, overrides, defaults=defaults, infer=True)
@@ -168,6 +178,7 @@ class RequestBuilder:
     ) -> GenerationCall:
         """Build the call for ``stream()``, which has one sequence; ``hooks``: as ``from_texts``."""
         call = self.from_texts([prompt], config, overrides, split_special_tokens, cancel, **hooks)
+        resolve.check_streams(call.configs[0])
         if len(call.sequences) != 1:
             raise ValueError(
                 f"stream() gives one text; num_return_sequences is {len(call.sequences)}"
@@ -257,6 +268,21 @@ class RequestBuilder:
     def _encode(self, text: Prompt, split_special_tokens: bool) -> Any:
         return encode(text, self._tokenizer, "text", split_special_tokens=split_special_tokens)
 
+    def _check_fits(self, sequences: list[EngineSequence], *, n_together: int) -> None:
+        """Raise KvBudgetError if the longest sequence, with its group or its guide, could never
+        run. n_together: how many must run together if there are no groups."""
+        longest = max(sequences, key=lambda each: len(each.tokens))
+        n_cells = None
+        if longest.group and not self._config.deterministic:
+            n_cells = n_cells_of(longest.group)
+        check_fits(
+            self._backend,
+            len(longest.tokens),
+            self._config.max_sequences,
+            n_together=max(len(longest.group), n_together),
+            n_cells=n_cells,
+        )
+
     def _call(
         self,
         prompts: Prompts,
@@ -271,6 +297,7 @@ class RequestBuilder:
         for config in configs:
             resolve.warn_of_lengths(config)
         resolve.check_guidance(configs, self._config.max_sequences)
+        resolve.check_same_beams(configs, self._config.max_sequences)
         keys = resolve.stream_keys(
             configs, len(of_each), lambda: resolve.fresh_seed(uses_torch=prompts.is_torch)
         )
@@ -284,15 +311,21 @@ class RequestBuilder:
         )
         sequences = builder.build(prompts, of_each, keys)
         guide_of = builder.guide_of
-        if guide_of:  # each pair side by side, so that both come to run
+        results, beams = None, None
+        if of_each[0].num_beams > 1:
+            results, sequences = sequences, builder.build_beams(sequences, of_each[0])
+            beams = BeamStrategy(of_each[0], sequences, results, self._tokenizer.vocab_size)
+        elif guide_of:  # each pair side by side, so that both come to run
             pairs = ((each, guide_of.get(each)) for each in sequences)
             sequences = [each for pair in pairs for each in pair if each is not None]
-        longest = max(len(sequence.tokens) for sequence in sequences)
-        check_fits(
-            self._backend, longest, self._config.max_sequences, together=2 if guide_of else 1
-        )
+        self._check_fits(sequences, n_together=2 if guide_of else 1)
+        request = Request(sequences, cancel)
+        if beams is not None:
+            request.strategy = beams
         call = GenerationCall(
-            request=Request(sequences, cancel),
+            request=request,
+            beams=beams,
+            results=results,
             prompts=prompts,
             configs=of_each,
             keys=keys,

@@ -278,10 +278,22 @@ def test_bad_arguments() -> None:
     )
     refused(
         KvBudgetError,
-        "one of 2 sequences together of 12 tokens",
+        "2 sequences of 12 tokens that run together do not fit",
         model=fake_model(budget=20),
         max_new_tokens=10,
     )
+
+
+def test_not_with_beams() -> None:
+    refused(ValueError, "guidance_scale=2.0 cannot be used with num_beams=2", num_beams=2)
+
+
+def test_with_healing() -> None:
+    """The guide begins with the last token that stays, and gets those that are generated again."""
+    model, n_new = fake_model(), 4
+    healed = model.complete("ab", guidance_scale=1.5, token_healing=True, max_new_tokens=n_new)
+    plain = model.complete("ab", guidance_scale=1.5, max_new_tokens=n_new)
+    assert healed.token_ids == plain.token_ids  # of bytes: no token is longer
 
 
 def test_bad_arguments_of_generate() -> None:

@@ -52,6 +52,7 @@ class Sampler:
 
     n_vocab: the width of a row of logits. custom: the caller's processors, which run last.
     breakers: where DRY's repetitions end.
+    min_kept: how many tokens each filter keeps at least, transformers' ``min_tokens_to_keep``.
     """
 
     def __init__(
@@ -60,10 +61,15 @@ class Sampler:
         n_vocab: int,
         custom: Items[CustomProcessor] = (),
         breakers: Breakers = _NO_BREAKERS,
+        *,
+        min_kept: int = 1,
     ) -> None:
         self._options = options
         self._n_vocab = n_vocab
-        self._setup = Setup(options=options, n_vocab=n_vocab, breakers=breakers)
+        self._min_kept = min(min_kept, n_vocab)
+        self._setup = Setup(
+            options=options, n_vocab=n_vocab, breakers=breakers, at_least=self._min_kept
+        )
         processed = _without_listed(options)
         self._processors = make_processors(processed, custom)
         self._only_penalizes = only_penalizes(processed, custom)
@@ -78,6 +84,7 @@ class Sampler:
         # Larger scores are shifted first: divided by the temperature, they would overflow.
         self._largest = _LARGEST * min(options.temperature, 1.0)
         self._min_p = options.min_p or 0.0
+        self._top_k = max(options.top_k, self._min_kept)
         self._has_top_k = 0 < options.top_k < n_vocab
         self._watermark = make_watermark(options, n_vocab)
         self._cuts = self._has_top_k or options.top_p < 1.0 or self._min_p > 0.0
@@ -127,7 +134,7 @@ class Sampler:
         """
         processed = self.process(logits, sequence)
         if not self._options.do_sample:
-            return self._recorded(self._marked(processed, sequence))
+            return self._recorded(self.marked(processed, sequence))
         steps = make_steps(dataclasses.replace(self._setup, at_least=at_least))
         with np.errstate(over="ignore"):
             return self._recorded(self._row(self._filtered(processed, logits, sequence, steps)))
@@ -146,13 +153,38 @@ class Sampler:
             process(self._scratch, sequence)
         return self._scratch
 
+    def edits(self, sequence: Sequence) -> bool:
+        """Return whether ``process`` would change logits now."""
+        return bool(self._processors or _masks(sequence) or self._watermark is not None)
+
+    def kept(self, processed: Logits, sequence: Sequence) -> tuple[Ids, Logits]:
+        """Return the ids that temperature, filters and watermark leave of a row after the
+        processors, and their scores after these."""
+        if self._steps is not None:
+            with np.errstate(over="ignore"):
+                found = self._filtered(processed, processed, sequence, self._steps)
+            return found.ids, found.scores
+        ids = self._kept_ids(processed)
+        if ids is None:
+            ids = np.arange(self._n_vocab)
+        return ids, processed[ids] / self._temperature
+
+    def _kept_ids(self, processed: Logits) -> Ids | None:
+        maxima = filters.column_maxima(processed) if self._cuts else processed
+        best = float(maxima[maxima.argmax()])
+        with np.errstate(over="ignore"):
+            if abs(best) > self._largest:
+                processed, best = filters.shifted(processed, best), 0.0
+                maxima = filters.column_maxima(processed) if self._cuts else processed
+            return self._kept(processed, maxima, best)[0]
+
     def choose(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
         """Return the token id by the row after all processors; ``logits`` are the model's own.
 
         Raises as ``sample``.
         """
         if not self._options.do_sample:
-            processed = self._marked(processed, sequence)
+            processed = self.marked(processed, sequence)
             token_id = int(processed.argmax())
             # argmax stops at the first NaN, so checking the winner finds NaN and inf anywhere.
             self._check_best(float(processed[token_id]), logits, sequence)
@@ -190,11 +222,11 @@ class Sampler:
             candidates = step(candidates, sequence)
         if self._watermark is None:
             return candidates
-        marked = self._marked(self._row(candidates), sequence)
+        marked = self.marked(self._row(candidates), sequence)
         return Candidates(candidates.ids, marked[candidates.ids])
 
-    def _marked(self, scores: Logits, sequence: Sequence) -> Logits:
-        """The row (n_vocab,) with the watermark, if there is one."""
+    def marked(self, scores: Logits, sequence: Sequence) -> Logits:
+        """Return a row (n_vocab,) with the watermark, if there is one."""
         if self._watermark is None:
             return scores
         return self._watermark.applied(scores, sequence.token_ids)
@@ -240,7 +272,7 @@ class Sampler:
         else:
             ids, weights, cumsum = self._cut(logits, *candidates)
         if options.typical_p < 1.0:
-            kept = filters.typical(weights, options.typical_p)
+            kept = filters.typical(weights, options.typical_p, self._min_kept)
             ids, weights, cumsum = kept if ids is None else ids[kept], weights[kept], None
         return ids, weights, cumsum
 
@@ -251,16 +283,20 @@ class Sampler:
         first of them, the sum of all weights."""
         options = self._options
         temperature = options.temperature
+        total: float | None = None
         if self._has_top_k:
-            return filters.top_k_candidates(logits, options.top_k, maxima), None
+            return filters.top_k_candidates(logits, self._top_k, maxima), None
         if options.top_p < 1.0:
-            return filters.top_p_candidates(
+            ids, total = filters.top_p_candidates(
                 logits, maxima, best, temperature, options.top_p, self._weights
             )
-        if self._min_p > 0.0:
+        elif self._min_p > 0.0:
             ids = filters.min_p_candidates(logits, maxima, best, temperature, self._min_p)
-            return ids, None
-        return None
+        else:
+            return None
+        if len(ids) < self._min_kept:
+            ids = filters.top_k_candidates(logits, self._min_kept, maxima)
+        return ids, total
 
     def _cut(
         self, logits: Logits, ids: Ids, total: float | None
@@ -273,7 +309,7 @@ class Sampler:
         scores /= self._temperature
         n_kept = len(scores)
         if self._has_top_k:
-            n_kept = filters.n_top_k(scores, options.top_k)
+            n_kept = filters.n_top_k(scores, self._top_k)
         scores -= scores[0]
         weights = np.exp(scores, dtype=np.float64)
         cumsum: CumSum | None = None
@@ -282,6 +318,7 @@ class Sampler:
             n_kept = filters.n_top_p(cumsum, total or float(cumsum[-1]), options.top_p)
         if self._min_p > 0.0:
             n_kept = min(n_kept, filters.n_min_p(weights, self._min_p))
+        n_kept = max(n_kept, min(self._min_kept, len(scores)))
         if cumsum is not None:
             cumsum = cumsum[:n_kept]
         return ids[order[:n_kept]], weights[:n_kept], cumsum

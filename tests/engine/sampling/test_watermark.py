@@ -115,6 +115,26 @@ def test_sampling_marks_what_the_filters_left(options: dict[str, Any], scheme: s
     assert token_id == kept[np.searchsorted(cumsum, UniformStream(3, 0)())]
 
 
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_rows_of_beams(do_sample: bool) -> None:
+    """What a beam search gets of a row is marked as what one sequence draws from."""
+    tokens, scores = row(1)
+    options: dict[str, Any] = {"do_sample": do_sample, "watermarking_config": {}, "top_k": 0}
+    sampler = Sampler(SamplingOptions(**options), N_VOCAB)
+    sequence = Sequence(
+        index=0,
+        prompt_ids=tokens,
+        max_new_tokens=2,
+        eos_token_ids=frozenset(),
+        sampler=sampler,
+        uniform=UniformStream(3, 0),
+    )
+    assert sampler.edits(sequence)
+    expected = Watermark(WatermarkingConfig(), N_VOCAB).applied(scores, tokens)
+    found = sampler.kept(scores, sequence)[1] if do_sample else sampler.marked(scores, sequence)
+    assert found.tolist() == expected.tolist()
+
+
 def test_configs_of_any_kind() -> None:
     """localgen's, a dict, or an object of another program with the same attributes."""
 

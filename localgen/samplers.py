@@ -100,7 +100,8 @@ def sampler_names(name: str, value: object) -> tuple[str, ...]:
 def _sampler_name(option: str, given: object) -> str:
     name = _SPELLINGS.get(given, given) if isinstance(given, str) else given
     if name not in SAMPLERS:
-        raise ValueError(f"{option} must hold names of {', '.join(SAMPLERS)}, got {given!r}")
+        names = ", ".join(map(repr, SAMPLERS))
+        raise ValueError(f"{option} must hold names of {names}, got {given!r}")
     return str(name)
 
 

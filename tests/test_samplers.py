@@ -24,7 +24,7 @@ def test_names_of_llama_cpp() -> None:
 @pytest.mark.parametrize(
     ("samplers", "message"),
     [
-        (["top_k", "topk"], "hold names of penalties, dry, .*, got 'topk'"),
+        (["top_k", "topk"], "hold names of 'penalties', 'dry', .*, got 'topk'"),
         (["infill"], "got 'infill'"),
         (["top_k", 3], "got 3"),
         (["typ_p", "typical_p"], "name each sampler once, got 'typical_p' twice"),

@@ -207,6 +207,26 @@ def test_options_that_are_json(generate: Any, tiny: localgen.LocalModel) -> None
     assert done.token_ids[-1] == 43
 
 
+def test_samplers_of_llama_cpp(generate: Any, tiny: localgen.LocalModel) -> None:
+    """The order is llama.cpp's string, breakers are JSON."""
+    options: dict[str, Any] = {
+        "samplers": "dry;top-n-sigma;xtc;temp",
+        "dry_multiplier": 2.0,
+        "dry_sequence_breakers": ["\n", "e"],
+        "top_n_sigma": 2.5,
+        "xtc_probability": 0.5,
+        "temperature": 1.5,
+        "seed": 3,
+    }
+    texts = {name: str(value) for name, value in options.items()}
+    texts["dry_sequence_breakers"] = json.dumps(options["dry_sequence_breakers"])
+    flags = [f"--{name.replace('_', '-')}={text}" for name, text in texts.items()]
+    result = generate("the cat the cat", *EIGHT, *flags, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    done = tiny.complete("the cat the cat", max_new_tokens=8, min_new_tokens=8, **options)
+    assert json.loads(result.stdout)["token_ids"] == done.token_ids
+
+
 def test_stop_string(generate: Any, expected: str) -> None:
     """--stop cuts before the text; the first of several wins."""
     stop = expected[-3:]
@@ -529,6 +549,8 @@ def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Pa
         # Names that start like an option, and words that are also options.
         ("n_ctx_train is 2048, the temperature", "n_ctx_train is 2048, the temperature"),
         ("temperature must be above 0", "--temperature must be above 0"),
+        # In quotes, they are samplers.
+        ("names of 'top_k', 'min_p'", "names of 'top_k', 'min_p'"),
     ],
 )
 def test_messages_name_options_as_they_are_typed(message: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""Samplers on SmolLM2: DRY's breakers in its vocabulary, and mirostat's surprise in its text."""
+"""Samplers on SmolLM2: DRY, with breakers as its vocabulary splits them."""
 
 from __future__ import annotations
 

@@ -326,13 +326,15 @@ def sampled(
             row[ids] = heated(row[ids], o)
         elif name == "top_n_sigma" and value:
             valid = row[ids][row[ids] > -np.inf]
-            row[row < valid.max() - value * valid.std() - nudge] = -np.inf
+            lowest = valid.max() - max(value * valid.std() + nudge, 0.0)
+            row[row < lowest] = -np.inf
         elif name == "xtc":
             chance, value = o.get("xtc_probability", 0.0), o.get("xtc_threshold", 0.1)
             if chance > 0 and value <= 0.5 and len(ids) > 1 and uniform() <= chance:
                 ids = ids[keeps_xtc(row[ids], value, nudge)]
         elif name in KEEPS and value != OFF.get(name, 0.0):
-            ids = ids[KEEPS[name](row[ids], value, nudge)]
+            stays = KEEPS[name](row[ids], value, nudge)
+            ids = ids[stays if stays.any() else row[ids] == row[ids].max()]
     return {i: row[i] for i in ids.tolist() if row[i] > -np.inf}
 
 

@@ -19,6 +19,7 @@ from localgen.engine.sequence import Sequence
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import DecodeError
 from localgen.samplers import SAMPLERS
+from tests.fakes import fake_model
 
 
 def make(
@@ -240,3 +241,26 @@ def test_the_same_numbers_give_the_same_tokens() -> None:
         return [sequence.sampler.sample(each, sequence) for each in rows]
 
     assert draw() == draw()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mirostat": 1, "mirostat_tau": 2.0},
+        {"mirostat": 2, "mirostat_eta": 0.5},
+        {"xtc_probability": 0.5, "xtc_threshold": 0.01, "dynatemp_range": 0.5},
+        {"samplers": ["dry", "temperature", "top_k"], "dry_multiplier": 2.0, "temperature": 3.0},
+    ],
+    ids=str,
+)
+def test_a_sequence_in_a_batch_is_the_one_that_it_is_alone(options: dict[str, Any]) -> None:
+    """State and random numbers are a sequence's own."""
+    model = fake_model()
+    plain: dict[str, Any] = {"max_new_tokens": 12, **options}
+    together = model.complete(["abc", "de", "fab"], seed=[1, 2, 3], **plain)
+    for prompt, seed, done in zip(["abc", "de", "fab"], [1, 2, 3], together, strict=True):
+        assert model.complete(prompt, seed=seed, **plain).token_ids == done.token_ids
+    several = model.complete("abc", seed=[1, 2], num_return_sequences=2, **plain)
+    assert [done.token_ids for done in several] == [
+        model.complete("abc", seed=seed, **plain).token_ids for seed in (1, 2)
+    ]

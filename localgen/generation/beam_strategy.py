@@ -21,6 +21,7 @@ from localgen.engine.beams import BeamRules, Candidates, Continuations, Hypothes
 from localgen.engine.decoding import Output, Step
 from localgen.engine.recorders import LogprobRecorder
 from localgen.engine.sampling import filters
+from localgen.engine.sampling.allowed_tokens import allowed_tokens
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import FinishReason, Sequence
 from localgen.engine.stopping import finish_reason
@@ -134,16 +135,30 @@ class BeamStrategy:
     # --- candidates ---
 
     def _candidates(self, groups: list[Group]) -> dict[Group, Candidates]:
-        if self.batch is None:
+        if self.batch is None and self._config.prefix_allowed_tokens_fn is None:
             return {group: self._candidates_of(group, None) for group in groups}
-        rows = {
-            group.index: [self._processed(beam, group.logits[beam]) for beam in group.beams]
-            for group in groups
-        }
-        processed = self.batch.processed(rows)
+        rows = {group.index: self._rows(group) for group in groups}
+        processed = rows if self.batch is None else self.batch.processed(rows)
         return {group: self._candidates_of(group, processed[group.index]) for group in groups}
 
-    def _candidates_of(self, group: Group, processed: Logits | None) -> Candidates:
+    def _rows(self, group: Group) -> list[Logits]:
+        """Return the log-probabilities (n_vocab,) of each beam after masks and processors.
+
+        Tokens that ``prefix_allowed_tokens_fn`` allows, but which were all removed, are chosen from
+        if that is so for every beam, as in transformers; otherwise such a beam dies.
+        """
+        rows = [self._processed(beam, group.logits[beam]) for beam in group.beams]
+        is_left = any(row.max() > -np.inf for row in rows)
+        if is_left or self._config.prefix_allowed_tokens_fn is None:
+            return rows
+        for beam in group.beams:
+            allowed_tokens(beam).forces = True
+        rows = [self._processed(beam, group.logits[beam]) for beam in group.beams]
+        for beam in group.beams:
+            allowed_tokens(beam).forces = False
+        return rows
+
+    def _candidates_of(self, group: Group, processed: Logits | list[Logits] | None) -> Candidates:
         """Return a group's candidates. processed: its rows, if they were processed already."""
         rows = []
         for number, beam in enumerate(group.beams):

@@ -17,14 +17,15 @@ from copy import copy
 from weakref import ref
 
 from localgen._util.interrupts import DeferredInterrupt
+from localgen._util.threads import thread_in_charge
 from localgen.engine.engine import Engine
 from localgen.engine.request import Request
 from localgen.errors import CLOSED, ClosedError
 from localgen.generation.model_backend import ModelBackend
 
 _REENTRY = (
-    "the model was called by its own callback (a logits processor, stopping criterion or "
-    "streamer); use a second model there"
+    "the model was called by its own callback (a logits processor, stopping criterion, streamer or "
+    "log handler); use a second model there"
 )
 
 
@@ -137,7 +138,7 @@ class Driver:
 
     def refuse_reentry(self) -> None:
         """Raise RuntimeError in a callback of a step, which must not start another."""
-        if self._driver == threading.get_ident():
+        if self._driver == thread_in_charge():
             raise RuntimeError(_REENTRY)
 
     def _check_open(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from localgen._util.threads import thread_in_charge, working_for
 from localgen.engine.backend import PassStopped
 
 # Long enough to cost nothing, short enough for nobody to notice.
@@ -54,16 +55,18 @@ class ContextInit:
         Only the thread holds ``make``: whatever that refers to lives until the call is over.
         """
         try:
-            threading.Thread(target=self._run, args=(make,), daemon=False).start()
+            args = (make, thread_in_charge())
+            threading.Thread(target=self._run, args=args, daemon=False).start()
         except BaseException:
             if self._claimed.acquire(blocking=False):  # then the thread will call nothing
                 self._is_over.set()
             raise
 
-    def _run(self, make: Callable[[], Any]) -> None:
+    def _run(self, make: Callable[[], Any], starter: int) -> None:
         if self._claimed.acquire(blocking=False):
             try:
-                self.handle = make()
+                with working_for(starter):
+                    self.handle = make()
             finally:
                 self._is_over.set()
 

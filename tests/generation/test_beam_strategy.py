@@ -227,6 +227,38 @@ def test_a_beam_of_which_everything_is_forbidden_dies() -> None:
     assert all(token_id % 2 for token_id in done.token_ids[:-1])
 
 
+def test_a_beam_whose_allowed_tokens_are_banned_dies() -> None:
+    """It is not revived by a score of 0 while another one goes on. The function gets the number of
+    the prompt and each beam's own tokens."""
+    seen = []
+
+    def allow(batch_id: int, token_ids: Any) -> list[int]:
+        seen.append((batch_id, bytes(token_ids.tolist())))
+        first = token_ids[1:2].tolist()
+        return [ord("x"), ord("y")] if not first else [EOS] if first == [ord("x")] else [ord("y")]
+
+    options: dict[str, Any] = {"min_new_tokens": 3, "max_new_tokens": 3, "num_beams": 2}
+    done = model().complete(["a", "b"], prefix_allowed_tokens_fn=allow, **options)
+    assert [each.text for each in done] == ["yyy", "yyy"]
+    assert {(0, b"ax"), (0, b"ay"), (1, b"bx"), (1, b"by")} <= set(seen)
+
+
+@pytest.mark.parametrize("function", [None, lambda _ids, scores: scores])
+@pytest.mark.parametrize("samples", [False, True])
+def test_allowed_tokens_that_are_banned_for_all_beams(function: Any, samples: bool) -> None:
+    """transformers' rule: the constraint holds, with equal scores of 0."""
+    options: dict[str, Any] = {"min_new_tokens": 3, "max_new_tokens": 9, "num_beams": 2}
+    if samples:
+        options |= {"do_sample": True, "seed": 1}
+    done = model().complete(
+        "a",
+        prefix_allowed_tokens_fn=lambda _id, _ids: [EOS],
+        logits_processor=function,
+        **options,
+    )
+    assert (done.token_ids, done.score) == ([EOS], 0.0)
+
+
 def test_everything_forbidden_for_all_beams() -> None:
     used = model()
     with pytest.raises(ValueError, match="prompt 0: the logits processors left no token to choose"):

@@ -133,6 +133,42 @@ def test_a_class_does_what_its_option_does(
             assert out[0, len(PROMPT) :].tolist() == expected.token_ids
 
 
+@pytest.mark.parametrize(("kind", "arguments", "options"), SAME, ids=name_of)
+def test_a_class_does_what_its_option_does_to_beams(
+    kind: Any, arguments: Callable[[], tuple[Any, ...]], options: dict[str, Any]
+) -> None:
+    """The class sees all beams as one batch, the option one beam after another."""
+    more: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": N_NEW}
+    more |= {"return_dict_in_generate": True, "output_scores": True}
+    more |= {name: value for name, value in options.items() if name == "max_new_tokens"}
+    model = fake_model(repeats)
+    expected = model.generate([PROMPT], **{**more, **options})
+    out = model.generate([PROMPT], logits_processor=[kind(*arguments())], **more)
+    assert out.sequences.tolist() == expected.sequences.tolist()
+    np.testing.assert_allclose(out.sequences_scores, expected.sequences_scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_most", [5, 3])
+def test_beams_of_which_nothing_allowed_is_left(n_most: int) -> None:
+    """A beam dies, or all are forced: as the class has it, which knows which rows are one prompt's
+    beams."""
+
+    def allow(batch_id: int, token_ids: Any) -> list[int]:
+        banned = [98 + batch_id, EOS]
+        return banned if len(token_ids) > n_most or int(token_ids[-1]) == 120 else [120, 121]
+
+    constrain = logits_process.PrefixConstrainedLogitsProcessor(allow, 2)
+    more: dict[str, Any] = {"num_beams": 2, "max_new_tokens": 4, "min_new_tokens": 4}
+    more |= {"suppress_tokens": [98, 99], "return_dict_in_generate": True, "output_scores": True}
+    ids, mask = [PROMPT, PROMPT], [[1] * len(PROMPT)] * 2
+    out = fake_model(repeats).generate(ids, mask, logits_processor=[constrain], **more)
+    # suppress_tokens comes after the function in transformers' order, so bad words stand in for it.
+    more["bad_words_ids"] = [[token_id] for token_id in more.pop("suppress_tokens")]
+    expected = fake_model(repeats).generate(ids, mask, prefix_allowed_tokens_fn=allow, **more)
+    assert out.sequences.tolist() == expected.sequences.tolist()
+    np.testing.assert_allclose(out.sequences_scores, expected.sequences_scores, rtol=1e-5)
+
+
 def test_a_forced_beginning() -> None:
     forced = logits_process.ForcedBOSTokenLogitsProcessor(33)
     out = fake_model(repeats).generate([[97]], max_new_tokens=2, logits_processor=[forced])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ from localgen import BackendError
 from localgen.llama import amx_probe, ggml_devices, library
 from localgen.llama.library import c_function, library_folder, openmp_binding
 from tests.children import run_python
-from tests.conftest import AMX
+from tests.conftest import AMX, RunChild
 
 
 def _real(name: str) -> Path:
@@ -131,3 +132,40 @@ def test_the_callers_threads_stay_on_their_cpus(name: str, value: str, tiny_bpe_
     env = {**os.environ, "PYTHONWARNINGS": AMX, name: value}
     done = run_python(AFFINITY, str(tiny_bpe_path), forks=False, warnings=None, env=env)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_errors_of_llama_cpp_are_kept_where_logging_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dictConfig disables loggers, logging.disable() all of them: exceptions still say why."""
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    monkeypatch.setattr(library.logger, "disabled", True)
+    library.log_router.take_errors()
+    library.log_router(4, b"no such tensor\n", None)
+    assert library.log_router.take_errors() == "no such tensor"
+
+
+CALLS_ITS_MODEL = """
+import logging, sys
+from localgen import LocalModel
+
+class Handler(logging.Handler):
+    model, said = None, set()
+    def emit(self, record):
+        if self.model is not None:
+            try:
+                self.model.complete("a", max_new_tokens=1)
+            except RuntimeError as error:
+                self.said.add(str(error))
+
+handler = Handler()
+logging.basicConfig(level="DEBUG", handlers=[handler])
+with LocalModel.from_pretrained(sys.argv[1], n_ctx=64, n_threads=1) as model:
+    handler.model = model
+    print(len(model.complete("a", max_new_tokens=2, min_new_tokens=2).token_ids), *handler.said)
+    handler.model = None
+"""
+
+
+def test_a_log_handler_that_calls_the_model(tiny_bpe_path: Path, run_child: RunChild) -> None:
+    """Regression: it waited forever. llama.cpp logs in the thread that makes its context."""
+    done = run_child(CALLS_ITS_MODEL, tiny_bpe_path)
+    assert done.stdout.startswith("2 the model was called by its own callback"), done.stderr

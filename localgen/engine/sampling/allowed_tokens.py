@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen._util.arrays import plain, to_numpy
+from localgen.engine.sequence import Sequence
 
 Row = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.intp]
@@ -21,10 +22,12 @@ class AllowedTokens:
     """A tracker of one sequence that asks its function after each token.
 
     It never stops its sequence. Its mask is applied by a processor, which has a place in the order
-    of all others: ``forced.prefix_allowed_tokens_fn``.
+    of all others: ``forced.prefix_allowed_tokens_fn``. ``forces``: whether the tokens that it
+    allows for a beam may be chosen even if all of them were removed; any other sequence may always.
     """
 
     stops = False
+    forces = False
 
     def __init__(
         self, function: AllowedTokensFunction, batch_id: int, token_ids: list[int]
@@ -70,6 +73,11 @@ class AllowedTokens:
                 f"vocabulary, 0 to {n_vocab - 1}"
             )
         return ids.astype(np.intp)
+
+
+def allowed_tokens(sequence: Sequence) -> AllowedTokens:
+    """Return the tracker of a sequence that has one."""
+    return next(each for each in sequence.trackers if isinstance(each, AllowedTokens))
 
 
 def _ids(result: Any) -> npt.NDArray[Any] | None:

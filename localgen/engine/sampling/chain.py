@@ -151,6 +151,7 @@ class Sampler:
         apply_masks(self._scratch, masks)
         for process in self._processors:
             process(self._scratch, sequence)
+        apply_masks(self._scratch, masks)  # a constraint holds whatever a processor gave back
         return self._scratch
 
     def edits(self, sequence: Sequence) -> bool:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from localgen.config import SamplingOptions
 from localgen.engine.backend import Logits
-from localgen.engine.sampling.allowed_tokens import AllowedTokens
+from localgen.engine.sampling.allowed_tokens import allowed_tokens
 from localgen.engine.sampling.history import Processor
 from localgen.engine.sequence import Sequence
 
@@ -19,12 +19,12 @@ Ids = npt.NDArray[np.intp]
 # --- pure functions on logits ---
 
 
-def only_allowed(logits: Logits, ids: Ids) -> Logits:
-    """Return ``logits`` (n_vocab,) with -inf for all tokens but ``ids``; these get 0 if every one
-    of them was removed before."""
+def only_allowed(logits: Logits, ids: Ids, *, forces: bool = True) -> Logits:
+    """Return ``logits`` (n_vocab,) with -inf for all tokens but ``ids``; with ``forces``, these get
+    0 if every one of them was removed before."""
     allowed = logits[ids]
     row = np.full_like(logits, -np.inf)
-    row[ids] = 0.0 if allowed.max() == -np.inf else allowed
+    row[ids] = 0.0 if forces and allowed.max() == -np.inf else allowed
     return row
 
 
@@ -41,10 +41,12 @@ def only_forced(logits: Logits, ids: tuple[int, ...]) -> Logits:
 def prefix_allowed_tokens_fn(options: SamplingOptions) -> Processor | None:
     if options.prefix_allowed_tokens_fn is None:
         return None
+    has_beams = options.num_beams > 1
 
     def process(logits: Logits, sequence: Sequence) -> None:
-        tracker = next(t for t in sequence.trackers if isinstance(t, AllowedTokens))
-        logits[:] = only_allowed(logits, tracker.allowed(len(logits), sequence.index))
+        tracker = allowed_tokens(sequence)
+        ids = tracker.allowed(len(logits), sequence.index)
+        logits[:] = only_allowed(logits, ids, forces=tracker.forces or not has_beams)
 
     return process
 

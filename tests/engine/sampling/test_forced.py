@@ -25,6 +25,14 @@ def test_allowed_tokens_that_were_all_removed_are_forced():
     assert np.isnan(only_allowed(row(1, np.nan, NO), np.array([1, 2]))[1])
 
 
+def test_a_beam_of_which_nothing_is_left():
+    """It dies: other beams may go on. ``beam_strategy`` lets them be forced where none does."""
+    assert only_allowed(row(NO, 2), np.array([0]), forces=False).tolist() == [NO, NO]
+    options: dict[str, Any] = {"prefix_allowed_tokens_fn": lambda _id, _ids: [EOS], "min_length": 9}
+    assert after([3], **options) == [NO, NO, 0, NO, NO, NO]
+    assert after([3], **options, num_beams=2) == [NO] * 6
+
+
 def test_only_forced():
     assert only_forced(row(1, NO, 3), (1, 2)).tolist() == [NO, 0, 0]
 

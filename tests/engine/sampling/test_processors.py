@@ -16,6 +16,7 @@ from localgen.config import SamplingOptions
 from localgen.engine.recorders import StepRecorder
 from localgen.engine.sampling import processors
 from localgen.engine.sequence import Sequence
+from localgen.engine.trackers import Mask
 from tests.engine.sampling.sequences import processed, row, sequence_after
 
 RECORDED = json.loads((Path(__file__).parents[2] / "real" / "processors.json").read_text())
@@ -48,6 +49,46 @@ def test_masks_remove_what_one_of_them_forbids():
     masks = [np.array([True, True, False]), np.array([False, True, True])]
     processors.apply_masks(logits, masks)
     assert logits.tolist() == [-np.inf, 2.0, -np.inf]
+
+
+class Only:
+    """A tracker that allows one token."""
+
+    stops = False
+
+    def __init__(self, token_id: int) -> None:
+        self.allowed = np.arange(3) == token_id
+
+    def accept(self, token_id: int) -> None:
+        """Every token is followed by the same one."""
+
+    def rollback(self, n_tokens: int) -> None:
+        """Nor did anything change."""
+
+    def mask(self) -> Mask:
+        return self.allowed
+
+    def copy(self) -> Only:
+        return self
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prefix_allowed_tokens_fn": lambda _id, _ids: [1]},
+        {"forced_eos_token_id": 1},
+        {"suppress_tokens": [0], "remove_invalid_values": True},
+    ],
+)
+def test_masks_hold_whatever_processors_give_back(options):
+    """Forced tokens and repaired scores are no way around a constraint."""
+    sequence = sequence_after([2], n_most=1, n_vocab=3, **options)
+    sequence.trackers += (Only(0),)
+    with pytest.raises(ValueError, match=r"sequence 0: .* left no token"):
+        sequence.sampler.sample(row(1, 2, 3), sequence)
+    sequence = sequence_after([2], n_vocab=3, remove_invalid_values=True)
+    sequence.trackers += (Only(0),)
+    assert sequence.sampler.sample(row(1, 2, 3), sequence) == 0
 
 
 def test_remove_invalid_values():

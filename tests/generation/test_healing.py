@@ -371,8 +371,14 @@ def test_a_processor_that_chooses_another_token() -> None:
         scores[:, WORLD.index("!!")] = np.inf
         return scores
 
+    model = words_model(*WORLD)
+    done = model.complete("hello wor", logits_processor=forces, max_new_tokens=2, **HEALED)
+    text = "".join(words_of(model, done.prompt_token_ids + done.token_ids))
+    assert text.startswith("hello wor"), "what is removed stays so"
+    # generate() lets the function see the whole batch, after everything else.
+    ids = model.tokenizer.encode("hello wor")
     with pytest.raises(ValueError, match=r"token 4 was chosen, but token healing allows only"):
-        words_model(*WORLD).complete("hello wor", logits_processor=forces, **HEALED)
+        model.generate([ids], logits_processor=forces, **HEALED)
 
 
 def test_configs_may_differ_in_it() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen.engine.backend import Logits
-from localgen.engine.sampling.filters import cumulative_sum, draw_from_cumsum, shifted
+from localgen.engine.sampling.filters import draw, shifted
 
 Ids = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
@@ -153,7 +153,7 @@ def draw_without_replacement(scores: Logits, n: int, uniform: Callable[[], float
     weights = np.exp(shifted(scores, float(scores.max())).astype(np.float64))
     drawn: list[int] = []
     while len(drawn) < n and weights.any():
-        position = draw_from_cumsum(cumulative_sum(weights), uniform())
+        position = draw(weights, uniform())
         weights[position] = 0.0
         drawn.append(position)
     return np.array(drawn, np.intp)
@@ -166,7 +166,8 @@ def _all_candidates(rows: Items[Continuations], scores: Logits) -> Candidates:
     found = Candidates(
         np.concatenate(sums), np.concatenate(beams), np.concatenate([ids for ids, _ in rows])
     )
-    return _taken(found, np.flatnonzero(found.scores > -np.inf))
+    is_possible = found.scores > -np.inf
+    return found if is_possible.all() else _taken(found, np.flatnonzero(is_possible))
 
 
 def _taken(given: Candidates, positions: Ids) -> Candidates:

@@ -330,6 +330,10 @@ class KvCache:
         sequence.cached = cached
         if self._shared is not None:
             self._shared.leave(sequence, cached)
+            # A part of the prefix counts beside the prefix itself, for which there is always room.
+            has_room = self._shared.n_taken(self._slots.items) <= self._backend.n_ctx_seq
+            if not has_room and not cached.is_pinned:
+                self._slots.drop(cached)
 
     def _vacate(self, seq_id: int, spare: CachedSequence | None = None) -> None:
         """Empty a free seq_id; what is pinned or more recent than something else moves there."""

@@ -417,6 +417,21 @@ def test_groups_share_cells_however_short_their_prefix_is() -> None:
     assert cache.admit_group(members)
 
 
+def test_what_leaves_early_is_dropped_where_it_has_no_room() -> None:
+    """Regression: the first part of a shared prefix was kept beside the room for all of it."""
+    backend = FakeBackend()
+    cache = KvCache(backend, 8)
+    members = group(*[b"a" * 200] * 4, n_new=2)
+    cache.make_room(members)
+    assert backend.n_cells == 256  # for 200 + 4 * 2
+    assert cache.admit_group(members)
+    backend.kv[0] = [97] * 100
+    members[0].n_kv = 100  # it was cancelled there
+    for each in members:
+        cache.release(each)
+    assert not cache.cached
+
+
 def test_a_replaced_sequence_holds_what_the_other_does() -> None:
     """And one that waits for it copies only what is still the same."""
     backend, cache = caches(4)

@@ -209,7 +209,8 @@ def as_flags(message: str) -> str:
             return f"--no-{name}"
         return f"--{name}" if value in (None, "True") else f"--{name} {value}"
 
-    return re.sub(rf"\b({names})\b(?:=([\w'-]+(?:\.[\w'-]+)*))?", flag, message)
+    # What is in quotes is a value, such as the name of a sampler.
+    return re.sub(rf"(?<!['\w])({names})\b(?:=([\w'-]+(?:\.[\w'-]+)*))?", flag, message)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -264,3 +264,23 @@ def test_a_sequence_in_a_batch_is_the_one_that_it_is_alone(options: dict[str, An
     assert [done.token_ids for done in several] == [
         model.complete("abc", seed=seed, **plain).token_ids for seed in (1, 2)
     ]
+
+
+def test_beams_draw_from_what_all_steps_keep() -> None:
+    """The same seed gives the same beams; a place in the order, and a filter, change them."""
+    model = fake_model()
+    plain: dict[str, Any] = {
+        "num_beams": 3, "num_return_sequences": 3, "do_sample": True, "seed": 5,
+        "max_new_tokens": 9, "temperature": 4.0, "top_k": 30, "min_p": 0.05,
+    }  # fmt: skip
+
+    def beams(**options: Any) -> list[list[int]]:
+        return [done.token_ids for done in model.complete(["abc"], **plain, **options)]
+
+    listed = beams(samplers=SAMPLERS)
+    assert beams(samplers=SAMPLERS) == listed
+    assert beams(samplers=["min_p", "temperature", "top_k"]) != listed
+    assert beams(samplers=SAMPLERS, top_n_sigma=1.0) != listed
+    assert len(beams(epsilon_cutoff=0.9)) == 3  # enough tokens are left for all beams
+    with pytest.raises(ValueError, match="mirostat=2 cannot be used with num_beams=2"):
+        model.complete(["abc"], mirostat=2, num_beams=2)

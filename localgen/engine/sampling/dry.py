@@ -75,13 +75,20 @@ def n_since_breaker(tokens: TokenIds, breakers: Breakers) -> int:
 
 def suffix_lengths(tokens: TokenIds, longest: int) -> Lengths:
     """Return for each token but the last how many tokens up to it are also the last ones of
-    ``tokens``, counted to ``longest``."""
-    lengths = np.zeros(len(tokens) - 1, np.intp)
-    ends = np.arange(len(tokens) - 1)
-    for length in range(min(longest, len(tokens) - 1)):
-        ends = ends[ends >= length]
-        ends = ends[tokens[ends - length] == tokens[len(tokens) - 1 - length]]
-        if not len(ends):
-            break
-        lengths[ends] += 1
-    return lengths
+    ``tokens``, counted to ``longest``.
+
+    By the Z algorithm on the reversed tokens, in linear time: a text that repeats itself is what
+    DRY is for.
+    """
+    reverse = tokens.tolist()[::-1]
+    lengths = [0] * len(reverse)
+    begin = end = 0  # of the match that reaches furthest, which the text begins with as well
+    for at in range(1, len(reverse)):
+        length = min(lengths[at - begin], end - at) if at < end else 0
+        most = min(longest, len(reverse) - at)
+        while length < most and reverse[length] == reverse[at + length]:
+            length += 1
+        lengths[at] = length
+        if at + length > end:
+            begin, end = at, at + length
+    return np.array(lengths[:0:-1], np.intp)

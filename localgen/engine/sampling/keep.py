@@ -96,7 +96,8 @@ def top_n_sigma(scores: Logits, n: float, at_least: int = 1) -> Ids:
 def xtc(scores: Logits, threshold: float, at_least: int = 1) -> Ids:
     """Remove the likeliest down to, but without, the last that has a probability of at least
     ``threshold``. Where fewer than two have it, or fewer than ``at_least`` would stay, keep all."""
-    above = np.flatnonzero(probabilities(scores) >= threshold)
+    p = probabilities(scores)
+    above = np.flatnonzero((p >= threshold) & (p > 0))  # what is banned is no choice
     n_left = len(scores) - len(above) + 1
     if len(above) < 2 or n_left < at_least:
         return np.arange(len(scores))

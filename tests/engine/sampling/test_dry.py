@@ -85,3 +85,12 @@ def test_suffix_lengths(text: str, longest: int) -> None:
             length += 1
         expected.append(length)
     assert dry.suffix_lengths(tokens(text), longest).tolist() == expected
+
+
+@pytest.mark.parametrize("text", ["a", "ab", "abcdefg"])
+def test_suffix_lengths_of_a_long_text_that_repeats_itself(text: str) -> None:
+    """Regression: the time was quadratic, two seconds a token at 20,000."""
+    n = 100_000
+    repeated = np.resize(tokens(text), n)
+    expected = np.where(np.arange(1, n) % len(text) == n % len(text), np.arange(1, n), 0)
+    assert (dry.suffix_lengths(repeated, n) == expected).all()

@@ -85,6 +85,12 @@ def test_xtc_leaves_the_last_that_is_likely_enough() -> None:
     assert keep.xtc(HALVES, 0.1, at_least=2).tolist() == [0, 1, 2, 3]
 
 
+def test_xtc_counts_no_banned_token() -> None:
+    """Regression: with a threshold of 0 the last of all was a banned one, and the only one kept."""
+    banned = np.array([-np.inf, 0.0, 1.0, -np.inf], np.float32)
+    assert keep.xtc(banned, 0.0).tolist() == [0, 1, 3]
+
+
 def test_dynamic_temperature_follows_the_entropy() -> None:
     """The entropy of HALVES is 7/8 of the largest of four tokens."""
     assert keep.dynamic_temperature(HALVES, 1.0, 0.5, 1.0) == pytest.approx(0.5 + 7 / 8)

@@ -97,3 +97,13 @@ def test_pieces_join_to_the_whole(size):
     shown, stream = feed(pieces, ("never there",))
     assert "".join(shown) == text[: len("".join(shown))]
     assert stream.text == text
+
+
+def test_text_if_over_is_only_read():
+    """What is held is in it, and can still become a stop string."""
+    pieces = [b"a EN", b"D"]
+    stream = Detokenizer(lambda token_id: pieces[token_id], ("END",))
+    stream.push(0)
+    assert (stream.text_if_over, stream.text, stream.take()) == ("a EN", "a ", "a ")
+    assert stream.push(1)
+    assert (stream.text_if_over, stream.stop_match, stream.take()) == ("a ", "END", "")

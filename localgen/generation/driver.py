@@ -25,12 +25,12 @@ from localgen.engine.request import Request
 from localgen.errors import CLOSED, ClosedError
 from localgen.generation.model_backend import ModelBackend
 
+# How often a thread that sleeps looks whether Ctrl-C came; all else wakes it.
+_SECONDS_BETWEEN_LOOKS = 0.05
 _REENTRY = (
     "the model was called by its own callback (a logits processor, stopping criterion or "
     "streamer); use a second model there"
 )
-# How often a thread that sleeps looks whether Ctrl-C came; all else wakes it.
-_SECONDS_BETWEEN_LOOKS = 0.05
 
 
 class Driver:

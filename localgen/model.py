@@ -630,10 +630,16 @@ class LocalModel(ModelMethods):
         """
         call = self._requests.from_prefix(text, split_special_tokens)
         (sequence,) = call.sequences
+        # Made first: what is pinned then is released even if Ctrl-C comes right after it was.
+        prefix = Prefix(self, text, sequence, split_special_tokens=split_special_tokens)
         with partial_on_error(lambda: None):
-            self._driver.submit(call.request)
-            self._driver.run(call.request)
-        return Prefix(self, text, sequence, split_special_tokens=split_special_tokens)
+            try:
+                self._driver.submit(call.request)
+                self._driver.run(call.request)
+            except BaseException:
+                prefix.release()
+                raise
+        return prefix
 
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
         """Return the log-probability of each token of ``text`` given the tokens before it.

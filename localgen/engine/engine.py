@@ -415,20 +415,25 @@ class Engine:
             timings.overhead += before - started + now - decoded - chosen
 
     def restart(self) -> None:
-        """After an error in the middle of a step nothing is sure but the sequences' tokens."""
+        """After an error in the middle of a step nothing is sure but the sequences' tokens.
+
+        It may be called again, from its start, if an error interrupts it.
+        """
         self._backend.forget()
         self.kv_cache.clear()
         self._pass, self._outputs = None, []
-        for request in self._requests:
-            request.n_unfinished = 0
+        # Set once: other threads may look whether a request is done.
+        n_unfinished = dict.fromkeys(self._requests, 0)
         unfinished = []
         for sequence, request in list(self._request_of.items()):
             if sequence.finish_reason is None:
                 unfinished.append(sequence)
-                request.n_unfinished += 1
+                n_unfinished[request] += 1
             else:
                 sequence.seq_id = None
                 del self._request_of[sequence]
                 self._deadlines.pop(sequence, None)
+        for request, n in n_unfinished.items():
+            request.n_unfinished = n
         self._requests = [request for request in self._requests if request.n_unfinished]
         self._scheduler.restart(unfinished)

@@ -3,6 +3,9 @@
 Whoever waits for a request drives the engine, for all requests, unless another thread already does:
 then it sleeps until that one has what it wants or stops driving. There is no thread of its own, so
 a call from a single thread costs no switch, and its Ctrl-C is its own.
+
+Ctrl-C raises nothing from before a turn is taken until it was given back, so that neither the turn
+nor the engine is torn: those who wait or drive look whether it came.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from contextlib import contextmanager
 from copy import copy
 from weakref import ref
 
-from localgen._util.interrupts import DeferredInterrupt
+from localgen._util.interrupts import DeferredInterrupt, second_interrupt_raises
 from localgen._util.threads import thread_in_charge
 from localgen.engine.engine import Engine
 from localgen.engine.request import Request
 from localgen.errors import CLOSED, ClosedError
 from localgen.generation.model_backend import ModelBackend
 
+# How often a thread that sleeps looks whether Ctrl-C came; all else wakes it.
+_SECONDS_BETWEEN_LOOKS = 0.05
 _REENTRY = (
     "the model was called by its own callback (a logits processor, stopping criterion, streamer or "
     "log handler); use a second model there"
@@ -57,42 +62,48 @@ class Driver:
         Raises the request's error. Ctrl-C ends the request and raises KeyboardInterrupt.
         """
         self.refuse_reentry()
-        try:
-            while not (request.done or is_enough()):
-                if self._wait_for_turn(request, is_enough, counts=counts_wait):
-                    self._drive(request, is_enough)
-        except BaseException as error:
-            with DeferredInterrupt():
-                self._give_turn_back()
+        with DeferredInterrupt() as interrupted:
+            try:
+                while not (request.done or is_enough()):
+                    self._drive(request, is_enough, interrupted, counts_wait=counts_wait)
+            except BaseException as error:
                 if isinstance(error, Exception) and not request.done:
                     request.error = error  # for others that wait for this request
                 self.cancel(request)
-            raise
+                raise
         if request.error is not None:
             raise request.error
 
     def submit(self, request: Request) -> None:
         """Let a request take part; some thread must then drive."""
         self.refuse_reentry()
-        with self._changed:
-            self._check_open()
-            self._engine.submit(request)
+        try:
+            with DeferredInterrupt(), self._changed:
+                self._check_open()
+                self._engine.submit(request)
+        except KeyboardInterrupt:
+            request.is_cancelled = True  # nobody will drive for it
+            raise
 
     def call_when(self, is_time: Callable[[], bool], call: Callable[[], object]) -> None:
         """Call once, after a step in whatever thread, as soon as ``is_time()``."""
-        with self._changed:
-            if not is_time():
-                self._alarms.append((is_time, call))
-                return
-        call()
+        with DeferredInterrupt():
+            with self._changed:
+                if not is_time():
+                    self._alarms.append((is_time, call))
+                    return
+            call()
 
     def cancel(self, request: Request) -> None:
-        """End a request, and wait until it has ended."""
+        """End a request, and wait until it has ended.
+
+        Ctrl-C ends the waiting: whoever drives then ends the request at its next step.
+        """
         self.refuse_reentry()
         request.is_cancelled = True
-        with DeferredInterrupt():  # a turn that was taken is always given back
+        with DeferredInterrupt() as interrupted:
             try:
-                if self._take_turn(lambda: request.done, urgent=True):
+                if self._take_turn(lambda: request.done, interrupted, urgent=True):
                     self._engine.end(request, "cancelled")
             finally:
                 self._give_turn_back()
@@ -101,21 +112,26 @@ class Driver:
     def alone(self) -> Iterator[tuple[Engine, Callable[[], bool]]]:
         """Lend engine and backend between two steps.
 
-        Ctrl-C inside only makes the second function return True, and is raised at the end.
+        Ctrl-C inside only makes the second function return True, and is raised at the end. It
+        ends the waiting for the turn.
         """
         with self._turn() as interrupted:
             self._check_open()
             yield self._engine, interrupted
 
     def close(self, error: BaseException, free: Callable[[], object]) -> None:
-        """End every request with ``error``, as all later ones will, and then ``free()``."""
+        """End every request with ``error``, as all later ones will, and then ``free()``.
+
+        Ctrl-C ends the waiting for the turn; a second one ends ``free()``, if it waits.
+        """
         with self._turn():
             with self._changed:
                 self._closed_by = error
             if self._is_closing:
                 self._engine.cancel_all()
             self._engine.end_all(error)
-            free()
+            with second_interrupt_raises():
+                free()
 
     def close_within(
         self, seconds: float, error: BaseException, free: Callable[[], object]
@@ -150,22 +166,28 @@ class Driver:
     @contextmanager
     def _turn(self) -> Iterator[Callable[[], bool]]:
         self.refuse_reentry()
-        with DeferredInterrupt() as interrupted:  # a turn that was taken is always given back
+        with DeferredInterrupt() as interrupted:
             try:
-                self._take_turn(lambda: False, urgent=True)
+                self._take_turn(lambda: False, interrupted, urgent=True)
                 yield interrupted
             finally:
                 self._give_turn_back()
 
-    def _take_turn(self, is_enough: Callable[[], bool], *, urgent: bool = False) -> bool:
+    def _take_turn(
+        self,
+        is_enough: Callable[[], bool],
+        interrupted: Callable[[], bool],
+        *,
+        urgent: bool = False,
+    ) -> bool:
         """Sleep while another thread drives; True if this one now has to, False if there is no
-        need any more."""
+        need any more. Raises KeyboardInterrupt if it would sleep and ``interrupted()``."""
         with self._changed:
             self._n_asleep += 1
             self._n_urgent += urgent
             try:
                 while not is_enough() and (self._driver is not None or self._yields(urgent)):
-                    self._changed.wait()
+                    self._sleep(interrupted)
             finally:
                 self._n_asleep -= 1
                 self._n_urgent -= urgent
@@ -176,12 +198,26 @@ class Driver:
             self._driver, self._was_urgent = threading.get_ident(), urgent
             return True
 
+    def _sleep(self, interrupted: Callable[[], bool]) -> None:
+        """Wait until something has changed. Ctrl-C wakes nobody, so it is looked for."""
+        gets_signals = threading.current_thread() is threading.main_thread()
+        is_awake = False
+        while not is_awake:
+            if interrupted():
+                raise KeyboardInterrupt
+            is_awake = self._changed.wait(_SECONDS_BETWEEN_LOOKS if gets_signals else None)
+
     def _wait_for_turn(
-        self, request: Request, is_enough: Callable[[], bool], *, counts: bool
+        self,
+        request: Request,
+        is_enough: Callable[[], bool],
+        interrupted: Callable[[], bool],
+        *,
+        counts: bool,
     ) -> bool:
         started, counted = time.perf_counter(), request.timings.total
         try:
-            return self._take_turn(lambda: request.done or is_enough())
+            return self._take_turn(lambda: request.done or is_enough(), interrupted)
         finally:
             if counts:
                 request.timings.count_wait(started, counted)
@@ -190,33 +226,41 @@ class Driver:
         return not urgent and self._n_urgent > 0 and not self._was_urgent
 
     def _give_turn_back(self) -> None:
-        """Give the turn if this thread has it, as after a Ctrl-C when it was just taken."""
-        if self._driver == threading.get_ident():
-            self._give_turn()
-
-    def _give_turn(self) -> None:
+        """Give the turn if this thread has it."""
+        if self._driver != threading.get_ident():
+            return
         with self._changed:
             self._driver = None
             if self._n_asleep or self._n_urgent:
                 self._changed.notify_all()
         self._wake()
 
-    def _drive(self, request: Request, is_enough: Callable[[], bool]) -> None:
-        with DeferredInterrupt() as interrupted:
-            should_stop = lambda: interrupted() or self._is_closing  # noqa: E731
-            try:
-                while not (request.done or is_enough()):
-                    self._engine.step(should_stop)
-                    if interrupted():
-                        self._engine.end(request, "cancelled")
-                        raise KeyboardInterrupt
-                    if self._is_closing:
-                        self._engine.cancel_all()
-                    self._wake()
-                    if self._n_urgent:
-                        break
-            finally:
-                self._give_turn()
+    def _drive(
+        self,
+        request: Request,
+        is_enough: Callable[[], bool],
+        interrupted: Callable[[], bool],
+        *,
+        counts_wait: bool,
+    ) -> None:
+        """Take the turn if there still is need, and run steps until there is none or another thread
+        needs the turn."""
+        should_stop = lambda: interrupted() or self._is_closing  # noqa: E731
+        try:
+            if not self._wait_for_turn(request, is_enough, interrupted, counts=counts_wait):
+                return
+            while not (request.done or is_enough()):
+                self._engine.step(should_stop)
+                if interrupted():
+                    self._engine.end(request, "cancelled")
+                    raise KeyboardInterrupt
+                if self._is_closing:
+                    self._engine.cancel_all()
+                self._wake()
+                if self._n_urgent:
+                    break
+        finally:
+            self._give_turn_back()
 
     def _wake(self) -> None:
         """Let other threads, and alarms, see what a step has changed."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen._util.arrays import to_numpy, to_torch
+from localgen._util.interrupts import second_interrupt_raises
 from localgen.engine.backend import Logits, TokenIds
 from localgen.engine.sampling.allowed_tokens import AllowedTokensFunction
 from localgen.engine.sampling.processors import CustomProcessor, checked_scores
@@ -35,8 +36,11 @@ class Hook:
         """
         given = self._array(token_ids.astype(np.int64))
         if isinstance(scores, tuple):
-            return to_numpy(self.function(given, tuple(map(self._array, scores))))
-        return to_numpy(self.function(given, None if scores is None else self._array(scores)))
+            scores = tuple(map(self._array, scores))
+        elif scores is not None:
+            scores = self._array(scores)
+        with second_interrupt_raises():
+            return to_numpy(self.function(given, scores))
 
     def _array(self, array: Any) -> Any:
         return to_torch(array) if self.uses_torch else array
@@ -119,9 +123,13 @@ def allowed_tokens_function(
     function: Callable[..., Any], *, uses_torch: bool
 ) -> AllowedTokensFunction:
     """Return ``prefix_allowed_tokens_fn`` as the engine calls it, with a NumPy array."""
-    if not uses_torch:
-        return function
-    return lambda batch_id, token_ids: function(batch_id, to_torch(token_ids))
+
+    def allowed(batch_id: int, token_ids: Any) -> Any:
+        given = to_torch(token_ids) if uses_torch else token_ids
+        with second_interrupt_raises():
+            return function(batch_id, given)
+
+    return allowed
 
 
 def _is_of_transformers(function: object) -> bool:

@@ -41,12 +41,12 @@ class Prefix:
     def __init__(
         self, model: PrefixModel, prompt: Prompt, sequence: Sequence, *, split_special_tokens: bool
     ) -> None:
-        """prompt, split_special_tokens: what ``sequence`` was made of."""
+        """prompt, split_special_tokens: what ``sequence``, which is still to run, was made of."""
         self._model = model
         self._text = prompt if isinstance(prompt, str) else None
         self._split_special_tokens = split_special_tokens
         self.token_ids = sequence.prompt_ids
-        self._cached = sequence.cached
+        self._sequence: Sequence | None = sequence
 
     def __enter__(self) -> Prefix:
         return self
@@ -61,13 +61,17 @@ class Prefix:
     @property
     def is_cached(self) -> bool:
         """Whether it still is in the cache; False after ``release()``, or if the cache was lost."""
-        return self._cached is not None and self._cached.seq_id is not None
+        cached = None if self._sequence is None else self._sequence.cached
+        return cached is not None and cached.seq_id is not None
 
     def release(self) -> None:
         """Let the cache drop it; calling it again does nothing."""
-        cached, self._cached = getattr(self, "_cached", None), None
-        if cached is not None:
-            cached.is_pinned = False
+        sequence = getattr(self, "_sequence", None)
+        if sequence is not None:
+            sequence.pins = False
+            if sequence.cached is not None:
+                sequence.cached.is_pinned = False
+        self._sequence = None
 
     def fork(self, n: int) -> list[Prefix]:
         """Return ``n`` prefixes of their own that begin as this one does; ``extend`` them apart."""

@@ -41,10 +41,9 @@ def completion(call: GenerationCall, index: int) -> Completion:
 
 
 def _text(call: GenerationCall, sequence: Sequence) -> str:
+    # It may be read while the sequence runs, which goes on as if it was not.
     with call.finishing_clock:
-        stream = text_tracker(sequence).stream
-        stream.finish()
-        return stream.text
+        return text_tracker(sequence).stream.text_if_over
 
 
 def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completion:

@@ -73,11 +73,15 @@ class CompletionStream:
 
     def __del__(self) -> None:
         # Perhaps in the middle of a step, so the request is only marked: the next step ends it.
-        self._call.request.is_cancelled = True
+        if call := getattr(self, "_call", None):  # which an interrupted ``__init__`` did not set
+            call.request.is_cancelled = True
 
     @property
     def completion(self) -> Completion:
-        """The Completion: "cancelled" if the stream was closed before its end."""
+        """The Completion so far, "cancelled" unless it has come to its end.
+
+        Its text has all that was generated, and so may end in what a stop string begins with.
+        """
         return results.completion(self._call, 0)
 
     def _advance(self, text: Detokenizer) -> None:

@@ -57,6 +57,11 @@ class Detokenizer:
         """All text that is certain so far."""
         return "".join(self._pieces)
 
+    @property
+    def text_if_over(self) -> str:
+        """All text if no token followed: what is held too."""
+        return self.text + self._shown_of_held(len(self._held))
+
     def push(self, token_id: int) -> bool:
         """Add one token; return True once a stop string is complete. Nothing follows a match."""
         data = self._token_bytes(token_id)
@@ -109,10 +114,14 @@ class Detokenizer:
 
     def _release(self, n: int) -> None:
         """Give out the first ``n`` characters of what is held, as far as they are shown."""
-        text, shown = self._held[:n], self._shown[:n]
+        piece = self._shown_of_held(n)
         self._held, self._shown = self._held[n:], self._shown[n:]
-        if piece := "".join(compress(text, shown)):
+        if piece:
             self._pieces.append(piece)
+
+    def _shown_of_held(self, n: int) -> str:
+        """What is shown of the first ``n`` characters that are held."""
+        return "".join(compress(self._held[:n], self._shown))
 
     def _match(self) -> None:
         """Release text up to the first stop string, or up to what could become one."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from localgen._util.interrupts import DeferredInterrupt
+from localgen._util.interrupts import DeferredInterrupt, second_interrupt_raises
 
 set_handler = signal.signal
 
@@ -38,20 +38,94 @@ def test_one_is_noted_and_raised_at_the_end() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_second_one_is_raised_at_once() -> None:
+def test_no_further_one_is_raised_in_the_block() -> None:
     reached = []
 
     def work() -> None:
         with DeferredInterrupt():
-            interrupt()
-            reached.append(1)
-            interrupt()
-            reached.append(2)
+            for number in range(3):
+                interrupt()
+                reached.append(number)
 
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert reached == [1]
+    assert reached == [0, 1, 2]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_a_second_one_is_raised_at_once_where_it_may(n_before: int) -> None:
+    """Only one is: what then cleans up is not interrupted."""
+    reached = []
+
+    def work() -> None:
+        with DeferredInterrupt():
+            try:
+                for _ in range(n_before):
+                    interrupt()
+                with second_interrupt_raises():
+                    for number in range(3):
+                        interrupt()
+                        reached.append(number)
+            finally:
+                interrupt()
+                reached.append(99)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == [0, 99][n_before:]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_it_may_be_raised_nowhere_else() -> None:
+    """Not after the part where it may, and such a part alone changes nothing."""
+    reached = []
+
+    def work() -> None:
+        with DeferredInterrupt():
+            with second_interrupt_raises():
+                pass
+            interrupt()
+            interrupt()
+            reached.append(1)
+
+    with second_interrupt_raises():
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == [1]
+
+
+def test_a_block_inside_another_notes_its_own_and_hands_it_on() -> None:
+    """As when a caller's function uses a second model: its step is not torn either."""
+    seen = []
+
+    def work() -> None:
+        with DeferredInterrupt() as outer, second_interrupt_raises():
+            interrupt()
+            try:
+                with DeferredInterrupt() as inner:
+                    seen.append(inner())
+                    interrupt()
+                    seen.append(inner())
+            finally:
+                seen.append(outer())
+            seen.append("the second one was lost")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert seen == [False, True, True]
+
+
+def test_a_block_inside_one_of_the_callers_hands_on_what_it_noted() -> None:
+    """As in a job's event loop: the first one is the caller's to raise."""
+    calls = []
+    with DeferredInterrupt(lambda: calls.append("noted")):
+        with DeferredInterrupt():
+            interrupt()
+            calls.append("inside")
+        calls.append("after")
+    assert calls == ["inside", "noted", "after"]
 
 
 def test_an_error_of_the_block_is_raised_instead() -> None:

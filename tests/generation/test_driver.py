@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from localgen import BackendError, ClosedError, DecodeError, GenerationInterrupted
-from localgen._util.interrupts import DeferredInterrupt
 from localgen.engine.request import Request
 from localgen.engine.scheduler import Scheduler
 from localgen.generation import driver
@@ -118,7 +117,8 @@ def test_ctrl_c_in_a_follower(stage):
     def interrupt() -> None:
         if next(waits, None) is not None:
             signal.raise_signal(signal.SIGINT)
-        stage.gates[1].set()
+        else:  # it waits to end its call
+            stage.gates[1].set()
 
     stage.changed.on_wait = interrupt
     with pytest.raises(GenerationInterrupted) as caught:
@@ -343,7 +343,7 @@ def interrupted_before(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) 
     monkeypatch.setattr(owner, name, interrupted)
 
 
-@pytest.mark.parametrize("name", ["_drive", "_give_turn", "_take_turn"])
+@pytest.mark.parametrize("name", ["_drive", "_give_turn_back", "_take_turn"])
 def test_ctrl_c_around_a_turn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that was just taken, or is being given, is not kept for ever."""
     model = fake_model()
@@ -375,20 +375,49 @@ def test_second_ctrl_c_while_the_first_ends_the_call(
     assert model.complete([B], max_new_tokens=4)[0].token_ids == reference_greedy(B, 4)
 
 
-def test_second_ctrl_c_puts_the_handler_back() -> None:
-    """Wherever it falls: a handler that stayed would raise in the middle of every later step."""
-    handlers = []
+def test_second_ctrl_c_ends_a_function_of_the_callers_that_never_returns() -> None:
+    """It is raised there at once, and the row that had no token yet is cancelled."""
+    model = fake_model()
 
-    def interrupt_twice() -> None:
+    def hang(_ids: Any, _scores: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
-        try:
-            signal.raise_signal(signal.SIGINT)
-        finally:
-            handlers.append(signal.getsignal(signal.SIGINT))
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second Ctrl-C was not raised")
 
-    with pytest.raises(KeyboardInterrupt), DeferredInterrupt():
-        interrupt_twice()
-    assert handlers == [signal.default_int_handler]
+    with pytest.raises(GenerationInterrupted):
+        model.generate([A], logits_processor=hang, max_new_tokens=4)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert engine_of(model).idle
+    assert model.complete([A], max_new_tokens=4)[0].token_ids == reference_greedy(A, 4)
+
+
+def test_second_ctrl_c_ends_closing_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freeing waits for other threads that tokenize; closing again frees."""
+    model = fake_model()
+
+    def wait() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second Ctrl-C was not raised")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.backend, "close", wait)
+        with pytest.raises(KeyboardInterrupt):
+            model.close()
+    model.close()
+    assert model.backend.closed
+
+
+def test_second_ctrl_c_ends_the_waiting_for_a_thread_that_hangs(stage):
+    """The first one ends the call, which needs the turn; whoever has it ends the request later."""
+    leader = stage.start(A, max_new_tokens=4)
+    stage.changed.on_wait = lambda: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        stage.model.complete([B], max_new_tokens=4)
+    assert not stage.gates[1].is_set()
+    stage.gates[1].set()
+    assert stage.result(leader) == reference_greedy(A, 4)
+    assert engine_of(stage.model).idle
 
 
 # --- closing ---

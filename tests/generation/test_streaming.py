@@ -168,7 +168,12 @@ def test_a_stream_is_the_text_of_complete(new: list[int], stops: list[str], n: i
     options: dict[str, Any] = {"max_new_tokens": n, "stop_strings": stops or None}
     done = fake_model(spells(*new)).complete([[63]], **options)[0]
     stream = fake_model(spells(*new)).stream([63], **options)
-    assert "".join(stream) == done.text
+    pieces = []
+    for piece in stream:
+        pieces.append(piece)
+        # Reading it changes nothing of what follows.
+        assert stream.completion.text.startswith("".join(pieces))
+    assert "".join(pieces) == stream.completion.text == done.text
     assert stream.completion.token_ids == done.token_ids
     assert stream.completion.stop_match == done.stop_match
     shown = bytes(i for i in done.token_ids if i < 256).decode("utf-8", "replace").rstrip("\ufffd")

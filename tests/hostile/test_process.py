@@ -6,11 +6,13 @@ Whatever could hang or abort runs in a child process, whose time limit is the on
 from __future__ import annotations
 
 import gc
+import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -542,6 +544,41 @@ def test_ctrl_c_inside_a_long_forward_pass(
     assert child.returncode == 0, child.stderr
     assert child.stdout.splitlines() == ["interrupted True ['cancelled']", "same True"]
     assert "ctypes callback" not in child.stderr
+
+
+def test_two_ctrl_c_anywhere_in_a_call(tiny: LocalModel) -> None:
+    """The model is usable and exact after them; the fast layer tries all lines of the driver."""
+    rng, before = random.Random(0), six(tiny)
+    n_lines = traced(tiny, ())
+    for _ in range(30):
+        first = rng.randrange(n_lines)
+        traced(tiny, (first, first + 1 + int(10 ** rng.uniform(0, 2.5))))
+        assert six(tiny) == before, first
+
+
+def traced(model: LocalModel, numbers: tuple[int, ...]) -> int:
+    """Complete two texts, with SIGINT before the lines of these numbers; return how many ran."""
+    n_lines = 0
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal n_lines
+        if "localgen" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            n_lines += 1
+            if n_lines in numbers:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        model.complete(["the cat", [40, 60, 70, 80]], max_new_tokens=3)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return n_lines
 
 
 def test_deadline_inside_a_long_forward_pass(tiny_bpe_path: Path) -> None:

@@ -75,6 +75,16 @@ def test_held_text_is_given_at_the_end():
     assert stream.text == "a EN"
 
 
+def test_text_if_over_is_only_read():
+    """What is held is in it, and can still become a stop string."""
+    pieces = [b"a EN", b"D"]
+    stream = Detokenizer(lambda token_id: pieces[token_id], ("END",))
+    stream.push(0)
+    assert (stream.text_if_over, stream.text, stream.take()) == ("a EN", "a ", "a ")
+    assert stream.push(1)
+    assert (stream.text_if_over, stream.stop_match, stream.take()) == ("a ", "END", "")
+
+
 def test_overlapping_start_of_a_stop_string():
     """After "aab" in "aaab" only the last "a" pair can begin the match."""
     shown, stream = feed([b"a", b"a", b"a", b"b"], ("aab",))

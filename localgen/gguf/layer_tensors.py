@@ -1,15 +1,18 @@
-"""Refuses a model whose layers lack tensors that llama.cpp takes for optional and reads anyway.
+"""Refuses a model whose layers lack tensors that llama.cpp reads, or whose keys have other heads.
 
 llama.cpp names a missing tensor in an error, unless its loader allows the tensor to be absent. For
 the architectures below the graph then reads a null pointer. They were found by leaving out each
 such tensor in turn (llama.cpp 0c1e570).
+
+llama.cpp compares the keys' tensor with the number of heads of the first layer only, and asserts
+the others' number in its graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from localgen.gguf.reader import ARCHITECTURE, GGUF
+from localgen.gguf.reader import ARCHITECTURE, GGUF, Array
 from localgen.gguf.refusal import refuse
 
 _CONV_BIAS = ("ssm_conv1d.weight", (("ssm_conv1d.bias",),))
@@ -30,6 +33,7 @@ _NEEDS = {
 def check_layer_tensors(shards: Iterable[GGUF]) -> None:
     """Check the layers of a model, given as all of its files. Raises InvalidGGUFError."""
     shards = tuple(shards)
+    _check_key_heads(shards)
     needs = _NEEDS.get(str(shards[0].metadata.get(ARCHITECTURE)))
     if needs is None:
         return
@@ -47,4 +51,24 @@ def check_layer_tensors(shards: Iterable[GGUF]) -> None:
                 shards[0],
                 f"it lacks {' and '.join(missing[0])}, without which llama.cpp crashes on a model "
                 f"of this architecture",
+            )
+
+
+def _check_key_heads(shards: tuple[GGUF, ...]) -> None:
+    """Check each layer's keys where the file has a number of heads for each."""
+    metadata = shards[0].metadata
+    prefix = f"{metadata.get(ARCHITECTURE)}.attention"
+    counts = metadata.get(f"{prefix}.head_count_kv")
+    sizes = [metadata.get(f"{prefix}.{name}") for name in ("key_length", "key_length_swa")]
+    if not isinstance(counts, Array) or counts.values is None or type(sizes[0]) is not int:
+        return
+    n_rows = {tensor.name: tensor.shape[-1] for shard in shards for tensor in shard.tensors}
+    for layer, count in enumerate(counts.values.tolist()):
+        found = n_rows.get(f"blk.{layer}.attn_k.weight")
+        fitting = [count * size for size in sizes if type(size) is int]
+        if found is not None and count and found not in fitting:
+            refuse(
+                shards[0],
+                f"{prefix}.head_count_kv must fit the {found} rows of blk.{layer}.attn_k.weight in "
+                f"heads of {sizes[0]}, got {count}",
             )

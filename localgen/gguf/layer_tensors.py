@@ -56,19 +56,33 @@ def check_layer_tensors(shards: Iterable[GGUF]) -> None:
 
 def _check_key_heads(shards: tuple[GGUF, ...]) -> None:
     """Check each layer's keys where the file has a number of heads for each."""
-    metadata = shards[0].metadata
-    prefix = f"{metadata.get(ARCHITECTURE)}.attention"
-    counts = metadata.get(f"{prefix}.head_count_kv")
-    sizes = [metadata.get(f"{prefix}.{name}") for name in ("key_length", "key_length_swa")]
-    if not isinstance(counts, Array) or counts.values is None or type(sizes[0]) is not int:
+    prefix = f"{shards[0].metadata.get(ARCHITECTURE)}.attention"
+    counts = shards[0].metadata.get(f"{prefix}.head_count_kv")
+    if not isinstance(counts, Array) or counts.values is None:
         return
+    n_heads = shards[0].metadata.get(f"{prefix}.head_count")
+    sizes = _head_sizes(shards[0])
     n_rows = {tensor.name: tensor.shape[-1] for shard in shards for tensor in shard.tensors}
     for layer, count in enumerate(counts.values.tolist()):
-        found = n_rows.get(f"blk.{layer}.attn_k.weight")
-        fitting = [count * size for size in sizes if type(size) is int]
-        if found is not None and count and found not in fitting:
+        name, n_all = f"blk.{layer}.attn_k.weight", count
+        if type(n_heads) is int and name not in n_rows:  # queries, keys and values in one
+            name, n_all = f"blk.{layer}.attn_qkv.weight", n_heads + 2 * count
+        found = n_rows.get(name)
+        if found and count and sizes and found not in [n_all * size for size in sizes]:
             refuse(
                 shards[0],
-                f"{prefix}.head_count_kv must fit the {found} rows of blk.{layer}.attn_k.weight in "
-                f"heads of {sizes[0]}, got {count}",
+                f"{prefix}.head_count_kv must fit the {found} rows of {name} in heads of "
+                f"{sizes[0]}, got {count}",
             )
+
+
+def _head_sizes(file: GGUF) -> list[int]:
+    """Return the sizes that the keys of a head have: of all layers, and of those with a window."""
+    architecture = file.metadata.get(ARCHITECTURE)
+    names = ("attention.key_length", "attention.key_length_swa")
+    found = [file.metadata.get(f"{architecture}.{name}") for name in names]
+    n_embd = file.metadata.get(f"{architecture}.embedding_length")
+    n_heads = file.metadata.get(f"{architecture}.attention.head_count")
+    if found[0] is None and type(n_embd) is int and type(n_heads) is int:
+        found[0] = n_embd // max(1, n_heads)
+    return [size for size in found if type(size) is int]

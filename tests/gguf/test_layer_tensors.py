@@ -78,6 +78,23 @@ def test_heads_that_do_not_fit_the_keys(tmp_path: Path) -> None:
         check_layer_tensors([read_gguf(path)])
 
 
+def test_heads_that_do_not_fit_queries_keys_and_values_in_one(tmp_path: Path) -> None:
+    """The size of a head is not in the file either: it follows from their number."""
+    path = tmp_path / "bad.gguf"
+    made = GGUFWriter(path, "gpt2")
+    made.add_embedding_length(8)
+    made.add_head_count(2)
+    made.add_head_count_kv([2, 1])
+    for layer in range(2):
+        made.add_tensor(f"blk.{layer}.attn_qkv.weight", np.zeros((24, 8), np.float32))
+    made.write_header_to_file()
+    made.write_kv_data_to_file()
+    made.write_tensors_to_file()
+    made.close()
+    with pytest.raises(InvalidGGUFError, match=r"fit the 24 rows of blk\.1\.attn_qkv"):
+        check_layer_tensors([read_gguf(path)])
+
+
 def test_heads_that_fit_the_keys(tmp_path: Path) -> None:
     """A layer without attention has no heads, and no tensor or any."""
     check_layer_tensors([read_gguf(write_keys(tmp_path / "a.gguf", [1, 2, 0], [4, 8]))])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import BinaryIO, cast
 
+from localgen._util.warn import warnings_about
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
 from localgen.errors import (
@@ -153,7 +154,8 @@ class Job:
         may leave none for one that has a slot; it is retried when it is alone.
         """
         try:
-            (completion,) = await model.acomplete([token_ids], generation_config=row.config)
+            with warnings_about(f"line {row.line.number}"):
+                (completion,) = await model.acomplete([token_ids], generation_config=row.config)
         except _ROW_ERRORS as error:
             self._write(_error_record(row.line, row.id, error), report)
             return

@@ -131,3 +131,17 @@ def test_the_callers_threads_stay_on_their_cpus(name: str, value: str, tiny_bpe_
     env = {**os.environ, "PYTHONWARNINGS": AMX, name: value}
     done = run_python(AFFINITY, str(tiny_bpe_path), forks=False, warnings=None, env=env)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_warning_of_files_at_the_end() -> None:
+    """Regression: Python printed "Exception ignored" for the two files that llama_cpp opens."""
+    code = (
+        "from localgen.llama.library import llama\n"
+        "llama()\n"
+        "from llama_cpp import _utils\n"
+        "with _utils.suppress_stdout_stderr(disable=False): print('hidden')\n"
+        "print('shown')"
+    )
+    done = run_python(code, forks=False)
+    assert done.stdout == "shown\n"
+    assert done.stderr == ""

@@ -68,6 +68,10 @@ class _CodeGenerator(jinja2.compiler.CodeGenerator):
             super().visit_Tuple(node, frame)
 
     def visit_Concat(self, node: jinja2.nodes.Concat, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
+        if frame.eval_ctx.volatile or frame.eval_ctx.autoescape:
+            with self._measured():
+                super().visit_Concat(node, frame)
+            return
         self.write("environment.joined((")
         for each in node.nodes:
             self.visit(each, frame)

@@ -140,6 +140,7 @@ def test_namespaces_are_printed_without_their_values() -> None:
         ("{{ [{'n': 1}, {'n': 2}] | sum('n') }}{{ 2.567 | round(1) }}", "32.6"),
         ("{{ dict([('a', 1)], b=2) }}{{ dict({'c': 3}) }}", "{'a': 1, 'b': 2}{'c': 3}"),
         ("{{ '{}{a}'.format(1, a=2) }}{{ '%(a)s' % {'a': 1} }}{{ '%s' | format('b') }}", "121b"),
+        ("{% autoescape true %}{{ '<' ~ 1 }}{% endautoescape %}{{ '<' ~ 1 }}", "&lt;1<1"),
         ("{{ '.a.' | trim('.') }}{{ 'a b' | wordwrap(1) | length }}", "a3"),
     ],
 )  # fmt: skip

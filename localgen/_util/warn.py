@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_subject: ContextVar[str | None] = ContextVar("subject", default=None)
 
 
 def warn(message: str) -> None:
@@ -12,6 +17,24 @@ def warn(message: str) -> None:
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, UserWarning, stacklevel=level)
+
+
+@contextmanager
+def warnings_about(subject: str) -> Iterator[None]:
+    """Name what warnings are about where a command prints them, such as a line of a file.
+
+    It is not part of a warning's text, so that a warning about many of them is printed once.
+    """
+    token = _subject.set(subject)
+    try:
+        yield
+    finally:
+        _subject.reset(token)
+
+
+def warning_subject() -> str | None:
+    """Return what a warning that is printed now is about; None if nothing is named."""
+    return _subject.get()
 
 
 def _is_ours(module: str) -> bool:

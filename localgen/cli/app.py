@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from localgen._util.standard_streams import prepare_streams
+from localgen._util.warn import warning_subject
 from localgen._version import __version__
 from localgen.cli.batch import batch
 from localgen.cli.bench import bench
@@ -109,4 +110,6 @@ def _say(message: str, code: int) -> int:
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"localgen: {as_flags(str(message))}", file=sys.stderr)
+    subject = warning_subject()
+    about = f"{subject}: " if subject else ""
+    print(f"localgen: {about}{as_flags(str(message))}", file=sys.stderr)

@@ -7,28 +7,23 @@ out of bounds.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from localgen.errors import InvalidGGUFError
 from localgen.gguf.fingerprint import FileIdentity
+from localgen.gguf.hyperparameters import check_hyperparameters
 from localgen.gguf.kind import Kind, kind_of
 from localgen.gguf.layer_tensors import check_layer_tensors
-from localgen.gguf.reader import ARCHITECTURE, GGUF, TOKENS, Array, Tensor, Value, read_gguf
+from localgen.gguf.reader import ARCHITECTURE, GGUF, TOKENS, Tensor, Value, read_gguf
 from localgen.gguf.refusal import refuse
 from localgen.gguf.vocab_gate import check_vocabulary
 from localgen.gguf.vocab_types import unknown_type
 
 _MAX_LAYERS = 512
-# The values of a head that ggml's RWKV kernels take at once, with AVX-512; RWKV's heads have 64.
-_WKV_STEP = 64
-_WINDOW_PATTERN = "attention.sliding_window_pattern"
 _INTEGERS = ("I8", "I16", "I32", "I64")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _IN_CACHE = re.compile(r"/models--(?P<repo>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})/(?P<file>.+)")
@@ -223,42 +218,7 @@ def _check_architecture(file: GGUF) -> None:
     n_layers = file.metadata.get(key)
     if type(n_layers) is not int or not 0 < n_layers <= _MAX_LAYERS:
         refuse(file, f"{key} must be an integer from 1 to {_MAX_LAYERS}, got {n_layers!r}")
-    _check_hyperparameters(file, architecture)
-
-
-def _check_hyperparameters(file: GGUF, architecture: str) -> None:
-    """Check what ggml's operations assert, and what would make llama.cpp loop forever."""
-
-    def of_model(name: str) -> Value | None:
-        return file.metadata.get(f"{architecture}.{name}")
-
-    for name in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
-        epsilon = of_model(name)
-        if isinstance(epsilon, float) and not 0 <= epsilon < math.inf:
-            refuse(file, f"{architecture}.{name} must be finite and at least 0, got {epsilon}")
-    n_rotated, head_size = of_model("rope.dimension_count"), of_model("attention.key_length")
-    n_embd, n_head = of_model("embedding_length"), of_model("attention.head_count")
-    if head_size is None and isinstance(n_embd, int) and isinstance(n_head, int):
-        head_size = n_embd // max(1, n_head)
-    both_known = isinstance(n_rotated, int) and isinstance(head_size, int)
-    if both_known and (n_rotated % 2 or not 0 < n_rotated <= head_size):  # type: ignore[operator]
-        refuse(
-            file,
-            f"{architecture}.rope.dimension_count must be even, and at most the size of an "
-            f"attention head ({head_size}), got {n_rotated}",
-        )
-    head_size = of_model("wkv.head_size")
-    if isinstance(head_size, int) and (head_size % _WKV_STEP or not head_size):
-        refuse(
-            file,
-            f"{architecture}.wkv.head_size must be a multiple of {_WKV_STEP}, got {head_size}: "
-            f"ggml's kernels would read and write beyond a head",
-        )
-    if architecture == "plamo2" and of_model("ssm.group_count"):
-        refuse(file, "plamo2.ssm.group_count must be 0: llama.cpp supports no other")
-    window, pattern = of_model("attention.sliding_window"), of_model(_WINDOW_PATTERN)
-    if window and isinstance(pattern, Array) and not np.any(pattern.values):
-        refuse(file, "it has a sliding window but no layer that uses it")
+    check_hyperparameters(file, architecture, n_layers)
 
 
 def _check_vectors(file: GGUF) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import BinaryIO, cast
 
+from localgen._util.warn import warnings_about
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
 from localgen.engine.sampling.guided import is_guided
@@ -158,7 +159,8 @@ class Job:
         is_chat = row.kind == "messages"
         prompt: Prompt = FixedStart(token_ids, token_ids) if is_chat else token_ids
         try:
-            (completion,) = await model.acomplete([prompt], generation_config=row.config)
+            with warnings_about(f"line {row.line.number}"):
+                (completion,) = await model.acomplete([prompt], generation_config=row.config)
         except _ROW_ERRORS as error:
             self._write(_error_record(row.line, row.id, error), report)
             return

@@ -36,6 +36,8 @@ Record = dict[str, Any]
 FORMAT = 1
 SYNC_SECONDS = 5.0
 _BEGINNING = b'{"localgen_batch": '
+# Unicode's own ends of lines, as JSON's escapes: many programs split lines at them too.
+_LINE_ENDS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
 # They affect speed and memory, not results: a job that ran out of memory may be resumed with fewer
 # sequences.
 _MAY_CHANGE = ("n_threads", "n_batch", "max_sequences", "kv_budget", "check_memory")
@@ -127,7 +129,7 @@ class Results:
 
     def write(self, record: Record) -> None:
         """Append a record. Raises JobError if the file cannot be written, or is there no more."""
-        text = json.dumps(record, ensure_ascii=False) + "\n"
+        text = json.dumps(record, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
         # Only a lone surrogate, of a file's name or a message, has no UTF-8: it becomes JSON's own
         # escape.
         data = memoryview(text.encode("utf-8", "backslashreplace"))

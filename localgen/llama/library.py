@@ -8,6 +8,7 @@ import functools
 import importlib
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -80,11 +81,27 @@ def llama() -> Any:
             raise BackendError(
                 f"llama-cpp-python cannot be imported ({error}); install it with: {INSTALL}"
             ) from error
+        _keep_null_files_quiet()
         _route_log(bindings)
         bindings.llama_backend_init()
     if openmp_binding() is not None:
         bindings.llama_decode = _same_affinity()(bindings.llama_decode)
     return bindings
+
+
+def _keep_null_files_quiet() -> None:
+    """Replace the files that llama_cpp opens on import and never closes.
+
+    Python warns of them when it ends. They stay usable: ``llama_cpp.Llama`` writes to them, even
+    while Python ends.
+    """
+    utils = sys.modules.get("llama_cpp._utils")
+    for name in ("outnull_file", "errnull_file"):
+        file = getattr(utils, name, None)
+        if file is not None and file.name == os.devnull:
+            copy = open(os.dup(file.fileno()), "w", closefd=False)  # noqa: SIM115
+            setattr(utils, name, copy)
+            file.close()
 
 
 def openmp_binding() -> str | None:

@@ -48,11 +48,12 @@ class ChatTemplates:
         if self.sources:
             raise TemplateError(
                 f"this model has no default chat template, only "
-                f"{', '.join(sorted(self.sources))}; choose one with chat_template="
+                f"{', '.join(sorted(self.sources))}; in Python, choose one with chat_template="
             )
         raise TemplateError(
             "this model's file has no chat template: it is not a chat model, or it was converted "
-            "without one. Pass a jinja template as chat_template=, or use complete() with text"
+            "without one. Give the prompt as text instead of messages; in Python, chat_template= "
+            "takes a jinja template"
         )
 
 

@@ -1,37 +1,24 @@
 """Chat messages → the text of a prompt, by a model's own jinja template; it knows no token ids.
 
 A template comes with a model file and is not trusted: it runs in jinja's immutable sandbox, sees
-plain data only, and its size, output and time are limited. Its filters, functions and variables
-are those of transformers, so it renders the same text.
+plain data only, and its size, values, output and time are limited. Its filters, functions and
+variables are those of transformers, so it renders the same text.
 """
 
 from __future__ import annotations
 
 import ctypes
-import datetime
-import functools
 import itertools
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jinja2
-import jinja2.ext
-import jinja2.filters
 import jinja2.meta
-import jinja2.nodes
-import jinja2.parser
-import jinja2.sandbox
-import jinja2.utils
 
 from localgen._util.threads import start_thread
 from localgen.errors import TemplateError
-from localgen.text.template_limits import (
-    WidthFormatter,
-    check_method,
-    check_percent,
-    limited_filter,
-)
+from localgen.text.template_environment import environment
+from localgen.text.template_sizes import MAX_OUTPUT_CHARS, start_sizes
 from localgen.text.tool_arguments import (
     as_most_templates_expect,
     is_encoded_twice,
@@ -42,7 +29,6 @@ Message = Mapping[str, Any]
 Result = TypeVar("Result")
 
 MAX_TEMPLATE_BYTES = 2**20
-MAX_OUTPUT_CHARS = 2**24
 MAX_SECONDS = 5.0
 # Names that are always set, so that variables cannot have them.
 RESERVED = frozenset({
@@ -71,15 +57,22 @@ class ChatTemplate:
             raise TemplateError(
                 f"the chat template has {n_bytes} bytes; the limit is {MAX_TEMPLATE_BYTES}"
             )
+        self._reads, self._template = _in_time(self._compiled)
+
+    def _compiled(self) -> tuple[set[str], jinja2.Template]:
+        """Return the names of the variables that the template reads, and its code."""
         try:
-            tree = _environment().parse(source)
-            self._reads = jinja2.meta.find_undeclared_variables(tree)
-            self._template = _environment().from_string(tree)
+            tree = environment().parse(self.source)
+            return jinja2.meta.find_undeclared_variables(tree), environment().from_string(tree)
         except jinja2.TemplateSyntaxError as error:
             message = f"syntax error in the chat template, line {error.lineno}: {error.message}"
             raise TemplateError(message) from error
         except RecursionError:
             raise TemplateError("the chat template is nested too deeply") from None
+        except Exception as error:  # of Python's own compiler, for the code that jinja writes
+            raise TemplateError(
+                f"the chat template cannot be compiled: {type(error).__name__}: {error}"
+            ) from error
 
     def reads(self, name: str) -> bool:
         """Return whether the template reads the variable ``name``."""
@@ -152,6 +145,7 @@ class ChatTemplate:
         pieces = []
         n_chars = 0
         try:
+            start_sizes(given)
             for piece in self._template.generate(given):
                 n_chars += len(piece)
                 if n_chars > MAX_OUTPUT_CHARS:
@@ -163,7 +157,7 @@ class ChatTemplate:
             raise
         except (jinja2.TemplateError, ArithmeticError, LookupError) as error:
             raise TemplateError(f"the chat template failed: {error}") from error
-        except (TypeError, ValueError, AttributeError, RecursionError, MemoryError) as error:
+        except Exception as error:  # any that the template's own operations raise
             kind = type(error).__name__
             raise TemplateError(f"the chat template failed: {kind}: {error}") from error
         return "".join(pieces)
@@ -264,129 +258,6 @@ def _cut_at_end(text: str, content: str, mark: str) -> str:
             f"message that the template writes as it is, or write the prompt as text for complete()"
         )
     return before.replace(f"{mark} ", "").replace(mark, "")
-
-
-# --- jinja ---
-
-
-@functools.cache
-def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
-    environment = _Environment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[_Generation, jinja2.ext.loopcontrols],
-        # A tool call's message has the content None, which some templates print.
-        finalize=lambda value: "" if value is None else value,
-    )
-    environment.filters["tojson"] = _to_json
-    environment.filters["format"] = _format
-    for name in ("batch", "center", "indent", "tojson"):
-        filter_ = environment.filters[name]
-        environment.filters[name] = limited_filter(filter_, MAX_OUTPUT_CHARS)
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda pattern: datetime.datetime.now().strftime(pattern)
-    environment.globals["dict"] = _Dict()
-    environment.globals["namespace"] = _Namespace
-    return environment
-
-
-class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The sandbox, where no number can make a huge text; see ``template_limits``."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" and max(abs(left), abs(right)) > 2**16:
-            raise jinja2.TemplateError(f"{left} ** {right} is too large")
-        if operator == "*":
-            for text, count in ((left, right), (right, left)):
-                if isinstance(text, (str, list, tuple)) and len(text) * count > MAX_OUTPUT_CHARS:
-                    raise jinja2.TemplateError(f"{len(text)} * {count} is too long")
-        if operator == "%" and isinstance(left, str):
-            check_percent(left, right, MAX_OUTPUT_CHARS)
-        return super().call_binop(context, operator, left, right)
-
-    def call(self, context: Any, function: Any, /, *args: Any, **named: Any) -> Any:
-        check_method(function, (*args, *named.values()), MAX_OUTPUT_CHARS)
-        return super().call(context, function, *args, **named)
-
-    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        formatted = super().wrap_str_format(value)
-        if formatted is None:
-            return None
-
-        def limited(*args: Any, **named: Any) -> str:
-            is_map = value.__name__ == "format_map" and len(args) == 1
-            widths = WidthFormatter(self, MAX_OUTPUT_CHARS)
-            widths.vformat(value.__self__, *(((), args[0]) if is_map else (args, named)))
-            return formatted(*args, **named)
-
-        return limited
-
-
-class _Generation(jinja2.ext.Extension):
-    """``{% generation %}``: marks assistant text for training; the content is rendered as is."""
-
-    tags = {"generation"}  # noqa: RUF012  # as jinja declares it
-
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_unchanged"), [], [], body).set_lineno(line)
-
-    def _unchanged(self, caller: Callable[[], str]) -> str:
-        return caller()
-
-
-class _Dict:
-    """``dict(a=1)``, without the attributes of the type."""
-
-    def __call__(self, *args: Any, **items: Any) -> dict[Any, Any]:
-        return dict(*args, **items)
-
-    def fromkeys(self, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
-        return dict.fromkeys(keys, value)
-
-
-class _Namespace(jinja2.utils.Namespace):
-    """``namespace(a=1)``, without Python's private names."""
-
-    def __init__(self, /, *args: Any, **values: Any) -> None:
-        names = dict(*args, **values)
-        for name in names:
-            _Namespace._check(name)
-        super().__init__(names)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _Namespace._check(name)  # self._check would be one of the template's names
-        super().__setitem__(name, value)
-
-    @staticmethod
-    def _check(name: object) -> None:
-        if isinstance(name, str) and name.startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"a namespace cannot hold the name {name!r}")
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # jinja's own filter escapes < and & for HTML.
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _format(text: Any, *args: Any, **named: Any) -> str:
-    check_percent(str(text), args, MAX_OUTPUT_CHARS)
-    return jinja2.filters.do_format(text, *args, **named)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
 
 
 # --- time ---

@@ -438,6 +438,17 @@ def test_job_does_not_import_the_rest(run_child: RunChild, batch: Command) -> No
     assert child.stdout == "[]\n"
 
 
+def test_a_warning_names_its_line_and_is_printed_once(batch: Command) -> None:
+    """Regression: nothing said which line of the job it was about."""
+    greedy = {"prompt": "a", "do_sample": False, "temperature": 2}
+    batch.write({"prompt": "a"}, greedy, greedy)
+    result = batch(*QUICK)
+    assert result.returncode == 0
+    found = [line for line in result.stderr.splitlines() if "has no effect" in line]
+    assert len(found) == 1
+    assert found[0].startswith("localgen: line 2: --temperature has no effect")
+
+
 def test_a_job_that_other_versions_began(capsys: pytest.CaptureFixture[str]) -> None:
     """Each version that changed is named; a job that begins has no other versions."""
     old, new = ({"versions": {"localgen": "1", "numpy": numpy}} for numpy in ("1.0", "2.0"))

@@ -1,4 +1,4 @@
-"""Bad files made of a good one: each field changed, cut at each boundary, bits flipped.
+"""Bad files made of a good one: fields changed or added, cut at each boundary, bits flipped.
 
 The walk over the file's fields is written apart from ``localgen.gguf.reader``, so that a mistake
 there does not hide here.
@@ -18,6 +18,16 @@ _SIZES = {
     Kind.FLOAT32: 4, Kind.BOOL: 1, Kind.UINT64: 8, Kind.INT64: 8, Kind.FLOAT64: 8,
 }  # fmt: skip
 _FLOATS = {Kind.FLOAT32: "<f", Kind.FLOAT64: "<d"}
+# Keys that a file of any architecture may have; llama.cpp reads most of them for all.
+_ADDED = (
+    "attention.head_count_kv", "attention.key_length", "attention.key_length_swa",
+    "attention.sliding_window", "attention.value_length", "expert_count", "expert_group_count",
+    "expert_group_used_count", "expert_used_count", "full_attention_interval",
+    "leading_dense_block_count", "nextn_predict_layers", "rope.dimension_count",
+    "rope.dimension_count_swa",
+)  # fmt: skip
+_ADDED_NUMBERS = (0, 1, 2, 7, 513, 2**31)
+_N_KEYS_AT, _PAIRS_AT, _ALIGNMENT = 16, 24, 32
 # Of a long array these items are changed, and the last.
 _ITEMS = 2
 
@@ -113,9 +123,40 @@ def bad_files(
             if new != old:
                 changed = data[: field.start] + new + data[field.start + field.size :]
                 yield BadFile(f"{field.name}: {old[:20]!r} -> {new[:20]!r}", changed)
+    yield from added(data)
     for cut in sorted({field.start for field in fields} | {len(data) - 1, len(data) // 2}):
         yield BadFile(f"cut at {cut}", data[:cut])
     yield from flipped(data, random.Random(seed), n_flips, fields[-1].start)
+
+
+def added(data: bytes) -> Iterator[BadFile]:
+    """Files with one more metadata key, where the good one does not have it."""
+    fields = {field.name: field for field in fields_of(data)}
+    architecture = _old(fields["general.architecture"], data).decode()
+    for key in _ADDED:
+        name = f"{architecture}.{key}"
+        if f"{name} type" in fields:
+            continue
+        for number in _ADDED_NUMBERS:
+            new = struct.pack("<II", Kind.UINT32, number)
+            yield BadFile(f"{name}: {number}, added", _with_pair(data, name, new))
+        numbers = struct.pack("<IIQII", Kind.ARRAY, Kind.UINT32, 2, 1, 7)
+        yield BadFile(f"{name}: [1, 7], added", _with_pair(data, name, numbers))
+    name = f"{architecture}.rope.scaling.type"
+    for text in (b"", b"llama3", b"yarn"):
+        new = struct.pack("<IQ", Kind.STRING, len(text)) + text
+        yield BadFile(f"{name}: {text!r}, added", _with_pair(data, name, new))
+
+
+def _with_pair(data: bytes, key: str, value: bytes) -> bytes:
+    """The file with a pair before its others, and its weights at the next aligned place."""
+    last = fields_of(data)[-1]
+    before, weights = data[: last.start + last.size], data[last.start + last.size :]
+    weights = weights[-len(before) % _ALIGNMENT :]
+    n_keys = int.from_bytes(data[_N_KEYS_AT:_PAIRS_AT], "little") + 1
+    pair = struct.pack("<Q", len(key)) + key.encode() + value
+    head = before[:_N_KEYS_AT] + n_keys.to_bytes(8, "little") + pair + before[_PAIRS_AT:]
+    return head + bytes(-len(head) % _ALIGNMENT) + weights
 
 
 def _old(field: Field, data: bytes) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from localgen import InvalidGGUFError
 from localgen.gguf.gate import check_model
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
-from tests.hostile.mutations import bad_files, fields_of
+from tests.hostile.mutations import added, bad_files, fields_of
 from tests.hostile.opener import open_files
 
 MAKERS: dict[str, Callable[[Path], None]] = {
@@ -79,3 +79,11 @@ def test_fields_are_all_there(tiny_bpe_path: Path) -> None:
     assert {"magic", "version", "tensor count", "key count", "token_embd.weight offset"} <= names
     assert "tokenizer.ggml.tokens[0]" in names
     assert {field.kind for field in fields} == {"int", "text", "float32"}
+
+
+def test_added_keys_are_read(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """A file with one more key is otherwise the good one: it generates if the key is harmless."""
+    files = {file.name: file.data for file in added(tiny_bpe_path.read_bytes())}
+    path = tmp_path / "more.gguf"
+    path.write_bytes(files["llama.rope.scaling.type: b'yarn', added"])
+    assert open_files([path]) == {path: "generated"}

@@ -172,6 +172,17 @@ def test_what_separates_lines(files: Files, model: LocalModel) -> None:
     assert prompts == {1: "a", 4: "b\u2028c\r\n"}
 
 
+def test_unicodes_ends_of_lines_are_escaped(files: Files, model: LocalModel) -> None:
+    """Regression: a reader that splits lines as str.splitlines() does failed on the output."""
+    text = "a\x85b\u2028c\u2029d é"
+    files.write({"prompt": text, "id": text})
+    files.run(model, max_new_tokens=1)
+    output = files.target.read_text("utf-8")
+    assert output.splitlines() == output.rstrip("\n").split("\n")
+    assert "é" in output
+    assert [(record["id"], record["prompt"]) for record in files.records()] == [(text, text)]
+
+
 BAD_LINES = {
     "no JSON": ('{"prompt": "a"', "not JSON"),
     "no UTF-8": ("NOT UTF-8", "not UTF-8"),
@@ -194,7 +205,8 @@ BAD_LINES = {
     "messages that are no list": ({"messages": "Hi"}, "a non-empty list of messages"),
     "a chat without a template": (
         {"messages": [{"role": "user", "content": "Hi"}]},
-        "no chat template",
+        "no chat template: it is not a chat model, or it was converted without one. Give the "
+        "prompt as text instead of messages",
     ),
     "unknown option": ({"prompt": "a", "temprature": 1}, "did you mean 'temperature'?"),
     "option of the call": (
@@ -717,6 +729,18 @@ def test_warnings_that_are_errors(files: Files, model: LocalModel) -> None:
         records = files.run(model, max_new_tokens=2)
     errors = {record["line"]: record.get("error", {}).get("type") for record in records}
     assert errors == {1: None, 2: "UserWarning"}
+
+
+def test_a_template_that_fails(files: Files) -> None:
+    """Regression: an error that was not a TemplateError ended the job; it is an error per line."""
+    backend = FakeBackend()
+    backend.vocab.chat_templates = {"default": "{{ cycler() }}"}  # type: ignore[misc]
+    messages = [{"role": "user", "content": "Hi"}]
+    files.write({"messages": messages}, {"messages": messages}, {"prompt": "a"})
+    with fake_model(backend=backend) as model:
+        records = files.run(model, max_new_tokens=1)
+    errors = {record["line"]: record.get("error", {}).get("type") for record in records}
+    assert errors == {1: "TemplateError", 2: "TemplateError", 3: None}
 
 
 def test_results_reach_the_disk_every_few_seconds(

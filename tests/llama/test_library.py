@@ -169,3 +169,17 @@ def test_a_log_handler_that_calls_the_model(tiny_bpe_path: Path, run_child: RunC
     """Regression: it waited forever. llama.cpp logs in the thread that makes its context."""
     done = run_child(CALLS_ITS_MODEL, tiny_bpe_path)
     assert done.stdout.startswith("2 the model was called by its own callback"), done.stderr
+
+
+def test_no_warning_of_files_at_the_end() -> None:
+    """Regression: Python printed "Exception ignored" for the two files that llama_cpp opens."""
+    code = (
+        "from localgen.llama.library import llama\n"
+        "llama()\n"
+        "from llama_cpp import _utils\n"
+        "with _utils.suppress_stdout_stderr(disable=False): print('hidden')\n"
+        "print('shown')"
+    )
+    done = run_python(code, forks=False)
+    assert done.stdout == "shown\n"
+    assert done.stderr == ""

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from localgen import TemplateError
-from localgen.text import chat_template
-from localgen.text.chat_template import MAX_OUTPUT_CHARS, MAX_TEMPLATE_BYTES, ChatTemplate
+from localgen.text import chat_template, template_environment
+from localgen.text.chat_template import MAX_TEMPLATE_BYTES, ChatTemplate
+from localgen.text.template_sizes import MAX_OUTPUT_CHARS
 from tests.text.templates.cases import CASES, NOW, SPECIAL_TOKENS
 
 FOLDER = Path(__file__).parent / "templates"
@@ -42,7 +43,7 @@ def render(source: str, messages: Any = QUESTION, **options: Any) -> str:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_published_template(name: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The text that transformers renders for the same conversation, or an error if it raises."""
-    monkeypatch.setattr(chat_template, "datetime", FixedModule)
+    monkeypatch.setattr(template_environment, "datetime", FixedModule)
     template = ChatTemplate((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
     options = {"special_tokens": SPECIAL_TOKENS, **CASES[case]}
     messages = options.pop("messages")
@@ -105,7 +106,7 @@ def test_what_a_template_may_use(source: str, expected: str) -> None:
 
 def test_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """``strftime_now`` is today's date, in the template's format."""
-    monkeypatch.setattr(chat_template, "datetime", FixedModule)
+    monkeypatch.setattr(template_environment, "datetime", FixedModule)
     assert render("{{ strftime_now('%d %b %Y') }}") == "02 Jan 2026"
 
 

@@ -24,6 +24,7 @@ _TITLES = {
     "sessions": "Saved sessions",
     "sampling": "Sampling",
     "healing": "Token healing",
+    "beams": "Beam search",
     "estimate": "Estimated and measured memory",
     "llama_perplexity": "Quality figures beside llama-perplexity's",
     "llama_bench": "Speeds beside llama-bench's",

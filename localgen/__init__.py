@@ -9,7 +9,13 @@ from localgen._version import __version__
 
 if TYPE_CHECKING:
     from localgen.benchmark import BenchResult, BenchTest, bench
-    from localgen.completion import Completion, GenerateOutput, Stats, TokenLogprob
+    from localgen.completion import (
+        Completion,
+        GenerateBeamOutput,
+        GenerateOutput,
+        Stats,
+        TokenLogprob,
+    )
     from localgen.config import GenerationConfig, ModelConfig
     from localgen.errors import (
         BackendError,
@@ -47,6 +53,7 @@ __all__ = [
     "ContextFullError",
     "DecodeError",
     "DownloadError",
+    "GenerateBeamOutput",
     "GenerateOutput",
     "GenerationConfig",
     "GenerationInterrupted",
@@ -77,7 +84,13 @@ __all__ = [
 # command that lists models, then start without the rest.
 _NAMES_IN = {
     "localgen.benchmark": ("BenchResult", "BenchTest", "bench"),
-    "localgen.completion": ("Completion", "GenerateOutput", "Stats", "TokenLogprob"),
+    "localgen.completion": (
+        "Completion",
+        "GenerateBeamOutput",
+        "GenerateOutput",
+        "Stats",
+        "TokenLogprob",
+    ),
     "localgen.config": ("GenerationConfig", "ModelConfig"),
     "localgen.errors": (
         "BackendError",

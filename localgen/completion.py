@@ -69,6 +69,8 @@ class Completion:
     finish_reason: "eos", "stop", "length", "time" or "cancelled".
     stop_match: the stop string that ended it, or None.
     logprobs: one entry for each new token if asked for, else None.
+    score: of a beam search, the sum of its tokens' log-probabilities / their number **
+    ``length_penalty``; else None.
     """
 
     text: str
@@ -78,6 +80,7 @@ class Completion:
     stop_match: str | None
     logprobs: list[TokenLogprob] | None
     stats: Stats
+    score: float | None = None
 
 
 class OutputFields(Mapping[str, Any]):
@@ -140,6 +143,28 @@ class GenerateOutput(OutputFields):
     sequences: Any
     scores: tuple[Any, ...] | None
     logits: tuple[Any, ...] | None
+    finish_reasons: list[FinishReason]
+    stats: list[Stats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateBeamOutput(OutputFields):
+    """What ``generate(num_beams=n, return_dict_in_generate=True)`` returns.
+
+    sequences: int64 (rows, prompt + new), the best texts of each prompt, best first.
+    sequences_scores: float32 (rows,), None without ``output_scores``. scores: float32 (prompts * n,
+    n_vocab) for each step, the log-probabilities of each beam's next token after all processors and
+    filters; logits: those of the model. Both are None unless asked for, and NaN where there was no
+    beam. beam_indices: int32 (rows, new), the row of ``scores`` that each new token was chosen
+    from, -1 after the end. finish_reasons and stats: one for each row. With torch input, the arrays
+    are torch tensors.
+    """
+
+    sequences: Any
+    sequences_scores: Any
+    scores: tuple[Any, ...] | None
+    logits: tuple[Any, ...] | None
+    beam_indices: Any
     finish_reasons: list[FinishReason]
     stats: list[Stats]
 

@@ -157,6 +157,14 @@ def _check_top_k(name: str, value: object) -> int:
     return 0 if _is_minus_one(value) else check_int(name, value, 0)
 
 
+def _check_early_stopping(name: str, value: object) -> bool | str:
+    if isinstance(value, str) and value == "never":
+        return value
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise ValueError(f"{name} must be True, False or 'never', got {value!r}")
+
+
 def _check_seed(name: str, value: object) -> int | tuple[int, ...]:
     if isinstance(value, Iterable):
         return tuple(check_int(name, plain(each), 0, _MAX_SEED) for each in value)
@@ -265,13 +273,17 @@ class SamplingOptions:
     ``top_k=0`` (or -1), ``top_p=1``, ``min_p=None`` or 0 and ``typical_p=1`` switch a filter off;
     ``top_p=0`` keeps the most likely token. ``temperature=0`` needs ``do_sample=False``.
     For ``encoder_*`` the prompt is what an encoder reads in transformers. ``min_new_tokens`` wins
-    over ``min_length``. ``renormalize_logits`` changes recorded scores, not what is drawn.
+    over ``min_length``. ``renormalize_logits`` changes recorded scores, and which text beams find,
+    not what is drawn.
     ``frequency_penalty`` and ``presence_penalty`` count generated tokens only, as OpenAI's do:
     logit - count * frequency_penalty - (count > 0) * presence_penalty.
 
     ``token_healing=True`` generates the last tokens of a prompt again: each of them may give way to
     a longer token that spells the rest of the prompt and goes on. The output always begins with the
     prompt's bytes. ``max_new_tokens`` and ``min_new_tokens`` count from the prompt as given.
+
+    ``num_beams`` above 1 is beam search, or beam sampling with ``do_sample=True``; see
+    ``engine/beams.py`` for ``length_penalty`` and ``early_stopping`` (True, False or "never").
     """
 
     do_sample: bool | None = option(
@@ -363,6 +375,15 @@ class SamplingOptions:
         _check_flag,
         help="Let a longer token continue the prompt's last ones, as in a word that is cut.",
     )
+    num_beams: int = option(
+        1, integer(1, 256), help="Search with N beams for the most likely text; 1 is no search."
+    )
+    length_penalty: float = option(
+        1.0,
+        number("between -10 and 10", -10.0, 10.0),
+        help="Divide a beam's score by its length to this power: above 0 favors long texts.",
+    )
+    early_stopping: bool | str = option(False, _check_early_stopping)
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -403,15 +424,15 @@ class GenerationConfig(SamplingOptions):
 
     ``seed``: None uses fresh entropy; the stats report the seed. An int s gives sequence i the
     random stream (s, i). A list of ints, one a sequence, gives each the stream (its seed, 0): the
-    draws that the same prompt and seed get alone.
+    draws that the same prompt and seed get alone. The beams of a prompt are one sequence here.
 
     ``logprobs=n`` (text API): log-probabilities of the chosen token and of the n likeliest, from
     the model's own logits. ``return_dict_in_generate``, ``output_scores`` and ``output_logits``
     are for ``generate()``.
 
     None leaves an option of transformers as it is by default. An option that only transformers has
-    is accepted at a value that changes nothing (``num_beams=1``, ``use_cache=True``) and is not
-    kept; any other value, and any other name, is a TypeError.
+    is accepted at a value that changes nothing (``use_cache=True``) and is not kept; any other
+    value, and any other name, is a TypeError.
     """
 
     max_new_tokens: int | None = option(None, optional(integer(1)))

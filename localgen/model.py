@@ -27,6 +27,7 @@ from localgen.generation.model_facts import CPU, Weight, loaded_config, logits_d
 from localgen.generation.prefix import Prefix
 from localgen.generation.progress import show_progress
 from localgen.generation.request_builder import RequestBuilder
+from localgen.generation.resolve import check_streams
 from localgen.generation.results import one_or_all
 from localgen.generation.sessions import Sessions
 from localgen.generation.streaming import (
@@ -256,12 +257,13 @@ class LocalModel:
     ) -> Any:
         """Return the score of each new token, float32 (rows, new).
 
-        sequences, scores: of a ``GenerateOutput``. normalize_logits: return log-probabilities.
-        Tokens after the end of a row are NaN. A torch tensor if ``sequences`` is one.
+        sequences, scores: of a ``GenerateOutput``; beam_indices: of one with beams.
+        normalize_logits: return log-probabilities. Tokens after the end of a row are NaN, with
+        beam_indices 0. A torch tensor if ``sequences`` is one.
         """
-        if beam_indices is not None:
-            raise ValueError("beam_indices must be None: localgen has no beam search")
-        return results.transition_scores(sequences, scores, normalize_logits=normalize_logits)
+        return results.transition_scores(
+            sequences, scores, beam_indices, normalize_logits=normalize_logits
+        )
 
     def generate(
         self,
@@ -290,10 +292,11 @@ class LocalModel:
         however the call ends. tokenizer: this model's, which ``stop_strings`` use anyway.
         token_type_ids: all 0. cancel: an event that ends the call when set, from any thread.
         overrides: fields of ``GenerationConfig``, and options that only transformers has at a value
-        that changes nothing, such as ``num_beams=1``.
+        that changes nothing, such as ``use_cache=True``.
 
         Returns int64 (batch * num_return_sequences, length + new), padded on the right; torch
-        tensors for torch input; a ``GenerateOutput`` with ``return_dict_in_generate=True``.
+        tensors for torch input; a ``GenerateOutput`` with ``return_dict_in_generate=True``, or a
+        ``GenerateBeamOutput`` with ``num_beams`` above 1.
         Sampling torch input without a seed draws one from torch's generator.
         Raises ValueError, TypeError, ContextFullError, DecodeError; GenerationInterrupted on
         Ctrl-C, whose ``partial`` holds what was generated.
@@ -318,6 +321,8 @@ class LocalModel:
                 stopping_criteria=stopping_criteria,
                 cancel=cancel,
             )
+            if streamer is not None:
+                check_streams(call.configs[0])
             if streamer is not None and len(call.sequences) != 1:
                 raise ValueError(
                     f"a streamer takes one sequence, this call has {len(call.sequences)}"
@@ -444,7 +449,8 @@ class LocalModel:
     ) -> CompletionStream:
         """Continue one text piece by piece: iterate over the pieces, then read ``.completion``.
 
-        Takes the arguments of ``complete()``. Other calls may run between two pieces.
+        Takes the arguments of ``complete()``, but no ``num_beams`` above 1: the best text is known
+        only at its end. Other calls may run between two pieces.
         """
         call = self._requests.from_text(
             prompt,

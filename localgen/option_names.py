@@ -35,7 +35,6 @@ _ONLY_IN_TRANSFORMERS: Mapping[str, tuple[object, ...]] = {
     "negative_prompt_attention_mask": (),
     "negative_prompt_ids": (),
     "num_beam_groups": (1,),
-    "num_beams": (1,),
     "output_attentions": (False,),
     "output_hidden_states": (False,),
     "past_key_values": (),
@@ -61,8 +60,18 @@ _ONLY_IN_TRANSFORMERS: Mapping[str, tuple[object, ...]] = {
     "use_cache": (True, False),
 }
 
-# Options of transformers that change nothing here, whatever their value: they need beams or an
-# assistant model, a call without a prompt, or say how transformers computes.
+# Options of transformers for what is no longer in its core → what that is.
+_LEFT_TRANSFORMERS = {
+    "constraints": "constrained beam search",
+    "diversity_penalty": "group beam search",
+    "dola_layers": "DoLa decoding",
+    "force_words_ids": "constrained beam search",
+    "num_beam_groups": "group beam search",
+    "penalty_alpha": "contrastive search",
+}
+
+# Options of transformers that change nothing here, whatever their value: they need an assistant
+# model, a call without a prompt, or say how transformers computes.
 _WITHOUT_EFFECT = frozenset(
     {
         "_commit_hash",
@@ -74,8 +83,6 @@ _WITHOUT_EFFECT = frozenset(
         "bos_token_id",
         "compile_config",
         "disable_compile",
-        "early_stopping",
-        "length_penalty",
         "max_cache_len",
         "max_matching_ngram_size",
         "num_assistant_tokens",
@@ -268,9 +275,11 @@ def _refusal(name: str, loads: bool) -> str:
         return f"unknown option {name!r}: {instead[name]}"
     if name in _ONLY_IN_TRANSFORMERS and not loads:
         noops = [*_ONLY_IN_TRANSFORMERS[name], None]
+        left = _LEFT_TRANSFORMERS.get(name)
         return (
             f"localgen does not have transformers' option {name!r}; only its no-op value "
             f"{' or '.join(map(repr, noops))} is accepted"
+            + (f": {left} left transformers' core, use num_beams alone" if left else "")
         )
     return f"unknown option {name!r}{_hint(name, loads)}"
 

@@ -65,5 +65,7 @@ def test_transition_scores_of_something_else() -> None:
     out, model = output(output_scores=False), fake_model()
     with pytest.raises(ValueError, match="output_scores=True"):
         model.compute_transition_scores(out.sequences, out.scores)
-    with pytest.raises(ValueError, match="no beam search"):
-        model.compute_transition_scores(out.sequences, out.scores, beam_indices=np.zeros((1, 1)))
+    out = output()
+    for wrong in (np.zeros((1, 1), int), np.full((2, 3), 2)):  # other rows, other beams
+        with pytest.raises(ValueError, match="beam_indices must be those of the same generate"):
+            model.compute_transition_scores(out.sequences, out.scores, beam_indices=wrong)

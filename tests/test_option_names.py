@@ -15,11 +15,9 @@ from localgen import GenerationConfig, LocalModel, ModelConfig
 from tests.fakes import fake_model
 
 NOTHING: dict[str, Any] = {
-    "num_beams": 1,
     "num_beam_groups": 1,
     "use_cache": False,
     "cache_implementation": "static",
-    "early_stopping": True,
     "output_attentions": False,
     "output_hidden_states": False,
     "assistant_model": None,
@@ -27,7 +25,6 @@ NOTHING: dict[str, Any] = {
     "synced_gpus": False,
     "renormalize_logits": False,
     "remove_invalid_values": False,
-    "length_penalty": 0.5,
     "diversity_penalty": 0.0,
     "guidance_scale": None,
     "past_key_values": None,
@@ -60,9 +57,9 @@ def test_values_that_ask_for_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("num_beams", 4),
-        ("num_beams", True),
-        ("num_beams", [1]),
+        ("num_beam_groups", 4),
+        ("num_beam_groups", True),
+        ("num_beam_groups", [1]),
         ("use_cache", "yes"),
         ("cache_implementation", "quantized"),
         ("cache_implementation", "paged"),
@@ -79,6 +76,16 @@ def test_values_that_ask_for_something(name: str, value: Any) -> None:
         fake_model().generate([[65]], **{name: value})
     with pytest.raises(TypeError, match=message):
         GenerationConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name", ["num_beam_groups", "diversity_penalty", "force_words_ids", "penalty_alpha"]
+)
+def test_what_left_transformers_core(name: str) -> None:
+    """Searches that transformers itself only loads from the Hub say so."""
+    options: dict[str, Any] = {name: 2}
+    with pytest.raises(TypeError, match="left transformers' core, use num_beams"):
+        GenerationConfig(**options)
 
 
 @pytest.mark.parametrize(

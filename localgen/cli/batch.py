@@ -23,6 +23,7 @@ from localgen.cli.options import (
     with_options,
 )
 from localgen.config import GenerationConfig, ModelConfig, replace_options
+from localgen.generation.resolve import check_same_beams
 from localgen.gguf.gate import check_model
 from localgen.gguf.metadata import sampling_defaults
 from localgen.jobs.job import Job, check_not_same, open_lines
@@ -70,6 +71,7 @@ def batch(
     """
     defaults = sampling.config(logprobs=logprobs)  # before anything is read: options may be wrong
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
+    check_same_beams([defaults], config.max_sequences)
     check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)
@@ -93,7 +95,7 @@ def _with_sampling(
 
     ``complete()`` does the same for options that it is not given.
     """
-    if config.do_sample is False:
+    if config.do_sample is False or (config.do_sample is None and config.num_beams > 1):
         return config
     return replace_options(
         config, {name: of_file[name] for name in of_file if not is_given(name, context)}

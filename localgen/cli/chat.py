@@ -27,6 +27,7 @@ from localgen.cli.options import (
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, replace_options
 from localgen.errors import ContextFullError, LocalgenError, TemplateError
+from localgen.generation.resolve import check_streams
 from localgen.generation.streaming import CompletionStream
 from localgen.model import LocalModel
 
@@ -75,6 +76,7 @@ def chat(
     failed.
     """
     config = sampling.config()
+    check_streams(config)
     loading.config()
     check_choice("overflow", overflow, OVERFLOW)
     source = model_or_default(model)

@@ -25,6 +25,7 @@ from localgen.cli.options import (
 from localgen.cli.sessions import kept_session
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
+from localgen.errors import GenerationInterrupted
 from localgen.model import LocalModel
 
 
@@ -50,7 +51,7 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print the speed to stderr.")] = False,
 ) -> None:
-    """Continue PROMPT and stream the text to stdout.
+    """Continue PROMPT and stream the text to stdout; with beams, print it at the end.
 
     Sampling options that are left out default to the model file's own, if it has any.
     """
@@ -65,7 +66,8 @@ def generate(
         LocalModel.from_pretrained(source, **asdict(loading)) as loaded,
         kept_session(loaded, session),
     ):
-        completion = _stream(loaded, text, options, split_special_tokens, quiet=as_json)
+        run = _search if options.get("num_beams", 1) > 1 else _stream
+        completion = run(loaded, text, options, split_special_tokens, quiet=as_json)
         if as_json:
             print(dump_json(_as_dict(text, completion), sys.stdout))
         elif completion.finish_reason == "length" and sys.stdout.isatty():
@@ -113,5 +115,21 @@ def _stream(
     return stream.completion
 
 
+def _search(
+    model: LocalModel, text: str, options: dict[str, Any], split: bool, *, quiet: bool
+) -> Completion:
+    """Generate with beams, whose text is known only at the end, and print it unless ``quiet``."""
+    try:
+        (completion,) = model.complete([text], split_special_tokens=split, **options)
+    except GenerationInterrupted as interrupted:
+        (completion,) = interrupted.partial
+    if not quiet:
+        print(completion.text)
+    return completion
+
+
 def _as_dict(prompt: str, completion: Completion) -> dict[str, Any]:
-    return {"prompt": prompt, **asdict(completion)}
+    done = {"prompt": prompt, **asdict(completion)}
+    if completion.score is None:
+        del done["score"]  # only beams have one
+    return done

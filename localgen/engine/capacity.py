@@ -14,13 +14,30 @@ _SPARE_PART = 4
 
 
 def check_fits(
-    backend: Backend, n_tokens: int, max_slots: int, *, n_pinned: int = 0, longest_pinned: int = 0
+    backend: Backend,
+    n_tokens: int,
+    max_slots: int,
+    *,
+    n_together: int = 1,
+    n_cells: int | None = None,
+    n_pinned: int = 0,
+    longest_pinned: int = 0,
 ) -> None:
-    """Raise KvBudgetError if a sequence of ``n_tokens`` could never run beside the pinned ones."""
+    """Raise KvBudgetError if ``n_together`` sequences of ``n_tokens`` could never run beside the
+    pinned ones.
+
+    n_cells: how many cells are enough for all of these if they share them; None if they do not.
+    """
+    shares = n_cells is not None and backend.can_share_cells and backend.cells_fit(n_cells)
+    if shares and n_together + n_pinned <= max_slots:
+        return
     n_fit = backend.n_slots_that_fit(max(n_tokens, longest_pinned))
-    if min(n_fit, max_slots) < 1 + n_pinned:
+    if min(n_fit, max_slots) < n_together + n_pinned:
+        what = f"a sequence of {n_tokens} tokens does"
+        if n_together > 1:
+            what = f"{n_together} beams of {n_tokens} tokens do"
         raise KvBudgetError(
-            f"a sequence of {n_tokens} tokens does not fit: the KV budget has room for {n_fit} "
+            f"{what} not fit: the KV budget has room for {n_fit} "
             f"of that length, max_sequences is {max_slots}, and {n_pinned} are "
             f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "
             f"prefix"
@@ -40,12 +57,17 @@ class Capacity:
         self._max_slots = max_slots
         self._most_spare = min(_SPARE_SLOTS, max_slots) if reuses else 1
 
-    def check_fits(self, n_tokens: int) -> None:
-        """Raise KvBudgetError if a sequence of ``n_tokens`` could not run beside what is pinned."""
+    def check_fits(self, n_tokens: int, n_together: int = 1, n_cells: int | None = None) -> None:
+        """Raise KvBudgetError if ``n_together`` sequences of ``n_tokens`` could not run beside what
+        is pinned; see the function."""
+        if n_cells is not None:
+            n_cells += sum(len(each.token_ids) for each in self._slots.cached if each.is_pinned)
         check_fits(
             self._backend,
             n_tokens,
             self._max_slots,
+            n_together=n_together,
+            n_cells=n_cells,
             n_pinned=self._slots.n_pinned,
             longest_pinned=self._slots.longest_pinned,
         )
@@ -62,15 +84,16 @@ class Capacity:
         lengths = {max(len(sequence.tokens), n_tokens) for sequence in sequences}
         if wanted <= n_slots and lengths == {n_tokens}:
             return None
-        # The longest that leaves enough for those that run, and at least one for a new sequence:
-        # the first of those that wait, which no other may overtake.
-        needed = len(waiting[0].tokens)
+        # The longest that leaves enough for those that run, and for the first of those that wait,
+        # which no other may overtake, with its group.
+        needed = max(len(each.tokens) for each in waiting[0].group or waiting[:1])
+        n_first = max(len(waiting[0].group), 1)
         lengths = {length for length in lengths if length >= needed}
         if not slots.n_running:
             lengths.add(max(needed, slots.longest_pinned))
         for length in sorted(lengths, reverse=True):
             n_fit = self._backend.n_slots_that_fit(length)
-            if n_fit > slots.n_running + slots.n_pinned:
+            if n_fit >= slots.n_running + slots.n_pinned + n_first:
                 n_new = min(max(wanted, self._n_spare(n_fit)), n_fit)
                 return (n_new, length) if length > n_tokens or n_new > n_slots else None
         return None

@@ -1,7 +1,7 @@
 """How the sequences of one request turn logits into tokens: its decoding strategy.
 
 Sampling chooses one token per sequence and pass. Another strategy may look at all sequences of the
-request together and fork them (beams), or give a sequence a draft and accept several of its tokens
+request together and copy them (beams), or give a sequence a draft and accept several of its tokens
 after one pass (speculation): the engine runs the passes, and returns the KV of rejected tokens.
 """
 
@@ -39,6 +39,13 @@ class Step(Protocol):
 
     def fork(self, sequence: Sequence) -> Sequence:
         """Add an exact copy of an unfinished sequence to the request, KV included."""
+
+    def replace(self, sequence: Sequence, source: Sequence) -> None:
+        """Make an unfinished sequence a copy of another one of its group, KV included; its random
+        stream stays its own."""
+
+    def drop(self, sequence: Sequence) -> None:
+        """End an unfinished sequence, whatever its tokens are."""
 
 
 class DecodingStrategy(Protocol):

@@ -208,7 +208,8 @@ class Engine:
                 self._register(sequence, request)
             self._scheduler.add(request.sequences)
             try:
-                self.kv_cache.check_fits(max(len(each.tokens) for each in request.sequences))
+                longest = max(request.sequences, key=lambda each: len(each.tokens))
+                self.kv_cache.check_fits(len(longest.tokens), longest.group)
             except BackendError as error:  # beside what is pinned now
                 self._end(request, error)
 
@@ -246,7 +247,7 @@ class Engine:
             return
         sequence = self._scheduler.waiting[0]
         try:
-            self.kv_cache.check_fits(len(sequence.tokens))
+            self.kv_cache.check_fits(len(sequence.tokens), sequence.group)
             assert self._scheduler.running, "a sequence that fits, and waits for none, must run"
             raise KvBudgetError(
                 f"the KV budget has room for {len(self._scheduler.running)} of the sequences "
@@ -359,6 +360,16 @@ class Engine:
         self._register(clone, request)
         self._scheduler.add_first(clone)
         return clone
+
+    def replace(self, sequence: Sequence, source: Sequence) -> None:
+        """Make a sequence a copy of another one of its group. See ``decoding.Step``."""
+        sequence.become(source)
+        self.kv_cache.replace(sequence, source)
+
+    def drop(self, sequence: Sequence) -> None:
+        """End a sequence. See ``decoding.Step``."""
+        sequence.finish_reason = "stop"
+        self._finished.append(sequence)
 
     def _retire(self, finished: list[Sequence]) -> None:
         finished = [sequence for sequence in finished if sequence in self._request_of]

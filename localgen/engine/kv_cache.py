@@ -14,6 +14,7 @@ What is held where is ``Slots``' to change; the modules named above propose, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
 from itertools import count, islice
 
 import numpy as np
@@ -26,11 +27,12 @@ from localgen.engine.prefix_matcher import (
     RECURRENT,
     Match,
     best_match,
+    common_length,
     is_worth_a_copy,
 )
 from localgen.engine.sequence import CachedSequence, Sequence
 from localgen.engine.slots import Item, Slots
-from localgen.engine.unified_kv import Claim, Plan, SharedCells, plan_sharing
+from localgen.engine.unified_kv import Claim, Plan, SharedCells, n_cells_of, plan_sharing
 from localgen.errors import StateError
 
 _DETERMINISTIC = "deterministic=True: a prompt is always computed in the same passes"
@@ -70,9 +72,14 @@ class KvCache:
 
     # --- room ---
 
-    def check_fits(self, n_tokens: int) -> None:
-        """Raise KvBudgetError if a sequence of ``n_tokens`` could never run."""
-        self._capacity.check_fits(n_tokens)
+    def check_fits(self, n_tokens: int, group: Items[Sequence] = ()) -> None:
+        """Raise KvBudgetError if a sequence of ``n_tokens`` could never run, with its group if it
+        has one."""
+        if group:
+            n_cells = n_cells_of(group) if self._reuses else None
+            self._capacity.check_fits(n_tokens, len(group), n_cells)
+        else:
+            self._capacity.check_fits(n_tokens)
 
     def make_room(
         self, waiting: Iterable[Sequence], should_stop: Callable[[], bool] | None = None
@@ -95,8 +102,8 @@ class KvCache:
             return self._shared is not None
         if not self._reuses or not self._backend.can_share_cells:
             return False
-        plan = plan_sharing(waiting, self.cached, self._max_slots)
-        if plan is None or not self._backend.cells_fit(plan.n_cells):
+        plan = self._plan(waiting)
+        if plan is None:
             return False
         has_room = self._backend.n_slots >= plan.n_slots
         has_cells = self._backend.n_ctx_seq >= plan.n_cells
@@ -106,6 +113,15 @@ class KvCache:
             n_tokens = max(len(each.tokens) for each in waiting)
             self._remake(plan.n_slots, n_tokens, plan, should_stop)
         return True
+
+    def _plan(self, waiting: list[Sequence]) -> Plan | None:
+        """Return how the sequences that wait share cells, or only the group that waits first."""
+        first = [each for each in waiting if each in waiting[0].group]
+        for sharing in (waiting, first) if 0 < len(first) < len(waiting) else (waiting,):
+            plan = plan_sharing(sharing, self.cached, self._max_slots)
+            if plan is not None and self._backend.cells_fit(plan.n_cells):
+                return plan
+        return None
 
     def _remake(
         self,
@@ -190,6 +206,24 @@ class KvCache:
             sequence.waits_for = (match.source, match.n_shared)
         return True
 
+    def admit_group(self, group: Iterable[Sequence]) -> bool:
+        """Give each of these sequences a seq_id, as ``admit``; False, with none of them given one,
+        if there are not enough for all now."""
+        group = list(group)
+        if self._backend.n_slots - self.n_running - self.n_pinned < len(group):
+            return False
+        for index, sequence in enumerate(group):
+            if not self.admit(sequence):
+                for admitted in group[:index]:
+                    self._withdraw(admitted)
+                return False
+        return True
+
+    def _withdraw(self, sequence: Sequence) -> None:
+        """Take back the seq_id of a sequence that was just admitted."""
+        self._slots.leave(sequence, None)
+        sequence.n_kv, sequence.n_cached, sequence.waits_for = 0, 0, None
+
     def _claim(self, shared: SharedCells, sequence: Sequence, source: Item | None) -> Claim | None:
         """Take the cells that a sequence needs, dropping what has to go; None if it must wait."""
         items = self._slots.items
@@ -267,6 +301,16 @@ class KvCache:
         self._slots.copy(source, target)
         target.n_kv = source.n_kv
         target.n_cached = source.n_prompt
+
+    def replace(self, sequence: Sequence, source: Sequence) -> None:
+        """Give a running sequence, whose tokens are those of another one now, the KV of that one
+        instead of its own."""
+        self._slots.copy(source, sequence)
+        sequence.n_kv, sequence.waits_for = source.n_kv, None
+        for other in self._slots.running:
+            if other.waits_for is not None and other.waits_for[0] is sequence:
+                n_shared = common_length(other.tokens[: other.waits_for[1]], sequence.tokens)
+                other.waits_for = (sequence, n_shared)
 
     def truncate(self, sequence: Sequence, n_tokens: int) -> None:
         """Return the KV of a sequence's tokens after the first ``n_tokens``; of a recurrent model,

@@ -148,12 +148,24 @@ class Scheduler:
         if self.waiting:
             self._kv_cache.make_room(self.waiting, should_stop)
         # In order: a long sequence that does not fit yet is not overtaken forever by short ones.
-        while self.waiting and self._kv_cache.admit(self.waiting[0]):
-            self.running.append(self.waiting.popleft())
+        while self.waiting and (admitted := self._admit_first()):
+            self.running.extend(admitted)
         self._kv_cache.close_holes()
         self._sort()
         for sequence in self.running:
             self._kv_cache.copy_when_ready(sequence)
+
+    def _admit_first(self) -> list[Sequence]:
+        """Return the sequences that got a seq_id: the first that waits, and those of its group that
+        wait; none if it must wait."""
+        first = self.waiting[0]
+        if not first.group:
+            return [self.waiting.popleft()] if self._kv_cache.admit(first) else []
+        group = [each for each in self.waiting if each in first.group]
+        if not self._kv_cache.admit_group(group):
+            return []
+        self.waiting = deque(each for each in self.waiting if each not in group)
+        return group
 
     def _sort(self) -> None:
         self.running.sort(key=lambda sequence: sequence.held_seq_id)

@@ -58,9 +58,10 @@ class Sequence:
     Given: ``index``, its number in the call; ``prompt_ids`` (n,) int32; ``trackers``, state that
     follows its tokens; ``prompt_of``, the sequence with the same prompt whose prefill, logits
     included, it shares; ``deadline``, a ``time.perf_counter()`` value at which it ends with
-    "time"; ``pins``, whether its KV stays pinned when it is finished (as ``cached``);
-    ``n_backed_up``, how many tokens at the end of its prompt it generates again: they are not in
-    ``prompt_ids``, and ``max_new_tokens`` has room for as many more.
+    "time"; ``pins``, whether its KV stays pinned when it is finished (as ``cached``); ``group``,
+    the sequences, itself among them, of which none starts before all can, and which become copies
+    of each other; ``n_backed_up``, how many tokens at the end of its prompt it generates again:
+    they are not in ``prompt_ids``, and ``max_new_tokens`` has room for as many more.
 
     Its state: ``tokens`` (capacity,) int32 holds prompt and new tokens, ``n_tokens`` of them; the
     first ``n_kv`` are in the KV cache under ``seq_id``. ``draft``: tokens that may follow, to go
@@ -84,6 +85,7 @@ class Sequence:
     deadline: float | None = None
     pins: bool = False
     n_backed_up: int = 0
+    group: tuple[Sequence, ...] = ()
 
     counts: TokenCounts | None = field(init=False)
     tokens: TokenIds = field(init=False)
@@ -181,6 +183,26 @@ class Sequence:
         clone.uniform = self.uniform.copy()
         clone._find_counts()
         clone.prompt_of = clone.waits_for = clone.cached = clone.seq_id = None
+        clone.group = ()
         clone.n_kv = 0
         clone.draft = ()
         return clone
+
+    def become(self, source: Sequence) -> None:
+        """Take the tokens of ``source``, which has the same prompt, and the state that follows
+        them; random stream and KV excepted."""
+        self.n_tokens = source.n_tokens
+        self.tokens[: self.n_tokens] = source.tokens[: self.n_tokens]
+        self.last_token, self.output_from = source.last_token, source.output_from
+        self.trackers = tuple(tracker.copy() for tracker in source.trackers)
+        self.recorders = tuple(recorder.copy() for recorder in source.recorders)
+        self.draft = ()
+        self._find_counts()
+
+    def probe(self, token_id: int) -> Sequence:
+        """Return what the sequence would be with one more token, to be looked at only."""
+        probe = copy(self)
+        probe.trackers = tuple(tracker.copy() for tracker in self.trackers)
+        probe._find_counts()
+        probe.accept(token_id)  # in the same array, after the tokens that are the sequence's
+        return probe

@@ -4,6 +4,7 @@ With a KV stream of its own a sequence attends to as many cells as the longest o
 one stream for all it attends to the cells of all, but a prefix that they share is there once,
 and attention passes over it for all sequences in one matrix product, which takes less time for
 each. So sharing is faster where the prefix is long, the ends are short and the sequences many.
+Beams always share: they become copies of each other, and a copy of shared cells moves nothing.
 """
 
 from __future__ import annotations
@@ -46,8 +47,11 @@ def plan_sharing(
     """Return how these sequences would share cells, beside the pinned ones of ``cached``; None if
     each of them is better off with a KV stream of its own."""
     prefix = _common_prefix(waiting)
+    copies = any(sequence.group for sequence in waiting)
     if len(prefix) < _MIN_PREFIX:
-        return None
+        if not copies:
+            return None
+        prefix = prefix[:0]  # so few tokens may be computed for each
     matching = max(cached, key=lambda each: common_length(each.token_ids, prefix), default=None)
     if matching is not None and common_length(matching.token_ids, prefix) < _MIN_PREFIX:
         matching = None
@@ -56,13 +60,21 @@ def plan_sharing(
     shares = matching is not None and common_length(matching.token_ids, prefix) == len(prefix)
     lengths = [len(sequence.tokens) for sequence in waiting]
     n_cells = len(prefix) + sum(lengths) - len(lengths) * len(prefix)
-    if n_cells > min(_MOST_CELLS, len(lengths) / 2) * max(lengths):
+    if n_cells > min(_MOST_CELLS, len(lengths) / 2) * max(lengths) and not copies:
         return None
     n_cells += sum(len(each.token_ids) for each in kept)
     if shares:
         n_cells -= len(prefix)
     n_slots = min(len(lengths) + len(kept), max_slots)
     return Plan(prefix, -(-n_cells // _CELLS) * _CELLS, n_slots, kept, shares)
+
+
+def n_cells_of(group: Items[Sequence]) -> int:
+    """Return how many cells are enough for a group of sequences with the same prompt."""
+    n_prompt = group[0].n_prompt
+    n_shared = n_prompt if n_prompt >= _MIN_PREFIX else 0
+    n_cells = n_shared + sum(len(each.tokens) - n_shared for each in group)
+    return -(-n_cells // _CELLS) * _CELLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +136,8 @@ class SharedCells:
         """Note that all cells are empty: one sequence computes the prefix again, for all that
         share it."""
         self._holders.intersection_update(running)
+        if not len(self.prefix):
+            return
         sharing = [sequence for sequence in running if sequence in self._holders]
         for sequence in sharing[1:]:
             # The last token is computed in any case, for its logits.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from localgen.config import GenerationConfig
 from localgen.engine.request import Request
 from localgen.engine.sequence import Sequence
+from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.inputs import Prompts
 from localgen.generation.sequences import Key
 from localgen.generation.text_tracker import Clock
@@ -21,7 +22,8 @@ class GenerationCall:
     the rows of ``generate()``. started: ``time.perf_counter()`` when the call came in.
     preparing_seconds: what it took until its request was ready, tokenizing excepted. text_clock:
     the time that text takes while it runs, finishing_clock: and when it is finished. away_seconds:
-    what the caller did between the pieces of a stream.
+    what the caller did between the pieces of a stream. beams, results: of a beam search, whose
+    request has more sequences than the call returns.
     """
 
     request: Request
@@ -32,6 +34,8 @@ class GenerationCall:
     started: float
     preparing_seconds: float
     text_clock: Clock
+    beams: BeamStrategy | None = None
+    results: list[Sequence] | None = None
     finishing_clock: Clock = field(default_factory=Clock, init=False)
     pad_token_id: int = 0
     away_seconds: float = field(default=0.0, init=False)
@@ -39,7 +43,12 @@ class GenerationCall:
 
     @property
     def sequences(self) -> list[Sequence]:
-        return self.request.sequences
+        """What the call returns: of beams, the best texts, which are known when they are done."""
+        if self.beams is None or self.results is None:
+            return self.request.sequences
+        if self.request.done:
+            self.beams.finish()
+        return self.results
 
     def leave(self) -> None:
         """Note that the caller has the control now, unless it had it already."""

@@ -14,10 +14,13 @@ from localgen.engine.capacity import check_fits
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence as EngineSequence
+from localgen.engine.unified_kv import n_cells_of
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
 from localgen.generation import resolve, results
 from localgen.generation.batch_strategy import BatchStrategy
+from localgen.generation.beam_batch import BeamBatch
+from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
@@ -97,14 +100,22 @@ class RequestBuilder:
 
     def _decode_together(self, call: GenerationCall, hooks: Hooks) -> None:
         """Let ``hooks`` see all sequences of a call as one batch."""
-        n_most = self._config.max_sequences
-        if len(call.sequences) > n_most:
+        n_sequences, n_most = len(call.request.sequences), self._config.max_sequences
+        if n_sequences > n_most:
             raise ValueError(
                 f"generate() with logits_processor or stopping_criteria decodes all its sequences "
-                f"together, got {len(call.sequences)}, and max_sequences is {n_most}: load the "
+                f"together, got {n_sequences}, and max_sequences is {n_most}: load the "
                 f"model with a larger max_sequences, pass fewer prompts, or use complete(), whose "
                 f"functions see one sequence at a time"
             )
+        if call.beams is not None:
+            assert call.prompts.matrix is not None
+            n_new = max(each.max_new_tokens for each in call.request.sequences)
+            n_beams = call.configs[0].num_beams
+            call.beams.batch = BeamBatch(
+                hooks, call.prompts.matrix, n_beams, n_new, call.pad_token_id
+            )
+            return
         call.request.strategy = BatchStrategy(
             hooks, call.sequences, results.prompt_rows(call), call.pad_token_id
         )
@@ -126,7 +137,8 @@ class RequestBuilder:
         hooks = as_hooks(logits_processor, stopping_criteria)
         defaults = self.defaults.config
         samples = overrides.get("do_sample")
-        if config is None and (samples is None or samples):
+        searches = overrides.get("num_beams", defaults.num_beams) not in (None, 1)
+        if config is None and (samples or (samples is None and not searches)):
             defaults = resolve.with_file_defaults(defaults, self._backend.sampling_defaults)
         configs = resolve.resolved_configs(config, overrides, defaults=defaults, infer=True)
         for each in configs:
@@ -148,6 +160,7 @@ class RequestBuilder:
     ) -> GenerationCall:
         """Build the call for ``stream()``, which has one sequence; ``hooks``: as ``from_texts``."""
         call = self.from_texts([prompt], config, overrides, split_special_tokens, cancel, **hooks)
+        resolve.check_streams(call.configs[0])
         if len(call.sequences) != 1:
             raise ValueError(
                 f"stream() gives one text; num_return_sequences is {len(call.sequences)}"
@@ -220,6 +233,20 @@ class RequestBuilder:
     def _encode(self, text: Prompt, split_special_tokens: bool) -> Any:
         return encode(text, self._tokenizer, "text", split_special_tokens=split_special_tokens)
 
+    def _check_fits(self, sequences: list[EngineSequence]) -> None:
+        """Raise KvBudgetError if the longest sequence, or its group, could never run."""
+        longest = max(sequences, key=lambda each: len(each.tokens))
+        n_cells = None
+        if longest.group and not self._config.deterministic:
+            n_cells = n_cells_of(longest.group)
+        check_fits(
+            self._backend,
+            len(longest.tokens),
+            self._config.max_sequences,
+            n_together=max(len(longest.group), 1),
+            n_cells=n_cells,
+        )
+
     def _call(
         self,
         prompts: Prompts,
@@ -238,6 +265,7 @@ class RequestBuilder:
             )
         for config in configs:
             resolve.warn_of_lengths(config)
+        resolve.check_same_beams(configs, self._config.max_sequences)
         keys = resolve.stream_keys(
             configs, n_prompts, lambda: resolve.fresh_seed(uses_torch=prompts.is_torch)
         )
@@ -251,10 +279,17 @@ class RequestBuilder:
             hooks=hooks,
         )
         sequences = builder.build(prompts, configs, keys)
-        longest = max(len(sequence.tokens) for sequence in sequences)
-        check_fits(self._backend, longest, self._config.max_sequences)
+        results, beams = None, None
+        request = Request(sequences, cancel)
+        if configs[0].num_beams > 1:
+            results, sequences = sequences, builder.build_beams(sequences, configs[0])
+            beams = BeamStrategy(configs[0], sequences, results, self._tokenizer.vocab_size)
+            request = Request(sequences, cancel, beams)
+        self._check_fits(sequences)
         return GenerationCall(
-            request=Request(sequences, cancel),
+            request=request,
+            beams=beams,
+            results=results,
             prompts=prompts,
             configs=configs,
             keys=keys,

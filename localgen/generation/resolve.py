@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +17,8 @@ from localgen.errors import ContextFullError
 from localgen.generation.defaults import Configs, as_config, is_config
 
 _OUTPUTS = ("output_scores", "output_logits")
+_ONLY_WITH_BEAMS = ("length_penalty", "early_stopping")
+_PLAIN = {each.name: each.default for each in fields(GenerationConfig)}
 
 
 def resolved_configs(
@@ -105,19 +107,57 @@ def with_sampling_resolved(config: GenerationConfig, *, infer: bool) -> Generati
     """Return ``config`` with ``do_sample`` True or False.
 
     infer: whether None means "sample if a sampling option is set" (the text API) or False
-    (``generate()``). Warns of sampling options that greedy decoding does not read; ValueError for
-    several sequences of one prompt without sampling, which would all be the same.
+    (``generate()``). Warns of options that this way of decoding does not read; ValueError for more
+    sequences of one prompt than it can give.
     """
+    if config.num_beams > 1:
+        _check_beams(config)
+    elif unread := [name for name in _ONLY_WITH_BEAMS if getattr(config, name) != _PLAIN[name]]:
+        warn(f"{' and '.join(unread)} has no effect without num_beams above 1")
     changed = config.changed_sampling_options
     do_sample = bool(changed) and infer if config.do_sample is None else config.do_sample
     if changed and not do_sample:
-        warn(f"{', '.join(changed)} has no effect without do_sample=True: decoding is greedy")
-    if config.num_return_sequences > 1 and not do_sample:
+        kind = "decoding is greedy" if config.num_beams == 1 else "this is a beam search"
+        warn(f"{', '.join(changed)} has no effect without do_sample=True: {kind}")
+    if config.num_return_sequences > 1 and not do_sample and config.num_beams == 1:
         raise ValueError(
-            f"num_return_sequences={config.num_return_sequences} needs do_sample=True: "
-            f"greedy decoding gives the same sequence every time"
+            f"num_return_sequences={config.num_return_sequences} needs do_sample=True or "
+            f"num_beams: greedy decoding gives the same sequence every time"
         )
     return replace(config, do_sample=do_sample)
+
+
+def _check_beams(config: GenerationConfig) -> None:
+    if config.num_return_sequences > config.num_beams:
+        raise ValueError(
+            f"num_return_sequences={config.num_return_sequences} must be at most num_beams, which "
+            f"is {config.num_beams}: a search finds as many texts as it has beams"
+        )
+
+
+def check_streams(config: GenerationConfig) -> None:
+    """Raise ValueError for a text that is not known before its end."""
+    if config.num_beams > 1:
+        raise ValueError(
+            f"num_beams={config.num_beams} cannot be streamed: which text is the best is known "
+            f"only at its end; use complete() or generate() without a streamer, or num_beams=1"
+        )
+
+
+def check_same_beams(configs: Sequence[GenerationConfig], max_sequences: int) -> None:
+    """Raise ValueError for beams that cannot run: of prompts with options of their own, or more
+    than there are sequences."""
+    n_beams = max(config.num_beams for config in configs)
+    if n_beams > 1 and any(config != configs[0] for config in configs):
+        raise ValueError(
+            f"num_beams={n_beams}: the prompts of a call with beams must have the same options; "
+            f"pass one generation_config, or make a call for each"
+        )
+    if n_beams > max_sequences:
+        raise ValueError(
+            f"num_beams={n_beams} must be at most max_sequences, which is {max_sequences}: the "
+            f"beams of a prompt are decoded together; load the model with a larger max_sequences"
+        )
 
 
 def check_option_ids(config: GenerationConfig, n_vocab: int) -> None:
@@ -228,9 +268,13 @@ def stream_keys(
     """Return the (seed, number) key of each sequence's random stream; see
     ``GenerationConfig.seed``.
 
-    configs: one for all prompts, whose sequences are numbered through, or one each. fresh_seed:
-    called where sequences are sampled without a seed.
+    configs: one for all prompts, whose sequences are numbered through, or one each. The beams of a
+    prompt have one stream, and what is returned of them has its key. fresh_seed: called where
+    sequences are sampled without a seed.
     """
+    if configs[0].num_beams > 1:
+        keys = _keys(configs[0], n_prompts, fresh_seed)
+        return [key for key in keys for _ in range(configs[0].num_return_sequences)]
     if len(configs) == 1:
         return _keys(configs[0], n_prompts * configs[0].num_return_sequences, fresh_seed)
     return [

@@ -10,6 +10,7 @@ from localgen._util.arrays import is_torch, to_numpy, to_torch
 from localgen.completion import (
     Completion,
     ForwardOutput,
+    GenerateBeamOutput,
     GenerateOutput,
     Stats,
     TokenLogprob,
@@ -58,6 +59,7 @@ def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completi
         stop_match=stream.stop_match,
         logprobs=_logprobs(sequence),
         stats=stats(call, sequence),
+        score=_score(call, sequence),
     )
 
 
@@ -91,7 +93,7 @@ def _given(call: GenerationCall) -> Matrix:
     return rows
 
 
-def generate_output(call: GenerationCall) -> GenerateOutput:
+def generate_output(call: GenerationCall) -> GenerateOutput | GenerateBeamOutput:
     """Return the sequences as one matrix after their prompts, padded on the right.
 
     One that ended before it had spelled its prompt again is the prompt as given, and nothing new.
@@ -104,12 +106,20 @@ def generate_output(call: GenerationCall) -> GenerateOutput:
     wrap = to_torch if call.prompts.is_torch else _same
     scores, logits = _steps(call)
     call.leave()
-    return GenerateOutput(
-        sequences=wrap(np.concatenate([prompts, new], axis=1)),
-        scores=None if scores is None else tuple(map(wrap, scores)),
-        logits=None if logits is None else tuple(map(wrap, logits)),
-        finish_reasons=[each.finish_reason or "cancelled" for each in call.sequences],
-        stats=[stats(call, sequence) for sequence in call.sequences],
+    fields: dict[str, Any] = {
+        "sequences": wrap(np.concatenate([prompts, new], axis=1)),
+        "scores": None if scores is None else tuple(map(wrap, scores)),
+        "logits": None if logits is None else tuple(map(wrap, logits)),
+        "finish_reasons": [each.finish_reason or "cancelled" for each in call.sequences],
+        "stats": [stats(call, sequence) for sequence in call.sequences],
+    }
+    if call.beams is None:
+        return GenerateOutput(**fields)
+    sums = np.array(call.beams.scores, np.float32) if call.configs[0].output_scores else None
+    return GenerateBeamOutput(
+        sequences_scores=None if sums is None else wrap(sums),
+        beam_indices=wrap(call.beams.beam_indices),
+        **fields,
     )
 
 
@@ -122,7 +132,9 @@ def forward_output(prompts: Prompts, logits: list[Logits], n_vocab: int) -> Forw
     return ForwardOutput(logits=to_torch(matrix) if prompts.is_torch else matrix)
 
 
-def transition_scores(sequences: Any, scores: Any, *, normalize_logits: bool) -> Any:
+def transition_scores(
+    sequences: Any, scores: Any, beam_indices: Any, *, normalize_logits: bool
+) -> Any:
     """Return the score of each chosen token; see ``LocalModel.compute_transition_scores``."""
     ids = np.asarray(to_numpy(sequences))
     steps = [np.asarray(to_numpy(step)) for step in scores or ()]
@@ -131,13 +143,30 @@ def transition_scores(sequences: Any, scores: Any, *, normalize_logits: bool) ->
             "compute_transition_scores takes the sequences and scores of generate() with "
             "return_dict_in_generate=True and output_scores=True"
         )
-    new = ids[:, ids.shape[1] - len(steps) :]
-    rows = np.arange(len(ids))
+    n_new, is_over = len(steps), None
+    rows = np.repeat(np.arange(len(ids))[:, None], n_new, axis=1)
+    if beam_indices is not None:
+        rows = _checked_beams(beam_indices, len(ids), steps)
+        n_new, is_over = rows.shape[1], rows < 0
+    new = ids[:, ids.shape[1] - n_new :]
     found = np.empty(new.shape, np.float32)
-    for index, step in enumerate(steps):
-        values = log_softmax(step) if normalize_logits else step
-        found[:, index] = values[rows, new[:, index]]
+    for index in range(n_new):
+        values = log_softmax(steps[index]) if normalize_logits else steps[index]
+        found[:, index] = values[rows[:, index], new[:, index]]
+    if is_over is not None:
+        found[is_over] = 0.0
     return to_torch(found) if is_torch(sequences) else found
+
+
+def _checked_beams(beam_indices: Any, n_rows: int, steps: list[Any]) -> Any:
+    """Return ``beam_indices`` (rows, new) as far as one of them is a beam's."""
+    rows = np.asarray(to_numpy(beam_indices))
+    if rows.ndim != 2 or len(rows) != n_rows or rows.max(initial=-1) >= len(steps[0]):
+        raise ValueError(
+            f"beam_indices must be those of the same generate() call, (rows, new) of integers "
+            f"below {len(steps[0])}, got shape {rows.shape}"
+        )
+    return rows[:, : min(int((rows >= 0).sum(axis=1).max(initial=0)), len(steps))]
 
 
 def stats(call: GenerationCall, sequence: Sequence) -> Stats:
@@ -182,17 +211,27 @@ def _config_of(call: GenerationCall, sequence: Sequence) -> Any:
 
 def _steps(call: GenerationCall) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
     """The scores and logits of each step, as far as they were asked for."""
+    config, n_vocab = call.configs[0], call.n_vocab
+    if call.beams is not None:
+        kept = call.beams.steps
+        return (
+            tuple(kept.scores) if config.output_scores else None,
+            tuple(kept.logits) if config.output_logits else None,
+        )
     recorders = [
         StepRecorder(keep_logits=False, keep_scores=False) if is_healing(sequence) else recorder
         for sequence in call.sequences
         for recorder in sequence.recorders
         if isinstance(recorder, StepRecorder)
     ]
-    config, n_vocab = call.configs[0], call.n_vocab
     return (
         by_step([each.scores for each in recorders], n_vocab) if config.output_scores else None,
         by_step([each.logits for each in recorders], n_vocab) if config.output_logits else None,
     )
+
+
+def _score(call: GenerationCall, sequence: Sequence) -> float | None:
+    return None if call.beams is None else call.beams.scores[sequence.index]
 
 
 def _logprobs(sequence: Sequence) -> list[TokenLogprob] | None:

@@ -81,6 +81,37 @@ class SequenceBuilder:
         asked = allowed_tokens_function(function, uses_torch=prompts.is_torch)
         sequence.trackers += (AllowedTokens(asked, batch_id, prompt.tolist()),)
 
+    def build_beams(self, results: list[Sequence], config: GenerationConfig) -> list[Sequence]:
+        """Return ``num_beams`` sequences for each prompt, which are decoded for ``results``: those
+        that ``build`` returned."""
+        sequences: list[Sequence] = []
+        for first in results[:: config.num_return_sequences]:
+            group = [self._beam(first, config) for _ in range(config.num_beams)]
+            for index, beam in enumerate(group):
+                beam.index = len(sequences) + index
+                beam.group = tuple(group)
+                beam.prompt_of = group[0] if index else None
+            sequences += group
+        for result in results:
+            result.stop_checks = ()  # it is filled when all was decided
+        return sequences
+
+    def _beam(self, result: Sequence, config: GenerationConfig) -> Sequence:
+        """Return a sequence with the prompt of a result, and as much of its state as decides."""
+        kept = (TextTracker,) if config.stop_strings is None else ()
+        return Sequence(
+            index=0,
+            prompt_ids=result.prompt_ids,
+            max_new_tokens=result.max_new_tokens,
+            eos_token_ids=result.eos_token_ids,
+            sampler=result.sampler,
+            uniform=result.uniform,
+            trackers=tuple(each.copy() for each in result.trackers if not isinstance(each, kept)),
+            stop_checks=result.stop_checks,
+            deadline=result.deadline,
+            n_backed_up=result.n_backed_up,
+        )
+
     def _end_to_heal(
         self, config: GenerationConfig, token_ids: TokenIds, n_fixed: int
     ) -> PromptEnd | None:
@@ -106,7 +137,7 @@ class SequenceBuilder:
         end: PromptEnd | None,
     ) -> Sequence:
         eos_token_ids = self._eos_token_ids(config)
-        sampler = self._sampler(config)
+        sampler = self._sampler(config, len(eos_token_ids))
         trackers: list[Tracker] = []
         n_backed_up = 0
         if end is not None:
@@ -146,18 +177,22 @@ class SequenceBuilder:
         vocab = self.tokenizer
         return b"" if vocab.text_bytes(token_id) else vocab.token_bytes(token_id)
 
-    def _sampler(self, config: GenerationConfig) -> Sampler:
+    def _sampler(self, config: GenerationConfig, n_eos: int) -> Sampler:
         """One for all sequences of a config."""
         if id(config) not in self._samplers:
             n_vocab = self.tokenizer.vocab_size
             resolve.check_option_ids(config, n_vocab)
-            self._samplers[id(config)] = Sampler(config, n_vocab, self.hooks.processors())
+            # As in transformers: a beam can go on if its best tokens all end it.
+            min_kept = n_eos + 1 if config.num_beams > 1 else 1
+            self._samplers[id(config)] = Sampler(
+                config, n_vocab, self.hooks.processors(), min_kept=min_kept
+            )
         return self._samplers[id(config)]
 
 
 def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:
     if config.logprobs is not None:
         return (LogprobRecorder(config.logprobs),)
-    if config.output_scores or config.output_logits:
+    if (config.output_scores or config.output_logits) and config.num_beams == 1:
         return (StepRecorder(keep_logits=config.output_logits, keep_scores=config.output_scores),)
     return ()

@@ -147,7 +147,8 @@ def as_they_finish(call: GenerationCall, driver: Driver) -> Iterator[tuple[int, 
                 driver.run(
                     call.request, lambda: any(each.finish_reason for each in waiting.values())
                 )
-                for index in [i for i, each in waiting.items() if each.finish_reason]:
+                done_now = [i for i, each in enumerate(call.sequences) if each.finish_reason]
+                for index in [i for i in done_now if i in waiting]:
                     del waiting[index]
                     done = results.completion(call, index)
                     call.leave()

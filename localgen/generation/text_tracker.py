@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import copy
 
 from localgen.engine.sequence import Sequence
 from localgen.text.detokenizer import Detokenizer
@@ -65,9 +66,9 @@ class TextTracker:
         return None
 
     def copy(self) -> TextTracker:
-        clone = TextTracker(self._new_stream, self._eos_token_ids, self._clock)
-        clone._replay(self._token_ids)
-        clone.stream.skip(self.stream.n_taken)
+        clone = copy(self)
+        clone._token_ids = list(self._token_ids)
+        clone.stream = self.stream.copy()
         return clone
 
     def _replay(self, token_ids: list[int]) -> None:

@@ -197,7 +197,7 @@ class _SubmissionLimit:
         self._n_fit = min(self._n_fit, self._model.n_sequences_that_fit(n_tokens) or self._n_fit)
         if config.max_time is None:
             return 2 * loaded.max_sequences
-        return 1 if loaded.deterministic else self._n_fit
+        return 1 if loaded.deterministic else max(1, self._n_fit // config.num_beams)
 
 
 async def _wait(tasks: set[asyncio.Task[None]], limit: int) -> None:
@@ -228,8 +228,9 @@ def _record(row: Row, completion: Completion) -> Record:
         row.kind: row.prompt,
         **{key: done[key] for key in ("text", "token_ids", "finish_reason", "stop_match")},
     }
-    if completion.logprobs is not None:
-        record["logprobs"] = done["logprobs"]
+    for name in ("logprobs", "score"):
+        if done[name] is not None:
+            record[name] = done[name]
     record["stats"] = {key: done["stats"][key] for key in _STATS}
     record["line_hash"] = row.line.hash
     return record

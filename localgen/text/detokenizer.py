@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
+from copy import copy
 from itertools import compress
+
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Detokenizer:
@@ -31,13 +34,23 @@ class Detokenizer:
         self._token_bytes = token_bytes
         self._n_to_skip = n_skipped
         self._hidden_bytes = hidden_bytes
-        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        self._decoder = _Utf8Decoder(errors="replace")
+        self._decode = self._decoder.decode
         self._stop_strings = stop_strings
         # Text that could become a stop string, and which of its characters are shown.
         self._held, self._shown = "", b""
         self._pieces: list[str] = []
         self._n_taken = 0
         self.stop_match: str | None = None
+
+    def copy(self) -> Detokenizer:
+        """Return a detokenizer in the same state that goes its own way from here."""
+        clone = copy(self)
+        clone._decoder = _Utf8Decoder(errors="replace")
+        clone._decoder.setstate(self._decoder.getstate())
+        clone._decode = clone._decoder.decode
+        clone._pieces = list(self._pieces)
+        return clone
 
     @property
     def text(self) -> str:

@@ -345,6 +345,7 @@ def test_input_with_a_name_that_is_not_text(batch: Command) -> None:
         (["--temprature", "1"], ["--temprature"]),
         (["--top-p", "1.5"], ["--top-p", "1.5"]),
         (["--max-sequences", "0"], ["--max-sequences", "0"]),
+        (["--max-sequences", "2", "--num-beams", "3"], ["--num-beams", "3", "--max-sequences"]),
         (["--device", "gpu"], ["device", "'gpu'"]),
         (["--deterministic", "--flash-attention", "on"], ["deterministic"]),
         (["third"], ["third"]),

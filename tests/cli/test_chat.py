@@ -155,6 +155,7 @@ def test_sampling_that_was_chosen_is_kept(config: GenerationConfig) -> None:
 def test_wrong_options(chat: Any, tiny_bpe_path: Path) -> None:
     """A wrong choice is refused before the model loads; a missing template is an error."""
     assert chat("", "--overflow", "never").returncode == 2
+    assert "cannot be streamed" in chat("", "--num-beams", "2").stderr
     result = chat("hello\n", "-m", tiny_bpe_path)
     assert result.returncode == 1
     assert "no chat template" in result.stderr

@@ -124,6 +124,16 @@ def test_stats_on_stderr(generate: Any, expected: str) -> None:
     assert "8 new" in line
 
 
+def test_beams(generate: Any, tiny: localgen.LocalModel) -> None:
+    """The best text of a search, which has a score; only the end of the search shows it."""
+    (best,) = tiny.complete(["the cat"], num_beams=3, max_new_tokens=8, min_new_tokens=8)
+    assert generate("the cat", *EIGHT, "--num-beams", "3").stdout == best.text + "\n"
+    data = json.loads(generate("the cat", *EIGHT, "--num-beams", "3", "--json").stdout)
+    assert data["token_ids"] == best.token_ids
+    assert data["score"] == pytest.approx(best.score, abs=1e-3)
+    assert "score" not in json.loads(generate("the cat", *EIGHT, "--json").stdout)
+
+
 def test_seed_is_printed_and_repeats(generate: Any) -> None:
     """The seed that --stats shows gives the same text again."""
     first = generate("the cat", *EIGHT, "--temperature", "2", "--stats")
@@ -254,6 +264,8 @@ def test_help_does_not_cut_option_names() -> None:
         (["--suppress-tokens", "[-1]"], ["--suppress-tokens must be between 0 and", "got -1"]),
         (["--forced-eos-token-id", "[]"], ["--forced-eos-token-id", "[]"]),
         (["--exponential-decay-length-penalty", "[1]"], ["a pair (start, factor), got [1]"]),
+        (["--num-beams", "0"], ["--num-beams", "0"]),
+        (["--num-beams", "33"], ["--num-beams", "32"]),
         (["second prompt"], ["second prompt"]),
     ],
     ids=" ".join,

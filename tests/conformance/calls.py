@@ -147,6 +147,57 @@ class Calls:
             alone = self.oracle.sampled(prompt, seed=each, **options)
             assert alone is None or row.token_ids == alone
 
+    def complete_beams(
+        self, prompts: list[Prompt], n_new: int, n_beams: int, samples: bool
+    ) -> None:
+        """Each text has the log-probabilities that it has alone, whichever beams it came from."""
+        self._search(prompts, n_new, n_beams, do_sample=samples, seed=3 if samples else None)
+
+    def beams_that_end(self, prompts: list[Prompt], n_new: int, n_beams: int, number: int) -> None:
+        """Beams are cancelled in a forward pass: the texts so far are returned."""
+        cancel = threading.Event()
+        self.in_pass(number, cancel.set)
+        self._search(prompts, n_new, n_beams, cancel=cancel)
+        self._nothing_planned()
+
+    def beams_that_are_lost(
+        self, prompts: list[Prompt], n_new: int, n_beams: int, number: int
+    ) -> None:
+        """The KV cache is lost in a forward pass, which is stopped."""
+
+        def stop() -> None:
+            self.backend.lose_all()
+            raise PassStopped
+
+        self.in_pass(number, stop)
+        self._search(prompts, n_new, n_beams)
+        self._nothing_planned()
+
+    def _search(self, prompts: list[Prompt], n_new: int, n_beams: int, **options: Any) -> None:
+        n_most = self.model.config.max_sequences
+        if n_beams > n_most:
+            return
+        longest = max(len(prompt) + n_new for prompt in prompts)
+        n_slots = min(self.backend.n_slots_that_fit(longest), n_most)
+        try:
+            done = self.model.complete(
+                prompts,
+                max_new_tokens=n_new,
+                num_beams=n_beams,
+                num_return_sequences=n_beams,
+                logprobs=0,
+                **options,
+            )
+        except KvBudgetError:  # what is pinned leaves no room, here or in another thread
+            assert n_slots < n_beams + len(self.prefixes) or self.prefixes or not self.is_alone
+            return
+        assert len(done) == n_beams * len(prompts)
+        for row in done:
+            n = len(row.token_ids)
+            expected = self.oracle.scores([*row.prompt_token_ids, *row.token_ids])
+            got = [step.logprob for step in row.logprobs or ()]
+            np.testing.assert_allclose(got, expected[len(expected) - n :], atol=1e-2)
+
     def complete_some(self, prompts: list[Prompt], n_new: int, n_wanted: int) -> None:
         """Leave complete_iter() after some of its results."""
 

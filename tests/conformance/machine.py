@@ -48,8 +48,14 @@ PROMPT = st.builds(
 )
 PROMPTS = st.lists(PROMPT, min_size=1, max_size=5)
 N_NEW = st.sampled_from([1, 2, 5, 12])
+N_BEAMS = st.sampled_from([2, 3, 4])
 N_PIECES = st.sampled_from([1, 3, 100])
 PASS_NUMBER = st.integers(1, 6)
+
+
+def _scored(prompts: list[Prompt]) -> list[Prompt]:
+    """Prompts so short that all of their tokens may be scored."""
+    return [prompt[:_MOST_SCORED] for prompt in prompts]
 
 
 class CallMachine(RuleBasedStateMachine):
@@ -100,6 +106,22 @@ class CallMachine(RuleBasedStateMachine):
     @rule(prompts=PROMPTS, n_new=N_NEW, seed=st.integers(0, 100))
     def complete_sampled(self, prompts: list[Prompt], n_new: int, seed: int) -> None:
         self.calls.complete_sampled(self.cut(prompts), n_new, seed)
+
+    @rule(prompts=PROMPTS, n_new=N_NEW, n_beams=N_BEAMS, samples=st.booleans())
+    def complete_beams(
+        self, prompts: list[Prompt], n_new: int, n_beams: int, samples: bool
+    ) -> None:
+        self.calls.complete_beams(_scored(prompts), n_new, n_beams, samples)
+
+    @rule(prompts=PROMPTS, n_new=N_NEW, n_beams=N_BEAMS, number=PASS_NUMBER)
+    def beams_that_end(self, prompts: list[Prompt], n_new: int, n_beams: int, number: int) -> None:
+        self.calls.beams_that_end(_scored(prompts), n_new, n_beams, number)
+
+    @rule(prompts=PROMPTS, n_new=N_NEW, n_beams=N_BEAMS, number=PASS_NUMBER)
+    def beams_that_are_lost(
+        self, prompts: list[Prompt], n_new: int, n_beams: int, number: int
+    ) -> None:
+        self.calls.beams_that_are_lost(_scored(prompts), n_new, n_beams, number)
 
     @rule(prompts=PROMPTS, n_new=N_NEW, n_wanted=st.integers(1, 5))
     def complete_some(self, prompts: list[Prompt], n_new: int, n_wanted: int) -> None:

@@ -25,7 +25,15 @@ from localgen.engine.backend import Logits
 from tests.conformance.calls import Calls
 from tests.conformance.compare import OPTIONS, Alone
 from tests.conformance.invariants import check_contents, check_idle, watch
-from tests.conformance.machine import N_NEW, N_PIECES, PROMPT, PROMPTS, CallMachine, Prompt
+from tests.conformance.machine import (
+    N_BEAMS,
+    N_NEW,
+    N_PIECES,
+    PROMPT,
+    PROMPTS,
+    CallMachine,
+    Prompt,
+)
 from tests.conftest import CHILD_SECONDS
 from tests.fakes import EOS, FakeBackend, fake_model, hashed_letter, hashed_logits, reference_greedy
 
@@ -155,6 +163,7 @@ CROWDED = st.one_of(
     call(Calls.complete, SHORTS, N_NEW),
     call(Calls.complete_several_each, SHORTS, N_NEW),
     call(Calls.complete_sampled, SHORTS, N_NEW, st.integers(0, 100)),
+    call(Calls.complete_beams, SHORTS, N_NEW, N_BEAMS, st.booleans()),
     call(Calls.complete_some, SHORTS, N_NEW, st.integers(1, 5)),
     call(Calls.open_stream, SHORT, st.sampled_from([3, 12, 30])),
     call(reads, N_PIECES),

@@ -371,3 +371,62 @@ def test_without_reuse_nothing_is_kept_but_what_is_pinned():
     assert (cache.cached, backend.kv[0]) == ([], [])
     left(cache, LETTERS, pins=True)
     assert admitted(cache, LETTERS + b"!").n_cached == 0
+
+
+# --- groups ---
+
+
+def group(*texts: bytes, n_new: int = 8) -> list[Sequence]:
+    """Rows that get a slot together or not at all."""
+    members = [row(text, n_new=n_new) for text in texts]
+    for each in members:
+        each.group = tuple(members)
+    return members
+
+
+def test_a_group_gets_slots_for_all_or_none() -> None:
+    _, cache = caches(4)
+    first, second = group(b"a", b"a", b"a"), group(b"b", b"b")
+    assert cache.admit_group(first)
+    assert not cache.admit_group(second)
+    assert [each.seq_id for each in second] == [None, None]
+    assert cache.n_running == 3
+    cache.release(first[0])
+    assert cache.admit_group(second)
+
+
+def test_room_is_made_for_a_whole_group() -> None:
+    """With one sequence of 64 tokens running and memory for three, two more of a group do not fit
+    beside two others."""
+    backend = FakeBackend(budget=4 * 40)
+    backend.can_share_cells = False
+    cache = KvCache(backend, 8)
+    members = group(*[b"a" * 32] * 4)
+    cache.make_room([*members, row(b"b" * 60, n_new=4)])
+    assert (backend.n_slots, backend.n_ctx_seq) == (4, 40)
+    assert cache.admit_group(members)
+
+
+def test_groups_share_cells_however_short_their_prefix_is() -> None:
+    """Cells for all that each may come to need: no copy takes any of its own."""
+    backend = FakeBackend()
+    cache = KvCache(backend, 8)
+    members = group(*[b"ab" * 10] * 4, n_new=110)
+    cache.make_room(members)
+    assert backend.n_cells == 768  # for 4 * 130
+    assert cache.admit_group(members)
+
+
+def test_a_replaced_sequence_holds_what_the_other_does() -> None:
+    """And one that waits for it copies only what is still the same."""
+    backend, cache = caches(4)
+    one, other, waiting = (admitted(cache, text) for text in (b"abcdef", b"abcxyz", b"abcdefg"))
+    for each in (one, other):
+        computed(cache, each)
+    waiting.waits_for = (one, 6)
+    one.tokens[:6] = other.tokens[:6]
+    cache.replace(one, other)
+    assert held(backend, one.seq_id) == b"abcxyz"
+    assert one.n_kv == 6
+    cache.copy_when_ready(waiting)
+    assert held(backend, waiting.seq_id) == b"abc"

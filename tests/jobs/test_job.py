@@ -144,6 +144,22 @@ def test_results_are_those_of_complete(files: Files, model: LocalModel) -> None:
     assert "logprobs" not in done[1]
 
 
+def test_lines_with_beams(files: Files, model: LocalModel) -> None:
+    """They have a score; a line that asks for too many fails alone."""
+    files.write(
+        {"prompt": "the cat", "num_beams": 3, "length_penalty": 2.0, "early_stopping": "never"},
+        {"prompt": "the cat", "num_beams": 100},
+        {"prompt": "the cat"},
+    )
+    files.run(model, max_new_tokens=5)
+    done = files.results()
+    options: dict[str, Any] = {"num_beams": 3, "length_penalty": 2.0, "early_stopping": "never"}
+    (alone,) = model.complete(["the cat"], max_new_tokens=5, **options)
+    assert (done[1]["text"], done[1]["score"]) == (alone.text, pytest.approx(alone.score))
+    assert "num_beams=100 must be at most max_sequences" in done[2]["error"]["message"]
+    assert "score" not in done[3]
+
+
 def test_what_separates_lines(files: Files, model: LocalModel) -> None:
     """Blank lines are counted and skipped; a byte-order mark and CRLF do no harm.
 

@@ -97,3 +97,21 @@ def test_pieces_join_to_the_whole(size):
     shown, stream = feed(pieces, ("never there",))
     assert "".join(shown) == text[: len("".join(shown))]
     assert stream.text == text
+
+
+def test_a_copy_goes_its_own_way():
+    """In the middle of a character, and of what could be a stop string."""
+    one = Detokenizer(lambda token: bytes([token]), ("no",))
+    for byte in "én".encode()[:1]:
+        one.push(byte)
+    other = one.copy()
+    for byte in "é".encode()[1:] + b"n":
+        one.push(byte)
+    other.push(ord("x"))
+    third = one.copy()
+    assert third.push(ord("o"))
+    one.push(ord("t"))
+    one.finish()
+    other.finish()
+    assert (one.text, other.text, third.text) == ("ént", "\ufffdx", "é")
+    assert (one.stop_match, third.stop_match) == (None, "no")

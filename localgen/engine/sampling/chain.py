@@ -33,10 +33,16 @@ class Sampler:
     """Chooses the next token of a sequence; holds scratch memory, and no state between calls.
 
     n_vocab: the width of a row of logits. custom: the caller's processors, which run last.
+    min_kept: how many tokens each filter keeps at least, transformers' ``min_tokens_to_keep``.
     """
 
     def __init__(
-        self, options: SamplingOptions, n_vocab: int, custom: Items[CustomProcessor] = ()
+        self,
+        options: SamplingOptions,
+        n_vocab: int,
+        custom: Items[CustomProcessor] = (),
+        *,
+        min_kept: int = 1,
     ) -> None:
         self._options = options
         self._n_vocab = n_vocab
@@ -49,6 +55,8 @@ class Sampler:
         # Larger scores are shifted first: divided by the temperature, they would overflow.
         self._largest = _LARGEST * min(options.temperature, 1.0)
         self._min_p = options.min_p or 0.0
+        self._min_kept = min(min_kept, n_vocab)
+        self._top_k = max(options.top_k, self._min_kept)
         self._has_top_k = 0 < options.top_k < n_vocab
         self._cuts = self._has_top_k or options.top_p < 1.0 or self._min_p > 0.0
 
@@ -91,6 +99,21 @@ class Sampler:
         for process in self._processors:
             process(self._scratch, sequence)
         return self._scratch
+
+    def edits(self, sequence: Sequence) -> bool:
+        """Return whether ``process`` would change logits now."""
+        return bool(self._processors or _masks(sequence))
+
+    def kept(self, processed: Logits) -> Ids | None:
+        """Return the ids that temperature and filters keep of a row, which they leave as it is;
+        None for all of them, in their order."""
+        maxima = filters.column_maxima(processed) if self._cuts else processed
+        best = float(maxima[maxima.argmax()])
+        with np.errstate(over="ignore"):
+            if abs(best) > self._largest:
+                processed, best = filters.shifted(processed, best), 0.0
+                maxima = filters.column_maxima(processed) if self._cuts else processed
+            return self._kept(processed, maxima, best)[0]
 
     def choose(self, processed: Logits, logits: Logits, sequence: Sequence) -> int:
         """Return the token id by the row after all processors; ``logits`` are the model's own.
@@ -141,7 +164,7 @@ class Sampler:
         else:
             ids, weights, cumsum = self._cut(logits, *candidates)
         if options.typical_p < 1.0:
-            kept = filters.typical(weights, options.typical_p)
+            kept = filters.typical(weights, options.typical_p, self._min_kept)
             ids, weights, cumsum = kept if ids is None else ids[kept], weights[kept], None
         return ids, weights, cumsum
 
@@ -152,16 +175,20 @@ class Sampler:
         first of them, the sum of all weights."""
         options = self._options
         temperature = options.temperature
+        total: float | None = None
         if self._has_top_k:
-            return filters.top_k_candidates(logits, options.top_k, maxima), None
+            return filters.top_k_candidates(logits, self._top_k, maxima), None
         if options.top_p < 1.0:
-            return filters.top_p_candidates(
+            ids, total = filters.top_p_candidates(
                 logits, maxima, best, temperature, options.top_p, self._weights
             )
-        if self._min_p > 0.0:
+        elif self._min_p > 0.0:
             ids = filters.min_p_candidates(logits, maxima, best, temperature, self._min_p)
-            return ids, None
-        return None
+        else:
+            return None
+        if len(ids) < self._min_kept:
+            ids = filters.top_k_candidates(logits, self._min_kept, maxima)
+        return ids, total
 
     def _cut(
         self, logits: Logits, ids: Ids, total: float | None
@@ -174,7 +201,7 @@ class Sampler:
         scores /= self._temperature
         n_kept = len(scores)
         if self._has_top_k:
-            n_kept = filters.n_top_k(scores, options.top_k)
+            n_kept = filters.n_top_k(scores, self._top_k)
         scores -= scores[0]
         weights = np.exp(scores, dtype=np.float64)
         cumsum: CumSum | None = None
@@ -183,6 +210,7 @@ class Sampler:
             n_kept = filters.n_top_p(cumsum, total or float(cumsum[-1]), options.top_p)
         if self._min_p > 0.0:
             n_kept = min(n_kept, filters.n_min_p(weights, self._min_p))
+        n_kept = max(n_kept, min(self._min_kept, len(scores)))
         if cumsum is not None:
             cumsum = cumsum[:n_kept]
         return ids[order[:n_kept]], weights[:n_kept], cumsum
@@ -210,7 +238,7 @@ class Sampler:
                 return
             raise ValueError(
                 f"sequence {sequence.index}: the logits processors left no token to choose "
-                f"(best score {best}){_requirements(sequence)}; suppress fewer tokens, or fix the "
+                f"(best score {best}){requirements(sequence)}; suppress fewer tokens, or fix the "
                 f"processor"
             )
         raise DecodeError(
@@ -224,7 +252,7 @@ def _masks(sequence: Sequence) -> list[Mask]:
     return [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
 
 
-def _requirements(sequence: Sequence) -> str:
+def requirements(sequence: Sequence) -> str:
     """Return what else limits the tokens, in parts of a sentence."""
     constraints = [each for each in sequence.trackers if isinstance(each, Constraint)]
     return "".join(f", and {each.requirement}" for each in constraints if each.mask() is not None)

@@ -151,17 +151,17 @@ def n_min_p(weights: Weights, min_p: float) -> int:
     return len(weights) - int(weights[::-1].searchsorted(min_p))
 
 
-def typical(weights: Weights, mass: float) -> Ids:
+def typical(weights: Weights, mass: float, min_kept: int = 1) -> Ids:
     """Return the positions, rising, of the candidates whose surprise is nearest to the entropy,
-    until they hold ``mass`` (Meister et al. 2022, locally typical sampling); ties of the last stay.
-    The weights may be in any order."""
+    until they hold ``mass`` (Meister et al. 2022, locally typical sampling) and are ``min_kept``;
+    ties of the last stay. The weights may be in any order."""
     p = weights.astype(np.float64)
     p /= p.sum()
     surprise = -np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
     entropy = float((p * np.where(p > 0, surprise, 0.0)).sum())
     distance = np.abs(surprise - entropy)
     order = distance.argsort()
-    last = min(int(p[order].cumsum().searchsorted(mass)), len(p) - 1)
+    last = min(max(int(p[order].cumsum().searchsorted(mass)), min_kept - 1), len(p) - 1)
     return np.flatnonzero(distance <= distance[order[last]])
 
 

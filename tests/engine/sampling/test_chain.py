@@ -508,3 +508,28 @@ def test_a_model_may_give_any_numbers(row: Logits, options: Any) -> None:
         assert not np.isnan(row).any()
         assert -np.inf < row[token]
     np.testing.assert_array_equal(row, before)
+
+
+@given(
+    logits=hnp.arrays(np.float32, 40, elements=st.floats(-9, 9, width=32), unique=True),
+    top_k=st.integers(0, 6),
+    top_p=st.sampled_from([0.05, 0.5, 0.9, 1.0]),
+    min_p=st.sampled_from([0.0, 0.3, 0.99]),
+    min_kept=st.integers(1, 5),
+)
+def test_filters_keep_at_least_so_many(
+    logits: Logits, top_k: int, top_p: float, min_p: float, min_kept: int
+) -> None:
+    """transformers' min_tokens_to_keep, filter by filter, on a sorted row."""
+    options = SamplingOptions(do_sample=True, top_k=top_k, top_p=top_p, min_p=min_p)
+    kept = Sampler(options, len(logits), min_kept=min_kept).kept(logits)
+    order = np.argsort(-logits)
+    n_kept = max(top_k, min_kept) if top_k else len(logits)
+    p = np.exp(logits[order][:n_kept].astype(float) - logits.max())
+    n_p = int(np.searchsorted(np.cumsum(p) / p.sum(), top_p)) + 1 if top_p < 1 else n_kept
+    near = np.abs(np.cumsum(p) / p.sum() - top_p).min() < 1e-5 or np.abs(p - min_p).min() < 1e-5
+    hypothesis.assume(not near)
+    n_kept = min(n_kept, max(n_p, min_kept))
+    n_kept = min(n_kept, max(int((p >= min_p).sum()), min_kept))
+    ids = np.arange(len(logits)) if kept is None else kept
+    assert set(ids.tolist()) == set(order[:n_kept].tolist())

@@ -144,6 +144,15 @@ def test_typical_by_hand():
     assert filters.typical(weights, 0.8).tolist() == [0, 1, 2, 3]
 
 
+def test_typical_keeps_at_least_so_many():
+    """The most typical ones, and the ties of the last."""
+    weights = np.array([8.0, 4.0, 2.0, 1.0, 1.0])
+    fewest = filters.typical(weights, 1e-6)
+    assert len(fewest) == 1
+    assert set(fewest) < set(filters.typical(weights, 1e-6, 2))
+    assert len(filters.typical(weights, 1e-6, 4)) == 5  # the last two are equal
+
+
 def test_typical_needs_no_order_and_never_counts_a_removed_token():
     """Without another filter it sees the row as it is, with weights of zero in between."""
     weights = row(0.25, 0.0, 1.0, 0.5, 0.25)

@@ -1,0 +1,125 @@
+"""What does beam search cost, beside sampling as many texts, and beside transformers' own?
+
+Calls alternate in one process: a search with four beams, four sampled texts of the same prompt and,
+with --transformers, transformers' search on the same file. Every text has the same length: nothing
+ends one early.
+
+    python benchmarks/beams.py
+    python benchmarks/beams.py --transformers      # needs torch, transformers, gguf, accelerate
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import common
+from common import PASSAGE, Row
+
+from localgen import LocalModel, hub
+
+# Searches for as many tokens after some as are asked for.
+Peer = Callable[[list[int], int], None]
+
+_BEAMS = 4
+_SHORT = "The old sailor looked at the sky and said"
+_NOTE = """\
+beams_s: seconds of a search with four beams. sampled_s: of four sampled texts of the same prompt,
+temperature 0.8, top_k 50. ratio: beams_s / sampled_s in each round. transformers_s: of
+transformers' search with four beams on the same file, its weights in float32; times_faster:
+transformers_s / beams_s in each round. The search computes the prompt, whose first word is another
+one in each round; the sampled texts find it in the KV cache."""
+
+
+def main() -> None:
+    """Measure both prompts and report."""
+    parser = common.argument_parser(__doc__, rounds=7, new_tokens=128)
+    parser.add_argument("--transformers", action="store_true", help="compare with transformers")
+    parser.add_argument("--threads", type=int, default=common.usable_cpus(), help="of both")
+    options = parser.parse_args()
+    path = hub.resolve(options.model)
+    with LocalModel.from_pretrained(path, device="cpu", n_threads=options.threads) as model:
+        peer = _transformers(path, options.threads) if options.transformers else None
+        rows = [
+            _measure(name, prompt, model, peer, options)
+            for name, prompt in (("short", _SHORT), ("long", PASSAGE))
+        ]
+        threads = common.n_threads(model)
+    common.report("beams", rows, options, threads=threads, note=_NOTE)
+
+
+def _measure(name: str, prompt: str, model: LocalModel, peer: Peer | None, options: Any) -> Row:
+    rounds = []
+    for number in range(options.rounds + 1):
+        common.progress(f"{name}: round {number} of {options.rounds}")
+        ids = model.tokenizer.encode(f"{number} {prompt}")
+        rounds.append(_round(ids, model, peer, options.new_tokens))
+    rounds = rounds[1:]  # the first one warms up
+    result: Row = {"prompt": name, "n_prompt": len(ids), "n_new": options.new_tokens}
+    for key in ("beams_s", "sampled_s", "ratio", "transformers_s", "times_faster"):
+        if key in rounds[0]:
+            result.update(common.spread(key, [row[key] for row in rounds]))
+    return result
+
+
+def _round(ids: list[int], model: LocalModel, peer: Peer | None, n_new: int) -> Row:
+    beams_s = _seconds(lambda: _search(model, ids, n_new))
+    sampled_s = _seconds(lambda: _sample(model, ids, n_new))
+    row: Row = {"beams_s": beams_s, "sampled_s": sampled_s, "ratio": beams_s / sampled_s}
+    if peer is not None:
+        row["transformers_s"] = _seconds(lambda: peer(ids, n_new))
+        row["times_faster"] = row["transformers_s"] / beams_s
+    return row
+
+
+def _search(model: LocalModel, ids: list[int], n_new: int) -> None:
+    model.complete([ids], num_beams=_BEAMS, max_new_tokens=n_new, eos_token_id=[])
+
+
+def _sample(model: LocalModel, ids: list[int], n_new: int) -> None:
+    model.complete(
+        [ids],
+        num_return_sequences=_BEAMS,
+        do_sample=True,
+        temperature=0.8,
+        seed=1,
+        max_new_tokens=n_new,
+        eos_token_id=[],
+    )
+
+
+def _transformers(path: Path, threads: int) -> Peer:
+    """Return transformers' search on a GGUF file."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    ).eval()
+
+    def search(ids: list[int], n_new: int) -> None:
+        given = torch.tensor([ids])
+        model.generate(
+            given,
+            attention_mask=torch.ones_like(given),
+            num_beams=_BEAMS,
+            do_sample=False,
+            max_new_tokens=n_new,
+            eos_token_id=-1,  # which is no token
+            pad_token_id=0,
+        )
+
+    return search
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

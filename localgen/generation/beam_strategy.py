@@ -22,7 +22,7 @@ from localgen.engine.decoding import Output, Step
 from localgen.engine.recorders import LogprobRecorder
 from localgen.engine.sampling import filters
 from localgen.engine.sampling.allowed_tokens import allowed_tokens
-from localgen.engine.sampling.chain import Sampler
+from localgen.engine.sampling.chain import Sampler, requirements
 from localgen.engine.sequence import FinishReason, Sequence
 from localgen.engine.stopping import finish_reason
 from localgen.engine.trackers import TokenCounts
@@ -172,7 +172,8 @@ class BeamStrategy:
         if not len(candidates):
             raise ValueError(
                 f"prompt {group.index}: the logits processors left no token to choose for any of "
-                f"its beams; suppress fewer tokens, or fix the processor"
+                f"its beams{requirements(group.beams[0])}; suppress fewer tokens, or fix the "
+                f"processor"
             )
         return candidates
 

@@ -98,7 +98,7 @@ def test_it_may_be_raised_nowhere_else() -> None:
 
 def test_a_block_inside_another_notes_its_own_and_hands_it_on() -> None:
     """As when a caller's function uses a second model: its step is not torn either."""
-    seen = []
+    seen: list[object] = []
 
     def work() -> None:
         with DeferredInterrupt() as outer, second_interrupt_raises():

@@ -141,7 +141,8 @@ def _claimed(item: Item | None) -> list[int]:
 def check_pinned(model: LocalModel, prefixes: Iterable[Prefix]) -> None:
     """Exactly these prefixes are pinned."""
     pinned = {id(cached) for cached in _kv_cache(model).cached if cached.is_pinned}
-    assert pinned == {id(prefix._cached) for prefix in prefixes}
+    sequences = [prefix._sequence for prefix in prefixes]
+    assert pinned == {id(each.cached) for each in sequences if each is not None}
 
 
 def check_idle(model: LocalModel) -> None:

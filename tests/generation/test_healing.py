@@ -559,6 +559,42 @@ def test_a_function_that_allows_tokens_sees_the_prompt_before_healing() -> None:
         model.generate([[hello, wor]], prefix_allowed_tokens_fn=lambda *_: [3], **HEALED)
 
 
+# --- beams ---
+
+
+@settings(max_examples=30)
+@given(vocab=VOCABS, prompt=PROMPTS, n_beams=st.integers(2, 4), samples=st.booleans())
+def test_every_beam_begins_with_the_prompt(
+    vocab: PieceVocab, prompt: str, n_beams: int, samples: bool
+) -> None:
+    model = piece_model(vocab, hashed_piece(vocab))
+    given = b"".join(map(vocab.token_bytes, model.tokenizer.encode(prompt)))
+    options: dict[str, Any] = {"do_sample": True, "seed": 1} if samples else {}
+    options |= {"num_beams": n_beams, "num_return_sequences": n_beams}
+    found = model.complete([prompt], max_new_tokens=3, **options, **HEALED)
+    for done in (each for each in found if each.token_ids):
+        output = b"".join(map(vocab.token_bytes, done.prompt_token_ids + done.token_ids))
+        assert output.startswith(given)
+        assert done.text == text_of(output[len(given) :]) or EOS in done.token_ids
+
+
+def test_beams_are_healed_by_several_ways() -> None:
+    model = words_model(*WORLD, says="hello world!!")
+    options: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 1}
+    first, *others = model.complete(["hello wor"], **options, **HEALED)
+    assert first.text == "ld!!"
+    assert len({done.text for done in others}) == 2
+    out = model.generate([[0, 1], [EOS, 0]], [[1, 1], [0, 1]], **options, **HEALED)
+    assert out[0].tolist() == [EOS, 0, *first.token_ids]
+
+    def forbids(input_ids: Any, scores: Any) -> Any:
+        scores[:, [1, 2]] = -np.inf
+        return scores
+
+    with pytest.raises(ValueError, match=r"any of its beams.* token healing allows only"):
+        model.complete(["hello wor"], logits_processor=forbids, **options, **HEALED)
+
+
 # --- llama.cpp's vocabularies ---
 
 

@@ -347,7 +347,7 @@ class Sampler:
                 return
             raise ValueError(
                 f"sequence {sequence.index}: the logits processors left no token to choose "
-                f"(best score {best}){_requirements(sequence)}; suppress fewer tokens, or fix the "
+                f"(best score {best}){requirements(sequence)}; suppress fewer tokens, or fix the "
                 f"processor"
             )
         raise DecodeError(
@@ -390,7 +390,7 @@ def _masks(sequence: Sequence) -> list[Mask]:
     return [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
 
 
-def _requirements(sequence: Sequence) -> str:
+def requirements(sequence: Sequence) -> str:
     """Return what else limits the tokens, in parts of a sentence."""
     constraints = [each for each in sequence.trackers if isinstance(each, Constraint)]
     return "".join(f", and {each.requirement}" for each in constraints if each.mask() is not None)

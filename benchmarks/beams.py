@@ -1,8 +1,8 @@
 """What does beam search cost, beside sampling as many texts, and beside transformers' own?
 
-Calls alternate in one process: a search with four beams, four sampled texts of the same prompt and,
-with --transformers, transformers' search on the same file. Every text has the same length: nothing
-ends one early.
+Calls alternate in one process: a search with four beams, four sampled texts of the same prompt,
+llama.cpp alone with four sequences and, with --transformers, transformers' search on the same file.
+Every text has the same length: nothing ends one early.
 
     python benchmarks/beams.py
     python benchmarks/beams.py --transformers      # needs torch, transformers, gguf, accelerate
@@ -19,17 +19,23 @@ import common
 from common import PASSAGE, Row
 
 from localgen import LocalModel, hub
+from localgen.llama.backend import LlamaBackend
+from localgen.llama.baseline import prompt_batches, run_batches, step_batches
+from localgen.llama.library import llama
 
 # Searches for as many tokens after some as are asked for.
 Peer = Callable[[list[int], int], None]
 
 _BEAMS = 4
+_PROMPT_BATCH = 32  # which every context takes
 _SHORT = "The old sailor looked at the sky and said"
 _NOTE = """\
 beams_s: seconds of a search with four beams. sampled_s: of four sampled texts of the same prompt,
-temperature 0.8, top_k 50. ratio: beams_s / sampled_s in each round. transformers_s: of
-transformers' search with four beams on the same file, its weights in float32; times_faster:
-transformers_s / beams_s in each round. Each call computes its prompt."""
+temperature 0.8, top_k 50. ratio: beams_s / sampled_s in each round. bare_s: of llama_decode alone
+for as many new tokens of four sequences, after their prompts: what no search on llama.cpp can be
+faster than. transformers_s: of transformers' search with four beams on the same file, its weights
+in float32; times_faster and most_times_faster: transformers_s / beams_s and / bare_s in each round.
+Each call but bare_s computes its prompt."""
 
 
 def main() -> None:
@@ -58,9 +64,8 @@ def _measure(name: str, prompt: str, model: LocalModel, peer: Peer | None, optio
         rounds.append(_round(ids, other, model, peer, options.new_tokens))
     rounds = rounds[1:]  # the first one warms up
     result: Row = {"prompt": name, "n_prompt": len(ids), "n_new": options.new_tokens}
-    for key in ("beams_s", "sampled_s", "ratio", "transformers_s", "times_faster"):
-        if key in rounds[0]:
-            result.update(common.spread(key, [row[key] for row in rounds]))
+    for key in rounds[0]:
+        result.update(common.spread(key, [row[key] for row in rounds]))
     return result
 
 
@@ -69,10 +74,17 @@ def _round(
 ) -> Row:
     beams_s = _seconds(lambda: _search(model, ids, n_new))
     sampled_s = _seconds(lambda: _sample(model, other, n_new))
-    row: Row = {"beams_s": beams_s, "sampled_s": sampled_s, "ratio": beams_s / sampled_s}
+    bare_s = _bare_seconds(model, ids, n_new)
+    row: Row = {
+        "beams_s": beams_s,
+        "sampled_s": sampled_s,
+        "ratio": beams_s / sampled_s,
+        "bare_s": bare_s,
+    }
     if peer is not None:
         row["transformers_s"] = _seconds(lambda: peer(ids, n_new))
         row["times_faster"] = row["transformers_s"] / beams_s
+        row["most_times_faster"] = row["transformers_s"] / bare_s
     return row
 
 
@@ -90,6 +102,18 @@ def _sample(model: LocalModel, ids: list[int], n_new: int) -> None:
         max_new_tokens=n_new,
         eos_token_id=[],
     )
+
+
+def _bare_seconds(model: LocalModel, ids: list[int], n_new: int) -> float:
+    assert isinstance(model._backend, LlamaBackend)
+    bindings = llama()
+    steps = step_batches(bindings, [ids] * _BEAMS, [ids[-1:] * n_new] * _BEAMS)
+    with model._backend.lent_context() as context:
+        run_batches(bindings, context, prompt_batches(bindings, [ids], _PROMPT_BATCH))
+        memory = bindings.llama_get_memory(context)
+        for seq_id in range(1, _BEAMS):
+            bindings.llama_memory_seq_cp(memory, 0, seq_id, -1, -1)
+        return run_batches(bindings, context, steps)
 
 
 def _transformers(path: Path, threads: int) -> Peer:

@@ -117,6 +117,8 @@ def _cache() -> Cache | Failure:
         folder = cache.root()
         n_models, n_bytes = inventory.totals()
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            return Failure(f"cannot be read: {existing} is no folder")
         return Cache(
             folder=folder,
             n_models=n_models,

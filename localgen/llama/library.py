@@ -99,7 +99,7 @@ def _keep_null_files_quiet() -> None:
     for name in ("outnull_file", "errnull_file"):
         file = getattr(utils, name, None)
         if file is not None and file.name == os.devnull:
-            copy = open(os.dup(file.fileno()), "w", closefd=False)  # noqa: SIM115
+            copy = open(os.dup(file.fileno()), "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(utils, name, copy)
             file.close()
 

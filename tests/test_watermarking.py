@@ -26,7 +26,7 @@ def test_transformers_detector(each: dict[str, Any]) -> None:
     assert detect(each["ids"]).tolist() == each["found"]["prediction"]
 
 
-@pytest.mark.parametrize("scheme", ["lefthash", "selfhash"])
+@pytest.mark.parametrize("scheme", ["lefthash", pytest.param("selfhash", marks=pytest.mark.slow)])
 def test_it_finds_what_was_marked(scheme: str) -> None:
     """Rows with the watermark, rows without, and rows with one of another key."""
     model = fake_model()

@@ -114,6 +114,7 @@ def check_usable(model: FakeModel, where: object) -> None:
     assert engine_of(model).kv_cache.n_pinned == 0, where
 
 
+@pytest.mark.slow
 def test_a_second_one_at_any_line_after_the_first() -> None:
     """The turn is free and the model is exact, wherever the two fall: each line once as the first,
     and each line once as the second after one in each function."""
@@ -138,6 +139,7 @@ def test_a_second_one_at_any_line_after_the_first() -> None:
     assert len(pairs) > 300
 
 
+@pytest.mark.slow
 def test_one_at_every_line_from_some_line_on() -> None:
     """However many come, the engine's own state is not torn apart."""
     model = fake_model()

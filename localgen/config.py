@@ -221,8 +221,9 @@ def _check_negative_prompt(name: str, value: object) -> str | tuple[int, ...]:
 
 
 def _check_sequence_breakers(name: str, value: object) -> tuple[str, ...]:
-    """As llama.cpp has them; an empty list is none."""
-    return _check_stop_strings(name, value)
+    """An empty list is none, and so is "none" alone, as on llama.cpp's command line."""
+    breakers = _check_stop_strings(name, value)
+    return () if breakers == ("none",) else breakers
 
 
 def _check_top_n_sigma(name: str, value: object) -> float:
@@ -474,7 +475,9 @@ class SamplingOptions:
         help="Let DRY penalize repetitions of at least this many tokens.",
     )
     dry_penalty_last_n: int = option(
-        64, integer(0, _MAX_TOKENS), help="Let DRY look at the last N tokens; 0 switches it off."
+        64,
+        integer(-1, _MAX_TOKENS),
+        help="Let DRY look at the last N tokens; 0 switches it off, -1 means all.",
     )
     dry_sequence_breakers: str | Iterable[str] = option(
         ("\n", ":", '"', "*"),

@@ -107,7 +107,13 @@ class WatermarkDetector:
         )
 
     def _checked(self, input_ids: Any) -> npt.NDArray[np.int64]:
-        ids = np.asarray(to_numpy(input_ids))
+        try:
+            ids = np.asarray(to_numpy(input_ids))
+        except ValueError:
+            raise ValueError(
+                "input_ids must be integers (rows, length), got rows of different lengths; pass "
+                "them one by one, as input_ids=[row]"
+            ) from None
         if ids.ndim != 2 or not ids.size or ids.dtype.kind not in "iu":
             raise ValueError(
                 f"input_ids must be integers (rows, length), got {ids.dtype} {ids.shape}"

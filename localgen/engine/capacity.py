@@ -36,11 +36,12 @@ def check_fits(
         what = f"a sequence of {n_tokens} tokens does"
         if n_together > 1:
             what = f"{n_together} sequences of {n_tokens} tokens that run together do"
+        advice = "use fewer tokens, a larger kv_budget or kv_type='q8_0'"
+        if n_fit >= n_together + n_pinned:
+            advice = "use a larger max_sequences"
         raise KvBudgetError(
-            f"{what} not fit: the KV budget has room for {n_fit} "
-            f"of that length, max_sequences is {max_slots}, and {n_pinned} are "
-            f"pinned; use fewer tokens, a larger kv_budget or kv_type='q8_0', or release a "
-            f"prefix"
+            f"{what} not fit: the KV budget has room for {n_fit} of that length, max_sequences is "
+            f"{max_slots}, and {n_pinned} are pinned; {advice}, or release a prefix"
         )
 
 

@@ -164,6 +164,8 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
     counted = call.preparing_seconds + call.prompts.text_seconds + finishing + timings.total
     # More was counted than the caller waited if others drove while it was away.
     not_counted = max(0.0, call.elapsed - counted)
+    # Where a search follows texts itself, their time is in that of choosing tokens.
+    in_overhead = min(in_engine, timings.overhead)
     seed, seed_row = call.keys[sequence.index]
     samples = _config_of(call, sequence).do_sample
     return Stats(
@@ -173,9 +175,9 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         n_new=sequence.n_new,
         prefill_seconds=timings.prefill,
         decode_seconds=timings.decode,
-        sample_seconds=timings.sample,
+        sample_seconds=timings.sample - (in_engine - in_overhead),
         text_seconds=call.prompts.text_seconds + in_engine + finishing,
-        overhead_seconds=call.preparing_seconds + timings.overhead - in_engine + not_counted,
+        overhead_seconds=call.preparing_seconds + timings.overhead - in_overhead + not_counted,
         wait_seconds=timings.wait,
         wall_seconds=counted + not_counted,
         ttft=_seconds(call.started, sequence.first_token_at),

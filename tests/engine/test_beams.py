@@ -231,6 +231,7 @@ def search_with_module(
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 10**6),

@@ -93,6 +93,7 @@ def test_layout_is_the_documented_one(path: Path) -> None:
     assert data == forged(header, body)
 
 
+@pytest.mark.slow
 def test_truncated_anywhere(path: Path) -> None:
     """Protects llama.cpp, which believes what it is given, from a file of any smaller length."""
     data = path.read_bytes()
@@ -103,6 +104,7 @@ def test_truncated_anywhere(path: Path) -> None:
             session_file.read(path, IDENTITY)
 
 
+@pytest.mark.slow
 def test_any_bit_flipped(path: Path) -> None:
     """Protects from a flipped bit wherever it is: each byte of the file is covered."""
     data = path.read_bytes()

@@ -181,6 +181,7 @@ def test_a_stream_is_the_text_of_complete(new: list[int], stops: list[str], n: i
         assert done.text.rstrip("\ufffd") == shown
 
 
+@pytest.mark.slow
 @hypothesis.given(
     st.fixed_dictionaries(
         {},

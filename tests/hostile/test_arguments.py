@@ -250,7 +250,7 @@ BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
     "dry_multiplier": (*NUMBER, -0.1, 1e7),
     "dry_base": (*NUMBER, 0.99, 1e7),
     "dry_allowed_length": WHOLE,
-    "dry_penalty_last_n": WHOLE,
+    "dry_penalty_last_n": (-2, *WHOLE[1:]),
     "dry_sequence_breakers": ("", 5, b":"),
     "repetition_penalty": (*NUMBER, 0, -1),
     "frequency_penalty": (*NUMBER, 1e7, -1e7, None),

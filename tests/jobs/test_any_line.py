@@ -114,6 +114,7 @@ def blank(line: bytes) -> bool:
     return not line.removeprefix(b"\xef\xbb\xbf").strip()
 
 
+@pytest.mark.slow
 @given(lines=lines)
 def test_each_line_has_one_record(lines: list[bytes], model: LocalModel) -> None:
     """A text or an error; the next run repeats the errors alone, and changes nothing."""

@@ -151,14 +151,15 @@ def _dry(setup: Setup) -> Step | None:
 
 def uses_dry(options: SamplingOptions) -> bool:
     """Return whether DRY is on."""
-    return options.dry_multiplier != 0 and options.dry_penalty_last_n > 0
+    return options.dry_multiplier != 0 and options.dry_penalty_last_n != 0
 
 
 def dry_penalties(
     options: SamplingOptions, breakers: dry.Breakers, sequence: Sequence
 ) -> tuple[TokenIds, Logits]:
     """Return the ids that DRY penalizes, and by how much."""
-    first = max(0, sequence.n_tokens - options.dry_penalty_last_n)
+    n_last = options.dry_penalty_last_n
+    first = 0 if n_last < 0 else max(0, sequence.n_tokens - n_last)
     return dry.penalties(
         sequence.tokens[first : sequence.n_tokens],
         breakers,

@@ -121,6 +121,7 @@ def test_dry_looks_back_as_far_as_asked() -> None:
     tokens = (3, 4, 5, 3, 4)
     assert scores_of(logits, tokens=tokens, dry_multiplier=2.0, dry_penalty_last_n=4)[5] == 1
     assert scores_of(logits, tokens=tokens, dry_multiplier=2.0, dry_penalty_last_n=5)[5] == -1
+    assert scores_of(logits, tokens=tokens, dry_multiplier=2.0, dry_penalty_last_n=-1)[5] == -1
     assert scores_of(logits, tokens=tokens, dry_multiplier=2.0, dry_penalty_last_n=0)[5] == 1
 
 

@@ -182,6 +182,7 @@ def by_the_definition(
     return tokens
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(vocab=VOCABS, prompt=PROMPTS, n_new=st.integers(1, 4))
 def test_every_output_begins_with_the_prompt(vocab: PieceVocab, prompt: str, n_new: int) -> None:

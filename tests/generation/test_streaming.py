@@ -162,6 +162,7 @@ TEXTS = st.lists(st.sampled_from([*b"abc \n", *"é🦙".encode(), 0x80, BOS]), m
 STOPS = st.lists(st.sampled_from(["a", "ab", "b<", "<bos>", "s>c", "é", "🦙b", "\n\n"]), max_size=3)
 
 
+@pytest.mark.slow
 @hypothesis.given(TEXTS, STOPS, st.integers(1, 14))
 def test_a_stream_is_the_text_of_complete(new: list[int], stops: list[str], n: int) -> None:
     """Whatever tokens come, stop strings and special tokens among them."""

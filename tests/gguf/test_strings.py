@@ -81,6 +81,7 @@ def test_ends_are_those_of_a_walk(kind: str) -> None:
             assert all_ends(buffer, len(before), n_strings) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_a_cut_buffer(kind: str) -> None:
     """Incomplete strings are not found; all strings before them are."""
@@ -175,6 +176,7 @@ def outcome(path: Path, chunk_bytes: int) -> list[bytes] | str:
         return str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in ARRAYS if kind not in ("none", "NULs alone")])
 def test_files_are_read_and_refused_as_by_a_walk(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,7 @@ MACRO = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
@@ -73,6 +74,7 @@ def test_values_that_hold_others_twice(source: str) -> None:
         render(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [

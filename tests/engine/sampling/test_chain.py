@@ -513,6 +513,7 @@ def test_a_model_may_give_any_numbers(row: Logits, options: Any) -> None:
     np.testing.assert_array_equal(row, before)
 
 
+@pytest.mark.slow
 @given(
     logits=hnp.arrays(np.float32, 40, elements=st.floats(-9, 9, width=32), unique=True),
     top_k=st.integers(0, 6),

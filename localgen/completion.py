@@ -175,7 +175,18 @@ class ForwardOutput(OutputFields):
 
     loss: with ``labels``, the mean of -log p of each, float32 (). logits: float32 (rows, length,
     n_vocab), the scores of the token after each one; 0 at padding. Torch tensors for torch input.
+
+    Reading ``past_key_values`` is an error: a loop that passes it on with the last token alone
+    would get the scores of a text that is only that token.
     """
 
     loss: Any = None
     logits: Any
+
+    def __getattr__(self, name: str) -> None:
+        if name == "past_key_values":
+            raise AttributeError(
+                "a model's output has no past_key_values: pass all tokens so far in each call, or "
+                "use generate() or stream(), which compute only what is new"
+            )
+        return OutputFields.__getattr__(self, name)

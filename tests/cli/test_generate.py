@@ -544,6 +544,8 @@ def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Pa
         ("use kv_type='q8_0'", "use --kv-type 'q8_0'"),
         ("pass do_sample=False", "pass --no-do-sample"),
         ("set allow_requantize=True", "set --allow-requantize"),
+        ("set allow_requantize=True.", "set --allow-requantize."),
+        ("use top_p=0.9.", "use --top-p 0.9."),
         ("n_rounds must be at least 1", "--rounds must be at least 1"),
         ("kv_types must be one of", "--kv-types must be one of"),
         # Names that start like an option, and words that are also options.

@@ -144,7 +144,10 @@ def test_logits_of_a_batch() -> None:
     np.testing.assert_array_equal(out.logits[1], expected(list(b"longe")))
     assert not out.logits[0, :2].any()
     assert out["logits"] is out[0] is out.logits
-    assert out.past_key_values is None
+    with pytest.raises(AttributeError, match="pass all tokens so far in each call"):
+        out.past_key_values  # noqa: B018
+    assert "past_key_values" not in out
+    assert out.attentions is None
 
 
 def test_logits_of_a_prompt_that_is_cached_or_long() -> None:

@@ -183,3 +183,36 @@ def test_no_warning_of_files_at_the_end() -> None:
     done = run_python(code, forks=False)
     assert done.stdout == "shown\n"
     assert done.stderr == ""
+
+
+SPINS = """
+import os
+from localgen.llama import library
+seen = []
+import_module = library.importlib.import_module
+def imported(name):
+    seen.append(os.environ.get("GOMP_SPINCOUNT"))
+    return import_module(name)
+library.importlib.import_module = imported
+library.llama()
+print(seen[0], os.environ.get("GOMP_SPINCOUNT"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GCC's OpenMP, as in Linux's wheels")
+@pytest.mark.parametrize(
+    ("variables", "printed"),
+    [
+        ({}, "1000 None"),
+        ({"GOMP_SPINCOUNT": "77"}, "77 77"),
+        ({"OMP_WAIT_POLICY": "active"}, "None None"),
+    ],
+)
+def test_threads_spin_shortly_unless_the_user_said_how_they_wait(
+    variables: dict[str, str], printed: str
+) -> None:
+    """The variable is set while the library is loaded; child processes do not inherit it."""
+    waits = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    env = {name: value for name, value in os.environ.items() if name not in waits}
+    done = run_python(SPINS, forks=False, warnings=None, env={**env, **variables})
+    assert (done.returncode, done.stdout.strip()) == (0, printed), done.stderr

@@ -299,11 +299,12 @@ def _check_function(name: str, value: object) -> object:
 
 
 def _check_sequence_bias(name: str, value: object) -> tuple[tuple[tuple[int, ...], float], ...]:
-    """transformers' two spellings, {(ids…): bias} and [[[ids…], bias], …], as one tuple."""
+    """transformers' two spellings, {(ids…): bias} and [[[ids…], bias], …], as one tuple; of two
+    biases for the same ids, the last one counts, as there."""
     pairs = value.items() if isinstance(value, Mapping) else value
     if not isinstance(pairs, Iterable) or isinstance(pairs, str | bytes):
         raise ValueError(f"{name} must be a dict of id tuples to floats, got {value!r}")
-    result = []
+    result: dict[tuple[int, ...], float] = {}
     for pair in pairs:
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
             raise ValueError(f"{name} must hold (token ids, bias) pairs, got {pair!r}")
@@ -313,8 +314,8 @@ def _check_sequence_bias(name: str, value: object) -> tuple[tuple[tuple[int, ...
         bias = plain(pair[1])
         if bias != -math.inf:  # which bans, as in transformers
             bias = check_float(name, bias, "from -1e9 to 1e9, or -inf", -1e9, 1e9)
-        result.append((ids, float(bias)))
-    return tuple(result)
+        result[ids] = float(bias)
+    return tuple(result.items())
 
 
 # --- watermarks ---

@@ -566,7 +566,9 @@ class SamplingOptions:
         optional(_check_decay),
         help="After START new tokens, raise the end's score by FACTOR per token: [START, FACTOR].",
     )
-    renormalize_logits: bool = option(False, _check_flag)
+    renormalize_logits: bool = option(
+        False, _check_flag, help="Let beams add log-probabilities of what the filters left."
+    )
     guidance_scale: float | None = option(
         None,
         optional(number("between -1e4 and 1e4", -1e4, 1e4)),
@@ -574,7 +576,9 @@ class SamplingOptions:
         "token alone; 1 changes nothing.",
     )
     watermarking_config: WatermarkingConfig | Mapping[str, Any] | None = option(  # noqa: RUF009
-        None, optional(check_watermark)
+        None,
+        optional(check_watermark),
+        help='Mark the text, by options such as {"bias": 2.0}; {} takes the defaults.',
     )
     token_healing: bool = option(
         False,
@@ -589,7 +593,12 @@ class SamplingOptions:
         number("between -10 and 10", -10.0, 10.0),
         help="Divide a beam's score by its length to this power: above 0 favors long texts.",
     )
-    early_stopping: bool | str = option(False, _check_early_stopping)
+    early_stopping: bool | str = option(
+        False,
+        _check_early_stopping,
+        help="Stop beams at the first N texts (true), when no better one is likely (false) or "
+        "possible (never).",
+    )
 
     def __post_init__(self) -> None:
         _check_fields(self)

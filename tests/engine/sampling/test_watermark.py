@@ -52,7 +52,7 @@ def test_the_first_of_a_permutation(k: int) -> None:
 @pytest.mark.parametrize("k", [0, 1, 5, 150, 299, 300])
 def test_whether_one_is_among_the_first(k: int) -> None:
     """The same as looking it up, for every item."""
-    for seed in range(10):
+    for seed in range(4):
         first = set(first_of_permutation(300, k, seed).tolist())
         found = [is_among_first(item, 300, k, seed) for item in range(300)]
         assert found == [item in first for item in range(300)]

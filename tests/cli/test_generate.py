@@ -20,7 +20,7 @@ from gguf import GGUFWriter
 
 import localgen
 from localgen.cli.generate import generate as cli_generate
-from localgen.cli.options import as_flags
+from localgen.cli.options import _SAMPLING_FLAGS, as_flags
 from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
 from tests.children import run_python
 from tests.conftest import AMX, CHILD_SECONDS, RunChild
@@ -269,6 +269,15 @@ def test_help_does_not_cut_option_names() -> None:
     result = localgen_command("generate", "--help", env={**ENVIRONMENT, "COLUMNS": "80"})
     for name in ("--no-repeat-ngram-size", "--split-special-tokens", "--no-check-memory"):
         assert name in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("False", False), (False, False), ("never", "never")]
+)
+def test_a_flag_that_takes_a_switch_or_a_word(text: object, value: bool | str) -> None:
+    """As it is typed, and the default, which typer reads as well."""
+    (flag,) = (each for each in _SAMPLING_FLAGS if each.name == "early_stopping")
+    assert flag.annotation.__metadata__[0].parser(text) is value
 
 
 def test_options_without_a_flag_are_in_the_docs() -> None:

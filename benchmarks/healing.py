@@ -21,6 +21,7 @@ import common
 import numpy as np
 
 from localgen import Completion, LocalModel
+from localgen.benchmark.healed_tokens import is_allowed, n_alike
 from localgen.generation.healing import PromptEnd, n_to_back_up
 from localgen.text.byte_index import ByteIndex
 
@@ -34,20 +35,6 @@ def cut(texts: list[str], n_cuts: int) -> list[str]:
     """Return each text up to ``n_cuts`` random places."""
     random_ = random.Random(15)
     return [text[: random_.randrange(1, len(text))] for text in texts for _ in range(n_cuts)]
-
-
-def n_alike(one: list[int], other: list[int]) -> int:
-    """Return how many tokens both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def agrees(model: LocalModel, token_ids: list[int], own: list[int]) -> bool:
-    """Return whether tokens begin with ``own``, or with some of it and one that spells the rest."""
-    n_own = n_alike(token_ids, own)
-    rest = b"".join(map(model.tokenizer.token_bytes, own[n_own:]))
-    following = b"".join(map(model.tokenizer.token_bytes, token_ids[n_own : n_own + 1]))
-    return following.startswith(rest)
 
 
 def is_tie(healed: Completion, plain: Completion) -> bool:
@@ -69,7 +56,7 @@ def count(model: LocalModel, prompts: list[str], n_new: int) -> common.Row:
         counts["begin_with_prompt"] += output.startswith(prompt.encode())
         counts["healed"] += bool(own)
         counts["tokens_backed_up"] += len(own)
-        if agrees(model, unhealed.token_ids, own):
+        if is_allowed(unhealed.token_ids, own, model.tokenizer.token_bytes):
             counts["model_agrees"] += 1
             is_same = n_alike(done.token_ids, unhealed.token_ids) == len(done.token_ids)
             counts["same"] += is_same

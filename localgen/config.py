@@ -68,6 +68,20 @@ def optional(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
+def hinted(check: Check, hints: Mapping[Any, str]) -> Check:
+    """Return ``check`` whose error for one of the values of ``hints`` says what to write."""
+
+    def checked(name: str, value: Any) -> Any:
+        try:
+            return check(name, value)
+        except ValueError as error:
+            if isinstance(value, int) and value in hints:
+                raise ValueError(f"{error}; {hints[value]}") from None
+            raise
+
+    return checked
+
+
 def _check_fields(config: Any) -> None:
     """Replace each field by what its check returns."""
     for each in fields(config):
@@ -76,6 +90,13 @@ def _check_fields(config: Any) -> None:
 
 
 # --- loading ---
+
+# What other programs take these values for, and how that is written here.
+_N_CTX_HINTS = {
+    0: "'localgen inspect MODEL' shows the context that the model was trained with; pass it here"
+}
+_N_GPU_LAYERS_HINTS = {-1: "leave it out to put all layers on the GPU"}
+_N_THREADS_HINTS = dict.fromkeys((0, -1), "leave it out to use every CPU")
 
 
 @names_checked
@@ -105,10 +126,12 @@ class ModelConfig:
     is available.
     """
 
-    n_ctx: int = option(4096, integer(2, 2**27))
+    n_ctx: int = option(4096, hinted(integer(2, 2**27), _N_CTX_HINTS))
     device: str = option("auto", choice(DEVICES))
-    n_gpu_layers: int | None = option(None, optional(integer(0, 2**15)))
-    n_threads: int | None = option(None, optional(integer(1, 512)))
+    n_gpu_layers: int | None = option(
+        None, optional(hinted(integer(0, 2**15), _N_GPU_LAYERS_HINTS))
+    )
+    n_threads: int | None = option(None, optional(hinted(integer(1, 512), _N_THREADS_HINTS)))
     n_batch: int = option(512, integer(1, 2**16))
     max_sequences: int = option(32, integer(1, 256))
     kv_budget: int | None = option(None, optional(integer(1)))
@@ -212,6 +235,12 @@ def _check_negative_prompt(name: str, value: object) -> str | tuple[int, ...]:
     if isinstance(value, str) and value:
         return _check_stop_strings(name, value)[0]
     given = tuple(value) if isinstance(value, Iterable) else ()
+    if isinstance(value, Mapping) or (given and isinstance(given[0], Mapping)):
+        raise ValueError(
+            f"{name} must be one text or its token ids, got {value!r:.80}; for messages pass "
+            f"tokenizer.apply_chat_template(messages, return_dict=False), and of what a tokenizer "
+            f"returned its input_ids"
+        )
     if not given or isinstance(given[0], str):
         raise ValueError(
             f"{name} must be one text or its token ids, and not empty, got {value!r:.80}; for one "
@@ -270,11 +299,12 @@ def _check_function(name: str, value: object) -> object:
 
 
 def _check_sequence_bias(name: str, value: object) -> tuple[tuple[tuple[int, ...], float], ...]:
-    """transformers' two spellings, {(ids…): bias} and [[[ids…], bias], …], as one tuple."""
+    """transformers' two spellings, {(ids…): bias} and [[[ids…], bias], …], as one tuple; of two
+    biases for the same ids, the last one counts, as there."""
     pairs = value.items() if isinstance(value, Mapping) else value
     if not isinstance(pairs, Iterable) or isinstance(pairs, str | bytes):
         raise ValueError(f"{name} must be a dict of id tuples to floats, got {value!r}")
-    result = []
+    result: dict[tuple[int, ...], float] = {}
     for pair in pairs:
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
             raise ValueError(f"{name} must hold (token ids, bias) pairs, got {pair!r}")
@@ -284,8 +314,8 @@ def _check_sequence_bias(name: str, value: object) -> tuple[tuple[tuple[int, ...
         bias = plain(pair[1])
         if bias != -math.inf:  # which bans, as in transformers
             bias = check_float(name, bias, "from -1e9 to 1e9, or -inf", -1e9, 1e9)
-        result.append((ids, float(bias)))
-    return tuple(result)
+        result[ids] = float(bias)
+    return tuple(result.items())
 
 
 # --- watermarks ---
@@ -370,8 +400,8 @@ class SamplingOptions:
     none may be set beside it.
 
     ``samplers``: the order, as a list of names of ``localgen.samplers.SAMPLERS`` or llama.cpp's
-    string "top_k;temperature". None is transformers' order. A sampler that is not listed does not
-    run, so none of its options may be set.
+    strings "top_k;temperature" and "kt". None is transformers' order. A sampler that is not listed
+    does not run, so none of its options may be set.
 
     ``token_healing=True`` generates the last tokens of a prompt again: each of them may give way to
     a longer token that spells the rest of the prompt and goes on. The output always begins with the
@@ -536,7 +566,9 @@ class SamplingOptions:
         optional(_check_decay),
         help="After START new tokens, raise the end's score by FACTOR per token: [START, FACTOR].",
     )
-    renormalize_logits: bool = option(False, _check_flag)
+    renormalize_logits: bool = option(
+        False, _check_flag, help="Let beams add log-probabilities of what the filters left."
+    )
     guidance_scale: float | None = option(
         None,
         optional(number("between -1e4 and 1e4", -1e4, 1e4)),
@@ -544,7 +576,9 @@ class SamplingOptions:
         "token alone; 1 changes nothing.",
     )
     watermarking_config: WatermarkingConfig | Mapping[str, Any] | None = option(  # noqa: RUF009
-        None, optional(check_watermark)
+        None,
+        optional(check_watermark),
+        help='Mark the text, by options such as {"bias": 2.0}; {} takes the defaults.',
     )
     token_healing: bool = option(
         False,
@@ -559,7 +593,12 @@ class SamplingOptions:
         number("between -10 and 10", -10.0, 10.0),
         help="Divide a beam's score by its length to this power: above 0 favors long texts.",
     )
-    early_stopping: bool | str = option(False, _check_early_stopping)
+    early_stopping: bool | str = option(
+        False,
+        _check_early_stopping,
+        help="Stop beams at the first N texts (true), when no better one is likely (false) or "
+        "possible (never).",
+    )
 
     def __post_init__(self) -> None:
         _check_fields(self)

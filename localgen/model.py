@@ -287,7 +287,7 @@ class LocalModel(ModelMethods):
                 attention_mask, generation_config = None, attention_mask
             check_token_types(token_type_ids)
             call = self._requests.from_ids(
-                one_of(input_ids, inputs),
+                one_of(input_ids, inputs, overrides),
                 attention_mask,
                 generation_config,
                 overrides,
@@ -644,6 +644,7 @@ class LocalModel(ModelMethods):
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
         """Return the log-probability of each token of ``text`` given the tokens before it.
 
+        text: one text, or its token ids (n,).
         Returns float32 (n_tokens - 1,), natural logarithms. Raises ContextFullError.
         """
         sequence = self._requests.sequence_to_score(text, split_special_tokens)

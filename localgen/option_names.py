@@ -123,15 +123,28 @@ _OWN_NAMES = {
 }
 
 # Options of calls in other programs that localgen lacks → what to do.
+_PENALIZES_ALL = (
+    "leave it out: penalties look at the whole text, as in transformers; only DRY has a limit, "
+    "dry_penalty_last_n"
+)
+_NO_ADAPTIVE_P = "localgen has no adaptive-p sampler; mirostat=2 steers by the surprise of tokens"
 _NO_GRAMMARS = "localgen has no grammars; pass a logits_processor that allows only valid tokens"
 _INSTEAD_IN_A_CALL = {
+    "adaptive_decay": _NO_ADAPTIVE_P,
+    "adaptive_target": _NO_ADAPTIVE_P,
     "echo": "join the prompt and the text, or use generate(), which returns both",
     "grammar": _NO_GRAMMARS,
     "guided_json": _NO_GRAMMARS,
     "ignore_eos": "pass eos_token_id=[], so that no token ends the text",
     "json_schema": _NO_GRAMMARS,
+    "min_keep": "leave it out: each filter keeps at least one token",
+    "penalize_nl": "leave it out: newlines are penalized as all other tokens; sequence_bias can "
+    "favor them",
+    "penalty_last_n": _PENALIZES_ALL,
+    "repeat_last_n": _PENALIZES_ALL,
     "response_format": _NO_GRAMMARS,
     "stream": "use model.stream() or model.chat_stream()",
+    "tfs_z": "llama.cpp has removed tail-free sampling; use min_p or typical_p",
 }
 
 _TYPES_ARE_FIXED = (
@@ -147,6 +160,8 @@ _INSTEAD_AT_LOAD = {
     "gguf_file": "name the file in the source, as 'org/repo/file.gguf'",
     "load_in_4bit": _TYPES_ARE_FIXED,
     "load_in_8bit": _TYPES_ARE_FIXED,
+    "logits_all": "leave it out: score(), logprobs=N and model(input_ids).logits need no option",
+    "lora_path": "localgen has no adapters; merge it into the model, and convert that to GGUF",
     "low_cpu_mem_usage": "leave it out",
     "max_memory": "use n_gpu_layers for the weights and kv_budget for the KV cache",
     "quantization_config": _TYPES_ARE_FIXED,
@@ -154,6 +169,9 @@ _INSTEAD_AT_LOAD = {
     "torch_dtype": _TYPES_ARE_FIXED,
     "trust_remote_code": "leave it out: localgen never runs code from a model",
     "use_auth_token": "run hf auth login, or set HF_TOKEN",
+    "use_mlock": "leave it out: localgen never locks memory",
+    "use_mmap": "leave it out: llama.cpp maps the file into memory where the system can",
+    "verbose": "leave it out: llama.cpp's messages go to the logger 'localgen.llama'",
 }
 
 

@@ -41,6 +41,28 @@ _SPELLINGS = {
     "temp": "temperature",
 }
 
+# llama.cpp's letters (``common_sampler_type_to_chr``) → names.
+_LETTERS = {
+    "e": "penalties",
+    "d": "dry",
+    "t": "temperature",
+    "s": "top_n_sigma",
+    "k": "top_k",
+    "p": "top_p",
+    "m": "min_p",
+    "y": "typical_p",
+    "x": "xtc",
+    "a": "adaptive_p",
+    "i": "infill",
+}
+
+# What is no sampler of such a list → what to do.
+_NOT_IN_A_LIST = {
+    "mirostat": "it replaces the list; pass mirostat=1 or 2 without samplers",
+    "adaptive_p": "localgen does not have this one; leave it out",
+    "infill": "localgen does not have this one; leave it out",
+}
+
 # Samplers → options that switch them on, with the values, besides None, that set nothing.
 _SWITCHES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "penalties": {
@@ -83,11 +105,11 @@ NEEDS = {
 
 
 def sampler_names(name: str, value: object) -> tuple[str, ...]:
-    """Return the samplers that a list, or llama.cpp's spelling "top_k;temperature", names.
+    """Return the samplers that a list names, or llama.cpp's spellings "top_k;temperature" and "kt".
 
     Raises ValueError for an unknown name, and for one that comes twice.
     """
-    listed = [each for each in value.split(";") if each] if isinstance(value, str) else value
+    listed = _split(value) if isinstance(value, str) else value
     if not isinstance(listed, Iterable) or isinstance(listed, bytes):
         raise ValueError(f"{name} must be a list of names of samplers, got {value!r}")
     result = tuple(_sampler_name(name, each) for each in listed)
@@ -97,12 +119,21 @@ def sampler_names(name: str, value: object) -> tuple[str, ...]:
     return result
 
 
+def _split(text: str) -> list[str]:
+    """Return the names in llama.cpp's list; letters are those of its ``--sampler-seq``."""
+    is_name = text in SAMPLERS or text in _SPELLINGS or text in _NOT_IN_A_LIST
+    if not is_name and _LETTERS.keys() >= set(text):
+        return [_LETTERS[letter] for letter in text]
+    return [each for each in text.split(";") if each]
+
+
 def _sampler_name(option: str, given: object) -> str:
-    name = _SPELLINGS.get(given, given) if isinstance(given, str) else given
+    name = _SPELLINGS.get(given, given) if isinstance(given, str) else ""
     if name not in SAMPLERS:
         names = ", ".join(map(repr, SAMPLERS))
-        raise ValueError(f"{option} must hold names of {names}, got {given!r}")
-    return str(name)
+        advice = f": {_NOT_IN_A_LIST[name]}" if name in _NOT_IN_A_LIST else ""
+        raise ValueError(f"{option} must hold names of {names}, got {given!r}{advice}")
+    return name
 
 
 def check_order(options: Any) -> None:

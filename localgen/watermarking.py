@@ -23,6 +23,10 @@ Numbers = npt.NDArray[np.float64]
 class WatermarkDetectorOutput:
     """What a detector found in each row; all arrays are (rows,).
 
+    num_tokens_scored: how many tokens count: those with ``context_width`` tokens before them, or
+    one fewer with "selfhash", where a token is part of its own context. With
+    ``ignore_repeated_ngrams`` a token counts once for each context. num_green_tokens: how many of
+    these are green.
     green_fraction: num_green_tokens / num_tokens_scored. z_score: by how many standard deviations
     there are more green tokens than in a text without the mark. p_value: how likely such a text has
     as many. prediction: whether the row is marked. confidence: 1 - p_value.
@@ -42,8 +46,8 @@ class WatermarkDetector:
 
     model_config: ``model.config``, or a transformers config, of the model that generated; the mark
     depends on its ``vocab_size``. device: "cpu"; a text that transformers marked on a GPU is not
-    found. ignore_repeated_ngrams: count each n-gram once. max_cache_size: how many lists of green
-    tokens are kept.
+    found. ignore_repeated_ngrams: count each n-gram, a token and its context, once.
+    max_cache_size: how many lists of green tokens are kept; "selfhash" needs none.
     """
 
     def __init__(
@@ -135,7 +139,7 @@ class WatermarkDetector:
         return ids
 
     def _count(self, row: list[int]) -> tuple[int, int]:
-        """Return how many n-grams of a row are scored, and how many of their last tokens green."""
+        """Return how many tokens of a row are scored, and how many of these are green."""
         is_self = self._config.seeding_scheme == "selfhash"
         size = self._config.context_width + (not is_self)
         ngrams = Counter(tuple(row[i : i + size]) for i in range(len(row) - size + 1))

@@ -122,6 +122,11 @@ def test_names_of_other_programs(wrong: str, right: str) -> None:
         ("max_tokens", "'max_new_tokens' is an option of complete\\(\\) and generate\\(\\)"),
         ("top_k", "'top_k' is an option of complete"),
         ("n_ctxx", "did you mean 'n_ctx'"),
+        ("verbose", "leave it out: .* the logger 'localgen.llama'"),
+        ("use_mmap", "leave it out: llama.cpp maps the file"),
+        ("use_mlock", "leave it out: localgen never locks"),
+        ("logits_all", r"leave it out: score\(\), logprobs=N"),
+        ("lora_path", "localgen has no adapters; merge it into the model"),
     ],
 )
 def test_options_of_a_load(name: str, advice: str) -> None:
@@ -133,12 +138,34 @@ def test_options_of_a_load(name: str, advice: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ({"n_gpu_layers": -1}, "got -1; leave it out to put all layers on the GPU"),
+        ({"n_ctx": 0}, "got 0; 'localgen inspect MODEL' shows the context"),
+        ({"n_threads": 0}, "got 0; leave it out to use every CPU"),
+        ({"n_threads": -1}, "got -1; leave it out to use every CPU"),
+    ],
+)
+def test_values_of_other_programs(option: dict[str, Any], hint: str) -> None:
+    """llama.cpp's numbers for "all" and "what the model has" are no numbers here."""
+    with pytest.raises(ValueError, match=hint):
+        ModelConfig(**option)
+
+
+@pytest.mark.parametrize(
     ("name", "advice"),
     [
         ("ignore_eos", r"pass eos_token_id=\[\]"),
         ("response_format", "pass a logits_processor"),
         ("json_schema", "pass a logits_processor"),
         ("stream", r"use model\.stream\(\)"),
+        ("repeat_last_n", "leave it out: penalties look at the whole text"),
+        ("penalty_last_n", "only DRY has a limit, dry_penalty_last_n"),
+        ("penalize_nl", "leave it out: newlines are penalized as all other tokens"),
+        ("min_keep", "leave it out: each filter keeps at least one token"),
+        ("tfs_z", "use min_p or typical_p"),
+        ("adaptive_target", "mirostat=2"),
+        ("adaptive_decay", "mirostat=2"),
     ],
 )
 def test_options_without_a_name_here(name: str, advice: str) -> None:

@@ -21,12 +21,30 @@ def test_names_of_llama_cpp() -> None:
     assert GenerationConfig(samplers=[]).samplers == ()
 
 
+def test_letters_of_llama_cpp() -> None:
+    """Those of its --sampler-seq; a name that consists of such letters stays a name."""
+    expected = ("penalties", "dry", "top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc")
+    assert GenerationConfig(samplers="edskypmxt").samplers == (*expected, "temperature")
+    assert GenerationConfig(samplers="k").samplers == ("top_k",)
+    assert GenerationConfig(samplers="").samplers == ()
+    for name, own in {"temp": "temperature", "xtc": "xtc", "typ": "typical_p"}.items():
+        assert GenerationConfig(samplers=name).samplers == (own,)
+
+
 @pytest.mark.parametrize(
     ("samplers", "message"),
     [
         (["top_k", "topk"], "hold names of 'penalties', 'dry', .*, got 'topk'"),
-        (["infill"], "got 'infill'"),
+        (["infill"], "got 'infill': localgen does not have this one; leave it out"),
+        ("kit", "got 'infill'"),
+        ("ka", "got 'adaptive_p'"),
+        ("kk", "name each sampler once, got 'top_k' twice"),
+        ("kz", "got 'kz'"),
+        (["kt"], "got 'kt'"),
+        ("top_k;mirostat", "got 'mirostat': it replaces the list; pass mirostat=1 or 2 without"),
+        ("mirostat", "got 'mirostat': it replaces the list"),
         (["top_k", 3], "got 3"),
+        ([["top_k"]], r"got \['top_k'\]"),
         (["typ_p", "typical_p"], "name each sampler once, got 'typical_p' twice"),
         (7, "be a list of names of samplers, got 7"),
         (b"top_k", "be a list of names"),

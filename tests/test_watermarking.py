@@ -26,6 +26,19 @@ def test_transformers_detector(each: dict[str, Any]) -> None:
     assert detect(each["ids"]).tolist() == each["found"]["prediction"]
 
 
+@pytest.mark.parametrize(
+    ("scheme", "repeated", "expected"),
+    [("lefthash", False, 8), ("lefthash", True, 4), ("selfhash", False, 9), ("selfhash", True, 4)],
+)
+def test_which_tokens_count(scheme: str, repeated: bool, expected: int) -> None:
+    """Of ten tokens after BOS: those after two others, or with "selfhash" after one. Four of their
+    n-grams differ."""
+    config = WatermarkingConfig(context_width=2, seeding_scheme=scheme)
+    detect = WatermarkDetector(CONFIG, "cpu", config, ignore_repeated_ngrams=repeated)
+    found = detect([[1, 9, *[5, 6, 7] * 3]], return_dict=True)
+    assert found.num_tokens_scored.tolist() == [expected]
+
+
 @pytest.mark.parametrize("scheme", ["lefthash", pytest.param("selfhash", marks=pytest.mark.slow)])
 def test_it_finds_what_was_marked(scheme: str) -> None:
     """Rows with the watermark, rows without, and rows with one of another key."""

@@ -2,6 +2,7 @@
 
 cases.py     what is measured, with llama-bench's names     measure.py    bench(): the runs
 results.py   the types of the result and its JSON           measuring.py  what compare shares
+healed_tokens.py  what the benchmark and the tests of token healing count
 """
 
 from __future__ import annotations

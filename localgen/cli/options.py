@@ -127,14 +127,17 @@ def _json(text: str) -> Any:
         raise typer.BadParameter(f"{text!r:.40} is not JSON: {error}") from None
 
 
-def _takes_json(annotation: Any) -> bool:
-    """Return whether an option is more than a number, a flag or a text."""
-    return not {*(get_args(annotation) or (annotation,))} <= {bool, int, float, str, type(None)}
+def _switch_or_word(text: object) -> bool | str:
+    """Return the value of a flag that takes true, false or a word."""
+    return {"true": True, "false": False}.get(str(text).lower(), str(text))
 
 
 def _typed_flag(annotation: Any, text: str) -> Any:
     """Return what typer reads a flag by; ``text`` is its help."""
-    if _takes_json(annotation):
+    types = {*(get_args(annotation) or (annotation,))}
+    if types == {bool, str}:
+        return Annotated[Any, typer.Option(help=text, parser=_switch_or_word, metavar="WORD")]
+    if not types <= {bool, int, float, str, type(None)}:
         return Annotated[Any, typer.Option(help=text, parser=_json, metavar="JSON")]
     return Annotated[annotation, typer.Option(help=text)]
 

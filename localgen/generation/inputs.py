@@ -13,6 +13,7 @@ import numpy.typing as npt
 from localgen._util.arrays import check_ids, is_torch, to_numpy
 from localgen._util.warn import warn
 from localgen.engine.backend import TokenIds
+from localgen.option_names import normalize_options
 from localgen.text.tokenizer import Tokenizer
 
 Matrix = npt.NDArray[np.int64]
@@ -22,7 +23,12 @@ _NOT_ENCODED = (
     "hold integers, got text; encode it with model.tokenizer(text, return_tensors='np'), or pass "
     "it to complete()"
 )
-_SEVERAL_TEXTS = "be one text or its token ids, got a list of texts; complete() takes several texts"
+_SEVERAL_TEXTS = (
+    "be one text or its token ids, got a list of texts; complete() takes several, and score() one "
+    "at a time: [model.score(text) for text in texts]"
+)
+_PADDED = "be padded to one width, with attention_mask, as tokenizer(texts, padding=True) does"
+_ONE_ROW = "be one list of token ids, such as input_ids[0] of a batch of one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,13 @@ class Prompts:
     n_fixed: list[int] | None = None
 
 
-def one_of(input_ids: Any, inputs: Any) -> Any:
-    """Return the prompts, which have two names in transformers; TypeError unless one is given."""
+def one_of(input_ids: Any, inputs: Any, options: Mapping[str, Any]) -> Any:
+    """Return the prompts, which have two names in transformers; TypeError unless one is given.
+
+    options: those of the call, of which one may be meant as the prompts, such as inputs_embeds.
+    """
+    if input_ids is None and inputs is None:
+        normalize_options(options, loads=False)
     if (input_ids is None) == (inputs is None):
         what = "neither of them" if inputs is None else "both"
         raise TypeError(f"generate() takes input_ids, or inputs, which means the same; got {what}")
@@ -208,12 +219,19 @@ def negative_rows(
 
 def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
     """Return one prompt given as token ids as int32 (n,); ValueError if it is empty or not ids."""
-    array = _integers(to_numpy(ids), what, _SEVERAL_TEXTS)
+    if isinstance(ids, Mapping):
+        raise ValueError(
+            f"{what} must be a text or a list of token ids, got {ids!r:.80}; of what a tokenizer "
+            f"returned for one text, pass its input_ids"
+        )
+    array = _integers(to_numpy(ids), what, _SEVERAL_TEXTS, _ONE_ROW)
     if not array.ndim:
         raise ValueError(
             f"{what} must be a text or a non-empty list of token ids, got the number {array}; one "
             f"prompt of token ids is a list in a list, as [[1, 2, 3]]"
         )
+    if array.ndim == 2 and array.size:
+        raise ValueError(f"{what} must {_ONE_ROW}, got shape {array.shape}")
     if array.ndim != 1 or not array.size:
         raise ValueError(
             f"{what} must be a text or a non-empty list of token ids, got shape {array.shape}"
@@ -222,15 +240,13 @@ def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
     return array.astype(np.int32)
 
 
-def _integers(value: Any, what: str, if_text: str) -> npt.NDArray[Any]:
-    """Return ``value`` as an array of integers; ``if_text`` says what to do if it is text."""
+def _integers(value: Any, what: str, if_text: str, if_ragged: str = _PADDED) -> npt.NDArray[Any]:
+    """Return ``value`` as an array of integers; ``if_text`` and ``if_ragged`` say what it must do
+    if it is text, or rows of different lengths."""
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ValueError(
-            f"{what}: rows differ in length; pad them to one width and pass attention_mask, "
-            f"as tokenizer(texts, padding=True) does"
-        ) from None
+        raise ValueError(f"{what} must {if_ragged}, got rows that differ in length") from None
     if array.size and array.dtype.kind not in "iu":
         wants = f"hold integers, got {array.dtype}"
         texts = {"U": if_text, "S": "hold integers, got bytes; decode them to a str first"}

@@ -145,7 +145,8 @@ def sampling_defaults(metadata: Mapping[str, Value]) -> dict[str, Any]:
 def _sampling_option(name: str, value: Value) -> Any:
     """Return llama.cpp's value as ``GenerationConfig`` accepts it; None if it is invalid."""
     if name == "samplers":
-        return _checked(name, value) if isinstance(value, str) else None
+        # Letters, which an option may hold as well, are no names to llama.cpp here.
+        return _checked(name, filter(None, value.split(";"))) if isinstance(value, str) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if name == "temperature" and value <= 0:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +19,8 @@ import pytest
 from gguf import GGUFWriter
 
 import localgen
-from localgen.cli.options import as_flags
+from localgen.cli.generate import generate as cli_generate
+from localgen.cli.options import _SAMPLING_FLAGS, as_flags
 from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
 from tests.children import run_python
 from tests.conftest import AMX, CHILD_SECONDS, RunChild
@@ -131,6 +135,10 @@ def test_beams(generate: Any, tiny: localgen.LocalModel) -> None:
     data = json.loads(generate("the cat", *EIGHT, "--num-beams", "3", "--json").stdout)
     assert data["token_ids"] == best.token_ids
     assert data["score"] == pytest.approx(best.score, abs=1e-3)
+    options: dict[str, Any] = {"max_new_tokens": 9, "num_beams": 3, "early_stopping": True}
+    (early,) = tiny.complete(["the cat"], **options)
+    flags = ("--max-new-tokens=9", "--num-beams=3", "--early-stopping=true")
+    assert generate("the cat", *flags).stdout == early.text + "\n"
     assert "score" not in json.loads(generate("the cat", *EIGHT, "--json").stdout)
 
 
@@ -198,6 +206,7 @@ def test_options_that_are_json(generate: Any, tiny: localgen.LocalModel) -> None
         "forced_eos_token_id": 43,
         "exponential_decay_length_penalty": [2, 1.5],
         "encoder_repetition_penalty": 1.5,
+        "watermarking_config": {"bias": 9.0, "seeding_scheme": "selfhash"},
     }
     flags = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in options.items()]
     result = generate("the cat", *EIGHT, *flags, "--json")
@@ -262,6 +271,25 @@ def test_help_does_not_cut_option_names() -> None:
         assert name in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("False", False), (False, False), ("never", "never")]
+)
+def test_a_flag_that_takes_a_switch_or_a_word(text: object, value: bool | str) -> None:
+    """As it is typed, and the default, which typer reads as well."""
+    (flag,) = (each for each in _SAMPLING_FLAGS if each.name == "early_stopping")
+    assert flag.annotation.__metadata__[0].parser(text) is value
+
+
+def test_options_without_a_flag_are_in_the_docs() -> None:
+    """Every other option of a call is a flag."""
+    flags = {flag.name for flag in inspect.signature(cli_generate).parameters.values()}
+    names = {each.name for each in dataclasses.fields(localgen.GenerationConfig)}
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
+    (listed,) = re.findall("These have none:(.*?)\\. Text goes", page, re.DOTALL)
+    without = set(re.findall(r"`(\w+)`", listed)) - {"logits_processor", "stopping_criteria"}
+    assert names - flags - {"stop_strings"} == without  # which is --stop
+
+
 # --- wrong usage: 2; what cannot be done: 1 ---
 
 
@@ -286,6 +314,8 @@ def test_help_does_not_cut_option_names() -> None:
         (["--exponential-decay-length-penalty", "[1]"], ["a pair (start, factor), got [1]"]),
         (["--num-beams", "0"], ["--num-beams", "0"]),
         (["--num-beams", "33"], ["--num-beams", "32"]),
+        (["--early-stopping", "soon"], ["--early-stopping", "'never'", "'soon'"]),
+        (["--watermarking-config", '{"bias": "x"}'], ["bias", "'x'"]),
         (["second prompt"], ["second prompt"]),
     ],
     ids=" ".join,

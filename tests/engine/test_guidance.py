@@ -269,6 +269,10 @@ def test_bad_arguments() -> None:
     refused(ValueError, "negative_prompt must be one text or its token ids", negative_prompt="")
     refused(ValueError, "negative_prompt must be one text", negative_prompt=["a", "b"])
     refused(ValueError, "negative_prompt must be one text", negative_prompt=3)
+    message = {"role": "user", "content": "x"}
+    for chat in ([message], message):
+        advice = r"negative_prompt must be one text .* pass tokenizer\.apply_chat_template\("
+        refused(ValueError, advice, negative_prompt=chat)
     refused(ValueError, "negative_prompt: token id 900 is outside", negative_prompt=[900])
     refused(ContextFullError, "the negative prompt has 600 tokens", negative_prompt="x" * 600)
     refused(

@@ -261,6 +261,9 @@ def test_inputs_is_another_name_of_input_ids():
         model.generate([[65]], inputs=[[65]])
     with pytest.raises(TypeError, match="got neither of them"):
         model.generate(max_new_tokens=2)
+    embeddings = np.zeros((1, 2, 3))
+    with pytest.raises(TypeError, match="'inputs_embeds': a prompt is token ids or text"):
+        model.generate(inputs_embeds=embeddings, max_new_tokens=2)
 
 
 def test_eval_and_to():
@@ -346,6 +349,21 @@ def test_score_is_the_log_probability_of_each_token():
         expected.append(logits[tokens[n]] - np.log(np.exp(logits).sum()))
     assert model.score(text) == pytest.approx(expected, abs=1e-4)
     assert model.score("a").shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (["a", "b"], r"got a list of texts; .*\[model\.score\(text\) for text in texts\]"),
+        ([[1, 2]], r"one list of token ids, such as input_ids\[0\] .*, got shape \(1, 2\)"),
+        ([[1, 2], [1]], "one list of token ids, .*, got rows that differ in length"),
+        ({"input_ids": [1]}, "of what a tokenizer returned for one text, pass its input_ids"),
+    ],
+)
+def test_score_takes_one_text(text, message):
+    """The message of several texts or rows says what to pass, and nothing of a mask."""
+    with pytest.raises(ValueError, match=f"^text must be .*{message}"):
+        fake_model().score(text)
 
 
 def test_do_sample_is_inferred_by_the_text_api_only():

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localgen import Completion, GenerationConfig, LocalModel
+from localgen.engine.sampling.filters import log_softmax
+from localgen.engine.sampling.guided import guided
 from localgen.engine.trackers import Constraint
 from localgen.generation.healing import HealingTracker, PromptEnd, n_to_back_up
 from localgen.generation.prefix import Prefix
@@ -448,6 +450,29 @@ def test_scores_belong_to_the_new_columns() -> None:
     assert len(out.scores) == out.sequences.shape[1] - 2
     assert np.isfinite(model.compute_transition_scores(out.sequences, out.scores)).all()
     assert np.flatnonzero(np.isfinite(out.scores[0][0])).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.5])
+@pytest.mark.parametrize("negative", [None, "hello!!"])
+def test_under_guidance(scale: float, negative: str | None) -> None:
+    """By the formula, step for step: the guide gets the tokens that are generated again, too, and
+    begins, without a negative prompt, with the last token before them."""
+    model = words_model(*WORLD)
+    prompt = model.tokenizer.encode("hello wor")
+    allowed = [WORLD.index(each) for each in (" wor", " world")]
+    own, other = prompt[:1], model.tokenizer.encode(negative or "hello")
+    script = model.backend.script
+    expected: list[int] = []
+    for step in range(4):
+        likely, unlikely = (log_softmax(hashed_logits(ids, script(ids))) for ids in (own, other))
+        scores = guided(likely, unlikely, scale)
+        expected.append(max(range(len(scores)) if step else allowed, key=scores.__getitem__))
+        own, other = [*own, expected[-1]], [*other, expected[-1]]
+    done = healed(
+        model, "hello wor", guidance_scale=scale, negative_prompt=negative, max_new_tokens=3
+    )
+    assert done.token_ids == expected[: len(done.token_ids)]
+    assert len(done.token_ids) >= 3
 
 
 def test_a_call_that_ends_before_the_prompt_is_spelled_returns_the_prompt() -> None:

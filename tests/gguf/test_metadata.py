@@ -43,7 +43,7 @@ def asked(**values: Any) -> dict[str, Any]:
         ),
         ({"xtc_threshold": 0.2}, {}),
         (
-            {"sequence": "top-k;temp", "top_k": 9, "min_p": 0.1},
+            {"sequence": "top-k;;temp;", "top_k": 9, "min_p": 0.1},
             {"top_k": 9, "samplers": ("top_k", "temperature")},
         ),
     ],
@@ -74,6 +74,7 @@ def test_values_mean_what_they_do_to_llama_cpp(
         ("top_k", Array("int32", 9), "Array"),
         ("mirostat", 3, "3"),
         ("sequence", "top_k;magic", "'top_k;magic'"),
+        ("sequence", "kt", "'kt'"),  # letters are of its command line
         ("sequence", 5, "5"),
     ],
 )

@@ -119,7 +119,7 @@ def test_bad_texts(kind: str, tiny: LocalModel) -> None:
 
 BAD_KINDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "texts for stream": (lambda m: m.stream(["a"]), "be one text or its token ids, got a list of"),
-    "texts for score": (lambda m: m.score(["a", "b"]), "complete() takes several texts"),
+    "texts for score": (lambda m: m.score(["a", "b"]), "complete() takes several"),
     "a text for generate": (
         lambda m: m.generate("hi"),
         "got text; encode it with model.tokenizer(",

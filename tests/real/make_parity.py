@@ -25,7 +25,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 NEW_TOKENS = 48
+FEW_TOKENS = 16
 MOSTLY_F16 = 1
+# Of a step that leaves a single token; JSON has no infinity.
+WIDEST = 1e6
 VERSIONED = ("transformers", "tokenizers", "torch", "gguf", "llama_cpp_python")
 
 LONG_PROMPT = """\
@@ -138,7 +141,7 @@ def rounded(values: Iterable[float]) -> list[float]:
 def margins_of(steps: Iterable[torch.Tensor], row: int = 0) -> list[float]:
     """Give the gap between the two best scores of one row at each step."""
     best = [torch.topk(step[row], 2).values for step in steps]
-    return rounded(pair[0] - pair[1] for pair in best)
+    return rounded(min(float(pair[0] - pair[1]), WIDEST) for pair in best)
 
 
 class Recorder:
@@ -218,7 +221,7 @@ class Recorder:
     def variant(self, name: str, prompt: str, **options: Any) -> dict[str, Any]:
         """Record a greedy call with extra options, margins taken on the processed scores."""
         if "max_length" not in options:
-            options["max_new_tokens"] = NEW_TOKENS
+            options = {"max_new_tokens": NEW_TOKENS, **options}
         extra = {"tokenizer": self.tokenizer} if "stop_strings" in options else {}
         ids, new_ids, result = self.one(PROMPTS[prompt], **options, **extra)
         if "sequence_bias" in options:
@@ -268,6 +271,23 @@ class Recorder:
                 no_repeat_ngram_size=3,
                 min_new_tokens=40,
             ),
+            *self.short_variants(fact, len(self.encode(PROMPTS["chat_short"])) + len(short)),
+        ]
+
+    def short_variants(self, fact: list[int], n_short: int) -> list[dict[str, Any]]:
+        """Record options that show in a few tokens; n_short: where "chat_short" ends by itself."""
+        few = {"max_new_tokens": FEW_TOKENS}
+        decay = {"exponential_decay_length_penalty": [2, 1.5]}
+        return [
+            self.variant(
+                "encoder_repetition_penalty", "story", encoder_repetition_penalty=3.0, **few
+            ),
+            self.variant("encoder_no_repeat_ngram", "html", encoder_no_repeat_ngram_size=2, **few),
+            self.variant("begin_suppress_tokens", "fact", begin_suppress_tokens=fact[:1], **few),
+            self.variant("forced_eos_token_id", "story", forced_eos_token_id=self.eos[0], **few),
+            self.variant("exponential_decay_length_penalty", "story", **decay, **few),
+            self.variant("min_length", "chat_short", min_length=n_short + 4, **few),
+            self.variant("watermarking_config", "story", watermarking_config={"bias": 4.0}, **few),
         ]
 
     def score(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from localgen import Completion, LocalModel
+from localgen.benchmark.healed_tokens import is_allowed, n_alike
 
 DATA = json.loads(Path(__file__).with_name("healing_texts.json").read_text("utf-8"))
 TEXTS: list[str] = DATA["texts"]
@@ -58,7 +59,7 @@ def test_what_the_model_says_anyway_is_what_healing_gives(
     n_agreeing = 0
     for prompt, done, unhealed in zip(cut_texts, healed, plain, strict=True):
         own = smollm2.tokenizer.encode(prompt)[len(done.prompt_token_ids) :]
-        if not spells(smollm2, unhealed.token_ids, own):
+        if not is_allowed(unhealed.token_ids, own, smollm2.tokenizer.token_bytes):
             continue
         n_agreeing += 1
         n_same = n_alike(done.token_ids, unhealed.token_ids)
@@ -67,20 +68,6 @@ def test_what_the_model_says_anyway_is_what_healing_gives(
             (_, best), (_, second) = done.logprobs[n_same].top
             assert best - second < NEAR, (prompt, done.token_ids, unhealed.token_ids)
     assert n_agreeing > len(cut_texts) / 4
-
-
-def n_alike(one: list[int], other: list[int]) -> int:
-    """How many tokens both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def spells(model: LocalModel, token_ids: list[int], own: list[int]) -> bool:
-    """Whether tokens begin with ``own``, or with some of it and a token that spells the rest."""
-    n_own = n_alike(token_ids, own)
-    rest = b"".join(map(model.tokenizer.token_bytes, own[n_own:]))
-    following = b"".join(map(model.tokenizer.token_bytes, token_ids[n_own : n_own + 1]))
-    return following.startswith(rest)
 
 
 def test_a_word_that_is_cut(smollm2: LocalModel) -> None:

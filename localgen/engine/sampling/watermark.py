@@ -7,6 +7,7 @@ finds what localgen marks, and the other way round.
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +24,8 @@ _TABLE_SIZE = 1_000_003
 # With "selfhash" only this many of the best tokens are considered, as in transformers.
 _N_CANDIDATES = 40
 
+_of_thread = threading.local()
+
 
 def first_of_permutation(n: int, k: int, seed: int) -> Ids:
     """Return the first ``k`` of ``torch.randperm(n)`` on a CPU with this seed, int64 (k,).
@@ -31,10 +34,8 @@ def first_of_permutation(n: int, k: int, seed: int) -> Ids:
     the lower 32 bits (``randperm_cpu`` in ATen's TensorFactories.cpp, for n below 2**32 / 20).
     NumPy's RandomState is the same twister, and its stream will not change.
     """
-    twister = np.random.RandomState(seed & 0xFFFFFFFF)
-    draws = twister.randint(0, 2**32, size=k, dtype=np.uint32)
+    places = _drawn_places(n, k, seed)
     steps = np.arange(k)
-    places = steps + draws % (n - steps).astype(np.uint32)
     # What lies at place t before step t came from the last earlier step that drew t.
     source = steps.copy()
     swapped = np.flatnonzero((places != steps) & (places < k))
@@ -48,6 +49,44 @@ def first_of_permutation(n: int, k: int, seed: int) -> Ids:
     earlier, later = in_order[repeats] & 0xFFFFFFFF, in_order[repeats + 1] & 0xFFFFFFFF
     taken[later] = source[earlier]
     return taken
+
+
+def is_among_first(item: int, n: int, k: int, seed: int) -> bool:
+    """Return whether ``item`` is in ``first_of_permutation(n, k, seed)``, a few times as fast."""
+    places = _drawn_places(n, k, seed)
+    place, step = item, 0
+    # It is taken by the first step that draws its place. Until then, only the step of that place
+    # itself moves it: to the place which that step draws.
+    while not (places[step : place + 1] == place).any():
+        if place >= k:
+            return False
+        place, step = int(places[place]), place + 1
+    return True
+
+
+def _drawn_places(n: int, k: int, seed: int) -> Ids:
+    """Return the place that each of the first ``k`` steps swaps with its own, int64 (k,)."""
+    draws = _twister(seed).randint(0, 2**32, size=k, dtype=np.uint32)
+    steps = np.arange(k)
+    places: Ids = steps + draws % (n - steps).astype(np.uint32)
+    return places
+
+
+def _twister(seed: int) -> np.random.RandomState:
+    """Return this thread's generator, seeded anew: to make one takes as long as all its draws."""
+    if not hasattr(_of_thread, "twister"):
+        _of_thread.twister = np.random.RandomState()
+    twister: np.random.RandomState = _of_thread.twister
+    twister.seed(seed & 0xFFFFFFFF)
+    return twister
+
+
+def highest(scores: Logits, n: int) -> Ids:
+    """Return the places of the ``n`` highest scores (n_vocab,), highest first; of equal ones the
+    first comes first, and NaN last."""
+    negative, n = -scores, min(n, len(scores))
+    near = np.flatnonzero(~(negative > np.partition(negative, n - 1)[n - 1]))
+    return near[np.argsort(negative[near], kind="stable")[:n]]
 
 
 def make_watermark(options: SamplingOptions, n_vocab: int) -> Watermark | None:
@@ -77,6 +116,8 @@ class Watermark:
     def is_green(self, token_id: int, context: TokenIds) -> bool:
         """Return whether a token is green after ``context`` (n,), of ``context_width`` tokens or
         more; with "selfhash" they end with the token itself."""
+        if self._is_self:  # of each list, a single token is looked up
+            return is_among_first(token_id, self._n_vocab, self._n_green, self._seed(context))
         return bool(self._after(context)[token_id])
 
     def applied(self, scores: Logits, tokens: TokenIds) -> Logits:
@@ -92,7 +133,7 @@ class Watermark:
     def _green_candidates(self, scores: Logits, tokens: TokenIds) -> list[int]:
         """Return those of the best tokens that are green in the context that they end."""
         before = tokens[len(tokens) - self._config.context_width + 1 :]
-        best = np.argsort(-scores, kind="stable")[:_N_CANDIDATES].tolist()
+        best = highest(scores, _N_CANDIDATES).tolist()
         return [each for each in best if self.is_green(each, np.append(before, each))]
 
     def _seed(self, context: TokenIds) -> int:

@@ -350,6 +350,12 @@ def test_a_prefix_as_long_as_the_row():
     assert scores_of([1, 1, 1], sequence_bias=biases).tolist() == [1.5, 1, 1]
 
 
+def test_the_last_bias_of_a_sequence_counts():
+    """As in transformers, which makes a dict of its list. Other sequences' biases are added."""
+    biases = [[[0], 0.5], [[1, 0], 8.0], [[0], 0.25], [[1, 0], 1.0]]
+    assert scores_of([1, 1, 1], sequence_bias=biases).tolist() == [2.25, 1, 1]
+
+
 def test_an_infinite_bias_bans():
     """transformers takes -inf too: the token goes, whatever else is added to it."""
     biases = (((0,), -np.inf), ((1, 0), 1e9), ((2,), 0.5))

@@ -26,9 +26,7 @@ WORDS = st.lists(IDS, min_size=1, max_size=3)
 FEW = st.lists(IDS, min_size=1, max_size=3)
 # Each in transformers' type; ``allowed`` is what prefix_allowed_tokens_fn returns.
 OPTIONS: dict[str, st.SearchStrategy[Any]] = {
-    "sequence_bias": st.lists(
-        st.tuples(WORDS, st.floats(-9, 9)).map(list), min_size=1, max_size=3, unique_by=str
-    ),
+    "sequence_bias": st.lists(st.tuples(WORDS, st.floats(-9, 9)).map(list), min_size=1, max_size=3),
     "encoder_repetition_penalty": st.floats(0.1, 5),
     "repetition_penalty": st.floats(0.1, 5),
     "no_repeat_ngram_size": st.integers(1, 3),

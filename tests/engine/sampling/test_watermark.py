@@ -13,7 +13,12 @@ from localgen.config import SamplingOptions, WatermarkingConfig
 from localgen.engine.recorders import StepRecorder
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.filters import log_softmax
-from localgen.engine.sampling.watermark import Watermark, first_of_permutation
+from localgen.engine.sampling.watermark import (
+    Watermark,
+    first_of_permutation,
+    highest,
+    is_among_first,
+)
 from localgen.engine.sequence import Sequence
 from localgen.engine.uniforms import UniformStream
 
@@ -42,6 +47,25 @@ def test_the_first_of_a_permutation(k: int) -> None:
         whole = first_of_permutation(300, 300, seed)
         assert sorted(whole.tolist()) == list(range(300))
         assert first_of_permutation(300, k, seed).tolist() == whole[:k].tolist()
+
+
+@pytest.mark.parametrize("k", [0, 1, 5, 150, 299, 300])
+def test_whether_one_is_among_the_first(k: int) -> None:
+    """The same as looking it up, for every item."""
+    for seed in range(4):
+        first = set(first_of_permutation(300, k, seed).tolist())
+        found = [is_among_first(item, 300, k, seed) for item in range(300)]
+        assert found == [item in first for item in range(300)]
+
+
+@pytest.mark.parametrize("n", [1, 3, 40, 99])
+def test_the_highest_scores(n: int) -> None:
+    """Of equal scores the first comes first, as in a stable sort of all; NaN is last."""
+    random = np.random.RandomState(n)
+    for _ in range(20):
+        scores = random.randint(-3, 4, 50).astype(np.float32)
+        scores[random.randint(0, 50, 6)] = np.array([np.nan, np.nan, *[-np.inf] * 2, *[np.inf] * 2])
+        assert highest(scores, n).tolist() == np.argsort(-scores, kind="stable")[:n].tolist()
 
 
 def test_torch_itself() -> None:

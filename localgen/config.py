@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -82,11 +83,19 @@ def hinted(check: Check, hints: Mapping[Any, str]) -> Check:
     return checked
 
 
+@functools.cache
+def _checked_fields(kind: Any) -> tuple[tuple[str, Any, Check], ...]:
+    """Return name, default and check of each field of a config class."""
+    return tuple((each.name, each.default, each.metadata["check"]) for each in fields(kind))
+
+
 def _check_fields(config: Any) -> None:
-    """Replace each field by what its check returns."""
-    for each in fields(config):
-        checked = each.metadata["check"](each.name, getattr(config, each.name))
-        object.__setattr__(config, each.name, checked)
+    """Replace each field by what its check returns; a default passes as it is."""
+    kind: Any = type(config)
+    for name, default, check in _checked_fields(kind):
+        value = getattr(config, name)
+        if value is not default:
+            object.__setattr__(config, name, check(name, value))
 
 
 # --- loading ---

@@ -211,6 +211,9 @@ class LocalModel(ModelMethods):
         n_vocab = self._backend.n_vocab
         wanted = checked_labels(labels, prompts, n_vocab)
         check_int("logits_to_keep", logits_to_keep, 0)
+        n_wanted = logits_to_keep if wanted is None else 0  # the loss needs all
+        for each in sequences:
+            each.output_from = max(each.n_prompt - n_wanted, 0) if n_wanted else 0
         with partial_on_error(lambda: None), self._driver.alone() as (engine, interrupted):
             self._backend.check_usable()
             logits = [engine.prompt_logits(sequence, interrupted) for sequence in sequences]

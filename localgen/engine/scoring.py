@@ -34,21 +34,27 @@ def score(
 def prompt_logits(
     backend: Backend, sequence: Sequence, interrupted: Callable[[], bool] = lambda: False
 ) -> Logits:
-    """Return the logits after each token of a prompt (n,), float32 (n, n_vocab).
+    """Return the logits after each token of a prompt from ``sequence.output_from`` on, float32
+    (n, n_vocab).
 
     The sequence has an empty seq_id, which then holds all tokens. Raises as ``logit_chunks``.
     """
-    found = np.empty((sequence.n_prompt, backend.n_vocab), np.float32)
-    for start, logits in logit_chunks(backend, sequence, sequence.prompt_ids, interrupted):
-        found[start : start + len(logits)] = logits
+    first = sequence.output_from
+    found = np.empty((sequence.n_prompt - first, backend.n_vocab), np.float32)
+    for start, logits in logit_chunks(backend, sequence, sequence.prompt_ids, interrupted, first):
+        found[start - first : start - first + len(logits)] = logits
     return found
 
 
 def logit_chunks(
-    backend: Backend, sequence: Sequence, inputs: TokenIds, interrupted: Callable[[], bool]
+    backend: Backend,
+    sequence: Sequence,
+    inputs: TokenIds,
+    interrupted: Callable[[], bool],
+    first: int = 0,
 ) -> Iterator[tuple[int, Logits]]:
-    """Yield (start, logits) for one part of ``inputs`` after the other; logits: float32
-    (n, n_vocab), borrowed until the next one.
+    """Yield (start, logits) for one part of ``inputs`` after the other, from the ``first`` token
+    on; logits: float32 (n, n_vocab), borrowed until the next one.
 
     Raises DecodeError if logits are not finite, KeyboardInterrupt if ``interrupted()`` between two
     passes.
@@ -60,12 +66,14 @@ def logit_chunks(
         chunk = inputs[start : start + n_rows]
         n = len(chunk)
         rows = np.arange(n, dtype=np.int32)
+        outputs = rows[max(first - start, 0) :]
         seq_ids = np.full(n, sequence.held_seq_id, np.int32)
-        logits = backend.decode(Batch(chunk, start + rows, seq_ids, rows))
+        logits = backend.decode(Batch(chunk, start + rows, seq_ids, outputs))
         sequence.n_kv += n
         if not np.isfinite(logits.max(axis=1)).all():
             raise DecodeError(
                 f"the model gave logits that are not finite within tokens {start} to {start + n}; "
                 f"the weights may be damaged, or the KV cache type too imprecise"
             )
-        yield start, logits
+        if len(outputs):
+            yield start + n - len(outputs), logits

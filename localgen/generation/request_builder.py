@@ -17,6 +17,7 @@ from localgen.engine.decoding import SamplingStrategy
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.guided import is_guided
+from localgen.engine.sampling.scratch import Scratch
 from localgen.engine.sequence import Sequence as EngineSequence
 from localgen.engine.unified_kv import n_cells_of
 from localgen.engine.uniforms import UniformStream
@@ -55,6 +56,7 @@ class RequestBuilder:
         self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
         self._config = config
+        self._scratch = Scratch.of_size(tokenizer.vocab_size)
 
     @functools.cached_property
     def own_defaults(self) -> GenerationConfig:
@@ -220,7 +222,7 @@ class RequestBuilder:
             prompt_ids=token_ids,
             max_new_tokens=0,
             eos_token_ids=frozenset(),
-            sampler=Sampler(SamplingOptions(), self._tokenizer.vocab_size),
+            sampler=Sampler(SamplingOptions(), self._tokenizer.vocab_size, scratch=self._scratch),
             uniform=UniformStream(0, 0),
         )
 
@@ -306,6 +308,7 @@ class RequestBuilder:
             n_ctx=self._config.n_ctx,
             started=started,
             byte_index=lambda: self._byte_index,
+            scratch=self._scratch,
             keep_text=keep_text,
             hooks=hooks,
         )

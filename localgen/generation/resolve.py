@@ -64,9 +64,8 @@ def with_file_defaults(
     """
     if config.do_sample is False:
         return config
-    plain = GenerationConfig()
-    given = {each.name: getattr(config, each.name) for each in fields(config)}
-    changed = {name: value for name, value in given.items() if value != getattr(plain, name)}
+    given = ((name, getattr(config, name)) for name in _PLAIN)
+    changed = {name: value for name, value in given if value != _PLAIN[name]}
     unset = {name: value for name, value in file_defaults.items() if name not in changed}
     return replace_options(config, fitting_defaults(unset, {**changed, **overrides}))
 
@@ -146,7 +145,7 @@ def with_sampling_resolved(config: GenerationConfig, *, infer: bool) -> Generati
             f"num_return_sequences={config.num_return_sequences} needs do_sample=True or "
             f"num_beams: greedy decoding gives the same sequence every time"
         )
-    return replace(config, do_sample=do_sample)
+    return config if config.do_sample is do_sample else replace(config, do_sample=do_sample)
 
 
 def _check_beams(config: GenerationConfig) -> None:

@@ -16,6 +16,7 @@ from localgen.engine.sampling.allowed_tokens import AllowedTokens
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.guided import is_guided
+from localgen.engine.sampling.scratch import Scratch
 from localgen.engine.sequence import Recorder, Sequence
 from localgen.engine.trackers import Tracker
 from localgen.engine.uniforms import UniformStream
@@ -40,12 +41,14 @@ class SequenceBuilder:
     keep_text: whether the sequences keep their text. text_clock: adds up the time for that.
     guide_of: the guides of the guided ones among them, after ``build``.
     byte_index: returns the index of the vocabulary, for token healing.
+    scratch: rows that samplers share.
     """
 
     tokenizer: Tokenizer
     n_ctx: int
     started: float
     byte_index: Callable[[], ByteIndex]
+    scratch: Scratch
     keep_text: bool = False
     hooks: Hooks = NO_HOOKS
     text_clock: Clock = field(default_factory=Clock)
@@ -212,6 +215,7 @@ class SequenceBuilder:
                 self.hooks.processors(),
                 self._breakers(config),
                 min_kept=min_kept,
+                scratch=self.scratch,
             )
         return self._samplers[id(config)]
 

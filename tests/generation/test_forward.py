@@ -31,6 +31,23 @@ def test_logits_to_keep() -> None:
         fake_model()(IDS, logits_to_keep=-1)
 
 
+def test_logits_to_keep_asks_for_no_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt of two passes; with labels, the loss needs all rows."""
+    model = fake_model()  # whose passes have 16 tokens
+    decode, n_rows = model.backend.decode, []
+
+    def counted(batch: Any, should_stop: Any = None) -> Any:
+        n_rows.append(len(batch.output_rows))
+        return decode(batch, should_stop)
+
+    monkeypatch.setattr(model.backend, "decode", counted)
+    ids = np.arange(65, 85)[None]
+    for n_kept in (2, 6):
+        model(ids, logits_to_keep=n_kept)
+    model(ids, labels=ids, logits_to_keep=1)
+    assert n_rows == [0, 2, 2, 4, 16, 4]
+
+
 def test_loss() -> None:
     """The mean over all rows of -log p of each label that counts; the first token never does."""
     labels = np.where(MASK == 0, -100, IDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -630,3 +631,10 @@ def test_everything_suppressed(tiny: LocalModel) -> None:
     everything = list(range(tiny.tokenizer.vocab_size))
     with unharmed(tiny), pytest.raises(ValueError, match="left no token"):
         tiny.generate(IDS, suppress_tokens=everything)
+
+
+@pytest.mark.parametrize("kind", [ModelConfig, GenerationConfig])
+def test_a_default_is_what_its_check_makes_of_it(kind: type[Any]) -> None:
+    """Defaults are not checked again in each call."""
+    for each in dataclasses.fields(kind):
+        assert each.metadata["check"](each.name, each.default) is each.default

@@ -29,6 +29,7 @@ from localgen.engine.sampling.processors import (
     make_processors,
     only_penalizes,
 )
+from localgen.engine.sampling.scratch import Scratch
 from localgen.engine.sampling.steps import (
     Candidates,
     Setup,
@@ -48,11 +49,12 @@ _NO_BREAKERS: Breakers = MappingProxyType({})
 
 
 class Sampler:
-    """Chooses the next token of a sequence; holds scratch memory, and no state between calls.
+    """Chooses the next token of a sequence; holds no state between calls.
 
     n_vocab: the width of a row of logits. custom: the caller's processors, which run last.
     breakers: where DRY's repetitions end.
     min_kept: how many tokens each filter keeps at least, transformers' ``min_tokens_to_keep``.
+    scratch: rows (n_vocab,) that it may share with other samplers; None makes its own.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Sampler:
         breakers: Breakers = _NO_BREAKERS,
         *,
         min_kept: int = 1,
+        scratch: Scratch | None = None,
     ) -> None:
         self._options = options
         self._n_vocab = n_vocab
@@ -77,9 +80,7 @@ class Sampler:
             self._processors.insert(len(self._processors) - len(custom), self._dry)
             self._only_penalizes = False
         self._steps = make_steps(self._setup) if _needs_steps(options) else None
-        # A fresh array of this size costs more page faults than a pass over it takes.
-        self._scratch = np.empty(n_vocab, np.float32)
-        self._weights = np.empty(n_vocab, np.float32)
+        self._scratch = scratch or Scratch.of_size(n_vocab)
         self._temperature = np.float32(options.temperature)
         # Larger scores are shifted first: divided by the temperature, they would overflow.
         self._largest = _LARGEST * min(options.temperature, 1.0)
@@ -147,12 +148,13 @@ class Sampler:
         """``logits`` after masks and processors: itself when there are none, else the scratch."""
         if not self._processors and not masks:
             return logits
-        np.copyto(self._scratch, logits)
-        apply_masks(self._scratch, masks)
+        row = self._scratch.row
+        np.copyto(row, logits)
+        apply_masks(row, masks)
         for process in self._processors:
-            process(self._scratch, sequence)
-        apply_masks(self._scratch, masks)  # a constraint holds whatever a processor gave back
-        return self._scratch
+            process(row, sequence)
+        apply_masks(row, masks)  # a constraint holds whatever a processor gave back
+        return row
 
     def edits(self, sequence: Sequence) -> bool:
         """Return whether ``process`` would change logits now."""
@@ -269,7 +271,7 @@ class Sampler:
         cumsum: CumSum | None = None
         weights: Weights
         if candidates is None:
-            weights = filters.row_weights(logits, best, options.temperature, self._weights)
+            weights = filters.row_weights(logits, best, options.temperature, self._scratch.weights)
         else:
             ids, weights, cumsum = self._cut(logits, *candidates)
         if options.typical_p < 1.0:
@@ -289,7 +291,7 @@ class Sampler:
             return filters.top_k_candidates(logits, self._top_k, maxima), None
         if options.top_p < 1.0:
             ids, total = filters.top_p_candidates(
-                logits, maxima, best, temperature, options.top_p, self._weights
+                logits, maxima, best, temperature, options.top_p, self._scratch.weights
             )
         elif self._min_p > 0.0:
             ids = filters.min_p_candidates(logits, maxima, best, temperature, self._min_p)

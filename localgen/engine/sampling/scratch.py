@@ -1,0 +1,28 @@
+"""Rows that are written to while one token is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from localgen.engine.backend import Logits
+from localgen.engine.sampling.filters import RowWeights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scratch:
+    """Memory that the samplers of a model share: one of them at a time chooses a token, and none
+    reads what it has not written.
+
+    row: a copy of the logits, for processors. weights: those of all tokens.
+    """
+
+    row: Logits
+    weights: RowWeights
+
+    @classmethod
+    def of_size(cls, n_vocab: int) -> Scratch:
+        """Return rows (n_vocab,). The first use of fresh ones costs more page faults than a pass
+        over them takes, so they are made once, not for each call."""
+        return cls(np.empty(n_vocab, np.float32), np.empty(n_vocab, np.float32))

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "localgen"
 LAYERS = [
     ["_version", "errors"],
     ["_util"],
-    ["refused_options", "option_names", "samplers", "config"],
+    ["refused_options", "option_names", "profiles", "samplers", "config"],
     ["engine"],
     ["completion", "text"],
     ["generation", "gguf", "hub"],

@@ -1,4 +1,4 @@
-"""Says under which key measurements of a loaded model are kept."""
+"""Says under which key measurements of a model are kept."""
 
 from __future__ import annotations
 
@@ -9,4 +9,9 @@ from localgen.profiles.store import ProfileKey
 
 def profile_key(file: ModelFile) -> ProfileKey:
     """Return the key of a model on this machine and build. Raises OSError; it reads no file."""
-    return ProfileKey.of(file.paths, f"{llama_version()} {system_info()}")
+    return ProfileKey.of(file.paths, build_id())
+
+
+def build_id() -> str:
+    """Return the versions and the CPU features of this build of llama.cpp, which it loads."""
+    return f"{llama_version()} {system_info()}"

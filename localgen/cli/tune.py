@@ -127,6 +127,9 @@ def _print(result: TuneResult) -> None:
     found = named(result.settings)
     gain = f" ({result.speedup:.2f} times as fast)" if result.speedup > 1 else ""
     _say("fastest", f"{found}{gain}" if found else "the defaults")
+    if result.prompt_lookup_num_tokens is not None:
+        n_drafted = result.prompt_lookup_num_tokens
+        _say("drafts", f"faster on these prompts with --prompt-lookup-num-tokens {n_drafted}")
     if result.profile is not None:
         _say("profile", str(result.profile))
 

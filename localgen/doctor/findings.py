@@ -120,6 +120,7 @@ class Facts:
     cache: Cache | Failure
     default_file: Path | None
     model: Model
+    n_profiles: int
     speed: Speed | Failure | None
 
 

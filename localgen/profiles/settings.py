@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from localgen._util.checks import check_int
 from localgen.config import UNQUANTIZED, ModelConfig, replace_options
 from localgen.profiles import store
 from localgen.profiles.store import ProfileKey
@@ -20,7 +19,6 @@ from localgen.profiles.store import ProfileKey
 logger = logging.getLogger("localgen.profiles")
 
 KIND = "settings"
-LOOKUP = "prompt_lookup_num_tokens"
 # The options of ModelConfig that a profile may set.
 LOADING = ("n_threads", "n_batch", "flash_attention", "kv_type")
 
@@ -29,8 +27,8 @@ LOADING = ("n_threads", "n_batch", "flash_attention", "kv_type")
 class Profile:
     """What ``localgen tune`` found for a model.
 
-    settings: those that differ from the defaults, by name: fields of ``ModelConfig``, and
-    ``prompt_lookup_num_tokens``. speedup: how fast the model is with them, 1.0 being the defaults.
+    settings: the options of ``ModelConfig`` that differ from the defaults, by name. speedup: how
+    fast the model is with them, 1.0 being the defaults.
     device, n_gpu_layers: what they were measured with. date: the day, ISO 8601.
     """
 
@@ -42,16 +40,14 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no version of ``localgen tune`` writes."""
-        if not isinstance(self.settings, Mapping) or not {*self.settings} <= {*LOADING, LOOKUP}:
+        if not isinstance(self.settings, Mapping) or not {*self.settings} <= {*LOADING}:
             raise ValueError(f"unknown settings: {self.settings!r:.80}")
         if not isinstance(self.speedup, int | float) or not math.isfinite(self.speedup):
             raise ValueError(f"speedup must be a number, got {self.speedup!r:.80}")
         if not isinstance(self.date, str):
             raise ValueError(f"date must be a text, got {self.date!r:.80}")
-        ModelConfig(**{name: self.settings[name] for name in LOADING if name in self.settings})
+        ModelConfig(**self.settings)
         ModelConfig(device=self.device, n_gpu_layers=self.n_gpu_layers)
-        if LOOKUP in self.settings:
-            check_int(LOOKUP, self.settings[LOOKUP], 1)
 
     def __str__(self) -> str:
         return named(self.settings) or "the defaults"
@@ -61,8 +57,7 @@ class Profile:
 
         A setting that what was given rules out is left at its default.
         """
-        taken = {name: self.settings[name] for name in LOADING if name in self.settings}
-        taken = {name: value for name, value in taken.items() if name not in given}
+        taken = {name: self.settings[name] for name in self.settings if name not in given}
         if taken.get("n_batch", config.n_batch) < config.max_sequences:
             del taken["n_batch"]
         if "flash_attention" in given:

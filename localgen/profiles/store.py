@@ -108,6 +108,14 @@ def save(key: ProfileKey, kind: str, data: dict[str, Any]) -> Path | None:
     return path
 
 
+def count(model: Path, kind: str) -> int:
+    """Return how many files a model has of a kind, whichever machine and build they are of."""
+    folder = profiles_folder()
+    if folder is None:
+        return 0
+    return len([*(folder / _digest(os.path.realpath(model))).glob(f"{kind}-*.json")])
+
+
 def forget(key: ProfileKey, kind: str) -> int:
     """Remove all files of a model and kind, of other machines and builds too; return how many.
 

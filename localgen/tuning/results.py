@@ -67,8 +67,9 @@ class Trial:
 class TuneResult:
     """All trials, and the settings that they lead to.
 
-    settings: those that differ from the defaults. speedup: the speed with them, 1.0 being that of
-    the defaults. n_prompt, n_new: tokens of the prompt and new ones in each measurement.
+    settings: those that differ from the defaults. prompt_lookup_num_tokens: the fastest value for
+    calls with the given prompts; None if none was faster, or without prompts. speedup: the speed
+    with the settings, 1.0 being that of the defaults. n_prompt, n_new: tokens of the prompt and new ones in each measurement.
     machine: versions, CPU and platform. seconds: that tuning took. profile: the file that later
     loads use; None if it was not or could not be written.
     """
@@ -76,6 +77,7 @@ class TuneResult:
     file: str
     trials: tuple[Trial, ...]
     settings: Mapping[str, Any]
+    prompt_lookup_num_tokens: int | None
     speedup: float
     n_prompt: int
     n_new: int

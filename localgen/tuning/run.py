@@ -14,14 +14,14 @@ from localgen import hub
 from localgen._util import system
 from localgen._util.checks import check_bool, check_float
 from localgen.benchmark.measuring import surroundings
-from localgen.config import UNQUANTIZED, ModelConfig, replace_options
+from localgen.config import UNQUANTIZED, GenerationConfig, ModelConfig, replace_options
 from localgen.errors import GenerationInterrupted
 from localgen.llama.profile_key import build_id
 from localgen.profiles import settings as profiles
-from localgen.profiles.settings import LOOKUP, Profile
+from localgen.profiles.settings import Profile
 from localgen.tuning.results import TuneResult
 from localgen.tuning.search import Search, Settings
-from localgen.tuning.workload import TunePrompt, Workload
+from localgen.tuning.workload import LOOKUP, TunePrompt, Workload
 
 # Called with (seconds so far, seconds at most, what is measured next).
 Progress = Callable[[int, int, str], object]
@@ -53,10 +53,10 @@ def tune(
     long it may take, loading included; a round that has begun is finished. allow_kv_types: try
     other types of the KV cache, which change results by more than rounding. prompts: texts, lists
     of token ids, or lists of messages, on which drafts from the prompt
-    (``prompt_lookup_num_tokens``) are tried; without them they are not, since only the text decides
-    whether they help. save: write the profile. progress: called with (seconds so far, seconds at
-    most, what is measured). options: the fields of ``ModelConfig``; a setting that is given is not
-    searched.
+    (``prompt_lookup_num_tokens``) are tried. Only the text decides whether they help, so they are
+    reported and not part of the profile: pass the option to calls. save: write the profile.
+    progress: called with (seconds so far, seconds at most, what is measured). options: the fields
+    of ``ModelConfig``; a setting that is given is not searched.
 
     Raises ValueError, ModelFileError or BackendError; on Ctrl-C GenerationInterrupted, whose
     ``partial`` is the TuneResult so far, and nothing is saved.
@@ -105,6 +105,9 @@ def _checked(given: dict[str, Any]) -> ModelConfig:
 def _checked_prompts(prompts: Iterable[TunePrompt]) -> list[TunePrompt]:
     if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         raise ValueError(f"prompts must be a list of prompts, got {prompts!r:.80}")
+    replace_options(
+        GenerationConfig(), {LOOKUP: _DRAFTED[0]}
+    )  # a version without drafts says so before it measures
     found = list(prompts)[:_MOST_PROMPTS]
     if not found or not all(isinstance(each, Sequence) and each for each in found):
         raise ValueError("prompts must hold at least one prompt, and none that is empty")
@@ -207,10 +210,12 @@ class _Run:
     def result(self, *, saves: bool) -> TuneResult:
         """Return what was found, and save it if asked."""
         found = dict(self.steps.best)
+        n_drafted = found.pop(LOOKUP, None)
         return TuneResult(
             file=self._path.name,
             trials=tuple(self.steps.trials),
             settings=found,
+            prompt_lookup_num_tokens=n_drafted,
             speedup=self._speedup,
             n_prompt=self._work.n_prompt,
             n_new=self._work.n_new,

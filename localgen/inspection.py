@@ -85,8 +85,8 @@ class ModelInfo:
     ``chat()``.
     memory: what the model needs with the given settings. ram_available: bytes available to this
     process now; None if unknown. fits: whether the model can be loaded; hints: what to change if
-    not. profile: what ``localgen tune`` found for this model with this device; None if there is none
-    that holds on this machine.
+    not. profile: what ``localgen tune`` found for this model with this device; None if there is
+    none that holds on this machine.
     """
 
     path: Path

@@ -69,9 +69,9 @@ class TuneResult:
 
     settings: those that differ from the defaults. prompt_lookup_num_tokens: the fastest value for
     calls with the given prompts; None if none was faster, or without prompts. speedup: the speed
-    with the settings, 1.0 being that of the defaults. n_prompt, n_new: tokens of the prompt and new ones in each measurement.
-    machine: versions, CPU and platform. seconds: that tuning took. profile: the file that later
-    loads use; None if it was not or could not be written.
+    with the settings, 1.0 being that of the defaults. n_prompt, n_new: tokens of the prompt and new
+    ones in each measurement. machine: versions, CPU and platform. seconds: that tuning took.
+    profile: the file that later loads use; None if it was not or could not be written.
     """
 
     file: str

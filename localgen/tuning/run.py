@@ -105,9 +105,8 @@ def _checked(given: dict[str, Any]) -> ModelConfig:
 def _checked_prompts(prompts: Iterable[TunePrompt]) -> list[TunePrompt]:
     if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         raise ValueError(f"prompts must be a list of prompts, got {prompts!r:.80}")
-    replace_options(
-        GenerationConfig(), {LOOKUP: _DRAFTED[0]}
-    )  # a version without drafts says so before it measures
+    # Refused now, before anything is measured, if this version has no such option.
+    replace_options(GenerationConfig(), {LOOKUP: _DRAFTED[0]})
     found = list(prompts)[:_MOST_PROMPTS]
     if not found or not all(isinstance(each, Sequence) and each for each in found):
         raise ValueError("prompts must hold at least one prompt, and none that is empty")

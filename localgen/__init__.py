@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from localgen.quantization.quantize import QuantizedFile, quantize
     from localgen.text.batch_encoding import BatchEncoding
     from localgen.text.tokenizer import Tokenizer
+    from localgen.tuning import Trial, TuneResult, forget_profile, tune
     from localgen.watermarking import WatermarkDetector, WatermarkDetectorOutput
 
 __all__ = [
@@ -75,13 +76,17 @@ __all__ = [
     "TemplateError",
     "TokenLogprob",
     "Tokenizer",
+    "Trial",
+    "TuneResult",
     "WatermarkDetector",
     "WatermarkDetectorOutput",
     "WatermarkingConfig",
     "__version__",
     "bench",
+    "forget_profile",
     "inspect",
     "quantize",
+    "tune",
 ]
 
 # A module is imported when one of its names is first used: a child process that quantizes, and a
@@ -120,6 +125,7 @@ _NAMES_IN = {
     "localgen.quantization.quantize": ("QuantizedFile", "quantize"),
     "localgen.text.batch_encoding": ("BatchEncoding",),
     "localgen.text.tokenizer": ("Tokenizer",),
+    "localgen.tuning": ("Trial", "TuneResult", "forget_profile", "tune"),
     "localgen.watermarking": ("WatermarkDetector", "WatermarkDetectorOutput"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}

@@ -21,7 +21,9 @@ from localgen.gguf.reader import TOKENS, Array, Value, read_gguf_from
 from localgen.hub.levels import level_of
 from localgen.llama import devices, fitting
 from localgen.llama.ggml_devices import Device, ggml_devices
+from localgen.llama.profile_key import build_id
 from localgen.llama.quantize import quantization_types
+from localgen.profiles.settings import Profile, fitting_profile
 
 _MERGES = "tokenizer.ggml.merges"
 # Sizes of a request to the Hub. The first shard has the vocabulary, others little but tensors.
@@ -83,7 +85,8 @@ class ModelInfo:
     ``chat()``.
     memory: what the model needs with the given settings. ram_available: bytes available to this
     process now; None if unknown. fits: whether the model can be loaded; hints: what to change if
-    not.
+    not. profile: what ``localgen tune`` found for this model with this device; None if there is
+    none that holds on this machine.
     """
 
     path: Path
@@ -112,6 +115,7 @@ class ModelInfo:
     gpus: tuple[Device, ...]
     fits: bool | None
     hints: tuple[str, ...]
+    profile: Profile | None = None
 
 
 def inspect(
@@ -145,8 +149,10 @@ def inspect(
     hints: list[str] = []
     if available.ram is not None and not available.has_ram([memory]):
         hints = fitting.what_fits(file, config, on_gpu, available.ram)
+    profile = None if read_from else fitting_profile(file.path, build_id(), config)
     return _describe(
         file,
+        profile=profile,
         read_from=read_from,
         memory=memory,
         ram_available=available.ram,
@@ -176,6 +182,7 @@ def _read(source: str | os.PathLike[str]) -> tuple[ModelFile, HubSource | None]:
 def _describe(
     file: ModelFile,
     *,
+    profile: Profile | None,
     read_from: HubSource | None,
     memory: MemoryEstimate,
     ram_available: int | None,
@@ -213,6 +220,7 @@ def _describe(
         gpus=gpus,
         fits=fits,
         hints=hints,
+        profile=profile,
     )
 
 

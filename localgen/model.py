@@ -12,11 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen import hub
-from localgen._util.checks import check_int
+from localgen._util.checks import check_bool, check_int
 from localgen.completion import Completion, ForwardOutput
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.engine import Engine
-from localgen.errors import CLOSED, BackendError, ClosedError, KvBudgetError
+from localgen.errors import (
+    CLOSED,
+    BackendError,
+    ClosedError,
+    KvBudgetError,
+    NotEnoughMemoryError,
+)
 from localgen.generation import results
 from localgen.generation.async_driver import AsyncDriver
 from localgen.generation.defaults import CallDefaults, as_config, is_config
@@ -86,6 +92,7 @@ class LocalModel(ModelMethods):
         revision: str | None = None,
         local_files_only: bool = False,
         progress: Callable[[float], object] | None = None,
+        use_profile: bool = True,
         **options: Any,
     ) -> LocalModel:
         """Load a model.
@@ -95,16 +102,27 @@ class LocalModel(ModelMethods):
         needs the extra of that name). Without a level, Q4_K_M is used, or the nearest one there is.
         revision: a branch, a tag or a commit. local_files_only: make no request.
         progress: called with the loaded fraction, 0 to 1; an exception in it stops the load.
+        use_profile: use the settings that ``localgen tune`` found for this model on this machine,
+        where ``options`` do not set them; never with deterministic=True.
         options: the fields of ``ModelConfig``.
         Raises ModelNotFoundError, DownloadError, InvalidGGUFError, BackendError, or ValueError.
         """
         config = replace_options(ModelConfig(), options)
+        check_bool("use_profile", use_profile)
         _check_source(source)
         path = hub.resolve(source, revision=revision, local_files_only=local_files_only)
         # llama.cpp is loaded only now, so that importing localgen stays light.
         from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
+        from localgen.llama.tuned import find_tuned, logger  # noqa: PLC0415
 
-        backend = LlamaBackend(path, config, progress)
+        tuned = find_tuned(path, config, options) if use_profile else None
+        try:
+            backend = LlamaBackend(path, tuned or config, progress)
+        except NotEnoughMemoryError:
+            if tuned is None:
+                raise
+            logger.info("%s does not fit in memory with its profile, which is not used", path.name)
+            backend = LlamaBackend(path, config, progress)
         model = cls(backend, backend.config)
         try:
             model._check_kv_budget()

@@ -27,6 +27,9 @@ from tests.children import AMX, CHILD_SECONDS, ROOT, run_python  # noqa: F401
 # takes seconds. Read when its library is loaded, here and in child processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# No measurement of this user's models changes a test, nor does a test leave any.
+os.environ["LOCALGEN_PROFILES"] = ""
+
 # A shell's background job ignores Ctrl-C, and so would every child of these tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

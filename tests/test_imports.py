@@ -14,14 +14,14 @@ PACKAGE = Path(__file__).parents[1] / "localgen"
 LAYERS = [
     ["_version", "errors"],
     ["_util"],
-    ["refused_options", "option_names", "samplers", "config"],
+    ["refused_options", "option_names", "profiles", "samplers", "config"],
     ["engine"],
     ["completion", "text"],
     ["generation", "gguf", "hub"],
     ["llama"],
     ["model", "inspection", "watermarking"],
     ["quantization", "benchmark"],
-    ["compare", "doctor", "jobs"],
+    ["compare", "doctor", "jobs", "tuning"],
     ["cli"],
     ["__init__", "__main__"],
 ]

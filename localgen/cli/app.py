@@ -22,6 +22,7 @@ from localgen.cli.inspect import inspect
 from localgen.cli.models import models
 from localgen.cli.options import as_flags, error_message
 from localgen.cli.quantize import quantize
+from localgen.cli.tune import tune
 from localgen.errors import LocalgenError
 
 ERROR, USAGE, INTERRUPTED = 1, 2, 130
@@ -41,6 +42,7 @@ app.command(short_help="Describe a model and estimate the memory it needs.")(ins
 app.command(short_help="Quantize a model to one or more levels.")(quantize)
 app.command(short_help="Compare quantization levels and recommend one.")(compare)
 app.command(short_help="Measure a model's speed against plain llama.cpp.")(bench)
+app.command(short_help="Find and remember the fastest settings of a model.")(tune)
 app.command(short_help="Check what is installed, how fast it runs, and what is wrong.")(doctor)
 app.add_typer(models, name="models")
 

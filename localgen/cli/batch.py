@@ -18,6 +18,7 @@ from localgen.cli.options import (
     MaxSequences,
     ModelName,
     SplitSpecialTokens,
+    UseProfile,
     is_given,
     model_or_default,
     with_options,
@@ -49,6 +50,7 @@ def batch(
     logprobs: Annotated[int | None, typer.Option(help=f"{LOGPROBS_HELP}.")] = None,
     split_special_tokens: SplitSpecialTokens = False,
     loading: LoadingOptions,
+    profile: UseProfile = True,
     max_sequences: MaxSequences = _MODEL.max_sequences,
     deterministic: Annotated[
         bool,
@@ -83,7 +85,15 @@ def batch(
         job = Job(lines, results, defaults, split_special_tokens=split_special_tokens)
         if not quiet:
             _report_resumed(job, results, header)
-        with LocalModel.from_pretrained(path, **asdict(config)) as loaded:
+        # The header states the type of the KV cache, so no profile may change it.
+        options = {**loading.given(), "kv_type": config.kv_type}
+        with LocalModel.from_pretrained(
+            path,
+            use_profile=profile,
+            max_sequences=max_sequences,
+            deterministic=deterministic,
+            **options,
+        ) as loaded:
             n_failed = _run(job, loaded, quiet=quiet, with_bar=not quiet and _can_show_bar(target))
     if n_failed:
         raise typer.Exit(1)

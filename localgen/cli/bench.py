@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -74,7 +73,7 @@ def bench(
                 n_rounds=rounds,
                 progress=progress,
                 max_sequences=max_sequences,
-                **asdict(loading),
+                **loading.given(),
             )
     except GenerationInterrupted as error:
         result, interrupted = error.partial, True

@@ -19,6 +19,7 @@ from localgen.cli.options import (
     GenerationOptions,
     LoadingOptions,
     ModelName,
+    UseProfile,
     error_message,
     model_or_default,
     stats_line,
@@ -70,6 +71,7 @@ def chat(
     ] = True,
     sampling: GenerationOptions,
     loading: LoadingOptions,
+    profile: UseProfile = True,
 ) -> None:
     """Chat with a model; /help in the chat lists the commands.
 
@@ -81,7 +83,7 @@ def chat(
     loading.config()
     check_choice("overflow", overflow, OVERFLOW)
     source = model_or_default(model)
-    with LocalModel.from_pretrained(source, **asdict(loading)) as loaded:
+    with LocalModel.from_pretrained(source, use_profile=profile, **loading.given()) as loaded:
         config = _with_sampling(config, loaded)
         conversation = Conversation(loaded, config, system=system, overflow=overflow)
         if load is not None:

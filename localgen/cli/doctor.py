@@ -98,6 +98,8 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "NVIDIA", ", ".join(facts.nvidia_gpus)
     yield "models", _models(facts)
     yield "default", f"{DEFAULT_MODEL}: {_default(facts)}"
+    if facts.n_profiles:
+        yield "tuned", f"{facts.model.name}: {counted(facts.n_profiles, 'profile')} (localgen tune)"
     yield "probe", f"{facts.model.name}: {_speed(facts)}"
 
 

@@ -17,6 +17,7 @@ from localgen.cli.options import (
     LoadingOptions,
     ModelName,
     SplitSpecialTokens,
+    UseProfile,
     is_given,
     model_or_default,
     stats_line,
@@ -42,6 +43,7 @@ def generate(
     logprobs: Annotated[int | None, typer.Option(help=f"{LOGPROBS_HELP} (needs --json).")] = None,
     split_special_tokens: SplitSpecialTokens = False,
     loading: LoadingOptions,
+    profile: UseProfile = True,
     session: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +65,7 @@ def generate(
     source = model_or_default(model)
     text = _read_stdin() if prompt in (None, "-") else prompt
     with (
-        LocalModel.from_pretrained(source, **asdict(loading)) as loaded,
+        LocalModel.from_pretrained(source, use_profile=profile, **loading.given()) as loaded,
         kept_session(loaded, session),
     ):
         run = _search if options.get("num_beams", 1) > 1 else _stream

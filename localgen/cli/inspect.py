@@ -100,6 +100,8 @@ def _lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "template", ", ".join(info.chat_templates) or "none, so chat is not available"
     sampling = [f"{name}={_value(value)}" for name, value in info.sampling_defaults.items()]
     yield "sampling", ", ".join(sampling) or "no defaults in the file"
+    if info.profile:
+        yield "profile", f"{info.profile}, by localgen tune on {info.profile.date}"
 
 
 def _value(value: float | tuple[str, ...]) -> str:

@@ -58,9 +58,15 @@ GpuLayers = Annotated[
 ]
 MaxSequences = Annotated[int, typer.Option(help="Decode at most this many sequences together.")]
 Device = Annotated[str, typer.Option(help=f"Choose the device: {either(DEVICES)}.")]
-KvType = Annotated[str, typer.Option(help=f"Store the KV cache as {either(KV_TYPES)}.")]
-FlashAttention = Annotated[
-    str, typer.Option(help=f"Use flash attention: {either(FLASH_ATTENTION)}.")
+_KV_TYPE = f"Store the KV cache as {either(KV_TYPES)}."
+_FLASH_ATTENTION = f"Use flash attention: {either(FLASH_ATTENTION)}."
+KvType = Annotated[str, typer.Option(help=_KV_TYPE)]
+FlashAttention = Annotated[str, typer.Option(help=_FLASH_ATTENTION)]
+UseProfile = Annotated[
+    bool,
+    typer.Option(
+        "--profile/--no-profile", help="Use the settings that localgen tune found for this model."
+    ),
 ]
 
 
@@ -105,15 +111,22 @@ class LoadingOptions:
     n_threads: Threads = None
     device: Device = _MODEL.device
     n_gpu_layers: GpuLayers = None
-    kv_type: KvType = _MODEL.kv_type
-    flash_attention: FlashAttention = _MODEL.flash_attention
+    # None is "not typed": only then may a profile set them.
+    kv_type: Annotated[str | None, typer.Option(help=_KV_TYPE, show_default=_MODEL.kv_type)] = None
+    flash_attention: Annotated[
+        str | None, typer.Option(help=_FLASH_ATTENTION, show_default=_MODEL.flash_attention)
+    ] = None
     check_memory: Annotated[
         bool, typer.Option(help="Refuse to load a model that does not fit in memory.")
     ] = _MODEL.check_memory
 
+    def given(self) -> dict[str, Any]:
+        """Return the options that have a value; the library chooses the others."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
     def config(self, **more: Any) -> ModelConfig:
         """Return a ModelConfig with these options and ``more``. Raises ValueError."""
-        return ModelConfig(**asdict(self), **more)
+        return ModelConfig(**self.given(), **more)
 
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
@@ -181,13 +194,13 @@ def _grouped(group: Any, values: dict[str, Any]) -> Any:
 
 # Options that single commands declare.
 _OTHERS = (
-    "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix", "kv_types", "logprobs",
-    "max_sequences", "new_tokens", "prompt_lengths",
+    "allow_kv_types", "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix",
+    "kv_types", "logprobs", "max_sequences", "new_tokens", "prompt_lengths",
 )  # fmt: skip
 # Parameters of the library → options with another name.
 _RENAMED = {
     "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
-    "stop_strings": "stop",
+    "stop_strings": "stop", "use_profile": "profile",
 }  # fmt: skip
 
 

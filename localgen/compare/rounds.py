@@ -50,7 +50,7 @@ def measure_speed(
 
 def _prompt(reference: Variant) -> list[int]:
     """Return the prompt's token ids, the same for all variants."""
-    with LocalModel.from_pretrained(reference.path, n_ctx=512) as model:
+    with LocalModel.from_pretrained(reference.path, n_ctx=512, use_profile=False) as model:
         token_ids = model.tokenizer.encode(default_text()[: 40 * speed.N_PREFILL])
     return token_ids[: speed.N_PREFILL]
 

@@ -68,7 +68,7 @@ def _run(task: Task) -> Measured:
     was_cold = task.cold and drop_from_page_cache(Path(task.file))
     started = time.perf_counter()
     with LocalModel.from_pretrained(
-        task.file, n_ctx=1024, kv_type=task.kv_type, n_threads=task.n_threads
+        task.file, n_ctx=1024, kv_type=task.kv_type, n_threads=task.n_threads, use_profile=False
     ) as model:
         loaded = time.perf_counter() - started
         options: dict[str, Any] = {"eos_token_id": [], "do_sample": False}

@@ -32,6 +32,6 @@ def measure_texts(
 
 def _texts(variant: Variant, n_threads: int) -> list[Completion]:
     with LocalModel.from_pretrained(
-        variant.path, n_ctx=512, kv_type=variant.kv_type, n_threads=n_threads
+        variant.path, n_ctx=512, kv_type=variant.kv_type, n_threads=n_threads, use_profile=False
     ) as model:
         return model.complete(list(PROMPTS), max_new_tokens=N_NEW, do_sample=False)

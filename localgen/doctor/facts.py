@@ -25,6 +25,8 @@ from localgen.hub import cache, inventory
 from localgen.hub.catalog import catalog
 from localgen.hub.names import parse_alias, parse_hub_name
 from localgen.llama.library import openmp_binding
+from localgen.profiles import store
+from localgen.profiles.settings import KIND
 
 _PACKAGES = ("llama-cpp-python", "numpy", "huggingface_hub", "matplotlib")
 _TOOLS = ("c++", "g++", "clang++", "nvcc")
@@ -61,6 +63,7 @@ def diagnose(model: str | None = None, *, probe: bool = True) -> Diagnosis:
         cache=_cache(),
         default_file=catalog()[hub.DEFAULT_MODEL].package_file(),
         model=chosen,
+        n_profiles=store.count(chosen.file, KIND) if chosen.file else 0,
         speed=speed_probe.measure(chosen.file) if runs and chosen.file else None,
     )
     return Diagnosis(facts, findings(facts))

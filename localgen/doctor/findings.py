@@ -99,6 +99,7 @@ class Facts:
     name of the one that binds OpenMP's threads to CPUs, or None. tools: the programs on PATH, of
     those that a build needs. hub_error: why huggingface_hub cannot be imported. default_file: the
     default model's; None if it is not installed. model: the one of the speed probe.
+    n_profiles: how many ``localgen tune`` saved for it.
     """
 
     localgen: str
@@ -121,6 +122,7 @@ class Facts:
     default_file: Path | None
     model: Model
     speed: Speed | Failure | None
+    n_profiles: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def _probe(file: str) -> dict[str, Any]:
 
     llama()  # so that loading a model does not count the library's own
     started = time.perf_counter()
-    with LocalModel.from_pretrained(file, n_ctx=_N_CTX) as model:
+    with LocalModel.from_pretrained(file, n_ctx=_N_CTX, use_profile=False) as model:
         loaded = time.perf_counter() - started
         rounds = _Rounds(model, model.tokenizer.encode(_TEXT * 80))
         n_prefill, prefill_tps = rounds.prefill()

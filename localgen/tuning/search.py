@@ -1,0 +1,146 @@
+"""Searches settings one after the other; it does not know how they are measured.
+
+The values of a setting are measured in turns, beside the fastest settings so far. Another value is
+chosen only if it was faster in every round, and by more than noise: a wrong choice would slow down
+every later load.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from localgen.errors import BackendError, NotEnoughMemoryError
+from localgen.tuning.results import Speed, Trial
+
+Settings = Mapping[str, Any]
+Measure = Callable[[Settings], Speed]
+# Called with what is measured next.
+Progress = Callable[[str], object]
+
+N_ROUNDS = 3
+# The least gain that counts, and the fewest rounds that show one.
+LEAST_GAIN = 1.02
+_LEAST_ROUNDS = 2
+NOT_REACHED = "tuning ended before it"
+ALL = "all together"
+
+
+@dataclass(slots=True)
+class _Row:
+    """A value on its way to a ``Trial``."""
+
+    value: Any
+    settings: Settings
+    speeds: list[Speed] = field(default_factory=list)
+    obstacle: str | None = None
+
+
+class Search:
+    """A search; ``best`` holds the settings found so far, ``trials`` what was measured.
+
+    is_over: asked before each round whether the time is over.
+    """
+
+    def __init__(self, is_over: Callable[[], bool], progress: Progress | None = None) -> None:
+        self._is_over = is_over
+        self._progress = progress
+        self.best: dict[str, Any] = {}
+        self.trials: list[Trial] = []
+        # Of the setting that is being measured; Ctrl-C leaves whole rounds here.
+        self._rows: list[_Row] = []
+        self._setting = ""
+
+    def choose(self, setting: str, default: Any, values: Sequence[Any], measure: Measure) -> None:
+        """Measure ``values`` beside ``default``, and keep the fastest in ``best``.
+
+        Raises BackendError only if the settings so far cannot be measured.
+        """
+        self._setting = setting
+        others = (_Row(value, {**self.best, setting: value}) for value in values)
+        self._rows = [_Row(default, dict(self.best)), *others]
+        self._run_rounds(measure)
+        fastest = max(self._rows, key=self._median_ratio)
+        if not self._is_faster(fastest):
+            fastest = self._rows[0]
+        self.best = dict(fastest.settings)
+        self._finish(fastest)
+
+    def skip(self, setting: str, value: Any, reason: str) -> None:
+        """Record that a setting was not searched."""
+        self.trials.append(
+            Trial(setting=setting, value=value, settings=dict(self.best), not_measured=reason)
+        )
+
+    def confirm(self, measure: Measure, settings: Settings) -> float | None:
+        """Return how fast ``settings`` are, 1.0 being the defaults; None if the time is over.
+
+        Gains that were measured one by one may not add up.
+        """
+        self._setting = ALL
+        self._rows = [_Row("defaults", {}), _Row("chosen", dict(settings))]
+        self._run_rounds(measure)
+        row = self._rows[1]
+        found = self._median_ratio(row) if row.speeds else None
+        self._finish(row if found is not None and found > 1 else self._rows[0])
+        return found
+
+    def leave(self) -> None:
+        """Keep what an interrupted setting's whole rounds gave."""
+        if self._rows:
+            n_whole = min(len(row.speeds) for row in self._rows if row.obstacle is None)
+            for row in self._rows:
+                del row.speeds[n_whole:]
+            self._finish()
+
+    def _run_rounds(self, measure: Measure) -> None:
+        """Measure all rows in turns, every other round backwards."""
+        for number in range(N_ROUNDS):
+            if self._is_over():
+                break
+            rows = [row for row in self._rows if row.obstacle is None]
+            for row in rows if number % 2 == 0 else reversed(rows):
+                if self._progress is not None:
+                    self._progress(f"{self._setting} {row.value}")
+                self._measure(row, measure)
+        if len(self._rows[0].speeds) < _LEAST_ROUNDS:
+            for row in self._rows:
+                row.speeds.clear()
+
+    def _measure(self, row: _Row, measure: Measure) -> None:
+        try:
+            row.speeds.append(measure(row.settings))
+        except (BackendError, NotEnoughMemoryError) as error:
+            if row is self._rows[0]:
+                raise
+            row.speeds.clear()
+            row.obstacle = str(error)
+
+    def _ratios(self, row: _Row) -> list[float]:
+        pairs = zip(row.speeds, self._rows[0].speeds, strict=False)
+        return [speed.over(base) for speed, base in pairs]
+
+    def _median_ratio(self, row: _Row) -> float:
+        ratios = self._ratios(row)
+        return statistics.median(ratios) if ratios else 0.0
+
+    def _is_faster(self, row: _Row) -> bool:
+        ratios = self._ratios(row)
+        return bool(ratios) and min(ratios) > 1 and statistics.median(ratios) >= LEAST_GAIN
+
+    def _finish(self, chosen: _Row | None = None) -> None:
+        self.trials += [
+            Trial(
+                setting=self._setting,
+                value=row.value,
+                settings=row.settings,
+                speeds=tuple(row.speeds),
+                ratios=tuple(self._ratios(row)),
+                is_chosen=row is chosen and bool(row.speeds),
+                not_measured=row.obstacle or (None if row.speeds else NOT_REACHED),
+            )
+            for row in self._rows
+        ]
+        self._rows = []

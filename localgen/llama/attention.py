@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from localgen._util.checks import check_int
 from localgen.engine.backend import Work
+
+_Seconds = npt.NDArray[np.float64]
 
 SETTINGS = ("off", "on")
 # A KV cache is made anew only for a gain of this many times its cost: the work may end early.
@@ -42,7 +47,7 @@ class PassSeconds:
         if any(a >= b for a, b in zip(self.depths, self.depths[1:], strict=False)):
             raise ValueError(f"depths must rise, got {self.depths}")
 
-    def of_steps(self, first: float, n_steps: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def of_steps(self, first: float, n_steps: int) -> _Seconds:
         """Return the seconds of ``n_steps`` steps from depth ``first`` on, as (points,) shares.
 
         Between two depths the seconds rise evenly, and after the last one as before it.
@@ -71,8 +76,41 @@ class AttentionTimes:
         if any(max(a / b, b / a) > _MOST_RATIO for a, b in pairs):
             raise ValueError(f"two settings of one pass differ too much: {self}")
 
+    def as_data(self) -> dict[str, Any]:
+        """Return it as what JSON can hold; see ``from_data``."""
+        return {
+            "depths": list(self.off.depths),
+            **{
+                setting: {"step": list(self.of(setting).step), "prefill": self.of(setting).prefill}
+                for setting in SETTINGS
+            },
+        }
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> AttentionTimes:
+        """Return what ``as_data`` was made of. Raises ValueError for anything else."""
+        try:
+            depths = tuple(check_int("depths", depth, 0) for depth in data["depths"])
+            found = {
+                setting: PassSeconds(
+                    depths,
+                    tuple(_seconds(number) for number in data[setting]["step"]),
+                    _seconds(data[setting]["prefill"]),
+                )
+                for setting in SETTINGS
+            }
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not times of attention: {error!r}") from None
+        return cls(**found)
+
     def of(self, setting: str) -> PassSeconds:
         return self.on if setting == "on" else self.off
+
+
+def _seconds(number: object) -> float:
+    if type(number) not in (int, float):
+        raise ValueError(f"seconds must be a number, got {number!r}")
+    return float(number)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +131,11 @@ def choose(times: AttentionTimes, work: Work, current: str | None, switch_second
     steps = {
         each: work.n_rows * times.of(each).of_steps(work.depth, work.n_steps) for each in SETTINGS
     }
-    best_steps = float(np.minimum(steps["off"], steps["on"]).sum()) + switch_seconds
     stays = {each: prefill[each] + float(steps[each].sum()) for each in SETTINGS}
-    starts = {each: prefill[each] + min(float(steps[each].sum()), best_steps) for each in SETTINGS}
+    starts = {
+        each: min(stays[each], prefill[each] + _switching_seconds(steps, each, switch_seconds))
+        for each in SETTINGS
+    }
     setting = min(SETTINGS, key=lambda each: starts[each])
     if current is None:
         return Choice(setting, keeps=True)
@@ -103,3 +143,10 @@ def choose(times: AttentionTimes, work: Work, current: str | None, switch_second
     now = prefill if work.n_prompt else {each: float(steps[each][0]) for each in SETTINGS}
     gain = stays[current] - starts[other]
     return Choice(setting, keeps=now[other] >= now[current] or gain <= _HYSTERESIS * switch_seconds)
+
+
+def _switching_seconds(steps: dict[str, _Seconds], first: str, switch_seconds: float) -> float:
+    """Return the seconds of ``steps`` (points,) in the faster setting each, from ``first`` on."""
+    is_on = steps["on"] < steps["off"]
+    n_switches = int(np.diff(is_on, prepend=first == "on").astype(bool).sum())
+    return float(np.minimum(steps["off"], steps["on"]).sum()) + n_switches * switch_seconds

@@ -6,7 +6,6 @@ change how long a pass takes.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ _SHALLOW, _MIDDLE, _DEEP = 16, 384, 1536
 # Room for a prefill pass after the deepest tokens.
 SPARE = 64
 # Rounds of each pass, the untimed first one included: fewer once this many seconds are over.
-_LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 5
 _SECONDS = 0.3
-# Times of the same pass that lie further apart than this were disturbed.
-_MOST_SPREAD = 1.5
+# If the two shortest times of a pass lie further apart than this, it was disturbed.
+_MOST_SPREAD = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def measure(
         for setting in SETTINGS
     }
     spreads = [
-        statistics.median(seconds) / min(seconds)
+        sorted(seconds)[1] / min(seconds)
         for each in (*steps.values(), prefill)
         for seconds in each.values()
     ]

@@ -129,7 +129,8 @@ def _parse_with(state: State, cell_size: int) -> _Parsed:
         n_numbers = _number(state, at + 8) if transposed else _number(state, at + 4) // size
         values.append((at, n_numbers, size))
         at += _LAYER_HEAD + n_cells * n_numbers * size
-    if at != len(state):
+    # Some models compute values from their keys, and have none.
+    if at != len(state) or len(values) not in (0, n_layers):
         raise StateError
     return _Parsed(n_cells, flag, bool(transposed), keys, values)
 

@@ -136,11 +136,11 @@ def choose(times: AttentionTimes, work: Work, current: str | None, switch_second
         each: min(stays[each], prefill[each] + _switching_seconds(steps, each, switch_seconds))
         for each in SETTINGS
     }
-    setting = min(SETTINGS, key=lambda each: starts[each])
+    now = prefill if work.n_prompt else {each: float(steps[each][0]) for each in SETTINGS}
+    setting = min(SETTINGS, key=lambda each: (starts[each], now[each]))
     if current is None:
         return Choice(setting, keeps=True)
     other = "off" if current == "on" else "on"
-    now = prefill if work.n_prompt else {each: float(steps[each][0]) for each in SETTINGS}
     gain = stays[current] - starts[other]
     return Choice(setting, keeps=now[other] >= now[current] or gain <= _HYSTERESIS * switch_seconds)
 

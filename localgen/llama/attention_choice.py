@@ -7,7 +7,6 @@ from collections.abc import Callable
 from localgen.engine.backend import Work
 from localgen.errors import LocalgenError
 from localgen.llama.attention import AttentionTimes, choose
-from localgen.llama.attention_probe import Measured
 from localgen.llama.library import logger
 
 # Measuring takes about as long as so many tokens.
@@ -30,17 +29,13 @@ class AttentionChoice:
             return False
         return work.n_prompt + work.n_rows * work.n_steps >= _WORTH_MEASURING
 
-    def measure(self, measure: Callable[[], Measured | None]) -> None:
+    def measure(self, measure: Callable[[], AttentionTimes | None]) -> None:
         """Let ``measure`` find the times; if it fails, the setting stays ``fixed`` from now on."""
         try:
-            found = measure()
+            self.times = measure()
         except (LocalgenError, ValueError) as error:
             logger.warning("flash attention could not be measured and stays off: %s", error)
-            found = None
-        if found is None:
-            self.adapts = False
-        else:
-            self.times = found.times
+        self.adapts = self.times is not None
 
     def suits(self, work: Work | None, current: str | None, switch_seconds: float) -> bool:
         """Choose ``next`` for ``work``; return whether a context with ``current`` may stay."""

@@ -35,9 +35,10 @@ from localgen.gguf.fingerprint import fingerprint
 from localgen.gguf.memory import CELLS, flash_attention_mode, state_bytes_of_layers
 from localgen.gguf.metadata import Hyperparameters, sampling_defaults, sizes_by_name
 from localgen.llama import attention_probe, devices, fitting, forks
-from localgen.llama.attention import SETTINGS
+from localgen.llama.attention import SETTINGS, AttentionTimes
 from localgen.llama.attention_choice import AttentionChoice
 from localgen.llama.attention_probe import Measured
+from localgen.llama.attention_store import keep_times, kept_times
 from localgen.llama.context import Context, MemoryKind
 from localgen.llama.context_init import ContextInit, ContextSize
 from localgen.llama.library import llama, llama_version, log_router, logger
@@ -62,6 +63,8 @@ KV_SHARE = 0.5
 LEAST_WEIGHTS = 16 * 2**20
 # The most that the KV cache of each context in which attention is measured may take.
 MOST_PROBE_BYTES = 128 * 2**20
+# What making a context takes, until one was made.
+INIT_SECONDS = 0.05
 # Sequences move to a context with another layout about as fast as this, conversion included.
 MOVED_BYTES_PER_SECOND = 1e9
 
@@ -102,7 +105,7 @@ class LlamaBackend:
         self._handles = Handles(self._llama, self._model)
         self._finalizer = weakref.finalize(self, self._handles.free)
         self._context: Context | None = None
-        self._init_seconds = 0.0  # that the last context took
+        self._init_seconds = INIT_SECONDS
         try:
             self._read_model()
         except BaseException:
@@ -359,7 +362,7 @@ class LlamaBackend:
         current = None if self._context is None else self._context.flash_attention
         attention = self._attention
         if attention.is_unmeasured_for(work):
-            attention.measure(lambda: self._measured_attention(should_stop))
+            attention.measure(lambda: self._attention_times(should_stop))
         return attention.suits(work, current, self._switch_seconds)
 
     @property
@@ -367,6 +370,18 @@ class LlamaBackend:
         """About how long it takes to make the context anew, with all that it holds."""
         n_tokens = 0 if self._context is None else int(self._context.lengths.sum())
         return self._init_seconds + n_tokens * self.kv_bytes_per_token / MOVED_BYTES_PER_SECOND
+
+    def _attention_times(self, should_stop: Callable[[], bool] | None) -> AttentionTimes | None:
+        """Return what was measured before, or is measured now; None if there is no room for it."""
+        kept = kept_times(self._file, self.n_threads, self.config.kv_type)
+        if kept is not None:
+            return kept
+        found = self._measured_attention(should_stop)
+        if found is None:
+            return None
+        if found.is_steady:
+            keep_times(self._file, self.n_threads, self.config.kv_type, found.times)
+        return found.times
 
     def _measured_attention(self, should_stop: Callable[[], bool] | None) -> Measured | None:
         """Measure passes in both settings; None if there is no room for it."""

@@ -170,13 +170,14 @@ def test_kv_moves_between_the_layouts_of_attention(
     ids = [prompt(slot, 50) for slot in range(3)]
     backend.reserve(3, 256, n_cells=n_cells)
     expected = [feed(backend, slot, each) for slot, each in enumerate(ids)]
-    for slot, each in enumerate(ids):
+    for slot in range(3):
         backend.kv_truncate(slot, 40)
     for setting in ("on", "off", "on", "on"):
         backend._attention.next = setting
         backend.reserve(3, 256, [2, 0, 1], n_cells=n_cells)
         assert backend.flash_attention == setting
-        ids, expected = ([each[2], each[0], each[1]] for each in (ids, expected))
+        ids = [ids[2], ids[0], ids[1]]
+        expected = [expected[2], expected[0], expected[1]]
         for slot, each in enumerate(ids):
             got = feed(backend, slot, each, 40)
             np.testing.assert_allclose(got, expected[slot], atol=apart)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localgen import BackendError
+from localgen import BackendError, LocalModel, ModelConfig
 from localgen.engine.backend import PassStopped, Work
 from localgen.llama.attention import AttentionTimes, PassSeconds, choose
 from localgen.llama.attention_choice import AttentionChoice
 from localgen.llama.attention_probe import Measured, depths_within
+from localgen.llama.backend import LlamaBackend
 
 # A step takes 10 ms at depth 0 without and 8 ms with flash attention, and rises by 2 and 6 ms per
 # 1,000 tokens: both are equal at depth 500. A token of a prompt takes 1.2 and 1 ms.
@@ -50,7 +53,7 @@ def test_a_prompt_may_be_computed_in_the_other_setting() -> None:
 
 
 def test_a_switch_must_pay_twice_for_itself() -> None:
-    """At depth 1,000 a step gains 2 ms and more: 25 pay 50 ms, of which the work must have twice."""
+    """At depth 1,000 a step gains 2 ms and more: 25 pay 50 ms; twice that must be left."""
     assert chosen(Work(0, 1, 1000, 40), "on")[1]
     assert not chosen(Work(0, 1, 1000, 60), "on")[1]
     assert not chosen(Work(0, 4, 1000, 20), "on")[1]
@@ -91,7 +94,7 @@ def test_data_of_times() -> None:
         {**good, "on": {"step": [0.01, math.nan], "prefill": 0.001}},
         {**good, "on": {"step": [True, 0.01], "prefill": 0.001}},
     ):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"attention|seconds|depths"):
             AttentionTimes.from_data(bad)
 
 
@@ -116,7 +119,7 @@ def test_work_that_is_short_is_not_measured_for() -> None:
 def test_a_failed_measurement_leaves_it_off(error: Exception) -> None:
     choice = AttentionChoice("off", adapts=True)
 
-    def fail() -> Measured | None:
+    def fail() -> AttentionTimes | None:
         raise error
 
     choice.measure(fail)
@@ -129,7 +132,7 @@ def test_a_failed_measurement_leaves_it_off(error: Exception) -> None:
 def test_a_stopped_measurement_is_made_again(error: type[BaseException]) -> None:
     choice = AttentionChoice("off", adapts=True)
 
-    def stop() -> Measured | None:
+    def stop() -> AttentionTimes | None:
         raise error
 
     with pytest.raises(error):
@@ -139,9 +142,59 @@ def test_a_stopped_measurement_is_made_again(error: type[BaseException]) -> None
 
 def test_what_is_compared_does_not_depend_on_measurements() -> None:
     choice = AttentionChoice("off", adapts=True)
-    choice.measure(lambda: Measured(TIMES, is_steady=True))
+    choice.measure(lambda: TIMES)
     assert choice.suits(WORTH, None, SWITCH)
     assert choice.next == "on"
     assert not choice.suits(None, "on", SWITCH)
     assert choice.next == "off"
     assert choice.suits(None, "off", SWITCH)
+
+
+@pytest.mark.slow
+def test_measured_times_are_kept(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model is measured once; a call follows what was kept, and may change in its middle."""
+    monkeypatch.setenv("LOCALGEN_PROFILES", str(tmp_path))
+    monkeypatch.setattr("localgen.llama.backend.LEAST_WEIGHTS", 0)
+    n_measured = 0
+
+    def measured(self: LlamaBackend, should_stop: object) -> Measured:
+        nonlocal n_measured
+        n_measured += 1
+        return Measured(CROSSING, is_steady=True)
+
+    monkeypatch.setattr(LlamaBackend, "_measured_attention", measured)
+    options: dict[str, Any] = {"max_new_tokens": 200, "do_sample": False, "eos_token_id": []}
+    for _ in range(2):
+        with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, n_threads=1) as model:
+            done = model.complete([[40, 60, 70]], **options)[0]
+        assert done.stats.flash_attention == "on, then off"
+    assert n_measured == 1
+
+
+# Faster with it by 1 s a step until depth 100, then slower: more than making a context takes.
+CROSSING = AttentionTimes(
+    off=PassSeconds((0, 200), (2.0, 2.0), 0.1), on=PassSeconds((0, 200), (1.0, 3.0), 0.1)
+)
+
+
+@pytest.mark.slow
+def test_passes_are_measured_or_refused(tiny_bpe_path: Path) -> None:
+    """A model's passes are measured in small contexts, which are gone afterwards."""
+    with closing(LlamaBackend(tiny_bpe_path, ModelConfig(n_ctx=512, n_threads=1))) as backend:
+        # On a busy machine one of such short passes may take very long.
+        with suppress(ValueError):
+            found = backend._measured_attention(lambda: False)
+            assert found is not None
+            assert found.times.on.depths == (16, 192)
+        with pytest.raises(PassStopped):
+            backend._measured_attention(lambda: True)
+        assert backend.n_slots == 0
+
+
+@pytest.mark.slow
+def test_no_measurement_beyond_the_budget(tiny_bpe_path: Path) -> None:
+    config = ModelConfig(n_ctx=512, n_threads=1, kv_budget=2**14)
+    with closing(LlamaBackend(tiny_bpe_path, config)) as backend:
+        assert backend._measured_attention(None) is None

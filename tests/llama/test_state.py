@@ -1,4 +1,4 @@
-"""Saved KV as llama.cpp writes it, made by hand: 2 layers, 3 cells, keys and values of 2 numbers."""
+"""Saved KV as llama.cpp writes it, made by hand: 2 layers, 3 cells, 2 numbers a key or value."""
 
 from __future__ import annotations
 

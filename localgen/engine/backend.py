@@ -51,12 +51,13 @@ class Saved:
 class Work:
     """What sequences still have to compute: ``n_prompt`` tokens of prompts, and then at most
     ``n_steps`` passes with a token of each of ``n_rows`` sequences, which attend to ``depth``
-    tokens each at the first of them."""
+    tokens each at the first of them. has_deadline: one of them ends at some time, done or not."""
 
     n_prompt: int
     n_rows: int
     depth: int
     n_steps: int
+    has_deadline: bool = False
 
 
 class Backend(Protocol):

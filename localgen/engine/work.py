@@ -15,6 +15,7 @@ def work_of(sequences: Iterable[tuple[Sequence, int]], n_batch: int) -> Work | N
     Sequences decode together as far as a pass of ``n_batch`` tokens allows.
     """
     n_prompt = n_left = n_tokens = n_all = 0
+    has_deadline = False
     for sequence, n_done in sequences:
         n_new = len(sequence.tokens) - sequence.n_tokens
         if not n_new and not sequence.n_new:
@@ -22,7 +23,14 @@ def work_of(sequences: Iterable[tuple[Sequence, int]], n_batch: int) -> Work | N
         n_left += n_new
         n_tokens += sequence.n_tokens
         n_all += 1
+        has_deadline |= sequence.deadline is not None
         if sequence.n_tokens - n_done > 1:  # else it decodes
             n_prompt += sequence.n_tokens - n_done
     n_rows = max(1, min(n_all, n_batch))
-    return Work(n_prompt, n_rows, depth=n_tokens // max(1, n_all), n_steps=-(-n_left // n_rows))
+    return Work(
+        n_prompt,
+        n_rows,
+        depth=n_tokens // max(1, n_all),
+        n_steps=-(-n_left // n_rows),
+        has_deadline=has_deadline,
+    )

@@ -24,8 +24,9 @@ class AttentionChoice:
         self.times: AttentionTimes | None = None
 
     def is_unmeasured_for(self, work: Work | None) -> bool:
-        """Whether ``work`` is worth measuring for, and that was not done yet."""
-        if work is None or not self.adapts or self.times is not None:
+        """Whether ``work`` is worth measuring for, and that was not done yet. What has a deadline
+        needs its time for itself."""
+        if work is None or work.has_deadline or not self.adapts or self.times is not None:
             return False
         return work.n_prompt + work.n_rows * work.n_steps >= _WORTH_MEASURING
 
@@ -34,7 +35,7 @@ class AttentionChoice:
         try:
             self.times = measure()
         except (LocalgenError, ValueError) as error:
-            logger.warning("flash attention could not be measured and stays off: %s", error)
+            logger.info("flash attention could not be measured and stays off: %s", error)
         self.adapts = self.times is not None
 
     def suits(self, work: Work | None, current: str | None, switch_seconds: float) -> bool:

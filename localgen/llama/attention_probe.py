@@ -25,6 +25,8 @@ SPARE = 64
 # Rounds of each pass, the untimed first one included: fewer once this many seconds are over.
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 5
 _SECONDS = 0.3
+# A model that takes longer, or a machine so busy, is not measured.
+_MOST_SECONDS = 3.0
 # If the two shortest times of a pass lie further apart than this, it was disturbed.
 _MOST_SPREAD = 1.25
 
@@ -54,17 +56,14 @@ def measure(
     """Return the seconds of passes at ``depths``, which rise.
 
     contexts: for each of ``SETTINGS``, with one sequence of the deepest of them, and ``SPARE``.
-    Raises DecodeError, StateError, ValueError for seconds that cannot be true, and PassStopped if
-    ``should_stop()`` between two passes.
+    Raises DecodeError, StateError, ValueError if that takes too long or gives seconds that cannot be
+    true, and PassStopped if ``should_stop()`` between two passes.
     """
     probe = _Probe(contexts, n_vocab, should_stop)
     probe.fill(depths[-1])
-    at_prefill = depths[len(depths) // 2]
-    steps, prefill = {}, {}
-    for depth in depths[::-1]:
-        steps[depth] = probe.seconds(depth, 1)
-        if depth == at_prefill:
-            prefill = probe.seconds(depth, N_PREFILL)
+    steps = {depth: probe.seconds(depth, 1) for depth in depths[::-1]}
+    # Prompts are mostly computed where nothing is before them.
+    prefill = probe.seconds(0, N_PREFILL)
     found = {
         setting: PassSeconds(
             depths,
@@ -92,7 +91,8 @@ class _Probe:
         self._contexts = contexts
         self._n_vocab = n_vocab
         self._should_stop = should_stop or (lambda: False)
-        self._enough_at = time.perf_counter() + _SECONDS
+        now = time.perf_counter()
+        self._enough_at, self._give_up_at = now + _SECONDS, now + _MOST_SECONDS
 
     def fill(self, n_tokens: int) -> None:
         """Let each context hold ``n_tokens`` of a sequence."""
@@ -122,6 +122,8 @@ class _Probe:
     def _run(self, context: Context, first: int, n_tokens: int) -> None:
         if self._should_stop():
             raise PassStopped
+        if time.perf_counter() > self._give_up_at:
+            raise ValueError(f"passes would take longer than {_MOST_SECONDS:g} s")
         positions = np.arange(first, first + n_tokens, dtype=np.int32)
         seq_ids, last = np.zeros(n_tokens, np.int32), np.array([n_tokens - 1], np.int32)
         token_ids = (positions * 7 % self._n_vocab).astype(np.int32)

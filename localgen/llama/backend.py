@@ -155,6 +155,8 @@ class LlamaBackend:
             self._sizes.n_head, self.config, uses_gpu=self.uses_gpu
         )
         self._attention = AttentionChoice(self._fixed_attention, adapts=self._attention_may_adapt())
+        if self.adapts:
+            self._attention.times = kept_times(self._file, self.n_threads, self.config.kv_type)
 
     def _attention_may_adapt(self) -> bool:
         """Whether passes may run with or without flash attention, as is faster: on a CPU, if nobody
@@ -372,10 +374,7 @@ class LlamaBackend:
         return self._init_seconds + n_tokens * self.kv_bytes_per_token / MOVED_BYTES_PER_SECOND
 
     def _attention_times(self, should_stop: Callable[[], bool] | None) -> AttentionTimes | None:
-        """Return what was measured before, or is measured now; None if there is no room for it."""
-        kept = kept_times(self._file, self.n_threads, self.config.kv_type)
-        if kept is not None:
-            return kept
+        """Measure passes in both settings, and keep it; None if there is no room for it."""
         found = self._measured_attention(should_stop)
         if found is None:
             return None

@@ -39,6 +39,13 @@ def test_work_by_hand() -> None:
     assert work_of([(sequence(5, 7), 0)] * 8, 4) == Work(40, 4, depth=5, n_steps=14)
 
 
+def test_deadlines_are_known() -> None:
+    """What has a deadline must not wait for a measurement."""
+    timed = sequence(5, 7)
+    timed.deadline = 1.0
+    assert work_of([(sequence(5, 7), 0), (timed, 0)], 16) == Work(10, 2, 5, 7, has_deadline=True)
+
+
 def test_what_is_evaluated_has_no_work() -> None:
     """Its results are compared with others, so no measurement may decide about it."""
     assert work_of([(sequence(30, 10), 0), (sequence(30, 0), 0)], 16) is None

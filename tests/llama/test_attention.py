@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ def test_work_that_is_short_is_not_measured_for() -> None:
     choice = AttentionChoice("off", adapts=True)
     assert not choice.is_unmeasured_for(Work(8, 1, 8, 16))
     assert not choice.is_unmeasured_for(None)
+    assert not choice.is_unmeasured_for(replace(WORTH, has_deadline=True))
     assert choice.is_unmeasured_for(WORTH)
     assert not AttentionChoice("off", adapts=False).is_unmeasured_for(WORTH)
 
@@ -191,6 +193,17 @@ def test_passes_are_measured_or_refused(tiny_bpe_path: Path) -> None:
         with pytest.raises(PassStopped):
             backend._measured_attention(lambda: True)
         assert backend.n_slots == 0
+
+
+@pytest.mark.slow
+def test_a_measurement_that_takes_too_long_ends(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects the first call with a large model, or on a busy machine, from waiting for long."""
+    monkeypatch.setattr("localgen.llama.attention_probe._MOST_SECONDS", -1.0)
+    with closing(LlamaBackend(tiny_bpe_path, ModelConfig(n_ctx=512, n_threads=1))) as backend:
+        with pytest.raises(ValueError, match="take longer"):
+            backend._measured_attention(None)
 
 
 @pytest.mark.slow

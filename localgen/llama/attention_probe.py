@@ -56,8 +56,8 @@ def measure(
     """Return the seconds of passes at ``depths``, which rise.
 
     contexts: for each of ``SETTINGS``, with one sequence of the deepest of them, and ``SPARE``.
-    Raises DecodeError, StateError, ValueError if that takes too long or gives seconds that cannot be
-    true, and PassStopped if ``should_stop()`` between two passes.
+    Raises DecodeError, StateError, ValueError if that takes too long or gives seconds that cannot
+    be true, and PassStopped if ``should_stop()`` between two passes.
     """
     probe = _Probe(contexts, n_vocab, should_stop)
     probe.fill(depths[-1])

@@ -201,9 +201,9 @@ def test_a_measurement_that_takes_too_long_ends(
 ) -> None:
     """Protects the first call with a large model, or on a busy machine, from waiting for long."""
     monkeypatch.setattr("localgen.llama.attention_probe._MOST_SECONDS", -1.0)
-    with closing(LlamaBackend(tiny_bpe_path, ModelConfig(n_ctx=512, n_threads=1))) as backend:
-        with pytest.raises(ValueError, match="take longer"):
-            backend._measured_attention(None)
+    backend = LlamaBackend(tiny_bpe_path, ModelConfig(n_ctx=512, n_threads=1))
+    with closing(backend), pytest.raises(ValueError, match="take longer"):
+        backend._measured_attention(None)
 
 
 @pytest.mark.slow

@@ -160,13 +160,18 @@ class LlamaBackend:
 
     def _attention_may_adapt(self) -> bool:
         """Whether passes may run with or without flash attention, as is faster: on a CPU, if nobody
-        chose, where what sequences hold can be moved, and a pass takes long enough to gain."""
-        is_free = self.config.flash_attention == "auto" and not self.config.deterministic
+        chose, where what sequences hold can be moved, and a pass takes long enough to gain.
+
+        Its kernels compute in F16, so a KV cache in F32 would lose what it was chosen for.
+        """
+        config = self.config
+        is_free = config.flash_attention == "auto" and not config.deterministic
         can_move = self._kind.has_kv and not self._kind.is_recurrent and self.can_save
         n_bytes = sum(each.n_bytes for shard in self._file.shards for each in shard.tensors)
         return (
             self._may_adapt
             and is_free
+            and config.kv_type != "f32"
             and can_move
             and self._fixed_attention == "off"
             and n_bytes >= LEAST_WEIGHTS

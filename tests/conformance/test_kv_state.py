@@ -162,7 +162,7 @@ def test_kv_moves_between_the_layouts_of_attention(
     # The two kernels round differently; values in a wrong place would be 1 and more apart.
     apart = 0.1
     monkeypatch.setattr("localgen.llama.backend.LEAST_WEIGHTS", 0)
-    options = {**OPTIONS, "flash_attention": "auto"}
+    options = {**OPTIONS, "flash_attention": "auto", "kv_type": "f16"}
     backend = LlamaBackend(path, ModelConfig(n_batch=64, max_sequences=8, **options))
     if not backend.adapts or (n_cells and not backend.can_share_cells):
         backend.close()

@@ -207,6 +207,29 @@ def test_a_measurement_that_takes_too_long_ends(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"flash_attention": "off"},
+        {"flash_attention": "on"},
+        {"deterministic": True},
+        {"kv_type": "f32"},
+        {"kv_type": "q8_0"},
+    ],
+    ids=str,
+)
+def test_what_fixes_the_setting(
+    options: dict[str, Any], tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting that was asked for stays; bits and an exact KV cache are worth more than speed."""
+    monkeypatch.setattr("localgen.llama.backend.LEAST_WEIGHTS", 0)
+    with closing(LlamaBackend(tiny_bpe_path, ModelConfig(n_ctx=512, n_threads=1))) as backend:
+        assert backend.adapts
+    with closing(LlamaBackend(tiny_bpe_path, ModelConfig(n_ctx=512, **options))) as backend:
+        assert not backend.adapts
+
+
+@pytest.mark.slow
 def test_no_measurement_beyond_the_budget(tiny_bpe_path: Path) -> None:
     config = ModelConfig(n_ctx=512, n_threads=1, kv_budget=2**14)
     with closing(LlamaBackend(tiny_bpe_path, config)) as backend:

@@ -22,6 +22,8 @@ class Stats:
     model alone) and overhead (Python bookkeeping, and making a context if one was needed). Together
     they are ``wall_seconds``, which excludes what the caller does between a stream's pieces.
     kv_unified: whether it shared cells of the KV cache with others that began alike.
+    flash_attention: "on" or "off"; both, as in "on, then off", if the faster one changed while it
+    ran; "auto" where llama.cpp decides; None if nothing of it was computed.
     tokens_per_second: its tokens after the first, over the time that they took; None with fewer
     than two. seed: what reproduces its draws, as ``seed=[seed]`` if ``seed_row`` is 0; None for
     greedy.
@@ -42,6 +44,7 @@ class Stats:
     tokens_per_second: float | None
     n_rows: int
     kv_unified: bool
+    flash_attention: str | None
     seed: int | None
     seed_row: int
 

@@ -126,9 +126,10 @@ class ModelConfig:
     ``n_ctx`` tokens needs. By default there is no budget for GPU memory, nor for a model that is
     entirely on GPUs.
     kv_type: the data type of the KV cache, one of ``KV_TYPES``.
-    flash_attention: "on", "off" or "auto": off on a CPU, where that is faster except in long
-    prefills, unless ``kv_type`` is quantized or the attention scores of one batch could take more
-    than 512 MiB; elsewhere llama.cpp's choice.
+    flash_attention: "on", "off" or "auto": on a CPU whichever was measured to be faster for the
+    work, and off where that cannot be changed or results are compared, unless ``kv_type`` is
+    quantized or the attention scores of one batch could take more than 512 MiB; elsewhere
+    llama.cpp's choice. ``Stats.flash_attention`` says which was used.
     deterministic: a sequence's logits are bitwise the same whatever runs beside it, on the same
     machine and build: sequences run one at a time, without flash attention, and reuse no KV.
     check_memory: refuse a model that, with one sequence of ``n_ctx`` tokens, needs more memory than

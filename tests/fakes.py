@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
-from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds
+from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds, Work
 from localgen.engine.engine import Engine
 from localgen.errors import CLOSED
 from localgen.generation.model_facts import Weight
@@ -118,6 +118,11 @@ class FakeBackend:
         self.weights = (Weight("output.weight", (N_VOCAB, 4), "F32"),)
         self.state_identity = {"model": "fake"}
         self.refuses_state: Callable[[list[int]], bool] = lambda _: False
+        self.adapts = False
+        self.flash_attention = "off"
+        # What ``suits`` chooses; "off" for results that are compared.
+        self.wants: Callable[[Work], str] = lambda _: "off"
+        self._next_attention = "off"
         self._seen: tuple[Batch, list[int], list[int]] | None = None
         self._buffer = np.empty((0, N_VOCAB), np.float32)
 
@@ -141,6 +146,12 @@ class FakeBackend:
     def cells_fit(self, n_cells: int) -> bool:
         return self.budget is None or n_cells <= self.budget
 
+    def suits(self, work: Work | None, should_stop: Callable[[], bool] | None = None) -> bool:
+        assert self.adapts, "what never changes need not be asked for"
+        self.calls.append(("suits", work))
+        self._next_attention = "off" if work is None else self.wants(work)
+        return not self.kv or self._next_attention == self.flash_attention
+
     def reserve(
         self,
         n_slots: int,
@@ -150,6 +161,7 @@ class FakeBackend:
         n_cells: int | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
+        self.flash_attention = self._next_attention
         if n_cells is None:
             assert n_slots <= self.n_slots_that_fit(n_tokens)
         else:

@@ -82,7 +82,7 @@ def _run(
 
     # llama.cpp's library is already loaded: ``inspect`` listed its devices.
     held_before, started = peak_memory(), time.perf_counter()
-    with closing(LlamaBackend(info.path, config)) as backend:
+    with closing(LlamaBackend(info.path, config, adapts=False)) as backend:
         load_seconds = time.perf_counter() - started
         runner = Runner(backend, Baseline(backend), config, n_rounds, cases, progress)
         interrupt = None

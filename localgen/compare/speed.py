@@ -14,6 +14,7 @@ from typing import Any
 
 from localgen._util import child
 from localgen._util.system import drop_from_page_cache, peak_memory
+from localgen.config import ModelConfig
 from localgen.errors import CompareError
 
 N_PREFILL, N_DECODE, N_TTFT = 512, 64, 128
@@ -61,15 +62,16 @@ def measure(task: Task) -> Measured:
 
 
 def _run(task: Task) -> Measured:
+    from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
     from localgen.llama.library import llama  # noqa: PLC0415
     from localgen.model import LocalModel  # noqa: PLC0415  # loaded only in the child
 
     llama()  # loads the library, so that the model's load time does not include it
     was_cold = task.cold and drop_from_page_cache(Path(task.file))
     started = time.perf_counter()
-    with LocalModel.from_pretrained(
-        task.file, n_ctx=1024, kv_type=task.kv_type, n_threads=task.n_threads, use_profile=False
-    ) as model:
+    config = ModelConfig(n_ctx=1024, kv_type=task.kv_type, n_threads=task.n_threads)
+    backend = LlamaBackend(Path(task.file), config, adapts=False)
+    with LocalModel(backend, config) as model:
         loaded = time.perf_counter() - started
         options: dict[str, Any] = {"eos_token_id": [], "do_sample": False}
         prompt = task.token_ids[:N_PREFILL]

@@ -47,6 +47,19 @@ class Saved:
     state: State
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What sequences still have to compute: ``n_prompt`` tokens of prompts, and then at most
+    ``n_steps`` passes with a token of each of ``n_rows`` sequences, which attend to ``depth``
+    tokens each at the first of them. has_deadline: one of them ends at some time, done or not."""
+
+    n_prompt: int
+    n_rows: int
+    depth: int
+    n_steps: int
+    has_deadline: bool = False
+
+
 class Backend(Protocol):
     """A model with a KV cache of numbered sequences, 0 to ``n_slots`` - 1."""
 
@@ -83,6 +96,22 @@ class Backend(Protocol):
     def cells_fit(self, n_cells: int) -> bool:
         """Return whether the KV budget allows ``n_cells`` shared by all sequences."""
 
+    @property
+    def adapts(self) -> bool:
+        """Whether ``suits`` may ever return False."""
+
+    @property
+    def flash_attention(self) -> str:
+        """How passes compute attention now: "on", "off", or "auto" where llama.cpp decides."""
+
+    def suits(self, work: Work | None, should_stop: Callable[[], bool] | None = None) -> bool:
+        """Return whether the KV cache suits ``work`` as it was made, or another one would not repay
+        being made; the next ``reserve`` makes the one that suits.
+
+        work: None for results that are compared with others: they do not depend on measurements.
+        Raises PassStopped if ``should_stop()``, called now and then, returns True.
+        """
+
     def reserve(
         self,
         n_slots: int,
@@ -92,7 +121,8 @@ class Backend(Protocol):
         n_cells: int | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        """Make the KV cache anew, for ``n_slots`` sequences of at least ``n_tokens`` each.
+        """Make the KV cache anew, for ``n_slots`` sequences of at least ``n_tokens`` each, as it
+        suits the work that ``suits`` was last asked about.
 
         keep: what sequence ``keep[i]`` held becomes sequence i; the rest is dropped. n_cells: let
         all sequences share that many cells, of which a copy of another sequence takes none.
@@ -123,7 +153,7 @@ class Backend(Protocol):
 
     def kv_state(self, seq_id: int) -> State:
         """Return a sequence's state as bytes for ``set_kv_state``: of any seq_id, with any number
-        of sequences, of a backend with the same model and settings."""
+        of sequences, of a backend with the same model and settings, however ``suits`` chose."""
 
     def set_kv_state(self, seq_id: int, saved: State, n_tokens: int) -> bool:
         """Fill a sequence with the ``n_tokens`` tokens of a ``kv_state``; False, with the sequence

@@ -33,6 +33,7 @@ from localgen.engine.prefix_matcher import (
 from localgen.engine.sequence import CachedSequence, Sequence
 from localgen.engine.slots import Item, Slots
 from localgen.engine.unified_kv import Claim, Plan, SharedCells, n_cells_of, plan_sharing
+from localgen.engine.work import work_of
 from localgen.errors import StateError
 
 _DETERMINISTIC = "deterministic=True: a prompt is always computed in the same passes"
@@ -90,13 +91,46 @@ class KvCache:
         then. It is not asked while something is pinned.
         """
         waiting = list(islice(waiting, self._max_slots))
-        if self._share_cells(waiting, should_stop):
+        suits = self._suits(waiting, should_stop)
+        if self._share_cells(waiting, should_stop, suits=suits):
             return
         size = self._capacity.for_waiting(waiting)
+        if size is None and not suits:
+            size = self._backend.n_slots, self._backend.n_ctx_seq
         if size is not None:
             self._remake(*size, should_stop=should_stop)
 
-    def _share_cells(self, waiting: list[Sequence], should_stop: Callable[[], bool] | None) -> bool:
+    def make_suitable(self, should_stop: Callable[[], bool] | None = None) -> None:
+        """Make the KV cache anew if that repays soon: what runs has changed, or become longer.
+
+        Where sequences share cells it stays, since what they share would be stored for each.
+        Raises PassStopped if ``should_stop()`` before that; what runs would be lost after it.
+        """
+        if self._shared is None and self.n_running and not self._suits([], should_stop):
+            n_slots, n_tokens = self._backend.n_slots, self._backend.n_ctx_seq
+            self._remake(n_slots, n_tokens)
+
+    def _suits(self, waiting: list[Sequence], should_stop: Callable[[], bool] | None) -> bool:
+        """Whether the KV cache suits what runs and waits; see ``Backend.suits``."""
+        if not self._backend.adapts:
+            return True
+        sequences = [(each, self._n_done(each)) for each in (*self._slots.running, *waiting)]
+        return self._backend.suits(work_of(sequences, self._backend.n_batch), should_stop)
+
+    def _n_done(self, sequence: Sequence) -> int:
+        """How many tokens of a sequence are there already, or will be copied."""
+        if sequence.prompt_of is not None and not sequence.n_kv and not sequence.n_new:
+            return sequence.n_tokens
+        if sequence.seq_id is not None:
+            return sequence.waits_for[1] if sequence.waits_for else sequence.n_kv
+        if not self._reuses:
+            return 0
+        lengths = (common_length(each.token_ids, sequence.token_ids) for each in self._slots.cached)
+        return max(lengths, default=0)
+
+    def _share_cells(
+        self, waiting: list[Sequence], should_stop: Callable[[], bool] | None, *, suits: bool
+    ) -> bool:
         """Whether sequences share cells: decided while none runs, and the cache is then made so."""
         if self.n_running:
             return self._shared is not None
@@ -109,7 +143,7 @@ class KvCache:
         has_cells = self._backend.n_ctx_seq >= plan.n_cells
         shared = self._shared
         same = shared is not None and np.array_equal(shared.prefix, plan.prefix)
-        if not (has_room and has_cells and same):
+        if not (has_room and has_cells and same and suits):
             n_tokens = max(len(each.tokens) for each in waiting)
             self._remake(plan.n_slots, n_tokens, plan, should_stop)
         return True
@@ -145,6 +179,8 @@ class KvCache:
         self._slots.remake(kept, n_slots, n_tokens, n_cells, should_stop)
         self.notice_loss()
         self._changed = True
+        for sequence in self._slots.running:
+            sequence.note_attention(self._backend.flash_attention)
 
     def notice_loss(self) -> bool:
         """Drop everything if the backend did: running sequences then have nothing in the KV cache.
@@ -195,6 +231,7 @@ class KvCache:
             if cached is not None and cached.seq_id is None:
                 match, cached = NO_MATCH, None  # there was no room for both
         sequence.kv_unified = self._shared is not None
+        sequence.note_attention(self._backend.flash_attention)
         sequence.waits_for = None
         if cached is not None:
             cached.last_used = next(self._times)

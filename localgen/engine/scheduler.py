@@ -18,6 +18,9 @@ from localgen.engine.backend import Backend, Batch
 from localgen.engine.kv_cache import KvCache
 from localgen.engine.sequence import Sequence
 
+# Whether the KV cache still suits its sequences is asked after prompts, and after this many steps.
+_PASSES_BETWEEN_LOOKS = 32
+
 
 @dataclass(slots=True, eq=False)
 class Scheduled:
@@ -61,6 +64,7 @@ class Scheduler:
         # The pass of a step in which every running sequence decodes: until one comes or goes, the
         # next step has the same sequences with other tokens.
         self._steady: Pass | None = None
+        self._n_until_look = 0
 
     def add(self, sequences: Iterable[Sequence]) -> None:
         """Let sequences wait."""
@@ -86,6 +90,8 @@ class Scheduler:
 
         It is valid until the next call. Raises PassStopped as ``KvCache.make_room`` does.
         """
+        if self._backend.adapts:
+            self._look(should_stop)
         if self._kv_cache.notice_loss():
             self._steady = None
         if self._steady is not None and self._fill_steady(self._steady.batch):
@@ -96,11 +102,23 @@ class Scheduler:
             return None
         has_prompt_tokens = any(each.sequence.n_kv < each.sequence.n_prompt for each in scheduled)
         found = Pass(_batch(scheduled), scheduled, has_prompt_tokens)
+        if has_prompt_tokens:
+            self._n_until_look = 0
         is_steady = [each.sequence for each in scheduled] == self.running and all(
             each.n_tokens == 1 and not each.draft for each in scheduled
         )
         self._steady = found if is_steady and not has_prompt_tokens else None
         return found
+
+    def _look(self, should_stop: Callable[[], bool] | None) -> None:
+        """Let the KV cache be made anew if what is left of the work would be faster in another."""
+        if self.waiting and self._steady is None:
+            return  # making room for them looks at all
+        if self._n_until_look:
+            self._n_until_look -= 1
+            return
+        self._n_until_look = _PASSES_BETWEEN_LOOKS
+        self._kv_cache.make_suitable(should_stop)
 
     def _fill_steady(self, batch: Batch) -> bool:
         """Fill the batch of the last step with each sequence's last token; False if that is not

@@ -69,8 +69,9 @@ class Sequence:
     logits are still wanted. ``n_cached`` counts prompt tokens that it did not have to compute;
     ``cache_miss_reason`` says why none, where some were cached. ``waits_for``: a running sequence
     and how many tokens to copy from it once they are computed. ``order``: when it came.
-    ``kv_unified``: whether it shares cells with others. ``guide_logprobs`` (n_vocab,): those of its
-    guide for the next token; see ``guidance``.
+    ``kv_unified``: whether it shares cells with others. ``flash_attention``: the settings
+    that it was computed with, in their order. ``guide_logprobs`` (n_vocab,): those of its guide for
+    the next token; see ``guidance``.
     """
 
     index: int
@@ -96,6 +97,7 @@ class Sequence:
     draft: tuple[int, ...] = ()
     order: int = 0
     kv_unified: bool = False
+    flash_attention: tuple[str, ...] = ()
     n_kv: int = 0
     n_cached: int = 0
     cache_miss_reason: str | None = None
@@ -155,6 +157,11 @@ class Sequence:
         """The ``seq_id`` of a sequence that runs."""
         assert self.seq_id is not None
         return self.seq_id
+
+    def note_attention(self, setting: str) -> None:
+        """Record how its next passes compute attention."""
+        if self.flash_attention[-1:] != (setting,):
+            self.flash_attention += (setting,)
 
     def accept(self, token_id: int) -> None:
         """Add a new token, and tell the trackers."""

@@ -319,6 +319,7 @@ class BeamStrategy:
             is_whole = hypothesis in finished or group.search.is_over
             result.finish_reason = reason if is_whole else outside
             result.n_cached, result.kv_unified = leader.n_cached, leader.kv_unified
+            result.flash_attention = leader.flash_attention
             result.cache_miss_reason = leader.cache_miss_reason
         group.hypotheses = found
 

@@ -184,6 +184,7 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         tokens_per_second=_rate(sequence),
         n_rows=len(call.sequences),
         kv_unified=sequence.kv_unified,
+        flash_attention=", then ".join(sequence.flash_attention) or None,
         seed=seed if samples else None,
         seed_row=seed_row,
     )

@@ -89,9 +89,9 @@ class MemoryEstimate:
 def flash_attention_mode(n_head: int, config: ModelConfig, *, uses_gpu: bool) -> str:
     """Return the flash attention setting for llama.cpp: "on", "off" or "auto".
 
-    llama.cpp would turn "auto" on wherever it can. On a CPU its kernel is slow where few tokens
-    attend to many cached ones, as in a chat's turn or a decode step; it is used only where the
-    scores of a whole batch would take much memory.
+    llama.cpp would turn "auto" on wherever it can. On a CPU it does so only where the scores of a
+    whole batch would take much memory. Elsewhere "off" takes more memory than "on", which may
+    replace it while a model runs: see ``llama.attention``.
     """
     if config.deterministic:
         return "off"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from localgen._util import system
 from localgen._util.format import counted
 from localgen._util.warn import warn
 from localgen.config import UNQUANTIZED, ModelConfig
-from localgen.engine.backend import Batch, Logits, State
+from localgen.engine.backend import Batch, Logits, State, Work
 from localgen.errors import (
     CLOSED,
     BackendError,
@@ -33,11 +34,16 @@ from localgen.gguf import gate
 from localgen.gguf.fingerprint import fingerprint
 from localgen.gguf.memory import CELLS, flash_attention_mode, state_bytes_of_layers
 from localgen.gguf.metadata import Hyperparameters, sampling_defaults, sizes_by_name
-from localgen.llama import devices, fitting, forks
+from localgen.llama import attention_probe, devices, fitting, forks
+from localgen.llama.attention import SETTINGS, AttentionTimes
+from localgen.llama.attention_choice import AttentionChoice
+from localgen.llama.attention_probe import Measured
+from localgen.llama.attention_store import keep_times, kept_times
 from localgen.llama.context import Context, MemoryKind
 from localgen.llama.context_init import ContextInit, ContextSize
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
+from localgen.llama.state import to_layout
 from localgen.llama.vocab import LlamaVocab
 from localgen.llama.vocab_trial import check_unknown_vocabulary
 
@@ -53,16 +59,33 @@ _POSITIONS = "position_embd.weight"
 _LONG_ROPE_FACTORS = "rope_factors_long.weight"
 # The share of the memory still free that the KV cache may take, if its budget is not given.
 KV_SHARE = 0.5
+# Passes of a model with fewer bytes of weights are too short for its attention to matter.
+LEAST_WEIGHTS = 16 * 2**20
+# The most that the KV cache of each context in which attention is measured may take.
+MOST_PROBE_BYTES = 128 * 2**20
+# What making a context takes, until one was made.
+INIT_SECONDS = 0.05
+# Sequences move to a context with another layout about as fast as this, conversion included.
+MOVED_BYTES_PER_SECOND = 1e9
 
 
 class LlamaBackend:
     """One loaded model and the context that its forward passes run in; implements ``Backend``.
 
     config: as given, with ``n_ctx`` lowered to the positions that the model has learned, if any.
+    adapts: whether flash_attention="auto" may follow the work; False for what is compared.
     Not thread-safe, except for its vocabulary: one thread at a time may use it.
     """
 
-    def __init__(self, path: Path, config: ModelConfig, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: ModelConfig,
+        progress: Progress | None = None,
+        *,
+        adapts: bool = True,
+    ) -> None:
+        self._may_adapt = adapts
         self._n_resets_before = 0  # of the contexts before this one
         self.n_threads = config.n_threads or system.usable_cpus()
         self._llama = llama()
@@ -82,6 +105,7 @@ class LlamaBackend:
         self._handles = Handles(self._llama, self._model)
         self._finalizer = weakref.finalize(self, self._handles.free)
         self._context: Context | None = None
+        self._init_seconds = INIT_SECONDS
         try:
             self._read_model()
         except BaseException:
@@ -127,8 +151,30 @@ class LlamaBackend:
         self._state_bytes = sum(state_bytes_of_layers(self._file))
         self.not_saved_because = self._obstacle_to_saving()
         self._check_kv_type()
-        self.flash_attention = flash_attention_mode(
+        self._fixed_attention = flash_attention_mode(
             self._sizes.n_head, self.config, uses_gpu=self.uses_gpu
+        )
+        self._attention = AttentionChoice(self._fixed_attention, adapts=self._attention_may_adapt())
+        if self.adapts:
+            self._attention.times = kept_times(self._file, self.n_threads, self.config.kv_type)
+
+    def _attention_may_adapt(self) -> bool:
+        """Whether passes may run with or without flash attention, as is faster: on a CPU, if nobody
+        chose, where what sequences hold can be moved, and a pass takes long enough to gain.
+
+        Its kernels compute in F16, so a KV cache in F32 would lose what it was chosen for.
+        """
+        config = self.config
+        is_free = config.flash_attention == "auto" and not config.deterministic
+        can_move = self._kind.has_kv and not self._kind.is_recurrent and self.can_save
+        n_bytes = sum(each.n_bytes for shard in self._file.shards for each in shard.tensors)
+        return (
+            self._may_adapt
+            and is_free
+            and config.kv_type != "f32"
+            and can_move
+            and self._fixed_attention == "off"
+            and n_bytes >= LEAST_WEIGHTS
         )
 
     def _check_kv_type(self) -> None:
@@ -305,6 +351,73 @@ class LlamaBackend:
         """See ``Backend``."""
         return self.kv_budget is None or n_cells * self.kv_bytes_per_token <= self.kv_budget
 
+    # --- flash attention ---
+
+    @property
+    def adapts(self) -> bool:
+        """See ``Backend``."""
+        return self._attention.adapts
+
+    @property
+    def flash_attention(self) -> str:
+        """See ``Backend``; without a context, that of the next one."""
+        return self._attention.next if self._context is None else self._context.flash_attention
+
+    def suits(self, work: Work | None, should_stop: Callable[[], bool] | None = None) -> bool:
+        """See ``Backend``. The first work that is worth it is measured for; see
+        ``attention_probe``."""
+        current = None if self._context is None else self._context.flash_attention
+        attention = self._attention
+        if attention.is_unmeasured_for(work):
+            attention.measure(lambda: self._attention_times(should_stop))
+        return attention.suits(work, current, self._switch_seconds)
+
+    @property
+    def _switch_seconds(self) -> float:
+        """About how long it takes to make the context anew, with all that it holds."""
+        n_tokens = 0 if self._context is None else int(self._context.lengths.sum())
+        return self._init_seconds + n_tokens * self.kv_bytes_per_token / MOVED_BYTES_PER_SECOND
+
+    def _attention_times(self, should_stop: Callable[[], bool] | None) -> AttentionTimes | None:
+        """Measure passes in both settings, and keep it; None if there is no room for it."""
+        found = self._measured_attention(should_stop)
+        if found is None:
+            return None
+        if found.is_steady:
+            keep_times(self._file, self.n_threads, self.config.kv_type, found.times)
+        return found.times
+
+    def _measured_attention(self, should_stop: Callable[[], bool] | None) -> Measured | None:
+        """Measure passes in both settings; None if there is no room for it."""
+        n_tokens = min(self.config.n_ctx // 2, MOST_PROBE_BYTES // max(1, self.kv_bytes_per_token))
+        depths = attention_probe.depths_within(n_tokens)
+        context = self._context
+        n_held = 0 if context is None else context.n_slots * context.n_ctx_seq
+        n_needed = n_held + 2 * n_tokens
+        if not depths or not self.cells_fit(n_needed):
+            return None
+        forks.note_passes(self.n_threads, uses_gpu=self.uses_gpu)
+        with ExitStack() as stack:
+            contexts = {
+                setting: stack.enter_context(self._probe_context(n_tokens, setting))
+                for setting in SETTINGS
+            }
+            return attention_probe.measure(contexts, depths, self._n_vocab, should_stop)
+
+    @contextmanager
+    def _probe_context(self, n_tokens: int, flash_attention: str) -> Iterator[Context]:
+        """Lend a context of one sequence of ``n_tokens``, for short passes."""
+        size = ContextSize(1, n_tokens, is_unified=False, flash_attention=flash_attention)
+        params = self._params(size)
+        params.n_batch = params.n_ubatch = attention_probe.N_PREFILL
+        handle = self._llama.llama_init_from_model(self._model, params)
+        if not handle:
+            raise BackendError(f"llama.cpp gave no context: {log_router.take_errors()}")
+        try:
+            yield self._wrapped(handle, size, attention_probe.N_PREFILL)
+        finally:
+            self._llama.llama_free(handle)
+
     def reserve(
         self,
         n_slots: int,
@@ -329,7 +442,7 @@ class LlamaBackend:
         kept = self._kept(keep)
         self._free_context()
         n_ctx_seq = n_cells or self._slot_size(n_tokens)
-        size = ContextSize(n_slots, n_ctx_seq, is_unified=n_cells is not None)
+        size = ContextSize(n_slots, n_ctx_seq, n_cells is not None, self._attention.next)
         context = self._new_context(size, should_stop)
         restored = [context.set_state(seq_id, *saved) for seq_id, saved in enumerate(kept)]
         if sum(restored) < len(keep):
@@ -366,6 +479,7 @@ class LlamaBackend:
         Raises PassStopped if ``should_stop()``; what is being made then is for the next call.
         """
         handles = self._handles
+        started = time.perf_counter()
         if handles.context_init is not None:
             handles.context_init.wait(should_stop)
             if not (handles.context_init.handle and handles.context_init.size.has_room_for(least)):
@@ -388,16 +502,21 @@ class LlamaBackend:
                 f"{log_router.take_errors() or 'no reason was given'}; use a smaller n_ctx"
             )
         forks.note_passes(self.n_threads, uses_gpu=self.uses_gpu)
-        self._context = Context(
+        self._context = self._wrapped(handle, size, self.config.n_batch)
+        self._init_seconds = time.perf_counter() - started
+        return self._context
+
+    def _wrapped(self, handle: Any, size: ContextSize, n_batch: int) -> Context:
+        return Context(
             self._llama,
             handle,
             n_slots=size.n_slots,
-            n_batch=self.config.n_batch,
+            n_batch=n_batch,
             n_vocab=self._n_vocab,
             kind=self._kind,
             is_unified=size.is_unified,
+            flash_attention=size.flash_attention,
         )
-        return self._context
 
     def _params(self, size: ContextSize) -> Any:
         """Return the llama_context_params of a context."""
@@ -407,7 +526,7 @@ class LlamaBackend:
         params.n_seq_max = size.n_slots
         params.n_threads = params.n_threads_batch = self.n_threads
         params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]
-        params.flash_attn_type = FLASH_ATTENTION_TYPES[self.flash_attention]
+        params.flash_attn_type = FLASH_ATTENTION_TYPES[size.flash_attention]
         # With a KV stream each, sequences do not attend to each other's cells.
         params.kv_unified = size.is_unified
         params.offload_kqv = params.op_offload = self.uses_gpu
@@ -455,8 +574,10 @@ class LlamaBackend:
             self._context.flush_copies()
 
     def kv_state(self, seq_id: int) -> State:
-        """See ``Backend``; for this model and settings only."""
-        return self._open_context.state(seq_id)
+        """See ``Backend``; for this model and settings only. Where attention adapts, values are as
+        without flash attention, whichever they were computed with."""
+        state = self._open_context.state(seq_id)
+        return to_layout(state, transposed=True) if self.adapts else state
 
     def set_kv_state(self, seq_id: int, saved: State, n_tokens: int) -> bool:
         """See ``Backend``. The bytes are trusted: C checks little of them."""
@@ -505,7 +626,7 @@ class LlamaBackend:
             "model's fingerprint": model,
             "llama.cpp": llama_version(),
             "kv_type": self.config.kv_type,
-            "flash_attention": self.flash_attention,
+            "flash_attention": self._fixed_attention,
         }
         if self._has_rope_factors:
             side = "above" if self._has_long_rope else "up to"

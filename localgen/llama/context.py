@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from localgen.engine.backend import Batch, Logits, PassStopped, TokenIds
-from localgen.errors import BackendError, DecodeError
+from localgen.errors import BackendError, DecodeError, StateError
 from localgen.llama.callbacks import collected_errors
 from localgen.llama.library import log_router
-from localgen.llama.state import State, to_one_stream, to_streams
+from localgen.llama.state import State, to_layout, to_one_stream, to_streams
 
 # A pass of this many tokens or more can be stopped inside. Calling Python between graph nodes (some
 # 600 for SmolLM2) takes the GIL each time and costs up to a millisecond: nothing for a long
@@ -45,8 +45,10 @@ class Context:
     """A llama_context with ``n_slots`` sequences; it does not free it.
 
     handle: the llama_context. n_batch: the most tokens of one pass. is_unified: whether all
-    sequences share the cells of one KV stream. lengths: int32 (n_slots,), tokens that each sequence
-    holds, as of the batch before the last one. n_cache_resets: how often all of it was lost.
+    sequences share the cells of one KV stream. flash_attention: "on", "off" or "auto"; unless it is
+    "auto", ``set_state`` accepts states of both layouts of values. lengths: int32 (n_slots,),
+    tokens that each sequence holds, as of the batch before the last one. n_cache_resets: how often
+    all of it was lost.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Context:
         n_vocab: int,
         kind: MemoryKind,
         is_unified: bool,
+        flash_attention: str = "auto",
     ) -> None:
+        self.flash_attention = flash_attention
         self._llama = bindings
         self.handle = handle
         self.memory = bindings.llama_get_memory(handle)
@@ -320,6 +324,11 @@ class Context:
         self.check_seq_ids(seq_id)
         self.flush_copies()
         self.truncate(seq_id, 0)
+        if self.flash_attention != "auto" and self._kind.has_kv and not self._kind.is_recurrent:
+            try:
+                saved = to_layout(saved, transposed=self.flash_attention == "off")
+            except StateError:
+                return False
         if not self._kind.is_recurrent:
             saved = to_streams(saved, 1 if self._is_unified else self.n_slots)
         pointer = saved.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -20,11 +20,13 @@ _SECONDS_BETWEEN_LOOKS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class ContextSize:
-    """n_ctx_seq: tokens of each sequence, or of all that share their cells (``is_unified``)."""
+    """n_ctx_seq: tokens of each sequence, or of all that share their cells (``is_unified``).
+    flash_attention: "on", "off" or "auto", which decides how their values are laid out."""
 
     n_slots: int
     n_ctx_seq: int
     is_unified: bool
+    flash_attention: str
 
     @property
     def n_ctx(self) -> int:
@@ -34,6 +36,7 @@ class ContextSize:
     def has_room_for(self, other: ContextSize) -> bool:
         return (
             self.is_unified == other.is_unified
+            and self.flash_attention == other.flash_attention
             and self.n_slots >= other.n_slots
             and self.n_ctx_seq >= other.n_ctx_seq
         )

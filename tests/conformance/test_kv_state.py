@@ -152,3 +152,40 @@ def test_abort_at_every_kth_node_then_retry_equals_no_abort(
             np.testing.assert_allclose(got, expected, atol=TOLERANCE)
             break
     assert n_stopped > 3
+
+
+@pytest.mark.parametrize("n_cells", [None, 512], ids=["streams", "shared cells"])
+def test_kv_moves_between_the_layouts_of_attention(
+    n_cells: int | None, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects what sequences hold when flash attention goes on and off: values change places."""
+    # The two kernels round differently; values in a wrong place would be 1 and more apart.
+    apart = 0.1
+    monkeypatch.setattr("localgen.llama.backend.LEAST_WEIGHTS", 0)
+    options = {**OPTIONS, "flash_attention": "auto", "kv_type": "f16"}
+    backend = LlamaBackend(path, ModelConfig(n_batch=64, max_sequences=8, **options))
+    if not backend.adapts or (n_cells and not backend.can_share_cells):
+        backend.close()
+        pytest.skip("its state cannot be moved")
+    ids = [prompt(slot, 50) for slot in range(3)]
+    backend.reserve(3, 256, n_cells=n_cells)
+    expected = [feed(backend, slot, each) for slot, each in enumerate(ids)]
+    for slot in range(3):
+        backend.kv_truncate(slot, 40)
+    for setting in ("on", "off", "on", "on"):
+        backend._attention.next = setting
+        backend.reserve(3, 256, [2, 0, 1], n_cells=n_cells)
+        assert backend.flash_attention == setting
+        ids = [ids[2], ids[0], ids[1]]
+        expected = [expected[2], expected[0], expected[1]]
+        for slot, each in enumerate(ids):
+            got = feed(backend, slot, each, 40)
+            np.testing.assert_allclose(got, expected[slot], atol=apart)
+            backend.kv_truncate(slot, 40)
+        state = backend.kv_state(0)
+        assert backend.set_kv_state(1, state, 40)
+        np.testing.assert_allclose(feed(backend, 1, ids[0], 40), expected[0], atol=apart)
+        backend.set_kv_state(1, backend.kv_state(2), 40)
+        ids[1], expected[1] = ids[2], expected[2]
+    assert backend.n_cache_resets == 0
+    backend.close()

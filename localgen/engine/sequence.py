@@ -51,6 +51,21 @@ class CachedSequence:
     is_pinned: bool = False
 
 
+@dataclass(slots=True)
+class Speculation:
+    """What speculation did for one sequence.
+
+    n_drafted: draft tokens in its passes. n_accepted: those of them that became its tokens.
+    n_passes: the passes that gave it tokens. off_because: why there was none, though it was asked
+    for.
+    """
+
+    n_drafted: int = 0
+    n_accepted: int = 0
+    n_passes: int = 0
+    off_because: str | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
     """One sequence: its tokens, its place in the KV cache, and how it is sampled and stopped.
@@ -70,7 +85,7 @@ class Sequence:
     ``cache_miss_reason`` says why none, where some were cached. ``waits_for``: a running sequence
     and how many tokens to copy from it once they are computed. ``order``: when it came.
     ``kv_unified``: whether it shares cells with others. ``guide_logprobs`` (n_vocab,): those of its
-    guide for the next token; see ``guidance``.
+    guide for the next token; see ``guidance``. ``speculation``: its counts, if it was asked for.
     """
 
     index: int
@@ -102,6 +117,7 @@ class Sequence:
     waits_for: tuple[Sequence, int] | None = None
     cached: CachedSequence | None = None
     guide_logprobs: Logits | None = None
+    speculation: Speculation | None = None
     seq_id: int | None = None
     finish_reason: FinishReason | None = None
     first_token_at: float | None = None
@@ -193,6 +209,7 @@ class Sequence:
         clone.group = ()
         clone.n_kv = 0
         clone.draft = ()
+        clone.speculation = copy(self.speculation)
         return clone
 
     def become(self, source: Sequence) -> None:

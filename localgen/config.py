@@ -28,6 +28,8 @@ AllowedTokensFn = Callable[[int, Any], Any]
 _MAX_TOKEN_ID = 2**31 - 1
 _MAX_TOKENS = 2**31 - 1
 _MAX_SEED = 2**64 - 1
+_MAX_DRAFTED = 512
+_MAX_NGRAM = 16
 
 
 def replace_options(config: Config, overrides: Mapping[str, Any]) -> Config:
@@ -377,6 +379,9 @@ class SamplingOptions:
     a longer token that spells the rest of the prompt and goes on. The output always begins with the
     prompt's bytes. ``max_new_tokens`` and ``min_new_tokens`` count from the prompt as given.
 
+    ``prompt_lookup_num_tokens`` is the longest draft; how long one is follows from how often they
+    are right and from what passes take. See ``engine/speculation.py``.
+
     ``num_beams`` above 1 is beam search, or beam sampling with ``do_sample=True``; see
     ``engine/beams.py`` for ``length_penalty`` and ``early_stopping`` (True, False or "never").
     """
@@ -550,6 +555,17 @@ class SamplingOptions:
         False,
         _check_flag,
         help="Let a longer token continue the prompt's last ones, as in a word that is cut.",
+    )
+    prompt_lookup_num_tokens: int | None = option(
+        None,
+        optional(integer(1, _MAX_DRAFTED)),
+        help="Draft up to N tokens of a pass from what stood after the same tokens before: faster "
+        "where the output repeats the prompt.",
+    )
+    max_matching_ngram_size: int = option(
+        2,
+        integer(1, _MAX_NGRAM),
+        help="Let --prompt-lookup-num-tokens look for up to the last N tokens.",
     )
     num_beams: int = option(
         1, integer(1, 256), help="Search with N beams for the most likely text; 1 is no search."

@@ -39,7 +39,6 @@ NOOPS: Mapping[str, tuple[object, ...]] = {
     "past_key_values": (),
     "penalty_alpha": (0.0,),
     "position_ids": (),
-    "prompt_lookup_num_tokens": (),
     "speculation_type": (),
     "synced_gpus": (False,),
     "trust_remote_code": (False,),

@@ -57,7 +57,6 @@ REFUSED: Mapping[str, str] = {
     "penalty_alpha": "contrastive search has left transformers, and llama.cpp does not return the "
     "hidden states that it compares",
     "position_ids": "positions follow from the tokens; attention_mask says where padding is",
-    "prompt_lookup_num_tokens": _SPECULATION,
     "speculation_type": _SPECULATION,
     "synced_gpus": "it keeps several processes in step, and a model here has one",
     "trust_remote_code": _NO_CODE,
@@ -78,7 +77,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "compile_config": _COMPILED,
     "disable_compile": _COMPILED,
     "max_cache_len": "the KV cache grows with what runs, up to kv_budget",
-    "max_matching_ngram_size": _NEEDS_ASSISTANT,
     "num_assistant_tokens": _NEEDS_ASSISTANT,
     "num_assistant_tokens_schedule": _NEEDS_ASSISTANT,
     "prefill_chunk_size": "a long prompt is always computed in parts, of n_batch tokens",

@@ -79,6 +79,7 @@ NEEDS = {
     "dynatemp_exponent": "dynatemp_range",
     "mirostat_tau": "mirostat",
     "mirostat_eta": "mirostat",
+    "max_matching_ngram_size": "prompt_lookup_num_tokens",
 }
 
 

@@ -10,36 +10,45 @@ from collections.abc import Sequence as Items
 from itertools import accumulate
 from operator import mul
 
-# Until it is measured, one more token in a pass is taken to cost this share of the pass.
+# Until it is measured, one more token is taken to cost this share of a pass of one.
 _UNMEASURED = 0.2
-# Passes are slower than usual by chance, never faster: a lower time counts for more.
-_DOWN, _UP = 0.5, 0.1
-# A number of tokens that lost by its measured times is tried again after so many passes.
-_RETRY_AFTER = 64
+# How far one pass moves what is known, and the largest factor that it counts for: some are slow by
+# chance.
+_RATE = 0.2
+_MOST = 2.0
 
 
 class PassCosts:
-    """The usual seconds of a pass, by its number of tokens."""
+    """The usual seconds of a pass, by its number of tokens.
+
+    They are ratios and one scale for all: where passes get slower, as with a longer context or
+    beside another program, those that were not run lately are taken to get slower alike.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+        self._scale = 1.0
+        self._shape: dict[int, float] = {}
 
     def measured(self, n_tokens: int, seconds: float) -> None:
         """Take note of a pass in which no prompt was computed."""
-        usual = self._seconds.get(n_tokens)
-        if usual is None:
-            self._seconds[n_tokens] = seconds
+        if not self._shape:
+            self._shape[n_tokens] = _unmeasured(n_tokens)
+            self._scale = seconds / self._shape[n_tokens]
+        elif n_tokens not in self._shape:
+            self._shape[n_tokens] = seconds / self._scale
         else:
-            rate = _DOWN if seconds < usual else _UP
-            self._seconds[n_tokens] = usual + rate * (seconds - usual)
-
-    def is_measured(self, n_tokens: int) -> bool:
-        return n_tokens in self._seconds
+            ratio = seconds / (self._scale * self._shape[n_tokens])
+            factor = min(max(ratio, 1 / _MOST), _MOST) ** _RATE
+            self._scale *= factor
+            self._shape[n_tokens] *= factor
 
     def seconds(self, n_tokens: int) -> float:
-        """Return what a pass of ``n_tokens`` takes: measured, or estimated by those that were; 1.0
-        for one token if nothing was."""
-        known = self._seconds
+        """Return what a pass of ``n_tokens`` takes, estimated by those that were measured; without
+        any, in units of a pass of one token."""
+        return self._scale * self._shape_of(n_tokens)
+
+    def _shape_of(self, n_tokens: int) -> float:
+        known = self._shape
         if n_tokens in known:
             return known[n_tokens]
         below = max((n for n in known if n < n_tokens), default=None)
@@ -47,11 +56,14 @@ class PassCosts:
         if below is not None and above is not None:
             share = (n_tokens - below) / (above - below)
             return known[below] + share * (known[above] - known[below])
-        if below is not None:
-            return known[below] * (1 + _UNMEASURED * (n_tokens - below) / below)
-        if above is not None:
-            return known[above] / (1 + _UNMEASURED * (above - n_tokens) / n_tokens)
-        return 1 + _UNMEASURED * (n_tokens - 1)
+        nearest = below or above
+        if nearest is None:
+            return _unmeasured(n_tokens)
+        return known[nearest] * _unmeasured(n_tokens) / _unmeasured(nearest)
+
+
+def _unmeasured(n_tokens: int) -> float:
+    return 1 + _UNMEASURED * (n_tokens - 1)
 
 
 def best_lengths(chances: Items[Items[float]], costs: PassCosts, n_others: int = 0) -> list[int]:

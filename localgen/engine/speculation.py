@@ -19,6 +19,11 @@ from localgen.engine.decoding import Output, Step
 from localgen.engine.pass_costs import PassCosts, best_lengths
 from localgen.engine.sequence import Sequence
 
+# Drafts that look good but do not pay by the measured times are tried again after so many passes:
+# a time may have been bad by chance.
+_RETRY_AFTER = 64
+_LOOKS_GOOD = 0.5
+
 Probabilities = npt.NDArray[np.float64]
 
 
@@ -62,6 +67,7 @@ class SpeculativeStrategy:
         self._drafter = drafter
         self._costs = costs or PassCosts()
         self._drafts: dict[Sequence, Draft] = {}
+        self._n_declined = 0
 
     def advance(self, outputs: list[Output], step: Step) -> None:
         if not outputs:
@@ -114,8 +120,19 @@ class SpeculativeStrategy:
         drafts = self._drafter.propose(sequences, self._costs)
         if not any(draft.token_ids for draft in drafts):
             return
-        lengths = best_lengths([draft.chances for draft in drafts], self._costs, n_others)
+        lengths = self._lengths([draft.chances for draft in drafts], n_others)
         for sequence, draft, length in zip(sequences, drafts, lengths, strict=True):
             if length:
                 sequence.draft = draft.token_ids[:length]
                 self._drafts[sequence] = draft
+
+    def _lengths(self, chances: list[tuple[float, ...]], n_others: int) -> list[int]:
+        lengths = best_lengths(chances, self._costs, n_others)
+        if any(lengths):
+            self._n_declined = 0
+        elif any(row and row[0] >= _LOOKS_GOOD for row in chances):
+            self._n_declined += 1
+            if self._n_declined == _RETRY_AFTER:
+                self._n_declined = 0
+                return best_lengths(chances, PassCosts(), n_others)
+        return lengths

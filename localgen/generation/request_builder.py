@@ -13,11 +13,14 @@ from localgen._util.warn import warn
 from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
 from localgen.engine.backend import TokenIds
 from localgen.engine.capacity import check_fits
-from localgen.engine.decoding import SamplingStrategy
+from localgen.engine.decoding import DecodingStrategy, SamplingStrategy
+from localgen.engine.pass_costs import PassCosts
+from localgen.engine.prompt_lookup import LookupDrafter
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sequence import Sequence as EngineSequence
+from localgen.engine.speculation import SpeculativeStrategy
 from localgen.engine.unified_kv import n_cells_of
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
@@ -55,6 +58,7 @@ class RequestBuilder:
         self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
         self._config = config
+        self._pass_costs = PassCosts()  # what a call with drafts learned, the next one knows
 
     @functools.cached_property
     def own_defaults(self) -> GenerationConfig:
@@ -110,8 +114,27 @@ class RequestBuilder:
             self._decode_together(call, hooks)
         return call
 
+    @property
+    def _no_speculation_because(self) -> str | None:
+        """Why sequences of this model have no drafts; None if they may have some."""
+        if self._config.deterministic:
+            return (
+                "deterministic=True: llama.cpp may round the logits of several tokens in a pass "
+                "differently from those of one"
+            )
+        if not self._backend.can_truncate:
+            return "the model has a recurrent state, which cannot go back to before a wrong draft"
+        return None
+
+    def _strategy(self, sequences: list[EngineSequence]) -> DecodingStrategy:
+        """Return the strategy for sampled or greedy sequences."""
+        if any(each.speculation and not each.speculation.off_because for each in sequences):
+            return SpeculativeStrategy(LookupDrafter(), self._pass_costs)
+        return SamplingStrategy()
+
     def _decode_together(self, call: GenerationCall, hooks: Hooks) -> None:
         """Let ``hooks`` see all sequences of a call as one batch."""
+        resolve.check_no_speculation(call.configs)
         n_most = self._config.max_sequences
         n_all = len(call.request.sequences)
         if n_all > n_most:
@@ -308,6 +331,7 @@ class RequestBuilder:
             byte_index=lambda: self._byte_index,
             keep_text=keep_text,
             hooks=hooks,
+            no_speculation_because=self._no_speculation_because,
         )
         sequences = builder.build(prompts, of_each, keys)
         guide_of = builder.guide_of
@@ -319,9 +343,7 @@ class RequestBuilder:
             pairs = ((each, guide_of.get(each)) for each in sequences)
             sequences = [each for pair in pairs for each in pair if each is not None]
         self._check_fits(sequences, n_together=2 if guide_of else 1)
-        request = Request(sequences, cancel)
-        if beams is not None:
-            request.strategy = beams
+        request = Request(sequences, cancel, strategy=beams or self._strategy(sequences))
         call = GenerationCall(
             request=request,
             beams=beams,

@@ -11,12 +11,13 @@ import numpy as np
 from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
 from localgen.engine.guidance import guide_for
+from localgen.engine.prompt_lookup import LookupTracker
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
 from localgen.engine.sampling.allowed_tokens import AllowedTokens
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.guided import is_guided
-from localgen.engine.sequence import Recorder, Sequence
+from localgen.engine.sequence import Recorder, Sequence, Speculation
 from localgen.engine.trackers import Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
@@ -39,7 +40,8 @@ class SequenceBuilder:
     n_ctx: the most tokens of a sequence. started: ``time.perf_counter()`` when the call came in.
     keep_text: whether the sequences keep their text. text_clock: adds up the time for that.
     guide_of: the guides of the guided ones among them, after ``build``.
-    byte_index: returns the index of the vocabulary, for token healing.
+    byte_index: returns the index of the vocabulary, for token healing. no_speculation_because: why
+    the model's sequences have no drafts; None if they may.
     """
 
     tokenizer: Tokenizer
@@ -48,6 +50,7 @@ class SequenceBuilder:
     byte_index: Callable[[], ByteIndex]
     keep_text: bool = False
     hooks: Hooks = NO_HOOKS
+    no_speculation_because: str | None = None
     text_clock: Clock = field(default_factory=Clock)
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict, init=False)
     _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
@@ -172,6 +175,11 @@ class SequenceBuilder:
         if self.keep_text or config.stop_strings is not None:
             new_stream = self._new_stream(config, 0 if end is None else len(end.data))
             trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))
+        speculation = None
+        if config.prompt_lookup_num_tokens is not None:
+            speculation = Speculation(off_because=self.no_speculation_because)
+            if self.no_speculation_because is None:
+                trackers.append(_lookup_tracker(config, token_ids))
         return Sequence(
             index=index,
             prompt_ids=token_ids,
@@ -184,6 +192,7 @@ class SequenceBuilder:
             recorders=_recorders(config),
             deadline=None if config.max_time is None else self.started + config.max_time,
             n_backed_up=n_backed_up,
+            speculation=speculation,
         )
 
     def _new_stream(self, config: GenerationConfig, n_skipped: int) -> Callable[[], Detokenizer]:
@@ -219,6 +228,11 @@ class SequenceBuilder:
         """DRY's sequence breakers; none where it is off."""
         texts = cast("tuple[str, ...]", config.dry_sequence_breakers)
         return self.tokenizer.dry_breakers(texts) if config.dry_multiplier else {}
+
+
+def _lookup_tracker(config: GenerationConfig, token_ids: TokenIds) -> LookupTracker:
+    assert config.prompt_lookup_num_tokens is not None
+    return LookupTracker(token_ids, config.max_matching_ngram_size, config.prompt_lookup_num_tokens)
 
 
 def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:

@@ -130,10 +130,9 @@ def test_what_cannot_be_combined_is_refused_before_anything_runs(other: dict[str
 @pytest.mark.parametrize("name", ["logits_processor", "stopping_criteria"])
 def test_functions_that_see_the_batch_are_refused(name: str) -> None:
     backend = FakeBackend(repeats)
+    functions: dict[str, Any] = {name: [lambda ids, scores: scores]}
     with pytest.raises(ValueError, match=r"prompt_lookup_num_tokens=8 .* use complete\(\)"):
-        fake_model(backend=backend).generate(
-            [[65]], prompt_lookup_num_tokens=8, **{name: [lambda ids, scores: scores]}
-        )
+        fake_model(backend=backend).generate([[65]], prompt_lookup_num_tokens=8, **functions)
     assert not backend.count("decode")
 
 

@@ -16,6 +16,8 @@ _UNMEASURED = 0.2
 # chance.
 _RATE = 0.2
 _MOST = 2.0
+# What drafts must gain at least: making and checking them takes time, too.
+_LEAST_GAIN = 1.03
 
 
 class PassCosts:
@@ -78,7 +80,7 @@ def best_lengths(chances: Items[Items[float]], costs: PassCosts, n_others: int =
     )
     n_tokens = n_others + len(chances)
     expected = float(len(chances))
-    best, n_best = expected / costs.seconds(n_tokens), 0
+    best, n_best = _LEAST_GAIN * expected / costs.seconds(n_tokens), 0
     for number, (chance, _) in enumerate(ranked, 1):
         expected -= chance
         speed = expected / costs.seconds(n_tokens + number)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 # Chances are kept by the length of the match that a token continues, in classes of 1, 2, 3 to 4, 5
 # to 8, 9 to 16 tokens, and more. These are what they start from, as if seen in so many tokens.
 _FIRST_CHANCES = (0.25, 0.5, 0.7, 0.85, 0.92, 0.97)
-_FIRST_WEIGHT = 2.0
+_FIRST_WEIGHT = 4.0
 # What was seen longer ago counts for less: by half after about 20 tokens of the class.
 _KEPT = 0.97
 
@@ -99,10 +99,12 @@ class SuffixIndex:
         """Return what followed the match, at most ``n_tokens`` tokens, and for each the chance that
         it follows again if all before it do.
 
-        Where the match reaches the last token, what followed is taken to repeat.
+        At most twice as many as the match has tokens, so that a wrong one does not cost much. Where
+        the match reaches the last token, what followed is taken to repeat.
         """
         if self._position < 0:
             return [], []
+        n_tokens = min(n_tokens, 2 * self._length)
         first = self._position + 1
         followed = self._tokens[first : first + n_tokens]
         period = len(followed)

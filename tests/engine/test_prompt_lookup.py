@@ -64,12 +64,13 @@ def test_a_new_text_takes_the_same_passes() -> None:
 
 
 def test_a_draft_is_no_longer_than_asked_nor_than_the_text_may_be() -> None:
-    for n_drafted, n_new in ((1, 40), (3, 40), (20, 5)):
+    for n_drafted, n_new in ((1, 40), (3, 40), (20, 6)):
         only = sequence(n_drafted, n_new=n_new)
         only.accept(QUOTED[0])
         only.accept(QUOTED[1])
+        only.accept(QUOTED[2])
         (draft,) = LookupDrafter().propose([only], None)  # type: ignore[arg-type]
-        assert draft.token_ids == tuple(QUOTED[2 : 2 + min(n_drafted, n_new - 3)])
+        assert draft.token_ids == tuple(QUOTED[3 : 3 + min(n_drafted, n_new - 4)])
 
 
 def test_only_those_that_asked_have_drafts() -> None:

@@ -70,8 +70,15 @@ def test_a_guess_is_what_followed() -> None:
 
 def test_a_guess_goes_on_with_a_period() -> None:
     """The earlier place is so near that what followed ends with the sequence."""
-    assert SuffixIndex([1, 2, 1, 2], 2).guess(5)[0] == [1, 2, 1, 2, 1]
-    assert SuffixIndex([4, 4], 2).guess(3)[0] == [4, 4, 4]
+    assert SuffixIndex([1, 2, 3, 1, 2, 3], 3).guess(5)[0] == [1, 2, 3, 1, 2]
+    assert SuffixIndex([4, 4], 2).guess(2)[0] == [4, 4]
+
+
+def test_a_short_match_has_a_short_guess() -> None:
+    index = SuffixIndex([1, 2, 3, 4, 5, 6, 7, 8, 1], 2)
+    assert index.guess(9)[0] == [2, 3]
+    index.accept(2)
+    assert index.guess(9)[0] == [3, 4, 5, 6]
 
 
 def test_nothing_is_guessed_of_new_tokens() -> None:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from localgen.engine.acceptance import Distribution
 from localgen.engine.backend import Logits, TokenIds
 from localgen.engine.trackers import TokenCounts, Tracker
 from localgen.engine.uniforms import UniformStream
@@ -35,6 +36,10 @@ class TokenSampler(Protocol):
     """Chooses the next token of a sequence; see ``sampling.chain.Sampler``."""
 
     def sample(self, logits: Logits, sequence: Sequence) -> int: ...
+
+    def scores(self, logits: Logits, sequence: Sequence) -> Logits: ...
+
+    def distribution(self, logits: Logits, sequence: Sequence) -> Distribution: ...
 
 
 @dataclass(slots=True, eq=False)

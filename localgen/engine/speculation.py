@@ -3,7 +3,9 @@
 A draft goes through the pass after the sequence's own token, so that the pass gives the logits
 after each of its tokens too. From these rows the sequence's sampler chooses token after token, with
 the state and the random numbers that it has without speculation, as long as each choice is the
-token that was drafted. So a draft decides how fast a text comes, never which text.
+token that was drafted. So a draft decides how fast a text comes, never which text. A draft that was
+drawn from a distribution of its own is verified by ``acceptance`` instead: the text is another one
+then, with the same distribution.
 """
 
 from __future__ import annotations
@@ -11,9 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from localgen.engine.acceptance import Distribution, is_kept, residual
 from localgen.engine.backend import Logits
 from localgen.engine.decoding import Output, Step
 from localgen.engine.pass_costs import PassCosts, best_lengths
@@ -24,20 +24,25 @@ from localgen.engine.sequence import Sequence
 _RETRY_AFTER = 64
 _LOOKS_GOOD = 0.5
 
-Probabilities = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
     """Tokens that may follow a sequence.
 
     chances: for each of them, how likely it is accepted if all before it are. probabilities: for
-    each of them, the distribution (n_vocab,) that it was drawn from; empty if it was not drawn.
+    each of them, what it was drawn from; empty if it was not drawn, but is what the sequence's own
+    sampler is expected to choose.
     """
 
     token_ids: tuple[int, ...] = ()
     chances: tuple[float, ...] = ()
-    probabilities: tuple[Probabilities, ...] = ()
+    probabilities: tuple[Distribution, ...] = ()
+
+    def first(self, n_tokens: int) -> Draft:
+        """Return the first ``n_tokens`` of a draft."""
+        return Draft(
+            self.token_ids[:n_tokens], self.chances[:n_tokens], self.probabilities[:n_tokens]
+        )
 
 
 NO_DRAFT = Draft()
@@ -95,7 +100,11 @@ class SpeculativeStrategy:
         rows = output.logits[len(output.logits) - n_drafted - 1 :]
         n_accepted, goes_on = 0, True
         for number, row in enumerate(rows):
-            token_id = self._choose(row, sequence, draft, number)
+            drawn = number < n_drafted and bool(draft.probabilities)
+            if drawn:
+                token_id = _kept_or_replaced(row, sequence, draft, number)
+            else:
+                token_id = sequence.sampler.sample(row, sequence)
             goes_on = step.accept(sequence, token_id)
             if number == n_drafted or token_id != output.draft[number]:
                 break
@@ -108,12 +117,8 @@ class SpeculativeStrategy:
             speculation.n_drafted += n_drafted
             speculation.n_accepted += n_accepted
         if n_drafted:
-            self._drafter.verified(sequence, draft, n_accepted)
+            self._drafter.verified(sequence, draft.first(n_drafted), n_accepted)
         return goes_on
-
-    def _choose(self, row: Logits, sequence: Sequence, draft: Draft, number: int) -> int:
-        """Return the token after ``number`` tokens of a draft."""
-        return sequence.sampler.sample(row, sequence)
 
     def _draft(self, sequences: list[Sequence], n_others: int) -> None:
         """Give these sequences the drafts that are worth their place in the next pass."""
@@ -122,6 +127,10 @@ class SpeculativeStrategy:
             return
         lengths = self._lengths([draft.chances for draft in drafts], n_others)
         for sequence, draft, length in zip(sequences, drafts, lengths, strict=True):
+            if draft.probabilities:
+                # Its length must not depend on tokens that are left out: those that went in would
+                # not be what was drawn from the distribution.
+                length = len(draft.token_ids)  # noqa: PLW2901
             if length:
                 sequence.draft = draft.token_ids[:length]
                 self._drafts[sequence] = draft
@@ -136,3 +145,15 @@ class SpeculativeStrategy:
                 self._n_declined = 0
                 return best_lengths(chances, PassCosts(), n_others)
         return lengths
+
+
+def _kept_or_replaced(row: Logits, sequence: Sequence, draft: Draft, number: int) -> int:
+    """Return a drawn token, or what is accepted instead; see ``acceptance``."""
+    sampler = sequence.sampler
+    p, q = sampler.distribution(row, sequence), draft.probabilities[number]
+    token_id = draft.token_ids[number]
+    if not is_kept(p, q, token_id, sequence.uniform()):
+        token_id = residual(p, q).draw(sequence.uniform())
+    for recorder in sequence.recorders:
+        recorder.record(row, lambda: sampler.scores(row, sequence), token_id)
+    return token_id

@@ -160,7 +160,7 @@ def test_wrong_drafts_are_counted_and_their_drafter_learns_it() -> None:
     guesses = Guesses([reference_greedy([65, *PROMPT], 6)], [3], [1])
     run([only], SpeculativeStrategy(guesses))
     assert only.speculation == Speculation(n_drafted=5, n_accepted=2, n_passes=4)
-    assert guesses.seen == [(3, 1), (3, 1)]
+    assert guesses.seen == [(3, 1), (2, 1)]
 
 
 def test_a_sequence_without_a_draft_goes_as_without_speculation() -> None:

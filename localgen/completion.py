@@ -27,7 +27,7 @@ class Stats:
     kv_unified: whether it shared cells of the KV cache with others that began alike.
     tokens_per_second: its tokens after the first, over the time that they took; None with fewer
     than two. seed: what reproduces its draws, as ``seed=[seed]`` if ``seed_row`` is 0; None for
-    greedy.
+    greedy, and for drafts of an assistant model without a seed, whose lengths follow from time.
     """
 
     n_prompt: int

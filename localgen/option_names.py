@@ -17,7 +17,6 @@ AnyConfig = TypeVar("AnyConfig")
 # always is one: it leaves an option unset in transformers, too.
 NOOPS: Mapping[str, tuple[object, ...]] = {
     "assistant_early_exit": (),
-    "assistant_model": (),
     "assistant_tokenizer": (),
     "cache": (),
     "cache_config": (),

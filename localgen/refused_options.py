@@ -26,7 +26,6 @@ _RECORDS = "it only records where a config came from"
 # Option → why its other values are refused.
 REFUSED: Mapping[str, str] = {
     "assistant_early_exit": _SPECULATION,
-    "assistant_model": _SPECULATION,
     "assistant_tokenizer": _SPECULATION,
     "cache": _BY_ITSELF,
     "cache_config": _CACHE_IS_OWN,
@@ -70,15 +69,12 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "_commit_hash": _RECORDS,
     "_from_model_config": _RECORDS,
     "_original_object_hash": _RECORDS,
-    "assistant_confidence_threshold": _NEEDS_ASSISTANT,
     "assistant_ensemble_weight": _NEEDS_ASSISTANT,
     "assistant_lookbehind": _NEEDS_ASSISTANT,
     "bos_token_id": "only a call without a prompt reads it, and here a prompt is needed",
     "compile_config": _COMPILED,
     "disable_compile": _COMPILED,
     "max_cache_len": "the KV cache grows with what runs, up to kv_budget",
-    "num_assistant_tokens": _NEEDS_ASSISTANT,
-    "num_assistant_tokens_schedule": _NEEDS_ASSISTANT,
     "prefill_chunk_size": "a long prompt is always computed in parts, of n_batch tokens",
     "return_legacy_cache": "no cache is returned",
     "target_lookbehind": _NEEDS_ASSISTANT,

@@ -86,6 +86,13 @@ class GenerationOptions:
         typer.Option(metavar="TEXT", help="Move away from this text; needs --guidance-scale."),
     ] = None
 
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Let this smaller model with the same vocabulary draft tokens."
+        ),
+    ] = None
+
     # The flags of ``SamplingOptions``, by name.
     sampling: dict[str, Any] = field(default_factory=dict)
 
@@ -93,7 +100,11 @@ class GenerationOptions:
         """Return a GenerationConfig with these options and ``more``. Raises ValueError."""
         options = asdict(self)
         return GenerationConfig(
-            stop_strings=options.pop("stop") or None, **options.pop("sampling"), **options, **more
+            stop_strings=options.pop("stop") or None,
+            assistant_model=options.pop("draft"),
+            **options.pop("sampling"),
+            **options,
+            **more,
         )
 
 
@@ -184,7 +195,7 @@ _OTHERS = (
 # Parameters of the library → options with another name.
 _RENAMED = {
     "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
-    "stop_strings": "stop",
+    "stop_strings": "stop", "assistant_model": "draft",
 }  # fmt: skip
 
 

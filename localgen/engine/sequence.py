@@ -62,13 +62,14 @@ class Speculation:
 
     n_drafted: draft tokens in its passes. n_accepted: those of them that became its tokens.
     n_passes: the passes that gave it tokens. off_because: why there was none, though it was asked
-    for.
+    for. is_drawn: whether drafts are drawn, so that its seed does not repeat the text.
     """
 
     n_drafted: int = 0
     n_accepted: int = 0
     n_passes: int = 0
     off_because: str | None = None
+    is_drawn: bool = False
 
 
 @dataclass(slots=True, eq=False)

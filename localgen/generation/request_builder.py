@@ -25,6 +25,7 @@ from localgen.engine.unified_kv import n_cells_of
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
 from localgen.generation import resolve, results
+from localgen.generation.assistants import Assistants, check_assistant
 from localgen.generation.batch_strategy import BatchStrategy
 from localgen.generation.beam_batch import BeamBatch
 from localgen.generation.beam_strategy import BeamStrategy
@@ -52,12 +53,19 @@ if TYPE_CHECKING:
 class RequestBuilder:
     """Builds the calls of one model; it runs none."""
 
-    def __init__(self, tokenizer: Tokenizer, backend: ModelBackend, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        backend: ModelBackend,
+        config: ModelConfig,
+        assistants: Assistants,
+    ) -> None:
         self._tokenizer = tokenizer
         # As in transformers, changing the tokenizer's pad token later does not change the model's.
         self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
         self._config = config
+        self._assistants = assistants
         self._pass_costs = PassCosts()  # what a call with drafts learned, the next one knows
 
     @functools.cached_property
@@ -102,6 +110,7 @@ class RequestBuilder:
         ends = eos.union(vocab.eos_token_ids)
         prompts = prompts_from_ids(input_ids, attention_mask, vocab.vocab_size, pad, ends)
         hooks = as_hooks(logits_processor, stopping_criteria, uses_torch=prompts.is_torch)
+        check_assistant(configs, together=bool(hooks))
         if any(each is not None for each in negative):
             if not any(map(is_guided, configs)):
                 warn("negative_prompt_ids has no effect without guidance_scale")
@@ -321,6 +330,10 @@ class RequestBuilder:
             resolve.warn_of_lengths(config)
         resolve.check_guidance(configs, self._config.max_sequences)
         resolve.check_same_beams(configs, self._config.max_sequences)
+        given = check_assistant(of_each, together=False)
+        assistant = None
+        if given is not None and self._no_speculation_because is None:
+            assistant = self._assistants.of(given)
         keys = resolve.stream_keys(
             configs, len(of_each), lambda: resolve.fresh_seed(uses_torch=prompts.is_torch)
         )
@@ -344,6 +357,8 @@ class RequestBuilder:
             sequences = [each for pair in pairs for each in pair if each is not None]
         self._check_fits(sequences, n_together=2 if guide_of else 1)
         request = Request(sequences, cancel, strategy=beams or self._strategy(sequences))
+        if assistant is not None:
+            request.strategy = assistant.strategy(builder.drafting_of(sequences, of_each, keys))
         call = GenerationCall(
             request=request,
             beams=beams,

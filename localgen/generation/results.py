@@ -189,7 +189,7 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         n_accepted=speculation.n_accepted,
         no_speculation_because=speculation.off_because,
         kv_unified=sequence.kv_unified,
-        seed=seed if samples else None,
+        seed=seed if samples and not speculation.is_drawn else None,
         seed_row=seed_row,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
+from localgen.engine.draft_model import Drafting
 from localgen.engine.guidance import guide_for
 from localgen.engine.prompt_lookup import LookupTracker
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
@@ -21,6 +22,7 @@ from localgen.engine.sequence import Recorder, Sequence, Speculation
 from localgen.engine.trackers import Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
+from localgen.generation.assistants import drafting
 from localgen.generation.healing import HealingTracker, PromptEnd, n_to_back_up
 from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
 from localgen.generation.inputs import Prompts
@@ -113,6 +115,17 @@ class SequenceBuilder:
             result.stop_checks = ()  # it is filled when all was decided
         return sequences
 
+    def drafting_of(
+        self, sequences: list[Sequence], configs: list[GenerationConfig], keys: list[Key]
+    ) -> dict[Sequence, Drafting]:
+        """Return how a draft model drafts for each sequence that ``build`` returned."""
+        n_vocab = self.tokenizer.vocab_size
+        of_each = [each for each in configs for _ in range(each.num_return_sequences)]
+        return {
+            sequence: drafting(config, n_vocab, key[0], self._breakers(config))
+            for sequence, config, key in zip(sequences, of_each, keys, strict=True)
+        }
+
     def _beam(self, result: Sequence, config: GenerationConfig) -> Sequence:
         """Return a sequence with the prompt of a result, and as much of its state as decides."""
         kept = (TextTracker,) if config.stop_strings is None else ()
@@ -176,9 +189,10 @@ class SequenceBuilder:
             new_stream = self._new_stream(config, 0 if end is None else len(end.data))
             trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))
         speculation = None
-        if config.prompt_lookup_num_tokens is not None:
+        if config.prompt_lookup_num_tokens is not None or config.assistant_model is not None:
             speculation = Speculation(off_because=self.no_speculation_because)
-            if self.no_speculation_because is None:
+            has_lookup = config.prompt_lookup_num_tokens is not None
+            if has_lookup and self.no_speculation_because is None:
                 trackers.append(_lookup_tracker(config, token_ids))
         return Sequence(
             index=index,

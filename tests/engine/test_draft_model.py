@@ -162,7 +162,7 @@ def test_the_draws_of_a_seed_are_the_same_with_drafts_that_are_not_drawn(
     run(drafted, draft_model(mostly(hashed_letter, 4)), drafting(**options))
     for one, other in zip(plain, drafted, strict=True):
         assert one.new_token_ids.tolist() == other.new_token_ids.tolist()
-    assert sum(each.speculation.n_accepted for each in drafted if each.speculation) > 5
+    assert sum(each.speculation.n_accepted for each in drafted if each.speculation) > 2
 
 
 @pytest.mark.slow

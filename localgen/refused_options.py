@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_SPECULATION = "localgen has no assisted or speculative decoding"
+_SPECULATION = "localgen drafts with assistant_model or prompt_lookup_num_tokens only"
 _NO_CODE = "localgen never runs code from a model's repository; pass a logits_processor"
 _BY_ITSELF = (
     "localgen reuses what it computed by itself: a prompt that begins like an earlier one computes "
@@ -15,7 +15,7 @@ _BY_ITSELF = (
 )
 _FOR_GENERATE = "it is an argument of generate(); complete() and stream() take negative_prompt"
 _ENCODER = "it is for encoder-decoder models"
-_NEEDS_ASSISTANT = "only speculative decoding reads it, which localgen does not have"
+_NEEDS_ASSISTANT = "only other ways of speculative decoding read it, which localgen does not have"
 _CACHE_IS_OWN = (
     "llama.cpp has its own KV cache; choose its type and size with kv_type, n_ctx and kv_budget "
     "when you load the model"

@@ -144,9 +144,9 @@ def test_the_draft_model_computes_each_token_once() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"do_sample": True, "temperature": 3.0, "top_k": 0},
-        {"do_sample": True, "temperature": 4.0, "repetition_penalty": 1.3, "top_p": 0.9},
-        {"do_sample": True, "temperature": 3.0, "mirostat": 2},
+        {"do_sample": True, "temperature": 1.5, "top_k": 0},
+        {"do_sample": True, "temperature": 1.5, "repetition_penalty": 1.3, "top_p": 0.9},
+        {"do_sample": True, "temperature": 1.5, "mirostat": 2},
         {"frequency_penalty": 5.0, "no_repeat_ngram_size": 2},
     ],
 )

@@ -200,7 +200,8 @@ def probabilities_of_texts(
             logits = hashed_logits(tokens, hashed_letter(tokens))
             p = sampler.distribution(logits, sequence(0, n, **options))
             for token_id, share in zip(p.ids.tolist(), p.probabilities.tolist(), strict=True):
-                longer[(*text, token_id)] = probability * share
+                next_text = (*text, token_id)
+                longer[next_text] = probability * share
         texts = longer
     return texts
 

@@ -67,7 +67,8 @@ def test_a_name_is_loaded_once_and_closed_with_the_model(monkeypatch: pytest.Mon
 
 
 def test_a_given_model_stays_open() -> None:
-    with assistant() as draft:
+    draft = assistant()
+    with draft:
         with fake_model() as model:
             model.complete([PROMPT], max_new_tokens=9, assistant_model=draft)
         assert not draft.backend.closed
@@ -96,7 +97,8 @@ def test_a_closed_assistant_is_an_error_and_the_model_goes_on() -> None:
 def test_what_cannot_be_combined_is_refused_before_anything_runs(
     options: dict[str, Any], named: str
 ) -> None:
-    with fake_model() as model, assistant() as draft:
+    draft, model = assistant(), fake_model()
+    with model, draft:
         with pytest.raises(ValueError, match=f"assistant_model cannot be used with {named}"):
             model.complete([PROMPT], assistant_model=draft, **options)
         assert not model.backend.count("decode")
@@ -145,7 +147,7 @@ def test_options_of_drafts_have_no_effect_without_an_assistant() -> None:
 
 class OtherVocab(FakeVocab):
     def __init__(self, n_vocab: int, texts: dict[int, str] | None = None, kind: Any = None) -> None:
-        self.n_vocab = n_vocab  # type: ignore[misc]
+        self.n_vocab = n_vocab
         self.texts, self.kind = texts or {}, kind
 
     def token_text(self, token_id: int) -> str:
@@ -168,7 +170,8 @@ def test_the_first_difference_of_vocabularies_is_named() -> None:
 
 
 def test_another_vocabulary_is_refused() -> None:
-    with fake_model() as model, assistant() as draft:
+    draft, model = assistant(), fake_model()
+    with model, draft:
         draft.backend.vocab = OtherVocab(259, {97: "z"})
         with pytest.raises(ValueError, match=r"small\.gguf has another vocabulary: token 97"):
             model.complete([PROMPT], assistant_model=draft)

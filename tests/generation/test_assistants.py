@@ -33,7 +33,7 @@ def test_texts_are_those_of_the_model_alone() -> None:
         (greedy,) = model.complete([PROMPT], max_new_tokens=40, assistant_model=draft)
         assert greedy.token_ids == reference_greedy([*PROMPT.encode()], 40)
         assert greedy.stats.n_passes <= 40
-        sampling = {"max_new_tokens": 20, "seed": 3, "temperature": 3.0}
+        sampling: dict[str, Any] = {"max_new_tokens": 20, "seed": 3, "temperature": 3.0}
         plain = model.complete([PROMPT, "b"], **sampling)
         drafted = model.complete([PROMPT, "b"], assistant_model=draft, **sampling)
         assert [each.token_ids for each in drafted] == [each.token_ids for each in plain]

@@ -21,12 +21,15 @@ class Stats:
     detokenizing, stop strings), wait (while other calls, or another thread's ``score()``, had the
     model alone) and overhead (Python bookkeeping, and making a context if one was needed). Together
     they are ``wall_seconds``, which excludes what the caller does between a stream's pieces.
+    n_passes: the forward passes that gave it tokens: n_new of them without speculation. n_drafted:
+    tokens that were guessed and put into these passes; n_accepted: those of them that became its
+    tokens. no_speculation_because: why there was none, where an option asked for it.
     kv_unified: whether it shared cells of the KV cache with others that began alike.
     flash_attention: "on" or "off"; both, as in "on, then off", if the faster one changed while it
     ran; "auto" where llama.cpp decides; None if nothing of it was computed.
     tokens_per_second: its tokens after the first, over the time that they took; None with fewer
     than two. seed: what reproduces its draws, as ``seed=[seed]`` if ``seed_row`` is 0; None for
-    greedy.
+    greedy, and for drafts of an assistant model without a seed, whose lengths follow from time.
     """
 
     n_prompt: int
@@ -43,6 +46,10 @@ class Stats:
     ttft: float | None
     tokens_per_second: float | None
     n_rows: int
+    n_passes: int
+    n_drafted: int
+    n_accepted: int
+    no_speculation_because: str | None
     kv_unified: bool
     flash_attention: str | None
     seed: int | None

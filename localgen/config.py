@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
@@ -29,6 +30,9 @@ AllowedTokensFn = Callable[[int, Any], Any]
 _MAX_TOKEN_ID = 2**31 - 1
 _MAX_TOKENS = 2**31 - 1
 _MAX_SEED = 2**64 - 1
+_MAX_DRAFTED = 512
+SCHEDULES = ("constant", "heuristic", "heuristic_transient")
+_MAX_NGRAM = 16
 
 
 def replace_options(config: Config, overrides: Mapping[str, Any]) -> Config:
@@ -293,6 +297,15 @@ def _check_forced_ids(name: str, value: object) -> tuple[int, ...]:
     return ids
 
 
+def _check_assistant(name: str, value: object) -> object:
+    """Return a loaded model, or the name or path of one."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if (isinstance(value, str) and value) or callable(getattr(value, "from_pretrained", None)):
+        return value
+    raise ValueError(f"{name} must be a LocalModel, or the name or path of one, got {value!r:.80}")
+
+
 def _check_decay(name: str, value: object) -> tuple[int, float]:
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     pair = tuple(value) if is_list else ()  # type: ignore[arg-type]
@@ -416,6 +429,11 @@ class SamplingOptions:
     ``token_healing=True`` generates the last tokens of a prompt again: each of them may give way to
     a longer token that spells the rest of the prompt and goes on. The output always begins with the
     prompt's bytes. ``max_new_tokens`` and ``min_new_tokens`` count from the prompt as given.
+
+    ``num_assistant_tokens`` and the options beside it are for ``assistant_model``.
+
+    ``prompt_lookup_num_tokens`` is the longest draft; how long one is follows from how often they
+    are right and from what passes take. See ``engine/speculation.py``.
 
     ``num_beams`` above 1 is beam search, or beam sampling with ``do_sample=True``; see
     ``engine/beams.py`` for ``length_penalty`` and ``early_stopping`` (True, False or "never").
@@ -595,6 +613,30 @@ class SamplingOptions:
         _check_flag,
         help="Let a longer token continue the prompt's last ones, as in a word that is cut.",
     )
+    prompt_lookup_num_tokens: int | None = option(
+        None,
+        optional(integer(1, _MAX_DRAFTED)),
+        help="Draft up to N tokens of a pass from what stood after the same tokens before: faster "
+        "where the output repeats the prompt.",
+    )
+    max_matching_ngram_size: int = option(
+        2,
+        integer(1, _MAX_NGRAM),
+        help="Let --prompt-lookup-num-tokens look for up to the last N tokens.",
+    )
+    num_assistant_tokens: int = option(
+        20,
+        integer(1, _MAX_DRAFTED),
+        help="Let the draft model draft at most N tokens of a pass.",
+    )
+    num_assistant_tokens_schedule: str = option(
+        "constant",
+        choice(SCHEDULES),
+        help="Keep that number constant, or adapt it: heuristic, heuristic_transient.",
+    )
+    assistant_confidence_threshold: float = option(
+        0.4, _SHARE, help="End a draft with a token that the draft model finds less likely."
+    )
     num_beams: int = option(
         1, integer(1, 256), help="Search with N beams for the most likely text; 1 is no search."
     )
@@ -676,6 +718,10 @@ class GenerationConfig(SamplingOptions):
     ``negative_prompt_ids``), or without one with the prompt's last token. Scores are
     scale * (log p - log p of the second one) + log p of the second one.
 
+    ``assistant_model``: a smaller ``LocalModel`` with the same vocabulary, or the name or path of
+    one, that drafts tokens for this one. Greedy texts, and those of a ``seed``, are the ones that
+    the model gives alone; sampled texts without a seed have the same distribution.
+
     ``logprobs=n`` (text API): log-probabilities of the chosen token and of the n likeliest, from
     the model's own logits. ``return_dict_in_generate``, ``output_scores`` and ``output_logits``
     are for ``generate()``.
@@ -694,6 +740,7 @@ class GenerationConfig(SamplingOptions):
     num_return_sequences: int = option(1, integer(1, 2**16))
     negative_prompt: str | Iterable[int] | None = option(None, optional(_check_negative_prompt))
     seed: int | Iterable[int] | None = option(None, optional(_check_seed))
+    assistant_model: Any = option(None, optional(_check_assistant))  # noqa: RUF009
     logprobs: int | None = option(None, optional(integer(0)))
     return_dict_in_generate: bool = option(False, _check_flag)
     output_scores: bool = option(False, _check_flag)

@@ -24,6 +24,7 @@ from localgen.errors import (
     NotEnoughMemoryError,
 )
 from localgen.generation import results
+from localgen.generation.assistants import Assistants
 from localgen.generation.async_driver import AsyncDriver
 from localgen.generation.defaults import CallDefaults, as_config, is_config
 from localgen.generation.driver import Driver, close_at_exit
@@ -80,7 +81,8 @@ class LocalModel(ModelMethods):
         engine = Engine(backend, config.max_sequences, deterministic=config.deterministic)
         self._driver = Driver(engine)
         self._async_driver = AsyncDriver(self._driver)
-        self._requests = RequestBuilder(self.tokenizer, backend, config)
+        self._assistants = Assistants(backend, config, self._load_assistant)
+        self._requests = RequestBuilder(self.tokenizer, backend, config, self._assistants)
         self._sessions = Sessions(backend, self._driver, config)
         close_at_exit(self._driver, backend)
 
@@ -165,9 +167,19 @@ class LocalModel(ModelMethods):
         Calls that still run in other threads, and all later ones, raise ClosedError.
         """
         if self._backend.is_forked:  # a thread that this process lacks may hold the turn
-            self._backend.close()
+            self._free()
         else:
-            self._driver.close(ClosedError(CLOSED), self._backend.close)
+            self._driver.close(ClosedError(CLOSED), self._free)
+
+    def _free(self) -> None:
+        self._assistants.close()
+        self._backend.close()
+
+    def _load_assistant(self, name: str) -> LocalModel:
+        """Load a draft model with this model's settings."""
+        kept = ("n_ctx", "device", "n_gpu_layers", "n_threads", "kv_type", "flash_attention")
+        options = {each: getattr(self.config, each) for each in kept}
+        return LocalModel.from_pretrained(name, check_memory=self.config.check_memory, **options)
 
     def _check_kv_budget(self) -> None:
         """Raise KvBudgetError for a budget without room for one token."""

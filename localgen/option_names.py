@@ -17,7 +17,6 @@ AnyConfig = TypeVar("AnyConfig")
 # always is one: it leaves an option unset in transformers, too.
 NOOPS: Mapping[str, tuple[object, ...]] = {
     "assistant_early_exit": (),
-    "assistant_model": (),
     "assistant_tokenizer": (),
     "cache": (),
     "cache_config": (),
@@ -39,7 +38,6 @@ NOOPS: Mapping[str, tuple[object, ...]] = {
     "past_key_values": (),
     "penalty_alpha": (0.0,),
     "position_ids": (),
-    "prompt_lookup_num_tokens": (),
     "speculation_type": (),
     "synced_gpus": (False,),
     "trust_remote_code": (False,),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_SPECULATION = "localgen has no assisted or speculative decoding"
+_SPECULATION = "localgen drafts with assistant_model or prompt_lookup_num_tokens only"
 _NO_CODE = "localgen never runs code from a model's repository; pass a logits_processor"
 _BY_ITSELF = (
     "localgen reuses what it computed by itself: a prompt that begins like an earlier one computes "
@@ -15,7 +15,7 @@ _BY_ITSELF = (
 )
 _FOR_GENERATE = "it is an argument of generate(); complete() and stream() take negative_prompt"
 _ENCODER = "it is for encoder-decoder models"
-_NEEDS_ASSISTANT = "only speculative decoding reads it, which localgen does not have"
+_NEEDS_ASSISTANT = "only other ways of speculative decoding read it, which localgen does not have"
 _CACHE_IS_OWN = (
     "llama.cpp has its own KV cache; choose its type and size with kv_type, n_ctx and kv_budget "
     "when you load the model"
@@ -26,7 +26,6 @@ _RECORDS = "it only records where a config came from"
 # Option → why its other values are refused.
 REFUSED: Mapping[str, str] = {
     "assistant_early_exit": _SPECULATION,
-    "assistant_model": _SPECULATION,
     "assistant_tokenizer": _SPECULATION,
     "cache": _BY_ITSELF,
     "cache_config": _CACHE_IS_OWN,
@@ -57,7 +56,6 @@ REFUSED: Mapping[str, str] = {
     "penalty_alpha": "contrastive search has left transformers, and llama.cpp does not return the "
     "hidden states that it compares",
     "position_ids": "positions follow from the tokens; attention_mask says where padding is",
-    "prompt_lookup_num_tokens": _SPECULATION,
     "speculation_type": _SPECULATION,
     "synced_gpus": "it keeps several processes in step, and a model here has one",
     "trust_remote_code": _NO_CODE,
@@ -71,16 +69,12 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "_commit_hash": _RECORDS,
     "_from_model_config": _RECORDS,
     "_original_object_hash": _RECORDS,
-    "assistant_confidence_threshold": _NEEDS_ASSISTANT,
     "assistant_ensemble_weight": _NEEDS_ASSISTANT,
     "assistant_lookbehind": _NEEDS_ASSISTANT,
     "bos_token_id": "only a call without a prompt reads it, and here a prompt is needed",
     "compile_config": _COMPILED,
     "disable_compile": _COMPILED,
     "max_cache_len": "the KV cache grows with what runs, up to kv_budget",
-    "max_matching_ngram_size": _NEEDS_ASSISTANT,
-    "num_assistant_tokens": _NEEDS_ASSISTANT,
-    "num_assistant_tokens_schedule": _NEEDS_ASSISTANT,
     "prefill_chunk_size": "a long prompt is always computed in parts, of n_batch tokens",
     "return_legacy_cache": "no cache is returned",
     "target_lookbehind": _NEEDS_ASSISTANT,

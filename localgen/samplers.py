@@ -101,6 +101,10 @@ NEEDS = {
     "dynatemp_exponent": "dynatemp_range",
     "mirostat_tau": "mirostat",
     "mirostat_eta": "mirostat",
+    "num_assistant_tokens": "assistant_model",
+    "num_assistant_tokens_schedule": "assistant_model",
+    "assistant_confidence_threshold": "assistant_model",
+    "max_matching_ngram_size": "prompt_lookup_num_tokens",
 }
 
 

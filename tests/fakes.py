@@ -137,6 +137,13 @@ class FakeBackend:
     def close(self) -> None:
         self.closed = True
 
+    def with_own_context(self, max_sequences: int) -> FakeBackend:
+        return FakeBackend(self.script, n_batch=self.n_batch, budget=self.budget)
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        self.check_usable()
+        return call()
+
     def leave(self) -> None:
         """Nothing is freed."""
 

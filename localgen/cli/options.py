@@ -92,6 +92,13 @@ class GenerationOptions:
         typer.Option(metavar="TEXT", help="Move away from this text; needs --guidance-scale."),
     ] = None
 
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Let this smaller model with the same vocabulary draft tokens."
+        ),
+    ] = None
+
     # The flags of ``SamplingOptions``, by name.
     sampling: dict[str, Any] = field(default_factory=dict)
 
@@ -99,7 +106,11 @@ class GenerationOptions:
         """Return a GenerationConfig with these options and ``more``. Raises ValueError."""
         options = asdict(self)
         return GenerationConfig(
-            stop_strings=options.pop("stop") or None, **options.pop("sampling"), **options, **more
+            stop_strings=options.pop("stop") or None,
+            assistant_model=options.pop("draft"),
+            **options.pop("sampling"),
+            **options,
+            **more,
         )
 
 
@@ -200,7 +211,7 @@ _OTHERS = (
 # Parameters of the library → options with another name.
 _RENAMED = {
     "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
-    "stop_strings": "stop", "use_profile": "profile",
+    "stop_strings": "stop", "use_profile": "profile", "assistant_model": "draft",
 }  # fmt: skip
 
 

@@ -31,6 +31,11 @@ class Output:
 class Step(Protocol):
     """What a strategy may do to the sequences of its request between two passes."""
 
+    @property
+    def last_pass(self) -> tuple[int, float | None]:
+        """The tokens of the pass that was just run, those of other requests included, and its
+        seconds; None if a prompt was computed in it."""
+
     def accept(self, sequence: Sequence, token_id: int) -> bool:
         """Add a token to a sequence; False if that finishes it, and no more may be added."""
 

@@ -51,6 +51,7 @@ class Engine:
         self._accept_seconds = self._choosing_seconds = 0.0
         # The outputs of the last pass: the next one mostly has the same, in the same memory.
         self._pass: Pass | None = None
+        self._last: tuple[Pass, float] | None = None
         self._logits: Logits = np.empty((0, 0), np.float32)
         self._outputs: list[tuple[Request, list[Output]]] = []
 
@@ -192,6 +193,7 @@ class Engine:
         decoded = time.perf_counter()
         self._accept_seconds = self._choosing_seconds = 0.0
         if logits is not None:
+            self._last = found, decoded - before
             self._scheduler.decoded(found)
             self._advance(self._outputs_of(found, logits), decoded)
         else:
@@ -326,6 +328,13 @@ class Engine:
         )
         if sequence.n_kv > n_before + n_agreed:
             self.kv_cache.truncate(sequence, n_before + n_agreed)
+
+    @property
+    def last_pass(self) -> tuple[int, float | None]:
+        """The size and the seconds of the last pass. See ``decoding.Step``."""
+        assert self._last is not None, "a pass was run before a strategy advances"
+        found, seconds = self._last
+        return len(found.batch.token_ids), None if found.has_prompt_tokens else seconds
 
     def accept(self, sequence: Sequence, token_id: int) -> bool:
         """Add a token to a sequence; False if that finishes it. See ``decoding.Step``."""

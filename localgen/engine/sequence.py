@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from localgen.engine.acceptance import Distribution
 from localgen.engine.backend import Logits, TokenIds
 from localgen.engine.trackers import TokenCounts, Tracker
 from localgen.engine.uniforms import UniformStream
@@ -36,6 +37,10 @@ class TokenSampler(Protocol):
 
     def sample(self, logits: Logits, sequence: Sequence) -> int: ...
 
+    def scores(self, logits: Logits, sequence: Sequence) -> Logits: ...
+
+    def distribution(self, logits: Logits, sequence: Sequence) -> Distribution: ...
+
 
 @dataclass(slots=True, eq=False)
 class CachedSequence:
@@ -49,6 +54,22 @@ class CachedSequence:
     seq_id: int | None
     last_used: int
     is_pinned: bool = False
+
+
+@dataclass(slots=True)
+class Speculation:
+    """What speculation did for one sequence.
+
+    n_drafted: draft tokens in its passes. n_accepted: those of them that became its tokens.
+    n_passes: the passes that gave it tokens. off_because: why there was none, though it was asked
+    for. is_drawn: whether drafts are drawn, so that its seed does not repeat the text.
+    """
+
+    n_drafted: int = 0
+    n_accepted: int = 0
+    n_passes: int = 0
+    off_because: str | None = None
+    is_drawn: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +92,7 @@ class Sequence:
     and how many tokens to copy from it once they are computed. ``order``: when it came.
     ``kv_unified``: whether it shares cells with others. ``flash_attention``: the settings
     that it was computed with, in their order. ``guide_logprobs`` (n_vocab,): those of its guide for
-    the next token; see ``guidance``.
+    the next token; see ``guidance``. ``speculation``: its counts, if it was asked for.
     """
 
     index: int
@@ -104,6 +125,7 @@ class Sequence:
     waits_for: tuple[Sequence, int] | None = None
     cached: CachedSequence | None = None
     guide_logprobs: Logits | None = None
+    speculation: Speculation | None = None
     seq_id: int | None = None
     finish_reason: FinishReason | None = None
     first_token_at: float | None = None
@@ -200,6 +222,7 @@ class Sequence:
         clone.group = ()
         clone.n_kv = 0
         clone.draft = ()
+        clone.speculation = copy(self.speculation)
         return clone
 
     def become(self, source: Sequence) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from localgen.engine.backend import Backend
 from localgen.generation.model_facts import Weight
 from localgen.text.vocab import Vocab
+
+Result = TypeVar("Result")
 
 
 class ModelBackend(Backend, Protocol):
@@ -42,6 +45,13 @@ class ModelBackend(Backend, Protocol):
 
     def close(self) -> None:
         """Free the model; calling it again does nothing."""
+
+    def with_own_context(self, max_sequences: int) -> ModelBackend:
+        """Return a backend with the same weights and a KV cache of its own, which is lost when
+        either is closed."""
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """Return the result of a call during which ``close`` waits; ClosedError once closed."""
 
     def leave(self) -> None:
         """Free nothing, now or when Python ends: a thread is still inside llama.cpp."""

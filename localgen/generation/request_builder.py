@@ -13,16 +13,20 @@ from localgen._util.warn import warn
 from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
 from localgen.engine.backend import TokenIds
 from localgen.engine.capacity import check_fits
-from localgen.engine.decoding import SamplingStrategy
+from localgen.engine.decoding import DecodingStrategy, SamplingStrategy
+from localgen.engine.pass_costs import PassCosts
+from localgen.engine.prompt_lookup import LookupDrafter
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sampling.scratch import Scratch
 from localgen.engine.sequence import Sequence as EngineSequence
+from localgen.engine.speculation import SpeculativeStrategy
 from localgen.engine.unified_kv import n_cells_of
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
 from localgen.generation import resolve, results
+from localgen.generation.assistants import Assistants, check_assistant
 from localgen.generation.batch_strategy import BatchStrategy
 from localgen.generation.beam_batch import BeamBatch
 from localgen.generation.beam_strategy import BeamStrategy
@@ -50,13 +54,21 @@ if TYPE_CHECKING:
 class RequestBuilder:
     """Builds the calls of one model; it runs none."""
 
-    def __init__(self, tokenizer: Tokenizer, backend: ModelBackend, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        backend: ModelBackend,
+        config: ModelConfig,
+        assistants: Assistants,
+    ) -> None:
         self._tokenizer = tokenizer
         # As in transformers, changing the tokenizer's pad token later does not change the model's.
         self._pad_token_id = tokenizer.pad_token_id
         self._backend = backend
         self._config = config
         self._scratch = Scratch.of_size(tokenizer.vocab_size)
+        self._assistants = assistants
+        self._pass_costs = PassCosts()  # what a call with drafts learned, the next one knows
 
     @functools.cached_property
     def own_defaults(self) -> GenerationConfig:
@@ -100,6 +112,7 @@ class RequestBuilder:
         ends = eos.union(vocab.eos_token_ids)
         prompts = prompts_from_ids(input_ids, attention_mask, vocab.vocab_size, pad, ends)
         hooks = as_hooks(logits_processor, stopping_criteria, uses_torch=prompts.is_torch)
+        check_assistant(configs, together=bool(hooks))
         if any(each is not None for each in negative):
             if not any(map(is_guided, configs)):
                 warn("negative_prompt_ids has no effect without guidance_scale")
@@ -112,8 +125,27 @@ class RequestBuilder:
             self._decode_together(call, hooks)
         return call
 
+    @property
+    def _no_speculation_because(self) -> str | None:
+        """Why sequences of this model have no drafts; None if they may have some."""
+        if self._config.deterministic:
+            return (
+                "deterministic=True: llama.cpp may round the logits of several tokens in a pass "
+                "differently from those of one"
+            )
+        if not self._backend.can_truncate:
+            return "the model has a recurrent state, which cannot go back to before a wrong draft"
+        return None
+
+    def _strategy(self, sequences: list[EngineSequence]) -> DecodingStrategy:
+        """Return the strategy for sampled or greedy sequences."""
+        if any(each.speculation and not each.speculation.off_because for each in sequences):
+            return SpeculativeStrategy(LookupDrafter(), self._pass_costs)
+        return SamplingStrategy()
+
     def _decode_together(self, call: GenerationCall, hooks: Hooks) -> None:
         """Let ``hooks`` see all sequences of a call as one batch."""
+        resolve.check_no_speculation(call.configs)
         n_most = self._config.max_sequences
         n_all = len(call.request.sequences)
         if n_all > n_most:
@@ -300,6 +332,10 @@ class RequestBuilder:
             resolve.warn_of_lengths(config)
         resolve.check_guidance(configs, self._config.max_sequences)
         resolve.check_same_beams(configs, self._config.max_sequences)
+        given = check_assistant(of_each, together=False)
+        assistant = None
+        if given is not None and self._no_speculation_because is None:
+            assistant = self._assistants.of(given)
         keys = resolve.stream_keys(
             configs, len(of_each), lambda: resolve.fresh_seed(uses_torch=prompts.is_torch)
         )
@@ -311,6 +347,7 @@ class RequestBuilder:
             scratch=self._scratch,
             keep_text=keep_text,
             hooks=hooks,
+            no_speculation_because=self._no_speculation_because,
         )
         sequences = builder.build(prompts, of_each, keys)
         guide_of = builder.guide_of
@@ -322,9 +359,9 @@ class RequestBuilder:
             pairs = ((each, guide_of.get(each)) for each in sequences)
             sequences = [each for pair in pairs for each in pair if each is not None]
         self._check_fits(sequences, n_together=2 if guide_of else 1)
-        request = Request(sequences, cancel)
-        if beams is not None:
-            request.strategy = beams
+        request = Request(sequences, cancel, strategy=beams or self._strategy(sequences))
+        if assistant is not None:
+            request.strategy = assistant.strategy(builder.drafting_of(sequences, of_each, keys))
         call = GenerationCall(
             request=request,
             beams=beams,

@@ -110,11 +110,16 @@ def with_outputs_resolved(configs: list[GenerationConfig]) -> list[GenerationCon
 
 
 def check_guidance(configs: Iterable[GenerationConfig], max_sequences: int) -> None:
-    """Raise ValueError for guidance where two sequences cannot run together; warn of a negative
-    prompt without it."""
+    """Raise ValueError for guidance where two sequences cannot run together, or with drafts; warn
+    of a negative prompt without it."""
     for config in configs:
         if config.negative_prompt is not None and not is_guided(config):
             warn("negative_prompt has no effect without guidance_scale")
+        if is_guided(config) and config.prompt_lookup_num_tokens is not None:
+            raise ValueError(
+                f"prompt_lookup_num_tokens={config.prompt_lookup_num_tokens} cannot be used with "
+                f"guidance_scale={config.guidance_scale}: leave one of them out"
+            )
         if is_guided(config) and max_sequences < 2:
             raise ValueError(
                 f"guidance_scale={config.guidance_scale} decodes a second sequence beside each "
@@ -154,6 +159,11 @@ def _check_beams(config: GenerationConfig) -> None:
             f"guidance_scale={config.guidance_scale} cannot be used with "
             f"num_beams={config.num_beams}: set num_beams=1, or leave guidance_scale out"
         )
+    if config.prompt_lookup_num_tokens is not None:
+        raise ValueError(
+            f"prompt_lookup_num_tokens={config.prompt_lookup_num_tokens} cannot be used with "
+            f"num_beams={config.num_beams}: set num_beams=1, or leave prompt_lookup_num_tokens out"
+        )
     if config.mirostat:
         raise ValueError(
             f"mirostat={config.mirostat} cannot be used with num_beams={config.num_beams}: it "
@@ -164,6 +174,18 @@ def _check_beams(config: GenerationConfig) -> None:
             f"num_return_sequences={config.num_return_sequences} must be at most num_beams, which "
             f"is {config.num_beams}: a search finds as many texts as it has beams"
         )
+
+
+def check_no_speculation(configs: Iterable[GenerationConfig]) -> None:
+    """Raise ValueError for speculation in a call whose functions see one token of each sequence at
+    a time."""
+    for config in configs:
+        if config.prompt_lookup_num_tokens is not None:
+            raise ValueError(
+                f"prompt_lookup_num_tokens={config.prompt_lookup_num_tokens} cannot be used with "
+                f"logits_processor or stopping_criteria in generate(), which see a token of each "
+                f"sequence at a time; use complete(), or leave one of them out"
+            )
 
 
 def check_streams(config: GenerationConfig) -> None:

@@ -16,7 +16,7 @@ from localgen.completion import (
 )
 from localgen.engine.recorders import LogprobRecorder, StepRecorder, by_step
 from localgen.engine.sampling.filters import log_softmax
-from localgen.engine.sequence import Sequence
+from localgen.engine.sequence import Sequence, Speculation
 from localgen.generation.call import GenerationCall
 from localgen.generation.healing import is_healing
 from localgen.generation.inputs import Matrix, pad_right
@@ -168,6 +168,7 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
     in_overhead = min(in_engine, timings.overhead)
     seed, seed_row = call.keys[sequence.index]
     samples = _config_of(call, sequence).do_sample
+    speculation = sequence.speculation or Speculation()
     return Stats(
         n_prompt=sequence.n_prompt,
         n_cached=sequence.n_cached,
@@ -183,9 +184,13 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         ttft=_seconds(call.started, sequence.first_token_at),
         tokens_per_second=_rate(sequence),
         n_rows=len(call.sequences),
+        n_passes=speculation.n_passes or sequence.n_new,
+        n_drafted=speculation.n_drafted,
+        n_accepted=speculation.n_accepted,
+        no_speculation_because=speculation.off_because,
         kv_unified=sequence.kv_unified,
         flash_attention=", then ".join(sequence.flash_attention) or None,
-        seed=seed if samples else None,
+        seed=seed if samples and not speculation.is_drawn else None,
         seed_row=seed_row,
     )
 

@@ -10,17 +10,20 @@ import numpy as np
 
 from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
+from localgen.engine.draft_model import Drafting
 from localgen.engine.guidance import guide_for
+from localgen.engine.prompt_lookup import LookupTracker
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
 from localgen.engine.sampling.allowed_tokens import AllowedTokens
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sampling.scratch import Scratch
-from localgen.engine.sequence import Recorder, Sequence
+from localgen.engine.sequence import Recorder, Sequence, Speculation
 from localgen.engine.trackers import Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
+from localgen.generation.assistants import drafting
 from localgen.generation.healing import HealingTracker, PromptEnd, n_to_back_up
 from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
 from localgen.generation.inputs import Prompts
@@ -40,8 +43,8 @@ class SequenceBuilder:
     n_ctx: the most tokens of a sequence. started: ``time.perf_counter()`` when the call came in.
     keep_text: whether the sequences keep their text. text_clock: adds up the time for that.
     guide_of: the guides of the guided ones among them, after ``build``.
-    byte_index: returns the index of the vocabulary, for token healing.
-    scratch: rows that samplers share.
+    byte_index: returns the index of the vocabulary, for token healing. scratch: rows that samplers
+    share. no_speculation_because: why the model's sequences have no drafts; None if they may.
     """
 
     tokenizer: Tokenizer
@@ -51,6 +54,7 @@ class SequenceBuilder:
     scratch: Scratch
     keep_text: bool = False
     hooks: Hooks = NO_HOOKS
+    no_speculation_because: str | None = None
     text_clock: Clock = field(default_factory=Clock)
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict, init=False)
     _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
@@ -112,6 +116,17 @@ class SequenceBuilder:
         for result in results:
             result.stop_checks = ()  # it is filled when all was decided
         return sequences
+
+    def drafting_of(
+        self, sequences: list[Sequence], configs: list[GenerationConfig], keys: list[Key]
+    ) -> dict[Sequence, Drafting]:
+        """Return how a draft model drafts for each sequence that ``build`` returned."""
+        n_vocab = self.tokenizer.vocab_size
+        of_each = [each for each in configs for _ in range(each.num_return_sequences)]
+        return {
+            sequence: drafting(config, n_vocab, key[0], self._breakers(config))
+            for sequence, config, key in zip(sequences, of_each, keys, strict=True)
+        }
 
     def _beam(self, result: Sequence, config: GenerationConfig) -> Sequence:
         """Return a sequence with the prompt of a result, and as much of its state as decides."""
@@ -175,6 +190,12 @@ class SequenceBuilder:
         if self.keep_text or config.stop_strings is not None:
             new_stream = self._new_stream(config, 0 if end is None else len(end.data))
             trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))
+        speculation = None
+        if config.prompt_lookup_num_tokens is not None or config.assistant_model is not None:
+            speculation = Speculation(off_because=self.no_speculation_because)
+            has_lookup = config.prompt_lookup_num_tokens is not None
+            if has_lookup and self.no_speculation_because is None:
+                trackers.append(_lookup_tracker(config, token_ids))
         return Sequence(
             index=index,
             prompt_ids=token_ids,
@@ -187,6 +208,7 @@ class SequenceBuilder:
             recorders=_recorders(config),
             deadline=None if config.max_time is None else self.started + config.max_time,
             n_backed_up=n_backed_up,
+            speculation=speculation,
         )
 
     def _new_stream(self, config: GenerationConfig, n_skipped: int) -> Callable[[], Detokenizer]:
@@ -223,6 +245,11 @@ class SequenceBuilder:
         """DRY's sequence breakers; none where it is off."""
         texts = cast("tuple[str, ...]", config.dry_sequence_breakers)
         return self.tokenizer.dry_breakers(texts) if config.dry_multiplier else {}
+
+
+def _lookup_tracker(config: GenerationConfig, token_ids: TokenIds) -> LookupTracker:
+    assert config.prompt_lookup_num_tokens is not None
+    return LookupTracker(token_ids, config.max_matching_ngram_size, config.prompt_lookup_num_tokens)
 
 
 def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:

@@ -20,6 +20,7 @@ RowId = str | int
 
 # Options of a whole call or of generate()'s arrays; a row is one text.
 _NOT_OF_A_ROW = {
+    "assistant_model",
     "pad_token_id",
     "num_return_sequences",
     "return_dict_in_generate",
@@ -260,6 +261,11 @@ def _config(
 
 def _check_names(options: Iterable[str]) -> None:
     for name in options:
+        if name == "assistant_model":
+            raise TypeError(
+                "'assistant_model' cannot be set in a job's line: one draft model serves all of "
+                "them; use --draft"
+            )
         if name in _NOT_OF_A_ROW:
             raise TypeError(f"{name!r} cannot be set in a job: each line gives one text")
         if name not in _OPTIONS:

@@ -5,6 +5,7 @@ Implements ``Backend`` for one model. What happens inside a context is in ``cont
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from localgen._util import system
 from localgen._util.format import counted
@@ -46,6 +47,8 @@ from localgen.llama.loading import Handles, Progress, load_model
 from localgen.llama.state import to_layout
 from localgen.llama.vocab import LlamaVocab
 from localgen.llama.vocab_trial import check_unknown_vocabulary
+
+Result = TypeVar("Result")
 
 _GGML_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20,
@@ -219,6 +222,26 @@ class LlamaBackend:
         else:
             self._handles.free_context_init()
             self._finalizer()
+
+    def with_own_context(self, max_sequences: int) -> LlamaBackend:
+        """Return a backend with the same weights and a context of its own.
+
+        Closing this one closes both. ``run`` keeps that from happening while the other is used.
+        """
+        other = copy.copy(self)
+        other.__dict__.pop("_default_kv_budget", None)
+        n_batch = max(self.config.n_batch, max_sequences)
+        other.config = replace(self.config, max_sequences=max_sequences, n_batch=n_batch)
+        other._context, other._n_resets_before = None, 0
+        other._handles = Handles(self._llama, None)
+        other._finalizer = weakref.finalize(other, other._handles.free)
+        self._handles.sharing.add(other._handles)
+        return other
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """Return the result of a call during which ``close`` waits. Raises ClosedError if it has
+        been closed."""
+        return self._handles.in_flight.run(call)
 
     def leave(self) -> None:
         """Free nothing, now or when Python ends: a thread is still in llama.cpp."""

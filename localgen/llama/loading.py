@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from localgen.errors import InvalidGGUFError
 from localgen.llama import amx
@@ -62,13 +63,15 @@ class Handles:
         self.context: Any = None
         # A context that is being made, or one that a stopped call left.
         self.context_init: ContextInit | None = None
+        # Those of backends that have a context of their own on this model.
+        self.sharing: WeakSet[Handles] = WeakSet()
         self.in_flight = InFlightCalls()
 
     def free_context(self) -> None:
         """Free the context, if there is one."""
-        if self.context:
-            self._llama.llama_free(self.context)
-        self.context = None
+        context, self.context = self.context, None
+        if context:
+            self._llama.llama_free(context)
 
     def free_context_init(self) -> None:
         """Wait until no context is being made, and free it; Ctrl-C ends the waiting."""
@@ -81,6 +84,8 @@ class Handles:
     def free(self) -> None:
         """Free everything once no call is in flight: at exit, a daemon thread's may still be."""
         self.in_flight.end()
+        for each in list(self.sharing):
+            each.free()
         self.free_context_init()
         self.free_context()
         if self._model:

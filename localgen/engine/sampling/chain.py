@@ -17,6 +17,7 @@ from types import MappingProxyType
 import numpy as np
 
 from localgen.config import SamplingOptions
+from localgen.engine.acceptance import Distribution, distribution
 from localgen.engine.backend import Logits, TokenIds
 from localgen.engine.sampling import filters, keep
 from localgen.engine.sampling.dry import Breakers
@@ -171,6 +172,14 @@ class Sampler:
         if ids is None:
             ids = np.arange(self._n_vocab)
         return ids, processed[ids] / self._temperature
+
+    def distribution(self, logits: Logits, sequence: Sequence) -> Distribution:
+        """Return what ``sample`` draws from, of samplers that keep no state between tokens and draw
+        no random numbers of their own. Raises as ``sample``."""
+        processed = self.process(logits, sequence)
+        self._check_best(float(processed.max()), logits, sequence)
+        ids, scores = self.kept(processed, sequence)
+        return distribution(ids, keep.weights(scores))
 
     def _kept_ids(self, processed: Logits) -> Ids | None:
         maxima = filters.column_maxima(processed) if self._cuts else processed

@@ -1,0 +1,91 @@
+"""What a forward pass costs by its number of tokens, and which drafts are worth that.
+
+It knows seconds and chances, no tokens. A pass of n tokens takes less time than n passes, but how
+much less depends on the machine and the weights, so it is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from itertools import accumulate
+from operator import mul
+
+# Until it is measured, one more token is taken to cost this share of a pass of one.
+_UNMEASURED = 0.2
+# How far one pass moves what is known, and the largest factor that it counts for: some are slow by
+# chance.
+_RATE = 0.2
+_MOST = 2.0
+# What drafts must gain at least: making and checking them takes time, too.
+_LEAST_GAIN = 1.03
+
+
+class PassCosts:
+    """The usual seconds of a pass, by its number of tokens.
+
+    They are ratios and one scale for all: where passes get slower, as with a longer context or
+    beside another program, those that were not run lately are taken to get slower alike.
+    """
+
+    def __init__(self) -> None:
+        self._scale = 1.0
+        self._shape: dict[int, float] = {}
+
+    def measured(self, n_tokens: int, seconds: float) -> None:
+        """Take note of a pass in which no prompt was computed."""
+        if not self._shape:
+            self._shape[n_tokens] = _unmeasured(n_tokens)
+            self._scale = seconds / self._shape[n_tokens]
+        elif n_tokens not in self._shape:
+            self._shape[n_tokens] = seconds / self._scale
+        else:
+            ratio = seconds / (self._scale * self._shape[n_tokens])
+            factor = min(max(ratio, 1 / _MOST), _MOST) ** _RATE
+            self._scale *= factor
+            self._shape[n_tokens] *= factor
+
+    def seconds(self, n_tokens: int) -> float:
+        """Return what a pass of ``n_tokens`` takes, estimated by those that were measured; without
+        any, in units of a pass of one token."""
+        return self._scale * self._shape_of(n_tokens)
+
+    def _shape_of(self, n_tokens: int) -> float:
+        known = self._shape
+        if n_tokens in known:
+            return known[n_tokens]
+        below = max((n for n in known if n < n_tokens), default=None)
+        above = min((n for n in known if n > n_tokens), default=None)
+        if below is not None and above is not None:
+            share = (n_tokens - below) / (above - below)
+            return known[below] + share * (known[above] - known[below])
+        nearest = below or above
+        if nearest is None:
+            return _unmeasured(n_tokens)
+        return known[nearest] * _unmeasured(n_tokens) / _unmeasured(nearest)
+
+
+def _unmeasured(n_tokens: int) -> float:
+    return 1 + _UNMEASURED * (n_tokens - 1)
+
+
+def best_lengths(chances: Items[Items[float]], costs: PassCosts, n_others: int = 0) -> list[int]:
+    """Return how much of each draft to put into the next pass, for the most tokens per second.
+
+    chances: a draft for each sequence; of each of its tokens, the chance that it is accepted if all
+    before it are. n_others: the tokens of other sequences in the pass.
+    """
+    lengths = [0] * len(chances)
+    ranked = sorted(
+        (-chance, index) for index, row in enumerate(chances) for chance in accumulate(row, mul)
+    )
+    n_tokens = n_others + len(chances)
+    expected = float(len(chances))
+    best, n_best = _LEAST_GAIN * expected / costs.seconds(n_tokens), 0
+    for number, (chance, _) in enumerate(ranked, 1):
+        expected -= chance
+        speed = expected / costs.seconds(n_tokens + number)
+        if speed > best:
+            best, n_best = speed, number
+    for _, index in ranked[:n_best]:
+        lengths[index] += 1
+    return lengths

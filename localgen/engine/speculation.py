@@ -1,0 +1,159 @@
+"""Speculation: several tokens of a sequence in one pass, where a drafter can guess them.
+
+A draft goes through the pass after the sequence's own token, so that the pass gives the logits
+after each of its tokens too. From these rows the sequence's sampler chooses token after token, with
+the state and the random numbers that it has without speculation, as long as each choice is the
+token that was drafted. So a draft decides how fast a text comes, never which text. A draft that was
+drawn from a distribution of its own is verified by ``acceptance`` instead: the text is another one
+then, with the same distribution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from localgen.engine.acceptance import Distribution, is_kept, residual
+from localgen.engine.backend import Logits
+from localgen.engine.decoding import Output, Step
+from localgen.engine.pass_costs import PassCosts, best_lengths
+from localgen.engine.sequence import Sequence
+
+# Drafts that look good but do not pay by the measured times are tried again after so many passes:
+# a time may have been bad by chance.
+_RETRY_AFTER = 64
+_LOOKS_GOOD = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """Tokens that may follow a sequence.
+
+    chances: for each of them, how likely it is accepted if all before it are. probabilities: for
+    each of them, what it was drawn from; empty if it was not drawn, but is what the sequence's own
+    sampler is expected to choose.
+    """
+
+    token_ids: tuple[int, ...] = ()
+    chances: tuple[float, ...] = ()
+    probabilities: tuple[Distribution, ...] = ()
+
+    def first(self, n_tokens: int) -> Draft:
+        """Return the first ``n_tokens`` of a draft."""
+        return Draft(
+            self.token_ids[:n_tokens], self.chances[:n_tokens], self.probabilities[:n_tokens]
+        )
+
+
+NO_DRAFT = Draft()
+
+
+class Drafter(Protocol):
+    """Guesses the next tokens of the sequences of one request."""
+
+    def propose(self, sequences: list[Sequence], costs: PassCosts) -> list[Draft]:
+        """Return a draft for each of these sequences, which go on; ``NO_DRAFT`` for no guess.
+
+        A draft may be longer than what is worth a place in the next pass: the strategy shortens it
+        by its chances. costs: what passes took so far, for a drafter whose guesses cost something.
+        """
+
+    def verified(self, sequence: Sequence, draft: Draft, n_accepted: int) -> None:
+        """Take note of how many tokens of a draft, as far as it was in a pass, were accepted."""
+
+
+class SpeculativeStrategy:
+    """Chooses tokens for each sequence by its own sampler, several in a pass where drafts agree.
+
+    costs: what passes take, where that is known already. Implements ``DecodingStrategy``.
+    """
+
+    def __init__(self, drafter: Drafter, costs: PassCosts | None = None) -> None:
+        self._drafter = drafter
+        self._costs = costs or PassCosts()
+        self._drafts: dict[Sequence, Draft] = {}
+        self._n_declined = 0
+
+    def advance(self, outputs: list[Output], step: Step) -> None:
+        if not outputs:
+            return
+        drafts, self._drafts = self._drafts, {}
+        n_own = sum(1 + len(each.draft) for each in outputs)
+        n_tokens, seconds = step.last_pass
+        if seconds is not None:
+            self._costs.measured(n_tokens, seconds)
+        unfinished = [
+            output.sequence
+            for output in outputs
+            # A draft is in the KV cache already, so there may be fewer than no tokens pending.
+            if output.sequence.n_pending <= 0
+            and self._verify(output, drafts.get(output.sequence, NO_DRAFT), step)
+        ]
+        if unfinished:
+            n_others = max(0, n_tokens - n_own) if seconds is not None else 0
+            self._draft(unfinished, n_others)
+
+    def _verify(self, output: Output, draft: Draft, step: Step) -> bool:
+        """Accept tokens as long as they are those of the draft, and one more; False if that
+        finishes the sequence."""
+        sequence, n_drafted = output.sequence, len(output.draft)
+        rows = output.logits[len(output.logits) - n_drafted - 1 :]
+        n_accepted, goes_on = 0, True
+        for number, row in enumerate(rows):
+            drawn = number < n_drafted and bool(draft.probabilities)
+            if drawn:
+                token_id = _kept_or_replaced(row, sequence, draft, number)
+            else:
+                token_id = sequence.sampler.sample(row, sequence)
+            goes_on = step.accept(sequence, token_id)
+            if number == n_drafted or token_id != output.draft[number]:
+                break
+            n_accepted += 1
+            if not goes_on:
+                break
+        speculation = sequence.speculation
+        if speculation is not None:
+            speculation.n_passes += 1
+            speculation.n_drafted += n_drafted
+            speculation.n_accepted += n_accepted
+        if n_drafted:
+            self._drafter.verified(sequence, draft.first(n_drafted), n_accepted)
+        return goes_on
+
+    def _draft(self, sequences: list[Sequence], n_others: int) -> None:
+        """Give these sequences the drafts that are worth their place in the next pass."""
+        drafts = self._drafter.propose(sequences, self._costs)
+        if not any(draft.token_ids for draft in drafts):
+            return
+        lengths = self._lengths([draft.chances for draft in drafts], n_others)
+        for sequence, draft, length in zip(sequences, drafts, lengths, strict=True):
+            if draft.probabilities:
+                # Its length must not depend on tokens that are left out: those that went in would
+                # not be what was drawn from the distribution.
+                length = len(draft.token_ids)  # noqa: PLW2901
+            if length:
+                sequence.draft = draft.token_ids[:length]
+                self._drafts[sequence] = draft
+
+    def _lengths(self, chances: list[tuple[float, ...]], n_others: int) -> list[int]:
+        lengths = best_lengths(chances, self._costs, n_others)
+        if any(lengths):
+            self._n_declined = 0
+        elif any(row and row[0] >= _LOOKS_GOOD for row in chances):
+            self._n_declined += 1
+            if self._n_declined == _RETRY_AFTER:
+                self._n_declined = 0
+                return best_lengths(chances, PassCosts(), n_others)
+        return lengths
+
+
+def _kept_or_replaced(row: Logits, sequence: Sequence, draft: Draft, number: int) -> int:
+    """Return a drawn token, or what is accepted instead; see ``acceptance``."""
+    sampler = sequence.sampler
+    p, q = sampler.distribution(row, sequence), draft.probabilities[number]
+    token_id = draft.token_ids[number]
+    if not is_kept(p, q, token_id, sequence.uniform()):
+        token_id = residual(p, q).draw(sequence.uniform())
+    for recorder in sequence.recorders:
+        recorder.record(row, lambda: sampler.scores(row, sequence), token_id)
+    return token_id

@@ -1,0 +1,81 @@
+"""Drafts get as many places in a pass as give the most tokens per second."""
+
+from __future__ import annotations
+
+import pytest
+
+from localgen.engine.pass_costs import PassCosts, best_lengths
+
+
+def costs(seconds: dict[int, float]) -> PassCosts:
+    found = PassCosts()
+    for n_tokens, each in seconds.items():
+        found.measured(n_tokens, each)
+    return found
+
+
+FREE = costs(dict.fromkeys(range(1, 40), 1.0))
+LINEAR = costs({n: float(n) for n in range(1, 40)})
+
+
+def test_drafts_that_cost_nothing_are_whole() -> None:
+    assert best_lengths([[0.9, 0.5, 0.1], [0.3]], FREE) == [3, 1]
+
+
+def test_drafts_that_cost_a_pass_each_are_left_out() -> None:
+    assert best_lengths([[0.99, 0.99]], LINEAR) == [0]
+
+
+def test_the_longest_draft_that_pays_by_hand() -> None:
+    """Chances 0.8, 0.64, 0.51: 1 token a second, 1.8 / 1.5, 2.44 / 2, 2.95 / 2.5."""
+    half = costs({1: 1.0, 2: 1.5, 3: 2.0, 4: 2.5})
+    assert best_lengths([[0.8, 0.8, 0.8]], half) == [2]
+
+
+def test_a_second_token_that_does_not_pay_may_lead_to_a_third_that_does() -> None:
+    """Kernels that take four tokens at once: 2 cost as much as 4."""
+    steps = costs({1: 1.0, 2: 1.95, 3: 2.0, 4: 2.0, 5: 4.0})
+    assert best_lengths([[0.9, 0.9, 0.9, 0.9]], steps) == [3]
+
+
+def test_the_likeliest_tokens_of_all_sequences_come_first() -> None:
+    """Two places are worth it: both go to the sure sequence."""
+    cost = costs({3: 1.0, 4: 1.1, 5: 1.2, 6: 9.0})
+    assert best_lengths([[0.2, 0.2], [0.9, 0.9], []], cost) == [0, 2, 0]
+
+
+def test_a_pass_that_is_large_by_others_makes_places_cheap() -> None:
+    cost = costs({1: 1.0, 2: 2.0, 9: 4.0, 10: 4.1})
+    assert best_lengths([[0.5]], cost) == [0]
+    assert best_lengths([[0.5]], cost, n_others=8) == [1]
+
+
+def test_times_between_measured_ones_are_estimated() -> None:
+    known = costs({2: 2.0, 6: 4.0})
+    assert known.seconds(4) == pytest.approx(3.0)
+    assert known.seconds(12) > 4.0
+    assert known.seconds(1) < 2.0
+
+
+def test_one_slow_pass_hardly_counts() -> None:
+    known = costs({1: 1.0})
+    known.measured(1, 100.0)
+    assert known.seconds(1) < 1.5
+
+
+def test_where_all_passes_get_slower_ratios_stay() -> None:
+    """Passes with drafts are not run for a while, in which the context grows."""
+    known = costs({1: 1.0, 4: 2.0})
+    for _ in range(100):
+        known.measured(1, 3.0)
+    assert known.seconds(1) == pytest.approx(3.0, rel=0.01)
+    assert 3.0 < known.seconds(4) < 6.1
+
+
+def test_times_that_change_are_followed() -> None:
+    known = costs({1: 1.0, 4: 2.0})
+    for _ in range(60):
+        known.measured(1, 2.0)
+        known.measured(4, 3.0)
+    assert known.seconds(1) == pytest.approx(2.0, rel=0.05)
+    assert known.seconds(4) == pytest.approx(3.0, rel=0.05)

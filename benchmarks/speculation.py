@@ -4,8 +4,8 @@
     python benchmarks/speculation.py --draft small.gguf   # a draft model
     python benchmarks/speculation.py --parity             # are the tokens the same?
 
-copy: 20 edits of code and quotations, ten each, built from two lists of names and one form for each
-kind of work. All are in the set, whatever the model makes of them; the tokens are its own greedy
+copy: 20 edits of code and quotations, ten each, built from ten names and one form for each kind
+of work. All are in the set, whatever the model makes of them; the tokens are its own greedy
 output, up to an empty line or the end of the code. hot: random words, continued at temperature 1.5
 without filters, so that hardly anything repeats. Each with one sequence, and with eight together.
 """
@@ -26,8 +26,10 @@ from overhead import alternate
 _N_PARITY = 200
 _STOP = {"stop_strings": ["\n\n", "```"], "do_sample": False}
 _HOT = {"do_sample": True, "temperature": 1.5, "top_k": 0, "top_p": 1.0, "eos_token_id": []}
-_NAMES = "users orders books rooms trips notes teams tasks songs plants".split()
-_NEW_NAMES = "members sales titles halls tours memos crews jobs tunes trees".split()
+_RENAMES = {
+    "users": "members", "orders": "sales", "books": "titles", "rooms": "halls", "trips": "tours",
+    "notes": "memos", "teams": "crews", "tasks": "jobs", "songs": "tunes", "plants": "trees",
+}  # fmt: skip
 _CODE = """\
 def load_{0}(path):
     with open(path) as file:
@@ -50,7 +52,7 @@ deterministic mode."""
 def edits() -> list[str]:
     """Return the 20 prompts: an edit of code and a quotation in turn."""
     prompts = []
-    for number, (old, new) in enumerate(zip(_NAMES, _NEW_NAMES, strict=True)):
+    for number, (old, new) in enumerate(_RENAMES.items()):
         code = _CODE.format(old)
         prompts.append(
             f"The function before:\n\n```python\n{code}```\n\nThe same function, with {old} "

@@ -19,7 +19,7 @@ from typing import Any
 import common
 import numpy as np
 from common import Row
-from overhead import new_context, text_of
+from floors import clear, new_context, prompts_of, text_of
 
 from localgen.llama.baseline import make_batch, prompt_batches, run_batches, step_batches
 
@@ -37,18 +37,6 @@ chat: time to first token of the tenth turn divided by that of a prompt of 30 to
 baseline_by_short: the same for llama.cpp alone, where reuse costs nothing; n_cached, n_prompt: of
 that turn. steps: microseconds of a step besides sampling and llama.cpp, by number of sequences.
 soak: resident memory at the end divided by that after the first 1,000 calls."""
-
-
-def prompts_of(model: Any, n_rows: int, n_tokens: int) -> list[list[int]]:
-    """Return ``n_rows`` prompts of ``n_tokens`` each, which differ from their first token on."""
-    vocabulary = np.random.RandomState(3).permutation(model.tokenizer.vocab_size - 1000)[:n_rows]
-    text = model.tokenizer.encode(text_of(model.tokenizer, n_tokens))
-    return [[int(first) + 500, *text[1:]] for first in vocabulary]
-
-
-def clear(model: Any) -> None:
-    """Empty the KV cache, so that a round reuses nothing from an earlier one."""
-    model._driver._engine.restart()
 
 
 # --- equal rows ---

@@ -18,7 +18,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,14 @@ def progress(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def run_child(task: Row) -> Row:
+def run_child(task: Row, environment: Mapping[str, str] | None = None) -> Row:
     """Run this script again in its own process, with ``--child task``.
 
-    Return the JSON object that it printed last. Raises RuntimeError with its stderr if it failed.
+    environment: the child's; None is this process's. Return the JSON object that it printed last.
+    Raises RuntimeError with its stderr if it failed.
     """
     command = [sys.executable, sys.argv[0], "--child", json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr}")
     answer: Row = json.loads(done.stdout.splitlines()[-1])

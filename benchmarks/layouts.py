@@ -15,7 +15,7 @@ from typing import Any
 import common
 import numpy as np
 from common import Row
-from overhead import new_context
+from floors import new_context
 
 from localgen.llama.baseline import make_batch, run_batches
 

@@ -1,12 +1,15 @@
 """Measure the time and memory that localgen adds to llama.cpp.
 
-The floor is a plain loop of llama_decode calls on prefilled batches: the tokens that localgen
-generated, at the same positions in the same context, with one llama_get_logits a step; no sampling,
-no text, no Python between the calls. Floor and localgen alternate. A ratio is the floor's time
-divided by localgen's: 1 means no overhead.
+The floor is llama.cpp alone in the faster of both settings for that work, with flash attention or
+without: both are run, in contexts of their own on the same weights (see floors.py), and alternate
+with localgen. A ratio is the faster floor's time divided by localgen's: 1 means no overhead.
 
-    python benchmarks/overhead.py                  # decode at batch 1, 8 and 32, and prefill
+    python benchmarks/overhead.py                  # all cases
+    python benchmarks/overhead.py --only decode-1@10 prefill-512 --rounds 20
     python benchmarks/overhead.py --peak-memory    # peak memory of two fresh processes
+
+decode-8@200 are 8 sequences after prompts of 200 tokens, greedily and with the chain of filters. At
+depth 10 they get all new tokens, deeper ones half as many, of which the depth changes less.
 """
 
 from __future__ import annotations
@@ -15,25 +18,28 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import common
-from common import CHAIN, PASSAGE, Row
+from common import CHAIN, Row
+from floors import Floors, clear, floor_columns, prompts_of, text_of
 
 from localgen.llama.backend import FLASH_ATTENTION_TYPES
-from localgen.llama.baseline import Baseline, prompt_batches, run_batches, step_batches
+from localgen.llama.baseline import prompt_batches, run_batches, step_batches
 
-_PREFILL_TOKENS = 512
 _MEMORY_PROMPT = 128
 _NOTE = """\
-ratio is the floor's time divided by localgen's, in each round: 1 means no overhead. Decoding is
-timed from the first token to the return of `complete()`, text included; `prefill-512-pass` is the
-forward pass alone, `prefill-512-call` the whole of `complete()` with one new token. The chain is
-temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition_penalty 1.1, with a seed for each
-sequence. sample_us, text_us and python_us are microseconds per step outside llama.cpp, for all
-sequences together: choosing tokens, making text, and the rest."""
+ratio is the time of the faster floor divided by localgen's, in each round: 1 means no overhead.
+floor is the setting of flash attention whose floor has the faster median; floor_on and floor_off
+are both. Decoding is timed from the first token to the return of `complete()`, text included;
+`prefill-512-pass` is the forward passes alone, `prefill-512-call` the whole of `complete()` with
+one new token. The chain is temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition_penalty
+1.1, with a seed for each sequence. attention is what localgen ran with, where its statistics say
+so. sample_us, text_us and python_us are microseconds per step outside llama.cpp, for all sequences
+together: choosing tokens, making text, and the rest."""
 _MEMORY_NOTE = """\
 Peak resident memory of a process that loads the model, creates a context, prefills 128 tokens and
 decodes the rest: through llama_cpp's bindings alone, with a context for this one sequence, and
@@ -41,132 +47,134 @@ through localgen, whose context has room for some later sequences as well."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """A batch of ``n_rows`` prompts to decode, ``sampled`` with the chain or greedily."""
+class Decode:
+    """``n_rows`` sequences that decode after prompts of ``depth`` tokens."""
 
     n_rows: int
-    sampled: bool
+    depth: int
 
     @property
-    def n_prompt(self) -> int:
-        """Return the tokens of each prompt: as many as fit all prompts into one forward pass."""
-        return min(64, 512 // self.n_rows)
+    def name(self) -> str:
+        return f"decode-{self.n_rows}@{self.depth}"
 
-    @property
-    def options(self) -> Row:
+    def n_new(self, asked: int) -> int:
+        return asked if self.depth <= 10 else max(2, asked // 2)
+
+    def ways(self) -> dict[str, Row]:
+        """Return the options of each way to choose a token, by the name of its row."""
         # One seed a sequence, so that its draws do not depend on the others.
-        return {**CHAIN, "seed": list(range(self.n_rows))} if self.sampled else {}
+        return {"greedy": {}, "chain": {**CHAIN, "seed": list(range(self.n_rows))}}
 
 
-CASES = {
-    f"decode-{n_rows}-{'chain' if sampled else 'greedy'}": Case(n_rows, sampled)
-    for n_rows in (1, 8, 32)
-    for sampled in (False, True)
-}
-PREFILL = f"prefill-{_PREFILL_TOKENS}"
+@dataclass(frozen=True)
+class Prefill:
+    """One prompt of ``n_prompt`` tokens."""
+
+    n_prompt: int
+
+    @property
+    def name(self) -> str:
+        return f"prefill-{self.n_prompt}"
 
 
-# --- the floor ---
+_DECODES = ((1, 10), (8, 10), (32, 10), (1, 200), (8, 200), (1, 500), (1, 1000), (1, 1500))
+_CASES: list[Decode | Prefill] = [
+    *(Decode(n_rows, depth) for n_rows, depth in _DECODES),
+    *(Prefill(n_prompt) for n_prompt in (128, 512, 1500)),
+]
+CASES = {case.name: case for case in _CASES}
 
 
-def new_context(backend: Any, n_seqs: int, n_ctx: int, *, unified: bool = False) -> Any:
-    """Create a context of ``n_ctx`` tokens in all, with the parameters that a LocalModel uses."""
-    params = backend._llama.llama_context_default_params()
-    params.n_ctx, params.n_seq_max, params.kv_unified = n_ctx, n_seqs, unified
-    params.n_batch = params.n_ubatch = backend.n_batch
-    params.n_threads = params.n_threads_batch = backend.n_threads
-    params.flash_attn_type = FLASH_ATTENTION_TYPES[backend.flash_attention]
-    return backend._llama.llama_init_from_model(backend._model, params)
+# --- floors and localgen, alternating ---
 
 
-class Floor:
-    """llama.cpp alone, in the context of a LocalModel's own backend.
-
-    Each run empties the KV cache, so that localgen has no prefix to reuse.
-    """
-
-    def __init__(self, model: Any, completions: Sequence[Any]) -> None:
-        self._baseline = baseline = Baseline(model._backend)
-        prompts = [done.prompt_token_ids for done in completions]
-        new = [done.token_ids for done in completions]
-        self._prefill = baseline.fill(prompts, [ids[:1] for ids in new])
-        self._decode = baseline.fill(prompts, new, n_cached=len(prompts[0]))
-
-    def prefill(self) -> float:
-        """Return the seconds of one forward pass over all prompts, on an empty KV cache."""
-        return self._baseline.seconds(self._prefill)
-
-    def decode(self) -> float:
-        """Return the seconds of all decode steps; the prefill before them is not timed."""
-        return self._baseline.seconds(self._decode)
+def alternate(ways: dict[str, Callable[[], Any]], n_rounds: int) -> list[Row]:
+    """Return what each way returned, in each round; every other round runs them backwards."""
+    rounds = []
+    for number in range(n_rounds):
+        names = list(ways) if number % 2 == 0 else list(reversed(ways))
+        rounds.append({name: ways[name]() for name in names})
+    return rounds
 
 
-# --- floor and localgen, alternating ---
-
-
-def text_of(tokenizer: Any, n_tokens: int, first: int = 0) -> str:
-    """Return a text of exactly ``n_tokens`` tokens, from token ``first`` of the passage."""
-    ids = tokenizer.encode(PASSAGE * (2 + (first + n_tokens) // 100), add_special_tokens=False)
-    for start in range(first, first + 50):
-        for length in (n_tokens, n_tokens - 1):  # some tokenizers add a first token
-            text = tokenizer.decode(ids[start : start + length])
-            if len(tokenizer.encode(text)) == n_tokens:
-                return str(text)
-    raise ValueError(f"no part of the passage has {n_tokens} tokens; choose another number")
-
-
-def decode_round(model: Any, prompts: list[list[int]], options: Row, floor: Floor) -> Row:
-    """Time localgen between two runs of the floor, from its first token, and its parts."""
-    before = floor.decode()
+def decode_seconds(model: Any, prompts: list[list[int]], options: Row) -> tuple[float, Any]:
+    """Return localgen's seconds from its first token to its return, and its statistics."""
     started = time.perf_counter()
     stats = model.complete(prompts, **options)[0].stats
-    seconds = time.perf_counter() - started - stats.ttft
+    return time.perf_counter() - started - stats.ttft, stats
+
+
+def measure_decode(model: Any, case: Decode, options: Any) -> tuple[list[Row], Any]:
+    """Return the rows of one decode case, greedy and with the chain, and the rounds."""
+    prompts = prompts_of(model, case.n_rows, case.depth)
+    n_new = case.n_new(options.new_tokens)
+    fixed = {"max_new_tokens": n_new, "eos_token_id": []}
+    # Their prompts are cached from here on, so that all sequences decode together.
+    completions = model.complete(prompts, **fixed)
+    with Floors(model, completions) as floors:
+        ways: dict[str, Callable[[], Any]] = {
+            setting: floor.decode for setting, floor in floors.items()
+        }
+        for way, more in case.ways().items():
+            ways[way] = partial(decode_seconds, model, prompts, {**fixed, **more})
+        rounds = alternate(ways, options.rounds)
+    rows = []
+    for way in case.ways():
+        stats = [found[way][1] for found in rounds]
+        for found in rounds:
+            found[way] = found[way][0]
+        rows.append(
+            {
+                **common_columns(f"{case.name}-{way}", case.n_rows, case.depth, n_new),
+                **floor_columns(rounds, case.n_rows * (n_new - 1), way),
+                **attention_column(stats),
+                **parts_of_a_step(stats, n_new),
+            }
+        )
+    return rows, rounds
+
+
+def parts_of_a_step(stats: list[Any], n_new: int) -> Row:
+    """Return the microseconds of a step outside llama.cpp, by what they were for."""
+    parts = {"sample": "sample_seconds", "text": "text_seconds", "python": "overhead_seconds"}
     return {
-        "floor": (before + floor.decode()) / 2,
-        "localgen": seconds,
-        "sample": stats.sample_seconds,
-        "text": stats.text_seconds,
-        "python": stats.overhead_seconds,
+        f"{name}_us": common.median([{name: getattr(each, field)} for each in stats], name)
+        / n_new
+        * 1e6
+        for name, field in parts.items()
     }
 
 
-def decode_row(model: Any, name: str, case: Case, n_new: int, n_rounds: int) -> tuple[Row, Any]:
-    """Return the row of one decode case, and its rounds."""
-    texts = [text_of(model.tokenizer, case.n_prompt, row) for row in range(case.n_rows)]
-    # As token ids, so that text_seconds is what the new text takes.
-    prompts = [model.tokenizer.encode(text) for text in texts]
-    options = {"max_new_tokens": n_new, "eos_token_id": [], **case.options}
-    floor = Floor(model, model.complete(prompts, **options))
-    rounds = [decode_round(model, prompts, options, floor) for _ in range(n_rounds)]
-    n_tokens = case.n_rows * (n_new - 1)
-    row = {
-        **common_columns(name, case.n_rows, case.n_prompt, n_new),
-        **common.spread("ratio", [r["floor"] / r["localgen"] for r in rounds]),
-        **common.spread("floor_tokens_per_s", [n_tokens / r["floor"] for r in rounds]),
-        **common.spread("localgen_tokens_per_s", [n_tokens / r["localgen"] for r in rounds]),
-        **{f"{k}_us": common.median(rounds, k) / n_new * 1e6 for k in ("sample", "text", "python")},
-    }
-    return row, rounds
+def attention_column(stats: list[Any]) -> Row:
+    """Return the flash attention that localgen ran with, where its statistics say so."""
+    found = {str(getattr(each, "flash_attention", "")) for each in stats} - {""}
+    return {"attention": ", ".join(sorted(found))} if found else {}
 
 
-def prefill_rows(model: Any, n_rounds: int) -> tuple[list[Row], Any]:
-    """Return the rows of one prompt: its forward pass, and the whole call with one new token."""
-    prompt = text_of(model.tokenizer, _PREFILL_TOKENS)
-    options = {"max_new_tokens": 1, "eos_token_id": []}
-    floor = Floor(model, model.complete([prompt], **options))
-    rounds = []
-    for _ in range(n_rounds):
-        floor_seconds = floor.prefill()
+def measure_prefill(model: Any, case: Prefill, options: Any) -> tuple[list[Row], Any]:
+    """Return the rows of one prompt: its forward passes, and the whole call with one new token."""
+    prompt = text_of(model.tokenizer, case.n_prompt)
+    fixed = {"max_new_tokens": 1, "eos_token_id": []}
+
+    def localgen() -> tuple[float, Any]:
+        clear(model)
         started = time.perf_counter()
-        stats = model.complete([prompt], **options)[0].stats
-        seconds = time.perf_counter() - started
-        rounds.append({"floor": floor_seconds, "call": seconds, "pass": stats.prefill_seconds})
+        stats = model.complete([prompt], **fixed)[0].stats
+        return time.perf_counter() - started, stats
+
+    with Floors(model, model.complete([prompt], **fixed)) as floors:
+        ways: dict[str, Callable[[], Any]] = {
+            setting: floor.prefill for setting, floor in floors.items()
+        }
+        rounds = alternate({**ways, "call": localgen}, options.rounds)
+    stats = [found["call"][1] for found in rounds]
+    for found in rounds:
+        found["call"], found["pass"] = found["call"][0], found["call"][1].prefill_seconds
     rows = [
         {
-            **common_columns(f"{PREFILL}-{what}", 1, _PREFILL_TOKENS, 1),
-            **common.spread("ratio", [r["floor"] / r[what] for r in rounds]),
-            **common.spread("floor_tokens_per_s", [_PREFILL_TOKENS / r["floor"] for r in rounds]),
-            **common.spread("localgen_tokens_per_s", [_PREFILL_TOKENS / r[what] for r in rounds]),
+            **common_columns(f"{case.name}-{what}", 1, case.n_prompt, 1),
+            **floor_columns(rounds, case.n_prompt, what),
+            **attention_column(stats),
         }
         for what in ("pass", "call")
     ]
@@ -184,18 +192,16 @@ def measure(options: Any) -> None:
 
     rows: list[Row] = []
     rounds: dict[str, Any] = {}
-    for name in options.only or [*CASES, PREFILL]:
+    for name in options.only or CASES:
         common.progress(f"{name}: {options.rounds} rounds")
         # A model for each case, whose context is exactly as large as the case needs.
         with LocalModel.from_pretrained(options.model, n_threads=options.threads) as model:
             threads = common.n_threads(model)
-            if name == PREFILL:
-                found, rounds[name] = prefill_rows(model, options.rounds)
+            case = CASES[name]
+            if isinstance(case, Decode):
+                found, rounds[name] = measure_decode(model, case, options)
             else:
-                row, rounds[name] = decode_row(
-                    model, name, CASES[name], options.new_tokens, options.rounds
-                )
-                found = [row]
+                found, rounds[name] = measure_prefill(model, case, options)
         rows += found
         common.progress("".join(f"  {r['case']}: ratio {r['ratio']:.3f}\n" for r in found).rstrip())
     common.report("overhead", rows, options, threads=threads, note=_NOTE, rounds=rounds)
@@ -271,8 +277,8 @@ def measure_memory(options: Any) -> None:
 
 def main() -> None:
     """Measure time, or with --peak-memory, memory."""
-    parser = common.argument_parser(__doc__, rounds=5, new_tokens=64)
-    parser.add_argument("--only", nargs="+", metavar="CASE", choices=[*CASES, PREFILL])
+    parser = common.argument_parser(__doc__, rounds=3, new_tokens=100)
+    parser.add_argument("--only", nargs="+", metavar="CASE", choices=[*CASES])
     parser.add_argument("--threads", type=int, help="CPU threads; default: all CPUs")
     parser.add_argument("--peak-memory", action="store_true", help="measure memory, not time")
     options = parser.parse_args()

@@ -18,7 +18,7 @@ from typing import Any
 
 import common
 from common import Row
-from overhead import text_of
+from floors import text_of
 
 _NOTE = """\
 ratio is the seconds of `complete()` from an empty KV cache divided by those of `load_session()` and

@@ -1,0 +1,218 @@
+"""Measure decoding with speculation: where the output copies the prompt, and where nothing repeats.
+
+    python benchmarks/speculation.py                      # prompt lookup
+    python benchmarks/speculation.py --draft small.gguf   # a draft model
+    python benchmarks/speculation.py --parity             # are the tokens the same?
+
+copy: 20 edits of code and quotations, ten each, built from ten names and one form for each kind
+of work. All are in the set, whatever the model makes of them; the tokens are its own greedy
+output, up to an empty line or the end of the code. hot: random words, continued at temperature 1.5
+without filters, so that hardly anything repeats. Each with one sequence, and with eight together.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import common
+import numpy as np
+from common import CHAIN, Row
+from floors import Floors, floor_columns
+from overhead import alternate
+
+_N_PARITY = 200
+_STOP = {"stop_strings": ["\n\n", "```"], "do_sample": False}
+_HOT = {"do_sample": True, "temperature": 1.5, "top_k": 0, "top_p": 1.0, "eos_token_id": []}
+_RENAMES = {
+    "users": "members", "orders": "sales", "books": "titles", "rooms": "halls", "trips": "tours",
+    "notes": "memos", "teams": "crews", "tasks": "jobs", "songs": "tunes", "plants": "trees",
+}  # fmt: skip
+_CODE = """\
+def load_{0}(path):
+    with open(path) as file:
+        {0} = json.load(file)
+    for item in {0}:
+        item["name"] = item["name"].strip()
+        item["email"] = item["email"].lower()
+    return sorted({0}, key=lambda item: item["name"])
+"""
+_NOTE = """\
+Decoding from the first token to the return of `complete()`, summed over the prompts of a case, in
+each round. ratio is the time of the faster floor, which does not speculate, divided by localgen's
+with speculation; by_plain is the same for localgen without it. copied is the share of new tokens
+in runs of four that stand in the prompt. n_new, passes, drafted and accepted: of the last round."""
+_PARITY_NOTE = """\
+differing: prompts, of 200, whose tokens with and without speculation are not the same, in
+deterministic mode."""
+
+
+def edits() -> list[str]:
+    """Return the 20 prompts: an edit of code and a quotation in turn."""
+    prompts = []
+    for number, (old, new) in enumerate(_RENAMES.items()):
+        code = _CODE.format(old)
+        prompts.append(
+            f"The function before:\n\n```python\n{code}```\n\nThe same function, with {old} "
+            f"renamed to {new}:\n\n```python\n"
+        )
+        sentences = common.PASSAGE.replace("\n", " ").split(". ")
+        text = f"{'. '.join(sentences[number % 4 : number % 4 + 2])}. He kept the {old} there."
+        prompts.append(f"Repeat the following text.\n\nText:\n{text}\n\nRepeated:\n")
+    return prompts
+
+
+def hot_prompts(model: Any) -> list[list[int]]:
+    """Return eight prompts of 48 tokens drawn at random."""
+    random = np.random.RandomState(17)
+    drawn: list[list[int]] = random.randint(500, model.tokenizer.vocab_size, (8, 48)).tolist()
+    return drawn
+
+
+def copied(done: Any, n: int = 4) -> float:
+    """Return the share of new tokens in runs of ``n`` that also stand in the prompt."""
+    prompt, new = list(done.prompt_token_ids), list(done.token_ids)
+    known = {tuple(prompt[i : i + n]) for i in range(len(prompt) - n + 1)}
+    found = {
+        i + j for i in range(len(new) - n + 1) if tuple(new[i : i + n]) in known for j in range(n)
+    }
+    return len(found) / max(1, len(new))
+
+
+def speculation(options: Any) -> Row | None:
+    """Return the options that make a call speculate; None, with a line, if this tree has none."""
+    from localgen import GenerationConfig  # noqa: PLC0415  (after the arguments were read)
+
+    name = "assistant_model" if options.draft else "prompt_lookup_num_tokens"
+    if name not in {field.name for field in fields(GenerationConfig)}:
+        common.progress(f"skipped: this localgen has no {name}")
+        return None
+    return {name: options.draft or options.lookup}
+
+
+def decode(model: Any, prompts: list[Any], options: Row) -> tuple[float, list[Any]]:
+    """Return the seconds from the first token on, and the completions."""
+    model.complete(prompts, **{**options, "max_new_tokens": 1})  # the prompts are cached
+    started = time.perf_counter()
+    done = model.complete(prompts, **options)
+    return time.perf_counter() - started - done[0].stats.ttft, done
+
+
+def measure_group(model: Any, prompts: list[Any], plain: Row, more: Row, n_rounds: int) -> Any:
+    """Return the rounds of prompts that decode together, and the completions of the last one."""
+    completions = model.complete(prompts, **plain)
+    model.complete(prompts, **plain, **more)
+    with Floors(model, completions) as floors:
+        ways: dict[str, Any] = {setting: floor.decode for setting, floor in floors.items()}
+        ways["plain"] = partial(decode, model, prompts, plain)
+        ways["ours"] = partial(decode, model, prompts, {**plain, **more})
+        rounds = alternate(ways, n_rounds)
+    done = rounds[-1]["ours"][1]
+    for found in rounds:
+        found["plain"], found["ours"] = found["plain"][0], found["ours"][0]
+    return rounds, completions, done
+
+
+def measure_case(model: Any, name: str, groups: list[Any], plain: Row, more: Row, n: int) -> Row:
+    """Return one row: the groups one after another, their times summed in each round."""
+    found = [measure_group(model, prompts, plain, more, n) for prompts in groups]
+    rounds = [
+        {key: sum(group[0][number][key] for group in found) for key in found[0][0][0]}
+        for number in range(n)
+    ]
+    completions = [done for group in found for done in group[1]]
+    stats = [done.stats for group in found for done in group[2]]
+    n_tokens = sum(len(done.token_ids) - 1 for done in completions)
+    row = {
+        "case": name,
+        "n_new": n_tokens,
+        **floor_columns(rounds, n_tokens, "ours"),
+        **common.spread("by_plain", [r["plain"] / r["ours"] for r in rounds]),
+        "copied": sum(map(copied, completions)) / len(completions),
+    }
+    for column, field in (
+        ("passes", "n_passes"),
+        ("drafted", "n_drafted"),
+        ("accepted", "n_accepted"),
+    ):
+        if hasattr(stats[0], field):
+            row[column] = sum(getattr(each, field) for each in stats)
+    return row
+
+
+def measure(options: Any, more: Row) -> None:
+    """Measure all cases and report them."""
+    from localgen import LocalModel  # noqa: PLC0415  (after the arguments were read)
+
+    prompts: list[Any] = edits()
+    with LocalModel.from_pretrained(options.model) as model:
+        hot = hot_prompts(model)
+        groups = {
+            "copy-1": [[prompt] for prompt in prompts],
+            "copy-8": [prompts[:8], prompts[8:16], prompts[12:]],
+            "hot-1": [[prompt] for prompt in hot[:4]],
+            "hot-8": [hot],
+        }
+        rows = []
+        for name in options.only or groups:
+            common.progress(f"{name}: {options.rounds} rounds")
+            plain: Row = {**_STOP, "max_new_tokens": options.new_tokens}
+            if name.startswith("hot"):
+                seeds = list(range(len(groups[name][0])))
+                plain = {**_HOT, "seed": seeds, "max_new_tokens": options.new_tokens}
+            rows.append(measure_case(model, name, groups[name], plain, more, options.rounds))
+        threads = common.n_threads(model)
+    common.report("speculation", rows, options, threads=threads, note=_NOTE)
+
+
+def measure_parity(options: Any, more: Row) -> None:
+    """Count the prompts whose tokens differ, greedily and with seeds."""
+    from localgen import LocalModel  # noqa: PLC0415  (after the arguments were read)
+
+    whole = edits()
+    rows = []
+    with LocalModel.from_pretrained(options.model, deterministic=True) as model:
+        tokenizer = model.tokenizer
+        # Ten ends of each prompt, each of another length.
+        prompts = [tokenizer.encode(whole[i % 20])[-(40 + i // 20) :] for i in range(_N_PARITY)]
+        for way in ("greedy", "seeds"):
+            differing = n_accepted = 0
+            for number, prompt in enumerate(prompts):
+                how = {"do_sample": False} if way == "greedy" else {**CHAIN, "seed": number}
+                fixed = {**how, "max_new_tokens": min(24, options.new_tokens), "eos_token_id": []}
+                plain = model.complete([prompt], **fixed)[0]
+                ours = model.complete([prompt], **fixed, **more)[0]
+                differing += list(plain.token_ids) != list(ours.token_ids)
+                n_accepted += getattr(ours.stats, "n_accepted", 0)
+            rows.append(
+                {
+                    "case": way,
+                    "prompts": _N_PARITY,
+                    "differing": differing,
+                    "accepted": n_accepted,
+                }
+            )
+        threads = common.n_threads(model)
+    common.report("parity", rows, options, threads=threads, note=_PARITY_NOTE)
+
+
+def main() -> None:
+    """Measure speeds, or with --parity, compare tokens."""
+    parser = common.argument_parser(__doc__, rounds=3, new_tokens=64)
+    cases = ["copy-1", "copy-8", "hot-1", "hot-8"]
+    parser.add_argument("--only", nargs="+", metavar="CASE", choices=cases)
+    parser.add_argument("--draft", metavar="MODEL", help="speculate with this model, not by lookup")
+    parser.add_argument("--lookup", type=int, default=10, help="the longest draft of prompt lookup")
+    parser.add_argument("--parity", action="store_true", help="compare tokens, not times")
+    options = parser.parse_args()
+    if options.rounds < 1 or options.new_tokens < 2:
+        parser.error("--rounds must be at least 1, --new-tokens at least 2")
+    more = speculation(options)
+    if more is not None:
+        (measure_parity if options.parity else measure)(options, more)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The scripts in benchmarks/: what they conclude from measured times, without a model."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _scripts_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def test_each_script_is_in_the_readme() -> None:
+    readme = (FOLDER / "README.md").read_text("utf-8")
+    scripts = {path.name for path in FOLDER.glob("*.py")} - {"common.py", "floors.py"}
+    assert not {name for name in scripts if f"`{name}`" not in readme}
+
+
+def test_the_ratio_is_to_the_floor_with_the_faster_median() -> None:
+    """One lucky round of the slower floor does not choose it."""
+    floors = importlib.import_module("floors")
+    rounds = [
+        {"on": 2.0, "off": 4.0, "ours": 4.0},
+        {"on": 2.0, "off": 1.0, "ours": 2.0},
+        {"on": 3.0, "off": 5.0, "ours": 4.0},
+    ]
+    row = floors.floor_columns(rounds, 12, "ours")
+    assert row["floor"] == "on"
+    assert (row["ratio_min"], row["ratio"], row["ratio_max"]) == (0.5, 0.75, 1.0)
+    assert row["floor_off_tokens_per_s"] == 3.0
+
+
+def test_the_best_fixed_number_of_threads_is_that_of_the_medians() -> None:
+    busy = importlib.import_module("busy")
+    speeds = {"auto": 9.0, "fixed-1": 10.0, "fixed-2": 4.0, "llama.cpp": 3.0}
+    found = {way: {"tokens_per_s": speed, "threads": None} for way, speed in speeds.items()}
+    auto = busy.rows_of("busy", list(speeds), [found])[0]
+    assert (auto["by_best_fixed"], auto["by_llama_cpp"]) == (0.9, 3.0)
+
+
+def test_only_llama_cpps_way_says_how_threads_wait() -> None:
+    """Each other process waits as localgen chooses, whatever this environment says."""
+    busy = importlib.import_module("busy")
+    given = {"OMP_WAIT_POLICY": "passive", "A": "b"}
+    assert busy.environment_of("auto", given) == {"A": "b"}
+    assert busy.environment_of("llama.cpp", given) == {"A": "b", "GOMP_SPINCOUNT": "300000"}
+
+
+def test_busy_loops_are_dead_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = importlib.import_module("busy")
+    ended = []
+
+    class Loop:
+        def __init__(self, _command: object) -> None: ...
+        def kill(self) -> None:
+            ended.append("killed")
+
+        def wait(self) -> None:
+            ended.append("waited")
+
+    monkeypatch.setattr(busy.subprocess, "Popen", Loop)
+    with pytest.raises(KeyboardInterrupt), busy.busy_loops(2):
+        raise KeyboardInterrupt
+    assert ended == ["killed"] * 2 + ["waited"] * 2
+
+
+def test_copied_tokens_stand_in_runs_of_four_in_the_prompt() -> None:
+    speculation = importlib.import_module("speculation")
+    done = SimpleNamespace(prompt_token_ids=[1, 2, 3, 4, 5], token_ids=[9, 1, 2, 3, 4, 9, 3, 4])
+    assert speculation.copied(done) == 0.5
+
+
+def test_there_are_20_different_edits() -> None:
+    assert len(set(importlib.import_module("speculation").edits())) == 20

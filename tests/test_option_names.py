@@ -64,7 +64,6 @@ def test_values_that_ask_for_nothing() -> None:
         ("cache_implementation", "quantized"),
         ("cache_implementation", "paged"),
         ("cache_config", {}),
-        ("assistant_model", False),
         ("penalty_alpha", 0.6),
     ],
 )

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from localgen import GenerationConfig
-from localgen.config import SamplingOptions
 from localgen.samplers import NEEDS, SAMPLERS, switches_of
 
 
@@ -65,7 +64,7 @@ ON: dict[str, Any] = {
 
 def test_every_sampler_is_covered() -> None:
     assert {name for sampler in SAMPLERS for name in switches_of(sampler)} == ON.keys()
-    names = {each.name for each in dataclasses.fields(SamplingOptions)}
+    names = {each.name for each in dataclasses.fields(GenerationConfig)}
     assert {*ON, *NEEDS, *NEEDS.values()} <= names
 
 

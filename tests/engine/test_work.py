@@ -14,8 +14,12 @@ from tests.fakes import FakeBackend, FakeModel, fake_model, reference_greedy
 
 
 class NoSampler:
+    """No test here samples."""
+
     def sample(self, logits, sequence):
         raise AssertionError
+
+    scores = distribution = sample
 
 
 def sequence(n_prompt: int, n_new: int) -> Sequence:

@@ -183,6 +183,7 @@ def llama_version() -> str:
 
 def bindings_version() -> str:
     """Return llama-cpp-python's version."""
+    llama()  # importing llama_cpp loads the library, which only this does as it should
     return str(importlib.import_module("llama_cpp").__version__)
 
 

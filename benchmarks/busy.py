@@ -154,7 +154,7 @@ def measure(options: Any) -> None:
 
 def main() -> None:
     """Measure all ways, or as a child, one."""
-    parser = common.argument_parser(__doc__, rounds=3, new_tokens=_MOST_NEW)
+    parser = common.argument_parser(__doc__, rounds=3)
     parser.add_argument("--loops", type=int, default=2, help="busy processes; default: %(default)s")
     parser.add_argument(
         "--threads", type=int, nargs="+", default=thread_counts(common.usable_cpus()),

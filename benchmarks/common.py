@@ -117,14 +117,17 @@ def peak_memory_mb() -> float:
 # --- running and reporting ---
 
 
-def argument_parser(description: str | None, *, rounds: int, new_tokens: int) -> Any:
-    """Return a parser with the options that the scripts share."""
+def argument_parser(description: str | None, *, rounds: int, new_tokens: int | None = None) -> Any:
+    """Return a parser with the options that the scripts share; --new-tokens if it has a default."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="smollm2", help="'smollm2', or the path of a GGUF file")
     parser.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
-    parser.add_argument("--new-tokens", type=int, default=new_tokens, help="default: %(default)s")
+    if new_tokens is not None:
+        parser.add_argument(
+            "--new-tokens", type=int, default=new_tokens, help="default: %(default)s"
+        )
     parser.add_argument("--output", type=Path, help="also write the JSON to this folder")
     # A script starts itself with this, a task as JSON, to measure in a fresh process.
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)

@@ -17,7 +17,10 @@ import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds, Work
+from localgen.engine.decoding import DecodingStrategy
 from localgen.engine.engine import Engine
+from localgen.engine.request import Request
+from localgen.engine.sequence import Sequence as EngineSequence
 from localgen.errors import CLOSED
 from localgen.generation.model_facts import Weight
 from localgen.text.vocab import TokenType
@@ -351,6 +354,23 @@ def fake_model(
 def engine_of(model: LocalModel) -> Engine:
     """The engine of a model, between two steps; for what no call shows."""
     return model._driver._engine
+
+
+def run_request(
+    sequences: list[EngineSequence],
+    strategy: DecodingStrategy,
+    backend: FakeBackend | None = None,
+) -> FakeBackend:
+    """Run a request to its end; FakeBackend checks every position and cell on the way."""
+    backend = backend or FakeBackend()
+    engine = Engine(backend, 8)
+    request = Request(sequences, strategy=strategy)
+    engine.submit(request)
+    while not request.done:
+        engine.step()
+    assert request.error is None
+    assert engine.idle
+    return backend
 
 
 def spelling(*text: str) -> Script:

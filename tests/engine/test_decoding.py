@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from localgen.config import SamplingOptions
-from localgen.engine.decoding import DecodingStrategy, Output, SamplingStrategy, Step
+from localgen.engine.decoding import Output, SamplingStrategy, Step
 from localgen.engine.engine import Engine
 from localgen.engine.recorders import LogprobRecorder
 from localgen.engine.request import Request
@@ -20,7 +20,7 @@ from localgen.engine.sequence import Sequence
 from localgen.engine.trackers import Mask, TokenCounts, Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import KvBudgetError
-from tests.fakes import EOS, N_VOCAB, FakeBackend, hashed_letter, reference_greedy
+from tests.fakes import EOS, N_VOCAB, FakeBackend, hashed_letter, reference_greedy, run_request
 
 PROMPT = list(b"a prompt longer than the sixteen tokens of one batch")
 
@@ -40,21 +40,6 @@ def sequence(
         uniform=UniformStream(7, index),
         **given,
     )
-
-
-def run(
-    sequences: list[Sequence], strategy: DecodingStrategy, backend: FakeBackend | None = None
-) -> FakeBackend:
-    """Run a request to its end; FakeBackend checks every position and cell on the way."""
-    backend = backend or FakeBackend()
-    engine = Engine(backend, 8)
-    request = Request(sequences, strategy=strategy)
-    engine.submit(request)
-    while not request.done:
-        engine.step()
-    assert request.error is None
-    assert engine.idle
-    return backend
 
 
 # --- (a) and (b): a draft goes through the pass, a part of it is accepted, the rest is returned ---
@@ -103,7 +88,7 @@ def test_drafts_change_no_token(proposal: str, can_truncate: bool, n_sequences: 
     prompts = [[65 + i, *PROMPT] for i in range(n_sequences)]
     sequences = [sequence(prompt, n_new=20, index=i) for i, prompt in enumerate(prompts)]
     strategy = Speculation(PROPOSALS[proposal])
-    run(sequences, strategy, FakeBackend(can_truncate=can_truncate))
+    run_request(sequences, strategy, FakeBackend(can_truncate=can_truncate))
     for prompt, done in zip(prompts, sequences, strict=True):
         assert done.new_token_ids.tolist() == reference_greedy(prompt, 20)
 
@@ -111,9 +96,9 @@ def test_drafts_change_no_token(proposal: str, can_truncate: bool, n_sequences: 
 def test_right_drafts_save_passes() -> None:
     """With three right tokens drafted, each pass gives four: 20 tokens take 1 + 5 decode passes."""
     plain, drafted = FakeBackend(n_batch=64), FakeBackend(n_batch=64)
-    run([sequence(n_new=20)], SamplingStrategy(), plain)
+    run_request([sequence(n_new=20)], SamplingStrategy(), plain)
     strategy = Speculation(PROPOSALS["all right"])
-    run([sequence(n_new=20)], strategy, drafted)
+    run_request([sequence(n_new=20)], strategy, drafted)
     assert plain.count("decode") == 20
     assert drafted.count("decode") == 6
     assert strategy.n_accepted == [1, 4, 4, 4, 4, 3]
@@ -136,7 +121,7 @@ def test_a_sequence_that_ends_inside_its_draft_leaves_only_its_own_tokens() -> N
     backend = FakeBackend(ends_soon, n_batch=64)
     drafts = lambda s: [*reference_greedy(s.tokens[: s.n_tokens].tolist(), 4, ends_soon), 9, 9]  # noqa: E731
     only = sequence(n_new=9)
-    run([only], Speculation(drafts), backend)
+    run_request([only], Speculation(drafts), backend)
     assert only.finish_reason == "eos"
     assert only.cached is not None
     assert only.cached.token_ids.tolist() == only.tokens[: len(only.cached.token_ids)].tolist()
@@ -157,7 +142,7 @@ def test_logits_of_the_whole_prompt() -> None:
     only = sequence(n_new=2)
     only.output_from = 5
     strategy = Collect()
-    run([only], strategy)
+    run_request([only], strategy)
     assert len(strategy.rows) == len(PROMPT) - 5 + 1
     for index, row in enumerate(strategy.rows):
         assert row.argmax() == hashed_letter(only.tokens[: 5 + index + 1].tolist())
@@ -174,7 +159,7 @@ def test_several_accepted_tokens_go_through_one_pass_together() -> None:
                         break
 
     only = sequence(n_new=9)
-    backend = run([only], Forced(), FakeBackend(n_batch=64))
+    backend = run_request([only], Forced(), FakeBackend(n_batch=64))
     assert bytes(only.new_token_ids.tolist()) == b"yesyesyes"
     assert [slots for name, slots in backend.calls if name == "decode"][1:] == [[0] * 3] * 2
 
@@ -206,7 +191,7 @@ def test_a_fork_draws_what_its_original_draws(n: int, can_truncate: bool) -> Non
         n_new=12, trackers=(TokenCounts(prompt, 12),), recorders=(LogprobRecorder(2),), **options
     )
     request_sequences = [only]
-    run(request_sequences, ForkAt(n), FakeBackend(n_batch=64, can_truncate=can_truncate))
+    run_request(request_sequences, ForkAt(n), FakeBackend(n_batch=64, can_truncate=can_truncate))
     twin = request_sequences[1]
     assert twin.new_token_ids.tolist() == only.new_token_ids.tolist()
     assert twin.index == 1
@@ -220,14 +205,14 @@ def test_a_fork_draws_what_its_original_draws(n: int, can_truncate: bool) -> Non
 def test_a_fork_computes_nothing_again() -> None:
     """Its KV is copied: the pass after a fork has one token of each."""
     sequences = [sequence(n_new=6)]
-    backend = run(sequences, ForkAt(3), FakeBackend(n_batch=64))
+    backend = run_request(sequences, ForkAt(3), FakeBackend(n_batch=64))
     assert backend.n_decoded == len(PROMPT) + 2 + 2 * 3
 
 
 def test_forks_without_a_free_seq_id_wait_and_compute_their_own() -> None:
     backend = FakeBackend(n_batch=64, budget=2 * 80)
     sequences = [sequence(n_new=6), sequence([66, *PROMPT], n_new=6, index=1)]
-    run(sequences, ForkAt(3), backend)
+    run_request(sequences, ForkAt(3), backend)
     assert sequences[2].new_token_ids.tolist() == sequences[0].new_token_ids.tolist()
 
 
@@ -255,7 +240,7 @@ def test_sequences_without_a_new_token_rest_until_they_get_one() -> None:
     """A short prompt waits for the long one of its request, whose prefill takes passes more."""
     prompts = [list(b"short"), PROMPT]
     sequences = [sequence(prompt, n_new=4, index=i) for i, prompt in enumerate(prompts)]
-    run(sequences, Lockstep(sequences))
+    run_request(sequences, Lockstep(sequences))
     own = [list(prompt) for prompt in prompts]
     for _ in range(4):
         letters = [hashed_letter(tokens) for tokens in own]
@@ -326,7 +311,7 @@ class Rewrites(SamplingStrategy):
 @pytest.mark.parametrize("n", [1, 2, 6])
 def test_tokens_that_are_taken_back_come_again(n: int, can_truncate: bool) -> None:
     only = sequence(n_new=9, trackers=(TokenCounts(np.array(PROMPT, np.int32), 9),))
-    run([only], Rewrites(n), FakeBackend(can_truncate=can_truncate))
+    run_request([only], Rewrites(n), FakeBackend(can_truncate=can_truncate))
     assert only.new_token_ids.tolist() == reference_greedy(PROMPT, 9)
     assert only.counts is not None
     assert only.counts.generated.sum() == 9
@@ -393,5 +378,5 @@ def test_a_mask_comes_before_every_filter(options: dict[str, Any]) -> None:
     prompt = np.array(PROMPT, np.int32)
     trackers = (OnlyOf(b"xyz"), TokenCounts(prompt, 6))
     only = sequence(n_new=6, trackers=trackers, **options)
-    run([only], SamplingStrategy())
+    run_request([only], SamplingStrategy())
     assert bytes(only.new_token_ids.tolist()) == b"xyzxyz"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from localgen.config import SamplingOptions
-from localgen.engine.decoding import DecodingStrategy, SamplingStrategy
-from localgen.engine.engine import Engine
+from localgen.engine.decoding import SamplingStrategy
 from localgen.engine.prompt_lookup import LookupDrafter, LookupTracker
-from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence, Speculation
 from localgen.engine.uniforms import UniformStream
 from tests.engine.test_speculation import speculative
-from tests.fakes import EOS, N_VOCAB, FakeBackend, hashed_letter
+from tests.fakes import EOS, N_VOCAB, FakeBackend, hashed_letter, run_request
 
 QUOTED = list(b"the quick brown fox jumps over a lazy dog.")
 
@@ -37,19 +35,10 @@ def sequence(n_drafted: int, index: int = 0, n_new: int = 40) -> Sequence:
     )
 
 
-def run(sequences: list[Sequence], strategy: DecodingStrategy, backend: FakeBackend) -> None:
-    engine = Engine(backend, 8)
-    request = Request(sequences, strategy=strategy)
-    engine.submit(request)
-    while not request.done:
-        engine.step()
-    assert request.error is None
-
-
 def test_a_copied_text_takes_few_passes() -> None:
     backend = FakeBackend(copies, n_batch=64)
     only = sequence(8)
-    run([only], speculative(LookupDrafter()), backend)
+    run_request([only], speculative(LookupDrafter()), backend)
     assert only.new_token_ids.tolist() == QUOTED[:40]
     assert only.speculation is not None
     assert only.speculation.n_accepted >= 10
@@ -58,8 +47,8 @@ def test_a_copied_text_takes_few_passes() -> None:
 
 def test_a_new_text_takes_the_same_passes() -> None:
     new, plain = FakeBackend(lambda t: 128 + len(t)), FakeBackend(lambda t: 128 + len(t))
-    run([sequence(8)], speculative(LookupDrafter()), new)
-    run([sequence(0)], SamplingStrategy(), plain)
+    run_request([sequence(8)], speculative(LookupDrafter()), new)
+    run_request([sequence(0)], SamplingStrategy(), plain)
     assert new.calls == plain.calls
 
 
@@ -76,7 +65,7 @@ def test_a_draft_is_no_longer_than_asked_nor_than_the_text_may_be() -> None:
 def test_only_those_that_asked_have_drafts() -> None:
     backend = FakeBackend(copies, n_batch=64)
     with_drafts, without = sequence(8), sequence(0, index=1)
-    run([with_drafts, without], speculative(LookupDrafter()), backend)
+    run_request([with_drafts, without], speculative(LookupDrafter()), backend)
     assert without.speculation is not None
     assert without.speculation.n_drafted == 0
     assert with_drafts.speculation is not None
@@ -96,7 +85,7 @@ def test_letters_by_chance_change_nothing() -> None:
     """Twenty-six letters repeat often, and mean nothing."""
     backend, plain = FakeBackend(), FakeBackend()
     drafted, sampled = sequence(8, n_new=100), sequence(0, n_new=100)
-    run([drafted], speculative(LookupDrafter()), backend)
-    run([sampled], SamplingStrategy(), plain)
+    run_request([drafted], speculative(LookupDrafter()), backend)
+    run_request([sampled], SamplingStrategy(), plain)
     assert drafted.new_token_ids.tolist() == sampled.new_token_ids.tolist()
     assert hashed_letter(QUOTED) == drafted.new_token_ids[0]

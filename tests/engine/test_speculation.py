@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localgen.config import SamplingOptions
-from localgen.engine.decoding import DecodingStrategy, SamplingStrategy
+from localgen.engine.decoding import SamplingStrategy
 from localgen.engine.engine import Engine
 from localgen.engine.pass_costs import PassCosts
 from localgen.engine.recorders import LogprobRecorder, StepRecorder
@@ -20,7 +20,7 @@ from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence, Speculation
 from localgen.engine.speculation import Draft, Drafter, SpeculativeStrategy
 from localgen.engine.uniforms import UniformStream
-from tests.fakes import EOS, N_VOCAB, FakeBackend, reference_greedy
+from tests.fakes import EOS, N_VOCAB, FakeBackend, reference_greedy, run_request
 
 PROMPT = list(b"a prompt")
 
@@ -39,19 +39,6 @@ def sequence(index: int, n_new: int, **options: Any) -> Sequence:
         recorders=(LogprobRecorder(2), StepRecorder(keep_logits=True, keep_scores=True)),
         speculation=Speculation(),
     )
-
-
-def run(
-    sequences: list[Sequence], strategy: DecodingStrategy, backend: FakeBackend | None = None
-) -> FakeBackend:
-    backend = backend or FakeBackend()
-    engine = Engine(backend, 8)
-    request = Request(sequences, strategy=strategy)
-    engine.submit(request)
-    while not request.done:
-        engine.step()
-    assert request.error is None
-    return backend
 
 
 class AlwaysWorthIt(PassCosts):
@@ -136,11 +123,11 @@ def test_whatever_is_drafted_a_sequence_is_the_same(
 ) -> None:
     """Tokens, log-probabilities, scores, reasons, and the random numbers that are left."""
     plain = [sequence(index, n_new, **options) for index in range(n_sequences)]
-    run(plain, SamplingStrategy())
+    run_request(plain, SamplingStrategy())
     drafted = [sequence(index, n_new, **options) for index in range(n_sequences)]
     texts = [each.new_token_ids.tolist() for each in plain]
     strategy = speculative(Guesses(texts, lengths, wrong))
-    run(drafted, strategy, FakeBackend(can_truncate=can_truncate))
+    run_request(drafted, strategy, FakeBackend(can_truncate=can_truncate))
     assert [outcome(each) for each in drafted] == [outcome(each) for each in plain]
 
 
@@ -148,7 +135,7 @@ def test_right_drafts_save_passes_and_are_counted() -> None:
     only = sequence(0, 12)
     only.eos_token_ids = frozenset()
     text = reference_greedy([65, *PROMPT], 12)
-    backend = run([only], speculative(Guesses([text], [3], [99])))
+    backend = run_request([only], speculative(Guesses([text], [3], [99])))
     assert only.new_token_ids.tolist() == text
     assert backend.count("decode") == 1 + 3  # 1 token, 4, 4, 3
     assert only.speculation == Speculation(n_drafted=8, n_accepted=8, n_passes=4)
@@ -158,16 +145,16 @@ def test_wrong_drafts_are_counted_and_their_drafter_learns_it() -> None:
     only = sequence(0, 6)
     only.eos_token_ids = frozenset()
     guesses = Guesses([reference_greedy([65, *PROMPT], 6)], [3], [1])
-    run([only], SpeculativeStrategy(guesses))
+    run_request([only], SpeculativeStrategy(guesses))
     assert only.speculation == Speculation(n_drafted=5, n_accepted=2, n_passes=4)
     assert guesses.seen == [(3, 1), (2, 1)]
 
 
 def test_a_sequence_without_a_draft_goes_as_without_speculation() -> None:
     plain, drafted = FakeBackend(), FakeBackend()
-    run([sequence(i, 6) for i in range(3)], SamplingStrategy(), plain)
+    run_request([sequence(i, 6) for i in range(3)], SamplingStrategy(), plain)
     strategy = speculative(Guesses([[], [], []], [4], [0]))
-    run([sequence(i, 6) for i in range(3)], strategy, drafted)
+    run_request([sequence(i, 6) for i in range(3)], strategy, drafted)
     assert drafted.calls == plain.calls
 
 

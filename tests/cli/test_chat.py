@@ -110,7 +110,7 @@ def test_texts_that_begin_with_a_slash(chat: Any, tmp_path: Path) -> None:
 
 def test_full_context(chat: Any) -> None:
     """With drop-oldest the oldest messages are dropped, with a message."""
-    lines = "\n".join(f"{i} {'hello ' * 20}" for i in range(5))
+    lines = "\n".join(f"{i} {'hello ' * 20}" for i in range(10))
     stopped = chat(lines, *SHORT)
     assert "the context is full: the chat has " in stopped.stderr
     assert "Shorten the message, or use --overflow drop-oldest or a larger" in stopped.stderr

@@ -537,6 +537,7 @@ class LlamaBackend:
             )
         forks.note_passes(self.n_threads, uses_gpu=self.uses_gpu)
         self._context = self._wrapped(handle, size, self.config.n_batch)
+        self._attention.made()
         self._init_seconds = time.perf_counter() - started
         return self._context
 
@@ -576,9 +577,18 @@ class LlamaBackend:
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         """See ``Backend``. Raises DecodeError, and what ``should_stop`` raises."""
-        if self._threads is not None:
-            return self._threads.decode(self._open_context, batch, should_stop)
-        return self._open_context.decode(batch, should_stop)
+        context = self._open_context
+        if self._threads is None:
+            logits = context.decode(batch, should_stop)
+        else:
+            logits = self._threads.decode(context, batch, should_stop)
+        if self.adapts:
+            n_rows = len(batch.output_rows)
+            depth = int(batch.positions[-1])
+            self._attention.ran(
+                context.flash_attention, len(batch.token_ids) - n_rows, n_rows, depth
+            )
+        return logits
 
     @property
     def pass_threads(self) -> int:

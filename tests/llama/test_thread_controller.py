@@ -27,7 +27,9 @@ class Machine:
         crowd = self.penalty if n_threads > self.free else 1.0
         return crowd * self.seconds * n_tokens**0.5 * (0.1 + 0.9 / n_threads)
 
-    def run(self, controller: ThreadController, seconds: float, sizes: tuple[int, ...] = (1,)) -> float:
+    def run(
+        self, controller: ThreadController, seconds: float, sizes: tuple[int, ...] = (1,)
+    ) -> float:
         """Run passes for so long; return the time that they took over that of the best threads."""
         spent = best = 0.0
         while spent < seconds:

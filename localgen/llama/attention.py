@@ -16,7 +16,6 @@ from localgen._util.checks import check_int
 from localgen.engine.backend import Work
 
 _Seconds = npt.NDArray[np.float64]
-_Depths = npt.NDArray[np.float64] | np.float64
 
 SETTINGS = ("off", "on")
 # A KV cache is made anew only for a gain of this many times its cost: the work may end early.
@@ -58,13 +57,13 @@ class PassSeconds:
 
     def of_pass(self, n_prompt: int, n_rows: int, depth: int) -> float:
         """Return the seconds of a pass of ``n_prompt`` tokens, and of ``n_rows`` that decode."""
-        return n_prompt * self.prefill + n_rows * float(self._of_step(np.float64(depth)))
+        return n_prompt * self.prefill + n_rows * float(self._of_step(np.array(depth, np.float64)))
 
-    def _of_step(self, at: _Depths) -> Any:
-        seconds = np.interp(at, self.depths, self.step)
+    def _of_step(self, at: _Seconds) -> _Seconds:
+        seconds: _Seconds = np.interp(at, self.depths, self.step)
         if len(self.depths) > 1:
             rise = (self.step[-1] - self.step[-2]) / (self.depths[-1] - self.depths[-2])
-            seconds += np.maximum(at - self.depths[-1], 0) * max(rise, 0.0)
+            seconds = seconds + np.maximum(at - self.depths[-1], 0) * max(rise, 0.0)
         return seconds
 
 

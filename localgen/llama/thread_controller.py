@@ -24,7 +24,7 @@ _CLEARLY_SLOWER = 1.4
 # Otherwise it must take less than this share of the time of what is used.
 _FASTER = 0.95
 # A trial among passes of many sizes ends undecided after so many of them.
-_MOST_PASSES = 64
+_MOST_PASSES = 200
 
 
 class ThreadController:
@@ -96,7 +96,7 @@ class ThreadController:
     def _end(self, trial: _Trial) -> None:
         self._trial = None
         if not (self._went_up or trial.is_faster):
-            self._step_down = 2 * self._step_down if trial.level else 1
+            self._step_down = self._step_down + 1 if trial.level else 1
         if trial.is_faster:
             self._step_down = 1
             self._level = trial.level

@@ -75,11 +75,11 @@ def test_fewer_threads_where_others_take_cpus_and_all_of_them_afterwards(
     machine.run(controller, 2.0, sizes)
     assert controller.n_threads == most
     machine.free = free
-    machine.run(controller, 20.0, sizes)
+    machine.run(controller, 40.0, sizes)
     assert controller.n_threads == free
     assert machine.run(controller, 60.0, sizes) < 1.1
     machine.free = most
-    machine.run(controller, 20.0, sizes)
+    machine.run(controller, 40.0, sizes)
     assert controller.n_threads == most
 
 
@@ -95,7 +95,7 @@ def test_a_change_in_a_trial_of_many_sizes_ends_it() -> None:
     controller, machine = ThreadController(2), Machine(free=1)
     while controller.threads_for(1) != 1:
         machine.run(controller, 1e-9)
-    for _ in range(64):
+    for _ in range(200):
         controller.note(7, 0.01, 0.005)
     assert controller.threads_for(1) == 2
 

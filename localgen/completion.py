@@ -24,6 +24,7 @@ class Stats:
     n_passes: the forward passes that gave it tokens: n_new of them without speculation. n_drafted:
     tokens that were guessed and put into these passes; n_accepted: those of them that became its
     tokens. no_speculation_because: why there was none, where an option asked for it.
+    n_threads: CPU threads of the call's last forward pass: they adapt if ``n_threads`` is None.
     kv_unified: whether it shared cells of the KV cache with others that began alike.
     flash_attention: "on" or "off"; both, as in "on, then off", if the faster one changed while it
     ran; "auto" where llama.cpp decides; None if nothing of it was computed.
@@ -46,6 +47,7 @@ class Stats:
     ttft: float | None
     tokens_per_second: float | None
     n_rows: int
+    n_threads: int
     n_passes: int
     n_drafted: int
     n_accepted: int

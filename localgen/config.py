@@ -121,7 +121,8 @@ class ModelConfig:
     a vector for each position lowers it to their number, with a warning.
     device: "auto" uses a GPU if this build of llama.cpp supports one.
     n_gpu_layers: layers on the GPU; None means all of them (none with device="cpu").
-    n_threads: CPU threads; None means every CPU that this process may use.
+    n_threads: CPU threads; None means as many as help: every CPU that this process may use, or
+    fewer while other programs take them.
     n_batch: the most tokens in one forward pass.
     max_sequences: the most sequences decoded together; further ones wait.
     kv_budget: bytes that the KV cache may use, GPU memory and recurrent states included. None lets

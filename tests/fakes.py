@@ -122,6 +122,7 @@ class FakeBackend:
         self.state_identity = {"model": "fake"}
         self.refuses_state: Callable[[list[int]], bool] = lambda _: False
         self.adapts = False
+        self.pass_threads = 1
         self.flash_attention = "off"
         # What ``suits`` chooses; "off" for results that are compared.
         self.wants: Callable[[Work], str] = lambda _: "off"

@@ -90,6 +90,10 @@ class Backend(Protocol):
     def n_ctx_seq(self) -> int:
         """The most tokens of one sequence."""
 
+    @property
+    def pass_threads(self) -> int:
+        """CPU threads of the last pass."""
+
     def n_slots_that_fit(self, n_tokens: int) -> int:
         """Return how many sequences of ``n_tokens`` the KV budget allows; may be 0."""
 

@@ -410,12 +410,13 @@ class Engine:
     ) -> None:
         """Count a step's seconds for each request."""
         now = time.perf_counter()
-        chosen = self._choosing_seconds
+        chosen, n_threads = self._choosing_seconds, self._backend.pass_threads
         for request in requests:
             timings = request.timings
             if request in idle:
                 timings.wait += now - started
                 continue
+            timings.n_threads = n_threads
             if has_prompt_tokens:
                 timings.prefill += decoded - before
             else:

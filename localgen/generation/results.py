@@ -184,6 +184,7 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         ttft=_seconds(call.started, sequence.first_token_at),
         tokens_per_second=_rate(sequence),
         n_rows=len(call.sequences),
+        n_threads=timings.n_threads,
         n_passes=speculation.n_passes or sequence.n_new,
         n_drafted=speculation.n_drafted,
         n_accepted=speculation.n_accepted,

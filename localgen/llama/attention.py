@@ -53,11 +53,18 @@ class PassSeconds:
         Between two depths the seconds rise evenly, and after the last one as before it.
         """
         at = first + n_steps * (np.arange(_POINTS) + 0.5) / _POINTS
-        seconds = np.interp(at, self.depths, self.step)
+        return self._of_step(at) * (n_steps / _POINTS)
+
+    def of_pass(self, n_prompt: int, n_rows: int, depth: int) -> float:
+        """Return the seconds of a pass of ``n_prompt`` tokens, and of ``n_rows`` that decode."""
+        return n_prompt * self.prefill + n_rows * float(self._of_step(np.array(depth, np.float64)))
+
+    def _of_step(self, at: _Seconds) -> _Seconds:
+        seconds: _Seconds = np.interp(at, self.depths, self.step)
         if len(self.depths) > 1:
             rise = (self.step[-1] - self.step[-2]) / (self.depths[-1] - self.depths[-2])
-            seconds += np.maximum(at - self.depths[-1], 0) * max(rise, 0.0)
-        return seconds * (n_steps / _POINTS)
+            seconds = seconds + np.maximum(at - self.depths[-1], 0) * max(rise, 0.0)
+        return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +129,18 @@ class Choice:
     keeps: bool
 
 
-def choose(times: AttentionTimes, work: Work, current: str | None, switch_seconds: float) -> Choice:
+def choose(
+    times: AttentionTimes,
+    work: Work,
+    current: str | None,
+    switch_seconds: float,
+    lost_seconds: float = 0.0,
+) -> Choice:
     """Return the setting for ``work``, and whether a KV cache with ``current`` should stay.
 
-    switch_seconds: what it takes to make the KV cache anew with all that it holds.
+    switch_seconds: what it takes to make the KV cache anew with all that it holds. lost_seconds:
+    by how much the other setting would have been faster since the KV cache was made. It counts as
+    much as what can be gained: a chat of many short calls should end up in the right setting.
     """
     prefill = {each: work.n_prompt * times.of(each).prefill for each in SETTINGS}
     steps = {
@@ -141,7 +156,7 @@ def choose(times: AttentionTimes, work: Work, current: str | None, switch_second
     if current is None:
         return Choice(setting, keeps=True)
     other = "off" if current == "on" else "on"
-    gain = stays[current] - starts[other]
+    gain = stays[current] - starts[other] + lost_seconds
     return Choice(setting, keeps=now[other] >= now[current] or gain <= _HYSTERESIS * switch_seconds)
 
 

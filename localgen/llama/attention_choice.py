@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from localgen.engine.backend import Work
 from localgen.errors import LocalgenError
-from localgen.llama.attention import AttentionTimes, choose
+from localgen.llama.attention import SETTINGS, AttentionTimes, choose
 from localgen.llama.library import logger
 
 # Measuring takes about as long as so many tokens.
@@ -22,6 +22,7 @@ class AttentionChoice:
         self.fixed = self.next = fixed
         self.adapts = adapts
         self.times: AttentionTimes | None = None
+        self._lost_seconds = 0.0
 
     def is_unmeasured_for(self, work: Work | None) -> bool:
         """Whether ``work`` is worth measuring for, and that was not done yet. What has a deadline
@@ -46,6 +47,18 @@ class AttentionChoice:
         if self.times is None:
             self.next = current or self.fixed
             return True
-        choice = choose(self.times, work, current, switch_seconds)
+        choice = choose(self.times, work, current, switch_seconds, self._lost_seconds)
         self.next = choice.setting
         return choice.keeps
+
+    def made(self) -> None:
+        """Take note of a new context."""
+        self._lost_seconds = 0.0
+
+    def ran(self, setting: str, n_prompt: int, n_rows: int, depth: int) -> None:
+        """Take note of a pass; see ``PassSeconds.of_pass``."""
+        if self.times is not None and setting in SETTINGS:
+            taken = self.times.of(setting).of_pass(n_prompt, n_rows, depth)
+            other = self.times.of("off" if setting == "on" else "on")
+            lost = taken - other.of_pass(n_prompt, n_rows, depth)
+            self._lost_seconds = max(0.0, self._lost_seconds + lost)

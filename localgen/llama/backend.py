@@ -36,6 +36,7 @@ from localgen.gguf.fingerprint import fingerprint
 from localgen.gguf.memory import CELLS, flash_attention_mode, state_bytes_of_layers
 from localgen.gguf.metadata import Hyperparameters, sampling_defaults, sizes_by_name
 from localgen.llama import attention_probe, devices, fitting, forks
+from localgen.llama.adaptive_threads import AdaptiveThreads
 from localgen.llama.attention import SETTINGS, AttentionTimes
 from localgen.llama.attention_choice import AttentionChoice
 from localgen.llama.attention_probe import Measured
@@ -76,7 +77,8 @@ class LlamaBackend:
     """One loaded model and the context that its forward passes run in; implements ``Backend``.
 
     config: as given, with ``n_ctx`` lowered to the positions that the model has learned, if any.
-    adapts: whether flash_attention="auto" may follow the work; False for what is compared.
+    adapts: whether flash_attention="auto" and n_threads=None may follow the work and the machine;
+    False for what is compared.
     Not thread-safe, except for its vocabulary: one thread at a time may use it.
     """
 
@@ -99,6 +101,7 @@ class LlamaBackend:
         self.config = config = self._within_positions(config)
         self._sizes = Hyperparameters(self._file.metadata)
         self.n_gpu_layers = devices.n_gpu_layers(config.device, config.n_gpu_layers)
+        self._threads = self._adaptive_threads()
         forks.check_fork(self.n_threads, uses_gpu=self.uses_gpu)
         if config.check_memory:
             fitting.check(self._file, config, self.n_gpu_layers)
@@ -128,6 +131,13 @@ class LlamaBackend:
             f"more positions"
         )
         return replace(config, n_ctx=n_positions)
+
+    def _adaptive_threads(self) -> AdaptiveThreads | None:
+        """None where the number is fixed: it was given, is 1, or a GPU computes."""
+        is_free = self._may_adapt and self.config.n_threads is None
+        if not is_free or self.n_threads == 1 or self.uses_gpu:
+            return None
+        return AdaptiveThreads(self.n_threads)
 
     def _read_model(self) -> None:
         lib, model = self._llama, self._model
@@ -233,6 +243,7 @@ class LlamaBackend:
         n_batch = max(self.config.n_batch, max_sequences)
         other.config = replace(self.config, max_sequences=max_sequences, n_batch=n_batch)
         other._context, other._n_resets_before = None, 0
+        other._threads = other._adaptive_threads()
         other._handles = Handles(self._llama, None)
         other._finalizer = weakref.finalize(other, other._handles.free)
         self._handles.sharing.add(other._handles)
@@ -526,6 +537,7 @@ class LlamaBackend:
             )
         forks.note_passes(self.n_threads, uses_gpu=self.uses_gpu)
         self._context = self._wrapped(handle, size, self.config.n_batch)
+        self._attention.made()
         self._init_seconds = time.perf_counter() - started
         return self._context
 
@@ -565,7 +577,23 @@ class LlamaBackend:
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         """See ``Backend``. Raises DecodeError, and what ``should_stop`` raises."""
-        return self._open_context.decode(batch, should_stop)
+        context = self._open_context
+        if self._threads is None:
+            logits = context.decode(batch, should_stop)
+        else:
+            logits = self._threads.decode(context, batch, should_stop)
+        if self.adapts:
+            n_rows = len(batch.output_rows)
+            depth = int(batch.positions[-1])
+            self._attention.ran(
+                context.flash_attention, len(batch.token_ids) - n_rows, n_rows, depth
+            )
+        return logits
+
+    @property
+    def pass_threads(self) -> int:
+        """See ``Backend``."""
+        return self.n_threads if self._threads is None else self._threads.n_threads
 
     def forget(self) -> None:
         """See ``Backend``."""
@@ -578,6 +606,7 @@ class LlamaBackend:
         what they leave is lost."""
         context = self._open_context
         context.lose_all()
+        context.use_threads(self.n_threads)
         try:
             yield context.handle
         finally:

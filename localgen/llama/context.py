@@ -71,6 +71,7 @@ class Context:
         self.n_ctx_seq = int(bindings.llama_n_ctx_seq(handle))
         self._max_batch = min(n_batch, int(bindings.llama_n_batch(handle)))
         self._n_vocab = n_vocab
+        self._n_threads: int | None = None  # as they were made with
         self._kind = kind
         self._is_unified = is_unified
         self.n_cache_resets = 0
@@ -109,6 +110,12 @@ class Context:
         )
 
     # --- forward passes ---
+
+    def use_threads(self, n_threads: int) -> None:
+        """Run the next passes on so many threads, whatever their number of tokens."""
+        if n_threads != self._n_threads:
+            self._llama.llama_set_n_threads(self.handle, n_threads, n_threads)
+            self._n_threads = n_threads
 
     def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
         """See ``Backend``. Raises DecodeError, and what ``should_stop`` raises."""

@@ -60,6 +60,25 @@ def test_a_switch_must_pay_twice_for_itself() -> None:
     assert not chosen(Work(0, 4, 1000, 20), "on")[1]
 
 
+def test_many_short_calls_end_in_the_faster_setting() -> None:
+    """At depth 1,000 a step loses 2 ms: 10 steps a call never repay a switch, the tenth call's
+    loss does. A pass of a prompt, which gained, is counted as well."""
+    choice = AttentionChoice("off", adapts=True)
+    choice.measure(lambda: TIMES)
+    call = Work(0, 1, 1000, 10)
+    n_calls = 0
+    while choice.suits(call, "on", SWITCH):
+        n_calls += 1
+        for _ in range(10):
+            choice.ran("on", 0, 1, 1000)
+    assert n_calls == 4  # 4 x 20 ms, and 20 ms to gain, are twice the 50 ms
+    choice.made()
+    assert choice.suits(call, "on", SWITCH)
+    for _ in range(100):
+        choice.ran("on", 500, 1, 1000)
+    assert choice.suits(call, "on", SWITCH)
+
+
 def test_no_switch_before_it_is_faster() -> None:
     """Work that will be long starts with what is faster now."""
     assert chosen(Work(0, 1, 10, 5000), "on") == ("on", True)

@@ -23,13 +23,15 @@ class AttentionChoice:
         self.adapts = adapts
         self.times: AttentionTimes | None = None
         self._lost_seconds = 0.0
+        self._n_tokens = 0  # computed so far
 
     def is_unmeasured_for(self, work: Work | None) -> bool:
-        """Whether ``work`` is worth measuring for, and that was not done yet. What has a deadline
-        needs its time for itself."""
+        """Whether ``work``, with what ran before it, is worth measuring for, and that was not done
+        yet. What has a deadline needs its time for itself."""
         if work is None or work.has_deadline or not self.adapts or self.times is not None:
             return False
-        return work.n_prompt + work.n_rows * work.n_steps >= _WORTH_MEASURING
+        n_tokens = self._n_tokens + work.n_prompt + work.n_rows * work.n_steps
+        return n_tokens >= _WORTH_MEASURING
 
     def measure(self, measure: Callable[[], AttentionTimes | None]) -> None:
         """Let ``measure`` find the times; if it fails, the setting stays ``fixed`` from now on."""
@@ -57,6 +59,7 @@ class AttentionChoice:
 
     def ran(self, setting: str, n_prompt: int, n_rows: int, depth: int) -> None:
         """Take note of a pass; see ``PassSeconds.of_pass``."""
+        self._n_tokens += n_prompt + n_rows
         if self.times is not None and setting in SETTINGS:
             taken = self.times.of(setting).of_pass(n_prompt, n_rows, depth)
             other = self.times.of("off" if setting == "on" else "on")

@@ -136,6 +136,16 @@ def test_work_that_is_short_is_not_measured_for() -> None:
     assert not AttentionChoice("off", adapts=False).is_unmeasured_for(WORTH)
 
 
+def test_many_short_calls_are_measured_for_in_the_end() -> None:
+    choice = AttentionChoice("off", adapts=True)
+    short = Work(8, 1, 8, 16)
+    for _ in range(12):
+        choice.ran("off", 7, 1, 8)
+    assert not choice.is_unmeasured_for(short)
+    choice.ran("off", 7, 1, 8)
+    assert choice.is_unmeasured_for(short)
+
+
 @pytest.mark.parametrize("error", [BackendError("no"), ValueError("absurd")])
 def test_a_failed_measurement_leaves_it_off(error: Exception) -> None:
     choice = AttentionChoice("off", adapts=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from localgen.engine.pass_costs import PassCosts, best_lengths
@@ -79,3 +82,35 @@ def test_times_that_change_are_followed() -> None:
         known.measured(4, 3.0)
     assert known.seconds(1) == pytest.approx(2.0, rel=0.05)
     assert known.seconds(4) == pytest.approx(3.0, rel=0.05)
+
+
+def test_kept_ratios_are_used_with_the_first_pass_of_another_run() -> None:
+    before = costs({1: 1.0, 8: 2.0})
+    for _ in range(3):
+        before.measured(1, 1.0)
+        before.measured(8, 2.0)
+    after = PassCosts.from_data(json.loads(json.dumps(before.as_data())))
+    assert after.seconds(8) / after.seconds(1) == pytest.approx(2.0)
+    after.measured(1, 10.0)
+    assert after.seconds(8) == pytest.approx(20.0)
+
+
+def test_what_was_hardly_measured_is_not_kept() -> None:
+    """It may have been slow by chance, and would not be tried again."""
+    known = costs({1: 1.0, 8: 900.0})
+    for _ in range(3):
+        known.measured(1, 1.0)
+    assert set(known.as_data()) == {"1"}
+
+
+def test_nothing_is_kept_again_unless_something_was_measured() -> None:
+    known = PassCosts.from_data({"1": 1.0, "8": 2.0})
+    assert not known.as_data()
+    known.measured(1, 1.0)
+    assert known.as_data() == {"1": 1.0, "8": 2.0}
+
+
+@pytest.mark.parametrize("data", [{"a": 1.0}, {"0": 1.0}, {"1": "x"}, {"1": -1.0}, {"1": 1e999}])
+def test_damaged_ratios_are_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"pass|int"):
+        PassCosts.from_data(data)

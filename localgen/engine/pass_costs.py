@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from operator import mul
 from typing import Any
 
@@ -115,3 +115,22 @@ def best_lengths(chances: Items[Items[float]], costs: PassCosts, n_others: int =
     for _, index in ranked[:n_best]:
         lengths[index] += 1
     return lengths
+
+
+def equal_lengths(chances: Items[Items[float]], costs: PassCosts, n_others: int = 0) -> list[int]:
+    """Return the same as ``best_lengths``, but one length for all: where sequences have cells of
+    their own, llama.cpp computes a pass in parts with equally many tokens of each sequence."""
+    n_all = n_others + len(chances)
+    expected = float(n_all)
+    best, best_length = _LEAST_GAIN * expected / costs.seconds(n_all), 0
+    rows = [accumulate(row, mul) for row in chances]
+    for length, gained in enumerate(zip_longest(*rows, fillvalue=0.0), 1):
+        expected += sum(gained)
+        n_drafted = length * len(chances)
+        if n_others:
+            seconds = costs.seconds(n_all) + costs.seconds(n_drafted)
+        else:
+            seconds = costs.seconds(n_all + n_drafted)
+        if expected / seconds > best:
+            best, best_length = expected / seconds, length
+    return [best_length] * len(chances)

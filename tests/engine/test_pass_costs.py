@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from localgen.engine.pass_costs import PassCosts, best_lengths
+from localgen.engine.pass_costs import PassCosts, best_lengths, equal_lengths
 
 
 def costs(seconds: dict[int, float]) -> PassCosts:
@@ -51,6 +51,22 @@ def test_a_pass_that_is_large_by_others_makes_places_cheap() -> None:
     cost = costs({1: 1.0, 2: 2.0, 9: 4.0, 10: 4.1})
     assert best_lengths([[0.5]], cost) == [0]
     assert best_lengths([[0.5]], cost, n_others=8) == [1]
+
+
+def test_equal_lengths_by_hand() -> None:
+    """Of two sequences one matches: 2 tokens a second, 2.9 / 1.4, 3.7 / 1.8, 4.4 / 2.5."""
+    cost = costs({2: 1.0, 4: 1.4, 6: 1.8, 8: 2.5})
+    assert equal_lengths([[0.9, 0.9, 0.9], []], cost) == [1, 1]
+    assert equal_lengths([[0.9, 0.9, 0.9]] * 2, cost) == [2, 2]
+    assert equal_lengths([[0.1], []], cost) == [0, 0]
+
+
+def test_drafts_beside_others_are_a_part_of_their_own() -> None:
+    """Nine others and one that drafts: 10 tokens in 4 s, and then 9 of the draft in 4 s more."""
+    free = costs({1: 4.0, 10: 4.0, 20: 4.0})
+    assert equal_lengths([[1.0] * 9], free, n_others=9) == [0]
+    assert equal_lengths([[1.0] * 30], free, n_others=9) == [30]
+    assert equal_lengths([[1.0] * 9], free) == [9]
 
 
 def test_times_between_measured_ones_are_estimated() -> None:

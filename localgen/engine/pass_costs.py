@@ -7,6 +7,7 @@ much less depends on the machine and the weights, so it is measured.
 from __future__ import annotations
 
 import math
+from bisect import bisect, insort
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
@@ -38,6 +39,7 @@ class PassCosts:
     def __init__(self, shape: Mapping[int, float] | None = None) -> None:
         self._scale: float | None = None
         self._shape = dict(shape or {})
+        self._sizes = sorted(self._shape)
         self._kept = frozenset(self._shape)
         self._n_runs: Counter[int] = Counter()
 
@@ -68,6 +70,7 @@ class PassCosts:
             self._shape[n_tokens] *= factor
         else:
             self._shape[n_tokens] = seconds / self._scale
+            insort(self._sizes, n_tokens)
         self._n_runs[n_tokens] += 1
 
     def seconds(self, n_tokens: int) -> float:
@@ -76,17 +79,17 @@ class PassCosts:
         return (self._scale or 1.0) * self._shape_of(n_tokens)
 
     def _shape_of(self, n_tokens: int) -> float:
-        known = self._shape
+        known, sizes = self._shape, self._sizes
         if n_tokens in known:
             return known[n_tokens]
-        below = max((n for n in known if n < n_tokens), default=None)
-        above = min((n for n in known if n > n_tokens), default=None)
-        if below is not None and above is not None:
+        if not sizes:
+            return _unmeasured(n_tokens)
+        index = bisect(sizes, n_tokens)
+        if 0 < index < len(sizes):
+            below, above = sizes[index - 1], sizes[index]
             share = (n_tokens - below) / (above - below)
             return known[below] + share * (known[above] - known[below])
-        nearest = below or above
-        if nearest is None:
-            return _unmeasured(n_tokens)
+        nearest = sizes[index - 1 if index else 0]
         return known[nearest] * _unmeasured(n_tokens) / _unmeasured(nearest)
 
 

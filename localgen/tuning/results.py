@@ -35,7 +35,7 @@ class Trial:
     """One value of one setting: its rounds, in alternation with the other values of the setting.
 
     settings: all that differ from the defaults. ratios: of each round, the speed divided by that of
-    the value that was the fastest so far. not_measured: why there are no rounds.
+    the value that was the fastest so far. not_measured: why there are no rounds, or too few.
     """
 
     setting: str
@@ -70,8 +70,9 @@ class TuneResult:
     settings: those that differ from the defaults. prompt_lookup_num_tokens: the fastest value for
     calls with the given prompts; None if none was faster, or without prompts. speedup: the speed
     with the settings, 1.0 being that of the defaults. n_prompt, n_new: tokens of the prompt and new
-    ones in each measurement. machine: versions, CPU and platform. seconds: that tuning took.
-    profile: the file that later loads use; None if it was not or could not be written.
+    ones in each measurement. n_prompts: of the given prompts, those that drafts were tried on.
+    machine: versions, CPU and platform. seconds: that tuning took. profile: the file that later
+    loads use; None if it was not or could not be written.
     """
 
     file: str
@@ -81,6 +82,7 @@ class TuneResult:
     speedup: float
     n_prompt: int
     n_new: int
+    n_prompts: int
     seconds: float
     machine: Mapping[str, Any]
     profile: Path | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,22 +33,37 @@ class Choice:
 
 
 def choices(
-    config: ModelConfig, n_prompt: int, *, attention_adapts: bool, allow_kv_types: bool
+    config: ModelConfig,
+    n_prompt: int,
+    *,
+    given: Collection[str] = (),
+    attention_adapts: Callable[[], bool],
+    allow_kv_types: bool,
 ) -> Iterator[Choice]:
     """Yield the settings in the order in which they are searched.
 
     config: what all measurements share. n_prompt: the length of the measured prompt; passes of more
-    tokens would be the same. attention_adapts: whether flash_attention="auto" follows the work.
+    tokens would be the same. given: settings that are not searched. attention_adapts: returns
+    whether flash_attention="auto" follows the work; asked when it would be its turn.
     """
+    for choice in _all(config, n_prompt):
+        is_open = choice.setting not in given
+        if choice.setting == "flash_attention":
+            is_open = is_open and _may_fix_attention(config) and not attention_adapts()
+        elif choice.setting == "kv_type":
+            is_open = is_open and allow_kv_types
+        if is_open:
+            yield choice
+
+
+def _all(config: ModelConfig, n_prompt: int) -> Iterator[Choice]:
     threads = thread_counts(system.usable_cpus(), system.physical_cpus())
     yield Choice("n_threads", None, threads, _LEAST_GAIN_OF_THREADS, "there is only one CPU")
-    if may_fix_attention(config) and not attention_adapts:
-        yield Choice("flash_attention", "auto", ("on", "off"))
+    yield Choice("flash_attention", "auto", ("on", "off"))
     yield Choice(
         "n_batch", config.n_batch, _batches(config, n_prompt), without_values=_SHORT_PROMPT
     )
-    if allow_kv_types:
-        yield Choice("kv_type", "f16", _KV_TYPES)
+    yield Choice("kv_type", "f16", _KV_TYPES)
 
 
 def thread_counts(n_usable: int, n_physical: int | None) -> tuple[int, ...]:
@@ -60,7 +75,7 @@ def thread_counts(n_usable: int, n_physical: int | None) -> tuple[int, ...]:
     return tuple(sorted((n for n in tried if 1 <= n < n_usable), reverse=True))
 
 
-def may_fix_attention(config: ModelConfig) -> bool:
+def _may_fix_attention(config: ModelConfig) -> bool:
     """Whether both settings of attention suit the KV cache: a quantized one needs flash attention,
     whose kernels would compute in F16 with what an F32 one holds."""
     return config.kv_type in UNQUANTIZED and config.kv_type != "f32"

@@ -17,7 +17,7 @@ from localgen.errors import GenerationInterrupted
 from localgen.llama.profile_key import build_id
 from localgen.profiles import settings as profiles
 from localgen.profiles.settings import Profile
-from localgen.tuning.choices import choices, may_fix_attention
+from localgen.tuning.choices import Choice, choices
 from localgen.tuning.drafts import (
     LENGTHS,
     LOOKUP,
@@ -146,13 +146,20 @@ class _Run:
         self._report("a first prompt")
         with load(self._path, self._given) as model:
             obstacle = None if prompts is None else check_drafts(model, prompts)
-            adapts = self._is_free_attention and attention_adapts(model)
+            adapts = self._config.flash_attention != "auto" or attention_adapts(model)
             first = Workload(self._path, self._given, model.config.n_ctx)
         speed = first.speed({})
         self._work = first.sized_for(speed, self._seconds * _SHARE)
         if prompts is not None:
             self._end = self._seconds * _SHARE_OF_SETTINGS
-        self._choose_settings(attention_adapts=adapts, allow_kv_types=allow_kv_types)
+        for choice in choices(
+            self._config,
+            self._work.n_prompt,
+            given=self._given,
+            attention_adapts=lambda: adapts or self._adapts_now(),
+            allow_kv_types=allow_kv_types,
+        ):
+            self._choose(choice)
         self._confirm()
         self._end = self._seconds
         if obstacle is not None:
@@ -160,21 +167,18 @@ class _Run:
         elif prompts is not None:
             self._choose_drafts(prompts, speed)
 
-    @property
-    def _is_free_attention(self) -> bool:
-        return "flash_attention" not in self._given and may_fix_attention(self._config)
+    def _adapts_now(self) -> bool:
+        """Ask again: on a machine that was busy for some seconds, attention was not measured."""
+        with load(self._path, self._given) as model:
+            return attention_adapts(model)
 
-    def _choose_settings(self, **known: bool) -> None:
-        work = self._work
-        for choice in choices(self._config, work.n_prompt, **known):
-            if choice.setting in self._given:
-                continue
-            if choice.values:
-                self.steps.choose(
-                    choice.setting, choice.default, choice.values, work.speed, choice.least_gain
-                )
-            else:
-                self.steps.skip(choice.setting, choice.default, choice.without_values)
+    def _choose(self, choice: Choice) -> None:
+        setting, default = choice.setting, choice.default
+        if choice.values:
+            measure = self._work.speed
+            self.steps.choose(setting, default, choice.values, measure, choice.least_gain)
+        else:
+            self.steps.skip(setting, default, choice.without_values)
 
     def _choose_drafts(self, prompts: Sequence[TunePrompt], speed: Speed) -> None:
         n_tokens = int(self._seconds * _SHARE * speed.decode)

@@ -16,7 +16,10 @@ def searched(
     n_prompt: int = 1024, *, attention_adapts: bool = False, **options: Any
 ) -> dict[str, tuple[Any, ...]]:
     found = choices(
-        ModelConfig(**options), n_prompt, attention_adapts=attention_adapts, allow_kv_types=True
+        ModelConfig(**options),
+        n_prompt,
+        attention_adapts=lambda: attention_adapts,
+        allow_kv_types=True,
     )
     return {choice.setting: choice.values for choice in found}
 
@@ -31,7 +34,7 @@ def test_counts_of_threads_are_fewer_than_all_cpus() -> None:
 
 def test_fewer_threads_need_a_clear_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "usable_cpus", lambda: 4)
-    found = choices(ModelConfig(), 1024, attention_adapts=True, allow_kv_types=False)
+    found = choices(ModelConfig(), 1024, attention_adapts=lambda: True, allow_kv_types=False)
     gains = {choice.setting: choice.least_gain for choice in found}
     assert gains == {"n_threads": 1.1, "n_batch": LEAST_GAIN}
 
@@ -55,3 +58,14 @@ def test_passes_are_no_longer_than_the_prompt_nor_smaller_than_max_sequences() -
 def test_a_size_that_cuts_the_prompt_as_the_default_does_is_not_searched(n_batch: int) -> None:
     """Noise alone would decide between them."""
     assert searched(n_prompt=256, n_batch=n_batch)["n_batch"] == (64, 128)
+
+
+def test_what_is_given_is_not_searched_nor_asked_for() -> None:
+    found = choices(
+        ModelConfig(),
+        1024,
+        given=["flash_attention", "n_batch", "kv_type"],
+        attention_adapts=lambda: pytest.fail("it was asked for"),
+        allow_kv_types=True,
+    )
+    assert [choice.setting for choice in found] == ["n_threads"]

@@ -56,6 +56,23 @@ def test_a_later_load_uses_what_was_found(tiny_bpe_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n_batch", [64, 1024])
+def test_a_smaller_or_larger_pass_is_found_saved_and_used(
+    n_batch: int, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def speed(_: Workload, settings: Settings) -> Speed:
+        return Speed(9e6 if settings.get("n_batch") == n_batch else 1e6, 1e5)
+
+    monkeypatch.setattr(Workload, "speed", speed)
+    result = localgen.tune(tiny_bpe_path, n_threads=1, flash_attention="off")
+    assert (result.settings, result.speedup) == ({"n_batch": n_batch}, 3.0)
+    with LocalModel.from_pretrained(tiny_bpe_path, n_threads=1) as model:
+        assert model.config.n_batch == n_batch
+    with LocalModel.from_pretrained(tiny_bpe_path, n_threads=1, max_sequences=100) as model:
+        assert model.config.n_batch == (n_batch if n_batch >= 100 else 512)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("_two_cpus")
 def test_a_setting_that_is_given_is_not_searched(tiny_bpe_path: Path) -> None:
     result = localgen.tune(tiny_bpe_path, n_threads=2, save=False)

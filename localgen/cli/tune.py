@@ -120,7 +120,8 @@ def _print(result: TuneResult) -> None:
         print_table(_COLUMNS, map(_row, measured), right=_COLUMNS[2:5], wrapped=_COLUMNS)
     for trial in result.trials:
         if trial.not_measured and trial.not_measured != NOT_REACHED:
-            print(f"not measured: {trial.setting} {trial.value}: {trial.not_measured}")
+            what = "not chosen" if trial.speeds else "not measured"
+            print(f"{what}: {trial.setting} {trial.value}: {trial.not_measured}")
     missing = [trial.setting for trial in result.trials if trial.not_measured == NOT_REACHED]
     if missing:
         names = ", ".join(dict.fromkeys(missing))

@@ -15,14 +15,17 @@ _KV_TYPES = ("bf16", "q8_0")
 _SHORT_PROMPT = "the measured prompt is too short; give it more seconds, or a larger n_ctx"
 # A number of threads in a profile is fixed: it no longer follows what else the machine does.
 _LEAST_GAIN_OF_THREADS = 1.1
+# A quiet machine leaves the calling thread nearly all of its CPU. On a busy one fewer threads are
+# faster, and the default learns that in longer work than a measurement.
+_CPU_SHARE_OF_A_QUIET_MACHINE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A setting, its default, and the other values to try.
 
-    least_gain: how many times as fast as the default a value must be. without_values: why there is
-    nothing to try, if so.
+    least_gain: how many times as fast as the default a value must be. least_cpu_share: with which
+    share of its CPU the default must have run. without_values: why there is nothing to try, if so.
     """
 
     setting: str
@@ -30,6 +33,7 @@ class Choice:
     values: tuple[Any, ...]
     least_gain: float = LEAST_GAIN
     without_values: str = ""
+    least_cpu_share: float = 0.0
 
 
 def choices(
@@ -58,7 +62,14 @@ def choices(
 
 def _all(config: ModelConfig, n_prompt: int) -> Iterator[Choice]:
     threads = thread_counts(system.usable_cpus(), system.physical_cpus())
-    yield Choice("n_threads", None, threads, _LEAST_GAIN_OF_THREADS, "there is only one CPU")
+    yield Choice(
+        "n_threads",
+        None,
+        threads,
+        least_gain=_LEAST_GAIN_OF_THREADS,
+        least_cpu_share=_CPU_SHARE_OF_A_QUIET_MACHINE,
+        without_values="there is only one CPU",
+    )
     yield Choice("flash_attention", "auto", ("on", "off"))
     yield Choice(
         "n_batch", config.n_batch, _batches(config, n_prompt), without_values=_SHORT_PROMPT

@@ -175,8 +175,14 @@ class _Run:
     def _choose(self, choice: Choice) -> None:
         setting, default = choice.setting, choice.default
         if choice.values:
-            measure = self._work.speed
-            self.steps.choose(setting, default, choice.values, measure, choice.least_gain)
+            self.steps.choose(
+                setting,
+                default,
+                choice.values,
+                self._work.speed,
+                least_gain=choice.least_gain,
+                least_cpu_share=choice.least_cpu_share,
+            )
         else:
             self.steps.skip(setting, default, choice.without_values)
 

@@ -28,6 +28,7 @@ N_CONFIRMING = 4
 LEAST_GAIN = 1.02
 _LEAST_ROUNDS = 2
 NOT_REACHED = "the time was over before it, or before all of its rounds"
+CROWDED = "it is faster while other programs use the CPUs, to which the default adapts"
 ALL = "all together"
 
 
@@ -68,10 +69,13 @@ class Search:
         values: Sequence[Any],
         measure: Measure,
         least_gain: float = LEAST_GAIN,
+        least_cpu_share: float = 0.0,
     ) -> None:
         """Measure ``values`` beside ``default``, and keep the fastest in ``best``.
 
-        least_gain: the default stays if no value is so many times as fast.
+        least_gain: the default stays if no value is so many times as fast. least_cpu_share: it also
+        stays if it had a smaller share of its CPU in the median: what won may have won only because
+        other programs ran.
         Raises BackendError only if the settings so far cannot be measured.
         """
         self._setting = setting
@@ -81,9 +85,16 @@ class Search:
         chosen = self._rows[0]
         fastest = max(self._rows, key=self._median_ratio)
         if self._wins(fastest, measure, least_gain):
-            chosen = fastest
+            if self._cpu_share < least_cpu_share:
+                fastest.obstacle = CROWDED
+            else:
+                chosen = fastest
         self.best = dict(chosen.settings)
         self._finish(chosen)
+
+    @property
+    def _cpu_share(self) -> float:
+        return statistics.median(speed.cpu_share for speed in self._rows[0].speeds)
 
     def _wins(self, row: _Row, measure: Measure, least_gain: float) -> bool:
         """Return whether ``row`` also wins further rounds beside the default alone."""

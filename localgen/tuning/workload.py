@@ -6,6 +6,7 @@ never holds the model twice.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,14 +64,18 @@ class Workload:
         with load(self.path, self.options, settings) as model:
             warm_up, prompt = self._prompts(model.config.vocab_size)
             model.complete([warm_up], max_new_tokens=2, **_ENDLESS)
+            started, cpu_started = time.perf_counter(), time.thread_time()
             deep, shallow = (
                 model.complete([each], max_new_tokens=self.n_new, **_ENDLESS)[0].stats
                 for each in (prompt, warm_up[1:2])
             )
+            cpu_seconds = time.thread_time() - cpu_started
+            seconds = time.perf_counter() - started
         n_computed = deep.n_prompt - deep.n_cached
         return Speed(
             prefill=n_computed / deep.prefill_seconds,
             decode=harmonic_mean([each.tokens_per_second or 0.0 for each in (deep, shallow)]),
+            cpu_share=cpu_seconds / seconds,
         )
 
     def _prompts(self, n_vocab: int) -> list[list[int]]:

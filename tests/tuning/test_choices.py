@@ -32,11 +32,13 @@ def test_counts_of_threads_are_fewer_than_all_cpus() -> None:
     assert thread_counts(1, None) == ()
 
 
-def test_fewer_threads_need_a_clear_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_threads_need_a_clear_gain_and_quiet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(system, "usable_cpus", lambda: 4)
     found = choices(ModelConfig(), 1024, attention_adapts=lambda: True, allow_kv_types=False)
-    gains = {choice.setting: choice.least_gain for choice in found}
-    assert gains == {"n_threads": 1.1, "n_batch": LEAST_GAIN}
+    limits = {choice.setting: (choice.least_gain, choice.least_cpu_share) for choice in found}
+    assert limits == {"n_threads": (1.1, 0.9), "n_batch": (LEAST_GAIN, 0.0)}
 
 
 def test_attention_is_searched_only_where_it_does_not_adapt() -> None:

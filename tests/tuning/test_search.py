@@ -10,7 +10,7 @@ import pytest
 
 from localgen.errors import BackendError
 from localgen.tuning.results import Speed
-from localgen.tuning.search import N_CONFIRMING, N_ROUNDS, NOT_REACHED, Search, Settings
+from localgen.tuning.search import CROWDED, N_CONFIRMING, N_ROUNDS, NOT_REACHED, Search, Settings
 
 
 def never() -> bool:
@@ -89,8 +89,24 @@ def test_a_value_whose_further_rounds_the_time_did_not_reach_is_not_chosen() -> 
 def test_a_setting_may_need_a_larger_gain() -> None:
     for least_gain, best in ((1.1, {}), (1.05, {"a": 1})):
         search = Search(never)
-        search.choose("a", None, [1], lambda s: Speed(None, 1.08 if s else 1.0), least_gain)
+        measure = speeds(a_1=1.08**2)  # 1.08 as the mean of both phases
+        search.choose("a", None, [1], measure, least_gain=least_gain)
         assert search.best == best
+
+
+@pytest.mark.parametrize(("share", "best"), [(0.95, {"a": 1}), (0.7, {})])
+def test_what_wins_only_beside_other_programs_is_not_chosen(share: float, best: object) -> None:
+    """The default's share of its CPU decides: the other value may need fewer CPUs."""
+    search = Search(never)
+    search.choose(
+        "a",
+        None,
+        [1],
+        lambda s: Speed(None, 2.0, 1.0) if s else Speed(None, 1.0, share),
+        least_cpu_share=0.9,
+    )
+    assert search.best == best
+    assert search.trials[1].not_measured == (None if best else CROWDED)
 
 
 def chosen(seed: int, gain: float, *, spread: float, stalls: float = 0.0) -> Any:

@@ -17,9 +17,9 @@ from floors import Floor, new_context
 
 from localgen.llama.baseline import make_batch, run_batches
 
-_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 _DEPTH = 150
-_ROUNDS = 5
+_ROUNDS = 3
 # Runs shorter than one of the first are left out, longer ones cut to one of the second.
 _LEAST = (1, 2, 3, 4, 6)
 _MOST = (0, 3, 7, 11, 15, 23, 31)

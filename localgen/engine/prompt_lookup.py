@@ -49,4 +49,7 @@ def _draft(sequence: Sequence) -> Draft:
     # A pass gives one token more than its draft.
     n_most = min(tracker.n_drafted, len(sequence.tokens) - sequence.n_tokens - 1)
     token_ids, chances = tracker.guess(n_most)
-    return Draft(tuple(token_ids), tuple(chances))
+    # Nothing follows an end, and the pass chooses the end itself after the last token before it.
+    ends = sequence.eos_token_ids
+    n_tokens = next((n for n, each in enumerate(token_ids) if each in ends), len(token_ids))
+    return Draft(tuple(token_ids), tuple(chances)).first(n_tokens)

@@ -62,6 +62,17 @@ def test_a_draft_is_no_longer_than_asked_nor_than_the_text_may_be() -> None:
         assert draft.token_ids == tuple(QUOTED[3 : 3 + min(n_drafted, n_new - 4)])
 
 
+def test_a_draft_ends_before_an_end() -> None:
+    """What follows it in the prompt, as in a chat, cannot follow in the text."""
+    only = sequence(20)
+    only.eos_token_ids = frozenset({QUOTED[7]})
+    for token_id in QUOTED[:3]:
+        only.accept(token_id)
+    (draft,) = LookupDrafter().propose([only], None)  # type: ignore[arg-type]
+    assert draft.token_ids == tuple(QUOTED[3:7])
+    assert len(draft.chances) == 4
+
+
 def test_only_those_that_asked_have_drafts() -> None:
     backend = FakeBackend(copies, n_batch=64)
     with_drafts, without = sequence(8), sequence(0, index=1)

@@ -284,12 +284,14 @@ def test_llama_cpp_computes_n_ubatch_tokens_at_once(tiny_bpe_path: Path) -> None
     """Also in a context for more sequences than the model was loaded for, as drafts need it."""
     config = ModelConfig(n_ctx=512, n_ubatch=8, max_sequences=8, n_threads=1)
     backend = LlamaBackend(tiny_bpe_path, config)
+    larger = backend.with_own_context(12)
     sizes = []
-    for owner in (backend, backend.with_own_context(12)):
+    for owner in (backend, larger):
         owner.reserve(2, 64)
         with owner.lent_context() as context:
             sizes.append(owner._llama.llama_n_ubatch(context))
-        owner.close()
+    larger.close()
+    backend.close()
     assert sizes == [8, 12]
 
 

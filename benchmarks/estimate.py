@@ -13,7 +13,7 @@ import json
 from common import Row, argument_parser, peak_memory_mb, progress, report, run_child, usable_cpus
 
 from localgen import LocalModel, inspect
-from localgen.config import KV_TYPES
+from localgen.config import KV_TYPES, UNQUANTIZED
 from localgen.llama.library import llama
 
 CONTEXTS = (512, 4096, 8192)
@@ -45,6 +45,9 @@ def measure(task: Row) -> Row:
     baseline = peak_memory_mb()
     found = inspect(task["model"], n_ctx=task["n_ctx"], kv_type=task["kv_type"]).memory
     options = {"n_ctx": task["n_ctx"], "kv_type": task["kv_type"], "max_sequences": 1}
+    if task["kv_type"] in UNQUANTIZED:
+        # As it is estimated. "auto" also makes two short-lived contexts, to measure both settings.
+        options["flash_attention"] = "off"
     with LocalModel.from_pretrained(task["model"], **options) as model:
         n_prompt = task["n_ctx"] - _N_NEW
         prompt = [(7919 * i) % (model.tokenizer.vocab_size - 200) + 100 for i in range(n_prompt)]

@@ -67,7 +67,7 @@ def new_context(
     params = backend._llama.llama_context_default_params()
     params.n_ctx, params.n_seq_max, params.kv_unified = n_ctx, n_seqs, unified
     params.n_batch = backend.n_batch
-    params.n_ubatch = getattr(backend, "n_ubatch", backend.n_batch)
+    params.n_ubatch = backend.n_ubatch
     params.n_threads = params.n_threads_batch = backend.n_threads
     params.flash_attn_type = FLASH_ATTENTION_TYPES[flash_attention or backend.flash_attention]
     return backend._llama.llama_init_from_model(backend._model, params)

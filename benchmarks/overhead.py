@@ -227,6 +227,7 @@ def localgen_memory(model: str, n_new: int) -> Row:
             "n_ctx": backend.n_ctx_seq,
             "flash_attention": backend.flash_attention,
             "n_batch": backend.n_batch,
+            "n_ubatch": backend.n_ubatch,
             "n_threads": backend.n_threads,
         }
 
@@ -243,7 +244,7 @@ def baseline_memory(like: Row) -> Row:
     model = llama.llama_model_load_from_file(os.fsencode(like["path"]), model_params)
     params = llama.llama_context_default_params()
     params.n_ctx, params.n_seq_max, params.kv_unified = like["n_ctx"], 1, False
-    params.n_batch = params.n_ubatch = like["n_batch"]
+    params.n_batch, params.n_ubatch = like["n_batch"], like["n_ubatch"]
     params.n_threads = params.n_threads_batch = like["n_threads"]
     params.flash_attn_type = FLASH_ATTENTION_TYPES[like["flash_attention"]]
     context = llama.llama_init_from_model(model, params)

@@ -124,6 +124,8 @@ class ModelConfig:
     n_threads: CPU threads; None means as many as help: every CPU that this process may use, or
     fewer while other programs take them.
     n_batch: the most tokens in one forward pass.
+    n_ubatch: the most of them that llama.cpp computes at once. None is 256 on a CPU, where more
+    need more memory and leave its caches, and ``n_batch`` with layers on a GPU.
     max_sequences: the most sequences decoded together; further ones wait.
     kv_budget: bytes that the KV cache may use, GPU memory and recurrent states included. None lets
     its part in RAM use half of the memory that is available to this process when it first
@@ -148,6 +150,7 @@ class ModelConfig:
     )
     n_threads: int | None = option(None, optional(hinted(integer(1, 512), _N_THREADS_HINTS)))
     n_batch: int = option(512, integer(1, 2**16))
+    n_ubatch: int | None = option(None, optional(integer(1, 2**16)))
     max_sequences: int = option(32, integer(1, 256))
     kv_budget: int | None = option(None, optional(integer(1)))
     kv_type: str = option("f16", choice(KV_TYPES))
@@ -160,6 +163,11 @@ class ModelConfig:
         if self.max_sequences > self.n_batch:
             raise ValueError(
                 f"max_sequences must be at most n_batch ({self.n_batch}), got {self.max_sequences}"
+            )
+        if self.n_ubatch is not None and not self.max_sequences <= self.n_ubatch <= self.n_batch:
+            raise ValueError(
+                f"n_ubatch must be from max_sequences ({self.max_sequences}) to n_batch "
+                f"({self.n_batch}), got {self.n_ubatch}"
             )
         if self.device == "cpu" and self.n_gpu_layers:
             raise ValueError(f"n_gpu_layers={self.n_gpu_layers} needs a GPU, but device is 'cpu'")

@@ -108,6 +108,7 @@ _OWN_NAMES = {
     "num_threads": "n_threads",
     "threads": "n_threads",
     "batch_size": "n_batch",
+    "ubatch_size": "n_ubatch",
     "max_num_seqs": "max_sequences",
     "n_parallel": "max_sequences",
     "n_seq_max": "max_sequences",

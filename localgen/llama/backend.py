@@ -34,7 +34,12 @@ from localgen.errors import (
 from localgen.generation.model_facts import Weight
 from localgen.gguf import gate
 from localgen.gguf.fingerprint import fingerprint
-from localgen.gguf.memory import CELLS, flash_attention_mode, state_bytes_of_layers
+from localgen.gguf.memory import (
+    CELLS,
+    flash_attention_mode,
+    state_bytes_of_layers,
+    tokens_at_once,
+)
 from localgen.gguf.metadata import Hyperparameters, sampling_defaults, sizes_by_name
 from localgen.llama import attention_probe, devices, fitting, forks
 from localgen.llama.adaptive_threads import AdaptiveThreads
@@ -257,7 +262,10 @@ class LlamaBackend:
         for own in ("_default_kv_budget", "pass_costs"):
             other.__dict__.pop(own, None)
         n_batch = max(self.config.n_batch, max_sequences)
-        other.config = replace(self.config, max_sequences=max_sequences, n_batch=n_batch)
+        n_ubatch = self.config.n_ubatch and max(self.config.n_ubatch, max_sequences)
+        other.config = replace(
+            self.config, max_sequences=max_sequences, n_batch=n_batch, n_ubatch=n_ubatch
+        )
         other._context, other._n_resets_before = None, 0
         other._threads = other._adaptive_threads()
         other._handles = Handles(self._llama, None)
@@ -311,6 +319,11 @@ class LlamaBackend:
     @property
     def n_batch(self) -> int:
         return self.config.n_batch
+
+    @property
+    def n_ubatch(self) -> int:
+        """The most tokens of a pass that llama.cpp computes at once."""
+        return tokens_at_once(self.config, uses_gpu=self.uses_gpu)
 
     @property
     def uses_gpu(self) -> bool:
@@ -573,7 +586,7 @@ class LlamaBackend:
         """Return the llama_context_params of a context."""
         params = self._llama.llama_context_default_params()
         params.n_ctx = size.n_ctx
-        params.n_batch = params.n_ubatch = self.config.n_batch
+        params.n_batch, params.n_ubatch = self.config.n_batch, self.n_ubatch
         params.n_seq_max = size.n_slots
         params.n_threads = params.n_threads_batch = self.n_threads
         params.type_k = params.type_v = _GGML_TYPES[self.config.kv_type]

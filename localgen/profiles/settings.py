@@ -58,7 +58,7 @@ class Profile:
         A setting that what was given rules out is left at its default.
         """
         taken = {name: self.settings[name] for name in self.settings if name not in given}
-        if taken.get("n_batch", config.n_batch) < config.max_sequences:
+        if taken.get("n_batch", config.n_batch) < max(config.max_sequences, config.n_ubatch or 1):
             del taken["n_batch"]
         if "flash_attention" in given:
             taken.pop("kv_type", None)  # it may need flash attention

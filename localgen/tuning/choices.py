@@ -95,4 +95,5 @@ def _may_fix_attention(config: ModelConfig) -> bool:
 def _batches(config: ModelConfig, n_prompt: int) -> tuple[int, ...]:
     """Return the sizes that cut the measured prompt into other passes than the default does."""
     default = min(config.n_batch, n_prompt)
-    return tuple(n for n in _BATCHES if config.max_sequences <= n <= n_prompt and n != default)
+    least = max(config.max_sequences, config.n_ubatch or 1)
+    return tuple(n for n in _BATCHES if least <= n <= n_prompt and n != default)

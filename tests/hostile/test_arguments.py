@@ -319,6 +319,7 @@ BAD_LOADING: dict[str, tuple[Any, ...]] = {
     "n_gpu_layers": (-1, 1.5, "8", True, NAN, HUGE),
     "n_threads": (0, -1, 1.5, "8", True, NAN, HUGE, 513),
     "n_batch": (*POSITIVE, HUGE, None),
+    "n_ubatch": (*POSITIVE, HUGE),
     "max_sequences": (*POSITIVE, HUGE, 257, None),
     "kv_type": ("f64", "", None, 1, "q4_k", "F16"),
     "flash_attention": (True, None, "yes", 1),
@@ -371,6 +372,9 @@ def test_options_that_exclude_each_other() -> None:
     """What llama.cpp would answer with an abort, or not at all, is refused as a pair."""
     with pytest.raises(ValueError, match=r"max_sequences must be at most n_batch \(16\), got 32"):
         ModelConfig(n_batch=16)
+    for n_ubatch in (31, 513):
+        with pytest.raises(ValueError, match=rf"max_sequences \(32\) to n_batch.*got {n_ubatch}"):
+            ModelConfig(n_ubatch=n_ubatch)
     with pytest.raises(ValueError, match="kv_type='q8_0' needs flash attention"):
         ModelConfig(kv_type="q8_0", flash_attention="off")
     with pytest.raises(ValueError, match="n_gpu_layers=3 needs a GPU"):

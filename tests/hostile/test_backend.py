@@ -271,12 +271,28 @@ def eight(path: Path, ids: Any, **options: Any) -> list[list[int]]:
         {"n_batch": 2, "max_sequences": 1},
         {"n_batch": 1, "max_sequences": 1},
         {"n_batch": 7, "max_sequences": 7, "flash_attention": "off"},
+        {"n_ubatch": 5, "max_sequences": 4},
     ],
     ids=str,
 )
 def test_prefill_in_chunks(options: dict[str, Any], tiny_bpe_path: Path) -> None:
     """A prompt that is computed piece by piece gives the tokens of one whole pass."""
     assert eight(tiny_bpe_path, PROMPT, **options) == eight(tiny_bpe_path, PROMPT)
+
+
+def test_llama_cpp_computes_n_ubatch_tokens_at_once(tiny_bpe_path: Path) -> None:
+    """Also in a context for more sequences than the model was loaded for, as drafts need it."""
+    config = ModelConfig(n_ctx=512, n_ubatch=8, max_sequences=8, n_threads=1)
+    backend = LlamaBackend(tiny_bpe_path, config)
+    larger = backend.with_own_context(12)
+    sizes = []
+    for owner in (backend, larger):
+        owner.reserve(2, 64)
+        with owner.lent_context() as context:
+            sizes.append(owner._llama.llama_n_ubatch(context))
+    larger.close()
+    backend.close()
+    assert sizes == [8, 12]
 
 
 @pytest.mark.parametrize("max_sequences", [1, 2, 3])

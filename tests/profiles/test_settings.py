@@ -43,6 +43,11 @@ def test_a_pass_is_never_smaller_than_the_sequences_that_run_together() -> None:
     assert profile(n_batch=64).applied(config, ["max_sequences"]) == config
 
 
+def test_a_pass_is_never_smaller_than_what_is_computed_at_once() -> None:
+    config = ModelConfig(n_ubatch=100)
+    assert profile(n_batch=64).applied(config, ["n_ubatch"]) == config
+
+
 def test_attention_and_the_type_of_the_cache_go_together() -> None:
     quantized = profile(kv_type="q8_0")
     without = ModelConfig(flash_attention="off")

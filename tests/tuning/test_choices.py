@@ -54,6 +54,7 @@ def test_some_caches_leave_no_choice_of_attention(kv_type: str) -> None:
 def test_passes_are_no_longer_than_the_prompt_nor_smaller_than_max_sequences() -> None:
     assert searched()["n_batch"] == (64, 128, 256, 1024)
     assert searched(n_prompt=128, max_sequences=100)["n_batch"] == ()
+    assert searched(n_ubatch=200)["n_batch"] == (256, 1024)
 
 
 @pytest.mark.parametrize("n_batch", [256, 2048])

@@ -124,8 +124,8 @@ class ModelConfig:
     n_threads: CPU threads; None means as many as help: every CPU that this process may use, or
     fewer while other programs take them.
     n_batch: the most tokens in one forward pass.
-    n_ubatch: the most of them that llama.cpp computes at once. None is 256 on a CPU, where more
-    need more memory and leave its caches, and ``n_batch`` with layers on a GPU.
+    n_ubatch: the most of them that llama.cpp computes at once, None for all. Fewer need less memory
+    and may be faster on a CPU, whose caches they fit; see docs/tuning.md.
     max_sequences: the most sequences decoded together; further ones wait.
     kv_budget: bytes that the KV cache may use, GPU memory and recurrent states included. None lets
     its part in RAM use half of the memory that is available to this process when it first

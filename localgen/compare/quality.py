@@ -145,12 +145,10 @@ class Quality:
         """Evaluate the reference against itself, with half the threads and half the batch."""
         itself, record = self._reference, self._record
         name = f"{itself.level.name} against itself"
-        n_batch = max(1, reference.n_rows // 2)
         config = dataclasses.replace(
             self._config(itself),
             n_threads=max(1, self._settings.n_threads // 2),
-            n_batch=n_batch,
-            n_ubatch=max(1, n_batch // 2),  # the half of n_batch may be the default
+            n_batch=max(1, reference.n_rows // 2),
         )
         with self._backend(itself, config) as again:
             found = self._evaluate(reference, again, parts, name)

@@ -20,9 +20,6 @@ CELLS = 256
 # Bytes of attention scores, of tokens computed at once over a full context, above which flash
 # attention, which does not store them, is worth its time on a CPU.
 _MOST_SCORE_BYTES = 2**29
-# A CPU computes at most this many tokens at once. The attention scores of 512 leave its caches:
-# 256 are 5 to 12 % faster without flash attention, and 2 to 4 % with it (docs/tuning.md).
-_MOST_AT_ONCE = 256
 # Strings, hash tables, and what remains allocated after reading them.
 _BYTES_PER_TOKEN, _BYTES_PER_MERGE = 250, 100
 # Pages of the library's code, and buffers of fixed size.
@@ -89,11 +86,9 @@ class MemoryEstimate:
         return self.ram.kv_cache / max(1, self.ram.kv_cache + self.gpu.kv_cache)
 
 
-def tokens_at_once(config: ModelConfig, *, uses_gpu: bool) -> int:
+def tokens_at_once(config: ModelConfig) -> int:
     """Return the most tokens of a pass that llama.cpp computes at once, its ``n_ubatch``."""
-    if config.n_ubatch is not None:
-        return config.n_ubatch
-    return config.n_batch if uses_gpu else min(config.n_batch, _MOST_AT_ONCE)
+    return config.n_ubatch or config.n_batch
 
 
 def flash_attention_mode(n_head: int, config: ModelConfig, *, uses_gpu: bool) -> str:
@@ -107,7 +102,7 @@ def flash_attention_mode(n_head: int, config: ModelConfig, *, uses_gpu: bool) ->
         return "off"
     if config.flash_attention != "auto" or uses_gpu or config.kv_type not in UNQUANTIZED:
         return config.flash_attention
-    n_tokens = tokens_at_once(config, uses_gpu=uses_gpu)
+    n_tokens = tokens_at_once(config)
     score_bytes = 4 * n_head * n_tokens * config.n_ctx
     return "off" if score_bytes <= _MOST_SCORE_BYTES else "auto"
 
@@ -161,7 +156,7 @@ def estimate(
     ]
     uses_gpu = any(on_gpu)
     compute = _compute_bytes(sizes, config, uses_gpu=uses_gpu)
-    n_tokens = min(tokens_at_once(config, uses_gpu=uses_gpu), config.n_ctx)
+    n_tokens = min(tokens_at_once(config), config.n_ctx)
     logits = 4 * n_tokens * _length(file.metadata, TOKENS)  # a GPU's buffer is fully allocated
     vocabulary = _BYTES_OF_CODE + _BYTES_PER_TOKEN * _length(file.metadata, TOKENS)
     return MemoryEstimate(
@@ -220,7 +215,7 @@ def _length(metadata: dict[str, Value], key: str) -> int:
 
 def _compute_bytes(sizes: Hyperparameters, config: ModelConfig, *, uses_gpu: bool) -> int:
     """Return the bytes of activations, masks and, without flash attention, attention scores."""
-    n_tokens = min(tokens_at_once(config, uses_gpu=uses_gpu), config.n_ctx)
+    n_tokens = min(tokens_at_once(config), config.n_ctx)
     n_ff_expert = sizes.number("expert_feed_forward_length") * sizes.number("expert_used_count")
     n_ff = max(sizes.number("feed_forward_length"), n_ff_expert)
     activations = 4 * n_tokens * (2 * n_ff + 3 * sizes.n_embd)

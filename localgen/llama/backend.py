@@ -323,7 +323,7 @@ class LlamaBackend:
     @property
     def n_ubatch(self) -> int:
         """The most tokens of a pass that llama.cpp computes at once."""
-        return tokens_at_once(self.config, uses_gpu=self.uses_gpu)
+        return tokens_at_once(self.config)
 
     @property
     def uses_gpu(self) -> bool:

@@ -64,8 +64,8 @@ def test_the_parts_by_hand():
     assert found.ram.weights == EMBEDDING_BYTES + 2 * LAYER_BYTES + NORM_BYTES + OUTPUT_BYTES
     assert found.kv_bytes_per_token == 2 * 2 * (16 + 16) * 2  # layers, heads, keys and values, F16
     assert found.ram.kv_cache == 512 * 256
-    activations = 4 * 256 * (2 * 128 + 3 * 64)
-    scores = 256 * 512 * (4 + 4 * (4 + 2))  # the mask, and of each head F32 and its F16
+    activations = 4 * 512 * (2 * 128 + 3 * 64)
+    scores = 512 * 512 * (4 + 4 * (4 + 2))  # the mask, and of each head F32 and its F16
     assert found.ram.compute == activations + scores
     assert found.ram.vocabulary == 5_000_000 + 250 * 1000 + 100 * 500
     assert found.ram.repacked == found.reclaimable == found.gpu.total == 0
@@ -80,25 +80,15 @@ def test_kv_by_type(kv_type, per_token):
     found = estimate(model_file(), ModelConfig(n_ctx=1024, kv_type=kv_type), n_sequences=3)
     assert found.kv_bytes_per_token == per_token
     assert found.ram.kv_cache == 3 * 1024 * per_token
-    activations = 4 * 256 * (2 * 128 + 3 * 64)
+    activations = 4 * 512 * (2 * 128 + 3 * 64)
     bytes_per_score = {"f32": 4, "f16": 4 + 2}.get(kv_type)
     mask = 4 + 2 if bytes_per_score is None else 4 + 4 * bytes_per_score
-    assert found.ram.compute == activations + 256 * 1024 * mask
+    assert found.ram.compute == activations + 512 * 1024 * mask
 
 
-@pytest.mark.parametrize(
-    ("options", "uses_gpu", "expected"),
-    [
-        ({}, False, 256),
-        ({}, True, 512),
-        ({"n_batch": 64}, False, 64),
-        ({"n_batch": 2048}, False, 256),
-        ({"n_ubatch": 100}, False, 100),
-        ({"n_ubatch": 100}, True, 100),
-    ],
-)
-def test_tokens_at_once_are_what_was_given_or_what_suits_the_device(options, uses_gpu, expected):
-    assert tokens_at_once(ModelConfig(**options), uses_gpu=uses_gpu) == expected
+def test_tokens_at_once_are_a_whole_pass_unless_fewer_are_asked_for():
+    assert tokens_at_once(ModelConfig(n_batch=64)) == 64
+    assert tokens_at_once(ModelConfig(n_ubatch=100)) == 100
 
 
 def test_room_is_had_by_cells():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import count
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds, Work
+from localgen.engine.constraint import ConstraintTracker
 from localgen.engine.decoding import DecodingStrategy
 from localgen.engine.engine import Engine
 from localgen.engine.request import Request
@@ -393,3 +395,54 @@ def reference_greedy(prompt: list[int], n_new: int, script: Script = hashed_lett
         if tokens[-1] in FakeVocab.eog_ids:
             break
     return tokens[len(prompt) :]
+
+
+class ChoiceMatcher:
+    """Implements ``engine.constraint.Matcher``: the text is one of ``choices``, byte by byte."""
+
+    def __init__(self, choices: Sequence[bytes]) -> None:
+        self.choices = [bytes(each) for each in choices]
+        self.text = b""
+
+    @property
+    def _left(self) -> list[bytes]:
+        n = len(self.text)
+        return [each[n:] for each in self.choices if each[:n] == self.text]
+
+    def accept(self, token_id: int) -> None:
+        if not self.mask()[token_id // 8] & 1 << token_id % 8:
+            raise ValueError(f"{token_id} may not follow {self.text!r}")
+        self.text += bytes([token_id])
+
+    def rollback(self, n_tokens: int) -> None:
+        assert n_tokens <= len(self.text)
+        self.text = self.text[: len(self.text) - n_tokens]
+
+    def mask(self) -> np.ndarray:
+        allowed = np.zeros(N_VOCAB, np.bool_)
+        allowed[[each[0] for each in self._left if each]] = True
+        return np.packbits(allowed, bitorder="little")
+
+    def forced_tokens(self) -> list[int]:
+        shared = commonprefix(self._left)
+        return list(shared)
+
+    @property
+    def may_end(self) -> bool:
+        return b"" in self._left
+
+    @property
+    def is_done(self) -> bool:
+        return self._left == [b""]
+
+    def fork(self) -> ChoiceMatcher:
+        twin = ChoiceMatcher(self.choices)
+        twin.text = self.text
+        return twin
+
+
+def constraint(choices: Sequence[bytes], *, forces: bool = True) -> ConstraintTracker:
+    """Return a tracker that allows these texts."""
+    return ConstraintTracker(
+        ChoiceMatcher(choices), "choices", ends={EOS}, never={BOS, END_OF_TURN}, forces=forces
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import count
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -398,34 +397,47 @@ def reference_greedy(prompt: list[int], n_new: int, script: Script = hashed_lett
 
 
 class ChoiceMatcher:
-    """Implements ``engine.constraint.Matcher``: the text is one of ``choices``, byte by byte."""
+    """Implements ``engine.constraint.Matcher``: the text is one of ``choices``.
 
-    def __init__(self, choices: Sequence[bytes]) -> None:
+    pieces: the bytes of each token of N_VOCAB or fewer; token i is byte i without them.
+    """
+
+    def __init__(self, choices: Sequence[bytes], pieces: Sequence[bytes] = ()) -> None:
         self.choices = [bytes(each) for each in choices]
-        self.text = b""
+        self.pieces = pieces or [bytes([i]) for i in range(256)]
+        self.token_ids: list[int] = []
+
+    @property
+    def text(self) -> bytes:
+        return b"".join(self.pieces[token_id] for token_id in self.token_ids)
 
     @property
     def _left(self) -> list[bytes]:
-        n = len(self.text)
-        return [each[n:] for each in self.choices if each[:n] == self.text]
+        text = self.text
+        return [each[len(text) :] for each in self.choices if each.startswith(text)]
 
     def accept(self, token_id: int) -> None:
         if not self.mask()[token_id // 8] & 1 << token_id % 8:
             raise ValueError(f"{token_id} may not follow {self.text!r}")
-        self.text += bytes([token_id])
+        self.token_ids.append(token_id)
 
     def rollback(self, n_tokens: int) -> None:
-        assert n_tokens <= len(self.text)
-        self.text = self.text[: len(self.text) - n_tokens]
+        assert n_tokens <= len(self.token_ids)
+        del self.token_ids[len(self.token_ids) - n_tokens :]
 
     def mask(self) -> np.ndarray:
-        allowed = np.zeros(N_VOCAB, np.bool_)
-        allowed[[each[0] for each in self._left if each]] = True
+        left = self._left
+        allowed = np.zeros(max(N_VOCAB, len(self.pieces)), np.bool_)
+        for token_id, piece in enumerate(self.pieces):
+            allowed[token_id] = piece != b"" and any(each.startswith(piece) for each in left)
         return np.packbits(allowed, bitorder="little")
 
     def forced_tokens(self) -> list[int]:
-        shared = commonprefix(self._left)
-        return list(shared)
+        trial, forced = self.fork(), list[int]()
+        while not trial.may_end and len({each[0] for each in trial._left}) == 1:
+            forced.append(self.pieces.index(trial._left[0][:1]))
+            trial.accept(forced[-1])
+        return forced
 
     @property
     def may_end(self) -> bool:
@@ -436,9 +448,27 @@ class ChoiceMatcher:
         return self._left == [b""]
 
     def fork(self) -> ChoiceMatcher:
-        twin = ChoiceMatcher(self.choices)
-        twin.text = self.text
+        twin = type(self)(self.choices, self.pieces)
+        twin.token_ids = list(self.token_ids)
         return twin
+
+
+class ChoiceConstraint:
+    """Implements ``generation.constraining.Constraint``; ``parse`` gives the text in a list."""
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self.choices = [each.encode() for each in choices]
+
+    def matcher(self) -> ChoiceMatcher:
+        return ChoiceMatcher(self.choices)
+
+    def parse(self, text: str) -> list[str]:
+        return [text]
+
+
+def compile_choices(name: str, value: Any) -> ChoiceConstraint:
+    """Compile the option ``choices``; of ``regex``, the parts between bars."""
+    return ChoiceConstraint(value.split("|") if name == "regex" else value)
 
 
 def constraint(choices: Sequence[bytes], *, forces: bool = True) -> ConstraintTracker:

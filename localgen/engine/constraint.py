@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 # (ceil(n_vocab / 8),): token i is bit i % 8, counted from the lowest, of byte i // 8.
 PackedMask = npt.NDArray[np.uint8]
-
-Own = TypeVar("Own", bound="Matcher")
 
 
 class Matcher(Protocol):
@@ -45,7 +43,7 @@ class Matcher(Protocol):
     def is_done(self) -> bool:
         """Whether the text is complete and cannot go on."""
 
-    def fork(self: Own) -> Own:
+    def fork(self) -> Matcher:
         """Return a matcher in the same state that goes its own way from here."""
 
 
@@ -133,7 +131,7 @@ class ConstraintTracker:
     def accept(self, token_id: int) -> None:
         self._settle()
         is_end = token_id in self._ends
-        if self._has_ended or (is_end and not self._matcher.may_end):
+        if not self._is_allowed(token_id):
             raise ValueError(
                 f"token {token_id} was chosen, but {self.requirement}: do not let a logits "
                 f"processor raise scores of -inf"
@@ -169,12 +167,20 @@ class ConstraintTracker:
         clone._is_told = list(self._is_told)
         return clone
 
+    def _is_allowed(self, token_id: int) -> bool:
+        """Whether a token may come next, as far as that is known: the matcher knows the rest."""
+        if self._allowed is not None:
+            return bool(self._allowed[token_id // 8] >> token_id % 8 & 1)
+        return not self._has_ended and (token_id not in self._ends or self._matcher.may_end)
+
     # --- what may come next ---
 
     def allowed(self) -> PackedMask:
         """Return the tokens that may come next, ends included where the text is complete."""
         if self._allowed is None:
             mask = self._made()
+            if self._has_ended:
+                mask[:] = 0
             _clear(mask, self._never_bits)
             if self._matcher.may_end:
                 _set(mask, self._end_bits)

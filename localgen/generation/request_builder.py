@@ -31,6 +31,7 @@ from localgen.generation.batch_strategy import BatchStrategy
 from localgen.generation.beam_batch import BeamBatch
 from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
+from localgen.generation.constraining import Constraints
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
 from localgen.generation.inputs import (
@@ -86,6 +87,11 @@ class RequestBuilder:
     def _byte_index(self) -> ByteIndex:
         """The vocabulary by bytes, for token healing; it reads every token."""
         return byte_index(self._backend.vocab, self._tokenizer.token_bytes)
+
+    @functools.cached_property
+    def constraints(self) -> Constraints:
+        """The constraints of calls; it may be set."""
+        raise NotImplementedError
 
     def from_ids(
         self,
@@ -345,6 +351,7 @@ class RequestBuilder:
             started=started,
             byte_index=lambda: self._byte_index,
             scratch=self._scratch,
+            constraints=lambda: self.constraints,
             keep_text=keep_text,
             hooks=hooks,
             no_speculation_because=self._no_speculation_because,
@@ -374,6 +381,7 @@ class RequestBuilder:
             preparing_seconds=time.perf_counter() - started - prompts.text_seconds,
             text_clock=builder.text_clock,
             guide_of=guide_of,
+            constraint_of=builder.constraint_of,
         )
         if guide_of:
             call.use(SamplingStrategy())

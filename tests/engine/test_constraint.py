@@ -36,7 +36,8 @@ def expected(text: bytes, *, has_ended: bool = False) -> set[int]:
 def test_it_follows_every_accept_rollback_and_copy(moves: list[int], data: st.DataObject) -> None:
     """A number ≥ 0 chooses an allowed token, one below takes as many back; masks that a thread is
     making change nothing."""
-    tracker, tokens = constraint(WORDS), []
+    tokens: list[int] = []
+    tracker = constraint(WORDS)
     for move in moves:
         twin, before = tracker.copy(), list(tokens)
         if data.draw(st.booleans()):

@@ -7,6 +7,7 @@ copy therefore gets other tokens, and the test that compares it sees it.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -396,6 +397,18 @@ def reference_greedy(prompt: list[int], n_new: int, script: Script = hashed_lett
     return tokens[len(prompt) :]
 
 
+_BYTES = tuple(bytes([i]) for i in range(256))
+
+
+@functools.cache
+def _ids_by_first_byte(pieces: tuple[bytes, ...]) -> dict[bytes, list[int]]:
+    found: dict[bytes, list[int]] = {}
+    for token_id, piece in enumerate(pieces):
+        if piece:
+            found.setdefault(piece[:1], []).append(token_id)
+    return found
+
+
 class ChoiceMatcher:
     """Implements ``engine.constraint.Matcher``: the text is one of ``choices``.
 
@@ -404,7 +417,7 @@ class ChoiceMatcher:
 
     def __init__(self, choices: Sequence[bytes], pieces: Sequence[bytes] = ()) -> None:
         self.choices = [bytes(each) for each in choices]
-        self.pieces = pieces or [bytes([i]) for i in range(256)]
+        self.pieces = tuple(pieces) or _BYTES
         self.token_ids: list[int] = []
 
     @property
@@ -426,10 +439,10 @@ class ChoiceMatcher:
         del self.token_ids[len(self.token_ids) - n_tokens :]
 
     def mask(self) -> np.ndarray:
-        left = self._left
-        allowed = np.zeros(max(N_VOCAB, len(self.pieces)), np.bool_)
-        for token_id, piece in enumerate(self.pieces):
-            allowed[token_id] = piece != b"" and any(each.startswith(piece) for each in left)
+        allowed = np.zeros(N_VOCAB, np.bool_)
+        for rest in self._left:
+            for token_id in _ids_by_first_byte(self.pieces).get(rest[:1], ()):
+                allowed[token_id] |= rest.startswith(self.pieces[token_id])
         return np.packbits(allowed, bitorder="little")
 
     def forced_tokens(self) -> list[int]:

@@ -28,7 +28,7 @@ def allowed(of: HealedMatcher) -> set[bytes]:
 
 
 def test_a_token_may_go_on_beyond_the_prompt_as_the_text_may_begin() -> None:
-    """After " a" the text may be b, bc… or c…: " ab" is b, " abcab" bca and then b, which is none."""
+    """ "␣ab" is "b" of the text; "␣abcab" would be "bca" and a "b" that no choice has."""
     own = matcher(b" ", b"a")
     assert allowed(own) == {b" ", b" ab"}
     own.accept(PIECES.index(b" ab"))

@@ -18,12 +18,13 @@ import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds, Work
-from localgen.engine.constraint import ConstraintTracker
+from localgen.engine.constraint import ConstraintTracker, masks_one_by_one
 from localgen.engine.decoding import DecodingStrategy
 from localgen.engine.engine import Engine
 from localgen.engine.request import Request
 from localgen.engine.sequence import Sequence as EngineSequence
 from localgen.errors import CLOSED
+from localgen.generation.constraining import Constraints
 from localgen.generation.model_facts import Weight
 from localgen.text.vocab import TokenType
 
@@ -482,6 +483,12 @@ class ChoiceConstraint:
 def compile_choices(name: str, value: Any) -> ChoiceConstraint:
     """Compile the option ``choices``; of ``regex``, the parts between bars."""
     return ChoiceConstraint(value.split("|") if name == "regex" else value)
+
+
+def constrain(model: LocalModel) -> None:
+    """Let a model compile its constraints with ``compile_choices``."""
+    ends = {BOS, EOS, END_OF_TURN}
+    model._requests.constraints = Constraints(compile_choices, masks_one_by_one, ends)
 
 
 def constraint(choices: Sequence[bytes], *, forces: bool = True) -> ConstraintTracker:

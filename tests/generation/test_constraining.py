@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 
 from localgen import Completion, GenerationConfig
-from localgen.engine.constraint import masks_one_by_one
-from localgen.generation.constraining import Constraints
 from tests.fakes import (
-    BOS,
-    END_OF_TURN,
     EOS,
     FakeModel,
     Script,
-    compile_choices,
+    constrain,
     fake_model,
     hashed_letter,
 )
@@ -27,8 +23,7 @@ CHOICES = ["positive", "negative", "neither", "positively"]
 
 def model_of(script: Script = hashed_letter, **options: Any) -> FakeModel:
     model = fake_model(script, **options)
-    ends = {BOS, EOS, END_OF_TURN}
-    model._requests.constraints = Constraints(compile_choices, masks_one_by_one, ends)
+    constrain(model)
     return model
 
 

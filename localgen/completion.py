@@ -23,9 +23,8 @@ class Stats:
     they are ``wall_seconds``, which excludes what the caller does between a stream's pieces.
     n_passes: the forward passes that gave it tokens: n_new of them without speculation and forced
     tokens. n_drafted: tokens that were guessed and put into these passes; n_accepted: those of them
-    that became its
-    tokens. n_forced: tokens that a constraint left no choice for, which were not sampled.
-    no_speculation_because: why there was none, where an option asked for it.
+    that became its tokens. n_forced: tokens that a constraint left no choice for, which were not
+    sampled. no_speculation_because: why there was none, where an option asked for it.
     n_threads: CPU threads of the call's last forward pass: they adapt if ``n_threads`` is None.
     kv_unified: whether it shared cells of the KV cache with others that began alike.
     flash_attention: "on" or "off"; both, as in "on, then off", if the faster one changed while it

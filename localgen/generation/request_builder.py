@@ -91,7 +91,14 @@ class RequestBuilder:
     @functools.cached_property
     def constraints(self) -> Constraints:
         """The constraints of calls; it may be set."""
-        raise NotImplementedError
+        # Imported here: only calls with a constraint need llguidance.
+        from localgen.constraints.compiler import Compiler  # noqa: PLC0415
+        from localgen.constraints.matcher import masks_of  # noqa: PLC0415
+        from localgen.constraints.vocabulary import tokenizer_for  # noqa: PLC0415
+
+        vocab, token_bytes = self._backend.vocab, self._tokenizer.token_bytes
+        compiler = Compiler(lambda: tokenizer_for(vocab, token_bytes), vocab.n_vocab)
+        return Constraints(compiler, masks_of, vocab.eog_ids)
 
     def from_ids(
         self,

@@ -72,7 +72,10 @@ def _checked(
     has_ended = sequence.finish_reason in ("eos", "stop") and stop_match is None
     if not has_ended or not sequence.constraint.may_end:
         return {"is_valid": False}
-    return {"is_valid": True, "parsed": constraint.parse(text)}
+    try:
+        return {"is_valid": True, "parsed": constraint.parse(text)}
+    except ValueError:  # a class may ask for more than its schema says
+        return {"is_valid": False}
 
 
 def one_or_all(prompts: object, done: list[Completion]) -> Completion | list[Completion]:

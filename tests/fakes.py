@@ -18,7 +18,7 @@ import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds, Work
-from localgen.engine.constraint import ConstraintTracker, masks_one_by_one
+from localgen.engine.constraint import ConstraintTracker, MaskWorker, masks_one_by_one
 from localgen.engine.decoding import DecodingStrategy
 from localgen.engine.engine import Engine
 from localgen.engine.request import Request
@@ -491,8 +491,15 @@ def constrain(model: LocalModel) -> None:
     model._requests.constraints = Constraints(compile_choices, masks_one_by_one, ends)
 
 
-def constraint(choices: Sequence[bytes], *, forces: bool = True) -> ConstraintTracker:
+def constraint(
+    choices: Sequence[bytes], *, forces: bool = True, worker: MaskWorker | None = None
+) -> ConstraintTracker:
     """Return a tracker that allows these texts."""
     return ConstraintTracker(
-        ChoiceMatcher(choices), "choices", ends={EOS}, never={BOS, END_OF_TURN}, forces=forces
+        ChoiceMatcher(choices),
+        "choices",
+        ends={EOS},
+        never={BOS, END_OF_TURN},
+        worker=worker,
+        forces=forces,
     )

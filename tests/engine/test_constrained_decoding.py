@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,13 @@ import numpy as np
 import pytest
 
 from localgen.config import SamplingOptions
+from localgen.engine.constraint import (
+    ConstraintTracker,
+    MaskWorker,
+    Matcher,
+    PackedMask,
+    masks_one_by_one,
+)
 from localgen.engine.decoding import DecodingStrategy, Output, SamplingStrategy, Step
 from localgen.engine.pass_costs import PassCosts
 from localgen.engine.recorders import LogprobRecorder
@@ -16,7 +24,7 @@ from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence
 from localgen.engine.speculation import NO_DRAFT, Draft, SpeculativeStrategy
 from localgen.engine.uniforms import UniformStream
-from tests.fakes import EOS, N_VOCAB, FakeBackend, constraint, run_request
+from tests.fakes import EOS, N_VOCAB, ChoiceMatcher, FakeBackend, constraint, run_request
 
 PROMPT = list(b"a prompt longer than the sixteen tokens of one batch")
 RECORDS = [b'{"name": "%c", "size": %d}' % (letter, n) for letter in b"abc" for n in range(1, 5)]
@@ -37,7 +45,7 @@ def sequence(
         trackers.append(constraint(choices, forces=forces))
     return Sequence(
         index=index,
-        prompt_ids=np.array([*PROMPT, index], np.int32),
+        prompt_ids=np.array([65 + index, *PROMPT], np.int32),
         max_new_tokens=n_new,
         eos_token_ids=frozenset({EOS}),
         sampler=sampler,
@@ -53,7 +61,8 @@ def text(of: Sequence) -> bytes:
 
 def decode_passes(backend: FakeBackend, seq_id: int = 0) -> list[int]:
     """How many tokens of a sequence each pass after its prompt had."""
-    sizes = [slots.count(seq_id) for name, slots in backend.calls if name == "decode"]
+    passes = [slots for name, slots in backend.calls if name == "decode"]
+    sizes = [slots.count(seq_id) for slots in passes if seq_id in slots]
     n_prompt = len(PROMPT) + 1
     while n_prompt > 0:
         n_prompt -= sizes.pop(0)
@@ -99,6 +108,31 @@ def test_forced_tokens_go_through_one_pass_with_the_token_before_them() -> None:
     assert only.constraint is not None
     assert only.constraint.n_passes == 3
     assert only.constraint.n_forced == only.n_new - 2
+
+
+def test_masks_are_made_ahead_for_all_sequences_together() -> None:
+    """But for the first of each, which nothing comes before."""
+    together, alone = [], []
+
+    def masks_of(matchers: list[Matcher]) -> list[PackedMask]:
+        together.append(len(matchers))
+        return masks_one_by_one(matchers)
+
+    class Counted(ChoiceMatcher):
+        def mask(self) -> PackedMask:
+            alone.append(threading.current_thread() is threading.main_thread())
+            return super().mask()
+
+    worker = MaskWorker(masks_of)
+    sequences = [sequence(None, index=i) for i in range(3)]
+    for each in sequences:
+        matcher = Counted([b"one", b"two"])
+        tracker = ConstraintTracker(matcher, "choices", ends={EOS}, worker=worker, forces=False)
+        each.trackers += (tracker,)
+        each.constraint = tracker
+    run_request(sequences, SamplingStrategy(), FakeBackend(n_batch=256))
+    assert together == [3, 3]
+    assert sum(alone) == 3 + 9  # ChoiceMatcher.accept asks for it as well
 
 
 def test_rows_keep_their_own_constraints_and_free_ones_stay_as_they_are() -> None:

@@ -49,6 +49,7 @@ WAYS: list[dict[str, Any]] = [
     {"prefix_allowed_tokens_fn": lambda _batch, _ids: [*range(256), EOS]},
     {"logits_processor": lambda _ids, scores: -scores},
     {"min_new_tokens": 20},
+    {"num_return_sequences": 2, "temperature": 2.0},
 ]
 
 

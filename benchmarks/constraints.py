@@ -20,7 +20,7 @@ from localgen import Completion, LocalModel
 from localgen.engine.sampling.masks import limit, limits
 
 N_ROWS = 8
-WORDS = "cat dog sea sun man cow tree house".split()
+WORDS = ["cat", "dog", "sea", "sun", "man", "cow", "tree", "house"]
 STORIES = [f"The story of the {word} begins" for word in WORDS]
 FREE_TEXT = r"[a-zA-Z ,.'\n]{2000}"
 KEYS = ("full_name_of_the_person", "year_in_which_the_person_was_born", "is_currently_employed")

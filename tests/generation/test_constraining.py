@@ -11,6 +11,7 @@ import pytest
 from localgen import Completion, GenerationConfig
 from tests.fakes import (
     EOS,
+    ChoiceConstraint,
     FakeModel,
     Script,
     constrain,
@@ -97,6 +98,17 @@ def test_a_text_that_was_cut_is_neither_valid_nor_parsed() -> None:
         assert (done.is_valid, done.parsed) == (False, None)
     whole = model.complete("?", choices=["positively"], max_new_tokens=10)
     check(whole)
+
+
+def test_a_text_that_its_class_refuses_is_not_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class may ask for more than its schema says."""
+
+    def refuse(_self: ChoiceConstraint, text: str) -> None:
+        raise ValueError(f"not {text}")
+
+    monkeypatch.setattr(ChoiceConstraint, "parse", refuse)
+    done = model_of().complete("?", choices=["yes"])
+    assert (done.text, done.is_valid, done.parsed) == ("yes", False, None)
 
 
 def test_a_text_that_could_go_on_is_cut_by_its_limit() -> None:

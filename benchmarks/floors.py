@@ -90,35 +90,39 @@ class Floor:
     """llama.cpp alone with one setting of flash attention, for what localgen has completed."""
 
     def __init__(self, backend: Any, completions: Sequence[Any], context: Any) -> None:
-        self._llama, self._context = backend._llama, context
+        self.llama, self._context = backend._llama, context
         self._lengths = [len(done.prompt_token_ids) for done in completions]
         self._is_prefilled = False
         prompts = [done.prompt_token_ids for done in completions]
-        self._prompts = prompt_batches(self._llama, prompts, backend.n_batch)
-        self._steps = step_batches(self._llama, prompts, [done.token_ids for done in completions])
+        self._prompts = prompt_batches(self.llama, prompts, backend.n_batch)
+        self._steps = step_batches(self.llama, prompts, [done.token_ids for done in completions])
 
     def prefill(self) -> float:
         """Return the seconds of the passes of all prompts, in an empty KV cache."""
-        self._llama.llama_memory_clear(self._memory, True)
+        self.llama.llama_memory_clear(self._memory, True)
         self._is_prefilled = True
-        return run_batches(self._llama, self._context, self._prompts)
+        return run_batches(self.llama, self._context, self._prompts)
 
     def decode(self) -> float:
         """Return the seconds of all decode steps; the prompts before them are not timed."""
+        return self.after_prompts(self._steps)
+
+    def after_prompts(self, batches: Sequence[Any]) -> float:
+        """Return the seconds of batches that follow the prompts, which are not timed."""
         if not (self._is_prefilled and self._truncate()):
             self.prefill()
-        return run_batches(self._llama, self._context, self._steps)
+        return run_batches(self.llama, self._context, batches)
 
     def close(self) -> None:
-        self._llama.llama_free(self._context)
+        self.llama.llama_free(self._context)
 
     @property
     def _memory(self) -> Any:
-        return self._llama.llama_get_memory(self._context)
+        return self.llama.llama_get_memory(self._context)
 
     def _truncate(self) -> bool:
         """Keep the prompts alone; False if llama.cpp cannot, as with recurrent models."""
-        remove = self._llama.llama_memory_seq_rm
+        remove = self.llama.llama_memory_seq_rm
         return all(remove(self._memory, row, n, -1) for row, n in enumerate(self._lengths))
 
 

@@ -4,14 +4,16 @@
     python benchmarks/speculation.py --draft small.gguf   # a draft model
     python benchmarks/speculation.py --parity             # are the tokens the same?
 
-copy: 20 edits of code and quotations, ten each, built from ten names and one form for each kind
-of work. All are in the set, whatever the model makes of them; the tokens are its own greedy
-output, up to an empty line or the end of the code. hot: random words, continued at temperature 1.5
-without filters, so that hardly anything repeats. Each with one sequence, and with eight together.
+copy: 20 pieces of work that copy most of their prompt, as a chat: ten edits of code, six
+quotations, four edits of JSON. SmolLM2 135M follows these forms by copying; whether it makes the
+edit does not matter, for the tokens are its own greedy output. hot: random words, continued at
+temperature 1.5 without filters, so that hardly anything repeats. Each with one sequence, and with
+eight together.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import fields
 from functools import partial
@@ -20,11 +22,12 @@ from typing import Any
 import common
 import numpy as np
 from common import CHAIN, Row
-from floors import Floors, floor_columns
+from floors import Floors, faster, floor_columns
+from oracle import best_passes, oracle_seconds, pass_seconds
 from overhead import alternate
 
 _N_PARITY = 200
-_STOP = {"stop_strings": ["\n\n", "```"], "do_sample": False}
+_STOP = {"stop_strings": ["```"], "do_sample": False}
 _HOT = {"do_sample": True, "temperature": 1.5, "top_k": 0, "top_p": 1.0, "eos_token_id": []}
 _RENAMES = {
     "users": "members", "orders": "sales", "books": "titles", "rooms": "halls", "trips": "tours",
@@ -39,29 +42,63 @@ def load_{0}(path):
         item["email"] = item["email"].lower()
     return sorted({0}, key=lambda item: item["name"])
 """
+_QUOTATIONS = (
+    "Repeat this text word for word:",
+    "Repeat this text, but call the keeper Peter:",
+    "Write each sentence of this text on a line of its own:",
+)
+_JSON_EDITS = (
+    "Write this JSON again without the cities:",
+    'Rename the key "city" to "town" in this JSON:',
+)
+_PEOPLE = {
+    "Anna Berg": "Oslo", "Bruno Costa": "Lisbon", "Clara Dietz": "Berlin",
+    "David Evans": "Cardiff", "Elena Fabbri": "Milan",
+}  # fmt: skip
 _NOTE = """\
 Decoding from the first token to the return of `complete()`, summed over the prompts of a case, in
 each round. ratio is the time of the faster floor, which does not speculate, divided by localgen's
-with speculation; by_plain is the same for localgen without it. copied is the share of new tokens
-in runs of four that stand in the prompt. n_new, passes, drafted and accepted: of the last round."""
+with speculation; by_plain is the same for localgen without it. bound is the same for llama.cpp
+alone with drafts that are never wrong, as long as pays by the time of its passes (see oracle.py):
+more than bound is not possible. copied is the share of new tokens in runs of four that stand in the
+prompt. n_new, passes, drafted and accepted: of the last round; bound_passes: those of bound."""
 _PARITY_NOTE = """\
 differing: prompts, of 200, whose tokens with and without speculation are not the same, in
 deterministic mode."""
 
 
-def edits() -> list[str]:
-    """Return the 20 prompts: an edit of code and a quotation in turn."""
-    prompts = []
-    for number, (old, new) in enumerate(_RENAMES.items()):
-        code = _CODE.format(old)
-        prompts.append(
-            f"The function before:\n\n```python\n{code}```\n\nThe same function, with {old} "
-            f"renamed to {new}:\n\n```python\n"
-        )
-        sentences = common.PASSAGE.replace("\n", " ").split(". ")
-        text = f"{'. '.join(sentences[number % 4 : number % 4 + 2])}. He kept the {old} there."
-        prompts.append(f"Repeat the following text.\n\nText:\n{text}\n\nRepeated:\n")
-    return prompts
+def copy_prompts(tokenizer: Any) -> list[str]:
+    """Return the 20 prompts, so mixed that any eight in a row have some of each kind."""
+    code = [
+        (f"Write this code again, with `{new}` instead of `{old}`:", "python", _CODE.format(old))
+        for old, new in _RENAMES.items()
+    ]
+    sentences = common.PASSAGE.replace("\n", " ").split(". ")
+    texts = [". ".join(sentences[first : first + 3]) + "." for first in (0, 2)]
+    lists = [_people(first) for first in (0, 1)]
+    quotations = [(task, "", text) for task in _QUOTATIONS for text in texts]
+    json_edits = [(task, "json", each) for task in _JSON_EDITS for each in lists]
+    others = [*quotations, *json_edits]
+    others = others[::3] + others[1::3] + others[2::3]
+    order = [each for pair in zip(code, others, strict=True) for each in pair]
+    return [_chat(tokenizer, *each) for each in order]
+
+
+def _people(first: int) -> str:
+    """Return a JSON list of four people."""
+    people = [
+        {"name": name, "city": city, "email": f"{name.lower().replace(' ', '.')}@example.org"}
+        for name, city in [*_PEOPLE.items()][first : first + 4]
+    ]
+    return "[\n" + ",\n".join(f"  {json.dumps(each)}" for each in people) + "\n]\n"
+
+
+def _chat(tokenizer: Any, task: str, language: str, text: str) -> str:
+    """Return a prompt at whose end the answer begins, in a block of code if it has a language."""
+    block = f"```{language}\n{text}```" if language else text
+    messages = [{"role": "user", "content": f"{task}\n\n{block}"}]
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return f"{prompt}```{language}\n" if language else prompt
 
 
 def hot_prompts(model: Any) -> list[list[int]]:
@@ -100,35 +137,45 @@ def decode(model: Any, prompts: list[Any], options: Row) -> tuple[float, list[An
     return time.perf_counter() - started - done[0].stats.ttft, done
 
 
-def measure_group(model: Any, prompts: list[Any], plain: Row, more: Row, n_rounds: int) -> Any:
-    """Return the rounds of prompts that decode together, and the completions of the last one."""
+def measure_group(model: Any, prompts: list[Any], plain: Row, more: Row, n_rounds: int) -> Row:
+    """Return the rounds of prompts that decode together, the completions without speculation and
+    with it, and the oracle's passes by setting."""
     completions = model.complete(prompts, **plain)
     model.complete(prompts, **plain, **more)
+    texts = [(done.prompt_token_ids, done.token_ids) for done in completions]
+    passes = {}
     with Floors(model, completions) as floors:
         ways: dict[str, Any] = {setting: floor.decode for setting, floor in floors.items()}
+        for setting, floor in floors.items():
+            passes[setting] = best_passes(texts, pass_seconds(model, setting))
+            ways[f"oracle_{setting}"] = partial(oracle_seconds, floor, passes[setting], completions)
         ways["plain"] = partial(decode, model, prompts, plain)
         ways["ours"] = partial(decode, model, prompts, {**plain, **more})
         rounds = alternate(ways, n_rounds)
-    done = rounds[-1]["ours"][1]
+    speculated = rounds[-1]["ours"][1]
     for found in rounds:
         found["plain"], found["ours"] = found["plain"][0], found["ours"][0]
-    return rounds, completions, done
+    return {"rounds": rounds, "plain": completions, "ours": speculated, "passes": passes}
 
 
 def measure_case(model: Any, name: str, groups: list[Any], plain: Row, more: Row, n: int) -> Row:
     """Return one row: the groups one after another, their times summed in each round."""
     found = [measure_group(model, prompts, plain, more, n) for prompts in groups]
     rounds = [
-        {key: sum(group[0][number][key] for group in found) for key in found[0][0][0]}
+        {key: sum(group["rounds"][number][key] for group in found) for key in found[0]["rounds"][0]}
         for number in range(n)
     ]
-    completions = [done for group in found for done in group[1]]
-    stats = [done.stats for group in found for done in group[2]]
+    completions = [done for group in found for done in group["plain"]]
+    stats = [done.stats for group in found for done in group["ours"]]
     n_tokens = sum(len(done.token_ids) - 1 for done in completions)
+    floor = faster(rounds)
+    oracle = min(found[0]["passes"], key=lambda setting: common.median(rounds, f"oracle_{setting}"))
     row = {
         "case": name,
         "n_new": n_tokens,
         **floor_columns(rounds, n_tokens, "ours"),
+        **common.spread("bound", [r[floor] / r[f"oracle_{oracle}"] for r in rounds]),
+        "bound_passes": sum(len(group["passes"][oracle]) for group in found),
         **common.spread("by_plain", [r["plain"] / r["ours"] for r in rounds]),
         "copied": sum(map(copied, completions)) / len(completions),
     }
@@ -146,8 +193,8 @@ def measure(options: Any, more: Row) -> None:
     """Measure all cases and report them."""
     from localgen import LocalModel  # noqa: PLC0415  (after the arguments were read)
 
-    prompts: list[Any] = edits()
     with LocalModel.from_pretrained(options.model) as model:
+        prompts: list[Any] = copy_prompts(model.tokenizer)
         hot = hot_prompts(model)
         groups = {
             "copy-1": [[prompt] for prompt in prompts],
@@ -171,10 +218,10 @@ def measure_parity(options: Any, more: Row) -> None:
     """Count the prompts whose tokens differ, greedily and with seeds."""
     from localgen import LocalModel  # noqa: PLC0415  (after the arguments were read)
 
-    whole = edits()
     rows = []
     with LocalModel.from_pretrained(options.model, deterministic=True) as model:
         tokenizer = model.tokenizer
+        whole = copy_prompts(tokenizer)
         # Ten ends of each prompt, each of another length.
         prompts = [tokenizer.encode(whole[i % 20])[-(40 + i // 20) :] for i in range(_N_PARITY)]
         for way in ("greedy", "seeds"):
@@ -200,11 +247,11 @@ def measure_parity(options: Any, more: Row) -> None:
 
 def main() -> None:
     """Measure speeds, or with --parity, compare tokens."""
-    parser = common.argument_parser(__doc__, rounds=3, new_tokens=64)
+    parser = common.argument_parser(__doc__, rounds=3, new_tokens=128)
     cases = ["copy-1", "copy-8", "hot-1", "hot-8"]
     parser.add_argument("--only", nargs="+", metavar="CASE", choices=cases)
     parser.add_argument("--draft", metavar="MODEL", help="speculate with this model, not by lookup")
-    parser.add_argument("--lookup", type=int, default=10, help="the longest draft of prompt lookup")
+    parser.add_argument("--lookup", type=int, default=31, help="the longest draft of prompt lookup")
     parser.add_argument("--parity", action="store_true", help="compare tokens, not times")
     options = parser.parse_args()
     if options.rounds < 1 or options.new_tokens < 2:

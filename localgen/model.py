@@ -228,7 +228,9 @@ class LocalModel(ModelMethods):
         a value that changes nothing, such as ``use_cache=False``. Other calls wait meanwhile.
 
         The logits take 4 * n_vocab bytes for each token, twice while the result is made: 400 MB for
-        1,000 tokens of a vocabulary of 50,000. ``score()`` needs 16 MiB whatever the length.
+        1,000 tokens of a vocabulary of 50,000. With ``logits_to_keep``, only the places that are
+        kept are computed and take memory: 0.4 MB for the last token of a row; but ``labels`` need
+        the logits of all tokens once. ``score()`` needs 16 MiB whatever the length.
         Raises ContextFullError, DecodeError, TypeError or ValueError.
         """
         check_token_types(token_type_ids)

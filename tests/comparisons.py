@@ -27,6 +27,7 @@ def level(name: str, n_bytes: int, kld: float, speed: float, **more: Any) -> Lev
             "decode_tps": Spread(speed, 0.9 * speed, 1.1 * speed),
             "perplexity": 10.0 + kld,
             "perplexity_se": 0.1,
+            "flash_attention": "off",
             "kld_mean": kld,
             "kld_se": kld / 10,
             "kld_p99": 1.98 * kld,

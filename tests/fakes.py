@@ -21,6 +21,7 @@ from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds,
 from localgen.engine.constraint import ConstraintTracker, MaskWorker, masks_one_by_one
 from localgen.engine.decoding import DecodingStrategy
 from localgen.engine.engine import Engine
+from localgen.engine.pass_costs import PassCosts
 from localgen.engine.request import Request
 from localgen.engine.sequence import Sequence as EngineSequence
 from localgen.errors import CLOSED
@@ -124,6 +125,7 @@ class FakeBackend:
         self.weights = (Weight("output.weight", (N_VOCAB, 4), "F32"),)
         self.state_identity = {"model": "fake"}
         self.refuses_state: Callable[[list[int]], bool] = lambda _: False
+        self.pass_costs = PassCosts()
         self.adapts = False
         self.pass_threads = 1
         self.flash_attention = "off"

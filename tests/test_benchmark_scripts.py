@@ -18,7 +18,7 @@ def _scripts_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_script_is_in_the_readme() -> None:
     readme = (FOLDER / "README.md").read_text("utf-8")
-    scripts = {path.name for path in FOLDER.glob("*.py")} - {"common.py", "floors.py"}
+    scripts = {path.name for path in FOLDER.glob("*.py")} - {"common.py", "floors.py", "oracle.py"}
     assert not {name for name in scripts if f"`{name}`" not in readme}
 
 
@@ -76,5 +76,29 @@ def test_copied_tokens_stand_in_runs_of_four_in_the_prompt() -> None:
     assert speculation.copied(done) == 0.5
 
 
-def test_there_are_20_different_edits() -> None:
-    assert len(set(importlib.import_module("speculation").edits())) == 20
+class Tokenizer:
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
+        return messages[0]["content"]
+
+
+def test_there_are_20_different_copy_prompts_of_all_kinds() -> None:
+    prompts = importlib.import_module("speculation").copy_prompts(Tokenizer())
+    kinds = ["json" if "[\n" in each else "code" if "def " in each else "text" for each in prompts]
+    assert len(set(prompts)) == len(prompts) == 20
+    assert (kinds.count("code"), kinds.count("text"), kinds.count("json")) == (10, 6, 4)
+
+
+def test_runs_that_a_text_repeats_by_hand() -> None:
+    """After 8, 1: 2 3 stood before. After 3: 4 did. A run may repeat its own end."""
+    oracle = importlib.import_module("oracle")
+    assert oracle.known_runs([1, 2, 3, 4, 8], [1, 2, 3, 9]) == [2, 1, 0]
+    assert oracle.known_runs([5], [7, 7, 7, 7, 6]) == [0, 2, 1, 0]
+
+
+def test_the_oracle_puts_drafts_into_a_pass_that_pay() -> None:
+    oracle = importlib.import_module("oracle")
+    text = ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
+    assert oracle.best_passes([text], lambda n_tokens: 1.0) == [[4]]
+    assert oracle.best_passes([text], float) == [[1]] * 4
+    both = oracle.best_passes([text, ([1, 2], [3, 4, 5])], lambda n_tokens: 1.0)
+    assert both == [[4, 1], [0, 1]]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from localgen._util.format import as_count, as_size, counted
-from localgen._util.progress import step_bar
 from localgen.benchmark import BenchResult, BenchTest
 from localgen.benchmark import bench as measure
 from localgen.benchmark.measure import INTERRUPTED, N_ROUNDS
-from localgen.benchmark.measuring import Spread
 from localgen.benchmark.results import BenchMemory
+from localgen.cli.measuring import print_measured, spread_text
 from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences, with_options
 from localgen.cli.tables import print_table, printable
 from localgen.config import ModelConfig
-from localgen.errors import GenerationInterrupted
 
 _LABEL_WIDTH = 13
 _MODEL = ModelConfig()
@@ -61,28 +60,18 @@ def bench(
     starts with 1,024 tokens cached. The ratio is localgen's speed divided by llama.cpp's. Ctrl-C
     prints the results so far.
     """
-    interrupted = False
-    try:
-        with step_bar("measuring") as progress:
-            result = measure(
-                source,
-                prompt_lengths=_numbers("prompt_lengths", prompt_lengths),
-                new_tokens=new_tokens,
-                batch_sizes=_numbers("batch_sizes", batch_sizes),
-                depths=_numbers("depths", depths),
-                n_rounds=rounds,
-                progress=progress,
-                max_sequences=max_sequences,
-                **loading.given(),
-            )
-    except GenerationInterrupted as error:
-        result, interrupted = error.partial, True
-    if as_json:
-        print(result.to_json())
-    else:
-        _print(result)
-    if interrupted:
-        raise KeyboardInterrupt
+    run = partial(
+        measure,
+        source,
+        prompt_lengths=_numbers("prompt_lengths", prompt_lengths),
+        new_tokens=new_tokens,
+        batch_sizes=_numbers("batch_sizes", batch_sizes),
+        depths=_numbers("depths", depths),
+        n_rounds=rounds,
+        max_sequences=max_sequences,
+        **loading.given(),
+    )
+    print_measured("measuring", run, _print, as_json=as_json)
 
 
 def _numbers(name: str, text: str | None) -> list[int] | None:
@@ -161,15 +150,13 @@ def _memory(memory: BenchMemory) -> str:
 
 
 def _row(test: BenchTest) -> tuple[str, ...]:
-    speeds = [_spread(speed, _speed) for speed in (test.localgen_tps, test.llama_cpp_tps)]
-    return (test.case.name, str(test.case.n_rows), *speeds, _spread(test.ratio, "{:.3f}".format))
-
-
-def _spread(spread: Spread | None, as_text: Callable[[float], str], unit: str = "") -> str:
-    if spread is None:
-        return ""
-    median, low, high = map(as_text, (spread.median, spread.low, spread.high))
-    return f"{median}{unit}" if spread.low == spread.high else f"{median}{unit} ({low}-{high})"
+    speeds = [spread_text(speed, _speed) for speed in (test.localgen_tps, test.llama_cpp_tps)]
+    return (
+        test.case.name,
+        str(test.case.n_rows),
+        *speeds,
+        spread_text(test.ratio, "{:.3f}".format),
+    )
 
 
 def _speed(tokens_per_second: float) -> str:
@@ -177,7 +164,7 @@ def _speed(tokens_per_second: float) -> str:
 
 
 def _ms(test: BenchTest) -> str:
-    return _spread(test.ttft, lambda seconds: f"{seconds * 1e3:.0f}", " ms")
+    return spread_text(test.ttft, lambda seconds: f"{seconds * 1e3:.0f}", " ms")
 
 
 def _named(test: BenchTest) -> str:

@@ -12,10 +12,10 @@ import typer
 from localgen._util.progress import step_bar
 from localgen._util.text_file import read_text
 from localgen.cli.options import MODEL_FORMS, Threads
-from localgen.cli.tables import print_table
+from localgen.cli.tables import print_table, printable
 from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
-from localgen.compare.formats import COLUMNS, KLD, noise_line, share_of_most
+from localgen.compare.formats import COLUMNS, KLD, fixed_line, noise_line, share_of_most
 from localgen.compare.recommend import parse_bytes
 from localgen.errors import CompareError, GenerationInterrupted
 
@@ -215,6 +215,8 @@ def _print_table(result: Comparison) -> None:
     for level in result.levels:
         if level.error is not None:
             print(f"localgen: {level.label}: {level.error}", file=sys.stderr)
+    if fixed := fixed_line(result):
+        print(printable(fixed))
     if noise := noise_line(result):
         print(noise)
     for note in result.notes:

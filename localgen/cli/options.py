@@ -308,6 +308,14 @@ def model_or_default(model: str | None) -> str:
     return hub.DEFAULT_MODEL
 
 
+def _drafts(stats: Stats) -> str:
+    if stats.no_speculation_because is not None:
+        return f", no drafts ({stats.no_speculation_because})"
+    n_drafted = stats.n_drafted
+    accepted = f", {stats.n_accepted} of {counted(n_drafted, 'drafted token')} accepted"
+    return accepted if n_drafted else ""
+
+
 def stats_line(stats: Stats) -> str:
     """Return a line about the speed of a call."""
     prefill = stats.n_prompt - stats.n_cached
@@ -319,5 +327,6 @@ def stats_line(stats: Stats) -> str:
         f"localgen: {counted(stats.n_prompt, 'prompt token')}{cached} at {rate:.1f}/s, "
         f"{stats.n_new} new at {decode}/s, first token after {ttft}, "
         f"{stats.wall_seconds:.2f} s in total"
+        + _drafts(stats)
         + (f", seed {stats.seed}" if stats.seed is not None else "")
     )

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from localgen._util.format import counted
-from localgen._util.progress import step_bar
-from localgen.benchmark.measuring import Spread
-from localgen.cli.options import MODEL_FORMS, LoadingOptions, with_options
+from localgen.cli.measuring import print_measured, spread_text
+from localgen.cli.options import MODEL_FORMS, LoadingOptions, is_given, with_options
 from localgen.cli.tables import print_table, printable
 from localgen.config import GenerationConfig
-from localgen.errors import GenerationInterrupted
 from localgen.jobs.job import open_lines
 from localgen.jobs.rows import BadLine, read_lines, read_rows
 from localgen.profiles.settings import named
 from localgen.profiles.store import FOLDER_VARIABLE
 from localgen.tuning import Trial, TuneResult, forget_profile
 from localgen.tuning import tune as find
+from localgen.tuning.drafts import LOOKUP
 from localgen.tuning.run import SECONDS
 from localgen.tuning.search import NOT_REACHED
 
@@ -30,6 +29,7 @@ _LABEL_WIDTH = 10
 
 @with_options
 def tune(
+    context: typer.Context,
     *,
     source: Annotated[
         str, typer.Argument(metavar="MODEL", help=f"Tune this model: {MODEL_FORMS}.")
@@ -65,30 +65,20 @@ def tune(
     saves nothing.
     """
     if forget:
+        _check_alone(context)
         n_removed = forget_profile(source)
         print(f"{counted(n_removed, 'profile')} removed")
         return
-    interrupted = False
-    texts = None if prompts is None else _read_prompts(prompts)
-    try:
-        with step_bar("tuning") as progress:
-            result = find(
-                source,
-                seconds=seconds,
-                allow_kv_types=allow_kv_types,
-                prompts=texts,
-                save=not dry_run,
-                progress=progress,
-                **loading.given(),
-            )
-    except GenerationInterrupted as error:
-        result, interrupted = error.partial, True
-    if as_json:
-        print(result.to_json())
-    else:
-        _print(result)
-    if interrupted:
-        raise KeyboardInterrupt
+    run = partial(
+        find,
+        source,
+        seconds=seconds,
+        allow_kv_types=allow_kv_types,
+        prompts=None if prompts is None else _read_prompts(prompts),
+        save=not dry_run,
+        **loading.given(),
+    )
+    result = print_measured("tuning", run, _print, as_json=as_json)
     if result.profile is None and not dry_run:
         print(
             f"localgen: the profile cannot be saved: set {FOLDER_VARIABLE} to a folder that can be "
@@ -96,6 +86,17 @@ def tune(
             file=sys.stderr,
         )
         raise typer.Exit(1)
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Raise ValueError for options that --forget would ignore."""
+    given = [
+        each.opts[0]
+        for each in context.command.params
+        if each.name not in (None, "source", "forget") and is_given(each.name, context)
+    ]
+    if given:
+        raise ValueError(f"--forget measures nothing; leave out {', '.join(given)}")
 
 
 def _read_prompts(path: str) -> list[Any]:
@@ -119,19 +120,32 @@ def _print(result: TuneResult) -> None:
         print_table(_COLUMNS, map(_row, measured), right=_COLUMNS[2:5], wrapped=_COLUMNS)
     for trial in result.trials:
         if trial.not_measured and trial.not_measured != NOT_REACHED:
-            print(f"not measured: {trial.setting} {trial.value}: {trial.not_measured}")
+            what = "not chosen" if trial.speeds else "not measured"
+            print(f"{what}: {trial.setting} {trial.value}: {trial.not_measured}")
     missing = [trial.setting for trial in result.trials if trial.not_measured == NOT_REACHED]
     if missing:
         names = ", ".join(dict.fromkeys(missing))
-        print(f"not measured, since the time was over: {names}; a larger --seconds measures more")
+        print(f"not finished, since the time was over: {names}; a larger --seconds measures more")
     found = named(result.settings)
     gain = f" ({result.speedup:.2f} times as fast)" if result.speedup > 1 else ""
     _say("fastest", f"{found}{gain}" if found else "the defaults")
-    if result.prompt_lookup_num_tokens is not None:
-        n_drafted = result.prompt_lookup_num_tokens
-        _say("drafts", f"faster on these prompts with --prompt-lookup-num-tokens {n_drafted}")
+    if result.n_prompts:
+        _say("drafts", _drafts(result))
     if result.profile is not None:
         _say("profile", str(result.profile))
+
+
+def _drafts(result: TuneResult) -> str:
+    """Return what drafts gain on the user's prompts."""
+    prompts = counted(result.n_prompts, "prompt")
+    n_drafted = result.prompt_lookup_num_tokens
+    for trial in result.trials:
+        if trial.setting == LOOKUP and trial.value == n_drafted is not None and trial.ratio:
+            return (
+                f"{trial.ratio.median:.2f} times as fast on {prompts} with "
+                f"--prompt-lookup-num-tokens {n_drafted}"
+            )
+    return f"not clearly faster on {prompts}"
 
 
 def _say(label: str, text: str) -> None:
@@ -142,15 +156,8 @@ def _row(trial: Trial) -> tuple[str, ...]:
     return (
         trial.setting,
         "default" if trial.value is None else str(trial.value),
-        _spread(trial.prefill, "{:.0f}".format),
-        _spread(trial.decode, "{:.1f}".format),
-        _spread(trial.ratio, "{:.2f}".format),
+        spread_text(trial.prefill, "{:.0f}".format),
+        spread_text(trial.decode, "{:.1f}".format),
+        spread_text(trial.ratio, "{:.2f}".format),
         "chosen" if trial.is_chosen else "",
     )
-
-
-def _spread(spread: Spread | None, as_text: Callable[[float], str]) -> str:
-    if spread is None:
-        return ""
-    median, low, high = map(as_text, (spread.median, spread.low, spread.high))
-    return median if low == median == high else f"{median} ({low}-{high})"

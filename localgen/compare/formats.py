@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from localgen._util.format import as_size
+from localgen._util.format import as_size, counted, either
 from localgen.compare.level_result import LevelResult
 from localgen.compare.results import Comparison
 
@@ -147,6 +148,49 @@ def share_of_most(level: LevelResult, result: Comparison) -> float:
     """Return a level's mean KLD as a share of the largest one, for a bar."""
     most = max((each.kld_mean or 0.0 for each in result.levels), default=0.0)
     return max(0.0, (level.kld_mean or 0.0) / most) if most else 0.0
+
+
+def fixed_line(result: Comparison) -> str | None:
+    """Return the settings that were fixed, so that figures compare; None if none are recorded.
+
+    "fixed: 2 threads, flash attention off"
+    """
+    parts = [text for text in (_threads(result), _attention(result)) if text]
+    return f"fixed: {', '.join(parts)}" if parts else None
+
+
+def _threads(result: Comparison) -> str | None:
+    machines = machine_settings(result.settings).values()
+    found = {each["n_threads"] for each in machines if isinstance(each.get("n_threads"), int)}
+    if not found:
+        return None
+    if len(found) == 1:
+        return counted(found.pop(), "thread")
+    return f"{either([str(each) for each in sorted(found)])} threads"
+
+
+def _attention(result: Comparison) -> str | None:
+    """Return the setting of flash attention, and the types of KV cache if it depends on them."""
+    kv_types: dict[str, dict[str, None]] = {}
+    for level in result.levels:
+        if level.flash_attention is not None:
+            kv_types.setdefault(level.flash_attention, {})[level.kv_type] = None
+    if not kv_types:
+        return None
+    if len(kv_types) == 1:
+        return f"flash attention {attention_text(*kv_types)}"
+    found = [f"{attention_text(each)} ({either([*kv_types[each]])})" for each in kv_types]
+    return f"flash attention {', '.join(found)}"
+
+
+def attention_text(setting: str) -> str:
+    return "as llama.cpp decides" if setting == "auto" else setting
+
+
+def machine_settings(settings: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return each machine's settings by its number, "" if it is the only one."""
+    is_merged = bool(settings) and all(isinstance(each, dict) for each in settings.values())
+    return settings if is_merged else {"": settings}
 
 
 def noise_line(result: Comparison) -> str | None:

@@ -23,7 +23,8 @@ class LevelResult:
 
     name: the level, such as "Q4_K_M". error: why the rest is missing. is_reference: whether the
     others are compared with this one. file_bytes: of all shards. n_fallback: tensors stored in a
-    larger type than the level's, if the comparison made the file. cold_load_seconds: with the file
+    larger type than the level's, if the comparison made the file. flash_attention: "on" or "off",
+    fixed while it was measured; "auto" where llama.cpp decides. cold_load_seconds: with the file
     not in the page cache. peak_rss_bytes: of a process that loads the model and generates.
     prefill_tps, decode_tps: tokens/s for a prompt of 512, and for 64 new tokens, one sequence.
     ttft_seconds: for a prompt of 128. divergence_tokens: median number of greedy tokens before the
@@ -39,6 +40,7 @@ class LevelResult:
     file_bytes: int | None = None
     bits_per_weight: float | None = None
     n_fallback: int | None = None
+    flash_attention: str | None = None
     load_seconds: Spread | None = None
     cold_load_seconds: Spread | None = None
     peak_rss_bytes: int | None = None

@@ -114,9 +114,10 @@ class Quality:
         self, variant: Variant, config: ModelConfig | None = None
     ) -> Iterator[LlamaBackend]:
         """Load a variant, with a context for one chunk; ``config`` replaces its own."""
-        backend = LlamaBackend(variant.path, config or self._config(variant))
+        backend = LlamaBackend(variant.path, config or self._config(variant), adapts=False)
         try:
             backend.reserve(1, self._settings.n_ctx)
+            self._record.set(variant, flash_attention=backend.flash_attention)
             yield backend
         finally:
             backend.close()

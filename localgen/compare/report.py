@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,13 @@ from localgen._util.format import as_size
 from localgen.compare import pictures, plots
 from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
-from localgen.compare.formats import COLUMNS, KLD, share_of_most
+from localgen.compare.formats import (
+    COLUMNS,
+    KLD,
+    attention_text,
+    machine_settings,
+    share_of_most,
+)
 from localgen.compare.level_result import Divergence, LevelResult
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison
@@ -200,6 +206,7 @@ def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -
         machines=_machines(result.settings),
         text_file=TEXT_FILE,
         as_size=as_size,
+        attention_text=attention_text,
         script=script,
         script_hash=base64.b64encode(digest).decode(),
     )
@@ -236,14 +243,13 @@ def _word(text: str) -> tuple[str, str]:
 
 def _machines(settings: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Return each machine's number ("" if it is the only one), command and settings."""
-    is_merged = bool(settings) and all(isinstance(each, dict) for each in settings.values())
-    parts = settings if is_merged else {"": settings}
     return [
-        (number, str(part.get("command", "")), list(_named(part))) for number, part in parts.items()
+        (number, str(part.get("command", "")), list(_named(part)))
+        for number, part in machine_settings(settings).items()
     ]
 
 
-def _named(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in settings.items():
         if key != "command":
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)

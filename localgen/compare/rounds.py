@@ -61,4 +61,5 @@ def _as_fields(found: list[speed.Measured], cold: list[float]) -> dict[str, Any]
         **{name: Spread.of([getattr(each, name) for each in found]) for name in names},
         "cold_load_seconds": Spread.of(cold) if cold else None,
         "peak_rss_bytes": max(each.peak_rss_bytes for each in found),
+        "flash_attention": found[-1].flash_attention,
     }

@@ -41,6 +41,7 @@ class Measured:
     """The results of one round of one level, in seconds, tokens/s and bytes.
 
     was_cold: whether the file was dropped from the page cache before it was loaded.
+    flash_attention: see ``Backend``.
     """
 
     load_seconds: float
@@ -49,6 +50,7 @@ class Measured:
     ttft_seconds: float
     peak_rss_bytes: int
     was_cold: bool
+    flash_attention: str
 
 
 def measure(task: Task) -> Measured:
@@ -88,6 +90,7 @@ def _run(task: Task) -> Measured:
         ttft_seconds=short.ttft or 0.0,
         peak_rss_bytes=peak_memory(),
         was_cold=was_cold,
+        flash_attention=backend.flash_attention,
     )
 
 

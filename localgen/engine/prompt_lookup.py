@@ -6,14 +6,20 @@ from localgen.engine.backend import TokenIds
 from localgen.engine.pass_costs import PassCosts
 from localgen.engine.sequence import Sequence
 from localgen.engine.speculation import NO_DRAFT, Draft
-from localgen.engine.suffix_index import SuffixIndex
+from localgen.engine.suffix_index import MatchChances, SuffixIndex
 
 
 class LookupTracker(SuffixIndex):
     """The index of a sequence that asked for drafts of at most ``n_drafted`` tokens."""
 
-    def __init__(self, prompt_ids: TokenIds, max_ngram: int, n_drafted: int) -> None:
-        super().__init__(prompt_ids.tolist(), max_ngram)
+    def __init__(
+        self,
+        prompt_ids: TokenIds,
+        max_ngram: int,
+        n_drafted: int,
+        chances: MatchChances | None = None,
+    ) -> None:
+        super().__init__(prompt_ids.tolist(), max_ngram, chances)
         self.n_drafted = n_drafted
 
     def copy(self) -> LookupTracker:

@@ -201,8 +201,13 @@ class Scheduler:
                 room -= 1
             elif sequence.n_pending and not _waits(sequence):
                 prompts.append(sequence)
-        for each in chosen.values():
-            each.draft = _draft(each.sequence, room)
+        drafting = [each for each in chosen.values() if each.sequence.draft]
+        if sum(len(each.sequence.draft) for each in drafting) > room:
+            most = room // len(drafting)  # the same for all, so that equal ones stay equal
+        else:
+            most = room
+        for each in drafting:
+            each.draft = _draft(each.sequence, most)
             room -= len(each.draft)
         for sequence in sorted(prompts, key=lambda sequence: sequence.order):
             num_scheduled_tokens = min(sequence.n_pending, room)

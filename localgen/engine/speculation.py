@@ -6,17 +6,22 @@ the state and the random numbers that it has without speculation, as long as eac
 token that was drafted. So a draft decides how fast a text comes, never which text. A draft that was
 drawn from a distribution of its own is verified by ``acceptance`` instead: the text is another one
 then, with the same distribution.
+
+Sequences with cells of their own get drafts of one length, since llama.cpp computes a pass in parts
+with equally many tokens of each: shorter drafts are filled up with a token that is hardly ever
+right.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from localgen.engine.acceptance import Distribution, is_kept, residual
 from localgen.engine.backend import Logits
 from localgen.engine.decoding import Output, Step, begin_masks, choose, force
-from localgen.engine.pass_costs import PassCosts, best_lengths
+from localgen.engine.pass_costs import PassCosts, best_lengths, equal_lengths
 from localgen.engine.sequence import Sequence
 
 # Drafts that look good but do not pay by the measured times are tried again after so many passes:
@@ -80,7 +85,9 @@ class SpeculativeStrategy:
         drafts, self._drafts = self._drafts, {}
         n_own = sum(1 + len(each.draft) for each in outputs)
         n_tokens, seconds = step.last_pass
-        if seconds is not None:
+        is_even = n_tokens == n_own and len({len(each.draft) for each in outputs}) == 1
+        # A pass that is computed in parts is no measure of one of that size.
+        if seconds is not None and (is_even or outputs[0].sequence.kv_unified):
             self._costs.measured(n_tokens, seconds)
         unfinished = [
             output.sequence
@@ -124,6 +131,8 @@ class SpeculativeStrategy:
             n_accepted += 1
             if not goes_on:
                 break
+        n_drafted = min(n_drafted, len(draft.token_ids))  # without what filled the pass
+        n_accepted = min(n_accepted, n_drafted)
         speculation = sequence.speculation
         if speculation is not None:
             speculation.n_passes += 1
@@ -141,30 +150,44 @@ class SpeculativeStrategy:
         drafts = self._drafter.propose(sequences, self._costs)
         if not any(draft.token_ids for draft in drafts):
             return
-        lengths = self._lengths([draft.chances for draft in drafts], n_others)
-        for sequence, draft, length in zip(sequences, drafts, lengths, strict=True):
-            if draft.probabilities:
-                # Its length must not depend on tokens that are left out: those that went in would
-                # not be what was drawn from the distribution.
-                length = len(draft.token_ids)  # noqa: PLW2901
-            if length:
-                sequence.draft = draft.token_ids[:length]
+        asked = [each for each in zip(sequences, drafts, strict=True) if _takes_drafts(each[0])]
+        choose = best_lengths if sequences[0].kv_unified else equal_lengths
+        n_others += len(sequences) - len(asked)
+        lengths = self._lengths(choose, [draft.chances for _, draft in asked], n_others)
+        for (sequence, draft), length in zip(asked, lengths, strict=True):
+            token_ids = draft.token_ids
+            # The length of a drawn one must not depend on tokens that are left out: those that went
+            # in would not be what was drawn from the distribution.
+            if not draft.probabilities:
+                filling = (sequence.last_token,) * (length - len(token_ids))
+                token_ids = token_ids[:length] + filling
+            if token_ids:
+                sequence.draft = token_ids
                 self._drafts[sequence] = draft
 
-    def _lengths(self, chances: list[tuple[float, ...]], n_others: int) -> list[int]:
-        lengths = best_lengths(chances, self._costs, n_others)
+    def _lengths(
+        self,
+        choose: Callable[[list[tuple[float, ...]], PassCosts, int], list[int]],
+        chances: list[tuple[float, ...]],
+        n_others: int,
+    ) -> list[int]:
+        lengths = choose(chances, self._costs, n_others)
         if any(lengths):
             self._n_declined = 0
         elif any(row and row[0] >= _LOOKS_GOOD for row in chances):
             self._n_declined += 1
             if self._n_declined == _RETRY_AFTER:
                 self._n_declined = 0
-                return best_lengths(chances, PassCosts(), n_others)
+                return choose(chances, PassCosts(), n_others)
         return lengths
 
 
 def _is_forced(sequence: Sequence) -> bool:
     return sequence.constraint is not None and bool(sequence.constraint.forced())
+
+
+def _takes_drafts(sequence: Sequence) -> bool:
+    return sequence.speculation is not None and sequence.speculation.off_because is None
 
 
 def _kept_or_replaced(row: Logits, sequence: Sequence, draft: Draft, number: int) -> int:

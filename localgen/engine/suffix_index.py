@@ -22,6 +22,30 @@ def match_class(length: int) -> int:
     return min((length - 1).bit_length(), len(_FIRST_CHANCES) - 1)
 
 
+class MatchChances:
+    """How likely it is that the next token continues a match, learned by the match's length."""
+
+    def __init__(self) -> None:
+        self._hits = [chance * _FIRST_WEIGHT for chance in _FIRST_CHANCES]
+        self._trials = [_FIRST_WEIGHT] * len(_FIRST_CHANCES)
+
+    def of(self, length: int) -> float:
+        """Return the chance after a match of ``length`` tokens."""
+        number = match_class(length)
+        return self._hits[number] / self._trials[number]
+
+    def learn(self, length: int, hit: bool) -> None:
+        """Take note of whether the next token continued a match."""
+        number = match_class(length)
+        self._hits[number] = self._hits[number] * _KEPT + hit
+        self._trials[number] = self._trials[number] * _KEPT + 1.0
+
+    def copy(self) -> MatchChances:
+        clone = MatchChances()
+        clone._hits, clone._trials = list(self._hits), list(self._trials)
+        return clone
+
+
 class SuffixIndex:
     """Follows one sequence, and says what followed its last tokens before.
 
@@ -29,13 +53,16 @@ class SuffixIndex:
     last ones of the sequence. While the sequence repeats what followed, the match grows; it is not
     looked for again.
 
-    max_ngram: the most tokens that a new match is looked for with, at least 1. Implements
-    ``trackers.Tracker``; it masks nothing and stops nothing.
+    max_ngram: the most tokens that a new match is looked for with, at least 1. chances: those of
+    several sequences, which learn them together; None for its own. Implements ``trackers.Tracker``;
+    it masks nothing and stops nothing.
     """
 
     stops = False
 
-    def __init__(self, token_ids: Iterable[int], max_ngram: int) -> None:
+    def __init__(
+        self, token_ids: Iterable[int], max_ngram: int, chances: MatchChances | None = None
+    ) -> None:
         self._max_ngram = max_ngram
         self._tokens: list[int] = []
         # For each size from 1: where each n-gram ended last, and for each position the one before.
@@ -43,8 +70,7 @@ class SuffixIndex:
         self._before: list[list[int]] = [[] for _ in range(max_ngram)]
         self._position = -1
         self._length = 0
-        self._hits = [chance * _FIRST_WEIGHT for chance in _FIRST_CHANCES]
-        self._trials = [_FIRST_WEIGHT] * len(_FIRST_CHANCES)
+        self._chances = chances or MatchChances()
         for token_id in token_ids:
             self._add(token_id)
         self._look_up()
@@ -59,7 +85,7 @@ class SuffixIndex:
         hit = False
         if self._position >= 0:
             hit = self._tokens[self._position + 1] == token_id
-            self._learn(match_class(self._length), hit)
+            self._chances.learn(self._length, hit)
         self._add(token_id)
         if hit:
             self._position += 1
@@ -93,7 +119,7 @@ class SuffixIndex:
         clone._last = [dict(each) for each in self._last]
         clone._before = [list(each) for each in self._before]
         clone._position, clone._length = self._position, self._length
-        clone._hits, clone._trials = list(self._hits), list(self._trials)
+        clone._chances = self._chances.copy()  # a copy may be made to look at what it would be
 
     def guess(self, n_tokens: int) -> tuple[list[int], list[float]]:
         """Return what followed the match, at most ``n_tokens`` tokens, and for each the chance that
@@ -111,14 +137,7 @@ class SuffixIndex:
         while len(followed) < n_tokens:
             followed.append(followed[-period])
         lengths = range(self._length, self._length + n_tokens)
-        return followed, [self._chance(match_class(length)) for length in lengths]
-
-    def _chance(self, number: int) -> float:
-        return self._hits[number] / self._trials[number]
-
-    def _learn(self, number: int, hit: bool) -> None:
-        self._hits[number] = self._hits[number] * _KEPT + hit
-        self._trials[number] = self._trials[number] * _KEPT + 1.0
+        return followed, [self._chances.of(length) for length in lengths]
 
     def _add(self, token_id: int) -> None:
         position = len(self._tokens)

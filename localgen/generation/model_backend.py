@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from localgen.engine.backend import Backend
+from localgen.engine.pass_costs import PassCosts
 from localgen.generation.model_facts import Weight
 from localgen.text.vocab import Vocab
 
@@ -35,6 +36,10 @@ class ModelBackend(Backend, Protocol):
     @property
     def sampling_defaults(self) -> dict[str, Any]:
         """The sampling options that the model's file asks for."""
+
+    @property
+    def pass_costs(self) -> PassCosts:
+        """What its passes take, as far as calls with drafts have measured it."""
 
     @property
     def is_forked(self) -> bool:

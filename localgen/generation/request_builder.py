@@ -14,7 +14,6 @@ from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
 from localgen.engine.backend import TokenIds
 from localgen.engine.capacity import check_fits
 from localgen.engine.decoding import DecodingStrategy, SamplingStrategy
-from localgen.engine.pass_costs import PassCosts
 from localgen.engine.prompt_lookup import LookupDrafter
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
@@ -69,7 +68,6 @@ class RequestBuilder:
         self._config = config
         self._scratch = Scratch.of_size(tokenizer.vocab_size)
         self._assistants = assistants
-        self._pass_costs = PassCosts()  # what a call with drafts learned, the next one knows
 
     @functools.cached_property
     def own_defaults(self) -> GenerationConfig:
@@ -153,7 +151,7 @@ class RequestBuilder:
     def _strategy(self, sequences: list[EngineSequence]) -> DecodingStrategy:
         """Return the strategy for sampled or greedy sequences."""
         if any(each.speculation and not each.speculation.off_because for each in sequences):
-            return SpeculativeStrategy(LookupDrafter(), self._pass_costs)
+            return SpeculativeStrategy(LookupDrafter(), self._backend.pass_costs)
         return SamplingStrategy()
 
     def _decode_together(self, call: GenerationCall, hooks: Hooks) -> None:

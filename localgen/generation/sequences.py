@@ -21,6 +21,7 @@ from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.guided import is_guided
 from localgen.engine.sampling.scratch import Scratch
 from localgen.engine.sequence import Recorder, Sequence, Speculation
+from localgen.engine.suffix_index import MatchChances
 from localgen.engine.trackers import Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
@@ -64,6 +65,8 @@ class SequenceBuilder:
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict, init=False)
     constraint_of: dict[Sequence, Constraint] = field(default_factory=dict, init=False)
     _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
+    # Texts of one call repeat their prompts alike, so they learn together how much.
+    _match_chances: MatchChances = field(default_factory=MatchChances, init=False)
 
     def build(
         self, prompts: Prompts, configs: list[GenerationConfig], keys: list[Key]
@@ -220,7 +223,7 @@ class SequenceBuilder:
             speculation = Speculation(off_because=self.no_speculation_because)
             has_lookup = config.prompt_lookup_num_tokens is not None
             if has_lookup and self.no_speculation_because is None:
-                trackers.append(_lookup_tracker(config, token_ids))
+                trackers.append(self._lookup_tracker(config, token_ids))
         return Sequence(
             index=index,
             prompt_ids=token_ids,
@@ -271,10 +274,11 @@ class SequenceBuilder:
         texts = cast("tuple[str, ...]", config.dry_sequence_breakers)
         return self.tokenizer.dry_breakers(texts) if config.dry_multiplier else {}
 
-
-def _lookup_tracker(config: GenerationConfig, token_ids: TokenIds) -> LookupTracker:
-    assert config.prompt_lookup_num_tokens is not None
-    return LookupTracker(token_ids, config.max_matching_ngram_size, config.prompt_lookup_num_tokens)
+    def _lookup_tracker(self, config: GenerationConfig, token_ids: TokenIds) -> LookupTracker:
+        n_drafted = config.prompt_lookup_num_tokens
+        assert n_drafted is not None
+        max_ngram = config.max_matching_ngram_size
+        return LookupTracker(token_ids, max_ngram, n_drafted, self._match_chances)
 
 
 def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -66,14 +67,23 @@ class Job:
         """Run the rows that are not done, and call ``report`` with each record.
 
         Rows that failed before are retried and reported again. Raises KeyboardInterrupt, or an
-        error that would hit every row (LocalgenError, OSError); the results so far are kept, and
-        another run resumes from there.
+        error that would hit every row (LocalgenError, OSError, ValueError for a draft model that
+        does not fit); the results so far are kept, and another run resumes from there.
         """
+        self._load_draft_model(model)
         self._results.begin()
         try:
             run_until_interrupt(self._run(model, report))
         finally:
             self._results.sync()
+
+    def _load_draft_model(self, model: LocalModel) -> None:
+        """Load the draft model before the first row: what is wrong with it would hit every row."""
+        name = self._defaults.assistant_model
+        if name is not None and self.n_done < self.n_rows:
+            ended = threading.Event()
+            ended.set()
+            model.complete([[0]], assistant_model=name, max_new_tokens=1, cancel=ended)
 
     def _check_lines(self) -> int:
         """Return how many lines there are. Raises JobError if one that was done has changed."""

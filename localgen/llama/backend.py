@@ -21,6 +21,7 @@ from localgen._util.format import counted
 from localgen._util.warn import warn
 from localgen.config import UNQUANTIZED, ModelConfig
 from localgen.engine.backend import Batch, Logits, State, Work
+from localgen.engine.pass_costs import PassCosts
 from localgen.errors import (
     CLOSED,
     BackendError,
@@ -45,6 +46,7 @@ from localgen.llama.context import Context, MemoryKind
 from localgen.llama.context_init import ContextInit, ContextSize
 from localgen.llama.library import llama, llama_version, log_router, logger
 from localgen.llama.loading import Handles, Progress, load_model
+from localgen.llama.pass_store import keep_costs, kept_costs
 from localgen.llama.state import to_layout
 from localgen.llama.vocab import LlamaVocab
 from localgen.llama.vocab_trial import check_unknown_vocabulary
@@ -219,6 +221,17 @@ class LlamaBackend:
         """See ``metadata.sampling_defaults``."""
         return sampling_defaults(self._file.metadata)
 
+    @functools.cached_property
+    def pass_costs(self) -> PassCosts:
+        """See ``ModelBackend``. They are kept when the model is closed."""
+        return kept_costs(self._file, self._setting)
+
+    @property
+    def _setting(self) -> str:
+        """What pass times depend on, apart from the model and the machine."""
+        config = self.config
+        return f"{self.n_threads}-{config.kv_type}-{config.flash_attention}-{self.n_gpu_layers}"
+
     def close(self) -> None:
         """Free context and model; calling it again does nothing.
 
@@ -227,6 +240,8 @@ class LlamaBackend:
         """
         self._context = None
         self._handles.in_flight.end()
+        if "pass_costs" in self.__dict__ and self._finalizer.alive and not self.is_forked:
+            keep_costs(self._file, self._setting, self.pass_costs)
         if self.is_forked:
             self._finalizer.detach()
         else:
@@ -239,7 +254,8 @@ class LlamaBackend:
         Closing this one closes both. ``run`` keeps that from happening while the other is used.
         """
         other = copy.copy(self)
-        other.__dict__.pop("_default_kv_budget", None)
+        for own in ("_default_kv_budget", "pass_costs"):
+            other.__dict__.pop(own, None)
         n_batch = max(self.config.n_batch, max_sequences)
         other.config = replace(self.config, max_sequences=max_sequences, n_batch=n_batch)
         other._context, other._n_resets_before = None, 0

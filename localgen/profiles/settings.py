@@ -62,8 +62,8 @@ class Profile:
             del taken["n_batch"]
         if "flash_attention" in given:
             taken.pop("kv_type", None)  # it may need flash attention
-        if config.kv_type not in UNQUANTIZED:
-            taken.pop("flash_attention", None)
+        if config.kv_type not in UNQUANTIZED or config.kv_type == "f32":
+            taken.pop("flash_attention", None)  # measured with another KV cache, and may not suit
         return replace_options(config, taken)
 
 

@@ -17,10 +17,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Tokens per second: of prompts, and of new tokens; prefill is None where only those count."""
+    """Tokens per second: of prompts, and of new tokens; prefill is None where only those count.
+
+    cpu_share: for which share of the time the calling thread had a CPU. Below 1, other programs
+    took it: while it waits for the others of llama.cpp, it spins.
+    """
 
     prefill: float | None
     decode: float
+    cpu_share: float = 1.0
 
     def over(self, other: Speed) -> float:
         """Return this speed divided by another: the geometric mean of both phases."""
@@ -35,7 +40,8 @@ class Trial:
     """One value of one setting: its rounds, in alternation with the other values of the setting.
 
     settings: all that differ from the defaults. ratios: of each round, the speed divided by that of
-    the value that was the fastest so far. not_measured: why there are no rounds.
+    the value that was the fastest so far. not_measured: why there are no rounds, or why they do
+    not count.
     """
 
     setting: str
@@ -70,8 +76,9 @@ class TuneResult:
     settings: those that differ from the defaults. prompt_lookup_num_tokens: the fastest value for
     calls with the given prompts; None if none was faster, or without prompts. speedup: the speed
     with the settings, 1.0 being that of the defaults. n_prompt, n_new: tokens of the prompt and new
-    ones in each measurement. machine: versions, CPU and platform. seconds: that tuning took.
-    profile: the file that later loads use; None if it was not or could not be written.
+    ones in each measurement. n_prompts: of the given prompts, those that drafts were tried on.
+    machine: versions, CPU and platform. seconds: that tuning took. profile: the file that later
+    loads use; None if it was not or could not be written.
     """
 
     file: str
@@ -81,6 +88,7 @@ class TuneResult:
     speedup: float
     n_prompt: int
     n_new: int
+    n_prompts: int
     seconds: float
     machine: Mapping[str, Any]
     profile: Path | None = None

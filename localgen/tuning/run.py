@@ -5,23 +5,30 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from localgen import hub
-from localgen._util import system
 from localgen._util.checks import check_bool, check_float
 from localgen.benchmark.measuring import surroundings
-from localgen.config import UNQUANTIZED, GenerationConfig, ModelConfig, replace_options
+from localgen.config import ModelConfig, replace_options
 from localgen.errors import GenerationInterrupted
 from localgen.llama.profile_key import build_id
 from localgen.profiles import settings as profiles
 from localgen.profiles.settings import Profile
-from localgen.tuning.results import TuneResult
-from localgen.tuning.search import Search, Settings
-from localgen.tuning.workload import LOOKUP, TunePrompt, Workload
+from localgen.tuning.choices import Choice, choices
+from localgen.tuning.drafts import (
+    LENGTHS,
+    LOOKUP,
+    Drafts,
+    TunePrompt,
+    check_drafts,
+    checked_prompts,
+)
+from localgen.tuning.results import Speed, TuneResult
+from localgen.tuning.search import NOT_REACHED, Search, Settings
+from localgen.tuning.workload import Workload, attention_adapts, load
 
 # Called with (seconds so far, seconds at most, what is measured next).
 Progress = Callable[[int, int, str], object]
@@ -29,12 +36,8 @@ Progress = Callable[[int, int, str], object]
 SECONDS = 120.0
 # One measurement takes about this share of the time: all values of all settings then fit.
 _SHARE = 1 / 60
-_BATCHES = (64, 128, 256, 512, 1024, 2048)
-_KV_TYPES = ("bf16", "q8_0")
-_DRAFTED = (4, 10, 24)
-_NO_VALUES = "the measured prompt is too short to show a difference; give it more seconds"
-# More of a user's prompts would leave no time for the rounds.
-_MOST_PROMPTS = 8
+# The rest is left for the user's prompts, if there are any.
+_SHARE_OF_SETTINGS = 0.6
 
 
 def tune(
@@ -54,7 +57,8 @@ def tune(
     other types of the KV cache, which change results by more than rounding. prompts: texts, lists
     of token ids, or lists of messages, on which drafts from the prompt
     (``prompt_lookup_num_tokens``) are tried. Only the text decides whether they help, so they are
-    reported and not part of the profile: pass the option to calls. save: write the profile.
+    reported and not part of the profile: pass the option to calls. At most 8 prompts are used, and
+    fewer of a slow model. save: write the profile.
     progress: called with (seconds so far, seconds at most, what is measured). options: the fields
     of ``ModelConfig``; a setting that is given is not searched.
 
@@ -66,7 +70,7 @@ def tune(
     check_bool("save", save)
     given = {name: value for name, value in options.items() if value is not None}
     config = _checked(given)
-    texts = None if prompts is None else _checked_prompts(prompts)
+    texts = None if prompts is None else checked_prompts(prompts)
     path = hub.resolve(source)
     run = _Run(path, config, given, seconds, progress)
     interrupt = None
@@ -102,47 +106,6 @@ def _checked(given: dict[str, Any]) -> ModelConfig:
     return config
 
 
-def _checked_prompts(prompts: Iterable[TunePrompt]) -> list[TunePrompt]:
-    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
-        raise ValueError(f"prompts must be a list of prompts, got {prompts!r:.80}")
-    # Refused now, before anything is measured, if this version has no such option.
-    replace_options(GenerationConfig(), {LOOKUP: _DRAFTED[0]})
-    found = list(prompts)[:_MOST_PROMPTS]
-    if not found or not all(isinstance(each, Sequence) and each for each in found):
-        raise ValueError("prompts must hold at least one prompt, and none that is empty")
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A setting, its default, and the other values to try."""
-
-    setting: str
-    default: Any
-    values: tuple[Any, ...]
-
-
-def choices(config: ModelConfig, n_prompt: int, *, allow_kv_types: bool) -> Iterator[Choice]:
-    """Yield the settings in the order in which they are searched.
-
-    config: what all measurements share. n_prompt: the length of the measured prompt; passes of more
-    tokens would be the same.
-    """
-    yield Choice("n_threads", None, thread_counts(system.usable_cpus(), system.physical_cpus()))
-    if config.kv_type in UNQUANTIZED:  # a quantized KV cache needs flash attention
-        yield Choice("flash_attention", "auto", ("on", "off"))
-    sizes = (n for n in _BATCHES if config.max_sequences <= n <= n_prompt and n != config.n_batch)
-    yield Choice("n_batch", config.n_batch, tuple(sizes))
-    if allow_kv_types:
-        yield Choice("kv_type", "f16", _KV_TYPES)
-
-
-def thread_counts(n_usable: int, n_physical: int | None) -> tuple[int, ...]:
-    """Return the numbers of threads to try, from many to few; the default is all of them."""
-    tried = {n_physical or n_usable, n_usable - 1, n_usable // 2, n_usable}
-    return tuple(sorted((n for n in tried if 1 <= n <= n_usable), reverse=True))
-
-
 class _Run:
     """One run of ``tune()``; ``steps`` holds what was found so far."""
 
@@ -159,9 +122,11 @@ class _Run:
         self._given = given
         self._seconds = seconds
         self._progress = progress
+        self._end = seconds
+        self._n_prompts = 0
         self._started = time.perf_counter()
         self._speedup = 1.0
-        self._work = Workload(path, given)
+        self._work = Workload(path, given, config.n_ctx)
         self.steps = Search(self._is_over, self._report)
 
     @property
@@ -169,7 +134,7 @@ class _Run:
         return time.perf_counter() - self._started
 
     def _is_over(self) -> bool:
-        return self._elapsed >= self._seconds
+        return self._elapsed >= self._end
 
     def _report(self, what: str) -> None:
         if self._progress is not None:
@@ -177,23 +142,61 @@ class _Run:
             self._progress(min(int(self._elapsed), most), most, what)
 
     def search(self, *, allow_kv_types: bool, prompts: Sequence[TunePrompt] | None) -> None:
-        """Measure one setting after the other, then all that were chosen together."""
+        """Measure one setting after the other, all that were chosen together, and then drafts."""
         self._report("a first prompt")
-        first = self._work.speed({})
-        n_most = self._config.n_ctx
-        self._work = work = self._work.sized_for(first, self._seconds * _SHARE, n_most)
-        for choice in choices(self._config, work.n_prompt, allow_kv_types=allow_kv_types):
-            if choice.setting in self._given:
-                continue
-            if choice.values:
-                self.steps.choose(choice.setting, choice.default, choice.values, work.speed)
-            else:
-                self.steps.skip(choice.setting, choice.default, _NO_VALUES)
-        self._confirm()
+        with load(self._path, self._given) as model:
+            obstacle = None if prompts is None else check_drafts(model, prompts)
+            adapts = self._config.flash_attention != "auto" or attention_adapts(model)
+            first = Workload(self._path, self._given, model.config.n_ctx)
+        speed = first.speed({})
+        self._work = first.sized_for(speed, self._seconds * _SHARE)
         if prompts is not None:
+            self._end = self._seconds * _SHARE_OF_SETTINGS
+        for choice in choices(
+            self._config,
+            self._work.n_prompt,
+            given=self._given,
+            attention_adapts=lambda: adapts or self._adapts_now(),
+            allow_kv_types=allow_kv_types,
+        ):
+            self._choose(choice)
+        self._confirm()
+        self._end = self._seconds
+        if obstacle is not None:
+            self.steps.skip(LOOKUP, None, obstacle)
+        elif prompts is not None:
+            self._choose_drafts(prompts, speed)
+
+    def _adapts_now(self) -> bool:
+        """Ask again: on a machine that was busy for some seconds, attention was not measured."""
+        with load(self._path, self._given) as model:
+            return attention_adapts(model)
+
+    def _choose(self, choice: Choice) -> None:
+        setting, default = choice.setting, choice.default
+        if choice.values:
             self.steps.choose(
-                LOOKUP, None, _DRAFTED, lambda settings: work.speed_of(prompts, settings)
+                setting,
+                default,
+                choice.values,
+                self._work.speed,
+                least_gain=choice.least_gain,
+                least_cpu_share=choice.least_cpu_share,
             )
+        else:
+            self.steps.skip(setting, default, choice.without_values)
+
+    def _choose_drafts(self, prompts: Sequence[TunePrompt], speed: Speed) -> None:
+        n_tokens = int(self._seconds * _SHARE * speed.decode)
+        if self._is_over():
+            self.steps.skip(LOOKUP, None, NOT_REACHED)
+            return
+        with load(self._path, self._given, self.steps.best) as model:
+            drafts = Drafts(model, prompts, n_tokens)
+            self._n_prompts = drafts.n_prompts
+            self._report("the prompts")
+            drafts.warm_up()
+            self.steps.choose(LOOKUP, None, LENGTHS, drafts.speed)
 
     def _confirm(self) -> None:
         """Keep the settings only if they are faster together, too; one alone was measured."""
@@ -218,6 +221,7 @@ class _Run:
             speedup=self._speedup,
             n_prompt=self._work.n_prompt,
             n_new=self._work.n_new,
+            n_prompts=self._n_prompts,
             seconds=self._elapsed,
             machine=surroundings(),
             profile=self._save(found) if saves else None,

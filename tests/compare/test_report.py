@@ -31,7 +31,7 @@ from localgen.compare import (
     save_png,
 )
 from localgen.compare.command import command_line
-from localgen.compare.formats import COLUMNS
+from localgen.compare.formats import COLUMNS, fixed_line
 from localgen.compare.level_result import Divergence
 from localgen.compare.metrics import KLD_PROBABILITIES
 from tests.cli.test_generate import ENVIRONMENT, localgen_command
@@ -225,7 +225,7 @@ def test_a_page_holds_all_that_was_found(tmp_path: Path) -> None:
         "localgen compare model-F16.gguf --levels F16,Q4_0 --n-threads 2",
         "SHA-256 of the text" + "ab" * 32,
         "threads2",
-        "Q8_0.gguf, 8000000000 bytes",
+        "Q8_0.gguf, 8000000000 bytes, flash attention off",
         "sha256 " + "0f" * 32,
     ):
         assert expected in text
@@ -361,6 +361,18 @@ def test_caption_of_a_single_round() -> None:
 def test_what_was_not_measured_is_a_dash() -> None:
     texts = [column.text(LevelResult(name="Q8_0")) for column in COLUMNS]
     assert texts == ["Q8_0", *["-"] * (len(COLUMNS) - 1)]
+
+
+def test_what_was_fixed_is_named() -> None:
+    f16, q8_0 = comparison()["F16"], level("F16", 1, 0.0, 1, kv_type="q8_0", flash_attention="auto")
+    assert fixed_line(comparison()) == "fixed: 2 threads, flash attention off"
+    both = comparison(levels=(f16, q8_0))
+    attention = "flash attention off (f16), as llama.cpp decides (q8_0)"
+    assert fixed_line(both) == f"fixed: 2 threads, {attention}"
+    other = comparison(settings={"n_threads": 1})
+    assert fixed_line(Comparison.merged([both, other])) == f"fixed: 1 or 2 threads, {attention}"
+    assert fixed_line(other) == "fixed: 1 thread, flash attention off"
+    assert fixed_line(Comparison(source="old.gguf", settings={})) is None
 
 
 # --- files, and what is missing ---

@@ -143,6 +143,7 @@ def test_every_level_and_kv_type_has_a_row(compared: Comparison) -> None:
     )
     assert [level.label for level in compared.levels if level.is_reference] == ["F32"]
     assert all(level.error is None for level in compared.levels)
+    assert {level.flash_attention for level in compared.levels} == {"off"}
 
 
 def test_a_note_says_what_loss_is_measured_against(
@@ -262,6 +263,7 @@ def test_speed_is_measured_in_child_processes(tiny_bpe_path: Path) -> None:
         assert level.peak_rss_bytes is not None
         assert level.peak_rss_bytes > 10**7
         assert level.kld_mean is None
+        assert level.flash_attention == "off"
 
 
 def test_a_level_that_fails_midway_leaves_the_others(
@@ -301,7 +303,7 @@ def test_a_level_that_fails_midway_leaves_the_others(
         if "Q4_0" in task.file:
             rounds_of_q4.append(task)
             raise CompareError(f"{tiny_bpe_path.parent}/it broke")
-        return speed.Measured(1.0, 2.0, 3.0, 4.0, 5, task.cold)
+        return speed.Measured(1.0, 2.0, 3.0, 4.0, 5, task.cold, "off")
 
     monkeypatch.setattr(speed, "measure", measure)
     check(compare(tiny_bpe_path, levels, quality=False, n_rounds=2), "decode_tps")
@@ -526,6 +528,7 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Keep " in done.stderr
     assert "reference" in done.stdout
+    assert "\nfixed: 1 thread, flash attention off\n" in done.stdout
     again = localgen_command("compare", "--from-json", result, "--max-kld", "10", "--json")
     assert json.loads(again.stdout)["schema"] == 2
     assert "Keep Q4_0: it is the smallest" in again.stderr

@@ -21,7 +21,7 @@ from localgen.engine.decoding import DecodingStrategy, Output, SamplingStrategy,
 from localgen.engine.pass_costs import PassCosts
 from localgen.engine.recorders import LogprobRecorder
 from localgen.engine.sampling.chain import Sampler
-from localgen.engine.sequence import Sequence
+from localgen.engine.sequence import Sequence, Speculation
 from localgen.engine.speculation import NO_DRAFT, Draft, SpeculativeStrategy
 from localgen.engine.uniforms import UniformStream
 from tests.fakes import EOS, N_VOCAB, ChoiceMatcher, FakeBackend, constraint, run_request
@@ -52,6 +52,7 @@ def sequence(
         uniform=UniformStream(7, index),
         trackers=tuple(trackers),
         recorders=recorders,
+        speculation=Speculation(),
     )
 
 

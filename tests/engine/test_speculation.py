@@ -158,6 +158,20 @@ def test_a_sequence_without_a_draft_goes_as_without_speculation() -> None:
     assert drafted.calls == plain.calls
 
 
+def test_drafts_of_a_pass_have_one_length_and_what_fills_them_is_not_counted() -> None:
+    """Sequences with cells of their own would be computed in parts otherwise."""
+    both = [sequence(index, 12) for index in range(2)]
+    for each in both:
+        each.eos_token_ids = frozenset()
+    texts = [reference_greedy([65 + index, *PROMPT], 12) for index in range(2)]
+    backend = FakeBackend(n_batch=64)
+    run_request(both, speculative(Guesses([texts[0], []], [3], [99])), backend)
+    assert [each.new_token_ids.tolist() for each in both] == texts
+    assert [each.speculation.n_drafted for each in both if each.speculation] == [8, 0]
+    passes = [seq_ids for name, seq_ids in backend.calls if name == "decode"]
+    assert passes[1:3] == [[0, 0, 0, 0, 1, 1, 1, 1]] * 2
+
+
 def test_sequences_draft_beside_prompts_and_other_requests() -> None:
     engine = Engine(FakeBackend(), 8)
     texts = [reference_greedy([65 + i, *PROMPT], 12) for i in range(2)]

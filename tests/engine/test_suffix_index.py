@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localgen.engine.suffix_index import SuffixIndex, match_class
+from localgen.engine.suffix_index import MatchChances, SuffixIndex, match_class
 
 tokens = st.lists(st.integers(0, 3), max_size=40)
 
@@ -99,6 +99,15 @@ def test_matches_grow_and_their_chances_are_learned() -> None:
     assert holds.match is not None
     assert holds.match[1] > 100
     assert holds.guess(1)[1][0] > 0.9
+
+
+def test_sequences_learn_chances_together_and_copies_alone() -> None:
+    chances = MatchChances()
+    one, other = (SuffixIndex([1, 2, 3, 1], 1, chances) for _ in range(2))
+    one.copy().accept(9)
+    assert other.guess(1)[1] == [MatchChances().of(1)]
+    one.accept(9)
+    assert other.guess(1)[1][0] < MatchChances().of(1)
 
 
 def test_classes_of_matches() -> None:

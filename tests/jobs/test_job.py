@@ -24,6 +24,7 @@ from localgen import (
     LocalgenError,
     LocalModel,
     ModelConfig,
+    ModelNotFoundError,
 )
 from localgen.engine.backend import Batch
 from localgen.jobs import rows
@@ -365,6 +366,14 @@ def test_duplicate_ids(files: Files, model: LocalModel) -> None:
     assert set(errors) == {3, 4}
     assert "already used by line 2" in errors[3]
     assert "already used by line 1" in errors[4]
+
+
+def test_a_draft_model_that_cannot_be_used_fails_the_job(files: Files, model: LocalModel) -> None:
+    """Once, before anything is written, and not once a line."""
+    files.write({"prompt": "a"}, {"prompt": "b"})
+    with pytest.raises(ModelNotFoundError, match="no-such-model"):
+        files.run(model, assistant_model="no-such-model.gguf")
+    assert not files.target.read_bytes()
 
 
 # --- seeds ---

@@ -12,7 +12,7 @@ import pytest
 
 from localgen import LocalModel, hub
 
-MOSTLY_F16 = 1  # llama.h's LLAMA_FTYPE_MOSTLY_F16
+MOSTLY_F16, MOSTLY_Q2_K = 1, 10  # llama.h's LLAMA_FTYPE_MOSTLY_…
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,14 @@ def f16(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     _quantize(smollm2_path, path, MOSTLY_F16)
     with LocalModel.from_pretrained(path, device="cpu") as model:
         yield model
+
+
+@pytest.fixture(scope="session")
+def coarse_path(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights as Q2_K: a model of the same vocabulary that mostly agrees."""
+    path = tmp_path_factory.mktemp("coarse") / "model-q2_k.gguf"
+    _quantize(smollm2_path, path, MOSTLY_Q2_K)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import localgen
-from localgen import GenerationInterrupted, LocalModel, ModelConfig
+from localgen import GenerationInterrupted, LocalModel
 from localgen._util import system
+from localgen.tuning import run
+from localgen.tuning.drafts import LOOKUP, Drafts
 from localgen.tuning.results import Speed
-from localgen.tuning.run import choices, thread_counts
 from localgen.tuning.search import Settings
 from localgen.tuning.workload import Workload
 
@@ -32,26 +33,6 @@ def _two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Workload, "speed", lambda _, settings: made_up(settings))
     monkeypatch.setattr(system, "usable_cpus", lambda: 2)
     monkeypatch.setattr(system, "physical_cpus", lambda: 2)
-
-
-def test_counts_of_threads_go_from_all_to_half() -> None:
-    assert thread_counts(16, 8) == (16, 15, 8)
-    assert thread_counts(4, 64) == (4, 3, 2)
-    assert thread_counts(1, None) == (1,)
-
-
-def searched(n_prompt: int = 1024, **options: Any) -> dict[str, tuple[Any, ...]]:
-    found = choices(ModelConfig(**options), n_prompt, allow_kv_types=True)
-    return {choice.setting: choice.values for choice in found}
-
-
-def test_passes_are_no_longer_than_the_prompt_nor_smaller_than_max_sequences() -> None:
-    assert searched()["n_batch"] == (64, 128, 256, 1024)
-    assert searched(n_prompt=128, max_sequences=100)["n_batch"] == (128,)
-
-
-def test_a_quantized_cache_leaves_no_choice_of_attention() -> None:
-    assert "flash_attention" not in searched(kv_type="q8_0")
 
 
 @pytest.mark.slow
@@ -75,11 +56,74 @@ def test_a_later_load_uses_what_was_found(tiny_bpe_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n_batch", [64, 1024])
+def test_a_smaller_or_larger_pass_is_found_saved_and_used(
+    n_batch: int, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def speed(_: Workload, settings: Settings) -> Speed:
+        return Speed(9e6 if settings.get("n_batch") == n_batch else 1e6, 1e5)
+
+    monkeypatch.setattr(Workload, "speed", speed)
+    result = localgen.tune(tiny_bpe_path, n_threads=1, flash_attention="off")
+    assert (result.settings, result.speedup) == ({"n_batch": n_batch}, 3.0)
+    with LocalModel.from_pretrained(tiny_bpe_path, n_threads=1) as model:
+        assert model.config.n_batch == n_batch
+    with LocalModel.from_pretrained(tiny_bpe_path, n_threads=1, max_sequences=100) as model:
+        assert model.config.n_batch == (n_batch if n_batch >= 100 else 512)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("_two_cpus")
 def test_a_setting_that_is_given_is_not_searched(tiny_bpe_path: Path) -> None:
     result = localgen.tune(tiny_bpe_path, n_threads=2, save=False)
     assert "n_threads" not in {trial.setting for trial in result.trials}
     assert result.profile is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_two_cpus")
+@pytest.mark.parametrize(
+    ("answers", "is_searched"), [([True], False), ([False, True], False), ([False, False], True)]
+)
+def test_attention_that_adapts_is_not_fixed(
+    answers: list[bool], is_searched: bool, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile that fixed it would end its adaptation. What a busy machine answers is asked again
+    when the threads are known."""
+    asked = iter(answers)
+    monkeypatch.setattr(run, "attention_adapts", lambda _: next(asked))
+    result = localgen.tune(tiny_bpe_path, n_threads=1, save=False)
+    found = {trial.setting for trial in result.trials}
+    assert ("flash_attention" in found) is is_searched
+    assert next(asked, None) is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_two_cpus")
+def test_drafts_are_reported_and_not_saved(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings are searched in a part of the time, so that prompts are reached."""
+    made = {None: 1.0, 4: 1.5, 10: 1.2, 24: 0.5}
+    monkeypatch.setattr(Drafts, "speed", lambda _, found: Speed(None, made[found.get(LOOKUP)]))
+    result = localgen.tune(tiny_bpe_path, n_threads=1, prompts=["the cat", [1, 2, 3]])
+    assert result.prompt_lookup_num_tokens == 4
+    assert (result.n_prompts, result.settings, result.speedup) == (2, {}, 1.0)
+    (saved,) = (tmp_path / "profiles").rglob("settings-*.json")
+    assert json.loads(saved.read_text("utf-8"))["data"]["settings"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_two_cpus")
+def test_a_wrong_prompt_is_refused_before_anything_is_measured(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        pytest.fail("it was measured")
+
+    monkeypatch.setattr(Workload, "speed", fail)
+    with pytest.raises(ValueError, match="prompt 1 of prompts"):
+        localgen.tune(tiny_bpe_path, prompts=["the cat" * 500], n_ctx=64)
 
 
 @pytest.mark.slow
@@ -94,15 +138,6 @@ def test_ctrl_c_saves_nothing(
         localgen.tune(tiny_bpe_path)
     assert raised.value.partial.trials == ()
     assert not (tmp_path / "profiles").exists()
-
-
-@pytest.mark.slow
-def test_a_real_measurement_of_a_tiny_model(tiny_bpe_path: Path) -> None:
-    work = Workload(tiny_bpe_path, {"n_ctx": 512}, n_prompt=32, n_new=4)
-    speed = work.speed({"n_threads": 1})
-    assert speed.decode > 0
-    assert speed.prefill is not None
-    assert speed.prefill > 0
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ _TITLES = {
     "sampling": "Sampling",
     "healing": "Token healing",
     "beams": "Beam search",
+    "constraints": "Constraints",
     "estimate": "Estimated and measured memory",
     "llama_perplexity": "Quality figures beside llama-perplexity's",
     "llama_bench": "Speeds beside llama-bench's",

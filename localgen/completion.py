@@ -21,9 +21,10 @@ class Stats:
     detokenizing, stop strings), wait (while other calls, or another thread's ``score()``, had the
     model alone) and overhead (Python bookkeeping, and making a context if one was needed). Together
     they are ``wall_seconds``, which excludes what the caller does between a stream's pieces.
-    n_passes: the forward passes that gave it tokens: n_new of them without speculation. n_drafted:
-    tokens that were guessed and put into these passes; n_accepted: those of them that became its
-    tokens. no_speculation_because: why there was none, where an option asked for it.
+    n_passes: the forward passes that gave it tokens: n_new of them without speculation and forced
+    tokens. n_drafted: tokens that were guessed and put into these passes; n_accepted: those of them
+    that became its tokens. n_forced: tokens that a constraint left no choice for, which were not
+    sampled. no_speculation_because: why there was none, where an option asked for it.
     n_threads: CPU threads of the call's last forward pass: they adapt if ``n_threads`` is None.
     kv_unified: whether it shared cells of the KV cache with others that began alike.
     flash_attention: "on" or "off"; both, as in "on, then off", if the faster one changed while it
@@ -51,6 +52,7 @@ class Stats:
     n_passes: int
     n_drafted: int
     n_accepted: int
+    n_forced: int
     no_speculation_because: str | None
     kv_unified: bool
     flash_attention: str | None
@@ -81,6 +83,9 @@ class Completion:
     finish_reason: "eos", "stop", "length", "time" or "cancelled".
     stop_match: the stop string that ended it, or None.
     logprobs: one entry for each new token if asked for, else None.
+    is_valid: whether the text satisfies its constraint and ended by itself; None without one.
+    parsed: what the text says, as an object: of ``json_schema`` and ``json_object`` what the JSON
+    is, or an instance of the class that was given; else the text. None unless ``is_valid``.
     score: of a beam search, the sum of its tokens' log-probabilities / their number **
     ``length_penalty``; else None.
     """
@@ -93,6 +98,8 @@ class Completion:
     logprobs: list[TokenLogprob] | None
     stats: Stats
     score: float | None = None
+    parsed: Any = None
+    is_valid: bool | None = None
 
 
 class OutputFields(Mapping[str, Any]):

@@ -324,6 +324,36 @@ def _check_decay(name: str, value: object) -> tuple[int, float]:
     return check_int(name, start, 0), check_float(name, factor, "above 0", 1e-6, 1e6)
 
 
+# The options that constrain the text, of which a sequence has one at most.
+CONSTRAINTS = ("json_schema", "json_object", "regex", "choices", "grammar")
+
+
+def _check_schema(name: str, value: object) -> object:
+    """Return a schema as given: what it says is checked when it is compiled."""
+    is_given = isinstance(value, Mapping | type) or (isinstance(value, str) and value)
+    if is_given or hasattr(value, "__pydantic_core_schema__"):
+        return value
+    raise ValueError(
+        f"{name} must be a JSON Schema as a dict or JSON string, a pydantic model, a dataclass or "
+        f"a TypedDict, got {value!r:.80}"
+    )
+
+
+def _check_text(name: str, value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError(f"{name} must be a text that is not empty, got {value!r:.80}")
+
+
+def _check_choices(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list of texts, got {value!r:.80}")
+    found = tuple(_check_text(name, each) for each in value)
+    if not found:
+        raise ValueError(f"{name} must hold at least one text, got none")
+    return found
+
+
 def _check_function(name: str, value: object) -> object:
     if not callable(value):
         raise ValueError(f"{name} must be a function of (batch_id, input_ids), got {value!r}")
@@ -684,6 +714,7 @@ class SamplingOptions:
                 )
 
 
+_FORCED = ("forced_bos_token_id", "forced_eos_token_id")
 # Greedy decoding does not read these.
 _ONLY_WHEN_SAMPLING = (
     "temperature",
@@ -731,6 +762,9 @@ class GenerationConfig(SamplingOptions):
     one, that drafts tokens for this one. Greedy texts, and those of a ``seed``, are the ones that
     the model gives alone; sampled texts without a seed have the same distribution.
 
+    One of ``json_schema``, ``json_object=True``, ``regex``, ``choices`` and ``grammar`` constrains
+    the new text; see docs/constraints.md.
+
     ``logprobs=n`` (text API): log-probabilities of the chosen token and of the n likeliest, from
     the model's own logits. ``return_dict_in_generate``, ``output_scores`` and ``output_logits``
     are for ``generate()``.
@@ -748,12 +782,38 @@ class GenerationConfig(SamplingOptions):
     pad_token_id: int | None = option(None, optional(integer(0, _MAX_TOKEN_ID)))
     num_return_sequences: int = option(1, integer(1, 2**16))
     negative_prompt: str | Iterable[int] | None = option(None, optional(_check_negative_prompt))
+    json_schema: Any = option(None, optional(_check_schema))  # noqa: RUF009
+    json_object: bool = option(False, _check_flag)
+    regex: str | None = option(None, optional(_check_text))
+    choices: Iterable[str] | None = option(None, optional(_check_choices))
+    grammar: str | None = option(None, optional(_check_text))
     seed: int | Iterable[int] | None = option(None, optional(_check_seed))
     assistant_model: Any = option(None, optional(_check_assistant))  # noqa: RUF009
     logprobs: int | None = option(None, optional(integer(0)))
     return_dict_in_generate: bool = option(False, _check_flag)
     output_scores: bool = option(False, _check_flag)
     output_logits: bool = option(False, _check_flag)
+
+    def __post_init__(self) -> None:
+        SamplingOptions.__post_init__(self)
+        given = [name for name in CONSTRAINTS if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)} cannot be used together: a text has one constraint; leave "
+                f"out all but one"
+            )
+        forced = [name for name in _FORCED if getattr(self, name) is not None]
+        if given and forced:
+            raise ValueError(
+                f"{forced[0]} cannot be used with {given[0]}, which decides where a text may begin "
+                f"and end; leave one of them out"
+            )
+
+    @property
+    def constraint(self) -> tuple[str, Any] | None:
+        """The name and the value of the option that constrains the text, if one does."""
+        given = ((name, getattr(self, name)) for name in CONSTRAINTS)
+        return next((each for each in given if each[1]), None)
 
     @property
     def changed_sampling_options(self) -> list[str]:

@@ -96,6 +96,10 @@ _OWN_NAMES = {
     "sampler_seq": "samplers",
     "sampling_seq": "samplers",
     "logit_bias": "sequence_bias",
+    "guided_choice": "choices",
+    "guided_grammar": "grammar",
+    "guided_json": "json_schema",
+    "guided_regex": "regex",
     "top_logprobs": "logprobs",
     "random_seed": "seed",
     "context_length": "n_ctx",
@@ -127,21 +131,21 @@ _PENALIZES_ALL = (
     "dry_penalty_last_n"
 )
 _NO_ADAPTIVE_P = "localgen has no adaptive-p sampler; mirostat=2 steers by the surprise of tokens"
-_NO_GRAMMARS = "localgen has no grammars; pass a logits_processor that allows only valid tokens"
+_FORMATS = (
+    "pass json_object=True for {'type': 'json_object'}, or the schema itself as json_schema for "
+    "{'type': 'json_schema'}"
+)
 _INSTEAD_IN_A_CALL = {
     "adaptive_decay": _NO_ADAPTIVE_P,
     "adaptive_target": _NO_ADAPTIVE_P,
     "echo": "join the prompt and the text, or use generate(), which returns both",
-    "grammar": _NO_GRAMMARS,
-    "guided_json": _NO_GRAMMARS,
     "ignore_eos": "pass eos_token_id=[], so that no token ends the text",
-    "json_schema": _NO_GRAMMARS,
     "min_keep": "leave it out: each filter keeps at least one token",
     "penalize_nl": "leave it out: newlines are penalized as all other tokens; sequence_bias can "
     "favor them",
     "penalty_last_n": _PENALIZES_ALL,
     "repeat_last_n": _PENALIZES_ALL,
-    "response_format": _NO_GRAMMARS,
+    "response_format": _FORMATS,
     "stream": "use model.stream() or model.chat_stream()",
     "tfs_z": "llama.cpp has removed tail-free sampling; use min_p or typical_p",
 }

@@ -30,8 +30,8 @@ REFUSED: Mapping[str, str] = {
     "cache": _BY_ITSELF,
     "cache_config": _CACHE_IS_OWN,
     "cache_implementation": _CACHE_IS_OWN,
-    "constraints": "constrained beam search has left transformers; pass a logits_processor, or "
-    "prefix_allowed_tokens_fn",
+    "constraints": "constrained beam search has left transformers; pass json_schema, regex, "
+    "choices or grammar, or a logits_processor",
     "continuous_batching_config": "all calls of a model run in one continuous batch anyway; see "
     "max_sequences",
     "custom_generate": _NO_CODE,

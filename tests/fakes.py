@@ -7,6 +7,7 @@ copy therefore gets other tokens, and the test that compares it sees it.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -17,12 +18,14 @@ import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds, Work
+from localgen.engine.constraint import ConstraintTracker, MaskWorker, masks_one_by_one
 from localgen.engine.decoding import DecodingStrategy
 from localgen.engine.engine import Engine
 from localgen.engine.pass_costs import PassCosts
 from localgen.engine.request import Request
 from localgen.engine.sequence import Sequence as EngineSequence
 from localgen.errors import CLOSED
+from localgen.generation.constraining import Constraints
 from localgen.generation.model_facts import Weight
 from localgen.text.vocab import TokenType
 
@@ -395,3 +398,110 @@ def reference_greedy(prompt: list[int], n_new: int, script: Script = hashed_lett
         if tokens[-1] in FakeVocab.eog_ids:
             break
     return tokens[len(prompt) :]
+
+
+_BYTES = tuple(bytes([i]) for i in range(256))
+
+
+@functools.cache
+def _ids_by_first_byte(pieces: tuple[bytes, ...]) -> dict[bytes, list[int]]:
+    found: dict[bytes, list[int]] = {}
+    for token_id, piece in enumerate(pieces):
+        if piece:
+            found.setdefault(piece[:1], []).append(token_id)
+    return found
+
+
+class ChoiceMatcher:
+    """Implements ``engine.constraint.Matcher``: the text is one of ``choices``.
+
+    pieces: the bytes of each token of N_VOCAB or fewer; token i is byte i without them.
+    """
+
+    def __init__(self, choices: Sequence[bytes], pieces: Sequence[bytes] = ()) -> None:
+        self.choices = [bytes(each) for each in choices]
+        self.pieces = tuple(pieces) or _BYTES
+        self.token_ids: list[int] = []
+
+    @property
+    def text(self) -> bytes:
+        return b"".join(self.pieces[token_id] for token_id in self.token_ids)
+
+    @property
+    def _left(self) -> list[bytes]:
+        text = self.text
+        return [each[len(text) :] for each in self.choices if each.startswith(text)]
+
+    def accept(self, token_id: int) -> None:
+        if not self.mask()[token_id // 8] & 1 << token_id % 8:
+            raise ValueError(f"{token_id} may not follow {self.text!r}")
+        self.token_ids.append(token_id)
+
+    def rollback(self, n_tokens: int) -> None:
+        assert n_tokens <= len(self.token_ids)
+        del self.token_ids[len(self.token_ids) - n_tokens :]
+
+    def mask(self) -> np.ndarray:
+        allowed = np.zeros(N_VOCAB, np.bool_)
+        for rest in self._left:
+            for token_id in _ids_by_first_byte(self.pieces).get(rest[:1], ()):
+                allowed[token_id] |= rest.startswith(self.pieces[token_id])
+        return np.packbits(allowed, bitorder="little")
+
+    def forced_tokens(self) -> list[int]:
+        trial, forced = self.fork(), list[int]()
+        while not trial.may_end and len({each[0] for each in trial._left}) == 1:
+            forced.append(self.pieces.index(trial._left[0][:1]))
+            trial.accept(forced[-1])
+        return forced
+
+    @property
+    def may_end(self) -> bool:
+        return b"" in self._left
+
+    @property
+    def is_done(self) -> bool:
+        return self._left == [b""]
+
+    def fork(self) -> ChoiceMatcher:
+        twin = type(self)(self.choices, self.pieces)
+        twin.token_ids = list(self.token_ids)
+        return twin
+
+
+class ChoiceConstraint:
+    """Implements ``generation.constraining.Constraint``; ``parse`` gives the text in a list."""
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self.choices = [each.encode() for each in choices]
+
+    def matcher(self) -> ChoiceMatcher:
+        return ChoiceMatcher(self.choices)
+
+    def parse(self, text: str) -> list[str]:
+        return [text]
+
+
+def compile_choices(name: str, value: Any) -> ChoiceConstraint:
+    """Compile the option ``choices``; of ``regex``, the parts between bars."""
+    return ChoiceConstraint(value.split("|") if name == "regex" else value)
+
+
+def constrain(model: LocalModel) -> None:
+    """Let a model compile its constraints with ``compile_choices``."""
+    ends = {BOS, EOS, END_OF_TURN}
+    model._requests.constraints = Constraints(compile_choices, masks_one_by_one, ends)
+
+
+def constraint(
+    choices: Sequence[bytes], *, forces: bool = True, worker: MaskWorker | None = None
+) -> ConstraintTracker:
+    """Return a tracker that allows these texts."""
+    return ConstraintTracker(
+        ChoiceMatcher(choices),
+        "choices",
+        ends={EOS},
+        never={BOS, END_OF_TURN},
+        worker=worker,
+        forces=forces,
+    )

@@ -16,7 +16,7 @@ LAYERS = [
     ["_util"],
     ["refused_options", "option_names", "profiles", "samplers", "config"],
     ["engine"],
-    ["completion", "text"],
+    ["completion", "text", "constraints"],
     ["generation", "gguf", "hub"],
     ["llama"],
     ["model", "inspection", "watermarking"],

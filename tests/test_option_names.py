@@ -155,8 +155,7 @@ def test_values_of_other_programs(option: dict[str, Any], hint: str) -> None:
     ("name", "advice"),
     [
         ("ignore_eos", r"pass eos_token_id=\[\]"),
-        ("response_format", "pass a logits_processor"),
-        ("json_schema", "pass a logits_processor"),
+        ("response_format", "pass json_object=True"),
         ("stream", r"use model\.stream\(\)"),
         ("repeat_last_n", "leave it out: penalties look at the whole text"),
         ("penalty_last_n", "only DRY has a limit, dry_penalty_last_n"),

@@ -134,4 +134,6 @@ def _as_dict(prompt: str, completion: Completion) -> dict[str, Any]:
     done = {"prompt": prompt, **asdict(completion)}
     if completion.score is None:
         del done["score"]  # only beams have one
+    if completion.is_valid is None:
+        del done["parsed"], done["is_valid"]  # without a constraint
     return done

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
@@ -92,6 +93,23 @@ class GenerationOptions:
         typer.Option(metavar="TEXT", help="Move away from this text; needs --guidance-scale."),
     ] = None
 
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write JSON that this JSON Schema describes."),
+    ] = None
+    json_object: Annotated[bool, typer.Option("--json-object", help="Write a JSON object.")] = False
+    regex: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Write text that this pattern matches.")
+    ] = None
+    choice: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Write one of the texts given so; can be repeated."),
+    ] = None
+    grammar: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write text of this grammar, Lark's or GBNF."),
+    ] = None
+
     draft: Annotated[
         str | None,
         typer.Option(
@@ -105,8 +123,11 @@ class GenerationOptions:
     def config(self, **more: Any) -> GenerationConfig:
         """Return a GenerationConfig with these options and ``more``. Raises ValueError."""
         options = asdict(self)
+        for name in ("json_schema", "grammar"):
+            options[name] = _text_of(name, options[name])
         return GenerationConfig(
             stop_strings=options.pop("stop") or None,
+            choices=options.pop("choice") or None,
             assistant_model=options.pop("draft"),
             **options.pop("sampling"),
             **options,
@@ -141,6 +162,16 @@ class LoadingOptions:
 
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
+
+
+def _text_of(name: str, path: Path | None) -> str | None:
+    """Return what a file says. Raises ValueError for one that is not UTF-8, OSError."""
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: {path} is not UTF-8 text: {error}") from None
 
 
 def _json(text: str) -> Any:
@@ -211,7 +242,8 @@ _OTHERS = (
 # Parameters of the library → options with another name.
 _RENAMED = {
     "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
-    "stop_strings": "stop", "use_profile": "profile", "assistant_model": "draft",
+    "stop_strings": "stop", "choices": "choice", "use_profile": "profile",
+    "assistant_model": "draft",
 }  # fmt: skip
 
 

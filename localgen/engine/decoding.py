@@ -3,14 +3,21 @@
 Sampling chooses one token per sequence and pass. Another strategy may look at all sequences of the
 request together and copy them (beams), or give a sequence a draft and accept several of its tokens
 after one pass (speculation): the engine runs the passes, and returns the KV of rejected tokens.
+
+A constraint may leave no choice. What must come next needs no logits: after a token that was chosen
+all those that follow by force are accepted at once, and go through the next pass together with it.
+Where each step's logits are recorded, they go through it as a draft: the pass then gives the logits
+before each of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from localgen.engine.backend import Logits
+from localgen.engine.constraint import prepare_masks
 from localgen.engine.sequence import Sequence
 
 
@@ -69,8 +76,69 @@ class SamplingStrategy:
     """Chooses one token for each sequence by its own sampler."""
 
     def advance(self, outputs: list[Output], step: Step) -> None:
+        constrained = []
         for output in outputs:
             sequence = output.sequence
+            if sequence.constraint is not None:
+                constrained.append(output)
+                continue
             if sequence.n_pending:
                 continue  # logits of a part of its prompt
             step.accept(sequence, sequence.sampler.sample(output.logits[-1], sequence))
+        if constrained:
+            unfinished = [each.sequence for each in constrained if _advance(each, step)]
+            begin_masks(unfinished)
+
+
+def choose(row: Logits, sequence: Sequence) -> int:
+    """Return the next token by a row of logits (n_vocab,): the forced one, or the sampler's."""
+    constraint = sequence.constraint
+    forced = None if constraint is None else constraint.forced()
+    if not forced:
+        return sequence.sampler.sample(row, sequence)
+    assert constraint is not None
+    constraint.n_forced += 1
+    token_id = forced[0]
+    for recorder in sequence.recorders:
+        recorder.record(row, lambda: sequence.sampler.scores(row, sequence), token_id)
+    return token_id
+
+
+def force(sequence: Sequence, step: Step) -> bool:
+    """Let the tokens that must come next go through the next pass with the last one; False if they
+    finish the sequence."""
+    constraint = sequence.constraint
+    if constraint is None:
+        return True
+    if sequence.recorders:
+        sequence.draft = tuple(constraint.forced())
+        return True
+    while forced := constraint.forced():
+        constraint.n_forced += 1
+        if not step.accept(sequence, forced[0]):
+            return False
+    return True
+
+
+def begin_masks(sequences: Iterable[Sequence]) -> None:
+    """Begin to make the masks that will be needed after the next pass, while the model computes."""
+    prepare_masks(
+        each.constraint for each in sequences if each.constraint is not None and not each.draft
+    )
+
+
+def _advance(output: Output, step: Step) -> bool:
+    """Accept what a pass gives a sequence with a constraint; False if that finishes it, or if there
+    was nothing to accept."""
+    sequence, n_drafted = output.sequence, len(output.draft)
+    if sequence.n_pending > 0:
+        return False  # logits of a part of its prompt
+    assert sequence.constraint is not None
+    sequence.constraint.n_passes += 1
+    for number, row in enumerate(output.logits[len(output.logits) - n_drafted - 1 :]):
+        token_id = choose(row, sequence)
+        if not step.accept(sequence, token_id):
+            return False
+        if number < n_drafted and token_id != output.draft[number]:
+            break
+    return force(sequence, step)

@@ -68,6 +68,9 @@ class Follower:
         self._stream = UniformStream(drafting.seed, _FIRST_STREAM + target.index)
         prompt_ids = target.token_ids.copy()
         n_new = capacity - target.n_tokens
+        trackers = drafting.sampler.new_trackers(prompt_ids, n_new)
+        if target.constraint is not None:  # what it does not allow would be rejected
+            trackers.append(target.constraint.copy())
         self.sequence = Sequence(
             index=target.index,
             prompt_ids=prompt_ids,
@@ -75,7 +78,7 @@ class Follower:
             eos_token_ids=frozenset(),
             sampler=drafting.sampler,
             uniform=self._stream,
-            trackers=tuple(drafting.sampler.new_trackers(prompt_ids, n_new)),
+            trackers=tuple(trackers),
         )
         self.request = Request([self.sequence], strategy=self)
         self.is_submitted = self.is_drafting = False
@@ -163,12 +166,18 @@ class Follower:
         self._token_ids.append(token_id)
         self._chances.append(chance)
         self.chance *= chance
+        self.sequence.accept(token_id)
         self.is_drafting = (
             len(self._token_ids) < self._limit
             and chance >= self.drafting.threshold
+            and not self._is_complete
             and self._is_worth(self)
         )
-        self.sequence.accept(token_id)
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether its constraint allows nothing after the last token."""
+        return self.sequence.constraint is not None and self.sequence.constraint.stops
 
     def _chosen(self, logits: Logits) -> tuple[int, float]:
         """Return the next token of the draft, and its probability by the draft model."""

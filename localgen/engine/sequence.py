@@ -11,6 +11,7 @@ import numpy as np
 
 from localgen.engine.acceptance import Distribution
 from localgen.engine.backend import Logits, TokenIds
+from localgen.engine.constraint import ConstraintTracker
 from localgen.engine.trackers import TokenCounts, Tracker
 from localgen.engine.uniforms import UniformStream
 
@@ -111,6 +112,7 @@ class Sequence:
     group: tuple[Sequence, ...] = ()
 
     counts: TokenCounts | None = field(init=False)
+    constraint: ConstraintTracker | None = field(init=False)
     tokens: TokenIds = field(init=False)
     n_tokens: int = field(init=False)
     last_token: int = field(init=False)
@@ -137,10 +139,11 @@ class Sequence:
         self.tokens[: self.n_tokens] = self.prompt_ids
         self.last_token = int(self.prompt_ids[-1])
         self.output_from = self.n_tokens - 1
-        self._find_counts()
+        self._find_trackers()
 
-    def _find_counts(self) -> None:
+    def _find_trackers(self) -> None:
         self.counts = next((t for t in self.trackers if isinstance(t, TokenCounts)), None)
+        self.constraint = next((t for t in self.trackers if isinstance(t, ConstraintTracker)), None)
 
     @property
     def n_prompt(self) -> int:
@@ -217,7 +220,7 @@ class Sequence:
         clone.trackers = tuple(tracker.copy() for tracker in self.trackers)
         clone.recorders = tuple(recorder.copy() for recorder in self.recorders)
         clone.uniform = self.uniform.copy()
-        clone._find_counts()
+        clone._find_trackers()
         clone.prompt_of = clone.waits_for = clone.cached = clone.seq_id = None
         clone.group = ()
         clone.n_kv = 0
@@ -234,12 +237,12 @@ class Sequence:
         self.trackers = tuple(tracker.copy() for tracker in source.trackers)
         self.recorders = tuple(recorder.copy() for recorder in source.recorders)
         self.draft = ()
-        self._find_counts()
+        self._find_trackers()
 
     def probe(self, token_id: int) -> Sequence:
         """Return what the sequence would be with one more token, to be looked at only."""
         probe = copy(self)
         probe.trackers = tuple(tracker.copy() for tracker in self.trackers)
-        probe._find_counts()
+        probe._find_trackers()
         probe.accept(token_id)  # in the same array, after the tokens that are the sequence's
         return probe

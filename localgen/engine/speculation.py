@@ -20,7 +20,7 @@ from typing import Protocol
 
 from localgen.engine.acceptance import Distribution, is_kept, residual
 from localgen.engine.backend import Logits
-from localgen.engine.decoding import Output, Step
+from localgen.engine.decoding import Output, Step, begin_masks, choose, force
 from localgen.engine.pass_costs import PassCosts, best_lengths, equal_lengths
 from localgen.engine.sequence import Sequence
 
@@ -96,9 +96,23 @@ class SpeculativeStrategy:
             if output.sequence.n_pending <= 0
             and self._verify(output, drafts.get(output.sequence, NO_DRAFT), step)
         ]
+        unfinished = self._forced(unfinished, step)
         if unfinished:
             n_others = max(0, n_tokens - n_own) if seconds is not None else 0
             self._draft(unfinished, n_others)
+
+    def _forced(self, sequences: list[Sequence], step: Step) -> list[Sequence]:
+        """Let constraints force tokens; return the sequences that have a choice next."""
+        choosing, going_on = [], []
+        for sequence in sequences:
+            n_tokens = sequence.n_tokens
+            if not force(sequence, step):
+                continue
+            going_on.append(sequence)
+            if sequence.n_tokens == n_tokens and not sequence.draft:
+                choosing.append(sequence)
+        begin_masks(going_on)
+        return choosing
 
     def _verify(self, output: Output, draft: Draft, step: Step) -> bool:
         """Accept tokens as long as they are those of the draft, and one more; False if that
@@ -107,11 +121,10 @@ class SpeculativeStrategy:
         rows = output.logits[len(output.logits) - n_drafted - 1 :]
         n_accepted, goes_on = 0, True
         for number, row in enumerate(rows):
-            drawn = number < n_drafted and bool(draft.probabilities)
-            if drawn:
+            if number < n_drafted and draft.probabilities and not _is_forced(sequence):
                 token_id = _kept_or_replaced(row, sequence, draft, number)
             else:
-                token_id = sequence.sampler.sample(row, sequence)
+                token_id = choose(row, sequence)
             goes_on = step.accept(sequence, token_id)
             if number == n_drafted or token_id != output.draft[number]:
                 break
@@ -123,6 +136,9 @@ class SpeculativeStrategy:
         speculation = sequence.speculation
         if speculation is not None:
             speculation.n_passes += 1
+        if not draft.token_ids:  # what was forced is no guess
+            return goes_on
+        if speculation is not None:
             speculation.n_drafted += n_drafted
             speculation.n_accepted += n_accepted
         if n_drafted:
@@ -164,6 +180,10 @@ class SpeculativeStrategy:
                 self._n_declined = 0
                 return choose(chances, PassCosts(), n_others)
         return lengths
+
+
+def _is_forced(sequence: Sequence) -> bool:
+    return sequence.constraint is not None and bool(sequence.constraint.forced())
 
 
 def _takes_drafts(sequence: Sequence) -> bool:

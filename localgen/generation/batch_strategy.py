@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from localgen.engine.backend import Logits
-from localgen.engine.decoding import Output, Step
+from localgen.engine.decoding import Output, Step, begin_masks
 from localgen.engine.recorders import StepRecorder
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence
@@ -60,8 +60,7 @@ class BatchStrategy:
             self._token_ids[sequence.index, self._n_tokens] = token_id
         self._n_tokens += 1
         self._flags = self._hooks.stopped(self._given, self._kept_scores(unfinished))
-        for sequence, token_id in chosen.items():
-            step.accept(sequence, token_id)
+        begin_masks([each for each, token_id in chosen.items() if step.accept(each, token_id)])
 
     @property
     def _given(self) -> Matrix:

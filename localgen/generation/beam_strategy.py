@@ -18,7 +18,7 @@ from localgen.config import GenerationConfig
 from localgen.engine import beams
 from localgen.engine.backend import Logits
 from localgen.engine.beams import BeamRules, Candidates, Continuations, Hypothesis, Path, Search
-from localgen.engine.decoding import Output, Step
+from localgen.engine.decoding import Output, Step, begin_masks
 from localgen.engine.recorders import LogprobRecorder
 from localgen.engine.sampling import filters
 from localgen.engine.sampling.allowed_tokens import allowed_tokens
@@ -114,6 +114,7 @@ class BeamStrategy:
             self._stop(self.batch, found, reasons)
         for group in groups:
             self._choose(group, found[group], reasons[group], step)
+        begin_masks(each for group in groups if not group.search.is_over for each in group.beams)
         if self.batch is not None:
             self.batch.follow({group.index: group.search.beams for group in groups})
 

@@ -11,6 +11,7 @@ from localgen.engine.guidance import GuidanceStrategy
 from localgen.engine.request import Request
 from localgen.engine.sequence import Sequence
 from localgen.generation.beam_strategy import BeamStrategy
+from localgen.generation.constraining import Constraint
 from localgen.generation.inputs import Prompts
 from localgen.generation.sequences import Key
 from localgen.generation.text_tracker import Clock
@@ -25,6 +26,7 @@ class GenerationCall:
     preparing_seconds: what it took until its request was ready, tokenizing excepted. text_clock:
     the time that text takes while it runs, finishing_clock: and when it is finished. away_seconds:
     what the caller did between the pieces of a stream. guide_of: the guide of each guided sequence.
+    constraint_of: the constraint of each sequence that has one.
     beams, results: of a beam search, whose request has more sequences than the call returns.
     """
 
@@ -41,6 +43,7 @@ class GenerationCall:
     finishing_clock: Clock = field(default_factory=Clock, init=False)
     pad_token_id: int = 0
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict)
+    constraint_of: dict[Sequence, Constraint] = field(default_factory=dict)
     away_seconds: float = field(default=0.0, init=False)
     _left_at: float | None = field(default=None, init=False)
 

@@ -64,10 +64,24 @@ class PromptEnd:
         self.data = b"".join(index.pieces[token_id] for token_id in self.token_ids)
         self._index = index
         self._masks: dict[int, Mask] = {}
+        self._beyond: dict[int, list[tuple[int, list[int]]]] = {}
 
     def rest(self, n_spelled: int) -> bytes:
         """Return the bytes after the first ``n_spelled`` tokens."""
         return b"".join(self._index.pieces[token_id] for token_id in self.token_ids[n_spelled:])
+
+    def beyond(self, n_spelled: int) -> list[tuple[int, list[int]]]:
+        """Return the tokens that go on beyond the prompt after its first ``n_spelled`` ones, each
+        with the tokens that spell its bytes after the prompt."""
+        if n_spelled not in self._beyond:
+            ids = self._index.extending(self.rest(n_spelled)).tolist()
+            split = ((token_id, self.split_beyond(n_spelled, token_id)) for token_id in ids)
+            self._beyond[n_spelled] = [(token_id, told) for token_id, told in split if told]
+        return self._beyond[n_spelled]
+
+    def split_beyond(self, n_spelled: int, token_id: int) -> list[int]:
+        """Return the tokens that spell what one has after the prompt; none if there are none."""
+        return self._index.split(self._index.pieces[token_id][len(self.rest(n_spelled)) :])
 
     def mask(self, n_spelled: int) -> Mask:
         """Return the tokens that may follow the first ``n_spelled`` ones, bool (n_vocab,): the next

@@ -30,6 +30,7 @@ from localgen.generation.batch_strategy import BatchStrategy
 from localgen.generation.beam_batch import BeamBatch
 from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
+from localgen.generation.constraining import Constraints
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
 from localgen.generation.inputs import (
@@ -84,6 +85,18 @@ class RequestBuilder:
     def _byte_index(self) -> ByteIndex:
         """The vocabulary by bytes, for token healing; it reads every token."""
         return byte_index(self._backend.vocab, self._tokenizer.token_bytes)
+
+    @functools.cached_property
+    def constraints(self) -> Constraints:
+        """The constraints of calls; it may be set."""
+        # Imported here: only calls with a constraint need llguidance.
+        from localgen.constraints.compiler import Compiler  # noqa: PLC0415
+        from localgen.constraints.matcher import masks_of  # noqa: PLC0415
+        from localgen.constraints.vocabulary import tokenizer_for  # noqa: PLC0415
+
+        vocab, token_bytes = self._backend.vocab, self._tokenizer.token_bytes
+        compiler = Compiler(lambda: tokenizer_for(vocab, token_bytes), vocab.n_vocab)
+        return Constraints(compiler, masks_of, vocab.eog_ids)
 
     def from_ids(
         self,
@@ -343,6 +356,7 @@ class RequestBuilder:
             started=started,
             byte_index=lambda: self._byte_index,
             scratch=self._scratch,
+            constraints=lambda: self.constraints,
             keep_text=keep_text,
             hooks=hooks,
             no_speculation_because=self._no_speculation_because,
@@ -372,6 +386,7 @@ class RequestBuilder:
             preparing_seconds=time.perf_counter() - started - prompts.text_seconds,
             text_clock=builder.text_clock,
             guide_of=guide_of,
+            constraint_of=builder.constraint_of,
         )
         if guide_of:
             call.use(SamplingStrategy())

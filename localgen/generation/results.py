@@ -57,7 +57,25 @@ def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completi
         logprobs=_logprobs(sequence),
         stats=stats(call, sequence),
         score=_score(call, sequence),
+        **_checked(call, sequence, text, stream.stop_match),
     )
+
+
+def _checked(
+    call: GenerationCall, sequence: Sequence, text: str, stop_match: str | None
+) -> dict[str, Any]:
+    """Return ``parsed`` and ``is_valid`` of a sequence that has a constraint."""
+    constraint = call.constraint_of.get(sequence)
+    if constraint is None:
+        return {}
+    assert sequence.constraint is not None
+    has_ended = sequence.finish_reason in ("eos", "stop") and stop_match is None
+    if not has_ended or not sequence.constraint.may_end:
+        return {"is_valid": False}
+    try:
+        return {"is_valid": True, "parsed": constraint.parse(text)}
+    except ValueError:  # a class may ask for more than its schema says
+        return {"is_valid": False}
 
 
 def one_or_all(prompts: object, done: list[Completion]) -> Completion | list[Completion]:
@@ -169,6 +187,8 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
     seed, seed_row = call.keys[sequence.index]
     samples = _config_of(call, sequence).do_sample
     speculation = sequence.speculation or Speculation()
+    constraint = sequence.constraint
+    n_forced, n_passes = (constraint.n_forced, constraint.n_passes) if constraint else (0, 0)
     return Stats(
         n_prompt=sequence.n_prompt,
         n_cached=sequence.n_cached,
@@ -185,9 +205,10 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         tokens_per_second=_rate(sequence),
         n_rows=len(call.sequences),
         n_threads=timings.n_threads,
-        n_passes=speculation.n_passes or sequence.n_new,
+        n_passes=speculation.n_passes or n_passes or sequence.n_new,
         n_drafted=speculation.n_drafted,
         n_accepted=speculation.n_accepted,
+        n_forced=n_forced,
         no_speculation_because=speculation.off_because,
         kv_unified=sequence.kv_unified,
         flash_attention=", then ".join(sequence.flash_attention) or None,

@@ -10,6 +10,7 @@ import numpy as np
 
 from localgen.config import GenerationConfig
 from localgen.engine.backend import TokenIds
+from localgen.engine.constraint import Matcher
 from localgen.engine.draft_model import Drafting
 from localgen.engine.guidance import guide_for
 from localgen.engine.prompt_lookup import LookupTracker
@@ -25,6 +26,8 @@ from localgen.engine.trackers import Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
 from localgen.generation.assistants import drafting
+from localgen.generation.constraining import Constraint, Constraints
+from localgen.generation.healed_matcher import HealedMatcher
 from localgen.generation.healing import HealingTracker, PromptEnd, n_to_back_up
 from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
 from localgen.generation.inputs import Prompts
@@ -45,7 +48,8 @@ class SequenceBuilder:
     keep_text: whether the sequences keep their text. text_clock: adds up the time for that.
     guide_of: the guides of the guided ones among them, after ``build``.
     byte_index: returns the index of the vocabulary, for token healing. scratch: rows that samplers
-    share. no_speculation_because: why the model's sequences have no drafts; None if they may.
+    share. constraints: of the model. constraint_of: those of the sequences that have one, after
+    ``build``. no_speculation_because: why the model's sequences have no drafts; None if they may.
     """
 
     tokenizer: Tokenizer
@@ -53,11 +57,13 @@ class SequenceBuilder:
     started: float
     byte_index: Callable[[], ByteIndex]
     scratch: Scratch
+    constraints: Callable[[], Constraints]
     keep_text: bool = False
     hooks: Hooks = NO_HOOKS
     no_speculation_because: str | None = None
     text_clock: Clock = field(default_factory=Clock)
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict, init=False)
+    constraint_of: dict[Sequence, Constraint] = field(default_factory=dict, init=False)
     _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
     # Texts of one call repeat their prompts alike, so they learn together how much.
     _match_chances: MatchChances = field(default_factory=MatchChances, init=False)
@@ -77,6 +83,7 @@ class SequenceBuilder:
         for batch_id, (config, token_ids, length, fixed, negative_ids) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
             end = self._end_to_heal(config, token_ids, fixed)
+            constraint = self._constraint(config)
             if is_guided(config):
                 n_before = 1 if negative_ids is None else len(negative_ids)
                 n_before += 0 if end is None else len(end.token_ids)  # which the guide gets, too
@@ -84,7 +91,12 @@ class SequenceBuilder:
             first = len(sequences)
             for _ in range(config.num_return_sequences):
                 index = len(sequences)
-                sequence = self._sequence(index, config, token_ids, limit, keys[index], end)
+                matcher = self._matcher(constraint, end)
+                sequence = self._sequence(
+                    index, config, token_ids, limit, keys[index], end, matcher
+                )
+                if constraint is not None:
+                    self.constraint_of[sequence] = constraint
                 if index > first:
                     sequence.prompt_of = sequences[first]
                 if config.prefix_allowed_tokens_fn is not None:
@@ -167,6 +179,15 @@ class SequenceBuilder:
         n_tokens = n_to_back_up(token_ids, n_fixed, index, banned)
         return PromptEnd(token_ids[-n_tokens:], index) if n_tokens else None
 
+    def _constraint(self, config: GenerationConfig) -> Constraint | None:
+        return None if config.constraint is None else self.constraints().of(config)
+
+    def _matcher(self, constraint: Constraint | None, end: PromptEnd | None) -> Matcher | None:
+        if constraint is None:
+            return None
+        matcher = constraint.matcher()
+        return matcher if end is None else HealedMatcher(matcher, end)
+
     def _eos_token_ids(self, config: GenerationConfig) -> frozenset[int]:
         vocab = self.tokenizer
         return resolve.eos_token_ids(config, vocab.eos_token_ids, vocab.vocab_size)
@@ -179,6 +200,7 @@ class SequenceBuilder:
         limit: int,
         key: Key,
         end: PromptEnd | None,
+        matcher: Matcher | None,
     ) -> Sequence:
         eos_token_ids = self._eos_token_ids(config)
         sampler = self._sampler(config, len(eos_token_ids))
@@ -190,6 +212,9 @@ class SequenceBuilder:
             limit += n_backed_up
             healing.append(HealingTracker(end))
         trackers = [*healing, *sampler.new_trackers(token_ids, limit)]
+        if matcher is not None:
+            tracker = self.constraints().tracker(matcher, config, sampler, eos_token_ids)
+            trackers.append(tracker)
         if self.keep_text or config.stop_strings is not None:
             new_stream = self._new_stream(config, 0 if end is None else len(end.data))
             trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))

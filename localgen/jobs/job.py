@@ -242,7 +242,7 @@ def _record(row: Row, completion: Completion) -> Record:
         row.kind: row.prompt,
         **{key: done[key] for key in ("text", "token_ids", "finish_reason", "stop_match")},
     }
-    for name in ("logprobs", "score"):
+    for name in ("logprobs", "score", "is_valid", "parsed"):
         if done[name] is not None:
             record[name] = done[name]
     record["stats"] = {key: done["stats"][key] for key in _STATS}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from localgen._util.checks import check_int
-from localgen.config import GenerationConfig
+from localgen.config import CONSTRAINTS, GenerationConfig
 from localgen.errors import JobError
 
 RowId = str | int
@@ -247,6 +247,8 @@ def _config(
         plain = GenerationConfig()
         unset = {name: getattr(plain, name) for name in defaults.changed_sampling_options}
         options = {**unset, **options}
+    if any(options.get(name) for name in CONSTRAINTS):  # instead of the job's own
+        options = {**dict.fromkeys(CONSTRAINTS), "json_object": False, **options}
     config = dataclasses.replace(defaults, **options)
     if options.get("seed") is not None:
         check_int("seed", options["seed"], 0)  # a row is a single sequence, with a single seed

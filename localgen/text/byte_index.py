@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,22 @@ class ByteIndex:
         order = sorted((i for i, piece in enumerate(pieces) if piece), key=pieces.__getitem__)
         self._sorted = [pieces[token_id] for token_id in order]
         self._ids: Ids = np.array(order, np.int64)
+
+    @functools.cached_property
+    def _id_of(self) -> dict[bytes, int]:
+        return {piece: token_id for token_id, piece in enumerate(self.pieces) if piece}
+
+    def split(self, data: bytes) -> list[int]:
+        """Return tokens that spell ``data``, the longest first; none if no tokens do."""
+        found: list[int] = []
+        while data:
+            sizes = range(min(self.longest, len(data)), 0, -1)
+            size = next((size for size in sizes if data[:size] in self._id_of), 0)
+            if not size:
+                return []
+            found.append(self._id_of[data[:size]])
+            data = data[size:]
+        return found
 
     def extending(self, data: bytes) -> Ids:
         """Return the tokens that begin with ``data`` and have more bytes."""

@@ -20,7 +20,7 @@ from gguf import GGUFWriter
 
 import localgen
 from localgen.cli.generate import generate as cli_generate
-from localgen.cli.options import _SAMPLING_FLAGS, as_flags
+from localgen.cli.options import _SAMPLING_FLAGS, GenerationOptions, as_flags
 from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
 from tests.children import run_python
 from tests.conftest import AMX, CHILD_SECONDS, RunChild
@@ -140,6 +140,25 @@ def test_beams(generate: Any, tiny: localgen.LocalModel) -> None:
     flags = ("--max-new-tokens=9", "--num-beams=3", "--early-stopping=true")
     assert generate("the cat", *flags).stdout == early.text + "\n"
     assert "score" not in json.loads(generate("the cat", *EIGHT, "--json").stdout)
+
+
+def test_flags_of_constraints(tmp_path: Path) -> None:
+    """Schemas and grammars are read from files, a byte-order mark at their beginning left out."""
+    schema, grammar = tmp_path / "schema.json", tmp_path / "g.lark"
+    schema.write_text('\ufeff{"type": "object"}', "utf-8")
+    grammar.write_bytes(b'start: "\xff"')
+    assert GenerationOptions(json_schema=schema).config().json_schema == '{"type": "object"}'
+    assert GenerationOptions(choice=["a", "b"]).config().choices == ("a", "b")
+    assert GenerationOptions(regex="a+").config().constraint == ("regex", "a+")
+    assert GenerationOptions(json_object=True).config().constraint == ("json_object", True)
+    assert GenerationOptions().config().constraint is None
+    with pytest.raises(ValueError, match=r"g\.lark is not UTF-8 text"):
+        GenerationOptions(grammar=grammar).config()
+    with pytest.raises(FileNotFoundError):
+        GenerationOptions(grammar=tmp_path / "none").config()
+    with pytest.raises(ValueError, match="together") as raised:
+        GenerationOptions(choice=["a"], json_schema=schema).config()
+    assert as_flags(str(raised.value)).startswith("--json-schema and choices cannot be used")
 
 
 def test_seed_is_printed_and_repeats(generate: Any) -> None:

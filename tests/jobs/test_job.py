@@ -31,7 +31,7 @@ from localgen.jobs import rows
 from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, make_header, open_results, other_versions
 from localgen.jobs.rows import row_seed
-from tests.fakes import EOS, FakeBackend, FakeVocab, fake_model
+from tests.fakes import EOS, FakeBackend, FakeVocab, constrain, fake_model
 
 HOT: dict[str, Any] = {"temperature": 3.0, "max_new_tokens": 4}
 
@@ -159,6 +159,26 @@ def test_lines_with_beams(files: Files, model: LocalModel) -> None:
     assert (done[1]["text"], done[1]["score"]) == (alone.text, pytest.approx(alone.score))
     assert "num_beams=100 must be at most max_sequences" in done[2]["error"]["message"]
     assert "score" not in done[3]
+
+
+def test_lines_with_constraints(files: Files, model: LocalModel) -> None:
+    """A line's own takes the place of the job's; one that two options constrain fails alone."""
+    constrain(model)
+    files.write(
+        {"prompt": "the cat"},
+        {"prompt": "the cat", "choices": ["yes", "no"]},
+        {"prompt": "the cat", "choices": ["yes"], "max_new_tokens": 2},
+        {"prompt": "the cat", "choices": ["yes"], "regex": "a|b"},
+        {"prompt": "the cat", "regex": None},
+    )
+    files.run(model, max_new_tokens=5, regex="12|13")
+    done = files.results()
+    assert done[1]["text"] in {"12", "13"}
+    assert done[2]["text"] in {"yes", "no"}
+    assert (done[2]["is_valid"], done[2]["parsed"]) == (True, [done[2]["text"]])
+    assert (done[3]["text"], done[3]["is_valid"], "parsed" in done[3]) == ("ye", False, False)
+    assert "regex and choices cannot be used together" in done[4]["error"]["message"]
+    assert "is_valid" not in done[5]
 
 
 def test_what_separates_lines(files: Files, model: LocalModel) -> None:

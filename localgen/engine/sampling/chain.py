@@ -22,12 +22,14 @@ from localgen.engine.backend import Logits, TokenIds
 from localgen.engine.sampling import filters, keep
 from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.filters import CumSum, Ids, Weights
+from localgen.engine.sampling.masks import limit, limits
 from localgen.engine.sampling.mirostat import MirostatTracker
 from localgen.engine.sampling.penalties import penalized, penalizes_counts
 from localgen.engine.sampling.processors import (
     CustomProcessor,
     apply_masks,
     make_processors,
+    may_remove,
     only_penalizes,
 )
 from localgen.engine.sampling.scratch import Scratch
@@ -77,6 +79,7 @@ class Sampler:
         processed = _without_listed(options)
         self._processors = make_processors(processed, custom)
         self._only_penalizes = only_penalizes(processed, custom)
+        self._may_force = not may_remove(processed, custom)
         if uses_dry(processed):
             self._processors.insert(len(self._processors) - len(custom), self._dry)
             self._only_penalizes = False
@@ -110,7 +113,8 @@ class Sampler:
         to choose.
         """
         masks = _masks(sequence)
-        if masks or sequence.recorders or not self._only_penalizes:
+        is_plain = not masks and not sequence.recorders and sequence.constraint is None
+        if not is_plain or not self._only_penalizes:
             return self.choose(self._processed(logits, sequence, masks), logits, sequence)
         # Penalties touch few tokens: in place and taken back they cost less than a copied row.
         assert sequence.counts is not None
@@ -147,19 +151,33 @@ class Sampler:
 
     def _processed(self, logits: Logits, sequence: Sequence, masks: Items[Mask]) -> Logits:
         """``logits`` after masks and processors: itself when there are none, else the scratch."""
-        if not self._processors and not masks:
+        constraint = sequence.constraint
+        if not self._processors and not masks and constraint is None:
             return logits
         row = self._scratch.row
-        np.copyto(row, logits)
+        if constraint is None:
+            np.copyto(row, logits)
+        else:
+            most = limits(constraint.allowed(), self._scratch.limits)
+            limit(logits, most, row)
         apply_masks(row, masks)
         for process in self._processors:
             process(row, sequence)
-        apply_masks(row, masks)  # a constraint holds whatever a processor gave back
+        if self._processors:  # a constraint holds whatever a processor gave back
+            apply_masks(row, masks)
+            if constraint is not None:
+                limit(row, most, row)
         return row
 
     def edits(self, sequence: Sequence) -> bool:
         """Return whether ``process`` would change logits now."""
-        return bool(self._processors or _masks(sequence) or self._watermark is not None)
+        is_limited = sequence.constraint is not None or self._watermark is not None
+        return is_limited or bool(self._processors or _masks(sequence))
+
+    @property
+    def may_force(self) -> bool:
+        """Whether a token that must come may be taken unasked: no processor could remove it."""
+        return self._may_force
 
     def kept(self, processed: Logits, sequence: Sequence) -> tuple[Ids, Logits]:
         """Return the ids that temperature, filters and watermark leave of a row after the
@@ -404,4 +422,7 @@ def _masks(sequence: Sequence) -> list[Mask]:
 def requirements(sequence: Sequence) -> str:
     """Return what else limits the tokens, in parts of a sentence."""
     constraints = [each for each in sequence.trackers if isinstance(each, Constraint)]
-    return "".join(f", and {each.requirement}" for each in constraints if each.mask() is not None)
+    clauses = [each.requirement for each in constraints if each.mask() is not None]
+    if sequence.constraint is not None:
+        clauses.append(sequence.constraint.requirement)
+    return "".join(f", and {clause}" for clause in clauses)

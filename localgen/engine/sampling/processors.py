@@ -79,6 +79,24 @@ def only_penalizes(options: SamplingOptions, custom: Items[CustomProcessor] = ()
     return makers == [penalties.token_penalties] and not custom
 
 
+# Whatever text comes, these leave a token that is not an end alone.
+_KEEP_TEXT: tuple[Maker, ...] = (
+    guided.guidance_scale,
+    penalties.encoder_repetition_penalty,
+    penalties.token_penalties,
+    bans.min_length,
+    bans.min_new_tokens,
+    _remove_invalid_values,
+    penalties.exponential_decay_length_penalty,
+)
+
+
+def may_remove(options: SamplingOptions, custom: Items[CustomProcessor] = ()) -> bool:
+    """Return whether a processor may remove tokens that are no ends."""
+    others = (make for make in _MAKERS if make not in _KEEP_TEXT)
+    return bool(custom) or any(make(options) is not None for make in others)
+
+
 def _custom(processor: CustomProcessor) -> Processor:
     def process(logits: Logits, sequence: Sequence) -> None:
         result = processor(tokens_of(sequence), logits.copy())

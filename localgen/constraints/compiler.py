@@ -1,0 +1,147 @@
+"""The options json_schema, json_object, regex, choices and grammar → compiled constraints."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llguidance import LLMatcher, LLTokenizer, grammar_from
+
+from localgen.constraints.classes import Parse, json_of, schema_of
+from localgen.constraints.matcher import GrammarMatcher
+from localgen.constraints.schema_check import check_schema, close_objects
+from localgen.errors import DecodeError
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+# One line, as models write it and json.dumps does. With no white space to choose, keys are forced.
+# Escapes have one spelling each, so a name cannot come in another guise.
+_JSON: JsonCompileOptions = {
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "whitespace_flexible": False,
+    "json_allowed_escapes": '"\\bfnrt',
+}
+# Compiling takes time and memory in proportion.
+_MOST_CHARACTERS = 8_000_000
+_KEPT = 64
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledConstraint:
+    """One constraint, for any number of texts."""
+
+    _matcher: LLMatcher
+    _n_vocab: int
+    _name: str
+    _parse: Parse
+
+    def matcher(self) -> GrammarMatcher:
+        """Return a matcher of a text that has not begun."""
+        return GrammarMatcher(self._matcher.deep_copy(), self._n_vocab, self._name)
+
+    def parse(self, text: str) -> Any:
+        """Return what a complete text says: an object for JSON, else the text. Raises ValueError
+        if the class that was given refuses it."""
+        return self._parse(text)
+
+
+class Compiler:
+    """Compiles constraints for one vocabulary, and keeps the latest of them by content.
+
+    tokenizer: returns llguidance's view of the vocabulary, which is made when it is first needed.
+    """
+
+    def __init__(self, tokenizer: Callable[[], LLTokenizer], n_vocab: int) -> None:
+        self._tokenizer = tokenizer
+        self._n_vocab = n_vocab
+        self._kept: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
+
+    @functools.cached_property
+    def _vocabulary(self) -> LLTokenizer:
+        return self._tokenizer()
+
+    def __call__(self, name: str, value: Any) -> CompiledConstraint:
+        """Return the constraint of an option. Raises ValueError for one that cannot be enforced, or
+        that no text satisfies."""
+        text, parse = _described(name, value)
+        key = name, text
+        matcher = self._kept.pop(key, None) or self._compiled(name, text)
+        self._kept[key] = matcher
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return CompiledConstraint(matcher, self._n_vocab, name, parse)
+
+    def _compiled(self, name: str, text: str) -> LLMatcher:
+        matcher = LLMatcher(self._vocabulary, _grammar(name, text), log_level=0)
+        found = GrammarMatcher(matcher, self._n_vocab, name)
+        if matcher.is_error():
+            raise ValueError(f"{name} cannot be enforced: {_short(matcher.get_error())}")
+        if not _allows_a_token(found.fork()):
+            what = "only an empty text" if found.may_end else "no text at all"
+            raise ValueError(f"{name} allows {what}, so there is nothing to generate")
+        return matcher
+
+
+def _allows_a_token(matcher: GrammarMatcher) -> bool:
+    try:
+        return bool(matcher.mask().any())
+    except DecodeError:  # a grammar without any text is an error of its first mask
+        return False
+
+
+def _described(name: str, value: Any) -> tuple[str, Parse]:
+    """Return an option's value as one text, and what reads the texts that it allows."""
+    if name == "json_schema":
+        schema, parse = schema_of(value)
+        check_schema(schema)
+        close_objects(schema)
+        return _checked(name, json.dumps(schema)), parse
+    if name == "json_object":
+        return '{"type": "object"}', json_of
+    if name == "choices":
+        return _checked(name, json.dumps(list(value))), str
+    return _checked(name, value), str
+
+
+def _checked(name: str, text: str) -> str:
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(
+            f"{name} has {len(text):,} characters; it must have at most {_MOST_CHARACTERS:,}"
+        )
+    return text
+
+
+def _grammar(name: str, text: str) -> str:
+    """Return what llguidance compiles."""
+    try:
+        if name in ("json_schema", "json_object"):
+            return LLMatcher.grammar_from_json_schema(text, overrides=_JSON)
+        if name == "grammar":
+            if "x-guidance" in text:
+                raise ValueError("x-guidance is not taken")
+            return grammar_from("grammar", text)
+        pattern = _pattern_of(json.loads(text)) if name == "choices" else text
+        return LLMatcher.grammar_from_regex(pattern)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be enforced: {_short(str(error))}") from None
+
+
+def _pattern_of(choices: list[str]) -> str:
+    """Return a regular expression that matches each of ``choices``, and nothing else."""
+    return "|".join(_SPECIAL.sub(r"\\\g<0>", each) for each in sorted(set(choices)))
+
+
+def _short(message: str) -> str:
+    """The reason in an error of llguidance, without the grammar, backtraces and its own names."""
+    if "coerce_one_of" in message:
+        return "the schemas of a oneOf may both hold; use anyOf, or schemas that exclude each other"
+    message = message.partition("\n<")[0].partition("\n   1 | ")[0]
+    return re.sub(r"\s+", " ", message)[:300].strip()

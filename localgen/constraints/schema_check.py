@@ -1,0 +1,207 @@
+"""Checks that a JSON Schema says nothing that llguidance would not enforce; it compiles nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+# Keywords of JSON Schema's drafts that no grammar enforces here.
+_NOT_ENFORCED = frozenset({
+    "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains",
+    "propertyNames", "dependencies", "dependentRequired", "dependentSchemas", "unevaluatedItems",
+    "unevaluatedProperties", "contentSchema", "$dynamicRef", "$dynamicAnchor", "$recursiveRef",
+    "$recursiveAnchor",
+})  # fmt: skip
+FORMATS = frozenset({
+    "date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid",
+})  # fmt: skip
+# It would change how the schema is compiled, up to leaving keywords out.
+_OPTIONS = "x-guidance"
+_ONE = ("additionalProperties", "items", "additionalItems")
+_LISTS = ("prefixItems", "anyOf", "oneOf", "allOf", "items")
+_MAPPINGS = ("properties", "patternProperties", "$defs", "definitions")
+# llguidance reads no deeper ones; neither does Python's json without an end.
+_MOST_LEVELS = 100
+# JSON writes these characters as escapes, which strings have none of here but for \n and the like.
+_CONTROL = {chr(code) for code in range(32)} - set("\b\t\n\f\r")
+
+Where = tuple[str | int, ...]
+
+
+def plain(schema: Any) -> Any:
+    """Return a schema as JSON data of its own. Raises ValueError if it is none."""
+    try:
+        if isinstance(schema, str):
+            return json.loads(schema)
+        return json.loads(json.dumps(schema, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"json_schema is not JSON: {reason}") from None
+
+
+def check_schema(schema: Any) -> None:
+    """Raise ValueError for a schema with a part that cannot be enforced, or that no finite text
+    satisfies; the message names the keyword and its path."""
+    for where, part in _parts(schema):
+        if len(where) > _MOST_LEVELS:
+            _refuse(where[:8], f"is nested deeper than {_MOST_LEVELS} levels; make it flatter")
+        if isinstance(part, dict):
+            _check_part(part, where)
+        elif not isinstance(part, bool):
+            _refuse(where, f"must be a schema, an object or true or false, got {part!r:.60}")
+    if not _ends(schema):
+        _refuse((), "never ends: each object that it allows needs another one; make one optional")
+
+
+def _check_part(part: dict[str, Any], where: Where) -> None:
+    for keyword in part:
+        if keyword in _NOT_ENFORCED:
+            _refuse((*where, keyword), "cannot be enforced; leave it out, and check what comes")
+        if keyword == _OPTIONS:
+            _refuse((*where, keyword), "is not taken; leave it out")
+    known = part.get("format")
+    if known is not None and known not in FORMATS:
+        names = ", ".join(sorted(FORMATS))
+        _refuse((*where, "format"), f"{known!r} cannot be enforced; use a pattern, or {names}")
+    _check_min_properties(part, where)
+    for keyword, values in (("const", [part.get("const")]), ("enum", part.get("enum"))):
+        if any(not _CONTROL.isdisjoint(text) for text in _strings(values)):
+            _refuse((*where, keyword), "has a control character, which cannot be written")
+
+
+def _check_min_properties(part: dict[str, Any], where: Where) -> None:
+    """Names that a schema does not list may come twice, and count once when the JSON is read."""
+    least, required = part.get("minProperties", 0), part.get("required", [])
+    is_closed = part.get("additionalProperties") is False and not part.get("patternProperties")
+    if is_closed or not isinstance(least, int | float) or not isinstance(required, list):
+        return
+    if least > max(1, len(set(map(str, required)))):
+        _refuse(
+            (*where, "minProperties"),
+            "cannot be enforced beside names that are not listed; list more names as required, or "
+            "set additionalProperties to false",
+        )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in JSON data, keys included."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+
+
+def _parts(schema: Any) -> Iterator[tuple[Where, Any]]:
+    """A schema and all schemas in it, with their paths."""
+    left: list[tuple[Where, Any]] = [((), schema)]
+    while left:
+        where, part = left.pop()
+        yield where, part
+        if isinstance(part, dict) and len(where) <= _MOST_LEVELS:
+            left += _within(where, part)
+
+
+def _within(where: Where, part: dict[str, Any]) -> Iterator[tuple[Where, Any]]:
+    for keyword, value in part.items():
+        if keyword in _MAPPINGS and isinstance(value, dict):
+            yield from (((*where, keyword, name), each) for name, each in value.items())
+        elif keyword in _LISTS and isinstance(value, list):
+            yield from (((*where, keyword, index), each) for index, each in enumerate(value))
+        elif keyword in _ONE:
+            yield (*where, keyword), value
+
+
+def _refuse(where: Where, what: str) -> NoReturn:
+    path = "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where)
+    raise ValueError(f"json_schema: {path} {what}")
+
+
+# --- objects without names that nobody listed ---
+
+_OBJECT = frozenset({"properties", "patternProperties", "required", "additionalProperties"})
+_COMBINED = frozenset({"allOf", "anyOf", "oneOf", "$ref"})
+
+
+def close_objects(schema: Any) -> None:
+    """Let objects whose properties are listed have no others, unless the schema says so: a model
+    that may add names goes on and on. What comes satisfies the schema as it was, too.
+
+    Where objects are put together from several schemas, all of them stay as they are.
+    """
+    parts = [part for _, part in _parts(schema) if isinstance(part, dict)]
+    if any(
+        "allOf" in part or (_COMBINED & part.keys() and _OBJECT & part.keys()) for part in parts
+    ):
+        return
+    for part in parts:
+        if "properties" in part and not {"additionalProperties", "patternProperties"} & part.keys():
+            part["additionalProperties"] = False
+
+
+# --- whether a finite text satisfies it ---
+
+
+def _ends(schema: Any) -> bool:
+    """Return whether the schema allows something that does not need itself again without end.
+
+    Schemas are taken to be endless until one pass over them finds an end without endless ones.
+    """
+    ending: set[int] = set()
+    parts = [part for _, part in _parts(schema) if isinstance(part, dict)]
+
+    def ends(part: Any) -> bool:
+        return not isinstance(part, dict) or id(part) in ending
+
+    n_before = -1
+    while n_before < len(ending):
+        n_before = len(ending)
+        ending |= {id(part) for part in parts if _part_ends(part, schema, ends)}
+    return ends(schema)
+
+
+def _part_ends(part: dict[str, Any], root: Any, ends: Any) -> bool:
+    if "$ref" in part and not ends(_resolved(part["$ref"], root)):
+        return False
+    if not all(map(ends, part.get("allOf", ()))):
+        return False
+    for keyword in ("anyOf", "oneOf"):
+        if part.get(keyword) and not any(map(ends, part[keyword])):
+            return False
+    kinds = part.get("type")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "const" in part or "enum" in part or kinds is None or set(kinds) - {"object", "array"}:
+        return True
+    return ("object" in kinds and _object_ends(part, ends)) or (
+        "array" in kinds and _array_ends(part, ends)
+    )
+
+
+def _object_ends(part: dict[str, Any], ends: Any) -> bool:
+    properties = part.get("properties", {})
+    return all(ends(properties.get(name, True)) for name in part.get("required", ()))
+
+
+def _array_ends(part: dict[str, Any], ends: Any) -> bool:
+    least = part.get("minItems", 0)
+    first = part.get("prefixItems", [])[:least]
+    return all(map(ends, first)) and (least <= len(first) or ends(part.get("items", True)))
+
+
+def _resolved(reference: Any, root: Any) -> Any:
+    """Return the schema that a pointer within ``root`` names; True for another reference."""
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return True
+    found = root
+    for name in reference.removeprefix("#").split("/")[1:]:
+        key = name.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            found = found.get(key, True) if isinstance(found, dict) else True
+    return found if reference == "#" or "/" in reference else True

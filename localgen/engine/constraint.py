@@ -1,0 +1,243 @@
+"""Which tokens a constraint allows next: a tracker around a matcher that was compiled elsewhere.
+
+The engine knows matchers as a Protocol, and nothing of schemas, grammars or the library behind
+them. Masks are packed, a bit for each token, and made by a thread of their own while the model
+computes. Ends are the engine's: a matcher never sees an end-of-sequence token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+# (ceil(n_vocab / 8),): token i is bit i % 8, counted from the lowest, of byte i // 8.
+PackedMask = npt.NDArray[np.uint8]
+
+
+class Matcher(Protocol):
+    """Follows the new tokens of one sequence through a constraint."""
+
+    def accept(self, token_id: int) -> None:
+        """Follow one more token. Raises ValueError for one that is not allowed."""
+
+    def rollback(self, n_tokens: int) -> None:
+        """Take the last ``n_tokens`` accepted tokens back."""
+
+    def mask(self) -> PackedMask:
+        """Return the tokens that may come next, a new array; bits of ends mean nothing."""
+
+    def forced_tokens(self) -> Items[int]:
+        """Return the tokens that must come next, since nothing else is allowed; empty if there is
+        a choice."""
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the text is complete, though it may go on."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the text is complete and cannot go on."""
+
+    def fork(self) -> Matcher:
+        """Return a matcher in the same state that goes its own way from here."""
+
+
+MasksOf = Callable[[list[Matcher]], list[PackedMask]]
+
+
+def masks_one_by_one(matchers: list[Matcher]) -> list[PackedMask]:
+    """Return the mask of each matcher."""
+    return [matcher.mask() for matcher in matchers]
+
+
+class MaskWorker:
+    """Makes masks in a thread of its own, which starts with the first of them.
+
+    masks_of: makes those of several matchers, perhaps in parallel.
+    """
+
+    def __init__(self, masks_of: MasksOf = masks_one_by_one) -> None:
+        self._masks_of = masks_of
+        self._threads: ThreadPoolExecutor | None = None
+
+    def prepare(self, trackers: list[ConstraintTracker]) -> None:
+        """Begin to make the masks of these trackers, which lack them."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(1, "localgen-masks")
+        future = self._threads.submit(self._masks_of, [each.matcher for each in trackers])
+        for index, tracker in enumerate(trackers):
+            tracker.expect(future, index)
+
+
+class ConstraintTracker:
+    """Follows a sequence's tokens through its constraint; implements ``Tracker``.
+
+    name: the option, for messages. ends: the tokens that end the sequence, allowed where the
+    matcher may end. never: other tokens that are no text, such as a model's further ends. forces:
+    whether tokens that must come are taken unasked; no other option may remove one of them.
+
+    Its mask is not among ``mask()`` of trackers: ``allowed`` is packed, and has a place of its own
+    in the sampler. n_forced: tokens that were not sampled. n_passes: the passes that gave tokens.
+    """
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        name: str,
+        *,
+        ends: Iterable[int],
+        never: Iterable[int] = (),
+        worker: MaskWorker | None = None,
+        forces: bool = True,
+    ) -> None:
+        self._matcher = matcher
+        self.name = name
+        self._ends = frozenset(ends)
+        self._end_bits = _bits(self._ends)
+        self._never_bits = _bits(frozenset(never) - self._ends)
+        self._worker = worker or MaskWorker()
+        self._forces = forces
+        self._is_told: list[bool] = []  # of each token: whether the matcher has it
+        self._has_ended = False
+        self._future: tuple[Future[list[PackedMask]], int] | None = None
+        self._allowed: PackedMask | None = None
+        self._forced: list[int] | None = None
+        self.stops = False
+        self.n_forced = 0
+        self.n_passes = 0
+
+    @property
+    def matcher(self) -> Matcher:
+        return self._matcher
+
+    @property
+    def requirement(self) -> str:
+        """What limits the tokens, as the clause of an error message."""
+        return f"{self.name} allows only some tokens here"
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the text so far satisfies the constraint."""
+        self._settle()
+        return self._matcher.may_end
+
+    # --- a tracker ---
+
+    def accept(self, token_id: int) -> None:
+        self._settle()
+        is_end = token_id in self._ends
+        if not self._is_allowed(token_id):
+            raise ValueError(
+                f"token {token_id} was chosen, but {self.requirement}: do not let a logits "
+                f"processor raise scores of -inf"
+            )
+        if is_end:
+            self._has_ended = True
+        else:
+            self._matcher.accept(token_id)
+        self._is_told.append(not is_end)
+        self.stops = not is_end and self._matcher.is_done
+        follows = self._forced is not None and self._forced[:1] == [token_id]
+        self._forced = (self._forced or [])[1:] or None if follows else None
+        self._allowed = None
+
+    def rollback(self, n_tokens: int) -> None:
+        if not n_tokens:
+            return
+        self._settle()
+        told = self._is_told[len(self._is_told) - n_tokens :]
+        del self._is_told[len(self._is_told) - n_tokens :]
+        self._matcher.rollback(sum(told))
+        self._has_ended = self.stops = False
+        self._allowed = self._forced = None
+
+    def mask(self) -> None:
+        return None
+
+    def copy(self) -> ConstraintTracker:
+        self._settle()
+        clone = object.__new__(ConstraintTracker)
+        clone.__dict__.update(self.__dict__)
+        clone._matcher = self._matcher.fork()
+        clone._is_told = list(self._is_told)
+        return clone
+
+    def _is_allowed(self, token_id: int) -> bool:
+        """Whether a token may come next, as far as that is known: the matcher knows the rest."""
+        if self._allowed is not None:
+            return bool(self._allowed[token_id // 8] >> token_id % 8 & 1)
+        return not self._has_ended and (token_id not in self._ends or self._matcher.may_end)
+
+    # --- what may come next ---
+
+    def allowed(self) -> PackedMask:
+        """Return the tokens that may come next, ends included where the text is complete."""
+        if self._allowed is None:
+            mask = self._made()
+            if self._has_ended:
+                mask[:] = 0
+            _clear(mask, self._never_bits)
+            if self._matcher.may_end:
+                _set(mask, self._end_bits)
+            else:
+                _clear(mask, self._end_bits)
+            self._allowed = mask
+        return self._allowed
+
+    def forced(self) -> list[int]:
+        """Return the tokens that must come next."""
+        if not self._forces or self._has_ended or self.stops:
+            return []
+        if self._forced is None:
+            self._settle()
+            forced = self._matcher.forced_tokens()
+            self._forced = list(forced) if self._ends.isdisjoint(forced) else []
+        return self._forced
+
+    def expect(self, future: Future[list[PackedMask]], index: int) -> None:
+        """Take the mask from the result of ``future``, where it has this index."""
+        self._future = future, index
+
+    @property
+    def lacks_mask(self) -> bool:
+        """Whether nobody has begun to make the mask of what comes next."""
+        return self._allowed is None and self._future is None
+
+    def _made(self) -> PackedMask:
+        """Return the matcher's mask, which becomes this tracker's own."""
+        if self._future is None:
+            return self._matcher.mask()
+        (future, index), self._future = self._future, None
+        return future.result()[index]
+
+    def _settle(self) -> None:
+        """Wait until nobody uses the matcher; the mask that was being made is kept."""
+        if self._future is not None:
+            self.allowed()
+
+
+def prepare_masks(trackers: Iterable[ConstraintTracker]) -> None:
+    """Begin to make the masks that these trackers lack; all have the same worker."""
+    lacking = [each for each in trackers if each.lacks_mask]
+    if lacking:
+        lacking[0]._worker.prepare(lacking)
+
+
+def _bits(token_ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Return byte and bit of each token in a packed mask."""
+    return [(token_id // 8, 1 << token_id % 8) for token_id in sorted(token_ids)]
+
+
+def _set(mask: PackedMask, bits: list[tuple[int, int]]) -> None:
+    for byte, bit in bits:
+        mask[byte] |= bit
+
+
+def _clear(mask: PackedMask, bits: list[tuple[int, int]]) -> None:
+    for byte, bit in bits:
+        mask[byte] &= ~bit & 0xFF

@@ -1,0 +1,244 @@
+"""Constraints let through what they describe and nothing else; llguidance is the real one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import sys
+from typing import Any, Literal
+
+import jsonschema
+import numpy as np
+import pydantic
+import pytest
+
+from localgen.constraints.compiler import CompiledConstraint, Compiler
+from localgen.constraints.matcher import masks_of
+from localgen.errors import DecodeError
+from tests.constraints.vocabularies import N_VOCAB, PIECES, byte_compiler
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Compiler:
+    return byte_compiler()
+
+
+def allows(constraint: CompiledConstraint, text: str) -> bool:
+    """Whether a text, byte by byte, is let through to its end."""
+    matcher = constraint.matcher()
+    for code in text.encode():
+        if matcher.is_done or not matcher.mask()[code // 8] >> code % 8 & 1:
+            return False
+        matcher.accept(code)
+    return matcher.may_end
+
+
+def walk(constraint: CompiledConstraint, seed: int, most: int = 120) -> bytes | None:
+    """A text of random tokens that are allowed; None if it did not end.
+
+    Each token is as likely as any other, but for those that close something after a while.
+    """
+    matcher, chosen = constraint.matcher(), random.Random(seed)
+    text = b""
+    for step in range(most):
+        ids = np.flatnonzero(np.unpackbits(matcher.mask(), bitorder="little"))
+        if matcher.is_done or (matcher.may_end and (not len(ids) or chosen.random() < 0.3)):
+            return text
+        closing = [token_id for token_id in ids if PIECES[token_id][:1] in b'"}],']
+        if step > most // 2 and closing and chosen.random() < 0.7:
+            ids = np.array(closing)
+        token_id = int(chosen.choice(list(ids)))
+        matcher.accept(token_id)
+        text += PIECES[token_id]
+    return None
+
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 8},
+        "born": {"type": "string", "format": "date"},
+        "tags": {"type": "array", "items": {"enum": ["a", "b\n"]}, "minItems": 1, "maxItems": 3},
+        "friend": {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
+        "score": {"type": "number", "exclusiveMinimum": -2, "maximum": 3.5, "multipleOf": 0.5},
+    },
+    "required": ["name", "friend"],
+}
+SCHEMAS: list[Any] = [
+    PERSON,
+    {},
+    {"type": ["integer", "boolean", "null"], "minimum": -3, "maximum": 1000},
+    {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 2},
+    {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": True},
+    {
+        "type": "object",
+        "patternProperties": {"^x_": {"const": [1, {"b": "é"}]}},
+        "minProperties": 1,
+    },
+    {
+        "prefixItems": [{"type": "string", "pattern": "^[a-c]+$"}, {"type": "boolean"}],
+        "items": False,
+    },
+    {"oneOf": [{"type": "string", "format": "ipv4"}, {"type": "integer", "multipleOf": 7}]},
+    {"allOf": [{"properties": {"a": {"type": "null"}}, "required": ["a"]}, {"type": "object"}]},
+    {"type": "string", "minLength": 2, "maxLength": 4, "pattern": "b"},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_whatever_comes_is_valid(schema: Any, compiler: Compiler) -> None:
+    constraint = compiler("json_schema", schema)
+    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    n_ended = 0
+    for seed in range(40):
+        text = walk(constraint, seed)
+        if text is not None:
+            n_ended += 1
+            validator.validate(json.loads(text))
+    assert n_ended > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed", "refused"),
+    [
+        ("regex", r"\d{3}-\d", ["123-4"], ["123", "123-", "123-45", "x"]),
+        ("regex", r"^a|b$", ["a", "b"], ["ab", "^a"]),
+        ("choices", ["a+", "a+b", "a.c", "\\d", "é\n"], ["a+", "a+b", "\\d", "é\n"], ["aa", "abc", "7"]),
+        ("grammar", 'start: "x" INT\nINT: /[0-9]{1,2}/', ["x1", "x12"], ["x", "x123"]),
+        ("grammar", 'root ::= "x" d d?\nd ::= [0-9]', ["x1", "x12"], ["x", "x123"]),
+        ("json_object", True, ['{"a": [1, null]}', "{}"], ["[]", "{", '{"a":1}']),
+        ("json_schema", '{"type": "integer"}', ["7", "-7"], ["7.0", '"7"', "07"]),
+        ("json_schema", {"const": {"a": 1}}, ['{"a": 1}'], ["{}", '{"a":  1}', ' {"a": 1}']),
+    ],
+)  # fmt: skip
+def test_exactly_the_texts_that_are_described(
+    name: str, value: Any, allowed: list[str], refused: list[str], compiler: Compiler
+) -> None:
+    constraint = compiler(name, value)
+    assert [text for text in allowed if not allows(constraint, text)] == []
+    assert [text for text in refused if allows(constraint, text)] == []
+
+
+def test_a_name_has_one_spelling(compiler: Compiler) -> None:
+    r"""As "\u0061" the name "a" would escape what the schema says of "a"."""
+    schema = {"properties": {"a": {"type": "integer"}}, "additionalProperties": True}
+    constraint = compiler("json_schema", schema)
+    assert allows(constraint, '{"a": 1, "b/c": "x"}')
+    for text in ('{"\\u0061": "x"}', '{"b\\/c": 1}', '{"a": 1, "a": 2}'):
+        assert not allows(constraint, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("regex", "[", "regex cannot be enforced: .*unclosed character class"),
+        ("regex", r"(?=a)b", "look-around"),
+        ("regex", r"[^\s\S]", "allows no text at all"),
+        ("regex", "(|)", "allows only an empty text"),
+        ("grammar", "start: start", "allows no text at all"),
+        ("grammar", "start: (", "grammar cannot be enforced"),
+        ("grammar", "root ::= (", "grammar cannot be enforced"),
+        ("grammar", "a: b", "grammar cannot be enforced"),
+        ("grammar", 'start: %json {"x-guidance": {"lenient": true}, "not": {}}', "x-guidance"),
+        ("grammar", "start: " + "(" * 20_000 + '"a"' + ")" * 20_000, "too deeply nested"),
+        ("json_schema", {"type": "nonsense"}, "json_schema cannot be enforced: Invalid type"),
+        ("json_schema", {"oneOf": [{"type": "number"}, {"type": "integer"}]}, "use anyOf"),
+        ("json_schema", {"type": "integer", "minimum": 2, "maximum": 1}, "Unsatisfiable"),
+        ("json_schema", {"pattern": r"(a)\1"}, "backreferences are not supported"),
+        ("json_schema", int | set, "has no JSON Schema|must be a JSON Schema|uniqueItems"),
+        ("choices", ["x" * 9_000_000], "must have at most 8,000,000"),
+    ],
+)
+def test_what_cannot_be_enforced_is_an_error(
+    name: str, value: Any, message: str, compiler: Compiler
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        compiler(name, value)
+
+
+def test_many_choices(compiler: Compiler) -> None:
+    constraint = compiler("choices", [f"choice {number}" for number in range(20_000)])
+    assert allows(constraint, "choice 19999")
+    assert not allows(constraint, "choice 20000")
+    assert bytes(constraint.matcher().forced_tokens()) == b"choice "
+
+
+def test_equal_constraints_are_compiled_once(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = compiler("json_schema", {"type": "integer"})
+    monkeypatch.setattr(Compiler, "_compiled", None)
+    assert compiler("json_schema", '{"type":   "integer"}') == first
+
+
+def test_a_matcher_goes_back_and_forks(compiler: Compiler) -> None:
+    matcher = compiler("regex", "ab(c|d)e?").matcher()
+    assert [matcher.forced_tokens(), matcher.may_end] == [[97, 98], False]
+    for code in b"abc":
+        matcher.accept(code)
+    other = matcher.fork()
+    other.accept(101)
+    assert [other.is_done, matcher.is_done, matcher.may_end] == [True, False, True]
+    other.rollback(2)
+    assert np.flatnonzero(np.unpackbits(other.mask(), bitorder="little")).tolist() == [99, 100]
+    other.rollback(0)
+    with pytest.raises(ValueError, match=r"token 120 is not allowed by regex"):
+        other.accept(120)
+    together = masks_of([matcher, compiler("choices", ["éx", "y"]).matcher()])
+    assert [len(mask) for mask in together] == [-(-N_VOCAB // 8)] * 2
+    allowed = np.flatnonzero(np.unpackbits(together[1], bitorder="little"))
+    assert [PIECES[token_id] for token_id in allowed] == [b"y", b"\xc3", "é".encode()]
+
+
+def test_a_grammar_that_became_too_complex_is_an_error(compiler: Compiler) -> None:
+    """llguidance bounds its work for each mask; a billion letters are more than that."""
+    matcher = compiler("regex", "x(((a{1000}){1000}){1000})").matcher()
+
+    def follow() -> None:
+        for code in b"x" + 3000 * b"a":
+            matcher.accept(code)
+
+    with pytest.raises(DecodeError, match="regex is too complex to follow here"):
+        follow()
+
+
+# --- what is read from a text ---
+
+
+class Pet(pydantic.BaseModel):
+    name: str
+    age: int = pydantic.Field(ge=0)
+
+
+@dataclasses.dataclass
+class Place:
+    city: str
+    zone: Literal[1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text", "parsed"),
+    [
+        ("json_schema", Pet, '{"name": "Rex", "age": 3}', Pet(name="Rex", age=3)),
+        ("json_schema", Place, '{"city": "Ulm", "zone": 2}', Place("Ulm", 2)),
+        ("json_schema", {"type": "array"}, "[1, 2.5]", [1, 2.5]),
+        ("json_object", True, '{"a": null}', {"a": None}),
+        ("choices", ["1"], "1", "1"),
+    ],
+)
+def test_what_a_text_says(
+    name: str, value: Any, text: str, parsed: Any, compiler: Compiler
+) -> None:
+    constraint = compiler(name, value)
+    assert allows(constraint, text)
+    assert constraint.parse(text) == parsed
+
+
+def test_a_class_without_pydantic_says_what_to_install(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    with pytest.raises(ValueError, match="pip install pydantic"):
+        compiler("json_schema", Place)

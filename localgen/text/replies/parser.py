@@ -35,8 +35,9 @@ class ReplyParser:
     """Feed it the pieces of one reply, then ``finish``: both return the deltas that follow.
 
     The text must have the format's marks, which are special tokens of many models. tools: their
-    JSON schemas. in_reasoning: the prompt ends inside the reasoning. seed: what the ids of calls
-    are made of. reply: what came so far, put together.
+    JSON schemas. before: the reply's beginning if the prompt has it, which may be a mark alone: it
+    is no part of the text or the reasoning, but of a call that it begins. seed: what the ids of
+    calls are made of. reply: what came so far, put together.
     """
 
     def __init__(
@@ -44,20 +45,22 @@ class ReplyParser:
         reply_format: ReplyFormat | None,
         tools: Sequence[Mapping[str, Any]] = (),
         *,
-        in_reasoning: bool = False,
+        before: str = "",
         seed: bytes = b"",
     ) -> None:
         self._reader = Reader()
         self._builder = ReplyBuilder()
         self._calls = Calls(tools, seed)
         self._text, self._reasoning = Part("text"), Part("reasoning")
-        self._format = reply_format
+        self._begun: list[ReplyDelta] = []
         if reply_format is None:
             self._steps = self._plain()
         elif reply_format.body == "harmony":
             self._steps = harmony(self._reader, self._calls, self._text, self._reasoning)
         else:
-            self._steps = self._tagged(reply_format, in_reasoning)
+            self._steps = self._tagged(reply_format)
+        if before:
+            self._begin(before)
 
     def feed(self, text: str) -> list[ReplyDelta]:
         """Add a piece of the reply."""
@@ -77,13 +80,28 @@ class ReplyParser:
         """What came so far, put together."""
         return self._builder.reply
 
+    def _begin(self, before: str) -> None:
+        """Read what the prompt has of the reply, and keep the deltas of a call that is open."""
+        self._reader.text = before
+        deltas = [delta for delta in self._steps_so_far() if delta.index is not None]
+        closed = {delta.index for delta in deltas if delta.tool_call is not None}
+        self._begun = [delta for delta in deltas if delta.index not in closed]
+        for part in (self._text, self._reasoning):
+            part.forget_space()
+
     def _advance(self) -> list[ReplyDelta]:
+        deltas = [*self._begun, *self._steps_so_far()]
+        self._begun = []
+        self._builder.add(deltas)
+        return deltas
+
+    def _steps_so_far(self) -> list[ReplyDelta]:
+        """Go on until more text is needed; return the deltas."""
         deltas = []
         for delta in self._steps:
             if delta is None:
                 break
             deltas.append(delta)
-        self._builder.add(deltas)
         return deltas
 
     def _plain(self) -> Steps[None]:
@@ -95,10 +113,7 @@ class ReplyParser:
 
     # --- text with marks ---
 
-    def _tagged(self, form: ReplyFormat, in_reasoning: bool) -> Steps[None]:
-        if in_reasoning:
-            self._markup()
-            yield from self._reasoning_text(form)
+    def _tagged(self, form: ReplyFormat) -> Steps[None]:
         if form.has_bare and form.body == "json":
             yield from self._bare_json(form)
         bare = {}
@@ -195,11 +210,11 @@ def parse_reply(
     reply_format: ReplyFormat | None,
     tools: Sequence[Mapping[str, Any]] = (),
     *,
-    in_reasoning: bool = False,
+    before: str = "",
     seed: bytes = b"",
 ) -> Reply:
     """Return a whole reply taken apart; see ``ReplyParser``."""
-    parser = ReplyParser(reply_format, tools, in_reasoning=in_reasoning, seed=seed)
+    parser = ReplyParser(reply_format, tools, before=before, seed=seed)
     parser.feed(text)
     parser.finish()
     return parser.reply

@@ -40,6 +40,10 @@ class Part:
         """Note that markup comes here."""
         self._has_markup = True
 
+    def forget_space(self) -> None:
+        """Drop the white space that waits: it is the prompt's."""
+        self._waiting = ""
+
     def finish(self) -> list[ReplyDelta]:
         """Return what is left if nothing follows."""
         if self._has_markup or not self._waiting:

@@ -24,7 +24,7 @@ NOW: dict[str, Any] = {"type": "function", "function": {"name": "now", "paramete
 TOOLS = [WEATHER, NOW]
 
 LIMA = ("weather", {"city": "Lima", "days": 3})
-NOON = ("now", {})
+NOON: tuple[str, dict[str, Any]] = ("now", {})
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sample:
 
     calls: (name, arguments) of each; arguments None where they cannot be read. errors: what the
     errors of the calls contain, for those that have one. cut_off: the numbers of calls that the
-    reply's end cut off. opened: the prompt opened the reasoning.
+    reply's end cut off. before: what the prompt has of it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Sample:
     calls: tuple[tuple[str, dict[str, Any] | None], ...] = ()
     errors: tuple[str, ...] = ()
     cut_off: tuple[int, ...] = ()
-    opened: bool = False
+    before: str = ""
 
 
 _JSON = '{"name": "weather", "arguments": {"city": "Lima", "days": 3}}'
@@ -83,9 +83,14 @@ SAMPLES = [
     Sample("nothing", "hermes", ""),
     Sample("reasoning", "hermes", "<think>\nHm.\n</think>\n\nYes.", "Yes.", "Hm."),
     Sample(
-        "reasoning that the prompt opened", "think", "\nHm.</think>Yes.", "Yes.", "Hm.", opened=True
+        "reasoning that the prompt opened",
+        "think",
+        "\nHm.</think>Yes.",
+        "Yes.",
+        "Hm.",
+        before="<think>",
     ),
-    Sample("opened by both", "think", "<think>Hm.</think>Yes.", "Yes.", "Hm.", opened=True),
+    Sample("opened by both", "think", "<think>Hm.</think>Yes.", "Yes.", "Hm.", before="<think>"),
     Sample("closed without being opened", "think", "</think>\n\nYes.\n", "Yes.\n"),
     Sample("reasoning that does not end", "think", "<think>\nHm. ", reasoning="Hm. "),
     Sample("reasoning cut in its end mark", "think", "<think>Hm.</thi", reasoning="Hm.</thi"),
@@ -216,6 +221,13 @@ SAMPLES = [
     ),
     Sample("cut in the name", "hermes", '<tool_call>{"name": "wea', **_CUT_EARLY),
     Sample("cut after the mark", "hermes", "Yes.<tool_call>", "Yes.", **_CUT_EARLY),
+    Sample(
+        "a call that the prompt begins",
+        "hermes",
+        '{"city": "Lima", "days": 3}}',
+        calls=(LIMA,),
+        before='<tool_call>\n{"name": "weather", "arguments": ',
+    ),
     # --- tags ---
     Sample(
         "Qwen3-Coder",
@@ -232,7 +244,7 @@ SAMPLES = [
         "",
         "Hm.",
         calls=(LIMA, NOON),
-        opened=True,
+        before="<think>",
     ),
     Sample(
         "two functions in a block",
@@ -362,7 +374,7 @@ SAMPLES = [
         "I look.",
         "Hm.",
         calls=(LIMA, NOON),
-        opened=True,
+        before="<think>",
     ),
     Sample(
         "R1",

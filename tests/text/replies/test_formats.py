@@ -149,7 +149,9 @@ def test_names_are_unique_and_aliases_are_of_formats() -> None:
 @pytest.mark.parametrize("name", RENDERS_CALLS)
 def test_what_a_template_renders_is_read_back(name: str) -> None:
     arguments = {"text": 'Zürich\n"1" < 2', "count": 3, "flag": True, "items": [1, {"a": None}]}
-    calls = [arguments] if name in RENDERS_ONE_CALL else [arguments, {}, {"extra": {"b": [0.5]}}]
+    calls: list[dict[str, Any]] = [arguments]
+    if name not in RENDERS_ONE_CALL:
+        calls += [{}, {"extra": {"b": [0.5]}}]
     found = read_back(name, calls)
     assert [each.arguments for each in found.tool_calls] == calls
     assert {each.name for each in found.tool_calls} == {"work"}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from localgen.engine.sequence import FinishReason
+from localgen.text.replies.messages import reply_message
+from localgen.text.replies.results import ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +76,16 @@ class TokenLogprob:
 class Completion:
     """One generated text.
 
-    text: the new text, without special tokens, cut before a stop string. A character that the last
+    text: the new text, without special tokens, cut before a stop string; of a chat, without the
+    reasoning and the tool calls. A character that the last
     tokens only began is left out too; ``token_ids`` has its bytes.
     token_ids: every new token, including an EOS that ended it. With token healing, also those that
     spell the end of the prompt again; ``prompt_token_ids`` are the ones before them.
     finish_reason: "eos", "stop", "length", "time" or "cancelled".
     stop_match: the stop string that ended it, or None.
     logprobs: one entry for each new token if asked for, else None.
+    reasoning: of a chat, what the model thought before and between its text; else None.
+    tool_calls: of a chat, the tools that the model asked for. See ``ToolCall``.
     score: of a beam search, the sum of its tokens' log-probabilities / their number **
     ``length_penalty``; else None.
     """
@@ -93,6 +98,13 @@ class Completion:
     logprobs: list[TokenLogprob] | None
     stats: Stats
     score: float | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The reply as a message to append to the conversation, with its tool calls."""
+        return reply_message(self.text, self.reasoning, self.tool_calls)
 
 
 class OutputFields(Mapping[str, Any]):

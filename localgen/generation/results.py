@@ -21,6 +21,8 @@ from localgen.generation.call import GenerationCall
 from localgen.generation.healing import is_healing
 from localgen.generation.inputs import Matrix, pad_right
 from localgen.generation.text_tracker import text_tracker
+from localgen.text.replies.parser import ReplyParser
+from localgen.text.replies.results import Reply
 
 
 def completions(call: GenerationCall) -> list[Completion]:
@@ -32,6 +34,13 @@ def completions(call: GenerationCall) -> list[Completion]:
         _completion(call, sequence, text)
         for sequence, text in zip(call.sequences, texts, strict=True)
     ]
+
+
+def reply_parser(call: GenerationCall, sequence: Sequence) -> ReplyParser | None:
+    """Return a parser for a sequence's text, None for one that is not taken apart."""
+    replies = call.prompts.replies
+    start = replies and replies[_prompt_index(call, sequence)]
+    return start.parser(sequence.prompt_ids.tobytes()) if start else None
 
 
 def completion(call: GenerationCall, index: int) -> Completion:
@@ -48,8 +57,9 @@ def _text(call: GenerationCall, sequence: Sequence) -> str:
 
 def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completion:
     stream = text_tracker(sequence).stream
+    reply = _reply(call, sequence, text)
     return Completion(
-        text=text,
+        text=reply.text,
         token_ids=sequence.new_token_ids.tolist(),
         prompt_token_ids=sequence.prompt_ids.tolist(),
         finish_reason=sequence.finish_reason or "cancelled",
@@ -57,7 +67,19 @@ def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completi
         logprobs=_logprobs(sequence),
         stats=stats(call, sequence),
         score=_score(call, sequence),
+        reasoning=reply.reasoning,
+        tool_calls=reply.tool_calls,
     )
+
+
+def _reply(call: GenerationCall, sequence: Sequence, text: str) -> Reply:
+    parser = reply_parser(call, sequence)
+    if parser is None:
+        return Reply(text=text, reasoning=None, tool_calls=())
+    with call.finishing_clock:
+        parser.feed(text)
+        parser.finish()
+        return parser.reply
 
 
 def one_or_all(prompts: object, done: list[Completion]) -> Completion | list[Completion]:
@@ -198,12 +220,16 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
 
 def _config_of(call: GenerationCall, sequence: Sequence) -> Any:
     """The config of a sequence's prompt."""
+    return call.configs[_prompt_index(call, sequence)]
+
+
+def _prompt_index(call: GenerationCall, sequence: Sequence) -> int:
     index = sequence.index
-    for config in call.configs:
+    for number, config in enumerate(call.configs):
         index -= config.num_return_sequences
         if index < 0:
-            return config
-    return call.configs[-1]
+            return number
+    return len(call.configs) - 1
 
 
 def _steps(call: GenerationCall) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -73,6 +74,7 @@ class SequenceBuilder:
         sequences: list[Sequence] = []
         negative = prompts.negative or [None] * len(configs)
         n_fixed = prompts.n_fixed or [0] * len(configs)
+        marks = _marks(prompts)
         given = zip(configs, prompts.token_ids, prompts.lengths, n_fixed, negative, strict=True)
         for batch_id, (config, token_ids, length, fixed, negative_ids) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
@@ -84,7 +86,7 @@ class SequenceBuilder:
             first = len(sequences)
             for _ in range(config.num_return_sequences):
                 index = len(sequences)
-                sequence = self._sequence(index, config, token_ids, limit, keys[index], end)
+                sequence = self._sequence(index, config, token_ids, limit, keys[index], end, marks)
                 if index > first:
                     sequence.prompt_of = sequences[first]
                 if config.prefix_allowed_tokens_fn is not None:
@@ -179,6 +181,7 @@ class SequenceBuilder:
         limit: int,
         key: Key,
         end: PromptEnd | None,
+        marks: frozenset[bytes],
     ) -> Sequence:
         eos_token_ids = self._eos_token_ids(config)
         sampler = self._sampler(config, len(eos_token_ids))
@@ -191,7 +194,7 @@ class SequenceBuilder:
             healing.append(HealingTracker(end))
         trackers = [*healing, *sampler.new_trackers(token_ids, limit)]
         if self.keep_text or config.stop_strings is not None:
-            new_stream = self._new_stream(config, 0 if end is None else len(end.data))
+            new_stream = self._new_stream(config, 0 if end is None else len(end.data), marks)
             trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))
         speculation = None
         if config.prompt_lookup_num_tokens is not None or config.assistant_model is not None:
@@ -214,18 +217,18 @@ class SequenceBuilder:
             speculation=speculation,
         )
 
-    def _new_stream(self, config: GenerationConfig, n_skipped: int) -> Callable[[], Detokenizer]:
-        """n_skipped: how many bytes at the beginning are the prompt's."""
+    def _new_stream(
+        self, config: GenerationConfig, n_skipped: int, marks: frozenset[bytes]
+    ) -> Callable[[], Detokenizer]:
+        """n_skipped: how many bytes at the beginning are the prompt's. marks: special tokens that
+        are part of the text all the same: a reply is taken apart at them."""
         stops = tuple(config.stop_strings or ())
         vocab = self.tokenizer
         if not self.keep_text:  # special tokens are text to generate(), as in transformers
             return lambda: Detokenizer(vocab.token_bytes, stops, n_skipped=n_skipped)
-        hidden = self._hidden_bytes
-        return lambda: Detokenizer(vocab.text_bytes, stops, hidden, n_skipped)
-
-    def _hidden_bytes(self, token_id: int) -> bytes:
-        vocab = self.tokenizer
-        return b"" if vocab.text_bytes(token_id) else vocab.token_bytes(token_id)
+        shown = partial(_shown_bytes, vocab, marks) if marks else vocab.text_bytes
+        hidden = partial(_hidden_bytes, vocab, shown)
+        return lambda: Detokenizer(shown, stops, hidden, n_skipped)
 
     def _sampler(self, config: GenerationConfig, n_eos: int) -> Sampler:
         """One for all sequences of a config."""
@@ -262,3 +265,18 @@ def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:
     if (config.output_scores or config.output_logits) and config.num_beams == 1:
         return (StepRecorder(keep_logits=config.output_logits, keep_scores=config.output_scores),)
     return ()
+
+
+def _marks(prompts: Prompts) -> frozenset[bytes]:
+    """Return the marks at which replies are taken apart; one template makes all prompts."""
+    replies = [each for each in prompts.replies or () if each is not None]
+    return frozenset(mark.encode() for each in replies[:1] for mark in each.form.marks)
+
+
+def _shown_bytes(vocab: Tokenizer, marks: frozenset[bytes], token_id: int) -> bytes:
+    data = vocab.text_bytes(token_id)
+    return data or (data if (data := vocab.token_bytes(token_id)) in marks else b"")
+
+
+def _hidden_bytes(vocab: Tokenizer, shown: Callable[[int], bytes], token_id: int) -> bytes:
+    return b"" if shown(token_id) else vocab.token_bytes(token_id)

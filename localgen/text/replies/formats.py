@@ -205,6 +205,18 @@ def find_format(template: str) -> ReplyFormat | None:
     return None
 
 
+def calls_format(name: str | None, template: str) -> ReplyFormat:
+    """Return ``choose_format()``'s; raise ValueError if there is none, or it has no tool calls."""
+    found = choose_format(name, template)
+    if found is None or found.body == "none":
+        raise ValueError(
+            "the chat template shows no format of tool calls, so calls could not be found in the "
+            "replies: use a model whose template takes tools, or pass chat_template= with one that "
+            "shows them and reply_format='hermes', or another, for what the model writes"
+        )
+    return found
+
+
 def choose_format(name: str | None, template: str) -> ReplyFormat | None:
     """Return the format called ``name``, or that of a chat template if that is None.
 

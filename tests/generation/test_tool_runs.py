@@ -177,6 +177,7 @@ def test_a_template_that_renders_no_calls_gets_them_as_text() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in TEMPLATES.glob("*.jinja")))
 def test_each_template_renders_two_calls_and_their_results(name: str) -> None:
     """A round as ``run_tools`` writes it, in the order in which it happened."""

@@ -127,6 +127,9 @@ def one_of(marks: Sequence[str]) -> re.Pattern[str]:
 def overlap(text: str, marks: Sequence[str]) -> int:
     """Return the length of the longest end of ``text`` that a mark, longer than it, begins with."""
     longest = max(map(len, marks), default=1)
+    tail = text[1 - longest :] if longest > 1 else ""
+    if not any(mark[0] in tail for mark in marks):  # as for most text
+        return 0
     for length in range(min(len(text), longest - 1), 0, -1):
         end = text[-length:]
         if any(len(mark) > length and mark.startswith(end) for mark in marks):

@@ -161,7 +161,7 @@ def test_what_a_template_renders_is_read_back(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RENDERS_CALLS)
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_any_arguments_are_read_back(name: str, data: st.DataObject) -> None:
     texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.just("\n"), max_size=9)

@@ -75,6 +75,10 @@ def functions_by_name(tools: Sequence[Function]) -> dict[str, Function]:
                 f"run_tools() calls its tools, so each must be a Python function, got the schema "
                 f"{tool!r:.80}; chat() takes schemas, and returns the calls"
             )
+        if inspect.iscoroutinefunction(tool) or inspect.isasyncgenfunction(tool):
+            raise TypeError(
+                f"run_tools() cannot await {tool.__name__}(): pass a function that is not async"
+            )
         name = tool_schema(tool)["function"]["name"]
         if name in found:
             raise ValueError(f"two tools are named {name!r}: rename one of the functions")
@@ -171,14 +175,16 @@ def called(call: ToolCall, functions: Mapping[str, Function]) -> ToolResult:
         value = function(*bound.args, **bound.kwargs)
         return ToolResult(call=call, text=as_text(value), value=value)
     except Exception as error:  # the model gets to know, and may do better
-        return ToolResult(call=call, text=f"{type(error).__name__}: {error}", error=error)
+        return ToolResult(call=call, text=as_text(f"{type(error).__name__}: {error}"), error=error)
 
 
 def as_text(value: Any) -> str:
-    """Return what a model sees of a tool's value: a text itself, JSON, or else ``str(value)``."""
-    if isinstance(value, str):
-        return value
+    """Return what a model sees of a tool's value: a text itself, JSON, or else ``str(value)``.
+
+    What UTF-8 cannot encode, as in the names of some files, is escaped.
+    """
     try:
-        return json.dumps(value, ensure_ascii=False)
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        return str(value)
+        text = str(value)
+    return text.encode(errors="backslashreplace").decode()

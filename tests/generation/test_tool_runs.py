@@ -133,6 +133,11 @@ def test_ctrl_c_in_a_tool_keeps_what_was_done() -> None:
     assert [each["role"] for each in done.messages] == ["user", "assistant", "tool"]
 
 
+async def later() -> str:
+    """Tell the time later."""
+    return ""
+
+
 def named_now() -> Any:
     def now() -> str:
         """Tell another time."""
@@ -148,6 +153,7 @@ def named_now() -> Any:
         ({"tools": []}, ValueError, "at least one tool"),
         ({"tools": [{"type": "function"}]}, TypeError, "a Python function, got the schema"),
         ({"tools": [print]}, TypeError, "must be a Python function"),
+        ({"tools": [later]}, TypeError, "cannot await later"),
         ({"tools": "now"}, TypeError, "list of Python functions"),
         ({"max_rounds": 0}, ValueError, "max_rounds"),
         ({"num_return_sequences": 2}, ValueError, "follows one reply"),
@@ -216,6 +222,7 @@ def test_values_as_the_model_sees_them() -> None:
     assert as_text({"ü": None}) == '{"ü": null}'
     assert as_text(None) == "null"
     assert as_text({1, 2}) == "{1, 2}"
+    assert as_text("\udcff") == "\\udcff"
 
 
 def test_a_call_without_a_function_of_its_name() -> None:

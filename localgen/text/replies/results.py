@@ -128,4 +128,8 @@ def _object(text: str) -> tuple[dict[str, Any] | None, str | None]:
         return {}, None
     if not isinstance(value, dict):
         return None, f"the arguments are not a JSON object but {type(value).__name__}"
+    try:  # which tools and templates could not write
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return None, "the arguments have half of a character of two escapes"
     return value, None

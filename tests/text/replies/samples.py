@@ -182,6 +182,13 @@ SAMPLES = [
         errors=("NaN",),
     ),
     Sample(
+        "half a character",
+        "hermes",
+        '<tool_call>{"name": "weather", "arguments": {"city": "\\ud83d"}}</tool_call>',
+        calls=(("weather", None),),
+        errors=("half of a character",),
+    ),
+    Sample(
         "a brace too many",
         "hermes",
         f"<tool_call>{_JSON}}}</tool_call>",

@@ -97,9 +97,9 @@ class Completion:
     stop_match: str | None
     logprobs: list[TokenLogprob] | None
     stats: Stats
-    score: float | None = None
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    score: float | None = None
 
     @property
     def message(self) -> dict[str, Any]:

@@ -55,23 +55,6 @@ def _text(call: GenerationCall, sequence: Sequence) -> str:
         return text_tracker(sequence).stream.text_if_over
 
 
-def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completion:
-    stream = text_tracker(sequence).stream
-    reply = _reply(call, sequence, text)
-    return Completion(
-        text=reply.text,
-        token_ids=sequence.new_token_ids.tolist(),
-        prompt_token_ids=sequence.prompt_ids.tolist(),
-        finish_reason=sequence.finish_reason or "cancelled",
-        stop_match=stream.stop_match,
-        logprobs=_logprobs(sequence),
-        stats=stats(call, sequence),
-        score=_score(call, sequence),
-        reasoning=reply.reasoning,
-        tool_calls=reply.tool_calls,
-    )
-
-
 def _reply(call: GenerationCall, sequence: Sequence, text: str) -> Reply:
     parser = reply_parser(call, sequence)
     if parser is None:
@@ -80,6 +63,23 @@ def _reply(call: GenerationCall, sequence: Sequence, text: str) -> Reply:
         parser.feed(text)
         parser.finish()
         return parser.reply
+
+
+def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completion:
+    stream = text_tracker(sequence).stream
+    reply = _reply(call, sequence, text)
+    return Completion(
+        text=reply.text,
+        reasoning=reply.reasoning,
+        tool_calls=reply.tool_calls,
+        token_ids=sequence.new_token_ids.tolist(),
+        prompt_token_ids=sequence.prompt_ids.tolist(),
+        finish_reason=sequence.finish_reason or "cancelled",
+        stop_match=stream.stop_match,
+        logprobs=_logprobs(sequence),
+        stats=stats(call, sequence),
+        score=_score(call, sequence),
+    )
 
 
 def one_or_all(prompts: object, done: list[Completion]) -> Completion | list[Completion]:

@@ -59,6 +59,8 @@ class SequenceBuilder:
     no_speculation_because: str | None = None
     text_clock: Clock = field(default_factory=Clock)
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict, init=False)
+    # Special tokens that are part of the text all the same: replies are taken apart at them.
+    _marks: frozenset[bytes] = field(default=frozenset(), init=False)
     _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
     # Texts of one call repeat their prompts alike, so they learn together how much.
     _match_chances: MatchChances = field(default_factory=MatchChances, init=False)
@@ -74,7 +76,7 @@ class SequenceBuilder:
         sequences: list[Sequence] = []
         negative = prompts.negative or [None] * len(configs)
         n_fixed = prompts.n_fixed or [0] * len(configs)
-        marks = _marks(prompts)
+        self._marks = _marks(prompts)
         given = zip(configs, prompts.token_ids, prompts.lengths, n_fixed, negative, strict=True)
         for batch_id, (config, token_ids, length, fixed, negative_ids) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
@@ -86,7 +88,7 @@ class SequenceBuilder:
             first = len(sequences)
             for _ in range(config.num_return_sequences):
                 index = len(sequences)
-                sequence = self._sequence(index, config, token_ids, limit, keys[index], end, marks)
+                sequence = self._sequence(index, config, token_ids, limit, keys[index], end)
                 if index > first:
                     sequence.prompt_of = sequences[first]
                 if config.prefix_allowed_tokens_fn is not None:
@@ -181,7 +183,6 @@ class SequenceBuilder:
         limit: int,
         key: Key,
         end: PromptEnd | None,
-        marks: frozenset[bytes],
     ) -> Sequence:
         eos_token_ids = self._eos_token_ids(config)
         sampler = self._sampler(config, len(eos_token_ids))
@@ -194,7 +195,7 @@ class SequenceBuilder:
             healing.append(HealingTracker(end))
         trackers = [*healing, *sampler.new_trackers(token_ids, limit)]
         if self.keep_text or config.stop_strings is not None:
-            new_stream = self._new_stream(config, 0 if end is None else len(end.data), marks)
+            new_stream = self._new_stream(config, 0 if end is None else len(end.data))
             trackers.append(TextTracker(new_stream, eos_token_ids, self.text_clock))
         speculation = None
         if config.prompt_lookup_num_tokens is not None or config.assistant_model is not None:
@@ -217,16 +218,13 @@ class SequenceBuilder:
             speculation=speculation,
         )
 
-    def _new_stream(
-        self, config: GenerationConfig, n_skipped: int, marks: frozenset[bytes]
-    ) -> Callable[[], Detokenizer]:
-        """n_skipped: how many bytes at the beginning are the prompt's. marks: special tokens that
-        are part of the text all the same: a reply is taken apart at them."""
+    def _new_stream(self, config: GenerationConfig, n_skipped: int) -> Callable[[], Detokenizer]:
+        """n_skipped: how many bytes at the beginning are the prompt's."""
         stops = tuple(config.stop_strings or ())
         vocab = self.tokenizer
         if not self.keep_text:  # special tokens are text to generate(), as in transformers
             return lambda: Detokenizer(vocab.token_bytes, stops, n_skipped=n_skipped)
-        shown = partial(_shown_bytes, vocab, marks) if marks else vocab.text_bytes
+        shown = partial(_shown_bytes, vocab, self._marks) if self._marks else vocab.text_bytes
         hidden = partial(_hidden_bytes, vocab, shown)
         return lambda: Detokenizer(shown, stops, hidden, n_skipped)
 

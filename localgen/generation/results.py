@@ -38,8 +38,11 @@ def completions(call: GenerationCall) -> list[Completion]:
 
 def reply_parser(call: GenerationCall, sequence: Sequence) -> ReplyParser | None:
     """Return a parser for a sequence's text, None for one that is not taken apart."""
-    replies = call.prompts.replies
-    start = replies and replies[_prompt_index(call, sequence)]
+    replies, number = call.prompts.replies, _prompt_index(call, sequence)
+    start = replies and replies[number]
+    # The text of a constrained sequence is what its constraint says.
+    if getattr(call.configs[number], "constraint", None) is not None:
+        return None
     return start.parser(sequence.prompt_ids.tobytes()) if start else None
 
 

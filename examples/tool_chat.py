@@ -1,7 +1,7 @@
 """A chat in which the model can call Python functions.
 
-Type hints and docstrings become JSON schemas in the prompt. If the model writes a call, it is
-executed and the model answers with its result. If not, what it wrote is the answer.
+Type hints and docstrings become JSON schemas in the prompt. If the model writes a call, the
+function is called and the model answers with its result. If not, what it wrote is the answer.
 
     python examples/tool_chat.py --model smollm2 "What is the weather in Lima?" --call weather
 
@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
-from localgen import Completion, LocalModel
+from localgen import LocalModel
 
-CALL = re.compile(r"<tool_call>\s*(\{.*\})", re.DOTALL)
 # For ChatML models whose own template does not read tools, such as SmolLM2.
 TEMPLATE = r"""{%- for message in messages %}
 {{- '<|im_start|>' ~ ('user' if message.role == 'tool' else message.role) ~ '\n' }}
@@ -65,49 +63,49 @@ MESSAGES: list[dict[str, Any]] = [
 ]
 
 
-def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
-    """Return the name and the arguments of the call in a reply; None if there is no valid one."""
-    match = CALL.search(text)
+def forced_call(
+    model: LocalModel, messages: list[dict[str, Any]], name: str, **options: Any
+) -> list[dict[str, Any]]:
+    """Begin a call of a function, let the model write its arguments, and call it.
+
+    Returns the messages of the call and its result.
+    """
+    start = f'<tool_call>\n{{"name": "{name}", "arguments": '
+    reply = model.chat(
+        [*messages, {"role": "assistant", "content": start}],
+        continue_final_message=True,
+        stop_strings=["</tool_call>"],
+        **options,
+    )
+    (call,) = reply.tool_calls
     try:
-        call = json.loads(match[1] if match else "{}")
-    except ValueError:
-        return None
-    name, arguments = call.get("name"), call.get("arguments")
-    is_valid = isinstance(name, str) and name in TOOLS and isinstance(arguments, dict)
-    return (name, arguments) if is_valid else None
+        result = str(TOOLS[name](**(call.arguments or {})))
+    except TypeError as error:  # a model may write any arguments
+        result = call.error or f"error: {error}"
+    report(name, call.arguments, result)
+    return [reply.message, {"role": "tool", "tool_call_id": call.id, "content": result}]
 
 
-def execute(name: str, arguments: dict[str, Any]) -> str:
-    """Return a function's result, or its error for the model to react to."""
-    try:
-        return str(TOOLS[name](**arguments))
-    except Exception as error:  # a model may write any arguments
-        return f"error: {error}"
+def report(name: str, arguments: dict[str, Any] | None, result: str) -> None:
+    print(f"{name}({json.dumps(arguments)}) → {result}")
 
 
 def ask(model: LocalModel, question: str, force: str | None = None) -> str:
     """Return the answer to a question; ``force`` names the function to call first."""
     reads_tools = "<tool_call>" in (model.tokenizer.chat_template or "")
     messages = [*MESSAGES, {"role": "user", "content": question}]
-    start = f'<tool_call>\n{{"name": "{force}", "arguments": ' if force else ""
-    for _ in range(3):
-        reply: Completion = model.chat(
-            [*messages, {"role": "assistant", "content": start}] if start else messages,
-            tools=list(TOOLS.values()),
-            chat_template=None if reads_tools else TEMPLATE,
-            continue_final_message=bool(start),
-            stop_strings=["</tool_call>"],
-            max_new_tokens=128,
-            do_sample=False,
-        )
-        call = parse_call(start + reply.text)
-        if call is None:
-            return start + reply.text
-        result = execute(*call)
-        print(f"{call[0]}({json.dumps(call[1])}) → {result}")
-        messages += [call_message(*call), {"role": "tool", "content": result}]
-        start = ""
-    return "The model kept calling functions instead of answering."
+    options: dict[str, Any] = {
+        "tools": list(TOOLS.values()),
+        "chat_template": None if reads_tools else TEMPLATE,
+        "max_new_tokens": 128,
+        "do_sample": False,
+    }
+    if force is not None:
+        messages += forced_call(model, messages, force, **options)
+    run = model.run_tools(messages, max_rounds=3, **options)
+    for result in run.results:
+        report(result.call.name, result.call.arguments, result.text)
+    return run.text if run.is_finished else "The model kept calling functions."
 
 
 def main() -> None:

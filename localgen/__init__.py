@@ -36,10 +36,12 @@ if TYPE_CHECKING:
         StateError,
         TemplateError,
     )
+    from localgen.generation.tool_runs import ToolResult, ToolRun
     from localgen.inspection import ModelInfo, inspect
     from localgen.model import LocalModel
     from localgen.quantization.quantize import QuantizedFile, quantize
     from localgen.text.batch_encoding import BatchEncoding
+    from localgen.text.replies.results import ReplyDelta, ToolCall
     from localgen.text.tokenizer import Tokenizer
     from localgen.tuning import Trial, TuneResult, forget_profile, tune
     from localgen.watermarking import WatermarkDetector, WatermarkDetectorOutput
@@ -71,11 +73,15 @@ __all__ = [
     "NotEnoughMemoryError",
     "QuantizeError",
     "QuantizedFile",
+    "ReplyDelta",
     "StateError",
     "Stats",
     "TemplateError",
     "TokenLogprob",
     "Tokenizer",
+    "ToolCall",
+    "ToolResult",
+    "ToolRun",
     "Trial",
     "TuneResult",
     "WatermarkDetector",
@@ -120,10 +126,12 @@ _NAMES_IN = {
         "StateError",
         "TemplateError",
     ),
+    "localgen.generation.tool_runs": ("ToolResult", "ToolRun"),
     "localgen.inspection": ("ModelInfo", "inspect"),
     "localgen.model": ("LocalModel",),
     "localgen.quantization.quantize": ("QuantizedFile", "quantize"),
     "localgen.text.batch_encoding": ("BatchEncoding",),
+    "localgen.text.replies.results": ("ReplyDelta", "ToolCall"),
     "localgen.text.tokenizer": ("Tokenizer",),
     "localgen.tuning": ("Trial", "TuneResult", "forget_profile", "tune"),
     "localgen.watermarking": ("WatermarkDetector", "WatermarkDetectorOutput"),

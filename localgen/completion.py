@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from localgen.engine.sequence import FinishReason
+from localgen.text.replies.messages import reply_message
+from localgen.text.replies.results import ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,8 @@ class TokenLogprob:
 class Completion:
     """One generated text.
 
-    text: the new text, without special tokens, cut before a stop string. A character that the last
+    text: the new text, without special tokens, cut before a stop string; of a chat, without the
+    reasoning and the tool calls. A character that the last
     tokens only began is left out too; ``token_ids`` has its bytes.
     token_ids: every new token, including an EOS that ended it. With token healing, also those that
     spell the end of the prompt again; ``prompt_token_ids`` are the ones before them.
@@ -86,6 +89,8 @@ class Completion:
     is_valid: whether the text satisfies its constraint and ended by itself; None without one.
     parsed: what the text says, as an object: of ``json_schema`` and ``json_object`` what the JSON
     is, or an instance of the class that was given; else the text. None unless ``is_valid``.
+    reasoning: of a chat, what the model thought before and between its text; else None.
+    tool_calls: of a chat, the tools that the model asked for. See ``ToolCall``.
     score: of a beam search, the sum of its tokens' log-probabilities / their number **
     ``length_penalty``; else None.
     """
@@ -97,9 +102,16 @@ class Completion:
     stop_match: str | None
     logprobs: list[TokenLogprob] | None
     stats: Stats
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
     score: float | None = None
     parsed: Any = None
     is_valid: bool | None = None
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The reply as a message to append to the conversation, with its tool calls."""
+        return reply_message(self.text, self.reasoning, self.tool_calls)
 
 
 class OutputFields(Mapping[str, Any]):

@@ -26,6 +26,7 @@ from localgen.errors import (
 from localgen.generation import results
 from localgen.generation.assistants import Assistants
 from localgen.generation.async_driver import AsyncDriver
+from localgen.generation.call import GenerationCall
 from localgen.generation.defaults import CallDefaults, as_config, is_config
 from localgen.generation.driver import Driver, close_at_exit
 from localgen.generation.forward import checked_labels, forward_output
@@ -41,6 +42,7 @@ from localgen.generation.resolve import check_streams
 from localgen.generation.results import one_or_all
 from localgen.generation.sessions import Sessions
 from localgen.generation.streaming import (
+    ChatStream,
     CompletionStream,
     as_they_finish,
     ending,
@@ -48,8 +50,15 @@ from localgen.generation.streaming import (
     put_tokens,
 )
 from localgen.generation.text_tracker import text_tracker
+from localgen.generation.tool_runs import (
+    ToolRun,
+    ToolRunner,
+    check_one_reply,
+    functions_by_name,
+)
 from localgen.option_names import normalize_options
 from localgen.text.chat_arguments import as_conversations
+from localgen.text.replies.formats import calls_format
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -580,6 +589,7 @@ class LocalModel(ModelMethods):
         continue_final_message: bool = False,
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
+        reply_format: str | None = None,
         **options: Any,
     ) -> Completion: ...
 
@@ -594,6 +604,7 @@ class LocalModel(ModelMethods):
         continue_final_message: bool = False,
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
+        reply_format: str | None = None,
         **options: Any,
     ) -> list[Completion]: ...
 
@@ -607,6 +618,7 @@ class LocalModel(ModelMethods):
         continue_final_message: bool = False,
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
+        reply_format: str | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Answer a conversation, or several together.
@@ -614,6 +626,8 @@ class LocalModel(ModelMethods):
         messages: dicts with "role" and "content"; the model answers the last one. tools: Python
         functions, or JSON schemas. tools to split_special_tokens: see
         ``Tokenizer.apply_chat_template``; template_variables: further variables of the template.
+        reply_format: how the model writes reasoning and tool calls, such as "hermes"; None is what
+        its chat template shows, "none" leaves the reply as it is.
         options: the arguments of ``complete()``.
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
@@ -628,6 +642,7 @@ class LocalModel(ModelMethods):
                 continue_final_message=continue_final_message,
                 split_special_tokens=split_special_tokens,
                 template_variables=template_variables,
+                reply_format=reply_format,
             )
             for chat in chats
         ]
@@ -644,9 +659,13 @@ class LocalModel(ModelMethods):
         continue_final_message: bool = False,
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
+        reply_format: str | None = None,
         **options: Any,
-    ) -> CompletionStream:
-        """Answer one conversation piece by piece; see ``chat()`` and ``stream()``."""
+    ) -> ChatStream:
+        """Answer one conversation piece by piece; see ``chat()`` and ``stream()``.
+
+        Iterating gives the text; ``deltas()`` also the reasoning and the tool calls.
+        """
         prompt = self._requests.chat_prompt(
             messages,
             tools=tools,
@@ -655,8 +674,65 @@ class LocalModel(ModelMethods):
             continue_final_message=continue_final_message,
             split_special_tokens=split_special_tokens,
             template_variables=template_variables,
+            reply_format=reply_format,
         )
-        return self.stream(prompt, **options)
+        call = self._chat_call(prompt, **options)
+        return ChatStream(call, self._driver, self._backend.check_usable)
+
+    def _chat_call(
+        self,
+        prompt: Prompt,
+        *,
+        generation_config: GenerationConfig | None = None,
+        cancel: threading.Event | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
+        **overrides: Any,
+    ) -> GenerationCall:
+        """Return the call of one reply; the arguments are those of ``stream()``."""
+        return self._requests.from_text(
+            prompt,
+            generation_config,
+            overrides,
+            False,
+            cancel,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+        )
+
+    def run_tools(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Callable[..., Any]],
+        max_rounds: int = 5,
+        **options: Any,
+    ) -> ToolRun:
+        """Answer a conversation, and call the Python functions that the model asks for.
+
+        tools: functions with type hints and a docstring. Each round is a reply and the calls in it,
+        whose results the next reply sees; a reply without calls is the answer. max_rounds: the most
+        replies. options: the arguments of ``chat()``.
+        An exception of a tool becomes the result of its call, as do a wrong name or arguments.
+        Raises ValueError if the chat template shows no format of tool calls and ``reply_format``
+        names none, TypeError for tools that are no functions, and as ``chat()``. Whatever is raised
+        has ``tool_run``, what was done until then.
+        """
+        functions = functions_by_name(tools)
+        template = self.tokenizer.get_chat_template(options.get("chat_template"), list(tools))
+        form = calls_format(options.get("reply_format"), template)
+        check_one_reply(options)
+        chats, several = as_conversations(messages)
+        if several:
+            raise ValueError(f"run_tools() takes one conversation, got {len(chats)}")
+        return ToolRunner(
+            chat=lambda chat: self.chat(chat, tools=tools, **options),
+            functions=functions,
+            form=form,
+            template=template,
+            messages=chats[0],
+            max_rounds=max_rounds,
+        ).run()
 
     def prefill(self, text: Prompt, *, split_special_tokens: bool = False) -> Prefix:
         """Compute the beginning of later prompts, and pin it in the KV cache.

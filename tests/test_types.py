@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import assert_type
 
+    from localgen import ReplyDelta, ToolCall, ToolRun
     from localgen.completion import ForwardOutput
 
     class Mine(LocalModel):
@@ -60,6 +61,12 @@ if TYPE_CHECKING:
         message = {"role": "user", "content": "Hi"}
         assert_type(model.chat([message]), Completion)
         assert_type(model.chat([[message]]), list[Completion])
+        assert_type(model.chat([message]).tool_calls, tuple[ToolCall, ...])
+        for piece in model.chat_stream([message]):
+            assert_type(piece, str)
+        for delta in model.chat_stream([message]).deltas():
+            assert_type(delta, ReplyDelta)
+        assert_type(model.run_tools([message], tools=[]), ToolRun)
 
     def forward(model: LocalModel) -> None:
         assert_type(model([[1]]), ForwardOutput)

@@ -25,11 +25,12 @@ from localgen.cli.options import (
     stats_line,
     with_options,
 )
+from localgen.cli.reply_printer import print_reply
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, replace_options
 from localgen.errors import ContextFullError, LocalgenError, TemplateError
 from localgen.generation.resolve import check_streams
-from localgen.generation.streaming import CompletionStream
+from localgen.generation.streaming import ChatStream
 from localgen.model import LocalModel
 from localgen.samplers import fitting_defaults
 
@@ -154,9 +155,7 @@ class Chat:
             if n_dropped:
                 dropped = counted(n_dropped, "old message")
                 _say(f"localgen: the context is full; dropped {dropped}")
-            for piece in stream:
-                sys.stdout.write(piece)
-                sys.stdout.flush()
+            print_reply(stream.deltas())
         except KeyboardInterrupt:
             if stream is not None:
                 stream.close()
@@ -171,7 +170,7 @@ class Chat:
         if failure is not None:
             self._report(failure)
 
-    def _keep(self, stream: CompletionStream) -> None:
+    def _keep(self, stream: ChatStream) -> None:
         """Add an answer to the chat, or remove its question if nothing was generated."""
         print(flush=True)
         done = stream.completion

@@ -12,7 +12,7 @@ from localgen._util.checks import check_choice
 from localgen._util.text_file import read_text
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
 from localgen.errors import ContextFullError, StateError
-from localgen.generation.streaming import CompletionStream
+from localgen.generation.streaming import ChatStream
 from localgen.model import LocalModel
 
 OVERFLOW = ("stop", "drop-oldest")
@@ -63,7 +63,7 @@ class Conversation:
         rest = self.messages[self._n_system :]
         self.messages = [{"role": "system", "content": text}, *rest] if text else rest
 
-    def ask(self, text: str) -> tuple[CompletionStream, int]:
+    def ask(self, text: str) -> tuple[ChatStream, int]:
         """Start the answer to ``text``; call ``keep`` when it has ended.
 
         Returns the answer's stream and how many messages were dropped to make room. Raises
@@ -80,7 +80,7 @@ class Conversation:
         self.messages = kept
         return stream, len(asked) - len(kept)
 
-    def keep(self, stream: CompletionStream) -> None:
+    def keep(self, stream: ChatStream) -> None:
         """Add the answer as far as it was generated; if it is empty, remove the question."""
         if stream.completion.text:
             self.messages.append({"role": "assistant", "content": stream.completion.text})

@@ -14,6 +14,7 @@ from localgen._util.arrays import check_ids, is_torch, to_numpy
 from localgen._util.warn import warn
 from localgen.engine.backend import TokenIds
 from localgen.option_names import normalize_options
+from localgen.text.replies.start import ReplyStart
 from localgen.text.tokenizer import Tokenizer
 
 Matrix = npt.NDArray[np.int64]
@@ -40,6 +41,13 @@ class FixedStart:
     start: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class ChatPrompt(FixedStart):
+    """A conversation as token ids; ``reply``: how the reply to it is taken apart, None if not."""
+
+    reply: ReplyStart | None = None
+
+
 Prompt = str | Sequence[int] | FixedStart
 
 
@@ -52,7 +60,8 @@ class Prompts:
     (batch, length), where the tokens are in it; both None for texts. is_torch: whether it was a
     torch tensor. text_seconds: how long tokenizing took. negative: the token ids that the guide of
     each prompt begins with, int32 (n,); None where there are none. n_fixed: how many tokens of
-    each, from the first one on, token healing leaves alone; None for 0.
+    each, from the first one on, token healing leaves alone; None for 0. replies: how the reply to
+    each is taken apart; None where it is not.
     """
 
     token_ids: list[TokenIds]
@@ -63,6 +72,7 @@ class Prompts:
     text_seconds: float = 0.0
     negative: list[TokenIds | None] | None = None
     n_fixed: list[int] | None = None
+    replies: list[ReplyStart | None] | None = None
 
 
 def one_of(input_ids: Any, inputs: Any, options: Mapping[str, Any]) -> Any:
@@ -137,6 +147,7 @@ def prompts_from_texts(
         lengths=[len(row) for row in rows],
         text_seconds=time.perf_counter() - started,
         n_fixed=[_n_fixed(prompt, row) for prompt, row in zip(prompts, rows, strict=True)],
+        replies=[each.reply if isinstance(each, ChatPrompt) else None for each in prompts],
     )
 
 

@@ -34,7 +34,7 @@ from localgen.generation.constraining import Constraints
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
 from localgen.generation.inputs import (
-    FixedStart,
+    ChatPrompt,
     Prompt,
     Prompts,
     encode,
@@ -45,10 +45,17 @@ from localgen.generation.inputs import (
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.sequences import SequenceBuilder
 from localgen.text.byte_index import ByteIndex, byte_index
+from localgen.text.replies.formats import choose_format
+from localgen.text.replies.start import reply_start
 from localgen.text.tokenizer import Tokenizer
+from localgen.text.tool_schema import as_schemas
 
 if TYPE_CHECKING:
     from localgen.text.chat_template import Message
+
+
+# Tokens of a prompt's end that may spell a mark, such as "<think>" and a line feed.
+_N_END = 16
 
 
 class RequestBuilder:
@@ -275,13 +282,17 @@ class RequestBuilder:
         *,
         continue_final_message: bool,
         template_variables: Mapping[str, Any] | None,
+        reply_format: str | None,
         **given: Any,
-    ) -> Prompt:
+    ) -> ChatPrompt:
         """Return a conversation as a prompt; ``given`` goes to ``Tokenizer.apply_chat_template``.
 
         What the template wrote at its end is complete: token healing leaves it alone.
         """
         self._backend.check_usable()
+        tools = as_schemas(given["tools"])
+        template = self._tokenizer.get_chat_template(given["chat_template"], tools)
+        form = choose_format(reply_format, template)
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=not continue_final_message,
@@ -291,7 +302,11 @@ class RequestBuilder:
             **(template_variables or {}),
         )
         is_open = continue_final_message and messages[-1].get("content")
-        return ids if is_open else FixedStart(ids, ids)
+        reply = None
+        if form is not None:
+            end = b"".join(map(self._tokenizer.token_bytes, ids[-_N_END:])).decode(errors="replace")
+            reply = reply_start(form, tools or (), end, messages[-1] if is_open else None)
+        return ChatPrompt(ids, () if is_open else ids, reply)
 
     def _each(self, configs: list[GenerationConfig], prompts: Prompts) -> list[GenerationConfig]:
         """Return one config for each prompt."""

@@ -21,6 +21,8 @@ from localgen.generation.call import GenerationCall
 from localgen.generation.healing import is_healing
 from localgen.generation.inputs import Matrix, pad_right
 from localgen.generation.text_tracker import text_tracker
+from localgen.text.replies.parser import ReplyParser
+from localgen.text.replies.results import Reply
 
 
 def completions(call: GenerationCall) -> list[Completion]:
@@ -32,6 +34,16 @@ def completions(call: GenerationCall) -> list[Completion]:
         _completion(call, sequence, text)
         for sequence, text in zip(call.sequences, texts, strict=True)
     ]
+
+
+def reply_parser(call: GenerationCall, sequence: Sequence) -> ReplyParser | None:
+    """Return a parser for a sequence's text, None for one that is not taken apart."""
+    replies, number = call.prompts.replies, _prompt_index(call, sequence)
+    start = replies and replies[number]
+    # The text of a constrained sequence is what its constraint says.
+    if getattr(call.configs[number], "constraint", None) is not None:
+        return None
+    return start.parser(sequence.prompt_ids.tobytes()) if start else None
 
 
 def completion(call: GenerationCall, index: int) -> Completion:
@@ -46,10 +58,23 @@ def _text(call: GenerationCall, sequence: Sequence) -> str:
         return text_tracker(sequence).stream.text_if_over
 
 
+def _reply(call: GenerationCall, sequence: Sequence, text: str) -> Reply:
+    parser = reply_parser(call, sequence)
+    if parser is None:
+        return Reply(text=text, reasoning=None, tool_calls=())
+    with call.finishing_clock:
+        parser.feed(text)
+        parser.finish()
+        return parser.reply
+
+
 def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completion:
     stream = text_tracker(sequence).stream
+    reply = _reply(call, sequence, text)
     return Completion(
-        text=text,
+        text=reply.text,
+        reasoning=reply.reasoning,
+        tool_calls=reply.tool_calls,
         token_ids=sequence.new_token_ids.tolist(),
         prompt_token_ids=sequence.prompt_ids.tolist(),
         finish_reason=sequence.finish_reason or "cancelled",
@@ -219,12 +244,16 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
 
 def _config_of(call: GenerationCall, sequence: Sequence) -> Any:
     """The config of a sequence's prompt."""
+    return call.configs[_prompt_index(call, sequence)]
+
+
+def _prompt_index(call: GenerationCall, sequence: Sequence) -> int:
     index = sequence.index
-    for config in call.configs:
+    for number, config in enumerate(call.configs):
         index -= config.num_return_sequences
         if index < 0:
-            return config
-    return call.configs[-1]
+            return number
+    return len(call.configs) - 1
 
 
 def _steps(call: GenerationCall) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:

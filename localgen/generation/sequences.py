@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -64,6 +65,8 @@ class SequenceBuilder:
     text_clock: Clock = field(default_factory=Clock)
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict, init=False)
     constraint_of: dict[Sequence, Constraint] = field(default_factory=dict, init=False)
+    # Special tokens that are part of the text all the same: replies are taken apart at them.
+    _marks: frozenset[bytes] = field(default=frozenset(), init=False)
     _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
     # Texts of one call repeat their prompts alike, so they learn together how much.
     _match_chances: MatchChances = field(default_factory=MatchChances, init=False)
@@ -79,6 +82,7 @@ class SequenceBuilder:
         sequences: list[Sequence] = []
         negative = prompts.negative or [None] * len(configs)
         n_fixed = prompts.n_fixed or [0] * len(configs)
+        self._marks = _marks(prompts)
         given = zip(configs, prompts.token_ids, prompts.lengths, n_fixed, negative, strict=True)
         for batch_id, (config, token_ids, length, fixed, negative_ids) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
@@ -245,12 +249,9 @@ class SequenceBuilder:
         vocab = self.tokenizer
         if not self.keep_text:  # special tokens are text to generate(), as in transformers
             return lambda: Detokenizer(vocab.token_bytes, stops, n_skipped=n_skipped)
-        hidden = self._hidden_bytes
-        return lambda: Detokenizer(vocab.text_bytes, stops, hidden, n_skipped)
-
-    def _hidden_bytes(self, token_id: int) -> bytes:
-        vocab = self.tokenizer
-        return b"" if vocab.text_bytes(token_id) else vocab.token_bytes(token_id)
+        shown = partial(_shown_bytes, vocab, self._marks) if self._marks else vocab.text_bytes
+        hidden = partial(_hidden_bytes, vocab, shown)
+        return lambda: Detokenizer(shown, stops, hidden, n_skipped)
 
     def _sampler(self, config: GenerationConfig, n_eos: int) -> Sampler:
         """One for all sequences of a config."""
@@ -287,3 +288,18 @@ def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:
     if (config.output_scores or config.output_logits) and config.num_beams == 1:
         return (StepRecorder(keep_logits=config.output_logits, keep_scores=config.output_scores),)
     return ()
+
+
+def _marks(prompts: Prompts) -> frozenset[bytes]:
+    """Return the marks at which replies are taken apart; one template makes all prompts."""
+    replies = [each for each in prompts.replies or () if each is not None]
+    return frozenset(mark.encode() for each in replies[:1] for mark in each.form.marks)
+
+
+def _shown_bytes(vocab: Tokenizer, marks: frozenset[bytes], token_id: int) -> bytes:
+    data = vocab.text_bytes(token_id)
+    return data or (data if (data := vocab.token_bytes(token_id)) in marks else b"")
+
+
+def _hidden_bytes(vocab: Tokenizer, shown: Callable[[int], bytes], token_id: int) -> bytes:
+    return b"" if shown(token_id) else vocab.token_bytes(token_id)

@@ -3,6 +3,7 @@ that carry what had been generated."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -17,6 +18,8 @@ from localgen.generation.call import GenerationCall
 from localgen.generation.driver import Driver
 from localgen.generation.text_tracker import text_tracker
 from localgen.text.detokenizer import Detokenizer
+from localgen.text.replies.parser import ReplyParser
+from localgen.text.replies.results import ReplyDelta
 
 
 class CompletionStream:
@@ -95,6 +98,45 @@ class CompletionStream:
         if request.done:
             self._ended = True
             text.finish()
+
+
+class ChatStream(CompletionStream):
+    """Iterates over the pieces of a reply's text; ``deltas()`` over those of its reasoning and tool
+    calls too. ``completion`` is the reply so far. Read it either way: both take the same pieces.
+    """
+
+    def __init__(
+        self, call: GenerationCall, driver: Driver, check_usable: Callable[[], None]
+    ) -> None:
+        super().__init__(call, driver, check_usable)
+        self._waiting: deque[ReplyDelta] = deque()
+        self._parser = results.reply_parser(call, call.sequences[0]) or ReplyParser(None)
+        self._is_parsed = False
+
+    def __next__(self) -> str:
+        while True:
+            delta = self._next_delta()
+            if delta.kind == "text":
+                return delta.text
+
+    def deltas(self) -> Iterator[ReplyDelta]:
+        """Iterate over all pieces: text, reasoning, the names and arguments of tool calls."""
+        while True:
+            try:
+                yield self._next_delta()
+            except StopIteration:
+                return
+
+    def _next_delta(self) -> ReplyDelta:
+        while not self._waiting:
+            if self._is_parsed:
+                raise StopIteration
+            try:
+                self._waiting.extend(self._parser.feed(super().__next__()))
+            except StopIteration:
+                self._is_parsed = True
+                self._waiting.extend(self._parser.finish())
+        return self._waiting.popleft()
 
 
 @contextmanager

@@ -261,6 +261,31 @@ def test_ctrl_c_in_an_answer(talk: Talk, backend: FakeBackend) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("is_terminal", "out", "err"),
+    [(False, "ok\n", "hm\n"), (True, "\x1b[2mhm\x1b[0m\n\nok\n", "")],
+)
+def test_reasoning_is_shown_apart(
+    is_terminal: bool,
+    out: str,
+    err: str,
+    talk: Talk,
+    backend: FakeBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On stderr if stdout is no terminal, and dimmed in one; the chat keeps the answer alone."""
+    monkeypatch.setattr("localgen.cli.reply_printer.is_terminal", lambda _: is_terminal)
+    backend.vocab.chat_templates = {"default": PLAIN + "{#- <think> #}"}  # type: ignore[misc]
+    backend.script = spelling("<think>hm</think>ok")
+    assert talk("one") == (["one", "ok"], out, err)
+
+
+def test_a_call_of_a_tool_is_said(talk: Talk, backend: FakeBackend) -> None:
+    backend.vocab.chat_templates = {"default": PLAIN + "{#- <tool_call> #}"}  # type: ignore[misc]
+    backend.script = spelling("<tool_call>{}")
+    assert "calls the tool ''" in talk("one")[2]
+
+
 @pytest.mark.parametrize("command", ["/undo", "/clear"])
 def test_stats_of_an_answer_that_was_removed(command: str, talk: Talk) -> None:
     """Its speed is no longer shown."""

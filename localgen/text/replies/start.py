@@ -1,0 +1,52 @@
+"""What is known of a reply before it comes: its format, the tools, and what the prompt began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from localgen.text.replies.formats import ReplyFormat
+from localgen.text.replies.parser import ReplyParser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyStart:
+    """The format of a reply, the JSON schemas of its tools, and the text of it in the prompt."""
+
+    form: ReplyFormat
+    tools: tuple[Mapping[str, Any], ...] = ()
+    before: str = ""
+
+    def parser(self, seed: bytes) -> ReplyParser:
+        """Return a parser for one reply; see ``ReplyParser``."""
+        return ReplyParser(self.form, self.tools, before=self.before, seed=seed)
+
+
+def reply_start(
+    form: ReplyFormat,
+    tools: Sequence[Mapping[str, Any]],
+    prompt_end: str,
+    message: Mapping[str, Any] | None,
+) -> ReplyStart:
+    """Return what a prompt says of the reply to it.
+
+    prompt_end: its last characters, in which a template may have opened the reasoning. message: the
+    last one if the reply continues it.
+    """
+    opens = form.thought[0]
+    before = ""
+    if message is not None:
+        text = _text(message.get("content"))
+        before = text if any(mark in text for mark in (*form.begins, opens) if mark) else ""
+    elif opens and prompt_end.rstrip().endswith(opens):
+        before = opens
+    return ReplyStart(form=form, tools=tuple(tools), before=before)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list | tuple) else []
+    texts = [part.get("text") for part in parts if isinstance(part, Mapping)]
+    return "".join(text for text in texts if isinstance(text, str))

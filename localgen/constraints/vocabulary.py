@@ -14,7 +14,7 @@ from localgen.text.vocab import Vocab
 _BEFORE = b"\x02"
 # Inside a string most tokens are allowed. llguidance keeps ready which of them fit in so many
 # characters, for strings of a limited length. Near the limit it looks through all tokens that are
-# not in the next smaller of these sets: with only its own, of 10 and of 30, that takes milliseconds.
+# not in the next smaller of these sets: with only its own, of 10 and 30, that takes milliseconds.
 _STRING = r'[^"\\\x00-\x1F\x7F]'
 _SLICES = [
     r"[\x20\x0A\x0D\x09]+",

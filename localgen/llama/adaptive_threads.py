@@ -22,7 +22,7 @@ class AdaptiveThreads:
 
     def __init__(self, most: int) -> None:
         self.n_threads = most
-        self._short, self._long = ThreadController(most), ThreadController(most)
+        self._short, self._long = ThreadController(most), ThreadController(most, n_passes=1)
 
     def decode(
         self, context: Context, batch: Batch, should_stop: Callable[[], bool] | None

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 # Other programs take CPUs from a calling thread that has computed for less than this share of its
-# passes' time. On a quiet machine it is 0.97 or more, since waiting threads spin.
-_CROWDED = 0.9
+# passes' time. On a quiet machine it is 0.97 or more, since waiting threads spin; beside as many
+# busy processes as CPUs it is a half.
+_CROWDED = 0.8
 # The share is taken over so many seconds: Windows counts a thread's time in steps of 16 ms.
 _WINDOW_SECONDS = 0.25
 # Trials that changed nothing may take this part of the time.
 _TRIAL_SHARE = 0.02
 _LEAST_REST = 0.25
-# A trial has so many turns with each number of threads, of so many passes: neither the first pass
-# after a change nor a disturbance decides it alone.
-_N_TURNS, _N_PASSES = 2, 3
+# A trial has so many turns with each number of threads.
+_N_TURNS = 2
 # What is tried is given up after its first turn if it takes this many times as long.
 _CLEARLY_SLOWER = 1.4
 # Otherwise it must take less than this share of the time of what is used.
@@ -30,6 +30,9 @@ _MOST_PASSES = 200
 class ThreadController:
     """Starts with ``most`` threads and uses fewer while other programs take CPUs.
 
+    n_passes: those of each turn of a trial. With several, neither the first pass after a change nor
+    a disturbance decides it alone; long passes are too dear for that.
+
     Ask ``threads_for`` before each pass, and ``note`` what it took. Only a trial decides: passes of
     one size in turns with the present number of threads and with a smaller or larger one. Fewer
     threads are tried when the calling thread does not get its CPU, and still fewer if that does not
@@ -39,7 +42,8 @@ class ThreadController:
     levels: the numbers of threads that it may choose, rising.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, n_passes: int = 3) -> None:
+        self._n_passes = n_passes
         self.levels = thread_counts(most)
         self._level = len(self.levels) - 1
         self._trial: _Trial | None = None
@@ -91,7 +95,7 @@ class ThreadController:
             return
         self._went_up = may_rise and not (may_fall and self._went_up)
         level = self._level + 1 if self._went_up else max(0, self._level - self._step_down)
-        self._trial = _Trial(n_tokens, level)
+        self._trial = _Trial(n_tokens, level, self._n_passes)
 
     def _end(self, trial: _Trial) -> None:
         self._trial = None
@@ -115,19 +119,21 @@ def thread_counts(most: int) -> list[int]:
 
 @dataclass(slots=True)
 class _Trial:
-    """Passes of ``n_tokens``, in turns with the threads of ``level`` and with those used so far.
+    """Passes of ``n_tokens``, in turns of ``n_passes`` with the threads of ``level`` and with those
+    used so far.
 
     tries_next: whether the next such pass has those of ``level``.
     """
 
     n_tokens: int
     level: int
+    n_passes: int
     _seconds: list[float] = field(default_factory=list)
     _n_others: int = 0
 
     @property
     def tries_next(self) -> bool:
-        return len(self._seconds) // _N_PASSES % 2 == 0
+        return len(self._seconds) // self.n_passes % 2 == 0
 
     def note(self, n_tokens: int, seconds: float) -> None:
         if n_tokens == self.n_tokens:
@@ -140,12 +146,14 @@ class _Trial:
         """Whether the threads of ``level`` are faster; None while that is open."""
         if self._n_others >= _MOST_PASSES:
             return False
-        if len(self._seconds) < 2 * _N_PASSES:
+        if len(self._seconds) < 2 * self.n_passes:
             return None
         tried, used = self._sums()
-        if len(self._seconds) == 2 * _N_PASSES and tried > _CLEARLY_SLOWER * used:
+        if len(self._seconds) == 2 * self.n_passes and tried > _CLEARLY_SLOWER * used:
             return False
-        return tried < _FASTER * used if len(self._seconds) == 2 * _N_TURNS * _N_PASSES else None
+        return (
+            tried < _FASTER * used if len(self._seconds) == 2 * _N_TURNS * self.n_passes else None
+        )
 
     @property
     def loss(self) -> float:
@@ -158,5 +166,5 @@ class _Trial:
         return sum(turns[::2]), sum(turns[1::2])
 
     def _turns(self) -> Iterator[list[float]]:
-        for first in range(0, len(self._seconds), _N_PASSES):
-            yield self._seconds[first : first + _N_PASSES]
+        for first in range(0, len(self._seconds), self.n_passes):
+            yield self._seconds[first : first + self.n_passes]

@@ -15,7 +15,7 @@ from localgen.llama.backend import LlamaBackend
 class Restless:
     """Another number of threads for each pass."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, n_passes: int = 3) -> None:
         self._most = self._next = most
 
     def threads_for(self, _n_tokens: int) -> int:

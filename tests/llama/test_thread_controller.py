@@ -83,9 +83,10 @@ def test_fewer_threads_where_others_take_cpus_and_all_of_them_afterwards(
     assert controller.n_threads == most
 
 
-def test_where_all_threads_stay_faster_on_a_crowded_machine_they_are_kept() -> None:
+@pytest.mark.parametrize("n_passes", [1, 3])
+def test_where_all_threads_stay_faster_on_a_crowded_machine_they_are_kept(n_passes: int) -> None:
     """As in long passes, which lose less at the barriers than they gain from a second CPU."""
-    controller, machine = ThreadController(2), Machine(free=1, penalty=1.2)
+    controller, machine = ThreadController(2, n_passes), Machine(free=1, penalty=1.2)
     assert machine.run(controller, 60.0) < 1.25
     assert controller.n_threads == 2
 

@@ -146,14 +146,13 @@ class _Trial:
         """Whether the threads of ``level`` are faster; None while that is open."""
         if self._n_others >= _MOST_PASSES:
             return False
-        if len(self._seconds) < 2 * self.n_passes:
+        n_turns, rest = divmod(len(self._seconds), 2 * self.n_passes)
+        if rest or not n_turns:
             return None
         tried, used = self._sums()
-        if len(self._seconds) == 2 * self.n_passes and tried > _CLEARLY_SLOWER * used:
-            return False
-        return (
-            tried < _FASTER * used if len(self._seconds) == 2 * _N_TURNS * self.n_passes else None
-        )
+        if n_turns == _N_TURNS:
+            return tried < _FASTER * used
+        return False if tried > _CLEARLY_SLOWER * used else None
 
     @property
     def loss(self) -> float:

@@ -6,6 +6,7 @@ Implements ``engine.constraint.Matcher``. llguidance raises nothing: after each 
 from __future__ import annotations
 
 import functools
+import os
 from typing import cast
 
 import numpy as np
@@ -106,3 +107,7 @@ def masks_of(given: list[Matcher]) -> list[PackedMask]:
 @functools.cache
 def _executor() -> LLExecutor:
     return LLExecutor()
+
+
+if hasattr(os, "register_at_fork"):  # a child has none of its threads
+    os.register_at_fork(after_in_child=_executor.cache_clear)

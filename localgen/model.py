@@ -50,6 +50,7 @@ from localgen.generation.streaming import (
     put_tokens,
 )
 from localgen.generation.text_tracker import text_tracker
+from localgen.generation.tool_choice import with_grammar
 from localgen.generation.tool_runs import (
     ToolRun,
     ToolRunner,
@@ -590,6 +591,8 @@ class LocalModel(ModelMethods):
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
         reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
         **options: Any,
     ) -> Completion: ...
 
@@ -605,6 +608,8 @@ class LocalModel(ModelMethods):
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
         reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
         **options: Any,
     ) -> list[Completion]: ...
 
@@ -619,6 +624,8 @@ class LocalModel(ModelMethods):
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
         reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Answer a conversation, or several together.
@@ -628,6 +635,9 @@ class LocalModel(ModelMethods):
         ``Tokenizer.apply_chat_template``; template_variables: further variables of the template.
         reply_format: how the model writes reasoning and tool calls, such as "hermes"; None is what
         its chat template shows, "none" leaves the reply as it is.
+        tool_choice: "auto" lets the model decide, "none" does not show it the tools, "required"
+        makes it call at least one, the name of a tool that one; the calls then follow the format
+        and the tools' schemas. parallel_tool_calls: whether these may be several.
         options: the arguments of ``complete()``.
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
@@ -643,10 +653,12 @@ class LocalModel(ModelMethods):
                 split_special_tokens=split_special_tokens,
                 template_variables=template_variables,
                 reply_format=reply_format,
+                tool_choice=tool_choice,
+                parallel_tool_calls=parallel_tool_calls,
             )
             for chat in chats
         ]
-        done = self.complete(prompts, **options)
+        done = self.complete(prompts, **with_grammar(options, prompts))
         return done if several or len(done) > 1 else done[0]
 
     def chat_stream(
@@ -660,6 +672,8 @@ class LocalModel(ModelMethods):
         template_variables: Mapping[str, Any] | None = None,
         split_special_tokens: bool = True,
         reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
         **options: Any,
     ) -> ChatStream:
         """Answer one conversation piece by piece; see ``chat()`` and ``stream()``.
@@ -675,8 +689,10 @@ class LocalModel(ModelMethods):
             split_special_tokens=split_special_tokens,
             template_variables=template_variables,
             reply_format=reply_format,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
         )
-        call = self._chat_call(prompt, **options)
+        call = self._chat_call(prompt, **with_grammar(options, [prompt]))
         return ChatStream(call, self._driver, self._backend.check_usable)
 
     def _chat_call(
@@ -712,7 +728,8 @@ class LocalModel(ModelMethods):
 
         tools: functions with type hints and a docstring. Each round is a reply and the calls in it,
         whose results the next reply sees; a reply without calls is the answer. max_rounds: the most
-        replies. options: the arguments of ``chat()``.
+        replies. options: the arguments of ``chat()``; a ``tool_choice`` is enforced in the first
+        round, so that an answer can follow.
         An exception of a tool becomes the result of its call, as do a wrong name or arguments.
         Raises ValueError if the chat template shows no format of tool calls and ``reply_format``
         names none, TypeError for tools that are no functions, and as ``chat()``. Whatever is raised
@@ -726,7 +743,8 @@ class LocalModel(ModelMethods):
         if several:
             raise ValueError(f"run_tools() takes one conversation, got {len(chats)}")
         return ToolRunner(
-            chat=lambda chat: self.chat(chat, tools=tools, **options),
+            chat=lambda chat, given: self.chat(chat, tools=tools, **given),
+            options=options,
             functions=functions,
             form=form,
             template=template,

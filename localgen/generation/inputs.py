@@ -43,9 +43,14 @@ class FixedStart:
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt(FixedStart):
-    """A conversation as token ids; ``reply``: how the reply to it is taken apart, None if not."""
+    """A conversation as token ids.
+
+    reply: how the reply to it is taken apart, None if not. grammar: what the reply must be, None
+    if anything.
+    """
 
     reply: ReplyStart | None = None
+    grammar: str | None = None
 
 
 Prompt = str | Sequence[int] | FixedStart

@@ -44,8 +44,9 @@ from localgen.generation.inputs import (
 )
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.sequences import SequenceBuilder
+from localgen.generation.tool_choice import NONE, enforced, names_to_call
 from localgen.text.byte_index import ByteIndex, byte_index
-from localgen.text.replies.formats import choose_format
+from localgen.text.replies.formats import calls_format, choose_format
 from localgen.text.replies.start import reply_start
 from localgen.text.tokenizer import Tokenizer
 from localgen.text.tool_schema import as_schemas
@@ -283,6 +284,8 @@ class RequestBuilder:
         continue_final_message: bool,
         template_variables: Mapping[str, Any] | None,
         reply_format: str | None,
+        tool_choice: str | None,
+        parallel_tool_calls: bool | None,
         **given: Any,
     ) -> ChatPrompt:
         """Return a conversation as a prompt; ``given`` goes to ``Tokenizer.apply_chat_template``.
@@ -292,7 +295,13 @@ class RequestBuilder:
         self._backend.check_usable()
         tools = as_schemas(given["tools"])
         template = self._tokenizer.get_chat_template(given["chat_template"], tools)
-        form = choose_format(reply_format, template)
+        names = names_to_call(tool_choice, parallel_tool_calls, tools)
+        choose = choose_format if names is None else calls_format
+        form = choose(reply_format, template)
+        if tool_choice == NONE:
+            tools = given["tools"] = None
+        if names is not None and continue_final_message:
+            raise ValueError("tool_choice cannot be enforced in a message that is continued")
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=not continue_final_message,
@@ -302,11 +311,22 @@ class RequestBuilder:
             **(template_variables or {}),
         )
         is_open = continue_final_message and messages[-1].get("content")
-        reply = None
+        reply, grammar = None, None
         if form is not None:
             end = b"".join(map(self._tokenizer.token_bytes, ids[-_N_END:])).decode(errors="replace")
             reply = reply_start(form, tools or (), end, messages[-1] if is_open else None)
-        return ChatPrompt(ids, () if is_open else ids, reply)
+        if names is not None:
+            assert reply is not None
+            reply, grammar = enforced(reply, template, self._special_id, names, parallel_tool_calls)
+        return ChatPrompt(ids, () if is_open else ids, reply, grammar)
+
+    def _special_id(self, mark: str) -> int | None:
+        """Return the special token that is spelled as ``mark``; None if there is none."""
+        vocab = self._tokenizer
+        token_id = vocab.convert_tokens_to_ids(mark)
+        if not isinstance(token_id, int) or vocab.token_bytes(token_id) != mark.encode():
+            return None
+        return None if vocab.text_bytes(token_id) else token_id
 
     def _each(self, configs: list[GenerationConfig], prompts: Prompts) -> list[GenerationConfig]:
         """Return one config for each prompt."""

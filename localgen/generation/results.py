@@ -40,10 +40,11 @@ def reply_parser(call: GenerationCall, sequence: Sequence) -> ReplyParser | None
     """Return a parser for a sequence's text, None for one that is not taken apart."""
     replies, number = call.prompts.replies, _prompt_index(call, sequence)
     start = replies and replies[number]
+    is_constrained = getattr(call.configs[number], "constraint", None) is not None
     # The text of a constrained sequence is what its constraint says.
-    if getattr(call.configs[number], "constraint", None) is not None:
+    if not start or (is_constrained and not start.is_enforced):
         return None
-    return start.parser(sequence.prompt_ids.tobytes()) if start else None
+    return start.parser(sequence.prompt_ids.tobytes())
 
 
 def completion(call: GenerationCall, index: int) -> Completion:

@@ -11,6 +11,7 @@ from typing import Any
 
 from localgen._util.checks import check_int
 from localgen.completion import Completion
+from localgen.generation.tool_choice import without_choice
 from localgen.text.replies.formats import ReplyFormat
 from localgen.text.replies.messages import OwnMessage, round_messages
 from localgen.text.replies.results import ToolCall
@@ -105,11 +106,12 @@ def check_one_reply(options: Mapping[str, Any]) -> None:
 class ToolRunner:
     """Runs one conversation.
 
-    chat: returns the reply to messages. form, template: the format of the calls, and the source of
-    the chat template.
+    chat: returns the reply to messages, with options. form, template: the format of the calls, and
+    the source of the chat template.
     """
 
-    chat: Callable[[list[OwnMessage]], Completion]
+    chat: Callable[[list[OwnMessage], Mapping[str, Any]], Completion]
+    options: Mapping[str, Any]
     functions: Mapping[str, Function]
     form: ReplyFormat
     template: str
@@ -134,7 +136,8 @@ class ToolRunner:
         return self._so_far()
 
     def _round(self) -> None:
-        done = self.chat(self.messages)
+        done = self.chat(self.messages, self.options)
+        self.options = without_choice(self.options)
         self._completions.append(done)
         if not done.tool_calls:
             self.messages = [*self.messages, done.message]

@@ -12,11 +12,15 @@ from localgen.text.replies.parser import ReplyParser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyStart:
-    """The format of a reply, the JSON schemas of its tools, and the text of it in the prompt."""
+    """The format of a reply, the JSON schemas of its tools, and the text of it in the prompt.
+
+    is_enforced: a grammar lets the reply be nothing but calls in this format.
+    """
 
     form: ReplyFormat
     tools: tuple[Mapping[str, Any], ...] = ()
     before: str = ""
+    is_enforced: bool = False
 
     def parser(self, seed: bytes) -> ReplyParser:
         """Return a parser for one reply; see ``ReplyParser``."""

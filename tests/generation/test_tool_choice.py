@@ -1,0 +1,102 @@
+"""tool_choice: what is refused before anything runs, what the model sees, and the grammar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from localgen.generation.tool_choice import names_to_call, without_choice
+from tests.fakes import FakeModel
+from tests.generation.replying import TEMPLATE, replying_model
+
+ASK = [{"role": "user", "content": "Lima?"}]
+SEVERAL = [ASK, [*ASK, {"role": "assistant", "content": "a"}, *ASK]]
+
+
+def now() -> str:
+    """Tell the time."""
+    return "noon"
+
+
+def noon() -> bool:
+    """Tell whether it is noon."""
+    return True
+
+
+def options_of(model: FakeModel, monkeypatch: pytest.MonkeyPatch, **given: Any) -> dict[str, Any]:
+    """The options that ``chat()`` gives to ``complete()``."""
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(model, "complete", lambda prompts, **options: seen.update(options) or [0])
+    model.chat(ASK, tools=[now, noon], **given)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tool_choice": "later"}, r"name of a tool \(now, noon\), got 'later'"),
+        ({"tool_choice": "required", "tools": None}, "needs tools"),
+        ({"tool_choice": "required", "reply_format": "none"}, "shows no format of tool calls"),
+        ({"tool_choice": "required", "reply_format": "gemma3"}, "cannot be enforced"),
+        ({"tool_choice": "required", "grammar": "start: /a/"}, "leave out grammar"),
+        ({"tool_choice": "now", "continue_final_message": True}, "message that is continued"),
+        ({"parallel_tool_calls": False}, "needs tool_choice='required'"),
+        ({"tool_choice": "required", "parallel_tool_calls": 1}, "parallel_tool_calls"),
+    ],
+)
+def test_bad_input_is_an_error_before_anything_runs(options: dict[str, Any], words: str) -> None:
+    model = replying_model("Hi.")
+    for chat in (model.chat, model.chat_stream):
+        with pytest.raises((ValueError, TypeError), match=words):
+            chat(ASK, **{"tools": [now, noon], **options})
+    assert not model.backend.count("decode")
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+def test_the_model_decides(choice: str | None) -> None:
+    done = replying_model("Hi.").chat(ASK, tools=[now], tool_choice=choice, max_new_tokens=9)
+    assert done.text == "Hi."
+
+
+def test_none_does_not_show_the_tools() -> None:
+    model = replying_model("Hi.")
+    shown, hidden = (
+        model.chat(ASK, tools=[now], tool_choice=choice, max_new_tokens=9).prompt_token_ids
+        for choice in ("auto", "none")
+    )
+    assert b"Tell the time" in bytes(shown)
+    assert b"Tell the time" not in bytes(hidden)
+
+
+def test_the_grammar_of_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark is a special token of this model, written by its id."""
+    model = replying_model("")
+    both = options_of(model, monkeypatch, tool_choice="required")["grammar"]
+    assert "<[256]>" in both
+    assert '"now"' in both
+    assert '"noon"' in both
+    one = options_of(model, monkeypatch, tool_choice="now", parallel_tool_calls=False)["grammar"]
+    assert '"noon"' not in one
+    assert "*" not in one
+    assert "grammar" not in options_of(model, monkeypatch, tool_choice="auto")
+
+
+def test_conversations_whose_prompts_end_differently() -> None:
+    template = TEMPLATE + "{{ '<think>' if messages | length > 1 }}"
+    with pytest.raises(ValueError, match="one at a time"):
+        replying_model("", template=template).chat(SEVERAL, tools=[now], tool_choice="required")
+
+
+def test_names() -> None:
+    tools = [{"type": "function", "function": {"name": "a"}}, {"name": "b"}]
+    assert names_to_call("required", None, tools) == ["a", "b"]
+    assert names_to_call("b", False, tools) == ["b"]
+    assert names_to_call("auto", True, tools) is None
+
+
+def test_a_later_round_may_answer() -> None:
+    assert without_choice({"tool_choice": "now", "parallel_tool_calls": True, "seed": 1}) == {
+        "seed": 1
+    }
+    assert without_choice({"tool_choice": "none"}) == {"tool_choice": "none"}

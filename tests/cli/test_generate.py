@@ -306,7 +306,7 @@ def test_options_without_a_flag_are_in_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
     (listed,) = re.findall("These have none:(.*?)\\. Text goes", page, re.DOTALL)
     without = set(re.findall(r"`(\w+)`", listed)) - {"logits_processor", "stopping_criteria"}
-    renamed = {"stop_strings", "assistant_model"}  # --stop, --draft
+    renamed = {"stop_strings", "assistant_model", "choices"}  # --stop, --draft, --choice
     assert names - flags - renamed == without
 
 

@@ -89,7 +89,7 @@ def test_conversations_whose_prompts_end_differently() -> None:
 
 
 def test_names() -> None:
-    tools = [{"type": "function", "function": {"name": "a"}}, {"name": "b"}]
+    tools: list[dict[str, Any]] = [{"type": "function", "function": {"name": "a"}}, {"name": "b"}]
     assert names_to_call("required", None, tools) == ["a", "b"]
     assert names_to_call("b", False, tools) == ["b"]
     assert names_to_call("auto", True, tools) is None

@@ -47,7 +47,8 @@ def options_of(model: FakeModel, monkeypatch: pytest.MonkeyPatch, **given: Any) 
 )
 def test_bad_input_is_an_error_before_anything_runs(options: dict[str, Any], words: str) -> None:
     model = replying_model("Hi.")
-    for chat in (model.chat, model.chat_stream):
+    chats: tuple[Any, ...] = (model.chat, model.chat_stream)
+    for chat in chats:
         with pytest.raises((ValueError, TypeError), match=words):
             chat(ASK, **{"tools": [now, noon], **options})
     assert not model.backend.count("decode")

@@ -31,6 +31,8 @@ _JSON: JsonCompileOptions = {
 # Compiling takes time and memory in proportion.
 _MOST_CHARACTERS = 8_000_000
 _KEPT = 64
+# A rule that is nothing but a schema, in one line.
+_JSON_RULE = re.compile(r"(?P<before>\s*\w+\s*:\s*%json\s*)(?P<schema>\{.*\})\s*")
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 
 
@@ -127,11 +129,30 @@ def _grammar(name: str, text: str) -> str:
         if name == "grammar":
             if "x-guidance" in text:
                 raise ValueError("x-guidance is not taken")
-            return grammar_from("grammar", text)
+            return grammar_from("grammar", _with_json_options(text))
         pattern = _pattern_of(json.loads(text)) if name == "choices" else text
         return LLMatcher.grammar_from_regex(pattern)
     except ValueError as error:
         raise ValueError(f"{name} cannot be enforced: {_short(str(error))}") from None
+
+
+def _with_json_options(grammar: str) -> str:
+    """Return a grammar whose rules that are JSON schemas are written as ``json_schema`` is.
+
+    Raises ValueError for a schema that cannot be enforced.
+    """
+    lines = grammar.split("\n")
+    for index, line in enumerate(lines):
+        rule = _JSON_RULE.fullmatch(line)
+        if rule is None:
+            continue
+        try:
+            schema = json.loads(rule["schema"])
+        except (ValueError, RecursionError):  # more than one schema, or what llguidance refuses
+            continue
+        check_schema(schema)
+        lines[index] = rule["before"] + json.dumps({**schema, "x-guidance": _JSON})
+    return "\n".join(lines)
 
 
 def _pattern_of(choices: list[str]) -> str:

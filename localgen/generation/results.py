@@ -40,7 +40,7 @@ def reply_parser(call: GenerationCall, sequence: Sequence) -> ReplyParser | None
     """Return a parser for a sequence's text, None for one that is not taken apart."""
     replies, number = call.prompts.replies, _prompt_index(call, sequence)
     start = replies and replies[number]
-    is_constrained = getattr(call.configs[number], "constraint", None) is not None
+    is_constrained = call.configs[number].constraint is not None
     # The text of a constrained sequence is what its constraint says.
     if not start or (is_constrained and not start.is_enforced):
         return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from localgen._util.checks import check_bool
+from localgen.constraints.schema_check import check_schema, close_objects
 from localgen.generation.inputs import ChatPrompt
-from localgen.text.replies.call_grammar import SpecialId, call_grammar
+from localgen.text.replies.call_grammar import SpecialId, arguments_schema, call_grammar
 from localgen.text.replies.start import ReplyStart
 
 AUTO, NONE, REQUIRED = "auto", "none", "required"
@@ -55,8 +57,23 @@ def enforced(
 ) -> tuple[ReplyStart, str]:
     """Return what is known of a reply that must call a tool, and the grammar that it follows."""
     several = parallel_tool_calls is not False
-    grammar = call_grammar(start, template, special_id, names=names, several=several)
+    checked = replace(start, tools=tuple(_checked(each) for each in start.tools))
+    grammar = call_grammar(checked, template, special_id, names=names, several=several)
     return replace(start, is_enforced=True), grammar
+
+
+def _checked(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tool with a schema of its arguments that can be enforced; ValueError if it cannot
+    be."""
+    function = dict(tool.get("function", tool))
+    schema = copy.deepcopy(arguments_schema(function))
+    try:
+        check_schema(schema)
+    except ValueError as error:
+        reason = str(error).removeprefix("json_schema: ")
+        raise ValueError(f"the arguments of the tool {function['name']}: {reason}") from None
+    close_objects(schema)
+    return {**function, "parameters": schema}
 
 
 def without_choice(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,17 @@ def test_exactly_the_texts_that_are_described(
     assert [text for text in refused if allows(constraint, text)] == []
 
 
+def test_schemas_in_a_grammar_are_as_those_of_json_schema(compiler: Compiler) -> None:
+    schema = '{"type": "object", "properties": {"a": {"type": "integer"}}}'
+    constraint = compiler("grammar", f'start: "<" call ">"\ncall: %json {schema}')
+    assert allows(constraint, '<{"a": 1}>')
+    assert not allows(constraint, '<{"a":  1}>')
+    assert not allows(constraint, r'<{"\u0061": "x"}>')
+    with pytest.raises(ValueError, match=r"\$\.not cannot be enforced"):
+        compiler("grammar", 'start: %json {"not": {}}')
+    assert allows(compiler("grammar", 'start: %json {"const": 1} | %json {"const": 2}'), "2")
+
+
 def test_a_name_has_one_spelling(compiler: Compiler) -> None:
     r"""As "\u0061" the name "a" would escape what the schema says of "a"."""
     schema = {"properties": {"a": {"type": "integer"}}, "additionalProperties": True}

@@ -47,7 +47,8 @@ def options_of(model: FakeModel, monkeypatch: pytest.MonkeyPatch, **given: Any) 
 )
 def test_bad_input_is_an_error_before_anything_runs(options: dict[str, Any], words: str) -> None:
     model = replying_model("Hi.")
-    for chat in (model.chat, model.chat_stream):
+    chats: tuple[Any, ...] = (model.chat, model.chat_stream)
+    for chat in chats:
         with pytest.raises((ValueError, TypeError), match=words):
             chat(ASK, **{"tools": [now, noon], **options})
     assert not model.backend.count("decode")
@@ -86,6 +87,34 @@ def test_conversations_whose_prompts_end_differently() -> None:
     template = TEMPLATE + "{{ '<think>' if messages | length > 1 }}"
     with pytest.raises(ValueError, match="one at a time"):
         replying_model("", template=template).chat(SEVERAL, tools=[now], tool_choice="required")
+
+
+def test_a_schema_that_cannot_be_enforced_is_an_error_with_its_tool_and_path() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    tool = {"type": "function", "function": {"name": "sort", "parameters": schema}}
+    with pytest.raises(ValueError, match=r"the tool sort: \$\.properties\.a\.uniqueItems cannot"):
+        replying_model("").chat(ASK, tools=[tool], tool_choice="required")
+
+
+def test_a_reply_that_must_call_a_tool_does() -> None:
+    """Whatever the model would rather write, in whatever format."""
+    model = replying_model("I would rather talk about it, at length.")
+    options: dict[str, Any] = {"tools": [now, noon], "max_new_tokens": 200}
+    (call,) = model.chat(ASK, tool_choice="noon", parallel_tool_calls=False, **options).tool_calls
+    assert (call.name, call.arguments, call.error) == ("noon", {}, None)
+    done = model.chat(ASK, tool_choice="required", reply_format="glm", **options)
+    assert {each.name for each in done.tool_calls} <= {"now", "noon"}
+    assert done.tool_calls
+    stream = model.chat_stream(ASK, tool_choice="now", parallel_tool_calls=False, **options)
+    assert [each.kind for each in stream.deltas()][-1] == "tool_call"
+    assert stream.completion.tool_calls[0].name == "now"
+
+
+def test_a_constrained_reply_is_its_text() -> None:
+    """Marks in it are no marks: the text is what the constraint says."""
+    choice = "<think>a</think>b"
+    done = replying_model("").chat(ASK, choices=[choice], max_new_tokens=50)
+    assert (done.text, done.parsed, done.reasoning) == (choice, choice, None)
 
 
 def test_names() -> None:

@@ -20,8 +20,8 @@ from localgen.profiles.store import FOLDER_VARIABLE
 from localgen.tuning import Trial, TuneResult, forget_profile
 from localgen.tuning import tune as find
 from localgen.tuning.drafts import LOOKUP
+from localgen.tuning.results import NOT_REACHED
 from localgen.tuning.run import SECONDS
-from localgen.tuning.search import NOT_REACHED
 
 _COLUMNS = ("setting", "value", "prefill", "decode", "speed", "")
 _LABEL_WIDTH = 10
@@ -80,12 +80,14 @@ def tune(
     )
     result = print_measured("tuning", run, _print, as_json=as_json)
     if result.profile is None and not dry_run:
-        print(
-            f"localgen: the profile cannot be saved: set {FOLDER_VARIABLE} to a folder that can be "
-            f"written",
-            file=sys.stderr,
-        )
+        print(f"localgen: {_why_not_saved(result)}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _why_not_saved(result: TuneResult) -> str:
+    if result.found_nothing:
+        return "nothing is saved: the time was over before anything was found; use more --seconds"
+    return f"the profile cannot be saved: set {FOLDER_VARIABLE} to a folder that can be written"
 
 
 def _check_alone(context: typer.Context) -> None:

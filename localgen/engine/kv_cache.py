@@ -216,7 +216,7 @@ class KvCache:
             return False
         prompt_of = sequence.prompt_of
         shares_prompt = prompt_of is not None and prompt_of.is_computing_prompt
-        match = NO_MATCH if shares_prompt or not reuse else self._best_match(sequence)
+        match = NO_MATCH if shares_prompt or not reuse else self._best_match(sequence, self._slots.running)
         cached = match.source if isinstance(match.source, CachedSequence) else None
         copies = self._is_worth_a_copy(match.n_shared)
         seq_id = slot_allocator.seq_id_for(self._slots.items, cached, match.n_shared, copies=copies)
@@ -271,13 +271,13 @@ class KvCache:
             shared.take(sequence, claim)
         return claim
 
-    def _best_match(self, sequence: Sequence) -> Match:
+    def _best_match(self, sequence: Sequence, running: Iterable[Sequence]) -> Match:
         if not self._reuses:
             sequence.cache_miss_reason = _DETERMINISTIC
             return NO_MATCH
         match = best_match(
             sequence,
-            [*self._slots.cached, *self._slots.running],
+            [*self._slots.cached, *running],
             n_ctx_seq=self._backend.n_ctx_seq,
             is_unified=self._slots.is_unified,
             can_truncate=self._backend.can_truncate,
@@ -314,12 +314,14 @@ class KvCache:
             sequence.waits_for = None
         elif source.seq_id is None:
             sequence.waits_for = None
-            left, n_shared, _ = self._best_match(sequence)
+            # One that waits itself may share more, and has nothing yet.
+            ready = [each for each in self._slots.running if _has_own_kv(each)]
+            left, n_shared, _ = self._best_match(sequence, ready)
             if isinstance(left, CachedSequence):
                 if left.seq_id is not None and self._is_worth_a_copy(n_shared):
                     self._copy(sequence, left, n_shared)
-            elif left is not None and left.waits_for is None and left.prompt_of is None:
-                sequence.waits_for = (left, n_shared)  # which itself waits for nobody
+            elif left is not None:
+                sequence.waits_for = (left, n_shared)
 
     def _copy(self, sequence: Sequence, source: Item, n_shared: int) -> None:
         self._slots.copy(source, sequence)
@@ -443,3 +445,8 @@ class KvCache:
     def _flush_copies(self) -> None:
         self._backend.flush_copies()
         self.catch_up()
+
+
+def _has_own_kv(sequence: Sequence) -> bool:
+    """Whether a running sequence computes its prompt, or has begun to, instead of waiting."""
+    return bool(sequence.n_kv) or (sequence.waits_for is None and sequence.prompt_of is None)

@@ -6,7 +6,6 @@ much less depends on the machine and the weights, so it is measured.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect, insort
 from collections import Counter
 from collections.abc import Mapping
@@ -23,6 +22,8 @@ _RATE = 0.2
 _MOST = 2.0
 # A size that was run less often is not kept: its time may have been bad by chance.
 _LEAST_RUNS = 4
+# No pass takes so many times as long as one of a token, or as little: such numbers are damage.
+_MOST_RATIO = 1e6
 # What drafts must gain at least: making and checking them takes time, too.
 _LEAST_GAIN = 1.03
 
@@ -48,7 +49,7 @@ class PassCosts:
         """Return costs with the ratios of ``as_data``. Raises ValueError for anything else."""
         shape = {int(size): ratio for size, ratio in data.items()}
         for size, ratio in shape.items():
-            if size < 1 or not isinstance(ratio, float) or not 0 < ratio < math.inf:
+            if size < 1 or not isinstance(ratio, float) or not 1 / _MOST_RATIO < ratio < _MOST_RATIO:
                 raise ValueError(f"no time of a pass: {size}: {ratio!r:.80}")
         return cls(shape)
 

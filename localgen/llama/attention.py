@@ -24,6 +24,8 @@ _HYSTERESIS = 2.0
 _POINTS = 16
 # Two settings of the same pass never differ by more than this; such numbers are a disturbance.
 _MOST_RATIO = 20.0
+# A file with more than that is damaged.
+_MOST_DEPTH, _MOST_SECONDS = 2**31, 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class AttentionTimes:
     def from_data(cls, data: dict[str, Any]) -> AttentionTimes:
         """Return what ``as_data`` was made of. Raises ValueError for anything else."""
         try:
-            depths = tuple(check_int("depths", depth, 0) for depth in data["depths"])
+            depths = tuple(check_int("depths", depth, 0, _MOST_DEPTH) for depth in data["depths"])
             found = {
                 setting: PassSeconds(
                     depths,
@@ -115,8 +117,8 @@ class AttentionTimes:
 
 
 def _seconds(number: object) -> float:
-    if type(number) not in (int, float):
-        raise ValueError(f"seconds must be a number, got {number!r}")
+    if type(number) not in (int, float) or not 0 < number < _MOST_SECONDS:  # type: ignore[operator]
+        raise ValueError(f"seconds must be a number up to {_MOST_SECONDS:g}, got {number!r:.80}")
     return float(number)  # type: ignore[arg-type]
 
 

@@ -580,6 +580,7 @@ class LlamaBackend:
             kind=self._kind,
             is_unified=size.is_unified,
             flash_attention=size.flash_attention,
+            is_quantized=self.config.kv_type not in UNQUANTIZED,
         )
 
     def _params(self, size: ContextSize) -> Any:

@@ -62,8 +62,10 @@ class Context:
         kind: MemoryKind,
         is_unified: bool,
         flash_attention: str = "auto",
+        is_quantized: bool = False,
     ) -> None:
         self.flash_attention = flash_attention
+        self._is_quantized = is_quantized  # the KV cache, whose values are never transposed
         self._llama = bindings
         self.handle = handle
         self.memory = bindings.llama_get_memory(handle)
@@ -331,7 +333,8 @@ class Context:
         self.check_seq_ids(seq_id)
         self.flush_copies()
         self.truncate(seq_id, 0)
-        if self.flash_attention != "auto" and self._kind.has_kv and not self._kind.is_recurrent:
+        may_differ = self.flash_attention != "auto" and not self._is_quantized
+        if may_differ and self._kind.has_kv and not self._kind.is_recurrent:
             try:
                 saved = to_layout(saved, transposed=self.flash_attention == "off")
             except StateError:

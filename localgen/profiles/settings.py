@@ -6,7 +6,6 @@ They are applied to what a caller left at its default.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from localgen.profiles.store import ProfileKey
 logger = logging.getLogger("localgen.profiles")
 
 KIND = "settings"
+# No setting makes a model so much faster: such a number is damage.
+_MOST_SPEEDUP = 1e6
 # The options of ModelConfig that a profile may set.
 LOADING = ("n_threads", "n_batch", "flash_attention", "kv_type")
 
@@ -42,7 +43,7 @@ class Profile:
         """Raise ValueError for what no version of ``localgen tune`` writes."""
         if not isinstance(self.settings, Mapping) or not {*self.settings} <= {*LOADING}:
             raise ValueError(f"unknown settings: {self.settings!r:.80}")
-        if not isinstance(self.speedup, int | float) or not math.isfinite(self.speedup):
+        if not isinstance(self.speedup, int | float) or not 0 < self.speedup < _MOST_SPEEDUP:
             raise ValueError(f"speedup must be a number, got {self.speedup!r:.80}")
         if not isinstance(self.date, str):
             raise ValueError(f"date must be a text, got {self.date!r:.80}")

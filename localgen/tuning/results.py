@@ -13,6 +13,8 @@ from typing import Any
 from localgen.benchmark.measuring import Spread
 
 SCHEMA = 1
+# Why a trial does not count.
+NOT_REACHED = "the time was over before it, or before all of its rounds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class TuneResult:
     with the settings, 1.0 being that of the defaults. n_prompt, n_new: tokens of the prompt and new
     ones in each measurement. n_prompts: of the given prompts, those that drafts were tried on.
     machine: versions, CPU and platform. seconds: that tuning took. profile: the file that later
-    loads use; None if it was not or could not be written.
+    loads use; None if it was not or could not be written. An earlier profile stays if the time was
+    over before anything was found.
     """
 
     file: str
@@ -92,6 +95,13 @@ class TuneResult:
     seconds: float
     machine: Mapping[str, Any]
     profile: Path | None = None
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether the time was over before a setting could be found: that says nothing about the
+        defaults."""
+        was_cut = any(trial.not_measured == NOT_REACHED for trial in self.trials)
+        return was_cut and not self.settings
 
     def to_json(self) -> str:
         """Return one line of JSON: all rounds, and the figures computed from them."""

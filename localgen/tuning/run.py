@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import time
@@ -26,8 +27,8 @@ from localgen.tuning.drafts import (
     check_drafts,
     checked_prompts,
 )
-from localgen.tuning.results import Speed, TuneResult
-from localgen.tuning.search import NOT_REACHED, Search, Settings
+from localgen.tuning.results import NOT_REACHED, Speed, TuneResult
+from localgen.tuning.search import Search, Settings
 from localgen.tuning.workload import Workload, attention_adapts, load
 
 # Called with (seconds so far, seconds at most, what is measured next).
@@ -213,7 +214,7 @@ class _Run:
         """Return what was found, and save it if asked."""
         found = dict(self.steps.best)
         n_drafted = found.pop(LOOKUP, None)
-        return TuneResult(
+        result = TuneResult(
             file=self._path.name,
             trials=tuple(self.steps.trials),
             settings=found,
@@ -224,8 +225,10 @@ class _Run:
             n_prompts=self._n_prompts,
             seconds=self._elapsed,
             machine=surroundings(),
-            profile=self._save(found) if saves else None,
         )
+        if not saves or result.found_nothing:
+            return result
+        return dataclasses.replace(result, profile=self._save(found))
 
     def _save(self, found: Settings) -> Path | None:
         profile = Profile(

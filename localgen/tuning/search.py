@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localgen.errors import BackendError, NotEnoughMemoryError
-from localgen.tuning.results import Speed, Trial
+from localgen.tuning.results import NOT_REACHED, Speed, Trial
 
 Settings = Mapping[str, Any]
 Measure = Callable[[Settings], Speed]
@@ -27,7 +27,6 @@ N_CONFIRMING = 4
 # The least gain that counts, and the fewest rounds that are reported.
 LEAST_GAIN = 1.02
 _LEAST_ROUNDS = 2
-NOT_REACHED = "the time was over before it, or before all of its rounds"
 CROWDED = "it is faster while other programs use the CPUs, to which the default adapts"
 ALL = "all together"
 

@@ -113,6 +113,8 @@ def test_data_of_times() -> None:
         {**good, "on": {"step": [1, 2], "prefill": "1"}},
         {**good, "on": {"step": [0.01, math.nan], "prefill": 0.001}},
         {**good, "on": {"step": [True, 0.01], "prefill": 0.001}},
+        {**good, "on": {"step": [10**400, 0.01], "prefill": 0.001}},
+        {**good, "depths": [0, 10**400]},
     ):
         with pytest.raises(ValueError, match=r"attention|seconds|depths"):
             AttentionTimes.from_data(bad)

@@ -14,6 +14,7 @@ from llguidance import LLMatcher, LLTokenizer, grammar_from
 
 from localgen.constraints.classes import Parse, json_of, schema_of
 from localgen.constraints.matcher import GrammarMatcher
+from localgen.constraints.narrowing import narrow
 from localgen.constraints.schema_check import check_schema, close_objects
 from localgen.errors import DecodeError
 
@@ -105,6 +106,7 @@ def _described(name: str, value: Any) -> tuple[str, Parse]:
         schema, parse = schema_of(value)
         check_schema(schema)
         close_objects(schema)
+        narrow(schema)
         return _checked(name, json.dumps(schema)), parse
     if name == "json_object":
         return '{"type": "object"}', json_of

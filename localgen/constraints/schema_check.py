@@ -39,6 +39,8 @@ _LISTS = ("prefixItems", "anyOf", "oneOf", "allOf", "items")
 _MAPPINGS = ("properties", "patternProperties", "$defs", "definitions")
 # llguidance reads no deeper ones; neither does Python's json without an end.
 _MOST_LEVELS = 100
+# Whether references end takes time with their square, and stack along their chains.
+_MOST_REFERENCES = 1_000
 # JSON writes these characters as escapes, which strings have none of here but for \n and the like.
 _CONTROL = {chr(code) for code in range(32)} - set("\b\t\n\f\r")
 
@@ -101,9 +103,13 @@ def _check_part(part: dict[str, Any], where: Where) -> None:
 
 def _check_references(schema: Any, schemas: set[int]) -> None:
     """Raise ValueError for a reference to what was not checked. schemas: the ids of what was."""
+    targets: set[str] = set()
     for where, part in parts_of(schema):
         if not isinstance(part, dict) or "$ref" not in part:
             continue
+        targets.add(str(part["$ref"]))
+        if len(targets) > _MOST_REFERENCES:
+            refuse((*where, "$ref"), f"is one of more than {_MOST_REFERENCES:,}; use fewer $defs")
         found = resolved(part["$ref"], schema)
         if isinstance(found, dict) and id(found) not in schemas:
             refuse((*where, "$ref"), f"points to {part['$ref']!r:.60}, no schema; put it in $defs")

@@ -169,6 +169,15 @@ def test_what_cannot_be_enforced_is_an_error(
         compiler(name, value)
 
 
+def test_rules_that_refer_to_each_other_in_a_long_chain(compiler: Compiler) -> None:
+    """llguidance recurses along them: on the stack of a plain thread the process died."""
+    rules = [f'r{number}: "a" r{number + 1}' for number in range(5_000)]
+    lark = "\n".join(["start: r0", *rules, 'r5000: "b"'])
+    assert bytes(compiler("grammar", lark).matcher().forced_tokens())[:9] == b"aaaaaaaaa"
+    with pytest.raises(ValueError, match="at most 10,000 rules"):
+        compiler("grammar", lark + "\n" + "\n".join(f'q{i}: "a"' for i in range(5_000)))
+
+
 def test_many_choices(compiler: Compiler) -> None:
     constraint = compiler("choices", [f"choice {number}" for number in range(20_000)])
     assert allows(constraint, "choice 19999")

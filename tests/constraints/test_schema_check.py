@@ -31,6 +31,10 @@ LIST: dict[str, Any] = {
         ({"multipleOf": 0.01}, r"\$\.multipleOf 0\.01 is not exact in binary"),
         ({"items": {"minimum": 1e30}}, r"\$\.items\.minimum 1e\+30 cannot be enforced"),
         ({"$ref": "#/x-a", "x-a": {"minlength": 3}}, r"\$\.\$ref points to '#/x-a', no schema"),
+        (
+            {"prefixItems": [{"$ref": f"#/$defs/d{i}"} for i in range(1_001)]},
+            r"\$ref is one of more than 1,000; use fewer",
+        ),
         ({"items": {"$id": "b"}}, r"\$\.items\.\$id changes what references mean"),
         (LIST, "never ends"),
         ({"$ref": "#"}, "never ends"),

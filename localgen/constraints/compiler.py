@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from llguidance import LLMatcher, LLTokenizer, grammar_from
 
+from localgen._util.big_stack import on_big_stack
 from localgen.constraints.classes import Parse, json_of, schema_of
 from localgen.constraints.matcher import GrammarMatcher
+from localgen.constraints.narrowing import narrow
 from localgen.constraints.schema_check import check_schema, close_objects
 from localgen.errors import DecodeError
 
@@ -30,6 +32,10 @@ _JSON: JsonCompileOptions = {
 }
 # Compiling takes time and memory in proportion.
 _MOST_CHARACTERS = 8_000_000
+# llguidance recurses along rules that refer to each other, 4 kB of its stack for each of them, and
+# an overflow ends the process.
+_MOST_RULES = 10_000
+_STACK_BYTES = 128 * 2**20
 _KEPT = 64
 # A rule that is nothing but a schema, in one line.
 _JSON_RULE = re.compile(r"(?P<before>\s*\w+\s*:\s*%json\s*)(?P<schema>\{.*\})\s*")
@@ -82,6 +88,12 @@ class Compiler:
         return CompiledConstraint(matcher, self._n_vocab, name, parse)
 
     def _compiled(self, name: str, text: str) -> LLMatcher:
+        what = f"{name} is compiled: use a smaller one"
+        return on_big_stack(
+            _STACK_BYTES, "localgen-grammar", what, lambda: self._compiled_here(name, text)
+        )
+
+    def _compiled_here(self, name: str, text: str) -> LLMatcher:
         matcher = LLMatcher(self._vocabulary, _grammar(name, text), log_level=0)
         found = GrammarMatcher(matcher, self._n_vocab, name)
         if matcher.is_error():
@@ -105,6 +117,7 @@ def _described(name: str, value: Any) -> tuple[str, Parse]:
         schema, parse = schema_of(value)
         check_schema(schema)
         close_objects(schema)
+        narrow(schema)
         return _checked(name, json.dumps(schema)), parse
     if name == "json_object":
         return '{"type": "object"}', json_of
@@ -127,6 +140,8 @@ def _grammar(name: str, text: str) -> str:
         if name in ("json_schema", "json_object"):
             return LLMatcher.grammar_from_json_schema(text, overrides=_JSON)
         if name == "grammar":
+            if sum(":" in line for line in text.splitlines()) > _MOST_RULES:
+                raise ValueError(f"it must have at most {_MOST_RULES:,} rules")
             if "x-guidance" in text:
                 raise ValueError("x-guidance is not taken")
             return grammar_from("grammar", _with_json_options(text))

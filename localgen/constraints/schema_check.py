@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -10,12 +11,27 @@ from typing import Any, NoReturn
 _NOT_ENFORCED = frozenset({
     "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains",
     "propertyNames", "dependencies", "dependentRequired", "dependentSchemas", "unevaluatedItems",
-    "unevaluatedProperties", "contentSchema", "$dynamicRef", "$dynamicAnchor", "$recursiveRef",
-    "$recursiveAnchor",
+    "unevaluatedProperties", "additionalItems", "contentSchema", "$dynamicRef", "$dynamicAnchor",
+    "$recursiveRef", "$recursiveAnchor",
 })  # fmt: skip
 FORMATS = frozenset({
     "date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid",
 })  # fmt: skip
+_ENFORCED = frozenset({
+    "additionalProperties", "allOf", "anyOf", "const", "enum", "exclusiveMaximum",
+    "exclusiveMinimum", "format", "items", "maxItems", "maxLength", "maxProperties", "maximum",
+    "minItems", "minLength", "minProperties", "minimum", "multipleOf", "oneOf", "pattern",
+    "patternProperties", "prefixItems", "properties", "required", "type", "$ref",
+})  # fmt: skip
+# They limit no value. The last five are OpenAPI's: null is not generated where it is "nullable".
+ANNOTATIONS = frozenset({
+    "$anchor", "$comment", "$defs", "$id", "$schema", "$vocabulary", "contentEncoding",
+    "contentMediaType", "default", "definitions", "deprecated", "description", "examples", "id",
+    "readOnly", "title", "writeOnly", "discriminator", "example", "externalDocs", "nullable", "xml",
+})  # fmt: skip
+# Integers up to it are exact as floating-point numbers, which llguidance reads limits as.
+_LARGEST = 2**53
+_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 # It would change how the schema is compiled, up to leaving keywords out.
 _OPTIONS = "x-guidance"
 _ONE = ("additionalProperties", "items", "additionalItems")
@@ -23,6 +39,8 @@ _LISTS = ("prefixItems", "anyOf", "oneOf", "allOf", "items")
 _MAPPINGS = ("properties", "patternProperties", "$defs", "definitions")
 # llguidance reads no deeper ones; neither does Python's json without an end.
 _MOST_LEVELS = 100
+# Whether references end takes time with their square, and stack along their chains.
+_MOST_REFERENCES = 1_000
 # JSON writes these characters as escapes, which strings have none of here but for \n and the like.
 _CONTROL = {chr(code) for code in range(32)} - set("\b\t\n\f\r")
 
@@ -43,31 +61,72 @@ def plain(schema: Any) -> Any:
 def check_schema(schema: Any) -> None:
     """Raise ValueError for a schema with a part that cannot be enforced, or that no finite text
     satisfies; the message names the keyword and its path."""
-    for where, part in _parts(schema):
+    schemas = set()
+    for where, part in parts_of(schema):
+        schemas.add(id(part))
         if len(where) > _MOST_LEVELS:
-            _refuse(where[:8], f"is nested deeper than {_MOST_LEVELS} levels; make it flatter")
+            refuse(where[:8], f"is nested deeper than {_MOST_LEVELS} levels; make it flatter")
         if isinstance(part, dict):
             _check_part(part, where)
         elif not isinstance(part, bool):
-            _refuse(where, f"must be a schema, an object or true or false, got {part!r:.60}")
+            refuse(where, f"must be a schema, an object or true or false, got {part!r:.60}")
+    _check_references(schema, schemas)
     if not _ends(schema):
-        _refuse((), "never ends: each object that it allows needs another one; make one optional")
+        refuse((), "never ends: each object that it allows needs another one; make one optional")
 
 
 def _check_part(part: dict[str, Any], where: Where) -> None:
-    for keyword in part:
+    for keyword, value in part.items():
+        if keyword == "uniqueItems" and value is False:
+            continue
         if keyword in _NOT_ENFORCED:
-            _refuse((*where, keyword), "cannot be enforced; leave it out, and check what comes")
+            refuse((*where, keyword), "cannot be enforced; leave it out, and check what comes")
         if keyword == _OPTIONS:
-            _refuse((*where, keyword), "is not taken; leave it out")
+            refuse((*where, keyword), "is not taken; leave it out")
+        if keyword == "$id" and where:
+            refuse((*where, keyword), "changes what references mean; leave it out")
+        if not (keyword in _ENFORCED or keyword in ANNOTATIONS or keyword.startswith("x-")):
+            close = difflib.get_close_matches(keyword, _ENFORCED, 1)
+            hint = f"did you mean {close[0]}?" if close else "leave it out"
+            refuse((*where, keyword), f"is no keyword that is known, and would be ignored; {hint}")
+    for keyword in _LIMITS:
+        _check_number(part.get(keyword), (*where, keyword))
     known = part.get("format")
     if known is not None and known not in FORMATS:
         names = ", ".join(sorted(FORMATS))
-        _refuse((*where, "format"), f"{known!r} cannot be enforced; use a pattern, or {names}")
+        refuse((*where, "format"), f"{known!r} cannot be enforced; use a pattern, or {names}")
     _check_min_properties(part, where)
     for keyword, values in (("const", [part.get("const")]), ("enum", part.get("enum"))):
         if any(not _CONTROL.isdisjoint(text) for text in _strings(values)):
-            _refuse((*where, keyword), "has a control character, which cannot be written")
+            refuse((*where, keyword), "has a control character, which cannot be written")
+
+
+def _check_references(schema: Any, schemas: set[int]) -> None:
+    """Raise ValueError for a reference to what was not checked. schemas: the ids of what was."""
+    targets: set[str] = set()
+    for where, part in parts_of(schema):
+        if not isinstance(part, dict) or "$ref" not in part:
+            continue
+        targets.add(str(part["$ref"]))
+        if len(targets) > _MOST_REFERENCES:
+            refuse((*where, "$ref"), f"is one of more than {_MOST_REFERENCES:,}; use fewer $defs")
+        found = resolved(part["$ref"], schema)
+        if isinstance(found, dict) and id(found) not in schemas:
+            refuse((*where, "$ref"), f"points to {part['$ref']!r:.60}, no schema; put it in $defs")
+
+
+def _check_number(value: Any, where: Where) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return  # llguidance refuses what is no number
+    if not -_LARGEST <= value <= _LARGEST:
+        refuse(where, f"{value} cannot be enforced; use a number within ±2**53")
+    # The floating-point numbers next to 0.07 and 0.01 are no multiples of each other.
+    if where[-1] == "multipleOf" and value.as_integer_ratio()[1] > 1024:
+        refuse(
+            where,
+            f"{value} is not exact in binary, so no number read from JSON is its multiple; use an "
+            f"integer in a smaller unit",
+        )
 
 
 def _check_min_properties(part: dict[str, Any], where: Where) -> None:
@@ -77,7 +136,7 @@ def _check_min_properties(part: dict[str, Any], where: Where) -> None:
     if is_closed or not isinstance(least, int | float) or not isinstance(required, list):
         return
     if least > max(1, len(set(map(str, required)))):
-        _refuse(
+        refuse(
             (*where, "minProperties"),
             "cannot be enforced beside names that are not listed; list more names as required, or "
             "set additionalProperties to false",
@@ -97,7 +156,7 @@ def _strings(value: Any) -> Iterator[str]:
             left += each
 
 
-def _parts(schema: Any) -> Iterator[tuple[Where, Any]]:
+def parts_of(schema: Any) -> Iterator[tuple[Where, Any]]:
     """A schema and all schemas in it, with their paths."""
     left: list[tuple[Where, Any]] = [((), schema)]
     while left:
@@ -117,7 +176,8 @@ def _within(where: Where, part: dict[str, Any]) -> Iterator[tuple[Where, Any]]:
             yield (*where, keyword), value
 
 
-def _refuse(where: Where, what: str) -> NoReturn:
+def refuse(where: Where, what: str) -> NoReturn:
+    """Raise ValueError with the path of what is refused."""
     path = "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where)
     raise ValueError(f"json_schema: {path} {what}")
 
@@ -134,7 +194,7 @@ def close_objects(schema: Any) -> None:
 
     Where objects are put together from several schemas, all of them stay as they are.
     """
-    parts = [part for _, part in _parts(schema) if isinstance(part, dict)]
+    parts = [part for _, part in parts_of(schema) if isinstance(part, dict)]
     if any(
         "allOf" in part or (_COMBINED & part.keys() and _OBJECT & part.keys()) for part in parts
     ):
@@ -153,7 +213,7 @@ def _ends(schema: Any) -> bool:
     Schemas are taken to be endless until one pass over them finds an end without endless ones.
     """
     ending: set[int] = set()
-    parts = [part for _, part in _parts(schema) if isinstance(part, dict)]
+    parts = [part for _, part in parts_of(schema) if isinstance(part, dict)]
 
     def ends(part: Any) -> bool:
         return not isinstance(part, dict) or id(part) in ending
@@ -166,7 +226,7 @@ def _ends(schema: Any) -> bool:
 
 
 def _part_ends(part: dict[str, Any], root: Any, ends: Any) -> bool:
-    if "$ref" in part and not ends(_resolved(part["$ref"], root)):
+    if "$ref" in part and not ends(resolved(part["$ref"], root)):
         return False
     if not all(map(ends, part.get("allOf", ()))):
         return False
@@ -193,7 +253,7 @@ def _array_ends(part: dict[str, Any], ends: Any) -> bool:
     return all(map(ends, first)) and (least <= len(first) or ends(part.get("items", True)))
 
 
-def _resolved(reference: Any, root: Any) -> Any:
+def resolved(reference: Any, root: Any) -> Any:
     """Return the schema that a pointer within ``root`` names; True for another reference."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return True

@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 import re
 import sys
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from localgen._util.threads import start_thread
-from localgen.errors import BackendError
+from localgen._util.big_stack import on_big_stack
 from localgen.gguf.vocab_types import PRE_TOKENIZERS
 
 Result = TypeVar("Result")
@@ -35,7 +33,6 @@ _WHITE_SPACE, _OTHERS, _LINE_ENDS = map(re.compile, (r"\s+", r"[\S\x1c-\x1f]+", 
 # Some pre-tokenizers have an expression that matches across spaces, at most a whole line.
 _LINE = re.compile(r"[^\n]+")
 MATCH_LINES = frozenset({"exaone-moe", "gemma4", "laguna"})
-_stack_size_lock = threading.Lock()
 
 
 def on_safe_stack(text: bytes, pre_tokenizer: str | None, tokenize: Callable[[], Result]) -> Result:
@@ -74,24 +71,5 @@ def _longest(run: re.Pattern[str], text: str) -> int:
 
 
 def _on_stack(n_bytes: int, work: Callable[[], Result]) -> Result:
-    with _stack_size_lock:
-        before = threading.stack_size(n_bytes)
-        try:
-            thread, future = start_thread(work, "localgen-tokenize")
-        except RuntimeError as error:  # raised by Python if the system creates no thread
-            raise BackendError(
-                f"a text is tokenized in its own thread, here with a stack of {n_bytes // 2**20} "
-                f"MiB, and the system cannot create one ({error}). Raise this process's limit of "
-                f"memory or threads (ulimit -v, ulimit -u), or tokenize shorter parts."
-            ) from error
-        finally:
-            threading.stack_size(before)
-    interrupt: BaseException | None = None
-    while thread.is_alive():
-        try:
-            thread.join()
-        except BaseException as error:  # raised by a signal handler
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
-    return future.result()
+    what = "a text is tokenized: tokenize shorter parts"
+    return on_big_stack(n_bytes, "localgen-tokenize", what, work)

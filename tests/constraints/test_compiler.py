@@ -157,7 +157,7 @@ def test_a_name_has_one_spelling(compiler: Compiler) -> None:
         ("json_schema", {"type": "nonsense"}, "json_schema cannot be enforced: Invalid type"),
         ("json_schema", {"oneOf": [{"type": "number"}, {"type": "integer"}]}, "use anyOf"),
         ("json_schema", {"type": "integer", "minimum": 2, "maximum": 1}, "Unsatisfiable"),
-        ("json_schema", {"pattern": r"(a)\1"}, "backreferences are not supported"),
+        ("json_schema", {"pattern": r"(a)\1"}, "a reference to a group"),
         ("json_schema", int | set, "has no JSON Schema|must be a JSON Schema|uniqueItems"),
         ("choices", ["x" * 9_000_000], "must have at most 8,000,000"),
     ],
@@ -167,6 +167,15 @@ def test_what_cannot_be_enforced_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         compiler(name, value)
+
+
+def test_rules_that_refer_to_each_other_in_a_long_chain(compiler: Compiler) -> None:
+    """llguidance recurses along them: on the stack of a plain thread the process died."""
+    rules = [f'r{number}: "a" r{number + 1}' for number in range(5_000)]
+    lark = "\n".join(["start: r0", *rules, 'r5000: "b"'])
+    assert bytes(compiler("grammar", lark).matcher().forced_tokens())[:9] == b"aaaaaaaaa"
+    with pytest.raises(ValueError, match="at most 10,000 rules"):
+        compiler("grammar", lark + "\n" + "\n".join(f'q{i}: "a"' for i in range(5_000)))
 
 
 def test_many_choices(compiler: Compiler) -> None:

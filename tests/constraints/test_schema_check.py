@@ -27,6 +27,15 @@ LIST: dict[str, Any] = {
         ({"enum": ["fine", {"a\x01": 1}]}, r"\$\.enum has a control character"),
         ({"properties": {"a": 5}}, r"\$\.properties\.a must be a schema"),
         ([], "must be a schema"),
+        ({"minlength": 3}, r"\$\.minlength is no keyword.*did you mean minLength\?"),
+        ({"multipleOf": 0.01}, r"\$\.multipleOf 0\.01 is not exact in binary"),
+        ({"items": {"minimum": 1e30}}, r"\$\.items\.minimum 1e\+30 cannot be enforced"),
+        ({"$ref": "#/x-a", "x-a": {"minlength": 3}}, r"\$\.\$ref points to '#/x-a', no schema"),
+        (
+            {"prefixItems": [{"$ref": f"#/$defs/d{i}"} for i in range(1_001)]},
+            r"\$ref is one of more than 1,000; use fewer",
+        ),
+        ({"items": {"$id": "b"}}, r"\$\.items\.\$id changes what references mean"),
         (LIST, "never ends"),
         ({"$ref": "#"}, "never ends"),
         ({"type": "array", "minItems": 1, "items": {"$ref": "#"}}, "never ends"),
@@ -42,6 +51,7 @@ def test_what_cannot_be_enforced_is_named_with_its_path(schema: Any, message: st
     "schema",
     [
         True,
+        {"title": "a", "x-order": 1, "nullable": True, "uniqueItems": False, "multipleOf": 0.25},
         {"properties": {"not": {"type": "string"}, "if": True}},
         {"default": {"not": 1}, "examples": [{"if": 1}], "const": {"uniqueItems": 2}},
         {**LIST, "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}},

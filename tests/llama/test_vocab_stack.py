@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from localgen._util import big_stack
 from localgen._util.threads import start_thread
 from localgen.errors import BackendError
 from localgen.gguf.vocab_types import PRE_TOKENIZERS
@@ -141,7 +142,7 @@ def test_a_system_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("can't start new thread")
 
     before = threading.stack_size()
-    monkeypatch.setattr(vocab_stack, "start_thread", refuse)
+    monkeypatch.setattr(big_stack, "start_thread", refuse)
     with pytest.raises(BackendError, match=r"stack of 2 MiB, .*start new thread.*ulimit -v"):
         on_safe_stack(b"a" * 2000, "gpt-4o", lambda: None)
     assert threading.stack_size() == before
@@ -169,7 +170,7 @@ def test_ctrl_c_while_a_long_text_is_tokenized(monkeypatch: pytest.MonkeyPatch) 
         thread.join = interrupted
         return thread, future
 
-    monkeypatch.setattr(vocab_stack, "start_thread", start)
+    monkeypatch.setattr(big_stack, "start_thread", start)
     with pytest.raises(KeyboardInterrupt):
         on_safe_stack(b"a" * 2000, "gpt-4o", work)
     assert done.is_set()

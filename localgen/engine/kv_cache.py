@@ -216,7 +216,9 @@ class KvCache:
             return False
         prompt_of = sequence.prompt_of
         shares_prompt = prompt_of is not None and prompt_of.is_computing_prompt
-        match = NO_MATCH if shares_prompt or not reuse else self._best_match(sequence, self._slots.running)
+        match = NO_MATCH
+        if reuse and not shares_prompt:
+            match = self._best_match(sequence, self._slots.running)
         cached = match.source if isinstance(match.source, CachedSequence) else None
         copies = self._is_worth_a_copy(match.n_shared)
         seq_id = slot_allocator.seq_id_for(self._slots.items, cached, match.n_shared, copies=copies)

@@ -49,7 +49,8 @@ class PassCosts:
         """Return costs with the ratios of ``as_data``. Raises ValueError for anything else."""
         shape = {int(size): ratio for size, ratio in data.items()}
         for size, ratio in shape.items():
-            if size < 1 or not isinstance(ratio, float) or not 1 / _MOST_RATIO < ratio < _MOST_RATIO:
+            is_likely = isinstance(ratio, float) and 1 / _MOST_RATIO < ratio < _MOST_RATIO
+            if size < 1 or not is_likely:
                 raise ValueError(f"no time of a pass: {size}: {ratio!r:.80}")
         return cls(shape)
 

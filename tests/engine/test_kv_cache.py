@@ -168,6 +168,19 @@ def test_an_awaited_row_that_ends_early_leaves_what_it_has():
     assert (second.waits_for, second.n_cached) == (None, 18)
 
 
+def test_one_that_waits_itself_is_no_source_of_a_beginning() -> None:
+    """Regression: the twin shares more with the second row than what the first one left, and has
+    nothing yet: all of the second was computed, for which shared cells had no room."""
+    _, cache = caches(3)
+    first, second = admitted(cache, LETTERS + b"1"), admitted(cache, LETTERS + b"2")
+    twin = row(LETTERS + b"2")
+    twin.prompt_of = second
+    assert cache.admit(twin)
+    cache.release(computed(cache, first))
+    cache.copy_when_ready(second)
+    assert (second.waits_for, second.n_cached) == (None, 26)
+
+
 def test_a_pinned_entry_is_never_forgotten():
     """Other rows come and go; what is pinned moves if its slot is needed, but stays."""
     backend, cache = caches(3)

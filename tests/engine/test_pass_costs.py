@@ -126,7 +126,7 @@ def test_nothing_is_kept_again_unless_something_was_measured() -> None:
     assert known.as_data() == {"1": 1.0, "8": 2.0}
 
 
-@pytest.mark.parametrize("data", [{"a": 1.0}, {"0": 1.0}, {"1": "x"}, {"1": -1.0}, {"1": 1e308, "2": 1e-308}])
+@pytest.mark.parametrize("data", [{"a": 1.0}, {"0": 1.0}, {"1": "x"}, {"1": -1.0}, {"1": 1e308}])
 def test_damaged_ratios_are_refused(data: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"pass|int"):
         PassCosts.from_data(data)

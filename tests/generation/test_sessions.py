@@ -758,3 +758,24 @@ def test_model_file_that_is_gone(tmp_path: Path) -> None:
         path.unlink()
         with pytest.raises(ModelFileError, match=r"tiny\.gguf"):
             model.load_session(tmp_path / "s")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flash_attention", ["auto", "on"])
+def test_a_quantized_kv_cache_is_saved_and_loaded(
+    flash_attention: str, path: Path, tmp_path: Path
+) -> None:
+    """Regression: with flash attention asked for, its bytes were refused as not understood."""
+    model_path = tmp_path / "model.gguf"
+    make_llama_bpe(model_path)
+    options: dict[str, Any] = {
+        "n_ctx": 512, "n_threads": 1, "kv_type": "q8_0", "flash_attention": flash_attention,
+    }  # fmt: skip
+    for saves in (True, False):
+        with LocalModel.from_pretrained(model_path, **options) as model:
+            if not saves:
+                assert model.load_session(path) == 1
+            done = model.complete([list(range(40, 80))], max_new_tokens=4, eos_token_id=[])[0]
+            if saves:
+                model.save_session(path)
+    assert done.stats.n_cached == 39

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from localgen import GenerationInterrupted, LocalModel
 from localgen._util import system
 from localgen.tuning import run
 from localgen.tuning.drafts import LOOKUP, Drafts
-from localgen.tuning.results import Speed
+from localgen.tuning.results import NOT_REACHED, Speed, Trial, TuneResult
 from localgen.tuning.search import Settings
 from localgen.tuning.workload import Workload
 
@@ -70,6 +71,31 @@ def test_a_smaller_or_larger_pass_is_found_saved_and_used(
         assert model.config.n_batch == n_batch
     with LocalModel.from_pretrained(tiny_bpe_path, n_threads=1, max_sequences=100) as model:
         assert model.config.n_batch == (n_batch if n_batch >= 100 else 512)
+
+
+@pytest.mark.slow
+def test_a_profile_stays_if_the_time_is_over_before_anything_was_found(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a second of tuning replaced it by an empty one."""
+    monkeypatch.setattr(Workload, "speed", lambda *_: Speed(1e6, 1e5))
+    first = localgen.tune(tiny_bpe_path, n_threads=1, flash_attention="off")
+    assert first.profile is not None
+    monkeypatch.setattr(TuneResult, "found_nothing", True)
+    assert localgen.tune(tiny_bpe_path, n_threads=1, flash_attention="off").profile is None
+
+
+def test_a_result_that_was_cut_short_says_nothing_of_the_defaults() -> None:
+    reached = Trial(setting="n_batch", value=64, settings={})
+    result = TuneResult(
+        file="a.gguf", trials=(reached,), settings={}, prompt_lookup_num_tokens=None, speedup=1.0,
+        n_prompt=1, n_new=1, n_prompts=0, seconds=1.0, machine={},
+    )  # fmt: skip
+    assert not result.found_nothing
+    cut = dataclasses.replace(reached, not_measured=NOT_REACHED)
+    assert dataclasses.replace(result, trials=(reached, cut)).found_nothing
+    found = dataclasses.replace(result, trials=(cut,), settings={"n_batch": 64})
+    assert not found.found_nothing
 
 
 @pytest.mark.slow

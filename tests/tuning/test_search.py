@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from localgen.errors import BackendError
-from localgen.tuning.results import Speed
-from localgen.tuning.search import CROWDED, N_CONFIRMING, N_ROUNDS, NOT_REACHED, Search, Settings
+from localgen.tuning.results import NOT_REACHED, Speed
+from localgen.tuning.search import CROWDED, N_CONFIRMING, N_ROUNDS, Search, Settings
 
 
 def never() -> bool:

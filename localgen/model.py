@@ -866,7 +866,7 @@ class LocalModel(ModelMethods):
     @overload
     def classify(
         self,
-        texts: Sequence[str],
+        texts: list[str] | tuple[str, ...],
         labels: Sequence[str],
         *,
         template: str = ...,
@@ -920,7 +920,7 @@ class LocalModel(ModelMethods):
     @overload
     async def aclassify(
         self,
-        texts: Sequence[str],
+        texts: list[str] | tuple[str, ...],
         labels: Sequence[str],
         *,
         template: str = ...,

@@ -53,8 +53,8 @@ def best_match(
 ) -> Match:
     """Return which candidate begins most like a sequence's tokens.
 
-    The tokens whose logits are wanted are left to compute, at least the last one. Of equals, what is
-    cached wins over what still runs.
+    The tokens whose logits are wanted are left to compute, at least the last one. Of equals, what
+    is cached wins over what still runs.
     """
     tokens = sequence.tokens[: sequence.output_from]
     best, miss_reason = NO_MATCH, None

@@ -1,10 +1,9 @@
 """A prompt and the choices after it → token ids; it runs nothing.
 
-A token may span the end of a prompt: "Label: " ends with a space, which in most vocabularies belongs
-to the word after it. So each choice is tokenized together with the prompt, as it would be in a text.
+A token may span the end of a prompt: "Label: " ends with a space, which in most vocabularies
+belongs to the word after it. So each choice is tokenized together with the prompt, as in any text.
 What all of these share with the prompt alone is the *start*; a choice's tokens are those after it.
-They may begin with the end of the prompt, for all choices of the prompt alike: they all spell the
-same text up to the choice, so their probabilities are compared for the same event.
+They may begin with the end of the prompt, which then all choices of that prompt spell again.
 """
 
 from __future__ import annotations
@@ -99,8 +98,8 @@ def _after_text(
     n_start = min(common_length(ids, whole) for whole in wholes)
     if not n_start:
         raise ValueError(
-            f"the prompt {prompt!r:.80} and a choice are one token together, so no token is left to "
-            f"come before it: use a longer prompt"
+            f"the prompt {prompt!r:.80} and a choice begin with one token together, so there is no "
+            f"token before the choice: use a longer prompt"
         )
     return ChoiceTokens(ids[:n_start], [tuple(whole[n_start:].tolist()) for whole in wholes])
 

@@ -804,7 +804,7 @@ class LocalModel(ModelMethods):
         The log-probability of a choice, log P(choice | prompt), is the sum over all of its tokens.
         Each is tokenized together with the prompt. Include what belongs to it, such as the space
         before a word, or a line feed after it: without an end, " no" is at least as likely as
-        " nothing", which it begins.
+        " no one", which begins with it.
 
         normalization: the score whose softmax over the choices is their probability. "sum": log
         P(choice | prompt), so that probabilities are those of the model, given that it writes one

@@ -120,6 +120,11 @@ class _Prompt:
             self.n_cached = sequence.n_cached
 
 
+def check_normalization(value: str) -> Normalization:
+    """Return ``value``; raise ValueError unless it is the name of a normalization."""
+    return cast("Normalization", check_choice("normalization", value, NORMALIZATIONS))
+
+
 def build(
     prompts: Items[Prompt],
     choices: list[str],
@@ -138,7 +143,7 @@ def build(
     texts: what the results call the ``choices``. new_sequence: see ``Choosing``.
     """
     started = time.perf_counter()
-    kind = cast("Normalization", check_choice("normalization", normalization, NORMALIZATIONS))
+    kind = check_normalization(normalization)
     if unconditional_prompt is not None and kind != "unconditional":
         raise ValueError(
             f"unconditional_prompt needs normalization='unconditional', got {normalization!r}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,12 +12,15 @@ from hypothesis import strategies as st
 
 from localgen.config import SamplingOptions
 from localgen.engine import continuations as module
+from localgen.engine.backend import Batch, Logits
 from localgen.engine.continuations import ContinuationScoring, Path, PathLogprobs, paths_of
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sequence import Sequence
 from localgen.engine.uniforms import UniformStream
 from tests.fakes import N_VOCAB, FakeBackend, hashed_letter, hashed_logits, run_request
+
+Fake = TypeVar("Fake", bound=FakeBackend)
 
 PROMPT = [*b"a prompt of some length?"]
 
@@ -88,16 +94,14 @@ def sequences_for(paths: list[Path], prompt: list[int] = PROMPT) -> list[Sequenc
     return found
 
 
-def scored(
-    texts: list[str], backend: FakeBackend, n_together: int = 8
-) -> tuple[FakeBackend, dict[int, float]]:
+def scored(texts: list[str], backend: Fake, n_together: int = 8) -> tuple[Fake, dict[int, float]]:
     paths = paths_of([tuple(text.encode()) for text in texts])
     sequences = sequences_for(paths)
     logprobs = {
         sequence: PathLogprobs(path) for sequence, path in zip(sequences, paths, strict=True)
     }
     run_request(sequences, ContinuationScoring(logprobs, N_VOCAB, n_together), backend)
-    sums = {}
+    sums: dict[int, float] = {}
     for each in logprobs.values():
         sums.update(zip(each.path.indices.tolist(), each.sums().tolist(), strict=True))
     return backend, sums
@@ -124,48 +128,43 @@ def test_sums_are_those_of_one_token_after_the_other(n_batch: int) -> None:
 
 def test_the_prompt_is_computed_once_and_all_paths_in_one_pass() -> None:
     backend, _ = scored(TEXTS, FakeBackend(n_batch=64))
-    n_path_tokens = len("ye") + len("nothing at al") + len("mayb") + 0 * len("y") + len("n") * 0
+    n_path_tokens = len("ye") + len("nothing at al") + len("mayb")
     assert backend.n_decoded == len(PROMPT) + n_path_tokens
     assert backend.count("decode") == 2
+
+
+class Watched(FakeBackend):
+    """A FakeBackend that keeps how many rows of logits each pass gave."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.n_rows: list[int] = []
+
+    def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
+        self.n_rows.append(len(batch.output_rows))
+        return super().decode(batch, should_stop)
 
 
 def test_logits_of_a_pass_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass of n_batch rows of a large vocabulary would take gigabytes."""
     monkeypatch.setattr(module, "_LOGIT_BYTES", 4 * N_VOCAB * 6)
-    most = 0
-
-    class Watched(FakeBackend):
-        def decode(self, batch, should_stop=None):  # type: ignore[no-untyped-def]
-            nonlocal most
-            most = max(most, len(batch.output_rows))
-            return super().decode(batch, should_stop)
-
-    _, sums = scored(TEXTS, Watched(n_batch=64))
+    backend, sums = scored(TEXTS, Watched(n_batch=64))
     assert sums == pytest.approx({i: brute_force(text) for i, text in enumerate(TEXTS)}, abs=1e-4)
-    assert most == 6
+    assert max(backend.n_rows) == 6
+
+
+class Forgetful(FakeBackend):
+    """A FakeBackend that loses all KV after its passes 4 and 6."""
+
+    def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
+        logits = super().decode(batch, should_stop)
+        if self.count("decode") in (4, 6):
+            self.lose_all()
+        return logits
 
 
 def test_what_the_kv_cache_loses_is_computed_again() -> None:
-    """Sums must not miss the rows that a path had in the cache."""
-    backend = FakeBackend(n_batch=8)
-    n_passes = 0
-
-    def lose() -> None:
-        nonlocal n_passes
-        n_passes += 1
-        if n_passes in (4, 6):
-            backend.calls.append(("lost", None))
-
-    backend.on_decode = lose
-    original = backend.decode
-
-    def decode(batch, should_stop=None):  # type: ignore[no-untyped-def]
-        logits = original(batch, should_stop).copy()
-        if backend.calls[-1][0] == "lost" or ("lost", None) in backend.calls[-2:]:
-            backend.lose_all()
-        return logits
-
-    backend.decode = decode  # type: ignore[method-assign]
-    _, sums = scored(TEXTS, backend)
-    assert backend.n_cache_resets
+    """Sums must not miss the rows of tokens that were in the cache before."""
+    backend, sums = scored(TEXTS, Forgetful(n_batch=8))
+    assert backend.n_cache_resets == 2
     assert sums == pytest.approx({i: brute_force(text) for i, text in enumerate(TEXTS)}, abs=1e-4)

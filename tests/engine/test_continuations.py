@@ -14,6 +14,8 @@ from localgen.config import SamplingOptions
 from localgen.engine import continuations as module
 from localgen.engine.backend import Batch, Logits
 from localgen.engine.continuations import ContinuationScoring, Path, PathLogprobs, paths_of
+from localgen.engine.engine import Engine
+from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sequence import Sequence
@@ -168,3 +170,34 @@ def test_what_the_kv_cache_loses_is_computed_again() -> None:
     backend, sums = scored(TEXTS, Forgetful(n_batch=8))
     assert backend.n_cache_resets == 2
     assert sums == pytest.approx({i: brute_force(text) for i, text in enumerate(TEXTS)}, abs=1e-4)
+
+
+def run(engine: Engine, request: Request) -> None:
+    while not request.done:
+        engine.step()
+
+
+class Failing(FakeBackend):
+    """A FakeBackend whose fourth pass fails in a way after which everything starts over."""
+
+    def decode(self, batch: Batch, should_stop: Callable[[], bool] | None = None) -> Logits:
+        if self.count("decode") == 3:
+            self.calls.append(("decode", []))
+            raise RuntimeError("the bus fell off")
+        return super().decode(batch, should_stop)
+
+
+def test_rows_that_are_wanted_are_never_copied_from_others() -> None:
+    """After a start from scratch, paths that begin alike are in the KV cache beyond the prompt."""
+    texts = [f"the same beginning of {letter}.." for letter in "abc"]
+    paths = paths_of([tuple(text.encode()) for text in texts])
+    sequences = sequences_for(paths)
+    logprobs = dict(zip(sequences, map(PathLogprobs, paths), strict=True))
+    engine = Engine(Failing(n_batch=16), 8)
+    request = Request(sequences, strategy=ContinuationScoring(logprobs, N_VOCAB, 8))
+    engine.submit(request)
+    with pytest.raises(RuntimeError, match="bus"):
+        run(engine, request)
+    run(engine, request)
+    for text, each in zip(texts, logprobs.values(), strict=True):
+        assert each.sums().tolist() == pytest.approx([brute_force(text)], abs=1e-3)

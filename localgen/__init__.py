@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         StateError,
         TemplateError,
     )
+    from localgen.generation.choosing import ChoiceScores, ChoiceStats, ScoredChoice
     from localgen.generation.tool_runs import ToolResult, ToolRun
     from localgen.inspection import ModelInfo, inspect
     from localgen.model import LocalModel
@@ -51,6 +52,8 @@ __all__ = [
     "BatchEncoding",
     "BenchResult",
     "BenchTest",
+    "ChoiceScores",
+    "ChoiceStats",
     "ClosedError",
     "CompareError",
     "Completion",
@@ -74,6 +77,7 @@ __all__ = [
     "QuantizeError",
     "QuantizedFile",
     "ReplyDelta",
+    "ScoredChoice",
     "StateError",
     "Stats",
     "TemplateError",
@@ -126,6 +130,7 @@ _NAMES_IN = {
         "StateError",
         "TemplateError",
     ),
+    "localgen.generation.choosing": ("ChoiceScores", "ChoiceStats", "ScoredChoice"),
     "localgen.generation.tool_runs": ("ToolResult", "ToolRun"),
     "localgen.inspection": ("ModelInfo", "inspect"),
     "localgen.model": ("LocalModel",),

@@ -27,6 +27,13 @@ from localgen.generation import results
 from localgen.generation.assistants import Assistants
 from localgen.generation.async_driver import AsyncDriver
 from localgen.generation.call import GenerationCall
+from localgen.generation.choice_tokens import (
+    LABEL_TEMPLATE,
+    checked_documents,
+    checked_texts,
+    prompts_from_template,
+)
+from localgen.generation.choosing import ChoiceScores, Choosing, Normalization
 from localgen.generation.defaults import CallDefaults, as_config, is_config
 from localgen.generation.driver import Driver, close_at_exit
 from localgen.generation.forward import checked_labels, forward_output
@@ -780,6 +787,195 @@ class LocalModel(ModelMethods):
         with partial_on_error(lambda: None), self._driver.alone() as (engine, interrupted):
             self._backend.check_usable()
             return engine.score(sequence, interrupted)
+
+    # --- choices ---
+
+    def choose(
+        self,
+        prompt: Prompt,
+        choices: Sequence[str],
+        *,
+        normalization: Normalization = "sum",
+        unconditional_prompt: Prompt | None = None,
+        split_special_tokens: bool = False,
+    ) -> ChoiceScores:
+        """Return the probability of each choice after a prompt; nothing is sampled.
+
+        The log-probability of a choice, log P(choice | prompt), is the sum over all of its tokens.
+        Each is tokenized together with the prompt. Include what belongs to it, such as the space
+        before a word, or a line feed after it: without an end, " no" is at least as likely as
+        " no one", which begins with it.
+
+        normalization: the score whose softmax over the choices is their probability. "sum": log
+        P(choice | prompt), so that probabilities are those of the model, given that it writes one
+        of the choices (lm-evaluation-harness: ``acc``). "mean": log P(choice | prompt) / tokens of
+        the choice, which long choices need not lose (``acc_norm`` divides by characters).
+        "unconditional": log P(choice | prompt) - log P(choice | unconditional prompt), which
+        discounts what is likely anywhere (``acc_mutual_info``).
+        unconditional_prompt: what "unconditional" compares with; None is BOS alone, or EOS in a
+        vocabulary without. split_special_tokens: see ``Tokenizer.encode``.
+
+        Raises ValueError for an empty choice and for equal ones, ContextFullError for one that
+        does not fit, KvBudgetError and DecodeError.
+        """
+        texts = checked_texts("choices", choices)
+        call = self._requests.choosing(
+            [prompt],
+            texts,
+            texts,
+            normalization=normalization,
+            unconditional_prompt=unconditional_prompt,
+            split_special_tokens=split_special_tokens,
+        )
+        return self._chosen(call)[0]
+
+    async def achoose(
+        self,
+        prompt: Prompt,
+        choices: Sequence[str],
+        *,
+        normalization: Normalization = "sum",
+        unconditional_prompt: Prompt | None = None,
+        split_special_tokens: bool = False,
+    ) -> ChoiceScores:
+        """Await ``choose()``."""
+        texts = checked_texts("choices", choices)
+        call = self._requests.choosing(
+            [prompt],
+            texts,
+            texts,
+            normalization=normalization,
+            unconditional_prompt=unconditional_prompt,
+            split_special_tokens=split_special_tokens,
+        )
+        return (await self._achosen(call))[0]
+
+    @overload
+    def classify(
+        self,
+        texts: str,
+        labels: Sequence[str],
+        *,
+        template: str = ...,
+        instruction: str = ...,
+        normalization: Normalization = ...,
+        unconditional_prompt: Prompt | None = ...,
+        split_special_tokens: bool = ...,
+    ) -> ChoiceScores: ...
+
+    @overload
+    def classify(
+        self,
+        texts: list[str] | tuple[str, ...],
+        labels: Sequence[str],
+        *,
+        template: str = ...,
+        instruction: str = ...,
+        normalization: Normalization = ...,
+        unconditional_prompt: Prompt | None = ...,
+        split_special_tokens: bool = ...,
+    ) -> list[ChoiceScores]: ...
+
+    def classify(
+        self,
+        texts: str | Sequence[str],
+        labels: Sequence[str],
+        *,
+        template: str = LABEL_TEMPLATE,
+        instruction: str = "",
+        normalization: Normalization = "sum",
+        unconditional_prompt: Prompt | None = None,
+        split_special_tokens: bool = False,
+    ) -> ChoiceScores | list[ChoiceScores]:
+        """Return the probability of each label for a text, or for each of a list of texts.
+
+        template: has {text} and then {label}, each once. What comes before {label} is the prompt;
+        the label and what comes after it is scored. instruction: comes before the template, with an
+        empty line between: what to do, or examples. It is computed once for all texts.
+        normalization, unconditional_prompt, split_special_tokens: see ``choose()``.
+        Returns ChoiceScores for a single text, else a list. Raises as ``choose()``.
+        """
+        call = self._classifying(
+            *(texts, labels, template, instruction),
+            normalization=normalization,
+            unconditional_prompt=unconditional_prompt,
+            split_special_tokens=split_special_tokens,
+        )
+        found = self._chosen(call)
+        return found[0] if isinstance(texts, str) else found
+
+    @overload
+    async def aclassify(
+        self,
+        texts: str,
+        labels: Sequence[str],
+        *,
+        template: str = ...,
+        instruction: str = ...,
+        normalization: Normalization = ...,
+        unconditional_prompt: Prompt | None = ...,
+        split_special_tokens: bool = ...,
+    ) -> ChoiceScores: ...
+
+    @overload
+    async def aclassify(
+        self,
+        texts: list[str] | tuple[str, ...],
+        labels: Sequence[str],
+        *,
+        template: str = ...,
+        instruction: str = ...,
+        normalization: Normalization = ...,
+        unconditional_prompt: Prompt | None = ...,
+        split_special_tokens: bool = ...,
+    ) -> list[ChoiceScores]: ...
+
+    async def aclassify(
+        self,
+        texts: str | Sequence[str],
+        labels: Sequence[str],
+        *,
+        template: str = LABEL_TEMPLATE,
+        instruction: str = "",
+        normalization: Normalization = "sum",
+        unconditional_prompt: Prompt | None = None,
+        split_special_tokens: bool = False,
+    ) -> ChoiceScores | list[ChoiceScores]:
+        """Await ``classify()``."""
+        call = self._classifying(
+            *(texts, labels, template, instruction),
+            normalization=normalization,
+            unconditional_prompt=unconditional_prompt,
+            split_special_tokens=split_special_tokens,
+        )
+        found = await self._achosen(call)
+        return found[0] if isinstance(texts, str) else found
+
+    def _classifying(
+        self,
+        texts: str | Sequence[str],
+        labels: Sequence[str],
+        template: str,
+        instruction: str,
+        **options: Any,
+    ) -> Choosing:
+        names = checked_texts("labels", labels)
+        given = checked_documents(texts)
+        prompts, choices = prompts_from_template(template, instruction, given, names)
+        return self._requests.choosing(prompts, choices, names, **options)
+
+    def _chosen(self, call: Choosing) -> list[ChoiceScores]:
+        with partial_on_error(lambda: None):
+            for request in call.requests():
+                self._driver.submit(request)
+                self._driver.run(request)
+        return call.results()
+
+    async def _achosen(self, call: Choosing) -> list[ChoiceScores]:
+        with partial_on_error(lambda: None):
+            for request in call.requests():
+                await self._async_driver.run(request)
+        return call.results()
 
     # --- sessions ---
 

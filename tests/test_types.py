@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import assert_type
 
-    from localgen import ReplyDelta, ToolCall, ToolRun
+    from localgen import ChoiceScores, ReplyDelta, ToolCall, ToolRun
     from localgen.completion import ForwardOutput
 
     class Mine(LocalModel):
@@ -67,6 +67,11 @@ if TYPE_CHECKING:
         for delta in model.chat_stream([message]).deltas():
             assert_type(delta, ReplyDelta)
         assert_type(model.run_tools([message], tools=[]), ToolRun)
+
+    def choices(model: LocalModel) -> None:
+        assert_type(model.choose("a", ["b"]), ChoiceScores)
+        assert_type(model.classify("a", ["b"]), ChoiceScores)
+        assert_type(model.classify(["a"], ["b"]), list[ChoiceScores])
 
     def forward(model: LocalModel) -> None:
         assert_type(model([[1]]), ForwardOutput)

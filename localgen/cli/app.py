@@ -15,6 +15,7 @@ from localgen._version import __version__
 from localgen.cli.batch import batch
 from localgen.cli.bench import bench
 from localgen.cli.chat import chat
+from localgen.cli.classify import classify
 from localgen.cli.compare import compare
 from localgen.cli.doctor import doctor
 from localgen.cli.generate import generate
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command(short_help="Generate text for every prompt in a JSON Lines file.")(batch)
 app.command()(chat)
+app.command(short_help="Print the probability of labels for every line of a file.")(classify)
 app.command(short_help="Describe a model and estimate the memory it needs.")(inspect)
 app.command(short_help="Quantize a model to one or more levels.")(quantize)
 app.command(short_help="Compare quantization levels and recommend one.")(compare)

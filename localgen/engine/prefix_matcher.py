@@ -53,10 +53,10 @@ def best_match(
 ) -> Match:
     """Return which candidate begins most like a sequence's tokens.
 
-    At least the last token is left to compute, for its logits. Of equals, what is cached wins over
-    what still runs.
+    The tokens whose logits are wanted are left to compute, at least the last one. Of equals, what
+    is cached wins over what still runs.
     """
-    tokens = sequence.tokens[: sequence.n_tokens - 1]
+    tokens = sequence.tokens[: sequence.output_from]
     best, miss_reason = NO_MATCH, None
     for item in candidates:
         if item is sequence:

@@ -83,7 +83,8 @@ class Sequence:
     "time"; ``pins``, whether its KV stays pinned when it is finished (as ``cached``);
     ``n_backed_up``, how many tokens at the end of its prompt it generates again: they are not in
     ``prompt_ids``, and ``max_new_tokens`` has room for as many more; ``group``, the sequences,
-    itself among them, of which none starts before all can, and which become copies of each other.
+    itself among them, of which none starts before all can, and which become copies of each other;
+    ``is_evaluated``, whether its tokens are given and only their probabilities are asked for.
 
     Its state: ``tokens`` (capacity,) int32 holds prompt and new tokens, ``n_tokens`` of them; the
     first ``n_kv`` are in the KV cache under ``seq_id``. ``draft``: tokens that may follow, to go
@@ -110,6 +111,7 @@ class Sequence:
     pins: bool = False
     n_backed_up: int = 0
     group: tuple[Sequence, ...] = ()
+    is_evaluated: bool = False
 
     counts: TokenCounts | None = field(init=False)
     constraint: ConstraintTracker | None = field(init=False)

@@ -18,7 +18,7 @@ def work_of(sequences: Iterable[tuple[Sequence, int]], n_batch: int) -> Work | N
     has_deadline = False
     for sequence, n_done in sequences:
         n_new = len(sequence.tokens) - sequence.n_tokens
-        if not n_new and not sequence.n_new:
+        if sequence.is_evaluated or (not n_new and not sequence.n_new):
             return None
         n_left += n_new
         n_tokens += sequence.n_tokens

@@ -24,12 +24,13 @@ from localgen.engine.speculation import SpeculativeStrategy
 from localgen.engine.unified_kv import n_cells_of
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import ContextFullError
-from localgen.generation import resolve, results
+from localgen.generation import choosing, resolve, results
 from localgen.generation.assistants import Assistants, check_assistant
 from localgen.generation.batch_strategy import BatchStrategy
 from localgen.generation.beam_batch import BeamBatch
 from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
+from localgen.generation.choosing import Choosing
 from localgen.generation.constraining import Constraints
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
@@ -265,13 +266,31 @@ class RequestBuilder:
         prompts = prompts_from_ids(input_ids, attention_mask, vocab.vocab_size, pad, ends)
         return prompts, [self._sequence_to_evaluate(row) for row in prompts.token_ids]
 
-    def _sequence_to_evaluate(self, token_ids: TokenIds) -> EngineSequence:
+    def choosing(
+        self, prompts: Sequence[Prompt], choices: list[str], texts: list[str], **options: Any
+    ) -> Choosing:
+        """Build the call for ``choose()`` and ``classify()``; see ``choosing.build``."""
+        self._backend.check_usable()
+        return choosing.build(
+            prompts,
+            choices,
+            texts,
+            tokenizer=self._tokenizer,
+            backend=self._backend,
+            config=self._config,
+            new_sequence=self._sequence_to_evaluate,
+            **options,
+        )
+
+    def _sequence_to_evaluate(self, token_ids: TokenIds, n_more: int = 0) -> EngineSequence:
+        """Return a sequence with room for ``n_more`` tokens that are given, too."""
         if len(token_ids) > self._config.n_ctx:
             raise ContextFullError(len(token_ids), self._config.n_ctx)
         return EngineSequence(
             index=0,
             prompt_ids=token_ids,
-            max_new_tokens=0,
+            max_new_tokens=n_more,
+            is_evaluated=True,
             eos_token_ids=frozenset(),
             sampler=Sampler(SamplingOptions(), self._tokenizer.vocab_size, scratch=self._scratch),
             uniform=UniformStream(0, 0),

@@ -43,6 +43,10 @@ class Step(Protocol):
         """The tokens of the pass that was just run, those of other requests included, and its
         seconds; None if a prompt was computed in it."""
 
+    def should_stop(self) -> bool:
+        """Whether a call was interrupted, cancelled or ran out of time: what takes long should end
+        soon."""
+
     def accept(self, sequence: Sequence, token_id: int) -> bool:
         """Add a token to a sequence; False if that finishes it, and no more may be added."""
 

@@ -227,7 +227,7 @@ class DraftModel:
         if follower.is_submitted and not follower.request.done:
             self._engine.end(follower.request, "cancelled")
 
-    def probe(self, target: Sequence, drafting: Drafting) -> None:
+    def probe(self, target: Sequence, drafting: Drafting, should_stop: Callable[[], bool]) -> None:
         """Measure a pass of the draft model, on a sequence of one token."""
         short = Sequence(
             index=target.index,
@@ -241,10 +241,12 @@ class DraftModel:
         follower = Follower(short, always, self._n_vocab, self._n_ctx)
         follower.submit(self._engine)
         follower.begin(lambda _: True)
-        self._run([follower])
+        self._run([follower], should_stop)
         self._end(follower)
 
-    def draft(self, followers: list[Follower], n_sequences: int) -> None:
+    def draft(
+        self, followers: list[Follower], n_sequences: int, should_stop: Callable[[], bool]
+    ) -> None:
         """Let followers draft, in passes that they share, as long as it is worth its time."""
         started = [each for each in followers if self._starts(each, n_sequences)]
         for each in started:
@@ -255,7 +257,7 @@ class DraftModel:
         for each in ready:
             each.begin(lambda follower: self._is_worth(follower, ready, n_sequences))
         if started:
-            self._run(started)
+            self._run(started, should_stop)
 
     def _starts(self, follower: Follower, n_sequences: int) -> bool:
         """Return whether a follower is near its sequence, or may come near at little cost."""
@@ -270,14 +272,16 @@ class DraftModel:
         chance = one.chance * self.gain.acceptance
         return self.gain.is_worth(chance, n_drafting, n_sequences, n_drafted)
 
-    def _run(self, followers: list[Follower]) -> None:
-        """Run passes until no follower drafts, and one at least."""
+    def _run(self, followers: list[Follower], should_stop: Callable[[], bool]) -> None:
+        """Run passes until no follower drafts, and one at least; or until ``should_stop()``."""
         is_first = True
         while is_first or any(each.is_drafting and not each.request.done for each in followers):
             started = time.perf_counter()
             n_pending = sum(each.sequence.n_pending for each in followers)
             n_drafting = sum(each.is_drafting for each in followers)
-            self._engine.step()
+            self._engine.step(should_stop)
+            if should_stop():
+                return
             seconds = time.perf_counter() - started
             if n_pending > 2 * len(followers):
                 self.gain.caught_up(min(n_pending, self._backend.n_batch), seconds)
@@ -306,10 +310,12 @@ class ModelDrafter:
         self._guarded = guarded
         self._n_sequences = self._n_drafted = self._n_accepted = 0
 
-    def propose(self, sequences: list[Sequence], costs: PassCosts) -> list[Draft]:
-        return self._guarded(lambda: self._drafts(sequences, costs))
+    def propose(
+        self, sequences: list[Sequence], costs: PassCosts, should_stop: Callable[[], bool]
+    ) -> list[Draft]:
+        return self._guarded(lambda: self._drafts(sequences, should_stop))
 
-    def _drafts(self, sequences: list[Sequence], costs: PassCosts) -> list[Draft]:
+    def _drafts(self, sequences: list[Sequence], should_stop: Callable[[], bool]) -> list[Draft]:
         model, n_sequences = self._model, len(sequences)
         self._count_pass()
         self._n_sequences = n_sequences
@@ -318,11 +324,12 @@ class ModelDrafter:
             model.gain.plain.add(n_sequences)
             return [NO_DRAFT] * n_sequences  # the next pass shows what it takes without drafts
         if model.gain.pass_seconds is None:
-            model.probe(sequences[0], self._drafting_of[sequences[0]])
+            model.probe(sequences[0], self._drafting_of[sequences[0]], should_stop)
         if not (model.gain.pays(n_sequences) or model.gain.may_retry(n_sequences)):
             return [NO_DRAFT] * n_sequences
         followers = [self._follower(each) for each in sequences]
-        model.draft([each for each in followers if each is not None], n_sequences)
+        found = [each for each in followers if each is not None]
+        model.draft(found, n_sequences, should_stop)
         return [NO_DRAFT if each is None else each.draft() for each in followers]
 
     def verified(self, sequence: Sequence, draft: Draft, n_accepted: int) -> None:

@@ -49,6 +49,7 @@ class Engine:
         self._orders = count()
         self._finished: list[Sequence] = []
         self._accept_seconds = self._choosing_seconds = 0.0
+        self.should_stop: Callable[[], bool] = self._is_overdue  # see ``decoding.Step``
         # The outputs of the last pass: the next one mostly has the same, in the same memory.
         self._pass: Pass | None = None
         self._last: tuple[Pass, float] | None = None
@@ -164,7 +165,7 @@ class Engine:
         if self._submitted:
             self._take_submitted()
         self._end_overdue(started)
-        should_stop = lambda: interrupted() or self._is_overdue()  # noqa: E731
+        self.should_stop = should_stop = lambda: interrupted() or self._is_overdue()
         try:
             found = self._scheduler.schedule(should_stop)
         except PassStopped:

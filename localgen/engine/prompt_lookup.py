@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from localgen.engine.backend import TokenIds
 from localgen.engine.pass_costs import PassCosts
 from localgen.engine.sequence import Sequence
@@ -35,7 +37,9 @@ class LookupDrafter:
     Implements ``speculation.Drafter``.
     """
 
-    def propose(self, sequences: list[Sequence], costs: PassCosts) -> list[Draft]:
+    def propose(
+        self, sequences: list[Sequence], costs: PassCosts, should_stop: Callable[[], bool]
+    ) -> list[Draft]:
         return [_draft(sequence) for sequence in sequences]
 
     def verified(self, sequence: Sequence, draft: Draft, n_accepted: int) -> None:

@@ -56,11 +56,14 @@ NO_DRAFT = Draft()
 class Drafter(Protocol):
     """Guesses the next tokens of the sequences of one request."""
 
-    def propose(self, sequences: list[Sequence], costs: PassCosts) -> list[Draft]:
+    def propose(
+        self, sequences: list[Sequence], costs: PassCosts, should_stop: Callable[[], bool]
+    ) -> list[Draft]:
         """Return a draft for each of these sequences, which go on; ``NO_DRAFT`` for no guess.
 
         A draft may be longer than what is worth a place in the next pass: the strategy shortens it
         by its chances. costs: what passes took so far, for a drafter whose guesses cost something.
+        should_stop: asked now and then by a drafter that computes for long; what it has is enough.
         """
 
     def verified(self, sequence: Sequence, draft: Draft, n_accepted: int) -> None:
@@ -99,7 +102,7 @@ class SpeculativeStrategy:
         unfinished = self._forced(unfinished, step)
         if unfinished:
             n_others = max(0, n_tokens - n_own) if seconds is not None else 0
-            self._draft(unfinished, n_others)
+            self._draft(unfinished, n_others, step)
 
     def _forced(self, sequences: list[Sequence], step: Step) -> list[Sequence]:
         """Let constraints force tokens; return the sequences that have a choice next."""
@@ -145,9 +148,9 @@ class SpeculativeStrategy:
             self._drafter.verified(sequence, draft.first(n_drafted), n_accepted)
         return goes_on
 
-    def _draft(self, sequences: list[Sequence], n_others: int) -> None:
+    def _draft(self, sequences: list[Sequence], n_others: int, step: Step) -> None:
         """Give these sequences the drafts that are worth their place in the next pass."""
-        drafts = self._drafter.propose(sequences, self._costs)
+        drafts = self._drafter.propose(sequences, self._costs, step.should_stop)
         if not any(draft.token_ids for draft in drafts):
             return
         asked = [each for each in zip(sequences, drafts, strict=True) if _takes_drafts(each[0])]

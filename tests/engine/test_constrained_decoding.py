@@ -216,7 +216,9 @@ class Guess:
         self.guess = guess
         self.verdicts: list[tuple[int, int]] = []
 
-    def propose(self, sequences: list[Sequence], costs: PassCosts) -> list[Draft]:
+    def propose(
+        self, sequences: list[Sequence], costs: PassCosts, should_stop: Callable[[], bool]
+    ) -> list[Draft]:
         return [self._draft(each) for each in sequences]
 
     def _draft(self, of: Sequence) -> Draft:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -254,6 +255,28 @@ def test_a_draft_model_that_is_gone_ends_the_call_with_its_error() -> None:
 
     with pytest.raises(ValueError, match="gone"):
         run([sequence(0, 20)], draft_model(), drafting(), gone)
+
+
+def test_a_cancelled_call_waits_for_no_further_pass_of_the_draft_model() -> None:
+    """Regression: it went on to the end of the draft, or of the text that it caught up with."""
+    backend, cancel, n_late = FakeBackend(), threading.Event(), 0
+
+    def on_decode() -> None:
+        nonlocal n_late
+        n_late += cancel.is_set()
+        if backend.count("decode") == 12:
+            cancel.set()
+
+    backend.on_decode = on_decode
+    done = sequence(0, 40)
+    engine = Engine(FakeBackend(), 8)
+    model = draft_model(backend=backend)
+    drafter = ModelDrafter(model, {done: drafting()})
+    strategy = SpeculativeStrategy(drafter, model.gain.costs)
+    engine.submit(request := Request([done], cancel, strategy))
+    while not request.done:
+        engine.step()
+    assert (done.finish_reason, n_late) == ("cancelled", 0)
 
 
 def test_later_calls_reuse_what_the_draft_model_computed() -> None:

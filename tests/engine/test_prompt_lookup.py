@@ -6,6 +6,7 @@ import numpy as np
 
 from localgen.config import SamplingOptions
 from localgen.engine.decoding import SamplingStrategy
+from localgen.engine.pass_costs import PassCosts
 from localgen.engine.prompt_lookup import LookupDrafter, LookupTracker
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence, Speculation
@@ -58,7 +59,7 @@ def test_a_draft_is_no_longer_than_asked_nor_than_the_text_may_be() -> None:
         only.accept(QUOTED[0])
         only.accept(QUOTED[1])
         only.accept(QUOTED[2])
-        (draft,) = LookupDrafter().propose([only], None)  # type: ignore[arg-type]
+        (draft,) = LookupDrafter().propose([only], PassCosts(), lambda: False)
         assert draft.token_ids == tuple(QUOTED[3 : 3 + min(n_drafted, n_new - 4)])
 
 
@@ -68,7 +69,7 @@ def test_a_draft_ends_before_an_end() -> None:
     only.eos_token_ids = frozenset({QUOTED[7]})
     for token_id in QUOTED[:3]:
         only.accept(token_id)
-    (draft,) = LookupDrafter().propose([only], None)  # type: ignore[arg-type]
+    (draft,) = LookupDrafter().propose([only], PassCosts(), lambda: False)
     assert draft.token_ids == tuple(QUOTED[3:7])
     assert len(draft.chances) == 4
 

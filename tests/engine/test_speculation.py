@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,9 @@ class Guesses:
         self.n = 0
         self.seen: list[tuple[int, int]] = []
 
-    def propose(self, sequences: list[Sequence], costs: PassCosts) -> list[Draft]:
+    def propose(
+        self, sequences: list[Sequence], costs: PassCosts, should_stop: Callable[[], bool]
+    ) -> list[Draft]:
         return [self._draft(each) for each in sequences]
 
     def verified(self, sequence: Sequence, draft: Draft, n_accepted: int) -> None:

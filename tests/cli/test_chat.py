@@ -343,6 +343,7 @@ def test_a_chat_in_a_terminal(terminal: pexpect.spawn, tmp_path: Path) -> None:
     terminal.expect("512. >")
     terminal.send("\x03")
     terminal.expect("Ctrl-D or type /exit")
+    terminal.expect("512. >")  # between two prompts, the terminal itself would take Ctrl-D
     terminal.send("\x04")
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -796,7 +796,7 @@ class GenerationConfig(SamplingOptions):
 
     def __post_init__(self) -> None:
         SamplingOptions.__post_init__(self)
-        given = [name for name in CONSTRAINTS if getattr(self, name)]
+        given = [name for name in CONSTRAINTS if getattr(self, name) not in (None, False)]
         if len(given) > 1:
             raise ValueError(
                 f"{' and '.join(given)} cannot be used together: a text has one constraint; leave "
@@ -813,7 +813,7 @@ class GenerationConfig(SamplingOptions):
     def constraint(self) -> tuple[str, Any] | None:
         """The name and the value of the option that constrains the text, if one does."""
         given = ((name, getattr(self, name)) for name in CONSTRAINTS)
-        return next((each for each in given if each[1]), None)
+        return next((each for each in given if each[1] not in (None, False)), None)
 
     @property
     def changed_sampling_options(self) -> list[str]:

@@ -247,7 +247,8 @@ def _config(
         plain = GenerationConfig()
         unset = {name: getattr(plain, name) for name in defaults.changed_sampling_options}
         options = {**unset, **options}
-    if any(options.get(name) for name in CONSTRAINTS):  # instead of the job's own
+    has_own = any(options.get(name) not in (None, False) for name in CONSTRAINTS)
+    if has_own:  # instead of the job's
         options = {**dict.fromkeys(CONSTRAINTS), "json_object": False, **options}
     config = dataclasses.replace(defaults, **options)
     if options.get("seed") is not None:

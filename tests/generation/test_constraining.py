@@ -90,6 +90,14 @@ def test_each_row_has_its_own_constraint_or_none() -> None:
     assert (free.is_valid, free.parsed, free.stats.n_forced) == (None, None, 0)
 
 
+def test_an_empty_schema_is_a_constraint() -> None:
+    """Regression: it counted as none, and anything came."""
+    assert GenerationConfig(json_schema={}).constraint == ("json_schema", {})
+    assert GenerationConfig(json_object=False).constraint is None
+    with pytest.raises(ValueError, match="cannot be used together"):
+        GenerationConfig(json_schema={}, regex="a")
+
+
 def test_a_text_that_was_cut_is_neither_valid_nor_parsed() -> None:
     model = model_of(lambda _: ord("p"))
     cuts: list[dict[str, Any]] = [{"max_new_tokens": 8}, {"stop_strings": ["siti"]}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ class CompiledConstraint:
 
 
 class Compiler:
-    """Compiles constraints for one vocabulary, and keeps the latest of them by content.
+    """Compiles constraints for one vocabulary, and keeps the latest of them by content; usable from
+    any thread.
 
     tokenizer: returns llguidance's view of the vocabulary, which is made when it is first needed.
     """
@@ -71,6 +73,7 @@ class Compiler:
         self._tokenizer = tokenizer
         self._n_vocab = n_vocab
         self._kept: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
+        self._lock = threading.Lock()
 
     @functools.cached_property
     def _vocabulary(self) -> LLTokenizer:
@@ -81,10 +84,11 @@ class Compiler:
         that no text satisfies."""
         text, parse = _described(name, value)
         key = name, text
-        matcher = self._kept.pop(key, None) or self._compiled(name, text)
-        self._kept[key] = matcher
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        with self._lock:
+            matcher = self._kept.pop(key, None) or self._compiled(name, text)
+            self._kept[key] = matcher
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
         return CompiledConstraint(matcher, self._n_vocab, name, parse)
 
     def _compiled(self, name: str, text: str) -> LLMatcher:

@@ -58,7 +58,7 @@ class PassSeconds:
         return self._of_step(at) * (n_steps / _POINTS)
 
     def of_pass(self, n_prompt: int, n_rows: int, depth: int) -> float:
-        """Return the seconds of a pass of ``n_prompt`` tokens, and of ``n_rows`` that decode."""
+        """Return the seconds of ``n_prompt`` prompt tokens, and of ``n_rows`` others at a depth."""
         return n_prompt * self.prefill + n_rows * float(self._of_step(np.array(depth, np.float64)))
 
     def _of_step(self, at: _Seconds) -> _Seconds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from localgen.engine.backend import Work
 from localgen.errors import LocalgenError
@@ -23,6 +24,7 @@ class AttentionChoice:
         self.adapts = adapts
         self.times: AttentionTimes | None = None
         self._lost_seconds = 0.0
+        self._ran = _Ran()
         self._n_tokens = 0  # computed so far
 
     def is_unmeasured_for(self, work: Work | None) -> bool:
@@ -49,19 +51,44 @@ class AttentionChoice:
         if self.times is None:
             self.next = current or self.fixed
             return True
-        choice = choose(self.times, work, current, switch_seconds, self._lost_seconds)
+        lost_seconds = self._lost(self.times, current)
+        choice = choose(self.times, work, current, switch_seconds, lost_seconds)
         self.next = choice.setting
         return choice.keeps
 
     def made(self) -> None:
         """Take note of a new context."""
         self._lost_seconds = 0.0
+        self._ran = _Ran()
 
-    def ran(self, setting: str, n_prompt: int, n_rows: int, depth: int) -> None:
-        """Take note of a pass; see ``PassSeconds.of_pass``."""
+    def ran(self, n_prompt: int, n_rows: int, depth: int) -> None:
+        """Take note of a pass of ``n_prompt`` prompt tokens, and of ``n_rows`` others at a depth.
+
+        It only counts, as often as there are tokens; what that was worth is asked seldom.
+        """
         self._n_tokens += n_prompt + n_rows
-        if self.times is not None and setting in SETTINGS:
-            taken = self.times.of(setting).of_pass(n_prompt, n_rows, depth)
-            other = self.times.of("off" if setting == "on" else "on")
-            lost = taken - other.of_pass(n_prompt, n_rows, depth)
-            self._lost_seconds = max(0.0, self._lost_seconds + lost)
+        self._ran.n_prompt += n_prompt
+        self._ran.n_rows += n_rows
+        self._ran.depths += n_rows * depth
+
+    def _lost(self, times: AttentionTimes, current: str | None) -> float:
+        """Return by how much the other setting would have been faster since the context was made;
+        what it would have been slower by is forgotten."""
+        ran, self._ran = self._ran, _Ran()
+        if current in SETTINGS:
+            depth = ran.depths // max(1, ran.n_rows)
+            taken, other = (
+                times.of(setting).of_pass(ran.n_prompt, ran.n_rows, depth)
+                for setting in (current, "off" if current == "on" else "on")
+            )
+            self._lost_seconds = max(0.0, self._lost_seconds + taken - other)
+        return self._lost_seconds
+
+
+@dataclass(slots=True)
+class _Ran:
+    """Passes that nobody has valued yet. depths: the sum of the depths of all rows."""
+
+    n_prompt: int = 0
+    n_rows: int = 0
+    depths: int = 0

@@ -615,9 +615,7 @@ class LlamaBackend:
         if self.adapts:
             n_rows = len(batch.output_rows)
             depth = int(batch.positions[-1])
-            self._attention.ran(
-                context.flash_attention, len(batch.token_ids) - n_rows, n_rows, depth
-            )
+            self._attention.ran(len(batch.token_ids) - n_rows, n_rows, depth)
         return logits
 
     @property

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import jsonschema
@@ -191,6 +192,21 @@ def test_equal_constraints_are_compiled_once(
     first = compiler("json_schema", {"type": "integer"})
     monkeypatch.setattr(Compiler, "_compiled", None)
     assert compiler("json_schema", '{"type":   "integer"}') == first
+
+
+def test_threads_that_want_one_constraint_compile_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler, compiled = byte_compiler(), list[str]()
+    real = Compiler._compiled
+
+    def count(self: Compiler, name: str, text: str) -> Any:
+        compiled.append(text)
+        return real(self, name, text)
+
+    monkeypatch.setattr(Compiler, "_compiled", count)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: compiler("regex", "[ab]{3}"), range(8)))
+    assert compiled == ["[ab]{3}"]
+    assert all(allows(each, "aba") for each in found)
 
 
 def test_a_matcher_goes_back_and_forks(compiler: Compiler) -> None:

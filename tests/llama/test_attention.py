@@ -70,12 +70,12 @@ def test_many_short_calls_end_in_the_faster_setting() -> None:
     while choice.suits(call, "on", SWITCH):
         n_calls += 1
         for _ in range(10):
-            choice.ran("on", 0, 1, 1000)
+            choice.ran(0, 1, 1000)
     assert n_calls == 4  # 4 x 20 ms, and 20 ms to gain, are twice the 50 ms
     choice.made()
     assert choice.suits(call, "on", SWITCH)
     for _ in range(100):
-        choice.ran("on", 500, 1, 1000)
+        choice.ran(500, 1, 1000)
     assert choice.suits(call, "on", SWITCH)
 
 
@@ -142,9 +142,9 @@ def test_many_short_calls_are_measured_for_in_the_end() -> None:
     choice = AttentionChoice("off", adapts=True)
     short = Work(8, 1, 8, 16)
     for _ in range(12):
-        choice.ran("off", 7, 1, 8)
+        choice.ran(7, 1, 8)
     assert not choice.is_unmeasured_for(short)
-    choice.ran("off", 7, 1, 8)
+    choice.ran(7, 1, 8)
     assert choice.is_unmeasured_for(short)
 
 

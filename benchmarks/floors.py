@@ -7,7 +7,8 @@ calls. It runs on the same weights, with the same threads, in a context of its o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import common
@@ -46,6 +47,12 @@ def prompts_of(model: Any, n_rows: int, n_tokens: int) -> list[list[int]]:
 def clear(model: Any) -> None:
     """Empty the KV cache, so that a round reuses nothing from an earlier one."""
     model._driver._engine.restart()
+
+
+def free_context(model: Any) -> None:
+    """Let localgen make its next context anew, elsewhere in memory; see ``Floors.renew``."""
+    clear(model)
+    model._backend.release()
 
 
 # --- llama.cpp alone ---
@@ -87,10 +94,16 @@ def step_batches(
 
 
 class Floor:
-    """llama.cpp alone with one setting of flash attention, for what localgen has completed."""
+    """llama.cpp alone with one setting of flash attention, for what localgen has completed.
 
-    def __init__(self, backend: Any, completions: Sequence[Any], context: Any) -> None:
-        self.llama, self._context = backend._llama, context
+    make_context: makes a context, or returns None where llama.cpp has none for this model.
+    """
+
+    def __init__(
+        self, backend: Any, completions: Sequence[Any], make_context: Callable[[], Any]
+    ) -> None:
+        self.llama, self._make_context = backend._llama, make_context
+        self._context = make_context()
         self._lengths = [len(done.prompt_token_ids) for done in completions]
         self._is_prefilled = False
         prompts = [done.prompt_token_ids for done in completions]
@@ -98,8 +111,12 @@ class Floor:
         self._steps = step_batches(self.llama, prompts, [done.token_ids for done in completions])
 
     def prefill(self) -> float:
-        """Return the seconds of the passes of all prompts, in an empty KV cache."""
-        self.llama.llama_memory_clear(self._memory, True)
+        """Return the seconds of the passes of all prompts, in an empty KV cache.
+
+        As in llama-bench, what its cells hold is left: writing zeros would bring them into the
+        CPU's caches, unmeasured.
+        """
+        self.llama.llama_memory_clear(self._memory, False)
         self._is_prefilled = True
         return run_batches(self.llama, self._context, self._prompts)
 
@@ -113,8 +130,18 @@ class Floor:
             self.prefill()
         return run_batches(self.llama, self._context, batches)
 
+    def renew(self) -> None:
+        """Go on with another context, elsewhere in memory."""
+        self.close()
+        self._context, self._is_prefilled = self._make_context(), False
+
     def close(self) -> None:
         self.llama.llama_free(self._context)
+        self._context = None
+
+    @property
+    def exists(self) -> bool:
+        return bool(self._context)
 
     @property
     def _memory(self) -> Any:
@@ -135,14 +162,24 @@ class Floors:
         n_ctx = len(completions) * max(backend.n_ctx_seq, backend._slot_size(n_tokens))
         self.floors: dict[str, Floor] = {}
         for setting in SETTINGS:
-            context = new_context(backend, len(completions), n_ctx, flash_attention=setting)
-            if context:
-                self.floors[setting] = Floor(backend, completions, context)
+            make = partial(new_context, backend, len(completions), n_ctx, flash_attention=setting)
+            floor = Floor(backend, completions, make)
+            if floor.exists:
+                self.floors[setting] = floor
             else:
                 common.progress(f"  no floor with flash attention {setting}: not for this model")
 
-    def __enter__(self) -> dict[str, Floor]:
-        return self.floors
+    def renew(self) -> None:
+        """Go on with other contexts, elsewhere in memory.
+
+        Passes of one context can be 10 % slower than those of its twin in the same process, as long
+        as both live: where their memory lies decides it. So each round makes all contexts anew.
+        """
+        for floor in self.floors.values():
+            floor.renew()
+
+    def __enter__(self) -> Floors:
+        return self
 
     def __exit__(self, *_: object) -> None:
         for floor in self.floors.values():

@@ -2,7 +2,8 @@
 
 The floor is llama.cpp alone in the faster of both settings for that work, with flash attention or
 without: both are run, in contexts of their own on the same weights (see floors.py), and alternate
-with localgen. A ratio is the faster floor's time divided by localgen's: 1 means no overhead.
+with localgen. A ratio is the faster floor's time divided by localgen's: 1 means no overhead. Each
+round makes all contexts anew, since where their memory lies changes their speed by some percent.
 
     python benchmarks/overhead.py                  # all cases
     python benchmarks/overhead.py --only decode-1@10 prefill-512 --rounds 20
@@ -25,7 +26,7 @@ from typing import Any
 
 import common
 from common import CHAIN, Row
-from floors import Floors, clear, floor_columns, prompts_of, text_of
+from floors import Floors, clear, floor_columns, free_context, prompts_of, text_of
 
 from localgen.llama.backend import FLASH_ATTENTION_TYPES
 from localgen.llama.baseline import prompt_batches, run_batches, step_batches
@@ -88,10 +89,13 @@ CASES = {case.name: case for case in _CASES}
 # --- floors and localgen, alternating ---
 
 
-def alternate(ways: dict[str, Callable[[], Any]], n_rounds: int) -> list[Row]:
+def alternate(
+    ways: dict[str, Callable[[], Any]], n_rounds: int, before_round: Callable[[], object]
+) -> list[Row]:
     """Return what each way returned, in each round; every other round runs them backwards."""
     rounds = []
     for number in range(n_rounds):
+        before_round()
         names = list(ways) if number % 2 == 0 else list(reversed(ways))
         rounds.append({name: ways[name]() for name in names})
     return rounds
@@ -109,15 +113,21 @@ def measure_decode(model: Any, case: Decode, options: Any) -> tuple[list[Row], A
     prompts = prompts_of(model, case.n_rows, case.depth)
     n_new = case.n_new(options.new_tokens)
     fixed = {"max_new_tokens": n_new, "eos_token_id": []}
-    # Their prompts are cached from here on, so that all sequences decode together.
     completions = model.complete(prompts, **fixed)
     with Floors(model, completions) as floors:
+
+        def renew() -> None:
+            floors.renew()
+            free_context(model)
+            # Their prompts are cached from here on, so that all sequences decode together.
+            model.complete(prompts, **fixed)
+
         ways: dict[str, Callable[[], Any]] = {
-            setting: floor.decode for setting, floor in floors.items()
+            setting: floor.decode for setting, floor in floors.floors.items()
         }
         for way, more in case.ways().items():
             ways[way] = partial(decode_seconds, model, prompts, {**fixed, **more})
-        rounds = alternate(ways, options.rounds)
+        rounds = alternate(ways, options.rounds, renew)
     rows = []
     for way in case.ways():
         stats = [found[way][1] for found in rounds]
@@ -163,10 +173,18 @@ def measure_prefill(model: Any, case: Prefill, options: Any) -> tuple[list[Row],
         return time.perf_counter() - started, stats
 
     with Floors(model, model.complete([prompt], **fixed)) as floors:
+
+        def renew() -> None:
+            floors.renew()
+            for floor in floors.floors.values():
+                floor.prefill()
+            free_context(model)
+            localgen()
+
         ways: dict[str, Callable[[], Any]] = {
-            setting: floor.prefill for setting, floor in floors.items()
+            setting: floor.prefill for setting, floor in floors.floors.items()
         }
-        rounds = alternate({**ways, "call": localgen}, options.rounds)
+        rounds = alternate({**ways, "call": localgen}, options.rounds, renew)
     stats = [found["call"][1] for found in rounds]
     for found in rounds:
         found["call"], found["pass"] = found["call"][0], found["call"][1].prefill_seconds

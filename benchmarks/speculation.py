@@ -22,7 +22,7 @@ from typing import Any
 import common
 import numpy as np
 from common import CHAIN, Row
-from floors import Floors, faster, floor_columns
+from floors import Floors, faster, floor_columns, free_context
 from oracle import best_passes, oracle_seconds, pass_seconds
 from overhead import alternate
 
@@ -151,13 +151,18 @@ def measure_group(model: Any, prompts: list[Any], plain: Row, more: Row, n_round
     texts = [(done.prompt_token_ids, done.token_ids) for done in completions]
     passes = {}
     with Floors(model, completions) as floors:
-        ways: dict[str, Any] = {setting: floor.decode for setting, floor in floors.items()}
-        for setting, floor in floors.items():
+        ways: dict[str, Any] = {setting: floor.decode for setting, floor in floors.floors.items()}
+        for setting, floor in floors.floors.items():
             passes[setting] = best_passes(texts, pass_seconds(model, setting))
             ways[f"oracle_{setting}"] = partial(oracle_seconds, floor, passes[setting], completions)
         ways["plain"] = partial(decode, model, prompts, plain)
         ways["ours"] = partial(decode, model, prompts, {**plain, **more})
-        rounds = alternate(ways, n_rounds)
+
+        def renew() -> None:
+            floors.renew()
+            free_context(model)
+
+        rounds = alternate(ways, n_rounds, renew)
     speculated = rounds[-1]["ours"][1]
     for found in rounds:
         found["plain"], found["ours"] = found["plain"][0], found["ours"][0]

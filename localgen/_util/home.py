@@ -22,3 +22,10 @@ def expand_user(path: str | os.PathLike[str]) -> Path:
     except RuntimeError:
         reason = f"the home folder {Path(path).parts[0]} is unknown. Set HOME, or write it out"
         raise FileNotFoundError(errno.ENOENT, reason, os.fspath(path)) from None
+
+
+def path_from_environment(variable: str) -> Path | None:
+    """Return the path in an environment variable, "~" replaced: who sets it without a shell gets no
+    other expansion. None if it is unset or empty. Raises as ``expand_user``."""
+    stated = os.environ.get(variable)
+    return expand_user(stated) if stated else None

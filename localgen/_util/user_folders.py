@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
-from localgen._util.home import home
+from localgen._util.home import home, path_from_environment
 
 
 def cache_folder() -> Path | None:
@@ -25,9 +24,12 @@ def _folder(variable: str, below_home: str) -> Path | None:
     """Return localgen's folder in the one that ``variable`` names, or below the home folder."""
     if sys.platform == "win32":
         variable, below_home = "LOCALAPPDATA", "AppData/Local"
-    stated = os.environ.get(variable, "")
+    try:
+        stated = path_from_environment(variable)
+    except FileNotFoundError:
+        stated = None
     # By the XDG specification, relative paths are invalid.
-    if stated and Path(stated).is_absolute():
-        return Path(stated) / "localgen"
+    if stated and stated.is_absolute():
+        return stated / "localgen"
     found = home()
     return found / below_home / "localgen" if found else None

@@ -20,6 +20,7 @@ from typing import Any
 
 from localgen._util import system
 from localgen._util.atomic_write import atomic_write_bytes
+from localgen._util.home import path_from_environment
 from localgen._util.user_folders import cache_folder
 
 logger = logging.getLogger("localgen.profiles")
@@ -66,9 +67,12 @@ def profiles_folder() -> Path | None:
 
     It may not exist. None without a home folder, and if the variable is set to nothing.
     """
-    stated = os.environ.get(FOLDER_VARIABLE)
-    if stated is not None:
-        return Path(stated) if stated else None
+    if FOLDER_VARIABLE in os.environ:
+        try:
+            return path_from_environment(FOLDER_VARIABLE)
+        except FileNotFoundError as error:
+            logger.info("%s is ignored: %s", FOLDER_VARIABLE, error.strerror)
+            return None
     folder = cache_folder()
     return folder / "profiles" if folder else None
 

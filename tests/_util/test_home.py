@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localgen._util.home import expand_user, home
+from localgen._util.home import expand_user, home, path_from_environment
 
 
 def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -16,6 +16,18 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert home() == tmp_path
     assert expand_user("~/m.gguf") == tmp_path / "m.gguf"
     assert expand_user("m~.gguf") == Path("m~.gguf")
+
+
+def test_a_path_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No shell replaces "~" in what a service's or a container's settings say."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("A_FOLDER", "~/kept")
+    assert path_from_environment("A_FOLDER") == tmp_path / "kept"
+    monkeypatch.setenv("A_FOLDER", "")
+    assert path_from_environment("A_FOLDER") is None
+    monkeypatch.delenv("A_FOLDER")
+    assert path_from_environment("A_FOLDER") is None
 
 
 def test_no_home(no_home: None) -> None:

@@ -57,6 +57,10 @@ def test_the_environment_says_where(
     assert folder() == home / "elsewhere" / "localgen"
     monkeypatch.setenv(variable, "here")
     assert folder() != Path("here/localgen")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv(variable, "~/elsewhere")
+    assert folder() == home / "elsewhere" / "localgen"
 
 
 def test_a_user_without_a_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

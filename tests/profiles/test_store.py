@@ -133,3 +133,18 @@ def test_the_folder_is_in_the_users_cache_by_default(
     assert store.profiles_folder() == tmp_path / "profiles"
     monkeypatch.setattr(store, "cache_folder", lambda: None)
     assert store.profiles_folder() is None
+
+
+def test_a_folder_below_the_home_of_an_unknown_user_is_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model loads without its measurements, whatever the variable says."""
+
+    def no_home(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("LOCALGEN_PROFILES", "~/profiles")
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with caplog.at_level(logging.INFO, "localgen.profiles"):
+        assert store.profiles_folder() is None
+    assert "LOCALGEN_PROFILES is ignored: the home folder ~ is unknown" in caplog.text

@@ -59,6 +59,18 @@ def test_top_k_candidates_of_a_large_row():
     assert set(filters.top_k_candidates(logits, 5).tolist()) >= set(largest)
 
 
+@pytest.mark.parametrize("n_vocab", [40, 2048, 2051, 66_000])
+@pytest.mark.parametrize("k", [1, 4, 5, 16, 17, 40])
+def test_top_k_candidates_hold_the_k_largest(n_vocab, k):
+    """Whichever maxima the bound comes from, no logit that ties with the k-th is lost, and in a
+    large row few others come with them."""
+    logits = np.random.RandomState(k).randint(0, 5000, n_vocab).astype(np.float32)
+    candidates = filters.top_k_candidates(logits, k)
+    wanted = np.flatnonzero(logits >= np.sort(logits)[-k])
+    assert set(candidates.tolist()) >= set(wanted.tolist())
+    assert len(candidates) <= 2 * len(wanted) + n_vocab // 1000
+
+
 def test_candidates_leave_out_removed_tokens():
     """When fewer than k are left, the others are not sorted only to be thrown away."""
     logits = np.full(70_003, -np.inf, np.float32)

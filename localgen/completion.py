@@ -19,10 +19,11 @@ class Stats:
     tokens. cache_miss_reason: why none were reused, where some could have been. ttft: seconds from
     the start of the call to its first token.
     The other seconds are the call's, shared by its n_rows sequences: prefill (forward passes with
-    prompt tokens), decode (the other passes), sample (choosing tokens), text (tokenizing,
-    detokenizing, stop strings), wait (while other calls, or another thread's ``score()``, had the
-    model alone) and overhead (Python bookkeeping, and making a context if one was needed). Together
-    they are ``wall_seconds``, which excludes what the caller does between a stream's pieces.
+    prompt tokens), decode (the other passes), sample (choosing tokens), draft (guessing tokens for
+    speculation, with all passes of a draft model), text (tokenizing, detokenizing, stop strings),
+    wait (while other calls, or another thread's ``score()``, had the model alone) and overhead
+    (Python bookkeeping, and making a context if one was needed). Together they are
+    ``wall_seconds``, which excludes what the caller does between a stream's pieces.
     n_passes: the forward passes that gave it tokens: n_new of them without speculation and forced
     tokens. n_drafted: tokens that were guessed and put into these passes; n_accepted: those of them
     that became its tokens. n_forced: tokens that a constraint left no choice for, which were not
@@ -43,6 +44,7 @@ class Stats:
     prefill_seconds: float
     decode_seconds: float
     sample_seconds: float
+    draft_seconds: float
     text_seconds: float
     overhead_seconds: float
     wait_seconds: float

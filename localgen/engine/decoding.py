@@ -47,6 +47,9 @@ class Step(Protocol):
         """Whether a call was interrupted, cancelled or ran out of time: what takes long should end
         soon."""
 
+    def count_drafting(self, seconds: float) -> None:
+        """Count time for making drafts, and not for choosing tokens."""
+
     def accept(self, sequence: Sequence, token_id: int) -> bool:
         """Add a token to a sequence; False if that finishes it, and no more may be added."""
 

@@ -48,7 +48,7 @@ class Engine:
         self._deadlines: dict[Sequence, float] = {}
         self._orders = count()
         self._finished: list[Sequence] = []
-        self._accept_seconds = self._choosing_seconds = 0.0
+        self._accept_seconds = self._choosing_seconds = self._drafting_seconds = 0.0
         self.should_stop: Callable[[], bool] = self._is_overdue  # see ``decoding.Step``
         # The outputs of the last pass: the next one mostly has the same, in the same memory.
         self._pass: Pass | None = None
@@ -192,7 +192,7 @@ class Engine:
         except (PassStopped, LocalgenError) as caught:
             error = caught
         decoded = time.perf_counter()
-        self._accept_seconds = self._choosing_seconds = 0.0
+        self._accept_seconds = self._choosing_seconds = self._drafting_seconds = 0.0
         if logits is not None:
             self._last = found, decoded - before
             self._scheduler.decoded(found)
@@ -312,7 +312,8 @@ class Engine:
                 self._return_rejected(output, n_before)
             if failure is not None:
                 self.end(request, failure)
-        self._choosing_seconds = time.perf_counter() - decoded - self._accept_seconds
+        not_choosing = self._accept_seconds + self._drafting_seconds
+        self._choosing_seconds = time.perf_counter() - decoded - not_choosing
         if self._finished:
             self._retire(self._finished)
 
@@ -336,6 +337,10 @@ class Engine:
         assert self._last is not None, "a pass was run before a strategy advances"
         found, seconds = self._last
         return len(found.batch.token_ids), None if found.has_prompt_tokens else seconds
+
+    def count_drafting(self, seconds: float) -> None:
+        """Count time for making drafts. See ``decoding.Step``."""
+        self._drafting_seconds += seconds
 
     def accept(self, sequence: Sequence, token_id: int) -> bool:
         """Add a token to a sequence; False if that finishes it. See ``decoding.Step``."""
@@ -411,7 +416,8 @@ class Engine:
     ) -> None:
         """Count a step's seconds for each request."""
         now = time.perf_counter()
-        chosen, n_threads = self._choosing_seconds, self._backend.pass_threads
+        chosen, drafted = self._choosing_seconds, self._drafting_seconds
+        n_threads = self._backend.pass_threads
         for request in requests:
             timings = request.timings
             if request in idle:
@@ -423,7 +429,8 @@ class Engine:
             else:
                 timings.decode += decoded - before
             timings.sample += chosen
-            timings.overhead += before - started + now - decoded - chosen
+            timings.draft += drafted
+            timings.overhead += before - started + now - decoded - chosen - drafted
 
     def restart(self) -> None:
         """After an error in the middle of a step nothing is sure but the sequences' tokens.

@@ -13,20 +13,22 @@ from localgen.engine.sequence import Sequence
 @dataclass(slots=True)
 class Timings:
     """Seconds of the steps that a request took part in: forward passes with prompt tokens, without,
-    choosing tokens, and Python bookkeeping. wait: seconds in which only others had their turn.
-    n_threads: CPU threads of the last pass; 0 before it.
+    choosing tokens, drafting tokens, and Python bookkeeping. wait: seconds in which only others had
+    their turn. n_threads: CPU threads of the last pass; 0 before it.
     """
 
     prefill: float = 0.0
     decode: float = 0.0
     sample: float = 0.0
+    draft: float = 0.0
     overhead: float = 0.0
     wait: float = 0.0
     n_threads: int = 0
 
     @property
     def total(self) -> float:
-        return self.prefill + self.decode + self.sample + self.overhead + self.wait
+        in_passes = self.prefill + self.decode
+        return in_passes + self.sample + self.draft + self.overhead + self.wait
 
     def count_wait(self, started: float, counted: float) -> None:
         """Count the time since ``started`` as waiting, but for what steps have counted since

@@ -14,6 +14,7 @@ right.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -150,7 +151,9 @@ class SpeculativeStrategy:
 
     def _draft(self, sequences: list[Sequence], n_others: int, step: Step) -> None:
         """Give these sequences the drafts that are worth their place in the next pass."""
+        started = time.perf_counter()
         drafts = self._drafter.propose(sequences, self._costs, step.should_stop)
+        step.count_drafting(time.perf_counter() - started)
         if not any(draft.token_ids for draft in drafts):
             return
         asked = [each for each in zip(sequences, drafts, strict=True) if _takes_drafts(each[0])]

@@ -223,6 +223,7 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         prefill_seconds=timings.prefill,
         decode_seconds=timings.decode,
         sample_seconds=timings.sample - (in_engine - in_overhead),
+        draft_seconds=timings.draft,
         text_seconds=call.prompts.text_seconds + in_engine + finishing,
         overhead_seconds=call.preparing_seconds + timings.overhead - in_overhead + not_counted,
         wait_seconds=timings.wait,

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -102,15 +103,20 @@ def run(
     **options: Any,
 ) -> FakeBackend:
     backend = FakeBackend(**options)
-    engine = Engine(backend, 8)
     drafter = ModelDrafter(model, dict.fromkeys(sequences, how), guarded)
-    request = Request(sequences, strategy=SpeculativeStrategy(drafter, model.gain.costs))
+    run_request(
+        backend, Request(sequences, strategy=SpeculativeStrategy(drafter, model.gain.costs))
+    )
+    return backend
+
+
+def run_request(backend: FakeBackend, request: Request) -> None:
+    engine = Engine(backend, 8)
     engine.submit(request)
     while not request.done:
         engine.step()
     if request.error is not None:
         raise request.error
-    return backend
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 1000])
@@ -135,6 +141,34 @@ def test_a_draft_pass_serves_all_sequences() -> None:
     assert three.count("decode") < 1.5 * one.count("decode")
 
 
+def test_passes_of_the_draft_model_are_counted_as_their_own_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They once counted as time for choosing tokens. Nothing but passes takes time here: 1 s one of
+    the model, 0.25 s one of the draft model."""
+    now = 0.0
+
+    def passes(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    clock = SimpleNamespace(perf_counter=lambda: now)
+    for module in ("engine", "speculation", "draft_model"):
+        monkeypatch.setattr(f"localgen.engine.{module}.time", clock)
+    target, drafts = FakeBackend(n_batch=64), FakeBackend(n_batch=64)
+    target.on_decode = lambda: passes(1.0)
+    drafts.on_decode = lambda: passes(0.25)
+    only, model = sequence(0, 19), draft_model(backend=drafts)
+    drafter = ModelDrafter(model, {only: drafting()})
+    request = Request([only], strategy=SpeculativeStrategy(drafter, model.gain.costs))
+    run_request(target, request)
+    timings = request.timings
+    assert timings.prefill == 1.0
+    assert timings.decode == target.count("decode") - 1
+    assert timings.draft == 0.25 * drafts.count("decode") > 0
+    assert timings.total == now
+
+
 def test_the_draft_model_computes_each_token_once() -> None:
     """Where all is accepted, it computes the prompt, the drafts and the tokens after them."""
     backend = FakeBackend(n_batch=64)
@@ -155,10 +189,7 @@ def test_the_draws_of_a_seed_are_the_same_with_drafts_that_are_not_drawn(
     options: dict[str, Any],
 ) -> None:
     plain = [sequence(index, 20, **options) for index in range(2)]
-    engine, request = Engine(FakeBackend(), 8), Request(plain)
-    engine.submit(request)
-    while not request.done:
-        engine.step()
+    run_request(FakeBackend(), Request(plain))
     drafted = [sequence(index, 20, **options) for index in range(2)]
     run(drafted, draft_model(mostly(hashed_letter, 4)), drafting(**options))
     for one, other in zip(plain, drafted, strict=True):

@@ -243,6 +243,7 @@ def test_stats(smollm2: LocalModel, texts: dict[str, str]) -> None:
             stats.prefill_seconds,
             stats.decode_seconds,
             stats.sample_seconds,
+            stats.draft_seconds,
             stats.text_seconds,
             stats.overhead_seconds,
             stats.wait_seconds,

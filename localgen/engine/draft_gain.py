@@ -91,6 +91,18 @@ class DraftGain:
             return False
         return self.forecast(n_sequences) > 1.0
 
+    def why_not(self, n_sequences: int) -> str:
+        """Return why ``pays`` is false, or was before a retry, as a clause."""
+        draft, alone = self.pass_seconds or 0.0, self.costs.seconds(n_sequences)
+        lead = "drafts took more time than they saved"
+        if self.forecast(n_sequences) <= 1.0:
+            lead = "drafts would take more time than they save"
+        return (
+            f"{lead}: a pass of the draft model takes {1e3 * draft:.1f} ms, one of this model "
+            f"{1e3 * alone:.1f} ms, and {self.acceptance:.0%} of the drafted tokens are expected "
+            f"to be accepted"
+        )
+
     def may_retry(self, n_sequences: int) -> bool:
         """Return whether the time without drafts is enough to try them against the forecast."""
         return self._balance + self._total * _LOSS_SHARE > _FIRST_LOSS * self.costs.seconds(

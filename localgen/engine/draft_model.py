@@ -23,7 +23,7 @@ from localgen.engine.pass_costs import PassCosts
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence
-from localgen.engine.speculation import NO_DRAFT, Draft
+from localgen.engine.speculation import NO_DRAFT, Draft, decline
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import LocalgenError
 
@@ -32,6 +32,8 @@ _SPARE_TOKENS = 2
 # Its own random numbers, apart from those of sequences, which are numbered from 0.
 _FIRST_STREAM = 2**63
 _N_PROBED = 3
+_UNTRIED = "the text ended before there was a draft"
+_UNREAD = "reading the text would take the draft model longer than its drafts are likely to save"
 # A follower that lacks no more tokens than this, beside a draft, drafts without being asked.
 _N_NEAR = 4
 
@@ -322,14 +324,18 @@ class ModelDrafter:
         model.retire()
         if n_sequences not in model.gain.plain:
             model.gain.plain.add(n_sequences)
-            return [NO_DRAFT] * n_sequences  # the next pass shows what it takes without drafts
+            # The next pass shows what it takes without drafts.
+            return _declined(sequences, _UNTRIED)
         if model.gain.pass_seconds is None:
             model.probe(sequences[0], self._drafting_of[sequences[0]], should_stop)
         if not (model.gain.pays(n_sequences) or model.gain.may_retry(n_sequences)):
-            return [NO_DRAFT] * n_sequences
+            return _declined(sequences, model.gain.why_not(n_sequences))
         followers = [self._follower(each) for each in sequences]
         found = [each for each in followers if each is not None]
         model.draft(found, n_sequences, should_stop)
+        for each in found:
+            if not each.n_drafted:
+                decline(each.target, _UNTRIED if each.is_submitted else _UNREAD)
         return [NO_DRAFT if each is None else each.draft() for each in followers]
 
     def verified(self, sequence: Sequence, draft: Draft, n_accepted: int) -> None:
@@ -354,6 +360,12 @@ class ModelDrafter:
         if isinstance(follower.request.error, LocalgenError):
             _give_up(sequence, str(follower.request.error))
         return None if follower.is_over else follower
+
+
+def _declined(sequences: list[Sequence], reason: str) -> list[Draft]:
+    for sequence in sequences:
+        decline(sequence, reason)
+    return [NO_DRAFT] * len(sequences)
 
 
 def _give_up(sequence: Sequence, reason: str) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from localgen.engine.backend import TokenIds
 from localgen.engine.pass_costs import PassCosts
 from localgen.engine.sequence import Sequence
-from localgen.engine.speculation import NO_DRAFT, Draft
+from localgen.engine.speculation import NO_DRAFT, Draft, decline
 from localgen.engine.suffix_index import MatchChances, SuffixIndex
+
+_NO_MATCH = "nothing earlier in the text ends like its last tokens"
 
 
 class LookupTracker(SuffixIndex):
@@ -49,6 +51,7 @@ class LookupDrafter:
 def _draft(sequence: Sequence) -> Draft:
     tracker = next((t for t in sequence.trackers if isinstance(t, LookupTracker)), None)
     if tracker is None or tracker.match is None:
+        decline(sequence, _NO_MATCH)
         return NO_DRAFT
     # A pass gives one token more than its draft.
     n_most = min(tracker.n_drafted, len(sequence.tokens) - sequence.n_tokens - 1)

@@ -62,15 +62,22 @@ class Speculation:
     """What speculation did for one sequence.
 
     n_drafted: draft tokens in its passes. n_accepted: those of them that became its tokens.
-    n_passes: the passes that gave it tokens. off_because: why there was none, though it was asked
-    for. is_drawn: whether drafts are drawn, so that its seed does not repeat the text.
+    n_passes: the passes that gave it tokens. off_because: why there can be none any more, though
+    it was asked for. declined_because: why there was none so far. is_drawn: whether drafts are
+    drawn, so that its seed does not repeat the text.
     """
 
     n_drafted: int = 0
     n_accepted: int = 0
     n_passes: int = 0
     off_because: str | None = None
+    declined_because: str | None = None
     is_drawn: bool = False
+
+    @property
+    def none_because(self) -> str | None:
+        """Why there is no speculation any more, or never was; None if there is."""
+        return self.off_because or (None if self.n_drafted else self.declined_because)
 
 
 @dataclass(slots=True, eq=False)

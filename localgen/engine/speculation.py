@@ -29,6 +29,7 @@ from localgen.engine.sequence import Sequence
 # a time may have been bad by chance.
 _RETRY_AFTER = 64
 _LOOKS_GOOD = 0.5
+_TOO_LONG = "a pass with a draft would take longer than the draft is likely to save"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +64,7 @@ class Drafter(Protocol):
         """Return a draft for each of these sequences, which go on; ``NO_DRAFT`` for no guess.
 
         A draft may be longer than what is worth a place in the next pass: the strategy shortens it
-        by its chances. costs: what passes took so far, for a drafter whose guesses cost something.
+        by its chances. Where there is none, ``decline`` has the reason. costs: what passes took so far, for a drafter whose guesses cost something.
         should_stop: asked now and then by a drafter that computes for long; what it has is enough.
         """
 
@@ -170,6 +171,8 @@ class SpeculativeStrategy:
             if token_ids:
                 sequence.draft = token_ids
                 self._drafts[sequence] = draft
+            elif draft.token_ids:
+                decline(sequence, _TOO_LONG)
 
     def _lengths(
         self,
@@ -186,6 +189,12 @@ class SpeculativeStrategy:
                 self._n_declined = 0
                 return choose(chances, PassCosts(), n_others)
         return lengths
+
+
+def decline(sequence: Sequence, reason: str) -> None:
+    """Record why the next pass has no draft of a sequence, if speculation was asked for."""
+    if sequence.speculation is not None:
+        sequence.speculation.declined_because = reason
 
 
 def _is_forced(sequence: Sequence) -> bool:

@@ -236,7 +236,7 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         n_drafted=speculation.n_drafted,
         n_accepted=speculation.n_accepted,
         n_forced=n_forced,
-        no_speculation_because=speculation.off_because,
+        no_speculation_because=speculation.none_because,
         kv_unified=sequence.kv_unified,
         flash_attention=", then ".join(sequence.flash_attention) or None,
         seed=seed if samples and not speculation.is_drawn else None,

@@ -258,6 +258,42 @@ def test_the_heuristic_lengthens_drafts_that_are_accepted_and_shortens_others() 
         assert follower.most == expected
 
 
+class NeverPays(AlwaysPays):
+    """A draft model that is slower than its target."""
+
+    def drafted(self, seconds: float) -> None:
+        self.pass_seconds = 2.0
+
+
+def test_a_draft_model_that_never_drafts_has_a_reason() -> None:
+    """Users once saw that nothing was drafted, and not why."""
+    model = draft_model()
+    model.gain = NeverPays()
+    done = sequence(0, 20)
+    run([done], model, drafting())
+    assert done.speculation is not None
+    assert done.speculation.none_because == (
+        "drafts would take more time than they save: a pass of the draft model takes 2000.0 ms, "
+        "one of this model 1000.0 ms, and 90% of the drafted tokens are expected to be accepted"
+    )
+
+
+def test_a_text_that_the_draft_model_never_read_has_a_reason() -> None:
+    class ReadsNothing(AlwaysPays):
+        def is_worth_starting(self, n_missing: int, n_left: int, n_sequences: int) -> bool:
+            return False
+
+    model = draft_model()
+    model.gain = ReadsNothing()
+    short, done = sequence(0, 2), sequence(0, 20)
+    run([short], model, drafting())
+    run([done], model, drafting())
+    for each, reason in ((short, "the text ended before"), (done, "reading the text would take")):
+        assert each.speculation is not None
+        assert each.speculation.n_drafted == 0
+        assert (each.speculation.none_because or "").startswith(reason)
+
+
 def test_a_text_longer_than_the_draft_models_context_goes_on_without_drafts() -> None:
     done = sequence(0, 40)
     run([done], draft_model(n_ctx=len(PROMPT) + 20), drafting())

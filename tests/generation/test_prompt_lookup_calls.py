@@ -60,6 +60,17 @@ def test_stats_count_drafts_and_passes() -> None:
     assert (plain.n_drafted, plain.n_accepted, plain.n_passes) == (0, 0, 40)
 
 
+def test_stats_say_why_nothing_was_drafted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What matches nothing, and what matches but costs too much, are told apart."""
+    options: dict[str, Any] = {"max_new_tokens": 9, "prompt_lookup_num_tokens": 8}
+    apart = fake_model(lambda tokens: 65 + len(tokens) % 26).complete("!", **options).stats
+    assert apart.no_speculation_because == "nothing earlier in the text ends like its last tokens"
+    monkeypatch.setattr(pass_costs.PassCosts, "seconds", lambda self, n_tokens: float(n_tokens))
+    costly = model().complete(TEXT, **options).stats
+    assert costly.n_drafted == 0
+    assert (costly.no_speculation_because or "").startswith("a pass with a draft would take longer")
+
+
 def test_each_prompt_has_its_own_option() -> None:
     configs = [
         GenerationConfig(max_new_tokens=40, prompt_lookup_num_tokens=n) for n in (None, 3, 16)

@@ -25,7 +25,7 @@ from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence
 from localgen.engine.speculation import NO_DRAFT, Draft, decline
 from localgen.engine.uniforms import UniformStream
-from localgen.errors import LocalgenError
+from localgen.errors import BackendError, LocalgenError
 
 # A follower is never full before its sequence is: its last draft may reach over the end.
 _SPARE_TOKENS = 2
@@ -93,10 +93,14 @@ class Follower:
         self._is_worth: Callable[[Follower], bool] = lambda _: True
 
     @property
+    def is_full(self) -> bool:
+        """Whether the draft model's context is too small for the text from now on."""
+        return self.target.n_tokens + 1 >= len(self.sequence.tokens)
+
+    @property
     def is_over(self) -> bool:
         """Whether it drafts no more: its sequence or its own request has ended, or is full."""
-        is_full = self.target.n_tokens + 1 >= len(self.sequence.tokens)
-        return is_full or self.target.finish_reason is not None or self.request.done
+        return self.is_full or self.target.finish_reason is not None or self.request.done
 
     @property
     def n_drafted(self) -> int:
@@ -206,15 +210,15 @@ class DraftModel:
         self._backend = backend
         self._engine = Engine(backend, max_sequences)
         self._n_vocab = n_vocab
-        self._n_ctx = n_ctx
+        self.n_ctx = n_ctx
         self._followers: dict[Sequence, Follower] = {}
         self.gain = DraftGain()
 
     def follower(self, target: Sequence, drafting: Drafting) -> Follower | None:
         """Return the follower of a sequence; None if there is no room for one in the context."""
         found = self._followers.get(target)
-        if found is None and target.n_tokens + _SPARE_TOKENS < self._n_ctx:
-            found = Follower(target, drafting, self._n_vocab, self._n_ctx)
+        if found is None and target.n_tokens + _SPARE_TOKENS < self.n_ctx:
+            found = Follower(target, drafting, self._n_vocab, self.n_ctx)
             self._followers[target] = found
         return found
 
@@ -240,7 +244,7 @@ class DraftModel:
             uniform=target.uniform,
         )
         always = replace(drafting, most=_N_PROBED, threshold=0.0)
-        follower = Follower(short, always, self._n_vocab, self._n_ctx)
+        follower = Follower(short, always, self._n_vocab, self.n_ctx)
         follower.submit(self._engine)
         follower.begin(lambda _: True)
         self._run([follower], should_stop)
@@ -354,11 +358,18 @@ class ModelDrafter:
 
     def _follower(self, sequence: Sequence) -> Follower | None:
         follower = self._model.follower(sequence, self._drafting_of[sequence])
-        if follower is None:
-            _give_up(sequence, "the draft model's n_ctx is too small for it")
+        if follower is None or follower.is_full:
+            _give_up(
+                sequence,
+                f"the draft model's n_ctx={self._model.n_ctx} is too small for a text of "
+                f"{sequence.n_tokens} tokens; load it with a larger n_ctx",
+            )
             return None
-        if isinstance(follower.request.error, LocalgenError):
-            _give_up(sequence, str(follower.request.error))
+        error = follower.request.error
+        if isinstance(error, BackendError):
+            _give_up(sequence, f"the draft model's KV cache has no room: {error}")
+        elif isinstance(error, LocalgenError):
+            _give_up(sequence, f"the draft model failed: {error}")
         return None if follower.is_over else follower
 
 

@@ -64,7 +64,8 @@ class Drafter(Protocol):
         """Return a draft for each of these sequences, which go on; ``NO_DRAFT`` for no guess.
 
         A draft may be longer than what is worth a place in the next pass: the strategy shortens it
-        by its chances. Where there is none, ``decline`` has the reason. costs: what passes took so far, for a drafter whose guesses cost something.
+        by its chances. Where there is none, ``decline`` has the reason. costs: what passes took so
+        far, for a drafter whose guesses cost something.
         should_stop: asked now and then by a drafter that computes for long; what it has is enough.
         """
 

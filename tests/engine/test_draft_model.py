@@ -22,7 +22,7 @@ from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence, Speculation
 from localgen.engine.speculation import Draft, SpeculativeStrategy
 from localgen.engine.uniforms import UniformStream
-from localgen.errors import BackendError
+from localgen.errors import KvBudgetError
 from tests.fakes import (
     EOS,
     N_VOCAB,
@@ -300,20 +300,24 @@ def test_a_text_longer_than_the_draft_models_context_goes_on_without_drafts() ->
     assert done.new_token_ids.tolist() == reference_greedy([65, *PROMPT], 40)
     assert done.speculation is not None
     assert 0 < done.speculation.n_drafted < 25
+    reason = f"the draft model's n_ctx={len(PROMPT) + 20} is too small for a text of"
+    assert (done.speculation.off_because or "").startswith(reason)
 
 
 def test_an_error_of_the_draft_model_ends_the_drafts_and_is_named() -> None:
     class Broken(FakeBackend):
         def reserve(self, *args: Any, **kwargs: Any) -> None:
             if args[1] > 20:  # not the probe's
-                raise BackendError("no room")
+                raise KvBudgetError("a sequence of 21 tokens does not fit")
             super().reserve(*args, **kwargs)
 
     done = sequence(0, 20)
     run([done], draft_model(backend=Broken()), drafting())
     assert done.new_token_ids.tolist() == reference_greedy([65, *PROMPT], 20)
     assert done.speculation is not None
-    assert done.speculation.off_because == "no room"
+    assert done.speculation.off_because == (
+        "the draft model's KV cache has no room: a sequence of 21 tokens does not fit"
+    )
 
 
 def test_a_draft_model_that_is_gone_ends_the_call_with_its_error() -> None:

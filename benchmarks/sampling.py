@@ -3,8 +3,9 @@
     python benchmarks/sampling.py [--repeats N] [--output DIR]
 
 Each chain of filters is timed as the engine runs it: ``Sampler.sample`` for a sequence of 400
-tokens, on one row of logits; and beside it the same chain by a full sort of the vocabulary. The
-last line of the output is one JSON object. On a busy machine, trust the minima.
+tokens, on one row of logits; and beside it the same chain by llama.cpp's samplers, and by a full
+sort of the vocabulary. The last line of the output is one JSON object. On a busy machine, trust the
+minima.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import common
 import numpy as np
+from llama_samplers import LlamaChain
 
 from localgen.config import SamplingOptions
 from localgen.engine.sampling.chain import Sampler
@@ -86,7 +88,7 @@ def sample_by_full_sort(logits: np.ndarray, sequence: Sequence, o: SamplingOptio
     weights = np.exp(scores - scores[0])
     before = weights.cumsum(dtype=np.float64) - weights
     weights[(before >= o.top_p * weights.sum()) & (o.top_p < 1.0)] = 0.0
-    weights[weights < o.min_p] = 0.0
+    weights[weights < (o.min_p or 0.0)] = 0.0
     if o.typical_p < 1.0:
         weights = keep_typical(weights, o.typical_p)
     running = weights.cumsum(dtype=np.float64)
@@ -116,21 +118,25 @@ def microseconds(name: str, call: Callable[[], object], repeats: int) -> common.
 
 
 def measure(n_vocab: int, name: str, shape: str, chain: dict[str, Any], repeats: int) -> common.Row:
-    """Return one row: a chain by localgen, and by a full sort with fewer repeats."""
+    """Return one row: a chain by localgen, by llama.cpp, and by a full sort with fewer repeats."""
     options = SamplingOptions(**{"do_sample": True, "top_k": 0, **chain})
     sequence = make_sequence(n_vocab, options)
     logits = make_logits(n_vocab, shape)
-    return {
+    llama = LlamaChain(n_vocab, options, sequence.prompt_ids)
+    row = {
         "n_vocab": n_vocab,
         "chain": name,
         "logits": shape,
         **microseconds("us", lambda: sequence.sampler.sample(logits, sequence), repeats),
+        **microseconds("llama_us", lambda: llama.sample(logits), repeats),
         **microseconds(
             "full_sort_us",
             lambda: sample_by_full_sort(logits, sequence, options),
             max(3, repeats // 20),
         ),
     }
+    llama.close()
+    return row
 
 
 def show(row: common.Row) -> None:
@@ -138,6 +144,7 @@ def show(row: common.Row) -> None:
     print(
         f"{row['n_vocab']:8}  {row['chain']:25}{row['logits']:8}"
         f"{row['us']:10.1f}{row['us_min']:10.1f}"
+        f"{row['llama_us']:10.1f}{row['llama_us_min']:10.1f}"
         f"{row['full_sort_us']:12.1f}{row['full_sort_us_min']:11.1f}",
         flush=True,
     )
@@ -153,9 +160,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.repeats < 1:
         parser.error("--repeats must be at least 1")
-    print(f"{'':43}{'localgen, µs':>20}{'full sort, µs':>23}")
+    print(f"{'':43}{'localgen, µs':>20}{'llama.cpp, µs':>20}{'full sort, µs':>23}")
     print(f"{'n_vocab':>8}  {'chain':25}{'logits':8}", end="")
-    print(f"{'median':>10}{'min':>10}{'median':>12}{'min':>11}")
+    print(f"{'median':>10}{'min':>10}{'median':>10}{'min':>10}{'median':>12}{'min':>11}")
     rows = []
     for n_vocab in VOCABULARIES:
         for name, shape, chain in CHAINS:

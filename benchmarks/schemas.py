@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -48,14 +49,18 @@ SUITE_LOOSE = 30
 
 @dataclass
 class Tally:
-    """What became of schemas and of their texts. wrong: texts that should not have come, and errors
-    that are no refusals."""
+    """What became of schemas and of their texts.
+
+    unjudged: texts that ended and that jsonschema cannot judge, as it cannot read the schema.
+    wrong: texts that should not have come.
+    """
 
     what: str
     schemas: int = 0
     refused: int = 0
     texts: int = 0
     ended: int = 0
+    unjudged: int = 0
     wrong: int = 0
     refusals: list[str] = field(default_factory=list)
 
@@ -71,7 +76,12 @@ class Tally:
     def judge(self, where: str, judge: Judge, text: str) -> None:
         """Count a text that ended by itself, and whether it is valid."""
         self.ended += 1
-        if reason := judge.reason_against(text):
+        try:
+            reason = judge.reason_against(text)
+        except (re.error, RecursionError, jsonschema.exceptions._WrappedReferencingError):
+            self.unjudged += 1
+            return
+        if reason:
             self.fail(where, judge.schema, text, reason)
 
     @property

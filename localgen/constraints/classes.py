@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,5 +47,12 @@ def _adapter(given: Any) -> Any:
 
 
 def json_of(text: str) -> Any:
-    """Return what a JSON text says. Raises ValueError for an integer too long for Python."""
-    return json.loads(text)
+    """Return what a JSON text says. Raises ValueError for a number that Python cannot hold."""
+    return json.loads(text, parse_float=_finite)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits:.20} is too large")
+    return number

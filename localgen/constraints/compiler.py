@@ -15,9 +15,8 @@ from llguidance import LLMatcher, LLTokenizer, grammar_from
 
 from localgen._util.big_stack import on_big_stack
 from localgen.constraints.classes import Parse, json_of, schema_of
+from localgen.constraints.enforceable import enforceable
 from localgen.constraints.matcher import GrammarMatcher
-from localgen.constraints.narrowing import narrow
-from localgen.constraints.schema_check import check_schema, close_objects
 from localgen.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -38,8 +37,10 @@ _MOST_CHARACTERS = 8_000_000
 _MOST_RULES = 10_000
 _STACK_BYTES = 128 * 2**20
 _KEPT = 64
-# A rule that is nothing but a schema, in one line.
-_JSON_RULE = re.compile(r"(?P<before>\s*\w+\s*:\s*%json\s*)(?P<schema>\{.*\})\s*")
+# What begins a schema in a grammar; texts, patterns and comments, in which nothing does.
+_JSON_OR_LITERAL = re.compile(
+    r'''"(?:\\.|[^"\\\n])*"|//[^\n]*|\#[^\n]*|/(?:\\.|[^/\\\n])+/|(?P<json>%json\s*)''', re.VERBOSE
+)
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 
 
@@ -119,10 +120,7 @@ def _described(name: str, value: Any) -> tuple[str, Parse]:
     """Return an option's value as one text, and what reads the texts that it allows."""
     if name == "json_schema":
         schema, parse = schema_of(value)
-        check_schema(schema)
-        close_objects(schema)
-        narrow(schema)
-        return _checked(name, json.dumps(schema)), parse
+        return _checked(name, json.dumps(enforceable(schema))), parse
     if name == "json_object":
         return '{"type": "object"}', json_of
     if name == "choices":
@@ -156,22 +154,24 @@ def _grammar(name: str, text: str) -> str:
 
 
 def _with_json_options(grammar: str) -> str:
-    """Return a grammar whose rules that are JSON schemas are written as ``json_schema`` is.
+    """Return a grammar whose JSON schemas are written as that of ``json_schema`` is.
 
     Raises ValueError for a schema that cannot be enforced.
     """
-    lines = grammar.split("\n")
-    for index, line in enumerate(lines):
-        rule = _JSON_RULE.fullmatch(line)
-        if rule is None:
+    parts, end = [], 0
+    for found in _JSON_OR_LITERAL.finditer(grammar):
+        if found["json"] is None or found.start() < end:
             continue
         try:
-            schema = json.loads(rule["schema"])
-        except (ValueError, RecursionError):  # more than one schema, or what llguidance refuses
-            continue
-        check_schema(schema)
-        lines[index] = rule["before"] + json.dumps({**schema, "x-guidance": _JSON})
-    return "\n".join(lines)
+            schema, after = json.JSONDecoder().raw_decode(grammar, found.end())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"%json needs a JSON object: {error}") from None
+        if not isinstance(schema, dict):
+            raise ValueError(f"%json needs a JSON object, got {schema!r:.60}")
+        made = json.dumps({**enforceable(schema), "x-guidance": _JSON})
+        parts += [grammar[end : found.end()], made]
+        end = after
+    return "".join((*parts, grammar[end:]))
 
 
 def _pattern_of(choices: list[str]) -> str:

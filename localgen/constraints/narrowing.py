@@ -8,16 +8,17 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from localgen.constraints.formats import PATTERNS
+from localgen.constraints.formats import LENGTHS, PATTERNS
+from localgen.constraints.numbers import INTEGERS, bound_numbers, multiple_of, narrow_integers
 from localgen.constraints.patterns import portable_pattern
 from localgen.constraints.schema_check import ANNOTATIONS, Where, parts_of, refuse, resolved
 
 
 def narrow(schema: Any) -> None:
     """Change a schema in place. Raises ValueError for a pattern that cannot be enforced."""
-    for where, part in list(parts_of(schema)):
-        if not isinstance(part, dict):
-            continue
+    parts = [(where, part) for where, part in parts_of(schema) if isinstance(part, dict)]
+    has_multiples = any(multiple_of(part) is not None for _, part in parts)
+    for where, part in parts:
         if isinstance(part.get("pattern"), str):
             part["pattern"] = _pattern(part["pattern"], (*where, "pattern"))
         if isinstance(part.get("patternProperties"), dict):
@@ -28,6 +29,9 @@ def narrow(schema: Any) -> None:
         part.pop("uniqueItems", None)  # False, or the check would have refused it
         if part.get("format") in PATTERNS:
             _narrow_format(part)
+        if part.get("format") in INTEGERS:
+            narrow_integers(part)
+        bound_numbers(part, has_multiples=has_multiples)
         if isinstance(part.get("oneOf"), list):
             part["oneOf"] = [_inlined(case, schema) for case in part["oneOf"]]
 
@@ -40,7 +44,10 @@ def _pattern(pattern: str, where: Where) -> str:
 
 
 def _narrow_format(part: dict[str, Any]) -> None:
-    pattern = PATTERNS[part.pop("format")]
+    name = part.pop("format")
+    pattern = PATTERNS[name]
+    if name in LENGTHS:
+        part["maxLength"] = min(LENGTHS[name], part.get("maxLength", LENGTHS[name]))
     if "pattern" in part:
         part["allOf"] = [*part.get("allOf", []), {"pattern": pattern}]
     else:

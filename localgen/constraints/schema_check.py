@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from localgen.constraints.numbers import INTEGERS, multiple_of, multiples_overflow
+
 # Keywords of JSON Schema's drafts that no grammar enforces here.
 _NOT_ENFORCED = frozenset({
     "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains",
@@ -31,7 +33,9 @@ ANNOTATIONS = frozenset({
 })  # fmt: skip
 # Integers up to it are exact as floating-point numbers, which llguidance reads limits as.
 _LARGEST = 2**53
-_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_LIMITS = frozenset(
+    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+)
 # It would change how the schema is compiled, up to leaving keywords out.
 _OPTIONS = "x-guidance"
 _ONE = ("additionalProperties", "items", "additionalItems")
@@ -71,6 +75,7 @@ def check_schema(schema: Any) -> None:
         elif not isinstance(part, bool):
             refuse(where, f"must be a schema, an object or true or false, got {part!r:.60}")
     _check_references(schema, schemas)
+    _check_multiples(schema)
     if not _ends(schema):
         refuse((), "never ends: each object that it allows needs another one; make one optional")
 
@@ -89,10 +94,10 @@ def _check_part(part: dict[str, Any], where: Where) -> None:
             close = difflib.get_close_matches(keyword, _ENFORCED, 1)
             hint = f"did you mean {close[0]}?" if close else "leave it out"
             refuse((*where, keyword), f"is no keyword that is known, and would be ignored; {hint}")
-    for keyword in _LIMITS:
-        _check_number(part.get(keyword), (*where, keyword))
+    for keyword in _LIMITS & part.keys():
+        _check_number(part[keyword], (*where, keyword))
     known = part.get("format")
-    if known is not None and known not in FORMATS:
+    if known is not None and known not in FORMATS and known not in INTEGERS:
         names = ", ".join(sorted(FORMATS))
         refuse((*where, "format"), f"{known!r} cannot be enforced; use a pattern, or {names}")
     _check_min_properties(part, where)
@@ -115,9 +120,19 @@ def _check_references(schema: Any, schemas: set[int]) -> None:
             refuse((*where, "$ref"), f"points to {part['$ref']!r:.60}, no schema; put it in $defs")
 
 
+def _check_multiples(schema: Any) -> None:
+    parts = [part for _, part in parts_of(schema) if isinstance(part, dict)]
+    multiples = [each for part in parts if (each := multiple_of(part)) is not None]
+    combined = any(
+        "allOf" in part or ("multipleOf" in part and _COMBINED & part.keys()) for part in parts
+    )
+    if combined and multiples_overflow(multiples):
+        refuse((), "combines a multipleOf with others; their common multiples are too large")
+
+
 def _check_number(value: Any, where: Where) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        return  # llguidance refuses what is no number
+        refuse(where, f"must be a number, got {value!r:.60}")
     if not -_LARGEST <= value <= _LARGEST:
         refuse(where, f"{value} cannot be enforced; use a number within ±2**53")
     # The floating-point numbers next to 0.07 and 0.01 are no multiples of each other.

@@ -29,6 +29,7 @@ _TITLES = {
     "healing": "Token healing",
     "beams": "Beam search",
     "constraints": "Constraints",
+    "schemas": "Texts of JSON Schemas",
     "estimate": "Estimated and measured memory",
     "llama_perplexity": "Quality figures beside llama-perplexity's",
     "llama_bench": "Speeds beside llama-bench's",

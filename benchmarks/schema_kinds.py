@@ -12,7 +12,7 @@ import enum
 import random
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal
 
 import pydantic
 from typing_extensions import TypedDict
@@ -26,7 +26,20 @@ _NAMES = (
     "address", "is_active", "quantity", "description", "currency", "user_id", "notes", "score",
     "first name", "größe", "x-trace", "$id", "a/b", "naïve 🙂", "query", "unit", "max_results",
 )  # fmt: skip
-_WORDS = ("low", "medium", "high", "red", "green", "USD", "EUR", "n/a", "日本", 'a "b"', "a\\b", "é")
+_WORDS = (
+    "low",
+    "medium",
+    "high",
+    "red",
+    "green",
+    "USD",
+    "EUR",
+    "n/a",
+    "日本",
+    'a "b"',
+    "a\\b",
+    "é",
+)
 _FORMATS = (
     "date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid",
 )  # fmt: skip
@@ -328,8 +341,8 @@ class _Movie(TypedDict, total=False):
 
 _TYPES: tuple[Any, ...] = (
     int, bool, Annotated[str, pydantic.Field(max_length=12)], float, _Color, _Size, _Point, _Tree,
-    Optional[int], Union[int, None, _Color], list[_Point], dict[str, int], tuple[int, _Color],
-    Annotated[Union[_Cat, _Dog], pydantic.Field(discriminator="kind")], _Address, _Movie,
+    int | None, int | _Color | None, list[_Point], dict[str, int], tuple[int, _Color],
+    Annotated[_Cat | _Dog, pydantic.Field(discriminator="kind")], _Address, _Movie,
     datetime.date, datetime.datetime, datetime.time, uuid.UUID, Literal["a", 1, None],
     Annotated[list[str], pydantic.Field(min_length=1, max_length=2)], list[list[int]],
     Annotated[int, pydantic.Field(gt=0, multiple_of=5)], Any, pydantic.AnyUrl,

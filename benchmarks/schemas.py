@@ -90,10 +90,14 @@ class Tally:
 
 
 class Judge:
-    """What jsonschema, and a class if one was given, say of texts."""
+    """What jsonschema, and a class if one was given, say of texts.
+
+    A number that is too large for Python satisfies jsonschema.
+    """
 
     def __init__(self, given: Any) -> None:
-        self.schema, self._parse = schema_of(given)
+        self.schema, parse = schema_of(given)
+        self._parse = None if isinstance(given, str | dict) else parse
         kind = jsonschema.validators.validator_for(self.schema, jsonschema.Draft202012Validator)
         self._validator = kind(self.schema, format_checker=kind.FORMAT_CHECKER)
 
@@ -101,7 +105,8 @@ class Judge:
         """Return why a text is invalid; nothing if it is valid."""
         try:
             self._validator.validate(json.loads(text))
-            self._parse(text)
+            if self._parse is not None:
+                self._parse(text)
         except (jsonschema.ValidationError, ValueError) as error:
             return str(error).partition("\n\n")[0]
         return ""

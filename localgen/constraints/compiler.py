@@ -39,7 +39,7 @@ _STACK_BYTES = 128 * 2**20
 _KEPT = 64
 # What begins a schema in a grammar; texts, patterns and comments, in which nothing does.
 _JSON_OR_LITERAL = re.compile(
-    r'''"(?:\\.|[^"\\\n])*"|//[^\n]*|\#[^\n]*|/(?:\\.|[^/\\\n])+/|(?P<json>%json\s*)''', re.VERBOSE
+    r'"(?:\\.|[^"\\\n])*"|//[^\n]*|#[^\n]*|/(?:\\.|[^/\\])+/|(?P<json>%json\s*)', re.DOTALL
 )
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 

@@ -1,4 +1,4 @@
-"""A JSON Schema as given → the one that llguidance compiles; ValueError for what it cannot enforce."""
+"""A JSON Schema as given → the one that llguidance compiles; what it cannot enforce is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keywords of a schema that no grammar knows, said in words that it knows; the schema stays as wide.
+"""Keywords of a schema that no grammar knows, said in others; the schema allows as much as before.
 
 Classes and OpenAPI write them: names of properties by a schema, formats that limit nothing.
 """

@@ -5,6 +5,7 @@ What satisfies the result satisfies the schema as it was, too.
 
 from __future__ import annotations
 
+import decimal
 import functools
 import operator
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ _LARGEST = 9 * 10**18
 # llguidance takes multiples decimally, so a multiple of it has ten digits after the point at most.
 _LAST_DIGIT = 1e-10
 INTEGERS = {"int32": (-(2**31), 2**31 - 1), "int64": (-_LARGEST, _LARGEST)}
+_LARGEST_EXACT = 2**53
 # llguidance multiplies the multipleOf of schemas that are put together, in 32 bits.
 _MOST_MULTIPLE = 2**32
 
@@ -49,6 +51,20 @@ def narrow_integers(part: dict[str, Any]) -> None:
     lowest, highest = INTEGERS[part.pop("format")]
     part["minimum"] = max(lowest, part.get("minimum", lowest))
     part["maximum"] = min(highest, part.get("maximum", highest))
+
+
+def is_exact(value: float) -> bool:
+    """Return whether llguidance reads a number as Python does.
+
+    All numbers are floating-point ones there, of the digits as a whole number and a power of ten:
+    exact within 15 digits and 22 places.
+    """
+    if not -_LARGEST_EXACT <= value <= _LARGEST_EXACT:
+        return False
+    if isinstance(value, int):
+        return True
+    _, digits, exponent = decimal.Decimal(repr(value)).normalize().as_tuple()
+    return len(digits) <= 15 and isinstance(exponent, int) and abs(exponent) <= 22
 
 
 def multiples_overflow(values: list[float]) -> bool:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from localgen.constraints.numbers import INTEGERS, multiple_of, multiples_overflow
+from localgen.constraints.numbers import INTEGERS, is_exact, multiple_of, multiples_overflow
 
 # Keywords of JSON Schema's drafts that no grammar enforces here.
 _NOT_ENFORCED = frozenset({
@@ -31,11 +31,7 @@ ANNOTATIONS = frozenset({
     "contentMediaType", "default", "definitions", "deprecated", "description", "examples", "id",
     "readOnly", "title", "writeOnly", "discriminator", "example", "externalDocs", "nullable", "xml",
 })  # fmt: skip
-# Integers up to it are exact as floating-point numbers, which llguidance reads limits as.
-_LARGEST = 2**53
-_LIMITS = frozenset(
-    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
-)
+_LIMITS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 # It would change how the schema is compiled, up to leaving keywords out.
 _OPTIONS = "x-guidance"
 _ONE = ("additionalProperties", "items", "additionalItems")
@@ -47,6 +43,8 @@ _MOST_LEVELS = 100
 _MOST_REFERENCES = 1_000
 # JSON writes these characters as escapes, which strings have none of here but for \n and the like.
 _CONTROL = {chr(code) for code in range(32)} - set("\b\t\n\f\r")
+
+_EXACT = "use a number within ±2**53 of at most 15 digits"
 
 Where = tuple[str | int, ...]
 
@@ -102,8 +100,11 @@ def _check_part(part: dict[str, Any], where: Where) -> None:
         refuse((*where, "format"), f"{known!r} cannot be enforced; use a pattern, or {names}")
     _check_min_properties(part, where)
     for keyword, values in (("const", [part.get("const")]), ("enum", part.get("enum"))):
-        if any(not _CONTROL.isdisjoint(text) for text in _strings(values)):
-            refuse((*where, keyword), "has a control character, which cannot be written")
+        for value in _scalars(values):
+            if isinstance(value, str) and not _CONTROL.isdisjoint(value):
+                refuse((*where, keyword), "has a control character, which cannot be written")
+            if not isinstance(value, str) and not is_exact(value):
+                refuse((*where, keyword), f"{value} cannot be enforced; {_EXACT}")
 
 
 def _check_references(schema: Any, schemas: set[int]) -> None:
@@ -133,8 +134,8 @@ def _check_multiples(schema: Any) -> None:
 def _check_number(value: Any, where: Where) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         refuse(where, f"must be a number, got {value!r:.60}")
-    if not -_LARGEST <= value <= _LARGEST:
-        refuse(where, f"{value} cannot be enforced; use a number within ±2**53")
+    if not is_exact(value):
+        refuse(where, f"{value} cannot be enforced; {_EXACT}")
     # The floating-point numbers next to 0.07 and 0.01 are no multiples of each other.
     if where[-1] == "multipleOf" and value.as_integer_ratio()[1] > 1024:
         refuse(
@@ -158,17 +159,17 @@ def _check_min_properties(part: dict[str, Any], where: Where) -> None:
         )
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """Every string in JSON data, keys included."""
+def _scalars(value: Any) -> Iterator[str | float]:
+    """Every string and number in JSON data, keys included."""
     left = [value]
     while left:
         each = left.pop()
-        if isinstance(each, str):
-            yield each
-        elif isinstance(each, dict):
+        if isinstance(each, dict):
             left += [*each, *each.values()]
         elif isinstance(each, list):
             left += each
+        elif isinstance(each, str | int | float):
+            yield each
 
 
 def parts_of(schema: Any) -> Iterator[tuple[Where, Any]]:

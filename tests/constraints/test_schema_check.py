@@ -29,6 +29,7 @@ LIST: dict[str, Any] = {
         ([], "must be a schema"),
         ({"minlength": 3}, r"\$\.minlength is no keyword.*did you mean minLength\?"),
         ({"multipleOf": 0.01}, r"\$\.multipleOf 0\.01 is not exact in binary"),
+        ({"minimum": "3"}, r"\$\.minimum must be a number, got '3'"),
         ({"items": {"minimum": 1e30}}, r"\$\.items\.minimum 1e\+30 cannot be enforced"),
         ({"$ref": "#/x-a", "x-a": {"minlength": 3}}, r"\$\.\$ref points to '#/x-a', no schema"),
         (

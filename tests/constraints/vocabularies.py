@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
-from localgen.constraints.compiler import Compiler
+from localgen.constraints.compiler import CompiledConstraint, Compiler
 
 _LONGER = ['": ', '", ', '{"', '"}', "null", "true", "1.", "e+", "é", "ab", '\\"', "20", "}}", "]]"]
 PIECES = (
@@ -26,3 +26,13 @@ class _Bytes:
 def byte_compiler() -> Compiler:
     tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()), n_vocab=N_VOCAB + 1)
     return Compiler(lambda: tokenizer, N_VOCAB)
+
+
+def allows(constraint: CompiledConstraint, text: str) -> bool:
+    """Whether a text, byte by byte, is let through to its end."""
+    matcher = constraint.matcher()
+    for code in text.encode():
+        if matcher.is_done or not matcher.mask()[code // 8] >> code % 8 & 1:
+            return False
+        matcher.accept(code)
+    return matcher.may_end

@@ -112,7 +112,7 @@ def _quantity(draw: Draw, _number: int = 0) -> Schema:
 
 
 def _enum(draw: Draw, _number: int = 0) -> Schema:
-    values = [*_WORDS, 0, -1, 2.5, True, None, [], {"a": 1}]
+    values: list[Any] = [*_WORDS, 0, -1, 2.5, True, None, [], {"a": 1}]
     if draw.random() < 0.2:
         return {"const": draw.choice(values)}
     if draw.random() < 0.5:
@@ -121,7 +121,8 @@ def _enum(draw: Draw, _number: int = 0) -> Schema:
 
 
 def _simple(draw: Draw) -> Schema:
-    made = draw.choice([_text, _quantity, _enum, _boolean])(draw)
+    makers: list[Callable[[Draw], Schema]] = [_text, _quantity, _enum, _boolean]
+    made = draw.choice(makers)(draw)
     return _nullable(draw, made) if draw.random() < 0.2 else made
 
 
@@ -357,7 +358,7 @@ def _classes(draw: Draw, number: int) -> Any:
     if number % 4 == 1:
         return dataclasses.make_dataclass(f"Data{number}", list(fields.items()))
     if number % 4 == 3:
-        return TypedDict(f"Typed{number}", fields)  # type: ignore[misc]
+        return TypedDict(f"Typed{number}", fields)  # type: ignore[operator]
     defaults: dict[str, Any] = {name: (kind, ...) for name, kind in fields.items()}
     return pydantic.create_model(f"Model{number}", **defaults)
 

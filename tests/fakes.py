@@ -455,6 +455,15 @@ class ChoiceMatcher:
             trial.accept(forced[-1])
         return forced
 
+    def n_allowed(self, token_ids: Sequence[int]) -> int:
+        trial = self.fork()
+        for index, token_id in enumerate(token_ids):
+            try:
+                trial.accept(token_id)
+            except ValueError:
+                return index
+        return len(token_ids)
+
     @property
     def may_end(self) -> bool:
         return b"" in self._left

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -65,6 +66,12 @@ class GrammarMatcher:
     def forced_tokens(self) -> list[int]:
         """Return the tokens that must come next."""
         found = [int(each) for each in self._matcher.compute_ff_tokens()]
+        self.check()
+        return found
+
+    def n_allowed(self, token_ids: Sequence[int]) -> int:
+        """Return how many of these tokens, from the first on, may come one after the other."""
+        found = int(self._matcher.validate_tokens(list(token_ids)))
         self.check()
         return found
 

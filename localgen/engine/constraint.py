@@ -35,6 +35,9 @@ class Matcher(Protocol):
         """Return the tokens that must come next, since nothing else is allowed; empty if there is
         a choice."""
 
+    def n_allowed(self, token_ids: Items[int]) -> int:
+        """Return how many of these tokens, from the first on, may come one after the other."""
+
     @property
     def may_end(self) -> bool:
         """Whether the text is complete, though it may go on."""
@@ -198,6 +201,12 @@ class ConstraintTracker:
             forced = self._matcher.forced_tokens()
             self._forced = list(forced) if self._ends.isdisjoint(forced) else []
         return self._forced
+
+    def n_allowed(self, token_ids: Items[int]) -> int:
+        """Return how many of these tokens, from the first on, may come one after the other; ends
+        are not counted."""
+        self._settle()
+        return 0 if self._has_ended else self._matcher.n_allowed(token_ids)
 
     def expect(self, future: Future[list[PackedMask]], index: int) -> None:
         """Take the mask from the result of ``future``, where it has this index."""

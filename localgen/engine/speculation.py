@@ -156,6 +156,7 @@ class SpeculativeStrategy:
         started = time.perf_counter()
         drafts = self._drafter.propose(sequences, self._costs, step.should_stop)
         step.count_drafting(time.perf_counter() - started)
+        drafts = [_allowed(*each) for each in zip(sequences, drafts, strict=True)]
         if not any(draft.token_ids for draft in drafts):
             return
         asked = [each for each in zip(sequences, drafts, strict=True) if _takes_drafts(each[0])]
@@ -204,6 +205,16 @@ def _is_forced(sequence: Sequence) -> bool:
 
 def _takes_drafts(sequence: Sequence) -> bool:
     return sequence.speculation is not None and sequence.speculation.off_because is None
+
+
+def _allowed(sequence: Sequence, draft: Draft) -> Draft:
+    """Return a draft without what the sequence's constraint does not allow.
+
+    A drawn one stays as it is: where it is cut would depend on what was drawn.
+    """
+    if sequence.constraint is None or draft.probabilities or not draft.token_ids:
+        return draft
+    return draft.first(sequence.constraint.n_allowed(draft.token_ids))
 
 
 def _kept_or_replaced(row: Logits, sequence: Sequence, draft: Draft, number: int) -> int:

@@ -80,6 +80,10 @@ class HealedMatcher:
     def forced_tokens(self) -> Sequence[int]:
         return () if self.is_healing else self._matcher.forced_tokens()
 
+    def n_allowed(self, token_ids: Sequence[int]) -> int:
+        """None while the prompt's end is spelled: what may follow is known a token at a time."""
+        return 0 if self.is_healing else self._matcher.n_allowed(token_ids)
+
     @property
     def may_end(self) -> bool:
         return not self.is_healing and self._matcher.may_end

@@ -237,6 +237,7 @@ def test_a_matcher_goes_back_and_forks(compiler: Compiler) -> None:
     other.rollback(2)
     assert np.flatnonzero(np.unpackbits(other.mask(), bitorder="little")).tolist() == [99, 100]
     other.rollback(0)
+    assert [other.n_allowed(list(each)) for each in (b"ce", b"cee", b"xc", b"")] == [2, 2, 0, 0]
     with pytest.raises(ValueError, match=r"token 120 is not allowed by regex"):
         other.accept(120)
     together = masks_of([matcher, compiler("choices", ["éx", "y"]).matcher()])

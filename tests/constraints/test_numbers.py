@@ -63,7 +63,10 @@ def test_common_multiples_are_counted_in_32_bits() -> None:
     assert multiples_overflow([2**16, 0.25, 7.0])
     assert not multiples_overflow([2**12, 2**12, 0.25, 3.0])
     assert not multiples_overflow([])
-    both = [{"type": "integer", "multipleOf": 2**16}, {"multipleOf": 2**16 + 1}]
+    both: list[dict[str, Any]] = [
+        {"type": "integer", "multipleOf": 2**16},
+        {"multipleOf": 2**16 + 1},
+    ]
     with pytest.raises(ValueError, match=r"\$ combines a multipleOf with others"):
         COMPILER("json_schema", {"allOf": both})
     with pytest.raises(ValueError, match=r"combines a multipleOf"):

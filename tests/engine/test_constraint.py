@@ -60,6 +60,18 @@ def test_it_follows_every_accept_rollback_and_copy(moves: list[int], data: st.Da
         assert allowed(twin) == expected(b"")
 
 
+def test_a_draft_may_come_up_to_its_first_token_that_may_not() -> None:
+    tracker = constraint(WORDS)
+    prepare_masks([tracker])
+    word = max(WORDS, key=len)
+    assert tracker.n_allowed([*word]) == len(word)
+    assert tracker.n_allowed([*word[:2], 255, word[2]]) == 2
+    assert tracker.n_allowed([EOS]) == tracker.n_allowed([]) == 0
+    for token_id in word:
+        tracker.accept(token_id)
+    assert tracker.n_allowed([word[0]]) == 0
+
+
 def test_an_end_comes_only_where_the_text_is_complete() -> None:
     tracker = constraint([b"ab", b"abc"])
     assert EOS not in allowed(tracker)

@@ -39,9 +39,11 @@ def test_a_token_may_go_on_beyond_the_prompt_as_the_text_may_begin() -> None:
     own.accept(PIECES.index(b" "))
     assert not own.may_end
     assert list(own.forced_tokens()) == []
+    assert own.n_allowed([PIECES.index(b"abc")]) == 0
     assert allowed(own) == {b"a", b"ab", b"abc"}
     own.accept(PIECES.index(b"abc"))
     assert allowed(own) == {b"a"}
+    assert own.n_allowed([PIECES.index(b"a"), PIECES.index(b"a")]) == 1
     own.accept(PIECES.index(b"a"))
     assert own.is_done
 

@@ -11,6 +11,7 @@ import typer
 
 from localgen import hub
 from localgen._util.progress import job_bar
+from localgen.cli.files import check_input
 from localgen.cli.options import (
     LOGPROBS_HELP,
     GenerationOptions,
@@ -75,6 +76,7 @@ def batch(
     defaults = sampling.config(logprobs=logprobs)  # before anything is read: options may be wrong
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
     check_same_beams([defaults], config.max_sequences)
+    check_input(source, "JSON Lines")
     check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)
@@ -114,25 +116,30 @@ def _with_sampling(
 
 def _run(job: Job, model: LocalModel, *, quiet: bool, with_bar: bool) -> int:
     """Run a job, report on stderr, and return how many lines failed."""
-    n_done = n_failed = 0
+    n_done = n_failed = n_cut = 0
     bar = job_bar(job.n_rows - job.n_done) if with_bar else nullcontext(int)
     try:
         with bar as row_ended:
 
             def report(record: Record) -> None:
-                nonlocal n_done, n_failed
+                nonlocal n_done, n_failed, n_cut
                 if "error" in record:
                     n_failed += 1
                     _say(f"line {record['line']}: {record['error']['message']}")
                     row_ended(0)
                 else:
                     n_done += 1
+                    n_cut += record.get("is_valid") is False
                     row_ended(record["stats"]["n_new"])
 
             job.run(model, report)
     finally:  # the bar has ended: it would be drawn again below the message
         n_left = job.n_rows - job.n_done - n_done - n_failed
-        parts = [f"{n_done} done", f"{n_failed} failed"] if n_failed else [f"{n_done} done"]
+        parts = [f"{n_done} done"]
+        if n_cut:
+            parts.append(f"{n_cut} of them cut before the constraint was satisfied")
+        if n_failed:
+            parts.append(f"{n_failed} failed")
         if n_left:
             parts.append(f"{n_left} left. Run the same command again to resume.")
         if not quiet and (job.n_done < job.n_rows or not job.n_done):  # else it has been said

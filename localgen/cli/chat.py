@@ -14,6 +14,7 @@ from localgen._util.checks import check_choice
 from localgen._util.console import input_lines
 from localgen._util.format import counted
 from localgen._util.home import expand_user
+from localgen.cli.constraint_flags import cut_message
 from localgen.cli.conversation import OVERFLOW, Conversation, MessageTooLongError
 from localgen.cli.options import (
     GenerationOptions,
@@ -176,7 +177,10 @@ class Chat:
         done = stream.completion
         self.conversation.keep(stream)
         self.last = done if done.text else None
-        if done.finish_reason == "length":
+        cut = cut_message(done, self.conversation.config)
+        if cut is not None:
+            self._report(ValueError(cut))
+        elif done.finish_reason == "length":
             _say("localgen: the answer reached the limit (--max-new-tokens or --n-ctx)")
 
     def _report(self, error: Exception) -> None:

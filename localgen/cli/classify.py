@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from localgen._util.console import dump_json, input_lines
-from localgen._util.text_file import read_text
+from localgen.cli.files import check_input, read_file
+from localgen.cli.flag_names import given_once
 from localgen.cli.options import (
     LoadingOptions,
     MaxSequences,
@@ -78,10 +79,11 @@ def classify(
     """
     template = template.replace(r"\n", "\n")
     # Before anything is read or loaded: options may be wrong.
-    prompts_from_template(template, "", [], checked_texts("labels", label))
+    prompts_from_template(template, "", [], _several(checked_texts("labels", label)))
     check_normalization(normalization)
     loading.config(max_sequences=max_sequences)
-    before = "" if instruction is None else _text_of(instruction).strip("\n")
+    before = "" if instruction is None else read_file("--instruction", instruction).strip("\n")
+    check_input(source, "texts, one per line")
     lines = _lines(source)
     with LocalModel.from_pretrained(
         model_or_default(model),
@@ -102,17 +104,20 @@ def classify(
                 print(dump_json(_as_dict(text, scores), sys.stdout), flush=True)
 
 
+def _several(labels: list[str]) -> list[str]:
+    """Return ``labels``. Raises ValueError for a single one, whose probability is always 1."""
+    if len(labels) > 1:
+        return labels
+    result = f"{labels[0]!r:.80} would always have the probability 1"
+    raise ValueError(given_once("--label", labels[0], result))
+
+
 def _lines(source: str) -> Iterator[str]:
     """Return the lines that are not blank. Raises OSError, and ValueError for other than text."""
-    given = input_lines(sys.stdin) if source == "-" else iter(_text_of(Path(source)).split("\n"))
+    given = (
+        input_lines(sys.stdin) if source == "-" else iter(read_file("IN", Path(source)).split("\n"))
+    )
     return (line.strip() for line in given if line.strip())
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return read_text(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _as_dict(text: str, scores: ChoiceScores) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class MessageTooLongError(ContextFullError):
 class Conversation:
     """A chat with a model; ``messages`` are dicts with "role" and "content".
 
+    config: the options of each answer.
     overflow: what to do if the context has no room for the next answer: "stop" raises
     ContextFullError; "drop-oldest" drops the oldest question and its answer, but never the system
     message.
@@ -41,7 +42,7 @@ class Conversation:
     ) -> None:
         check_choice("overflow", overflow, OVERFLOW)
         self._model = model
-        self._config = config
+        self.config = config
         self._overflow = overflow
         self._n_asked = 0
         self.messages: list[dict[str, str]] = []
@@ -72,7 +73,7 @@ class Conversation:
         asked = [*self.messages, {"role": "user", "content": text}]
         kept = self._with_room(asked)
         # A seed of its own for each answer, and the same chat again for the same first seed.
-        config = self._config
+        config = self.config
         if isinstance(config.seed, int):
             config = replace(config, seed=config.seed + self._n_asked)
         stream = self._model.chat_stream(kept, generation_config=config)
@@ -125,7 +126,7 @@ class Conversation:
     def _with_room(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
         """Return the messages to send: all, or without the oldest ones."""
         n_ctx = self._model.config.n_ctx
-        wanted = self._config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
+        wanted = self.config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
         room = 1 if self._overflow == "stop" else min(wanted, n_ctx // 4)
         kept = list(messages)
         while (n_tokens := self._count(kept)) + room > n_ctx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from localgen._util.console import dump_json, read_stdin
 from localgen._util.format import counted
+from localgen.cli.constraint_flags import cut_message
 from localgen.cli.options import (
     LOGPROBS_HELP,
     GenerationOptions,
@@ -55,15 +57,17 @@ def generate(
 ) -> None:
     """Continue PROMPT and stream the text to stdout; with beams, print it at the end.
 
-    Sampling options that are left out default to the model file's own, if it has any.
+    Sampling options that are left out default to the model file's own, if it has any. The exit code
+    is 1 if the text was cut before it satisfied its constraint.
     """
     if logprobs is not None and not as_json:
         raise ValueError("--logprobs needs --json")
     # Before anything is read or loaded: options may be wrong.
-    options = _typed(context, sampling.config(logprobs=logprobs))
+    config = sampling.config(logprobs=logprobs)
+    options = _typed(context, config)
     loading.config()
     source = model_or_default(model)
-    text = _read_stdin() if prompt in (None, "-") else prompt
+    text = _read_stdin() if prompt is None or prompt == "-" else _as_typed(prompt)
     with (
         LocalModel.from_pretrained(source, use_profile=profile, **loading.given()) as loaded,
         kept_session(loaded, session),
@@ -72,16 +76,21 @@ def generate(
         completion = run(loaded, text, options, split_special_tokens, quiet=as_json)
         if as_json:
             print(dump_json(_as_dict(text, completion), sys.stdout))
-        elif completion.finish_reason == "length" and sys.stdout.isatty():
-            print(
-                f"localgen: stopped at the limit after {counted(completion.stats.n_new, 'token')} "
-                f"(--max-new-tokens or --n-ctx)",
-                file=sys.stderr,
-            )
         if stats:
             print(stats_line(completion.stats), file=sys.stderr)
         if completion.finish_reason == "cancelled":
             raise KeyboardInterrupt
+    cut = cut_message(completion, config)
+    if cut is not None:
+        _say(cut)
+        raise typer.Exit(1)
+    if completion.finish_reason == "length" and sys.stdout.isatty() and not as_json:
+        tokens = counted(completion.stats.n_new, "token")
+        _say(f"stopped at the limit after {tokens} (--max-new-tokens or --n-ctx)")
+
+
+def _say(message: str) -> None:
+    print(f"localgen: {message}", file=sys.stderr)
 
 
 def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
@@ -96,8 +105,17 @@ def _typed(context: typer.Context, config: GenerationConfig) -> dict[str, Any]:
 def _read_stdin() -> str:
     if sys.stdin.isatty():
         end = "Ctrl-Z and Enter" if sys.platform == "win32" else "Ctrl-D"
-        print(f"localgen: reading the prompt from stdin; {end} ends it", file=sys.stderr)
+        _say(f"reading the prompt from stdin; {end} ends it")
     return read_stdin()
+
+
+def _as_typed(prompt: str) -> str:
+    if os.path.isfile(prompt):
+        _say(
+            f"the prompt is the text {prompt!r:.80}, not the file of that name; to continue the "
+            f"file's text, leave out PROMPT and use < {prompt:.80}"
+        )
+    return prompt
 
 
 def _stream(

@@ -19,6 +19,9 @@ import typer
 
 from localgen import hub
 from localgen._util.format import counted, either
+from localgen.cli.constraint_flags import check_flags
+from localgen.cli.files import read_file
+from localgen.cli.flag_names import RENAMED, flag_of
 from localgen.completion import Stats
 from localgen.config import (
     DEFAULT_MAX_NEW_TOKENS,
@@ -121,11 +124,15 @@ class GenerationOptions:
     sampling: dict[str, Any] = field(default_factory=dict)
 
     def config(self, **more: Any) -> GenerationConfig:
-        """Return a GenerationConfig with these options and ``more``. Raises ValueError."""
+        """Return a GenerationConfig with these options and ``more``, before any model loads.
+
+        Raises ValueError, also for a constraint that cannot be enforced; OSError for its file.
+        """
         options = asdict(self)
         for name in ("json_schema", "grammar"):
-            options[name] = _text_of(name, options[name])
-        return GenerationConfig(
+            if options[name] is not None:
+                options[name] = read_file(flag_of(name), options[name])
+        config = GenerationConfig(
             stop_strings=options.pop("stop") or None,
             choices=options.pop("choice") or None,
             assistant_model=options.pop("draft"),
@@ -133,6 +140,8 @@ class GenerationOptions:
             **options,
             **more,
         )
+        check_flags(config)
+        return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,16 +171,6 @@ class LoadingOptions:
 
 
 _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
-
-
-def _text_of(name: str, path: Path | None) -> str | None:
-    """Return what a file says. Raises ValueError for one that is not UTF-8, OSError."""
-    if path is None:
-        return None
-    try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: {path} is not UTF-8 text: {error}") from None
 
 
 def _json(text: str) -> Any:
@@ -239,12 +238,10 @@ _OTHERS = (
     "allow_kv_types", "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix",
     "kv_types", "logprobs", "max_sequences", "new_tokens", "prompt_lengths",
 )  # fmt: skip
-# Parameters of the library → options with another name.
-_RENAMED = {
-    "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
-    "stop_strings": "stop", "choices": "choice", "use_profile": "profile",
-    "assistant_model": "draft",
-}  # fmt: skip
+
+# What stands around an option's name in messages that refuse several together.
+_BEFORE_A_NAME = ("cannot be used with ", "leave out ")
+_AFTER_A_NAME = re.compile(r"(?: and \w+)* cannot be used")
 
 
 def error_message(error: Exception) -> str:
@@ -258,18 +255,25 @@ def error_message(error: Exception) -> str:
 def as_flags(message: str) -> str:
     """Return a message of the library with its options named as on the command line."""
     own = [flag.name for group in _GROUPS for flag in _flags(group)]
-    names = "|".join([*own, *_OTHERS, *_RENAMED])
+    names = "|".join([*own, *_OTHERS, *RENAMED])
 
     def flag(match: re.Match[str]) -> str:
-        name, value = _RENAMED.get(match[1], match[1]).replace("_", "-"), match[2]
-        if value is None and "_" not in match[1] and match.start():
+        own_flag, value = flag_of(match[1]), match[2]
+        is_named = "_" in match[1] or not match.start() or _is_named(message, match)
+        if value is None and not is_named:
             return match[0]  # also an ordinary word: temperature, seed
         if value == "False":
-            return f"--no-{name}"
-        return f"--{name}" if value in (None, "True") else f"--{name} {value}"
+            return f"--no-{own_flag[2:]}"
+        return own_flag if value in (None, "True") else f"{own_flag} {value}"
 
     # What is in quotes is a value, such as the name of a sampler.
     return re.sub(rf"(?<!['\w])({names})\b(?:=([\w'-]+(?:\.[\w'-]+)*))?", flag, message)
+
+
+def _is_named(message: str, word: re.Match[str]) -> bool:
+    """Return whether a word of a message stands where an option is named."""
+    before, after = message[: word.start()], message[word.end() :]
+    return before.endswith(_BEFORE_A_NAME) or bool(_AFTER_A_NAME.match(after))
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -295,7 +299,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def is_given(name: str, context: typer.Context) -> bool:
     """Return whether the option for a field was typed, even if as its default."""
-    source = context.get_parameter_source(_RENAMED.get(name, name))
+    source = context.get_parameter_source(RENAMED.get(name, name))
     return source is not None and source.name != "DEFAULT"
 
 

@@ -378,7 +378,7 @@ def test_input_is_the_output(batch: Command) -> None:
 
 def test_missing_input(batch: Command) -> None:
     """The message names the input, and no output is created."""
-    assert_refused(batch(), 1, str(batch.source), "No such file")
+    assert_refused(batch(), 1, str(batch.source), "no such file")
     assert not batch.target.exists()
 
 
@@ -462,3 +462,14 @@ def test_a_job_that_other_versions_began(capsys: pytest.CaptureFixture[str]) -> 
     job.n_done = 0
     batch_module._report_resumed(job, results, new)
     assert capsys.readouterr().err == ""
+
+
+def test_texts_that_were_cut_are_counted(batch: Command) -> None:
+    """Each result has is_valid; the summary says how many do not satisfy their constraint."""
+    batch.write(
+        {"prompt": "the", "choices": ["the cat and the end"], "max_new_tokens": 2},
+        {"prompt": "the", "choices": ["cat"], "max_new_tokens": 20},
+    )
+    done = batch(*QUICK)
+    assert done.returncode == 0
+    assert done.stderr == "localgen: 2 done, 1 of them cut before the constraint was satisfied\n"

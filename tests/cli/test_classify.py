@@ -60,12 +60,26 @@ def test_stdin_is_read_line_by_line(classify: Any) -> None:
     ("args", "message"),
     [
         (["--label", "a", "--label", "a"], "labels 0 and 1 are equal"),
-        (["--label", "a", "--template", "x"], "template must have {text} once"),
-        (["--label", "a", "--normalization", "max"], "normalization must be one of"),
+        (["--label", "a,b"], "repeat it for each text, as in --label a --label b"),
+        ([*LABELS, "--template", "x"], "template must have {text} once"),
+        ([*LABELS, "--normalization", "max"], "normalization must be one of"),
         ([], "Missing option '--label'"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_read(args: list[str], message: str) -> None:
     done = localgen_command("classify", "missing.txt", "-m", "missing.gguf", *args)
     assert done.returncode == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["some text"], "'some text': no such file; IN is a file of texts, one per line"),
+        (["-", "--instruction", "Be\nkind"], "--instruction takes the name of a file"),
+    ],
+)
+def test_a_text_where_a_file_is_expected(args: list[str], message: str) -> None:
+    done = localgen_command("classify", *args, "-m", "missing.gguf", *LABELS)
+    assert done.returncode == 1
     assert message in done.stderr

@@ -152,13 +152,19 @@ def test_flags_of_constraints(tmp_path: Path) -> None:
     assert GenerationOptions(regex="a+").config().constraint == ("regex", "a+")
     assert GenerationOptions(json_object=True).config().constraint == ("json_object", True)
     assert GenerationOptions().config().constraint is None
-    with pytest.raises(ValueError, match=r"g\.lark is not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"^--grammar: .*g\.lark: it is not UTF-8 text"):
         GenerationOptions(grammar=grammar).config()
-    with pytest.raises(FileNotFoundError):
-        GenerationOptions(grammar=tmp_path / "none").config()
     with pytest.raises(ValueError, match="together") as raised:
         GenerationOptions(choice=["a"], json_schema=schema).config()
-    assert as_flags(str(raised.value)).startswith("--json-schema and choices cannot be used")
+    assert as_flags(str(raised.value)).startswith("--json-schema and --choice cannot be used")
+
+
+def test_a_prompt_that_is_the_name_of_a_file(generate: Any, tmp_path: Path) -> None:
+    """It is continued as the text that it is, and stderr says so."""
+    (tmp_path / "the cat").write_text("x")
+    done = generate("the cat", *EIGHT, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "localgen: the prompt is the text 'the cat', not the file of that name" in done.stderr
 
 
 def test_seed_is_printed_and_repeats(generate: Any) -> None:

@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import shlex
 import statistics
 import subprocess
@@ -104,14 +103,15 @@ def versions() -> dict[str, str]:
 def peak_memory_mb() -> float:
     """Return this process's peak memory in MB (10⁶ bytes), mapped weights included.
 
-    Linux's ``ru_maxrss`` starts at the parent's peak, so VmHWM is read where there is one.
+    VmHWM is read here where there is one: importing localgen would count for a peer's process.
     """
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    from localgen._util.system import peak_memory  # noqa: PLC0415  # for what has no /proc
+
+    return peak_memory() / 1e6
 
 
 # --- running and reporting ---

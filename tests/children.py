@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 CHILD_SECONDS = 60
@@ -24,6 +25,7 @@ LLAMA_CPP_DEV_NULL = "ignore:unclosed file <_io.TextIOWrapper name='/dev/null':R
 AMX = "ignore:the AMX kernels of this build:UserWarning"
 # macOS's own libraries do not work in a forked child, and Windows has none.
 CAN_FORK = sys.platform == "linux"
+NO_FORK = "Windows has no fork"
 
 
 def run_python(
@@ -53,6 +55,7 @@ def run_python(
             env=env,
         )
     with contextlib.ExitStack() as files:
+        given: IO[str]
         given, stdout, stderr = (
             files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
             for _ in range(3)
@@ -95,7 +98,7 @@ def _python(warnings: str | None) -> list[str]:
 
 class _ForkServer:
     def __init__(self, warnings: str | None) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
@@ -110,6 +113,8 @@ class _ForkServer:
 
     def run(self, request: Mapping[str, object], fds: list[int]) -> int:
         """Return the wait status of a child that ran ``request``."""
+        if sys.platform == "win32":
+            raise OSError(NO_FORK)
         with self._lock:
             socket.send_fds(self._socket, [json.dumps(request).encode()], fds)
             pid = int(self._answers.readline())

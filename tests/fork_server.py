@@ -22,6 +22,8 @@ import types
 import warnings
 from typing import Any
 
+assert sys.platform != "win32", "Windows has no fork"
+
 _MOST_BYTES = 2**20
 _IMPORTED_WHEN_NEEDED = (
     *("httpx2", "huggingface_hub.utils", "jinja2.sandbox", "numpy.random", "prompt_toolkit"),

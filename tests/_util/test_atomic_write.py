@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from localgen._util.atomic_write import atomic_write, atomic_write_bytes
+from tests.systems import make_pipe
 
 
 @pytest.fixture
@@ -49,13 +50,7 @@ def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
     [
         (lambda path: None, "none/file", errno.ENOENT, "its folder does not exist"),
         (os.mkdir, "other", errno.EISDIR, "Is a directory"),
-        pytest.param(
-            lambda path: os.mkfifo(path),  # noqa: PLW0108  # Windows has none
-            "other",
-            errno.EINVAL,
-            "it is not a regular file",
-            marks=pytest.mark.skipif(os.name == "nt", reason="no named pipes in folders"),
-        ),
+        (make_pipe, "other", errno.EINVAL, "it is not a regular file"),
     ],
 )
 def test_errors_name_the_file_that_was_asked_for(
@@ -106,8 +101,8 @@ class Windows:
             self._replace(source, target)
             return
         self.n -= 1
-        error = PermissionError(errno.EACCES, "Access is denied", str(source))
-        error.winerror = self.winerror  # type: ignore[attr-defined]
+        error: Any = PermissionError(errno.EACCES, "Access is denied", str(source))
+        error.winerror = self.winerror
         raise error
 
 

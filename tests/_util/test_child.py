@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from localgen._util import child
@@ -142,7 +142,7 @@ def test_a_hang_ends_with_all_that_it_started(
     try:
         _await(lambda: _is_dead(pid))
     except TimeoutError:
-        os.kill(pid, signal.SIGKILL)
+        psutil.Process(pid).kill()
         raise
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from localgen._util.text_file import read_text
-
-needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+from tests.systems import make_pipe
 
 
 @pytest.mark.parametrize(
@@ -51,18 +50,18 @@ def test_a_folder_and_a_device(tmp_path: Path) -> None:
             read_text(Path("/dev/zero"))
 
 
-@needs_pipes
 def test_a_pipe_without_a_writer(tmp_path: Path) -> None:
     """Regression: it was waited for, for ever."""
-    os.mkfifo(tmp_path / "pipe")
+    make_pipe(tmp_path / "pipe")
     with pytest.raises(OSError, match="it is a pipe that no program writes to"):
         read_text(tmp_path / "pipe")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/dev/fd does not open a pipe anew elsewhere")
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_pipe_with_a_writer(is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """``--text <(program)``, whether or not the program has written something already."""
+    if sys.platform != "linux":
+        pytest.skip("/dev/fd does not open a pipe anew elsewhere")
     read_end, write_end = os.pipe()
     set_blocking = os.set_blocking
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pexpect
+import psutil
 import pytest
 from gguf import GGUFWriter
 
@@ -110,7 +111,7 @@ def test_killed_and_resumed(slow: Command) -> None:
     args = [*SLOW, "--deterministic"]
     with slow.started(*args) as process:
         slow.wait_for_lines(3, process)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait(CHILD_SECONDS)
     there = slow.target.read_bytes()
     n_done = there.count(b"\n") - 1
@@ -133,7 +134,7 @@ def test_killed_again_and_again(slow: Command) -> None:
     for n_lines in (1, 3, 4, 7):
         with slow.started(*SLOW) as process:
             slow.wait_for_lines(n_lines, process)
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait(CHILD_SECONDS)
         there = slow.target.read_bytes()
         assert there.startswith(before)
@@ -162,7 +163,7 @@ def test_second_process(slow: Command) -> None:
     """Two commands cannot write the same file, not even with --overwrite."""
     with slow.started(*SLOW) as process:
         slow.wait_for_lines(1, process)
-        process.send_signal(signal.SIGSTOP)  # so that it does not finish meanwhile
+        psutil.Process(process.pid).suspend()  # so that it does not finish meanwhile
         assert_refused(slow(*SLOW), 1, str(slow.target), "another process")
         assert_refused(slow(*SLOW, "--overwrite"), 1, "another process")
 

@@ -6,7 +6,6 @@ Without both (Debian's packages chromium and chromium-driver) these tests are sk
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from localgen.compare import save_html
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile
+from tests.systems import is_root
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -32,7 +32,7 @@ def browser() -> Iterator[Any]:
     options = ChromeOptions()
     options.binary_location = str(BROWSER)
     options.add_argument("--headless=new")
-    if os.geteuid() == 0:
+    if is_root():
         options.add_argument("--no-sandbox")  # root cannot have one
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=Service(DRIVER))

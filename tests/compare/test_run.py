@@ -33,6 +33,7 @@ from localgen.compare.recommend import pareto, parse_bytes, recommend
 from localgen.engine.backend import Batch
 from models.make_tiny import make_llama_spm
 from tests.cli.test_generate import localgen_command
+from tests.systems import make_pipe
 
 LN = math.log
 
@@ -557,7 +558,7 @@ def test_a_mark_at_the_start_is_no_text(tiny_bpe_path: Path, tmp_path: Path) -> 
 
 def test_a_text_that_is_no_file(tiny_bpe_path: Path, tmp_path: Path) -> None:
     """Regression: a pipe without a writer was waited for, and /dev/zero read, for ever."""
-    os.mkfifo(tmp_path / "pipe")
+    make_pipe(tmp_path / "pipe")
     for text in (tmp_path / "pipe", Path("/dev/zero")):
         done = localgen_command("compare", tiny_bpe_path, "--text", text)
         assert done.returncode == 1

@@ -24,6 +24,7 @@ from localgen.llama.library import llama
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
 from tests.conformance.invariants import backend_of
 from tests.fakes import FakeBackend, FakeModel, engine_of, fake_model, reference_greedy
+from tests.systems import make_pipe
 
 IDENTITY = {"model": "a", "kv_type": "f16"}
 START = struct.Struct("<8sIIQ")
@@ -258,7 +259,7 @@ def test_link_stays_a_link(path: Path, tmp_path: Path) -> None:
     assert as_lists(session_file.read(path, IDENTITY)) == as_lists(some_saved((7, 7)))
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+@pytest.mark.parametrize("make", [os.mkdir, make_pipe])
 def test_path_that_is_no_file(make: Callable[[Path], None], tmp_path: Path) -> None:
     """Nobody waits for a pipe, and none is replaced."""
     path = tmp_path / "other"

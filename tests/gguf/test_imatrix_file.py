@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import gguf
@@ -11,6 +10,7 @@ import pytest
 
 from localgen import InvalidGGUFError, QuantizeError
 from localgen.gguf.imatrix_file import Gaps, find_gaps, read_imatrix
+from tests.systems import make_pipe
 
 SUMS, COUNTS = "a.in_sum2", "a.counts"
 
@@ -71,9 +71,8 @@ def test_a_column_without_data_counts_like_the_average(tmp_path: Path) -> None:
     assert find_gaps(path) == Gaps(whole=("b",), partial=("a",))
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_no_importance_matrix(tmp_path: Path) -> None:
     """It is read twice, and opening it would wait."""
-    os.mkfifo(tmp_path / "pipe")
+    make_pipe(tmp_path / "pipe")
     with pytest.raises(InvalidGGUFError, match="is a pipe"):
         read_imatrix(tmp_path / "pipe")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from localgen.gguf.tensor_types import TENSOR_TYPES
 from models.make_tiny import make_gemma_swa, make_llama_bpe, make_llama_spm, make_mamba
 from tests.hostile.mutations import fields_of
 from tests.shards import write_shards
+from tests.systems import make_pipe
 
 MAKERS = [make_llama_bpe, make_llama_spm, make_gemma_swa, make_mamba]
 
@@ -157,17 +158,17 @@ def test_text_that_is_computed_with_is_utf8(key: str, tmp_path: Path) -> None:
         read_gguf(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_pipes_and_devices(tmp_path: Path) -> None:
     """Regression: opening a pipe waited forever for somebody to write."""
-    os.mkfifo(tmp_path / "pipe.gguf")
+    make_pipe(tmp_path / "pipe.gguf")
     for path, kind in ((tmp_path / "pipe.gguf", "pipe"), (Path("/dev/null"), "device")):
         with pytest.raises(InvalidGGUFError, match=f"{path} is a {kind}, and llama.cpp maps"):
             read_gguf(path)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "s.gguf"))
-        with pytest.raises(InvalidGGUFError, match="is a socket"):
-            read_gguf(tmp_path / "s.gguf")
+    if sys.platform != "win32":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(tmp_path / "s.gguf"))
+            with pytest.raises(InvalidGGUFError, match="is a socket"):
+                read_gguf(tmp_path / "s.gguf")
 
 
 def writer(path: Path, n_layers: int = 1, architecture: str = "llama") -> GGUFWriter:

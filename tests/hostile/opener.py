@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
+
+from localgen._util.system import peak_memory
 
 SECONDS = 5.0
 MEMORY_BYTES = 512 * 2**20
@@ -104,23 +105,13 @@ def _open(path: str) -> str:
     return "generated"
 
 
-def _peak_memory() -> int:
-    """Bytes. Of ``getrusage`` a child's peak begins with that of its parent."""
-    try:
-        status = Path("/proc/self/status").read_text("utf-8")
-    except FileNotFoundError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
-
-
 def main() -> None:
     """The child."""
     _open(os.devnull)
     print("ready", flush=True)
     for line in sys.stdin:
         result = _open(line.rstrip("\n"))
-        peak = _peak_memory()
+        peak = peak_memory()
         if peak > MEMORY_BYTES:
             result = f"took {peak / 2**20:.0f} MiB"
         print(result, flush=True)

@@ -25,6 +25,7 @@ from localgen.hub.names import HubName
 from models.make_tiny import make_llama_bpe
 from tests.conftest import RunChild
 from tests.hub.server import LoopbackHub, Request
+from tests.systems import is_root
 
 NO_NETWORK = "http://127.0.0.1:9"  # the port for what is thrown away: nothing listens there
 
@@ -418,7 +419,7 @@ def test_a_disk_that_becomes_full(
     small = tmp_path / "small"
     small.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+    if not is_root() or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small disk")
     try:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small / "cache"))
@@ -438,7 +439,7 @@ def test_a_disk_that_becomes_full(
 def _read_only(folder: Path) -> Iterator[None]:
     """A real read-only file system: nobody, root included, can write to ``folder``."""
     mount = ["mount", "--bind", str(folder), str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if not is_root() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a folder read-only")
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)

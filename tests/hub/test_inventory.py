@@ -15,6 +15,7 @@ from localgen import DownloadError, ModelNotFoundError
 from localgen.hub import cache, inventory, resolve
 from tests.cli.test_generate import COMMAND, ENVIRONMENT, Result, localgen_command
 from tests.hub.server import LoopbackHub
+from tests.systems import make_pipe
 
 A, B, C = (bytes([i]) * 2000 for i in range(3))
 
@@ -87,7 +88,7 @@ def test_a_folder_that_holds_odd_things(tmp_path: Path, hub: LoopbackHub) -> Non
     (tmp_path / "dangling.gguf").symlink_to("nothing.gguf")
     (tmp_path / "itself.gguf").symlink_to("itself.gguf")
     (tmp_path / "loop").symlink_to(tmp_path)
-    os.mkfifo(tmp_path / "pipe.gguf")
+    make_pipe(tmp_path / "pipe.gguf")
     with pytest.warns(UserWarning, match="is skipped") as warned:
         found = inventory.on_this_machine([tmp_path, tmp_path / "folder.gguf"])
     names = sorted(copy.name for copy in found if copy.name != "smollm2")

@@ -20,6 +20,7 @@ from typing import Any
 from localgen.gguf.vocab_types import PRE_TOKENIZERS, TYPES
 from localgen.llama.vocab import LlamaVocab
 from models.make_tiny import Vocab, bpe_vocab
+from tests.children import NO_FORK
 from tests.llama.vocab_files import load
 
 # What a text repeats: letters by case and script, marks, digits, punctuation, white space, and
@@ -64,6 +65,8 @@ def text_of(unit: str, length: int) -> bytes:
 
 def survives(work: Callable[[], Any], stack: int) -> bool:
     """Return whether a forked process survives ``work`` on a thread with ``stack`` bytes."""
+    if sys.platform == "win32":
+        raise OSError(NO_FORK)
     pid = os.fork()
     if pid:
         return os.waitpid(pid, 0)[1] == 0

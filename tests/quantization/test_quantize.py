@@ -23,6 +23,7 @@ from localgen.llama.quantize import quantization_types
 from localgen.quantization import quantize as quantize_module
 from models.make_tiny import make_llama_bpe
 from tests.cli.test_generate import localgen_command
+from tests.systems import is_root
 
 # Rows of the tiny model are 64 wide: these types' blocks divide them.
 FITTING = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL"]
@@ -206,7 +207,7 @@ def test_a_disk_that_becomes_full(
     small = tmp_path / "small"
     small.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(small)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+    if not is_root() or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small disk")
     try:
         monkeypatch.setattr(quantize_module, "_check_disk", lambda *_: None)

@@ -26,6 +26,8 @@ from typing import Any
 
 import psutil
 
+assert sys.platform == "linux", "it imitates Windows on Linux"
+
 _MODULES = ("fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty")
 _FUNCTIONS = (
     "chown", "confstr", "fchown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getgroups",

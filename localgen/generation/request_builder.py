@@ -45,7 +45,7 @@ from localgen.generation.inputs import (
 )
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.sequences import SequenceBuilder
-from localgen.generation.tool_choice import NONE, enforced, names_to_call
+from localgen.generation.tool_choice import NONE, enforced, enforcement
 from localgen.text.byte_index import ByteIndex, byte_index
 from localgen.text.replies.formats import calls_format, choose_format
 from localgen.text.replies.start import reply_start
@@ -314,12 +314,12 @@ class RequestBuilder:
         self._backend.check_usable()
         tools = as_schemas(given["tools"])
         template = self._tokenizer.get_chat_template(given["chat_template"], tools)
-        names = names_to_call(tool_choice, parallel_tool_calls, tools)
-        choose = choose_format if names is None else calls_format
+        enforces = enforcement(tool_choice, parallel_tool_calls, tools)
+        choose = choose_format if enforces is None else calls_format
         form = choose(reply_format, template)
         if tool_choice == NONE:
             tools = given["tools"] = None
-        if names is not None and continue_final_message:
+        if enforces is not None and continue_final_message:
             raise ValueError("tool_choice cannot be enforced in a message that is continued")
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
@@ -334,9 +334,9 @@ class RequestBuilder:
         if form is not None:
             end = b"".join(map(self._tokenizer.token_bytes, ids[-_N_END:])).decode(errors="replace")
             reply = reply_start(form, tools or (), end, messages[-1] if is_open else None)
-        if names is not None:
+        if enforces is not None:
             assert reply is not None
-            reply, grammar = enforced(reply, template, self._special_id, names, parallel_tool_calls)
+            reply, grammar = enforced(reply, template, self._special_id, enforces)
         return ChatPrompt(ids, () if is_open else ids, reply, grammar)
 
     def _special_id(self, mark: str) -> int | None:

@@ -1,16 +1,20 @@
-"""``tool_choice``: which tools the model sees, and the grammar of a reply that must call one."""
+"""``tool_choice``: which tools the model sees, and the grammar of a reply that calls them."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from localgen._util.checks import check_bool
+from localgen.config import CONSTRAINTS
+from localgen.constraints.narrowing import narrow
 from localgen.constraints.schema_check import check_schema, close_objects
 from localgen.generation.inputs import ChatPrompt
-from localgen.text.replies.call_grammar import SpecialId, arguments_schema, call_grammar
+from localgen.text.replies.call_bodies import arguments_schema
+from localgen.text.replies.call_grammar import call_grammar, free_grammar
+from localgen.text.replies.grammar_writer import SpecialId
 from localgen.text.replies.start import ReplyStart
 
 AUTO, NONE, REQUIRED = "auto", "none", "required"
@@ -19,46 +23,61 @@ _GRAMMAR = "grammar"
 Schemas = Sequence[Mapping[str, Any]]
 
 
-def names_to_call(
-    tool_choice: str | None, parallel_tool_calls: bool | None, tools: Schemas | None
-) -> list[str] | None:
-    """Return the names of the tools of which one must be called; None if none must.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enforcement:
+    """What is enforced of a reply's calls.
 
-    Raises ValueError for a choice that is no tool's name, and without tools.
+    names: the tools of which the reply must call one; None if it may call any or none. several:
+    whether it may have more calls than one.
+    """
+
+    names: list[str] | None
+    several: bool
+
+
+def enforcement(
+    tool_choice: str | None, parallel_tool_calls: bool | None, tools: Schemas | None
+) -> Enforcement | None:
+    """Return what is enforced; None if nothing is.
+
+    Raises ValueError for a choice that is no tool's name, and for one that needs tools without any.
     """
     if parallel_tool_calls is not None:
         check_bool("parallel_tool_calls", parallel_tool_calls)
-    if tool_choice in (None, AUTO, NONE):
-        if parallel_tool_calls is False:
-            raise ValueError(
-                f"parallel_tool_calls=False needs tool_choice='required' or the name of a tool; "
-                f"with tool_choice={tool_choice!r} the model decides how many it calls"
-            )
+    several = parallel_tool_calls is not False
+    if tool_choice == NONE and not several:
+        raise ValueError(
+            "parallel_tool_calls=False limits calls, and tool_choice='none' allows none: leave one "
+            "of them out"
+        )
+    if tool_choice == NONE or (tool_choice is None and several):
         return None
     names = [each.get("function", each).get("name") for each in tools or ()]
+    if tool_choice in (None, AUTO):
+        return Enforcement(names=None, several=several) if names else None
     if not names:
         raise ValueError(f"tool_choice={tool_choice!r} needs tools, and there are none")
     if tool_choice == REQUIRED:
-        return names
+        return Enforcement(names=names, several=several)
     if tool_choice not in names:
         raise ValueError(
             f"tool_choice must be 'auto', 'none', 'required' or the name of a tool "
             f"({', '.join(map(str, names))}), got {tool_choice!r}"
         )
-    return [str(tool_choice)]
+    return Enforcement(names=[str(tool_choice)], several=several)
 
 
 def enforced(
-    start: ReplyStart,
-    template: str,
-    special_id: SpecialId,
-    names: Sequence[str],
-    parallel_tool_calls: bool | None,
+    start: ReplyStart, template: str, special_id: SpecialId, what: Enforcement
 ) -> tuple[ReplyStart, str]:
-    """Return what is known of a reply that must call a tool, and the grammar that it follows."""
-    several = parallel_tool_calls is not False
+    """Return what is known of a reply whose calls are enforced, and the grammar that it follows."""
     checked = replace(start, tools=tuple(_checked(each) for each in start.tools))
-    grammar = call_grammar(checked, template, special_id, names=names, several=several)
+    if what.names is None:
+        grammar = free_grammar(checked, template, special_id, several=what.several)
+    else:
+        grammar = call_grammar(
+            checked, template, special_id, names=what.names, several=what.several
+        )
     return replace(start, is_enforced=True), grammar
 
 
@@ -69,18 +88,18 @@ def _checked(tool: Mapping[str, Any]) -> dict[str, Any]:
     schema = copy.deepcopy(arguments_schema(function))
     try:
         check_schema(schema)
+        close_objects(schema)
+        narrow(schema)
     except ValueError as error:
         reason = str(error).removeprefix("json_schema: ")
         raise ValueError(f"the arguments of the tool {function['name']}: {reason}") from None
-    close_objects(schema)
     return {**function, "parameters": schema}
 
 
 def without_choice(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of ``chat()`` for a reply that may be an answer."""
-    is_enforced = options.get("tool_choice") not in (None, AUTO, NONE)
-    dropped = ("tool_choice", "parallel_tool_calls") if is_enforced else ()
-    return {name: value for name, value in options.items() if name not in dropped}
+    must_call = options.get("tool_choice") not in (None, AUTO, NONE)
+    return {**options, "tool_choice": AUTO} if must_call else dict(options)
 
 
 def with_grammar(options: Mapping[str, Any], prompts: Sequence[ChatPrompt]) -> dict[str, Any]:
@@ -95,6 +114,7 @@ def with_grammar(options: Mapping[str, Any], prompts: Sequence[ChatPrompt]) -> d
         raise ValueError(
             "tool_choice needs conversations whose prompts end alike: answer these one at a time"
         )
-    if options.get(_GRAMMAR) is not None:
-        raise ValueError("tool_choice writes the grammar of the reply: leave out grammar")
+    for name in CONSTRAINTS:
+        if options.get(name) not in (None, False):
+            raise ValueError(f"tool_choice constrains the reply already: leave out {name}")
     return {**options, _GRAMMAR: grammars.pop()}

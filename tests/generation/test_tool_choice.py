@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from localgen.generation.tool_choice import names_to_call, without_choice
+from localgen.generation.tool_choice import Enforcement, enforcement, without_choice
 from tests.fakes import FakeModel
 from tests.generation.replying import TEMPLATE, replying_model
 
+FROM = {"name": "go", "parameters": {"properties": {"from": {"type": "string"}}}}
 ASK = [{"role": "user", "content": "Lima?"}]
 SEVERAL = [ASK, [*ASK, {"role": "assistant", "content": "a"}, *ASK]]
 
@@ -38,10 +39,16 @@ def options_of(model: FakeModel, monkeypatch: pytest.MonkeyPatch, **given: Any) 
         ({"tool_choice": "later"}, r"name of a tool \(now, noon\), got 'later'"),
         ({"tool_choice": "required", "tools": None}, "needs tools"),
         ({"tool_choice": "required", "reply_format": "none"}, "shows no format of tool calls"),
-        ({"tool_choice": "required", "reply_format": "gemma3"}, "cannot be enforced"),
+        ({"tool_choice": "auto", "reply_format": "none"}, "shows no format of tool calls"),
+        (
+            {"tool_choice": "required", "reply_format": "gemma3", "tools": [FROM]},
+            "tool go: .*'from'",
+        ),
+        ({"tool_choice": "auto", "json_schema": {}}, "leave out json_schema"),
+        ({"tool_choice": "auto", "continue_final_message": True}, "message that is continued"),
         ({"tool_choice": "required", "grammar": "start: /a/"}, "leave out grammar"),
         ({"tool_choice": "now", "continue_final_message": True}, "message that is continued"),
-        ({"parallel_tool_calls": False}, "needs tool_choice='required'"),
+        ({"tool_choice": "none", "parallel_tool_calls": False}, "leave one of them out"),
         ({"tool_choice": "required", "parallel_tool_calls": 1}, "parallel_tool_calls"),
     ],
 )
@@ -80,7 +87,7 @@ def test_the_grammar_of_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     one = options_of(model, monkeypatch, tool_choice="now", parallel_tool_calls=False)["grammar"]
     assert '"noon"' not in one
     assert "*" not in one
-    assert "grammar" not in options_of(model, monkeypatch, tool_choice="auto")
+    assert "grammar" not in options_of(model, monkeypatch)
 
 
 def test_conversations_whose_prompts_end_differently() -> None:
@@ -110,6 +117,31 @@ def test_a_reply_that_must_call_a_tool_does() -> None:
     assert stream.completion.tool_calls[0].name == "now"
 
 
+def test_free_text_is_what_the_model_writes() -> None:
+    """A mark inside the reasoning that begins no call is text."""
+    reply = "<think>I write <tool_call> at times.</think>\nHi, {you}."
+    model = replying_model(reply)
+    free, auto = (
+        model.chat(ASK, tools=[now], tool_choice=choice, max_new_tokens=99)
+        for choice in (None, "auto")
+    )
+    assert auto.token_ids == free.token_ids
+    assert (auto.text, auto.reasoning) == (free.text, free.reasoning)
+    assert auto.finish_reason == "eos"
+
+
+def test_a_call_is_enforced_once_it_begins() -> None:
+    """The script has no name that is a tool's, and arguments that are none."""
+    model = replying_model('I look.<tool_call>\n{"name": "nine", "arguments": [1, 2]}' + 99 * " ")
+    options: dict[str, Any] = {"tools": [now, noon], "max_new_tokens": 200}
+    for parallel in (None, False):
+        done = model.chat(ASK, tool_choice="auto", parallel_tool_calls=parallel, **options)
+        assert done.text.startswith("I look.")
+        assert done.tool_calls[0].name in ("now", "noon")
+        assert {each.error for each in done.tool_calls} == {None}
+    assert (done.finish_reason, len(done.tool_calls)) == ("stop", 1)
+
+
 def test_a_constrained_reply_is_its_text() -> None:
     """Marks in it are no marks: the text is what the constraint says."""
     choice = "<think>a</think>b"
@@ -119,13 +151,15 @@ def test_a_constrained_reply_is_its_text() -> None:
 
 def test_names() -> None:
     tools: list[dict[str, Any]] = [{"type": "function", "function": {"name": "a"}}, {"name": "b"}]
-    assert names_to_call("required", None, tools) == ["a", "b"]
-    assert names_to_call("b", False, tools) == ["b"]
-    assert names_to_call("auto", True, tools) is None
+    assert enforcement("required", None, tools) == Enforcement(names=["a", "b"], several=True)
+    assert enforcement("b", False, tools) == Enforcement(names=["b"], several=False)
+    assert enforcement("auto", True, tools) == Enforcement(names=None, several=True)
+    assert enforcement(None, False, tools) == Enforcement(names=None, several=False)
+    assert enforcement(None, True, tools) is None
+    assert enforcement("auto", None, None) is None
 
 
 def test_a_later_round_may_answer() -> None:
-    assert without_choice({"tool_choice": "now", "parallel_tool_calls": True, "seed": 1}) == {
-        "seed": 1
-    }
+    options = {"parallel_tool_calls": True, "seed": 1}
+    assert without_choice({"tool_choice": "now", **options}) == {"tool_choice": "auto", **options}
     assert without_choice({"tool_choice": "none"}) == {"tool_choice": "none"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from localgen.text.replies.results import json_value
+from localgen.text.replies.schemas import with_cases
 
 # Python's own parser of literals goes deep in C.
 _MAX_LITERAL_CHARS, _MAX_BRACKETS = 20_000, 200
@@ -19,14 +20,14 @@ def as_json(text: str, schema: Mapping[str, Any] | None) -> str:
     schema: of the argument, None if unknown. A text stays a text where the schema says string, and
     where it is neither JSON nor a Python literal, which templates write for True and None.
     """
-    types = _types(schema or {})
+    types = types_of(schema or {})
     if "null" in types and text.strip() in ("null", "None"):
         return "null"
     types -= {"null"}
     if types and types <= {"string"}:
         return _dumps(text)
     value = _value(text)
-    if "string" in types and not isinstance(value, str) and _name(value) not in types:
+    if "string" in types and not isinstance(value, str) and not is_of(value, types):
         value = text
     try:
         return _dumps(value)
@@ -35,7 +36,7 @@ def as_json(text: str, schema: Mapping[str, Any] | None) -> str:
 
 
 def properties_by_tool(tools: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the schemas of each tool's arguments, by its name and theirs."""
+    """Return the schemas of each tool's arguments, by its name and theirs, without references."""
     found = {}
     for tool in tools:
         function = tool.get("function", tool)
@@ -44,11 +45,14 @@ def properties_by_tool(tools: Sequence[Mapping[str, Any]]) -> dict[str, dict[str
         parameters = function.get("parameters")
         properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
         if isinstance(function.get("name"), str):
-            found[function["name"]] = dict(properties) if isinstance(properties, Mapping) else {}
+            listed = properties if isinstance(properties, Mapping) else {}
+            found[function["name"]] = {
+                name: with_cases(each, parameters or {}) for name, each in listed.items()
+            }
     return found
 
 
-def _types(schema: Any) -> set[str]:
+def types_of(schema: Any) -> set[str]:
     """Return the JSON types that a schema allows; empty if it does not say."""
     if not isinstance(schema, Mapping):
         return set()
@@ -56,10 +60,16 @@ def _types(schema: Any) -> set[str]:
     types = {named} if isinstance(named, str) else set(named) if isinstance(named, list) else set()
     for name in ("anyOf", "oneOf"):
         for each in schema.get(name) or ():
-            types |= _types(each)
-    if "enum" in schema and not types:
-        types = {_name(each) for each in schema["enum"]}
+            types |= types_of(each)
+    if not types and ("enum" in schema or "const" in schema):
+        types = set(map(_name, schema["enum"] if "enum" in schema else [schema["const"]]))
     return types | {"null"} if schema.get("nullable") is True and types else types
+
+
+def is_of(value: Any, types: Collection[str]) -> bool:
+    """Return whether a JSON value has one of ``types``."""
+    name = _name(value)
+    return name in types or (name == "integer" and "number" in types)
 
 
 def _name(value: Any) -> str:

@@ -1,26 +1,30 @@
 """The grammar of a reply that calls tools, in Lark's notation: the format's marks around each
-tool's name and its arguments by their schema. It compiles nothing."""
+tool's name and its arguments by their schema. It compiles nothing.
+
+A reply that must call tools has reasoning and calls. In one that may, text is free up to the mark
+of a call: the mark and what may begin in it are what ``ReplyParser`` takes for a call.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from localgen.text.replies.call_bodies import CallBodies, Tool, arguments_schema
 from localgen.text.replies.formats import ReplyFormat
-from localgen.text.replies.other_calls import DEEPSEEK_SEPARATOR
+from localgen.text.replies.grammar_writer import (
+    SPACE,
+    GrammarWriter,
+    SpecialId,
+    any_pattern,
+    pattern_of,
+    quoted,
+)
+from localgen.text.replies.harmony import ENDS, HEADERS, MESSAGE
 from localgen.text.replies.start import ReplyStart
 
-# The id of a mark that is one special token; None for one that text spells.
-SpecialId = Callable[[str], "int | None"]
-
-_ANY_TEXT = "/(?s:.*)/"
-_SPACE = "/[ \\n]{0,4}/"
-_CALL_ID = "/[a-zA-Z0-9]{9}/"
-_LINE = "\n"
-_FENCED = "```json"
+_SHORT_SPACE = "/[ \\n]{0,4}/"
+_WORDS = "/[ a-z]{0,20}/"
 
 
 def call_grammar(
@@ -35,198 +39,229 @@ def call_grammar(
 
     template: the source of the chat template, which shows what variants of a format have.
     several: whether the reply may have more calls than one.
-    Raises ValueError for a format whose calls no grammar describes.
+    Raises ValueError for arguments that a format has no way to write.
     """
+    return _reply(start, template, special_id, names, several=several).required()
+
+
+def free_grammar(start: ReplyStart, template: str, special_id: SpecialId, *, several: bool) -> str:
+    """Return the grammar of a reply that may call tools: once a call begins, it is one of theirs.
+
+    After a call the reply goes on, or ends if there may not be several. Otherwise as
+    ``call_grammar``.
+    """
+    names = [each.get("function", each)["name"] for each in start.tools]
+    return _reply(start, template, special_id, names, several=several).free()
+
+
+def _reply(
+    start: ReplyStart, template: str, special_id: SpecialId, names: Sequence[str], *, several: bool
+) -> _Reply:
     tools = [each.get("function", each) for each in start.tools]
     chosen = [each for each in tools if each["name"] in names]
-    writer = _Writer(start.form, template, special_id)
-    calls = writer.calls(chosen, several=several and not start.form.one_call_a_message)
-    return writer.grammar(f"{writer.reasoning(start)} {calls}".strip())
+    writer = GrammarWriter(start.form.marks, special_id)
+    bodies = CallBodies(writer, start.form, template, chosen)
+    several = several and not start.form.one_call_a_message
+    if start.form.body == "harmony":
+        return _Harmony(writer, start, bodies, several)
+    return _Reply(writer, start, bodies, several)
 
 
-@dataclass(slots=True)
-class _Writer:
-    """Writes rules; what its methods return stands for text inside a rule."""
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """Writes the grammars of one reply."""
 
-    form: ReplyFormat
-    template: str
-    special_id: SpecialId
-    rules: list[str] = field(default_factory=list)
+    writer: GrammarWriter
+    start: ReplyStart
+    bodies: CallBodies
+    several: bool
 
-    def grammar(self, start: str) -> str:
-        return "\n".join([f"start: {start}", *self.rules]) + "\n"
+    @property
+    def form(self) -> ReplyFormat:
+        return self.start.form
 
-    def rule(self, body: str, options: str = "") -> str:
-        """Add a rule and return its name."""
-        name = f"r{len(self.rules)}"
-        self.rules.append(f"{name}{options}: {body}")
-        return name
+    # --- a reply that must call ---
 
-    def literal(self, text: str) -> str:
-        """Return a text whose marks are special tokens where the model has them."""
-        ids = {mark: self.special_id(mark) for mark in self.form.marks if mark}
-        special = {mark: token_id for mark, token_id in ids.items() if token_id is not None}
-        longest_first = sorted(special, key=len, reverse=True)
-        pattern = "|".join(map(re.escape, longest_first)) or "(?!)"
-        parts = re.split(f"({pattern})", text)
-        return " ".join(
-            f"<[{special[part]}]>" if part in special else _quoted(part) for part in parts if part
-        )
+    def required(self) -> str:
+        reasoning, calls = self._reasoning(), self._calls()
+        if not reasoning or not self.form.has_bare or self.form.body != "json":
+            return self.writer.grammar(f"{reasoning} {calls}".strip())
+        # Only at the beginning of a reply may a call come without its mark.
+        marked = f"{reasoning} {self.writer.literal(self.form.begins[0])} {calls}"
+        return self.writer.grammar(marked if self.start.before else f"{calls} | {marked}")
 
-    def text_until(self, end: str) -> str:
-        """Return any text up to ``end``, and that."""
-        literal = self.literal(end)
-        if literal.startswith("<["):
-            return f"{self.rule(_ANY_TEXT)} {literal}"
-        return self.rule(_ANY_TEXT, f"[suffix={_quoted(end)}]")
-
-    def json(self, schema: Mapping[str, Any]) -> str:
-        return self.rule(f"%json {json.dumps(schema, ensure_ascii=False)}")
-
-    def any_of(self, each: Sequence[str]) -> str:
-        return each[0] if len(each) == 1 else self.rule(" | ".join(each))
-
-    def list_of(self, item: str, separator: str, *, several: bool) -> str:
-        between = _quoted(separator) if separator else ""
-        return f"{item} ({between} {item})*" if several else item
-
-    # --- reasoning ---
-
-    def reasoning(self, start: ReplyStart) -> str:
+    def _reasoning(self) -> str:
         """Return the reasoning before the calls: what the prompt opened, or what may come."""
-        if self.form.body == "harmony":
-            thought = self.text_until("<|end|>")
-            opens = self.literal("<|channel|>analysis<|message|>")
-            return f"({opens} {thought} {self.literal('<|start|>assistant')})?"
         opens, closes = self.form.thought
-        if start.before:
-            return f"{self.text_until(closes)} {_SPACE}"
-        if opens not in self.template:
+        if not self.start.before and opens not in self.bodies.template:
             return ""
-        return f"({self.literal(opens)} {self.text_until(closes)} {_SPACE})?"
+        thought = self.writer.free(closes, (closes,), but=self._call_patterns())
+        if self.start.before:
+            return f"{thought} {_SHORT_SPACE}"
+        return f"({self.writer.literal(opens)} {thought} {_SHORT_SPACE})?"
 
-    # --- calls ---
+    def _call_patterns(self) -> list[str]:
+        """Return what begins a call inside the reasoning."""
+        starts = f"{SPACE}{any_pattern(self.form.starts)}" if self.form.starts else ""
+        return [f"{pattern_of(mark)}{starts}" for mark in self.form.begins]
 
-    def calls(self, tools: Sequence[Mapping[str, Any]], *, several: bool) -> str:
-        form = self.form
-        begin, end = (each[0] if each else "" for each in (form.begins, form.ends))
-        if form.body in ("json", "mistral", "keyed"):
-            return self._json_calls(tools, begin, end, several=several)
-        if form.body == "deepseek":
-            call = self.any_of([self._deepseek(tool, begin, end) for tool in tools])
-            first, last = form.dropped
-            between = "\n" if _FENCED in self.template else ""
-            calls = self.list_of(call, between, several=several)
-            return f"{self.literal(first)} {calls} {self.literal(last)}"
-        if form.body == "harmony":
-            return self.any_of([self._harmony(tool) for tool in tools])
-        if form.tags is not None:
-            call = self.any_of([self._tagged(tool) for tool in tools])
-            line = "\n" if form.tags.name else ""
-            block = self.rule(f"{self.literal(begin + line)} {call} {self.literal(line + end)}")
-            return self.list_of(block, line, several=several)
-        raise ValueError(
-            f"the calls of the format {form.name!r} cannot be enforced; leave tool_choice out"
+    def _calls(self) -> str:
+        begin, body = self.form.begins[0] if self.form.begins else "", self.form.body
+        block = f"{self.writer.literal(begin)} {self.bodies.after_mark(several=self.several)}"
+        is_listed = body in ("keyed", "python") or (body == "json" and not self.form.ends)
+        is_listed |= body == "mistral" and "[ARGS]" not in self.bodies.template
+        if self.form.has_bare and body == "json":
+            return self.bodies.after_mark(several=False)
+        if is_listed:
+            return block
+        blocks = self.writer.list_of(
+            self.writer.rule(block), self.bodies.line, several=self.several
+        )
+        if body != "deepseek":
+            return blocks
+        first, last = map(self.writer.literal, self.form.dropped)
+        return f"{first} {blocks} {last}"
+
+    # --- a reply that may call ---
+
+    def free(self) -> str:
+        text, thoughts = self.writer.new_name(), self.writer.new_name()
+        begin = self.writer.new_name()
+        self._define_text(text)
+        if not self.form.starts:  # a mark begins a call wherever it is
+            first = text
+            self.writer.define(begin, text)
+        else:
+            self._define_thoughts(thoughts, begin)
+            self._define_begin(begin, thoughts, text)
+            first = thoughts if self.start.before else begin
+        if self.form.has_bare and self.form.body == "json" and not self.start.before:
+            first = self._bare_json(text)
+        return self.writer.grammar(first)
+
+    def _define_text(self, name: str) -> None:
+        self.writer.define(name, " | ".join(self._text(name)))
+
+    def _text(self, following: str, not_first: str = "") -> list[str]:
+        """Return the cases of text outside the reasoning; ``following``: after a call."""
+        bare = self._bare_tags()
+        stops = [*self.form.begins, *bare]
+        after = following if self.several else ""
+        call = self.bodies.after_mark(several=self.several)
+        calls = {**dict.fromkeys(self.form.begins, call), **bare}
+        return [
+            self.writer.free("", stops, not_first=not_first),
+            *(
+                f"{self.writer.free(mark, stops, not_first=not_first)} {call} {after}".rstrip()
+                for mark, call in calls.items()
+            ),
+        ]
+
+    def _bare_tags(self) -> dict[str, str]:
+        """Return the tags that begin a call without a mark, each with what follows it."""
+        tags = self.form.tags
+        if tags is None or not self.form.has_bare:
+            return {}
+        return {
+            f"{tags.name}{tool['name']}{tags.name_end}": self.writer.rule(
+                f"{quoted(self.bodies.line)} {self.bodies.tagged_arguments(tool)}"
+            )
+            for tool in self.bodies.tools
+        }
+
+    def _define_thoughts(self, name: str, begin: str) -> None:
+        """Define text inside the reasoning, where a mark may only be mentioned."""
+        mention, (_, closes) = self.writer.new_name(), self.form.thought
+        after = name if self.several else ""
+        call = self.bodies.after_mark(several=self.several)
+        stops = (*self.form.begins, closes)
+        for rule, not_first in (
+            (name, ""),
+            (mention, f"{SPACE}{any_pattern(self.form.starts)}"),
+        ):
+            cases = [
+                self.writer.free("", stops, not_first=not_first),
+                f"{self.writer.free(closes, stops, not_first=not_first)} {begin}",
+            ]
+            for mark in self.form.begins:
+                before = self.writer.free(mark, stops, not_first=not_first)
+                cases.append(f"{before} ({call} {after} | {mention})")
+            self.writer.define(rule, " | ".join(cases))
+
+    def _define_begin(self, name: str, thoughts: str, text: str) -> None:
+        """Define a reply without text so far, in which reasoning may begin."""
+        opens, closes = self.form.thought
+        not_first = f"{SPACE}{any_pattern(self.form.thought)}"
+        cases = [f"{self.writer.spaced(opens)} {thoughts}", f"{self.writer.spaced(closes)} {name}"]
+        self.writer.define(name, " | ".join([*cases, *self._text(text, not_first)]))
+
+    def _bare_json(self, text: str) -> str:
+        """Return the beginning of a reply that may be a call without a mark."""
+        cases = []
+        for tool in self.bodies.tools:
+            arguments = self.writer.json(arguments_schema(tool))
+            begin = self.writer.terminal(f"/{_bare_pattern(tool)}/")
+            cases.append(f'{begin} " "? {arguments} "}}"')
+        any_bare = "|".join(map(_bare_pattern, self.bodies.tools))
+        return " | ".join([*cases, *self._text(text, f"({any_bare})")])
+
+
+def _bare_pattern(tool: Tool) -> str:
+    """Return a pattern for what begins a call without a mark, with white space anywhere in it."""
+
+    def spaced(text: str) -> str:
+        return SPACE.join(["", *map(pattern_of, "".join(text.split()))])
+
+    kind, name = spaced('"type":"function",'), spaced(f'"name":"{tool["name"]}",')
+    keys = f"({spaced(chr(34) + 'parameters')}|{spaced(chr(34) + 'arguments')})"
+    return f"{spaced('{')}({kind})?{name}{keys}{spaced(chr(34) + ':')}"
+
+
+class _Harmony(_Reply):
+    """Writes gpt-oss's replies: messages with a header each."""
+
+    __slots__ = ()
+
+    def _reasoning(self) -> str:
+        thought = self.writer.free("<|end|>", ENDS)
+        opens = self.writer.literal("<|channel|>analysis<|message|>")
+        return f"({opens} {thought} {self.writer.literal('<|start|>assistant')})?"
+
+    def _calls(self) -> str:
+        return self.writer.any_of([self._call(tool) for tool in self.bodies.tools])
+
+    def _call(self, tool: Tool) -> str:
+        header = f"<|channel|>commentary to=functions.{tool['name']} <|constrain|>json<|message|>"
+        return self.writer.rule(
+            f"{self.writer.literal(header)} {self.writer.json(arguments_schema(tool))}"
         )
 
-    def _json_calls(
-        self, tools: Sequence[Mapping[str, Any]], begin: str, end: str, *, several: bool
-    ) -> str:
-        if self.form.body == "mistral" and "[ARGS]" in self.template:
-            call = self.any_of([self._mistral(tool, begin) for tool in tools])
-            return f"{call}+" if several else call
-        make = _keyed if self.form.body == "keyed" else self._named
-        call = self.any_of([self.json(make(tool)) for tool in tools])
-        if self.form.has_bare:
-            return call
-        if end and self.form.body == "json":
-            block = self.rule(f"{self.literal(begin + _LINE)} {call} {self.literal(_LINE + end)}")
-            return self.list_of(block, "\n", several=several)
-        items = self.list_of(call, ", ", several=several)
-        return f"{self.literal(begin + '[')} {items} {self.literal(']' + end)}"
+    def free(self) -> str:
+        writer, header, body = self.writer, self.writer.new_name(), self.writer.new_name()
+        call = self._after_recipient()
+        stops = (MESSAGE, "to=")
+        cases = [writer.free("", stops), f"{writer.free(MESSAGE, stops)} {body}"]
+        writer.define(header, " | ".join([*cases, f"{writer.free('to=', stops)} {call}"]))
+        cases = [f"{writer.free(end, ENDS)} {header}" for end in ENDS]
+        writer.define(body, " | ".join([writer.free("", ENDS), *cases]))
+        following = {MESSAGE: body, "to=": call}
+        begins = [f"{writer.spaced(mark)} {following.get(mark, header)}" for mark in HEADERS]
+        not_first = f"{SPACE}{any_pattern(HEADERS)}"  # the prompt has the header
+        texts = [f"{writer.free(end, ENDS, not_first=not_first)} {header}" for end in ENDS]
+        texts.append(writer.free("", ENDS, not_first=not_first))
+        return writer.grammar(" | ".join([*begins, *texts]))
 
-    def _named(self, tool: Mapping[str, Any]) -> dict[str, Any]:
-        key = "parameters" if self.form.has_bare else "arguments"
-        properties = {"name": {"const": tool["name"]}, key: arguments_schema(tool)}
-        required = list(properties)
-        if self.form.body == "mistral":
-            properties["id"] = {"type": "string", "pattern": "^[a-zA-Z0-9]{9}$"}
-        return _closed(properties, required=required)
-
-    def _mistral(self, tool: Mapping[str, Any], begin: str) -> str:
-        own_id = f"{self.literal('[CALL_ID]')} {_CALL_ID}" if "[CALL_ID]" in self.template else ""
-        name, mark = self.literal(begin + tool["name"]), self.literal("[ARGS]")
-        return self.rule(f"{name} {own_id} {mark} {self.json(arguments_schema(tool))}")
-
-    def _deepseek(self, tool: Mapping[str, Any], begin: str, end: str) -> str:
-        name, arguments = tool["name"], self.json(arguments_schema(tool))
-        before, after = f"{begin}{name}{DEEPSEEK_SEPARATOR}", end
-        if _FENCED in self.template:
-            before = f"{begin}function{DEEPSEEK_SEPARATOR}{name}\n{_FENCED}\n"
-            after = f"\n```{end}"
-        return self.rule(f"{self.literal(before)} {arguments} {self.literal(after)}")
-
-    def _harmony(self, tool: Mapping[str, Any]) -> str:
-        header = f"<|channel|>commentary to=functions.{tool['name']} <|constrain|>json<|message|>"
-        return self.rule(f"{self.literal(header)} {self.json(arguments_schema(tool))}")
-
-    def _tagged(self, tool: Mapping[str, Any]) -> str:
-        tags = self.form.tags
-        assert tags is not None
-        schema = arguments_schema(tool)
-        line = "\n" if tags.name else ""
-        parts = [self.literal(f"{tags.name}{tool['name']}{tags.name_end}{line}")]
-        for name, each in schema.get("properties", {}).items():
-            before = f"{tags.key}{name}{tags.key_end}{tags.value}"
-            pad = "\n" if tags.pads else ""
-            value = self._tagged_value(each, f"{pad}{tags.value_end}{line}")
-            part = self.rule(f"{self.literal(before + pad)} {value}")
-            parts.append(part if name in schema.get("required", ()) else f"{part}?")
-        return self.rule(" ".join([*parts, self.literal(tags.call_end)]).strip())
-
-    def _tagged_value(self, schema: Mapping[str, Any], end: str) -> str:
-        """Return a value and the tag after it; texts are not in quotes."""
-        choices = schema.get("enum")
-        if schema.get("type") == "boolean":  # Qwen's templates write Python's
-            choices = ["true", "false", "True", "False"]
-        if choices and all(isinstance(each, str) for each in choices):
-            return f"({' | '.join(map(_quoted, choices))}) {self.literal(end)}"
-        if schema.get("type") == "string":
-            return self.text_until(end)
-        return f"{self.json(schema)} {self.literal(end)}"
-
-
-def arguments_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of a tool's arguments, which has no others than those it lists."""
-    given = tool.get("parameters") or {}
-    schema = {"type": "object", **_without_nullable(given)}
-    return {"properties": {}, "additionalProperties": False, **schema}
-
-
-def _without_nullable(schema: Any) -> Any:
-    """Return a schema with ``anyOf`` for OpenAPI's ``nullable``, which JSON Schema lacks."""
-    if isinstance(schema, list):
-        return [_without_nullable(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    kept = {name: _without_nullable(each) for name, each in schema.items() if name != "nullable"}
-    if schema.get("nullable") is True:
-        return {"anyOf": [kept, {"type": "null"}]}
-    return kept
-
-
-def _keyed(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return _closed({tool["name"]: arguments_schema(tool)}, required=[tool["name"]])
-
-
-def _closed(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    def _after_recipient(self) -> str:
+        """Return a call from its tool's name on; the rest of the header comes in several ways."""
+        literal = self.writer.literal
+        marks = self.writer.any_of([literal("<|channel|>"), literal("<|constrain|>")])
+        header = f'(" " {_WORDS})? ({marks} {_WORDS})*'
+        return self.writer.any_of(
+            [
+                self.writer.rule(
+                    f"{quoted('functions.' + tool['name'])} {header} {literal(MESSAGE)} "
+                    f"{self.writer.json(arguments_schema(tool))}"
+                )
+                for tool in self.bodies.tools
+            ]
+        )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from localgen.text.replies.arguments import as_json, properties_by_tool
+from localgen.text.replies.arguments import as_json, properties_by_tool, types_of
 from localgen.text.replies.results import ReplyDelta, checked_call
 
 
@@ -88,6 +88,11 @@ class Calls:
     def argument(self, call: OpenCall, name: str, text: str) -> str:
         """Return the JSON text of an argument of a call that was written as plain text."""
         return as_json(text, self._properties.get(call.name, {}).get(name))
+
+    def is_nested(self, call: OpenCall, name: str) -> bool:
+        """Return whether an argument must be an array or an object."""
+        types = types_of(self._properties.get(call.name, {}).get(name)) - {"null"}
+        return bool(types) and types <= {"array", "object"}
 
     def order(self, name: str) -> list[str]:
         """Return the names of a tool's arguments, in its own order."""

@@ -14,20 +14,22 @@ class JsonScan:
 
     ends: marks that end the text around the value. They count outside strings, and inside a string
     at the beginning of a line: JSON has no line feed in a string, so the string was left open.
-    is_closed: the value is complete. is_stopped: one of ``ends`` follows instead.
+    is_closed: the value is complete. is_stopped: one of ``ends`` follows instead. is_in_string:
+    whether what was read ends inside a string.
     """
 
     def __init__(self, ends: Sequence[str] = ()) -> None:
         self._ends = tuple(ends)
         self._ends_in_string = tuple(f"\n{end}" for end in ends)
         self._depth = 0
-        self._in_string = self._is_escaped = self._in_scalar = False
+        self._is_escaped = self._in_scalar = False
+        self.is_in_string = False
         self.is_closed = self.is_stopped = False
 
     def read(self, text: str, *, is_over: bool) -> int:
         """Return how many characters of ``text`` belong to the value, as far as it is certain."""
         for index, character in enumerate(text):
-            ends = self._ends_in_string if self._in_string else self._ends
+            ends = self._ends_in_string if self.is_in_string else self._ends
             for end in ends:
                 if character != end[0]:
                     continue
@@ -45,16 +47,16 @@ class JsonScan:
         return len(text)
 
     def _step(self, character: str) -> None:
-        if self._in_string:
+        if self.is_in_string:
             if self._is_escaped:
                 self._is_escaped = False
             elif character == "\\":
                 self._is_escaped = True
             elif character == '"':
-                self._in_string = False
+                self.is_in_string = False
                 self.is_closed = not self._depth
         elif character == '"':
-            self._in_string = True
+            self.is_in_string = True
         elif character in "{[":
             self._depth += 1
         elif character in "}]":
@@ -76,6 +78,14 @@ def read_json(reader: Reader, sink: Sink, ends: Sequence[str] = ()) -> Steps[boo
         if scan.is_stopped or reader.is_over:
             return False
         yield None
+
+
+def in_string(text: str) -> bool:
+    """Return whether ``text`` begins a JSON value that goes on inside one of its strings; one that
+    has a line feed was left open."""
+    scan = JsonScan()
+    scan.read(text.lstrip(), is_over=True)
+    return scan.is_in_string and not text.endswith("\n")
 
 
 def is_closed(text: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from localgen.text.replies.calls import Calls, OpenCall
 from localgen.text.replies.json_calls import broken
+from localgen.text.replies.json_text import in_string
 from localgen.text.replies.reader import Reader, Steps
 
 _UNREADABLE = "the call cannot be read: a tag is missing, or is not where it belongs"
@@ -106,7 +107,8 @@ def _arguments(
         key = yield from _key(reader, ends, tags)
         if key is None:
             return None
-        text = yield from _value(reader, [tags.key, *last, *ends], ends, tags)
+        is_nested = calls.is_nested(call, key)
+        text = yield from _value(reader, [tags.key, *last, *ends], ends, tags, is_nested=is_nested)
         if text is None:
             return None
         value = calls.argument(call, key, text)
@@ -128,15 +130,24 @@ def _key(reader: Reader, ends: Sequence[str], tags: Tags) -> Steps[str | None]:
 
 
 def _value(
-    reader: Reader, following: Sequence[str], ends: Sequence[str], tags: Tags
+    reader: Reader,
+    following: Sequence[str],
+    ends: Sequence[str],
+    tags: Tags,
+    *,
+    is_nested: bool,
 ) -> Steps[str | None]:
     """Read a value and the tag after it; None if there is none.
 
     The tag inside a value is text: after the one that counts, something of ``following`` comes.
+    is_nested: whether it must be JSON with brackets; what is inside a string of it is text, too.
     """
     text = ""
     while True:
         piece, mark = yield from reader.text_until([tags.value_end, *ends])
+        if mark is not None and is_nested and in_string(text + piece):
+            text += piece + mark
+            continue
         if mark is None or mark in ends:
             reader.put_back(mark or "")
             return None

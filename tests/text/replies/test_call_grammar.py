@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import jsonschema
 import pytest
 
 from localgen.text.chat_template import ChatTemplate
-from localgen.text.replies.call_grammar import arguments_schema, call_grammar
-from localgen.text.replies.formats import choose_format, find_format
+from localgen.text.replies.call_bodies import arguments_schema
+from localgen.text.replies.call_grammar import call_grammar, free_grammar
+from localgen.text.replies.formats import FORMATS, ReplyFormat, choose_format, find_format
 from localgen.text.replies.parser import parse_reply
 from localgen.text.replies.start import ReplyStart
 from tests.text.replies.samples import NOW, WEATHER
@@ -20,24 +23,42 @@ from tests.text.replies.test_formats import (
     assistant,
     rendered_reply,
 )
-
-llguidance = pytest.importorskip("llguidance")
+from tests.text.replies.walks import takes, walk
 
 CALLS: list[dict[str, Any]] = [{"text": 'Zü\n"1" < 2', "count": 3}, {"flag": True}]
 TOOLS = (WEATHER, NOW)
+# Each property is written, and read, in a way of its own by some format.
+_TREE = {
+    "type": "object",
+    "properties": {
+        "v": {"type": "string", "maxLength": 2},
+        "kids": {"type": "array", "items": {"$ref": "#/$defs/tree"}, "maxItems": 2},
+    },
+    "required": ["v"],
+    "additionalProperties": False,
+}
+_WORD_OR_NULL = {"anyOf": [{"enum": ["x", "y"], "type": "string"}, {"type": "null"}]}
+_PROPERTIES: dict[str, Any] = {
+    "text": {"type": "string"},
+    "short": {"type": "string", "minLength": 1, "maxLength": 3},
+    "pattern": {"type": "string", "pattern": "^[a-c]{2}$"},
+    "count": {"type": "integer"},
+    "few": {"type": "integer", "minimum": 1, "maximum": 12},
+    "ratio": {"type": "number"},
+    "flag": {"type": "boolean"},
+    "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    "kind": {"enum": ["a", "b c", 3, None, True]},
+    "word": _WORD_OR_NULL,
+    "either": {"anyOf": [{"type": "integer", "minimum": 5, "maximum": 9}, {"type": "string"}]},
+    "many": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "string"}]},
+    "items": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
+    "tree": {"$ref": "#/$defs/tree"},
+    "name": {"$ref": "#/$defs/name"},
+    "any": {},
+    "map": {"type": "object", "additionalProperties": {"type": "boolean"}},
+}
+_DEFINITIONS = {"tree": _TREE, "name": {"type": "string", "maxLength": 4}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Lima", "days": 3}}\n</tool_call>'
-
-
-def takes(grammar: str, text: str) -> bool:
-    """Whether ``text`` is a whole text of a grammar, byte by byte."""
-    source = llguidance.LLMatcher.grammar_from_lark(grammar)
-    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), source)
-    assert not matcher.is_error(), matcher.get_error()
-    data = list(text.encode())
-    if matcher.validate_tokens(data) < len(data):
-        return False
-    matcher.consume_tokens(data)
-    return bool(matcher.is_accepting())
 
 
 def grammar_of(name: str, template: str = "", **options: Any) -> str:
@@ -110,7 +131,7 @@ def test_reasoning_comes_before_the_calls() -> None:
 def test_marks_that_are_special_tokens_are_written_by_their_ids() -> None:
     ids = {"<tool_call>": 7, "</tool_call>": 8}
     grammar = grammar_of("hermes", special_id=ids.get)
-    assert '<[7]> "\\n"' in grammar
+    assert "<[7]>" in grammar
     assert '"\\n" <[8]>' in grammar
     assert "tool_call" not in grammar
 
@@ -128,10 +149,84 @@ def test_tagged_values_by_their_schema() -> None:
     assert not takes(grammar, call(("town", "Lima")))
 
 
-@pytest.mark.parametrize("name", ["gemma3", "functiongemma"])
-def test_formats_that_no_grammar_describes(name: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}' cannot be enforced"):
-        grammar_of(name)
+# --- what is enforced is read back ---
+
+
+def tools_of(seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two tools with three of the properties each."""
+    rng = random.Random(seed)
+    tools = []
+    for name in ("work", "play_now"):
+        chosen = rng.sample(sorted(_PROPERTIES), 3)
+        schema = {
+            "type": "object",
+            "properties": {each: _PROPERTIES[each] for each in chosen},
+            "required": [each for each in chosen if rng.random() < 0.5],
+            "additionalProperties": False,
+            "$defs": _DEFINITIONS,
+        }
+        tools.append({"name": name, "parameters": schema})
+    return tools[0], tools[1]
+
+
+def templates() -> dict[str, tuple[ReplyFormat, str]]:
+    """Every template with calls, and every format, whose templates show reasoning."""
+    found = {name: (find_format(source), source) for name, source in TEMPLATES.items()}
+    shown = {each.name: (each, f"{each.thought[0]} {each.thought[1]}") for each in FORMATS}
+    both = {**found, **shown}
+    return {
+        name: (form, source)
+        for name, (form, source) in both.items()
+        if form and form.body != "none"
+    }
+
+
+def check_calls(text: str, form: ReplyFormat, tools: Any, before: str) -> int:
+    """Assert that each call in a reply is a right one; return how many there are."""
+    schemas = {each["name"]: each["parameters"] for each in tools}
+    calls = parse_reply(text, form, tools, before=before).tool_calls
+    for call in calls:
+        assert call.error is None, (call, text)
+        jsonschema.validate(call.arguments, schemas[call.name])
+    return len(calls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", templates())
+def test_calls_that_must_come_are_read_back(name: str) -> None:
+    form, source = templates()[name]
+    n_calls = 0
+    for seed in range(8):
+        several, before, tools = seed % 2 == 0, form.thought[0] * (seed % 3 == 0), tools_of(seed)
+        start = ReplyStart(form=form, tools=tools, before=before)
+        grammar = call_grammar(
+            start, source, lambda _: None, names=["work", "play_now"], several=several
+        )
+        text = walk(grammar, form, seed)
+        if text is not None:
+            found = check_calls(text, form, tools, before)
+            assert found >= 1 if several else found == 1
+            n_calls += found
+    assert n_calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", templates())
+def test_calls_that_may_come_are_read_back(name: str) -> None:
+    form, source = templates()[name]
+    n_calls = 0
+    for seed in range(12):
+        several, before, tools = seed % 2 == 0, form.thought[0] * (seed % 3 == 0), tools_of(seed)
+        start = ReplyStart(form=form, tools=tools, before=before)
+        grammar = free_grammar(start, source, lambda _: None, several=several)
+        mark = form.begins[0] if form.begins else "<|channel|>analysis to="
+        begin = f"{form.thought[1] if before else ''}{mark}" if seed % 2 else ""
+        text = walk(grammar, form, seed, start=begin)
+        if text is not None:
+            found = check_calls(text, form, tools, before)
+            assert several or found <= 1
+            n_calls += found
+    assert n_calls
 
 
 def test_nullable_arguments() -> None:

@@ -643,8 +643,9 @@ class LocalModel(ModelMethods):
         reply_format: how the model writes reasoning and tool calls, such as "hermes"; None is what
         its chat template shows, "none" leaves the reply as it is.
         tool_choice: "auto" lets the model decide, "none" does not show it the tools, "required"
-        makes it call at least one, the name of a tool that one; the calls then follow the format
-        and the tools' schemas. parallel_tool_calls: whether these may be several.
+        makes it call at least one, the name of a tool that one. Calls then follow the format and
+        the tools' schemas; with None, the default, nothing is enforced. parallel_tool_calls: False
+        allows one call, and means "auto" if it is alone.
         options: the arguments of ``complete()``.
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
@@ -735,8 +736,8 @@ class LocalModel(ModelMethods):
 
         tools: functions with type hints and a docstring. Each round is a reply and the calls in it,
         whose results the next reply sees; a reply without calls is the answer. max_rounds: the most
-        replies. options: the arguments of ``chat()``; a ``tool_choice`` is enforced in the first
-        round, so that an answer can follow.
+        replies. options: the arguments of ``chat()``; a ``tool_choice`` that makes the model call
+        holds for the first round, and later ones are "auto", so that an answer can follow.
         An exception of a tool becomes the result of its call, as do a wrong name or arguments.
         Raises ValueError if the chat template shows no format of tool calls and ``reply_format``
         names none, TypeError for tools that are no functions, and as ``chat()``. Whatever is raised

@@ -92,18 +92,11 @@ class _Reply:
 
     def _reasoning(self) -> str:
         """Return the reasoning before the calls: what the prompt opened, or what may come."""
-        opens, closes = self.form.thought
+        opens, _ = self.form.thought
         if not self.start.before and opens not in self.bodies.template:
             return ""
-        thought = self.writer.free(closes, (closes,), but=self._call_patterns())
-        if self.start.before:
-            return f"{thought} {_SHORT_SPACE}"
-        return f"({self.writer.literal(opens)} {thought} {_SHORT_SPACE})?"
-
-    def _call_patterns(self) -> list[str]:
-        """Return what begins a call inside the reasoning."""
-        starts = f"{SPACE}{any_pattern(self.form.starts)}" if self.form.starts else ""
-        return [f"{pattern_of(mark)}{starts}" for mark in self.form.begins]
+        thoughts = self._define_thoughts(self.writer.new_name(), _SHORT_SPACE, "")
+        return thoughts if self.start.before else f"({self.writer.literal(opens)} {thoughts})?"
 
     def _calls(self) -> str:
         begin, body = self.form.begins[0] if self.form.begins else "", self.form.body
@@ -125,22 +118,22 @@ class _Reply:
     # --- a reply that may call ---
 
     def free(self) -> str:
-        text, thoughts = self.writer.new_name(), self.writer.new_name()
-        begin = self.writer.new_name()
-        self._define_text(text)
-        if not self.form.starts:  # a mark begins a call wherever it is
-            first = text
-            self.writer.define(begin, text)
-        else:
-            self._define_thoughts(thoughts, begin)
-            self._define_begin(begin, thoughts, text)
-            first = thoughts if self.start.before else begin
-        if self.form.has_bare and self.form.body == "json" and not self.start.before:
+        text = self.writer.new_name()
+        self.writer.define(text, " | ".join(self._text(text)))
+        first = text
+        if self.form.starts:  # else a mark begins a call wherever it is
+            first = self._with_thoughts(text)
+        elif self.form.has_bare and self.form.body == "json" and not self.start.before:
             first = self._bare_json(text)
         return self.writer.grammar(first)
 
-    def _define_text(self, name: str) -> None:
-        self.writer.define(name, " | ".join(self._text(name)))
+    def _with_thoughts(self, text: str) -> str:
+        """Return a reply with reasoning before the text."""
+        begin, thoughts = self.writer.new_name(), self.writer.new_name()
+        self._define_begin(begin, thoughts, text)
+        call = self.bodies.after_mark(several=self.several)
+        self._define_thoughts(thoughts, begin, call)
+        return thoughts if self.start.before else begin
 
     def _text(self, following: str, not_first: str = "") -> list[str]:
         """Return the cases of text outside the reasoning; ``following``: after a call."""
@@ -169,24 +162,28 @@ class _Reply:
             for tool in self.bodies.tools
         }
 
-    def _define_thoughts(self, name: str, begin: str) -> None:
-        """Define text inside the reasoning, where a mark may only be mentioned."""
+    def _define_thoughts(self, name: str, after: str, call: str) -> str:
+        """Define text inside the reasoning, and what comes after it; return ``name``.
+
+        call: a call that may begin in it; "" if none may, and it must end. In formats whose calls
+        all start alike, a mark without that start is only mentioned.
+        """
         mention, (_, closes) = self.writer.new_name(), self.form.thought
-        after = name if self.several else ""
-        call = self.bodies.after_mark(several=self.several)
         stops = (*self.form.begins, closes)
-        for rule, not_first in (
-            (name, ""),
-            (mention, f"{SPACE}{any_pattern(self.form.starts)}"),
-        ):
-            cases = [
-                self.writer.free("", stops, not_first=not_first),
-                f"{self.writer.free(closes, stops, not_first=not_first)} {begin}",
-            ]
-            for mark in self.form.begins:
+        followed = [f"{call} {name if self.several else ''}".strip()] if call else []
+        rules = {name: ""}
+        if self.form.starts:
+            followed.append(mention)
+            rules[mention] = f"{SPACE}{any_pattern(self.form.starts)}"
+        for rule, not_first in rules.items():
+            cases = [f"{self.writer.free(closes, stops, not_first=not_first)} {after}"]
+            if call:
+                cases.append(self.writer.free("", stops, not_first=not_first))
+            for mark in self.form.begins if followed else ():
                 before = self.writer.free(mark, stops, not_first=not_first)
-                cases.append(f"{before} ({call} {after} | {mention})")
+                cases.append(f"{before} ({' | '.join(followed)})")
             self.writer.define(rule, " | ".join(cases))
+        return name
 
     def _define_begin(self, name: str, thoughts: str, text: str) -> None:
         """Define a reply without text so far, in which reasoning may begin."""

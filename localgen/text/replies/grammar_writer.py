@@ -76,10 +76,11 @@ class GrammarWriter:
         """Return the name of a terminal, which is one piece of text to the lexer."""
         return self._named(body, "T")
 
-    def _named(self, body: str, kind: str) -> str:
+    def _named(self, body: str, kind: str, options: str = "") -> str:
         if body not in self._names:
             self._n_names += 1
-            self._names[body] = self.define(f"{kind}{self._n_names}", body)
+            name = self._names[body] = f"{kind}{self._n_names}"
+            self.define(name + options, body)
         return self._names[body]
 
     def json(self, schema: Mapping[str, Any]) -> str:
@@ -117,16 +118,13 @@ class GrammarWriter:
         without = [containing(f"({'|'.join(but)})")] if but else []
         return self.terminal(" & ".join([within, *(f"~{each}" for each in (*without, *more))]))
 
-    def free(
-        self, end: str, stops: Sequence[str], *, but: Sequence[str] = (), not_first: str = ""
-    ) -> str:
+    def free(self, end: str, stops: Sequence[str], *, not_first: str = "") -> str:
         """Return any text up to one of the marks ``stops``, and that: ``end``, or "" if the reply
         ends before it. Other marks may come in it.
 
-        but: patterns that match nothing in it. not_first: a pattern that does not match at its
-        beginning.
+        not_first: a pattern that does not match at its beginning.
         """
-        patterns = [*map(pattern_of, stops), *but]
+        patterns = list(map(pattern_of, stops))
         later = self.content(patterns)
         first = later
         if not_first:
@@ -141,8 +139,9 @@ class GrammarWriter:
     def ended(self, content: str, end: str) -> str:
         """Return a terminal's text and the mark after it, if there is one.
 
-        A mark that text spells becomes part of the terminal: the lexer never goes back.
+        A mark that text spells becomes part of the terminal, since the lexer never goes back. It is
+        lazy, to end with the mark: llguidance does not see that nothing of it could follow.
         """
         if not end or end in self._special:
             return f"{content} {self.literal(end)}".rstrip()
-        return self.terminal(f"{content} {quoted(end)}")
+        return self._named(f"{content} {quoted(end)}", "r", "[lazy]")

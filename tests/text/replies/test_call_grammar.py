@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import jsonschema
@@ -23,7 +24,7 @@ from tests.text.replies.test_formats import (
     assistant,
     rendered_reply,
 )
-from tests.text.replies.walks import takes, walk
+from tests.text.replies.walks import Walk, special_id, takes
 
 CALLS: list[dict[str, Any]] = [{"text": 'Zü\n"1" < 2', "count": 3}, {"flag": True}]
 TOOLS = (WEATHER, NOW)
@@ -191,6 +192,12 @@ def check_calls(text: str, form: ReplyFormat, tools: Any, before: str) -> int:
     return len(calls)
 
 
+def marks_of(form: ReplyFormat, seed: int) -> tuple[str, ...]:
+    """None, some or all of the marks, as special tokens."""
+    marks = [mark for mark in sorted(form.marks) if not mark.startswith("```")]
+    return tuple(marks[:: seed % 3]) if seed % 3 else ()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", templates())
 def test_calls_that_must_come_are_read_back(name: str) -> None:
@@ -198,11 +205,10 @@ def test_calls_that_must_come_are_read_back(name: str) -> None:
     n_calls = 0
     for seed in range(8):
         several, before, tools = seed % 2 == 0, form.thought[0] * (seed % 3 == 0), tools_of(seed)
-        start = ReplyStart(form=form, tools=tools, before=before)
-        grammar = call_grammar(
-            start, source, lambda _: None, names=["work", "play_now"], several=several
-        )
-        text = walk(grammar, form, seed)
+        start, marks = ReplyStart(form=form, tools=tools, before=before), marks_of(form, seed)
+        names, special = [each["name"] for each in tools], partial(special_id, marks=marks)
+        grammar = call_grammar(start, source, special, names=names, several=several)
+        text = Walk(grammar, form, seed, marks).text()
         if text is not None:
             found = check_calls(text, form, tools, before)
             assert found >= 1 if several else found == 1
@@ -214,14 +220,16 @@ def test_calls_that_must_come_are_read_back(name: str) -> None:
 @pytest.mark.parametrize("name", templates())
 def test_calls_that_may_come_are_read_back(name: str) -> None:
     form, source = templates()[name]
+    begins = ("Hm.", form.begins[0]) if form.begins else ("<|channel|>", "commentary", " to=")
     n_calls = 0
     for seed in range(12):
         several, before, tools = seed % 2 == 0, form.thought[0] * (seed % 3 == 0), tools_of(seed)
-        start = ReplyStart(form=form, tools=tools, before=before)
-        grammar = free_grammar(start, source, lambda _: None, several=several)
-        mark = form.begins[0] if form.begins else "<|channel|>analysis to="
-        begin = f"{form.thought[1] if before else ''}{mark}" if seed % 2 else ""
-        text = walk(grammar, form, seed, start=begin)
+        start, marks = ReplyStart(form=form, tools=tools, before=before), marks_of(form, seed)
+        grammar = free_grammar(start, source, partial(special_id, marks=marks), several=several)
+        walk = Walk(grammar, form, seed, marks)
+        if seed % 2:
+            assert all(map(walk.take, ((form.thought[1],) if before else ()) + begins))
+        text = walk.text()
         if text is not None:
             found = check_calls(text, form, tools, before)
             assert several or found <= 1

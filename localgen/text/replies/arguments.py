@@ -32,7 +32,7 @@ def as_json(text: str, schema: Mapping[str, Any] | None) -> str:
     try:
         return _dumps(value)
     except ValueError:  # a number that no float holds
-        return _dumps(text)
+        return text.strip() if types and "string" not in types else _dumps(text)
 
 
 def properties_by_tool(tools: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

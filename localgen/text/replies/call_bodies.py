@@ -13,6 +13,7 @@ from localgen.text.replies.formats import ReplyFormat
 from localgen.text.replies.grammar_writer import GrammarWriter, quoted
 from localgen.text.replies.other_calls import DEEPSEEK_SEPARATOR
 from localgen.text.replies.schemas import refusal
+from localgen.text.replies.tagged_calls import Tags
 
 _CALL_ID = "/[a-zA-Z0-9]{9}/"
 _FENCED = "```json"
@@ -114,21 +115,34 @@ class CallBodies:
             f"{self.line}{tags.name}{tool['name']}{tags.name_end}{self.line}"
         )
         end = self.writer.literal(self.line + self.end)
-        return self.writer.rule(f"{name} {self.tagged_arguments(tool)} {end}")
+        return self.writer.rule(f"{name} {self._gap} {self.tagged_arguments(tool)} {end}")
+
+    @property
+    def _gap(self) -> str:
+        """Return what may be between tags: GLM 4.5 writes line feeds there, and GLM 4.7 none."""
+        return "" if self.line else '"\\n"?'
 
     def tagged_arguments(self, tool: Tool) -> str:
         """Return the arguments of a call in tags, and the tag after the last one."""
         tags = self.form.tags
         assert tags is not None
-        schema = arguments_schema(tool)
-        parts, pad = [], "\n" if tags.pads else ""
+        schema, parts = arguments_schema(tool), []
         for name, each in schema["properties"].items():
-            before = f"{tags.key}{name}{tags.key_end}{tags.value}{pad}"
-            end = f"{pad}{tags.value_end}{self.line}"
-            value = tagged_value(self.writer, each, schema, end, (tags.value_end, *self.form.ends))
-            part = self.writer.rule(f"{self.writer.literal(before)} {value}")
+            part = self.writer.rule(self._argument(tags, name, each, schema))
             parts.append(part if name in schema.get("required", ()) else f"{part}?")
         return " ".join([*parts, self.writer.literal(tags.call_end)]).strip()
+
+    def _argument(
+        self, tags: Tags, name: str, schema: Mapping[str, Any], root: Mapping[str, Any]
+    ) -> str:
+        pad = "\n" if tags.pads else ""
+        key, before = tags.key + name + tags.key_end, tags.value + pad
+        end, but = f"{pad}{tags.value_end}{self.line}", (tags.value_end, *self.form.ends)
+        value = tagged_value(self.writer, schema, root, end, but)
+        if not self._gap:
+            return f"{self.writer.literal(key + before)} {value}"
+        written = f"{self.writer.literal(before)} {value}"
+        return f"{self.writer.literal(key)} {self._gap} {written} {self._gap}"
 
     # --- Google's notations ---
 

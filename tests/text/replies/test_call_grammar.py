@@ -84,6 +84,12 @@ def test_what_a_template_renders_is_taken(name: str) -> None:
     start = ReplyStart(form=form, tools=(TOOL,))
     grammar = call_grammar(start, source, lambda _: None, names=["work"], several=True)
     assert takes(grammar, text.removeprefix("</think>"))
+    free = free_grammar(start, source, lambda _: None, several=True)
+    assert takes(free, text)
+    # A header is all that may stand before one of gpt-oss's calls.
+    before = "<|channel|>final<|message|>Hm. <|end|><|start|>assistant" * (form.body == "harmony")
+    assert takes(free, f"{before or 'Hm.'}{text}")
+    assert takes(free, f"{before or 'Hm.'}")
     assert [each.arguments for each in parse_reply(text, form, [TOOL]).tool_calls] == calls
 
 
@@ -171,15 +177,20 @@ def tools_of(seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def templates() -> dict[str, tuple[ReplyFormat, str]]:
-    """Every template with calls, and every format, whose templates show reasoning."""
-    found = {name: (find_format(source), source) for name, source in TEMPLATES.items()}
-    shown = {each.name: (each, f"{each.thought[0]} {each.thought[1]}") for each in FORMATS}
-    both = {**found, **shown}
-    return {
-        name: (form, source)
-        for name, (form, source) in both.items()
-        if form and form.body != "none"
+    """Each format, with a template that shows its calls if there is one."""
+    found: dict[str, tuple[ReplyFormat, str]] = {
+        form.name: (form, " ".join(form.thought)) for form in FORMATS if form.body != "none"
     }
+    for source in TEMPLATES.values():
+        form = find_format(source)
+        if form is not None and form.name in found:
+            found[form.name] = form, source
+    # Mistral's and DeepSeek's calls come in two ways.
+    for name in ("mistralai-Mistral-Nemo-Instruct-2407", "deepseek-ai-DeepSeek-V3.1"):
+        form = find_format(TEMPLATES[name])
+        assert form is not None
+        found[name] = form, TEMPLATES[name]
+    return found
 
 
 def check_calls(text: str, form: ReplyFormat, tools: Any, before: str) -> int:
@@ -203,7 +214,7 @@ def marks_of(form: ReplyFormat, seed: int) -> tuple[str, ...]:
 def test_calls_that_must_come_are_read_back(name: str) -> None:
     form, source = templates()[name]
     n_calls = 0
-    for seed in range(8):
+    for seed in range(4):
         several, before, tools = seed % 2 == 0, form.thought[0] * (seed % 3 == 0), tools_of(seed)
         start, marks = ReplyStart(form=form, tools=tools, before=before), marks_of(form, seed)
         names, special = [each["name"] for each in tools], partial(special_id, marks=marks)
@@ -222,7 +233,7 @@ def test_calls_that_may_come_are_read_back(name: str) -> None:
     form, source = templates()[name]
     begins = ("Hm.", form.begins[0]) if form.begins else ("<|channel|>", "commentary", " to=")
     n_calls = 0
-    for seed in range(12):
+    for seed in range(6):
         several, before, tools = seed % 2 == 0, form.thought[0] * (seed % 3 == 0), tools_of(seed)
         start, marks = ReplyStart(form=form, tools=tools, before=before), marks_of(form, seed)
         grammar = free_grammar(start, source, partial(special_id, marks=marks), several=several)
@@ -235,6 +246,50 @@ def test_calls_that_may_come_are_read_back(name: str) -> None:
             assert several or found <= 1
             n_calls += found
     assert n_calls
+
+
+@pytest.mark.parametrize(
+    ("text", "is_taken"),
+    [
+        ("", True),
+        ("Sunny, {so} <tool_cal", True),
+        (f"Sunny.\n{CALL} So it is.\n{CALL}", True),
+        ("A <tool_call> is text", False),
+        (CALL.replace("weather", "whether"), False),
+        (CALL.removesuffix("</tool_call>"), False),
+        ("<think>A <tool_call> is <tool_call>\n text.", True),
+        ("<think>A <tool_call> is text.</think>A <tool_call>", False),
+        (f"<think>Hm. {CALL} Hm.</think>{CALL}", True),
+        ('<think>Hm. <tool_call>{"name": 1}', False),
+        (f"</think>\n<think>Hm.</think>Hm.{CALL}", True),
+    ],
+)
+def test_text_is_free_up_to_a_call(text: str, is_taken: bool) -> None:
+    start = ReplyStart(form=choose_format("hermes", ""), tools=TOOLS)
+    assert takes(free_grammar(start, "", lambda _: None, several=True), text) == is_taken
+
+
+@pytest.mark.parametrize("line", ["", "\n"])
+def test_line_feeds_between_the_tags_of_glm(line: str) -> None:
+    pair = f"<arg_key>days</arg_key>{line}<arg_value>3</arg_value>{line}"
+    text = f"<tool_call>weather{line}{pair}</tool_call>"
+    assert takes(grammar_of("glm"), text)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "<|channel|>commentary to=functions.now <|constrain|>json",
+        "<|channel|>analysis to=functions.now code",
+        " to=functions.now<|channel|>commentary json",
+    ],
+)
+def test_headers_of_a_call_of_gpt_oss(header: str) -> None:
+    form = choose_format("harmony", "")
+    grammar = free_grammar(ReplyStart(form=form, tools=TOOLS), "", lambda _: None, several=True)
+    assert takes(grammar, f"{header}<|message|>{{}}")
+    assert not takes(grammar, f"{header}<|message|>{{}}.")
+    assert not takes(grammar, f"{header.replace('now', 'then')}<|message|>{{}}")
 
 
 def test_nullable_arguments() -> None:

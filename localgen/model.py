@@ -67,6 +67,7 @@ from localgen.generation.tool_runs import (
 from localgen.option_names import normalize_options
 from localgen.text.chat_arguments import as_conversations
 from localgen.text.replies.formats import calls_format
+from localgen.text.replies.reasoning import Reasoning
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -600,6 +601,7 @@ class LocalModel(ModelMethods):
         reply_format: str | None = None,
         tool_choice: str | None = None,
         parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
         **options: Any,
     ) -> Completion: ...
 
@@ -617,6 +619,7 @@ class LocalModel(ModelMethods):
         reply_format: str | None = None,
         tool_choice: str | None = None,
         parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
         **options: Any,
     ) -> list[Completion]: ...
 
@@ -633,6 +636,7 @@ class LocalModel(ModelMethods):
         reply_format: str | None = None,
         tool_choice: str | None = None,
         parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Answer a conversation, or several together.
@@ -646,6 +650,9 @@ class LocalModel(ModelMethods):
         makes it call at least one, the name of a tool that one. Calls then follow the format and
         the tools' schemas; with None, the default, nothing is enforced. parallel_tool_calls: False
         allows one call, and means "auto" if it is alone.
+        reasoning: "off" or "on", where the chat template has a switch for it; "low", "medium" or
+        "high", where it has an effort; a number of tokens, after which the reasoning is ended and
+        the answer begins. None leaves it to the template.
         options: the arguments of ``complete()``.
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
@@ -663,6 +670,7 @@ class LocalModel(ModelMethods):
                 reply_format=reply_format,
                 tool_choice=tool_choice,
                 parallel_tool_calls=parallel_tool_calls,
+                reasoning=reasoning,
             )
             for chat in chats
         ]
@@ -682,6 +690,7 @@ class LocalModel(ModelMethods):
         reply_format: str | None = None,
         tool_choice: str | None = None,
         parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
         **options: Any,
     ) -> ChatStream:
         """Answer one conversation piece by piece; see ``chat()`` and ``stream()``.
@@ -699,6 +708,7 @@ class LocalModel(ModelMethods):
             reply_format=reply_format,
             tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls,
+            reasoning=reasoning,
         )
         call = self._chat_call(prompt, **with_grammar(options, [prompt]))
         return ChatStream(call, self._driver, self._backend.check_usable)

@@ -418,6 +418,8 @@ class ChoiceMatcher:
     pieces: the bytes of each token of N_VOCAB or fewer; token i is byte i without them.
     """
 
+    is_free = False
+
     def __init__(self, choices: Sequence[bytes], pieces: Sequence[bytes] = ()) -> None:
         self.choices = [bytes(each) for each in choices]
         self.pieces = tuple(pieces) or _BYTES

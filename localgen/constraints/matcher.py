@@ -31,6 +31,11 @@ class GrammarMatcher:
         self._name = name
 
     @property
+    def is_free(self) -> bool:
+        """False: even where any text may come, special tokens may not."""
+        return False
+
+    @property
     def handle(self) -> LLMatcher:
         return self._matcher
 

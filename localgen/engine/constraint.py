@@ -39,6 +39,10 @@ class Matcher(Protocol):
         """Return how many of these tokens, from the first on, may come one after the other."""
 
     @property
+    def is_free(self) -> bool:
+        """Whether any token may come next, ends included: there is nothing to mask."""
+
+    @property
     def may_end(self) -> bool:
         """Whether the text is complete, though it may go on."""
 
@@ -178,6 +182,11 @@ class ConstraintTracker:
 
     # --- what may come next ---
 
+    @property
+    def is_free(self) -> bool:
+        """Whether any token may come next, so that there is no mask to apply."""
+        return self._future is None and not self._has_ended and self._matcher.is_free
+
     def allowed(self) -> PackedMask:
         """Return the tokens that may come next, ends included where the text is complete."""
         if self._allowed is None:
@@ -215,7 +224,7 @@ class ConstraintTracker:
     @property
     def lacks_mask(self) -> bool:
         """Whether nobody has begun to make the mask of what comes next."""
-        return self._allowed is None and self._future is None
+        return self._allowed is None and self._future is None and not self.is_free
 
     def _made(self) -> PackedMask:
         """Return the matcher's mask, which becomes this tracker's own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 from localgen.config import GenerationConfig
 from localgen.engine.constraint import (
@@ -18,6 +18,7 @@ from localgen.engine.constraint import (
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.guided import is_guided
 from localgen.generation.healed_matcher import HealedMatcher
+from localgen.generation.thought_matcher import ThoughtMatcher
 
 
 class Constraint(Protocol):
@@ -57,13 +58,13 @@ class Constraints:
         eos_token_ids: frozenset[int],
     ) -> ConstraintTracker:
         """Return the tracker of a new sequence."""
-        assert config.constraint is not None
+        name = "reasoning" if config.constraint is None else config.constraint[0]
         # A guide has no logits of its own for tokens of a draft, which is how forced ones come
         # where logits are recorded.
         records = config.logprobs is not None or config.output_scores or config.output_logits
         return ConstraintTracker(
             matcher,
-            config.constraint[0],
+            name,
             ends=eos_token_ids,
             never=self._ends,
             worker=self._worker,
@@ -72,12 +73,17 @@ class Constraints:
 
 
 def _masks(masks_of: MasksOf, matchers: list[Matcher]) -> list[PackedMask]:
-    """Return the masks of matchers, made together once no prompt is healed any more."""
-    inner = [each.inner if _is_healed(each) else each for each in matchers]
-    if any(isinstance(each, HealedMatcher) for each in inner):
+    """Return the masks of matchers, made together where no matcher around them has its own."""
+    inner = [_innermost(each) for each in matchers]
+    if any(isinstance(each, HealedMatcher | ThoughtMatcher) for each in inner):
         return masks_one_by_one(matchers)
     return masks_of(inner)
 
 
-def _is_healed(matcher: Matcher) -> TypeGuard[HealedMatcher]:
-    return isinstance(matcher, HealedMatcher) and not matcher.is_healing
+def _innermost(matcher: Matcher) -> Matcher:
+    """Return the matcher that makes the mask of this one."""
+    if isinstance(matcher, HealedMatcher) and not matcher.is_healing:
+        return _innermost(matcher.inner)
+    if isinstance(matcher, ThoughtMatcher) and matcher.inner is not None and not matcher.is_ending:
+        return _innermost(matcher.inner)
+    return matcher

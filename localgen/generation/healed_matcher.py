@@ -85,6 +85,10 @@ class HealedMatcher:
         return 0 if self.is_healing else self._matcher.n_allowed(token_ids)
 
     @property
+    def is_free(self) -> bool:
+        return not self.is_healing and self._matcher.is_free
+
+    @property
     def may_end(self) -> bool:
         return not self.is_healing and self._matcher.may_end
 

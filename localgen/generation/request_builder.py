@@ -30,6 +30,7 @@ from localgen.generation.batch_strategy import BatchStrategy
 from localgen.generation.beam_batch import BeamBatch
 from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
+from localgen.generation.chat_reasoning import choose_reasoning
 from localgen.generation.choosing import Choosing
 from localgen.generation.constraining import Constraints
 from localgen.generation.defaults import CallDefaults, Configs
@@ -48,6 +49,7 @@ from localgen.generation.sequences import SequenceBuilder
 from localgen.generation.tool_choice import NONE, enforced, enforcement
 from localgen.text.byte_index import ByteIndex, byte_index
 from localgen.text.replies.formats import calls_format, choose_format
+from localgen.text.replies.reasoning import OFF, Reasoning
 from localgen.text.replies.start import reply_start
 from localgen.text.tokenizer import Tokenizer
 from localgen.text.tool_schema import as_schemas
@@ -305,6 +307,7 @@ class RequestBuilder:
         reply_format: str | None,
         tool_choice: str | None,
         parallel_tool_calls: bool | None,
+        reasoning: Reasoning | None,
         **given: Any,
     ) -> ChatPrompt:
         """Return a conversation as a prompt; ``given`` goes to ``Tokenizer.apply_chat_template``.
@@ -321,19 +324,31 @@ class RequestBuilder:
             tools = given["tools"] = None
         if enforces is not None and continue_final_message:
             raise ValueError("tool_choice cannot be enforced in a message that is continued")
+        if reasoning is not None and continue_final_message:
+            raise ValueError("reasoning cannot be chosen in a message that is continued")
+        variables = template_variables or {}
+        has_marks = form is not None and (reply_format is not None or form.shows_thoughts(template))
+        choice = choose_reasoning(
+            reasoning, self._tokenizer, messages, given, variables, has_marks=has_marks
+        )
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=not continue_final_message,
             continue_final_message=continue_final_message,
             return_dict=False,
             **given,
-            **(template_variables or {}),
+            **variables,
+            **choice.variables,
         )
         is_open = continue_final_message and messages[-1].get("content")
         reply, grammar = None, None
         if form is not None:
             end = b"".join(map(self._tokenizer.token_bytes, ids[-_N_END:])).decode(errors="replace")
-            reply = reply_start(form, tools or (), end, messages[-1] if is_open else None)
+            reply = replace(
+                reply_start(form, tools or (), end, messages[-1] if is_open else None),
+                is_to_reason=reasoning not in (None, OFF),
+                max_reasoning_tokens=choice.limit,
+            )
         if enforces is not None:
             assert reply is not None
             reply, grammar = enforced(reply, template, self._special_id, enforces)

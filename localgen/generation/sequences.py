@@ -33,8 +33,11 @@ from localgen.generation.healing import HealingTracker, PromptEnd, n_to_back_up
 from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
 from localgen.generation.inputs import Prompts
 from localgen.generation.text_tracker import Clock, TextTracker
+from localgen.generation.thought_matcher import ThoughtLimit, ThoughtMatcher
 from localgen.text.byte_index import ByteIndex
 from localgen.text.detokenizer import Detokenizer
+from localgen.text.replies.start import ReplyStart
+from localgen.text.replies.thoughts import Place, thought_marks
 from localgen.text.tokenizer import Tokenizer
 
 # The key of a random stream: (seed, number).
@@ -83,11 +86,15 @@ class SequenceBuilder:
         negative = prompts.negative or [None] * len(configs)
         n_fixed = prompts.n_fixed or [0] * len(configs)
         self._marks = _marks(prompts)
-        given = zip(configs, prompts.token_ids, prompts.lengths, n_fixed, negative, strict=True)
-        for batch_id, (config, token_ids, length, fixed, negative_ids) in enumerate(given):
+        replies = prompts.replies or [None] * len(configs)
+        given = zip(
+            *(configs, prompts.token_ids, prompts.lengths, n_fixed, negative, replies), strict=True
+        )
+        for batch_id, (config, token_ids, length, fixed, negative_ids, reply) in enumerate(given):
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
             end = self._end_to_heal(config, token_ids, fixed)
             constraint = self._constraint(config)
+            thoughts = self._thought_limit(reply, config, token_ids)
             if is_guided(config):
                 n_before = 1 if negative_ids is None else len(negative_ids)
                 n_before += 0 if end is None else len(end.token_ids)  # which the guide gets, too
@@ -95,7 +102,7 @@ class SequenceBuilder:
             first = len(sequences)
             for _ in range(config.num_return_sequences):
                 index = len(sequences)
-                matcher = self._matcher(constraint, end)
+                matcher = _matcher(constraint, thoughts, end)
                 sequence = self._sequence(
                     index, config, token_ids, limit, keys[index], end, matcher
                 )
@@ -186,11 +193,40 @@ class SequenceBuilder:
     def _constraint(self, config: GenerationConfig) -> Constraint | None:
         return None if config.constraint is None else self.constraints().of(config)
 
-    def _matcher(self, constraint: Constraint | None, end: PromptEnd | None) -> Matcher | None:
-        if constraint is None:
+    def _thought_limit(
+        self, start: ReplyStart | None, config: GenerationConfig, token_ids: TokenIds
+    ) -> ThoughtLimit | None:
+        """Return the limit of a reply's reasoning. Raises ValueError where there is no room for
+        reasoning that was asked for."""
+        if start is None or not start.is_to_reason:
             return None
-        matcher = constraint.matcher()
-        return matcher if end is None else HealedMatcher(matcher, end)
+        if config.constraint is not None and not start.is_enforced:
+            raise ValueError(
+                f"{config.constraint[0]} constrains a reply from its first token, which leaves no "
+                f"room for reasoning: use reasoning='off', or leave {config.constraint[0]} out"
+            )
+        if start.max_reasoning_tokens is None:
+            return None
+        vocab = self.tokenizer
+        marks = thought_marks(start.form, has_tools=bool(start.tools))
+        limit = ThoughtLimit(
+            n_tokens=start.max_reasoning_tokens,
+            marks=marks,
+            begins=marks.follow(Place(), start.before.encode()),
+            last_id=int(token_ids[-1]),
+            token_bytes=vocab.token_bytes,
+            encode=vocab.encode_after,
+            n_vocab=vocab.vocab_size,
+        )
+        ends = self._eos_token_ids(config).intersection(
+            limit.ending(Place("thoughts"), 0, limit.last_id)
+        )
+        if ends:
+            raise ValueError(
+                f"a limit of the reasoning needs its end mark, and token {min(ends)} of that is in "
+                f"eos_token_id, so the reply would end there: leave eos_token_id out"
+            )
+        return limit
 
     def _eos_token_ids(self, config: GenerationConfig) -> frozenset[int]:
         vocab = self.tokenizer
@@ -280,6 +316,15 @@ class SequenceBuilder:
         assert n_drafted is not None
         max_ngram = config.max_matching_ngram_size
         return LookupTracker(token_ids, max_ngram, n_drafted, self._match_chances)
+
+
+def _matcher(
+    constraint: Constraint | None, thoughts: ThoughtLimit | None, end: PromptEnd | None
+) -> Matcher | None:
+    matcher = None if constraint is None else constraint.matcher()
+    if thoughts is not None:
+        matcher = ThoughtMatcher(thoughts, matcher)
+    return matcher if matcher is None or end is None else HealedMatcher(matcher, end)
 
 
 def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:

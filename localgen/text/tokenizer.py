@@ -405,6 +405,16 @@ class Tokenizer(SpecialTokens):
         wanted = chat_template or self._chat_template
         return self._chats.template(wanted, has_tools=bool(tools)).source
 
+    def chat_template_reads(
+        self,
+        name: str,
+        chat_template: str | None = None,
+        tools: Sequence[Tool] | None = None,
+    ) -> bool:
+        """Return whether that template reads a variable, such as ``enable_thinking``."""
+        wanted = chat_template or self._chat_template
+        return self._chats.template(wanted, has_tools=bool(tools)).reads(name)
+
     def apply_chat_template(
         self,
         conversation: Iterable[Message] | Iterable[Iterable[Message]],

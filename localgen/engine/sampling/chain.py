@@ -19,6 +19,7 @@ import numpy as np
 from localgen.config import SamplingOptions
 from localgen.engine.acceptance import Distribution, distribution
 from localgen.engine.backend import Logits, TokenIds
+from localgen.engine.constraint import ConstraintTracker
 from localgen.engine.sampling import filters, keep
 from localgen.engine.sampling.dry import Breakers
 from localgen.engine.sampling.filters import CumSum, Ids, Weights
@@ -113,7 +114,7 @@ class Sampler:
         to choose.
         """
         masks = _masks(sequence)
-        is_plain = not masks and not sequence.recorders and sequence.constraint is None
+        is_plain = not masks and not sequence.recorders and _limiting(sequence) is None
         if not is_plain or not self._only_penalizes:
             return self.choose(self._processed(logits, sequence, masks), logits, sequence)
         # Penalties touch few tokens: in place and taken back they cost less than a copied row.
@@ -151,7 +152,7 @@ class Sampler:
 
     def _processed(self, logits: Logits, sequence: Sequence, masks: Items[Mask]) -> Logits:
         """``logits`` after masks and processors: itself when there are none, else the scratch."""
-        constraint = sequence.constraint
+        constraint = _limiting(sequence)
         if not self._processors and not masks and constraint is None:
             return logits
         row = self._scratch.row
@@ -171,7 +172,7 @@ class Sampler:
 
     def edits(self, sequence: Sequence) -> bool:
         """Return whether ``process`` would change logits now."""
-        is_limited = sequence.constraint is not None or self._watermark is not None
+        is_limited = _limiting(sequence) is not None or self._watermark is not None
         return is_limited or bool(self._processors or _masks(sequence))
 
     @property
@@ -419,10 +420,16 @@ def _masks(sequence: Sequence) -> list[Mask]:
     return [mask for tracker in sequence.trackers if (mask := tracker.mask()) is not None]
 
 
+def _limiting(sequence: Sequence) -> ConstraintTracker | None:
+    """Return the constraint of a sequence, if it does not let every token through now."""
+    constraint = sequence.constraint
+    return None if constraint is None or constraint.is_free else constraint
+
+
 def requirements(sequence: Sequence) -> str:
     """Return what else limits the tokens, in parts of a sentence."""
     constraints = [each for each in sequence.trackers if isinstance(each, Constraint)]
     clauses = [each.requirement for each in constraints if each.mask() is not None]
-    if sequence.constraint is not None:
-        clauses.append(sequence.constraint.requirement)
+    if (constraint := _limiting(sequence)) is not None:
+        clauses.append(constraint.requirement)
     return "".join(f", and {clause}" for clause in clauses)

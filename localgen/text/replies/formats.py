@@ -47,9 +47,11 @@ class ReplyFormat:
     @property
     def marks(self) -> frozenset[str]:
         """Every mark of the format, as far as a token may be one."""
-        return frozenset(
-            (*self.begins, *self.ends, *self.dropped, *self.inner, *filter(None, self.thought))
-        )
+        return frozenset((*self.begins, *self.ends, *self.dropped, *self.inner, *self.thought))
+
+    def shows_thoughts(self, template: str) -> bool:
+        """Return whether a chat template has a mark of the reasoning, or of messages by channel."""
+        return self.body == "harmony" or any(mark in template for mark in self.thought)
 
 
 # In this order: a template that has the words of several formats is of the first one.
@@ -62,7 +64,8 @@ FORMATS = (
             *("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"),
             *("<|end|>", "<|call|>", "<|return|>"),
         ),
-        thought=("", ""),
+        thought=("<|channel|>analysis<|message|>", "<|end|>"),
+        thinks_anywhere=True,
         one_call_a_message=True,
     ),
     ReplyFormat(

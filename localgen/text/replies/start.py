@@ -14,13 +14,17 @@ from localgen.text.replies.parser import ReplyParser
 class ReplyStart:
     """The format of a reply, the JSON schemas of its tools, and the text of it in the prompt.
 
-    is_enforced: a grammar lets the reply be nothing but calls in this format.
+    is_enforced: a grammar lets the reply be nothing but calls in this format. is_to_reason: the
+    caller asked for reasoning. max_reasoning_tokens: after so many its end is forced; None for any
+    number.
     """
 
     form: ReplyFormat
     tools: tuple[Mapping[str, Any], ...] = ()
     before: str = ""
     is_enforced: bool = False
+    is_to_reason: bool = False
+    max_reasoning_tokens: int | None = None
 
     def parser(self, seed: bytes) -> ReplyParser:
         """Return a parser for one reply; see ``ReplyParser``."""
@@ -42,9 +46,9 @@ def reply_start(
     before = ""
     if message is not None:
         text = _text(message.get("content"))
-        before = text if any(mark in text for mark in (*form.begins, opens) if mark) else ""
-    elif opens and prompt_end.rstrip().endswith(opens):
-        before = opens
+        before = text if any(mark in text for mark in (*form.begins, opens)) else ""
+    elif prompt_end.rstrip().endswith(opens):
+        before = prompt_end[prompt_end.rindex(opens) :]
     return ReplyStart(form=form, tools=tuple(tools), before=before)
 
 

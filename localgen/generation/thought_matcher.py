@@ -1,0 +1,125 @@
+"""A limit on the tokens of the reasoning: when it is reached, the mark that ends it must come.
+
+The reply is free before and after that, or follows another matcher, which gets all of its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from localgen.engine.constraint import Matcher, PackedMask
+from localgen.text.replies.thoughts import Place, ThoughtMarks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThoughtLimit:
+    """The most tokens of the reasoning of a reply.
+
+    begins: where the reply begins, after the token ``last_id``. token_bytes: of every token, marks
+    included. encode: returns the tokens of a text after a token.
+    """
+
+    n_tokens: int
+    marks: ThoughtMarks
+    begins: Place
+    last_id: int
+    token_bytes: Callable[[int], bytes]
+    encode: Callable[[int, str], Sequence[int]]
+    n_vocab: int
+
+    def ending(self, place: Place, n_before: int, last_id: int) -> tuple[int, ...]:
+        """Return the tokens that end the reasoning at a place, after the token ``last_id``.
+
+        n_before: how many times it was ended before.
+        """
+        return tuple(self.encode(last_id, self.marks.closing(place, n_before).decode()))
+
+
+class _State(NamedTuple):
+    """place: where the reply is. n_thought: tokens inside the reasoning. n_ended: how many times it
+    was ended. ending: the tokens that must come to end it."""
+
+    place: Place
+    n_thought: int = 0
+    n_ended: int = 0
+    ending: tuple[int, ...] = ()
+
+
+class ThoughtMatcher:
+    """Follows a reply; a ``Matcher`` itself, around another one or none.
+
+    A character that is not complete at the limit is finished first.
+    """
+
+    def __init__(self, limit: ThoughtLimit, inner: Matcher | None = None) -> None:
+        self._limit = limit
+        self._inner = inner
+        self._states = [self._ended(_State(limit.begins), limit.last_id)]
+
+    @property
+    def inner(self) -> Matcher | None:
+        return self._inner
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the reasoning is being ended."""
+        return bool(self._states[-1].ending)
+
+    @property
+    def is_free(self) -> bool:
+        return self._inner is None and not self.is_ending
+
+    def accept(self, token_id: int) -> None:
+        state = self._states[-1]
+        if state.ending and token_id != state.ending[0]:
+            raise ValueError(f"token {token_id} is not the one that ends the reasoning here")
+        if self._inner is not None:
+            self._inner.accept(token_id)
+        place = self._limit.marks.follow(state.place, self._limit.token_bytes(token_id))
+        is_thought = state.place.is_thinking and place.is_thinking and not state.ending
+        following = _State(place, state.n_thought + is_thought, state.n_ended, state.ending[1:])
+        self._states.append(self._ended(following, token_id))
+
+    def _ended(self, state: _State, last_id: int) -> _State:
+        """Return a state with the tokens that end the reasoning, if its limit is reached."""
+        place = state.place
+        is_over = place.is_thinking and state.n_thought >= self._limit.n_tokens
+        if state.ending or not is_over or not place.is_between_characters:
+            return state
+        ending = self._limit.ending(place, state.n_ended, last_id)
+        return state._replace(ending=ending, n_ended=state.n_ended + 1)
+
+    def rollback(self, n_tokens: int) -> None:
+        del self._states[len(self._states) - n_tokens :]
+        if self._inner is not None:
+            self._inner.rollback(n_tokens)
+
+    def mask(self) -> PackedMask:
+        ending = self._states[-1].ending
+        if self._inner is not None and not ending:
+            return self._inner.mask()
+        allowed = np.full(self._limit.n_vocab, not ending)
+        allowed[list(ending[:1])] = True
+        return np.packbits(allowed, bitorder="little")
+
+    def forced_tokens(self) -> Sequence[int]:
+        if ending := self._states[-1].ending:
+            return ending
+        return () if self._inner is None else self._inner.forced_tokens()
+
+    @property
+    def may_end(self) -> bool:
+        return not self.is_ending and (self._inner is None or self._inner.may_end)
+
+    @property
+    def is_done(self) -> bool:
+        return not self.is_ending and self._inner is not None and self._inner.is_done
+
+    def fork(self) -> ThoughtMatcher:
+        twin = ThoughtMatcher(self._limit, None if self._inner is None else self._inner.fork())
+        twin._states = list(self._states)
+        return twin

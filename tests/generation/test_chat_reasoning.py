@@ -1,0 +1,150 @@
+"""chat(reasoning=…): what the template is told, where the reasoning ends, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from localgen.generation.thought_matcher import ThoughtMatcher
+from localgen.text.replies.results import ReplyBuilder
+from tests.fakes import FakeModel
+from tests.generation.replying import replying_model
+
+SWITCH = (
+    "{{ messages | tojson }}{{ enable_thinking if messages[0].role != 'system' }}"
+    "{#- <tool_call> <think> #}"
+    "{{ messages | selectattr('role', 'equalto', 'assistant') | list | length }}|"
+)
+ALWAYS = SWITCH.replace("enable_thinking", "''")
+REPLY = "<think>\nHm.\n</think>\n\nYes."
+ASK = [{"role": "user", "content": "Lima?"}]
+ALL: dict[str, Any] = {"max_new_tokens": 200}
+
+
+def model(reply: str = REPLY, template: str = SWITCH) -> FakeModel:
+    return replying_model(reply, template=template)
+
+
+def endless_thinker() -> FakeModel:
+    """A model that thinks in numbers, after a prompt that opens the reasoning."""
+    fake = model(
+        template="{{ messages[-1].content }}{{ tools }}{#- <tool_call> #}{{ '<think>\n' }}"
+    )
+    numbers = "".join(f"{number}," for number in range(123, 200)).encode()
+    fake.backend.script = lambda ids: numbers[(len(ids) - ids.index(ord("\n")) - 1) % len(numbers)]
+    return fake
+
+
+@pytest.mark.parametrize(("value", "told"), [("off", "False"), ("on", "True"), (50, "True")])
+def test_the_template_is_told(value: Any, told: str) -> None:
+    done = model().chat(ASK, reasoning=value, **ALL)
+    assert bytes(done.prompt_token_ids).endswith(f"{told}0|".encode())
+    assert (done.text, done.reasoning, done.stats.n_forced) == ("Yes.", "Hm.", 0)
+
+
+def test_by_default_the_template_decides() -> None:
+    assert bytes(model().chat(ASK, **ALL).prompt_token_ids).endswith(b"]0|")
+
+
+def test_a_limit_ends_the_reasoning() -> None:
+    fake = endless_thinker()
+    done = fake.chat(ASK, reasoning=4, max_new_tokens=30)
+    assert bytes(done.token_ids) == b"123,\n</think>26,127,128,129,13"
+    assert (done.reasoning, done.stats.n_forced) == ("123,", len("\n</think>"))
+    assert done.text == "26,127,128,129,13"
+    stream = fake.chat_stream(ASK, reasoning=4, max_new_tokens=30)
+    built = ReplyBuilder()
+    built.add(stream.deltas())
+    assert (built.reply.reasoning, built.reply.text) == (done.reasoning, done.text)
+    assert stream.completion.token_ids == done.token_ids
+
+
+WAYS: list[dict[str, Any]] = [
+    {"num_beams": 2},
+    {"prompt_lookup_num_tokens": 3},
+    {"prompt_lookup_num_tokens": 3, "logprobs": 1},
+    {"logprobs": 1, "num_return_sequences": 2, "top_k": 1},
+    {"temperature": 1.5, "seed": 1},
+    {"repetition_penalty": 1.2},
+    {"logits_processor": lambda _ids, scores: scores},
+]
+
+
+@pytest.mark.parametrize("options", WAYS, ids="-".join)
+@pytest.mark.parametrize("limit", [0, 1, 9])
+def test_a_limit_beside_other_options(options: dict[str, Any], limit: int) -> None:
+    done = endless_thinker().chat([ASK], reasoning=limit, max_new_tokens=40, **options)
+    for each in done:
+        data = bytes(token for token in each.token_ids if token < 256)
+        assert data.index(b"</think>") <= limit + len("\n")
+        assert len(each.reasoning or "") <= limit
+        assert not each.logprobs or len(each.logprobs) == len(each.token_ids)
+
+
+def test_a_limit_that_is_not_reached_masks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ThoughtMatcher, "mask", None)
+    done = model().chat(ASK, reasoning=50, temperature=0.001, seed=1, **ALL)
+    assert (done.reasoning, done.text, done.stats.n_forced) == ("Hm.", "Yes.", 0)
+
+
+def test_a_call_that_must_come_after_limited_reasoning() -> None:
+    def now() -> str:
+        """Tell the time."""
+        return "noon"
+
+    options: dict[str, Any] = {"tool_choice": "now", "parallel_tool_calls": False}
+    done = endless_thinker().chat(ASK, tools=[now], reasoning=7, **options, **ALL)
+    assert len(done.reasoning or "") == 7
+    assert [(each.name, each.arguments) for each in done.tool_calls] == [("now", {})]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"reasoning": "no"}, "reasoning must be"),
+        ({"reasoning": "low"}, "needs a chat template that reads reasoning_effort"),
+        ({"reasoning": 5, "reply_format": "none"}, "shows no reasoning"),
+        ({"reasoning": "off", "template_variables": {"enable_thinking": True}}, "leave one out"),
+        ({"reasoning": 5, "regex": "a+"}, "regex constrains a reply from its first token"),
+        ({"reasoning": "on", "json_object": True}, "json_object constrains a reply"),
+        ({"reasoning": 5, "eos_token_id": [ord("<")]}, "is in eos_token_id"),
+    ],
+)
+def test_bad_input_is_an_error_before_anything_runs(options: dict[str, Any], words: str) -> None:
+    fake = model()
+    chats: tuple[Any, ...] = (fake.chat, fake.chat_stream)
+    for chat in chats:
+        with pytest.raises(ValueError, match=words):
+            chat(ASK, **options)
+    assert not fake.backend.count("decode")
+
+
+def test_a_choice_that_makes_no_difference_is_an_error() -> None:
+    with pytest.raises(ValueError, match="ignores enable_thinking here"):
+        model().chat([{"role": "system", "content": "a"}, *ASK], reasoning="off")
+
+
+def test_a_template_that_always_reasons() -> None:
+    assert model(template=ALWAYS).chat(ASK, reasoning="on", **ALL).reasoning == "Hm."
+    with pytest.raises(ValueError, match="reasoning=0 ends it as soon as it begins"):
+        model(template=ALWAYS).chat(ASK, reasoning="off")
+    assert model(template=ALWAYS).chat(ASK, reasoning=0, **ALL).reasoning is None
+
+
+def test_a_message_that_is_continued() -> None:
+    messages = [*ASK, {"role": "assistant", "content": "<think>"}]
+    with pytest.raises(ValueError, match="message that is continued"):
+        model().chat(messages, continue_final_message=True, reasoning=3)
+
+
+def test_no_reasoning_beside_a_constraint() -> None:
+    done = model("Yes").chat(ASK, reasoning="off", choices=["Yes", "No"], **ALL)
+    assert done.parsed == "Yes"
+
+
+def test_the_model_of_a_format_that_its_template_does_not_show() -> None:
+    fake = model(template=SWITCH.replace("<tool_call> <think>", ""))
+    with pytest.raises(ValueError, match="name the model's own format with reply_format="):
+        fake.chat(ASK, reasoning=9)
+    assert fake.chat(ASK, reasoning=9, reply_format="think", **ALL).reasoning == "Hm."

@@ -7,6 +7,7 @@ calls. It runs on the same weights, with the same threads, in a context of its o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import common
 import numpy as np
 from common import Row
+from llama_samplers import LlamaChain
 
+from localgen.config import SamplingOptions
 from localgen.llama.backend import FLASH_ATTENTION_TYPES
 from localgen.llama.baseline import make_batch, prompt_batches, run_batches
 
@@ -106,7 +109,8 @@ class Floor:
         self._context = make_context()
         self._lengths = [len(done.prompt_token_ids) for done in completions]
         self._is_prefilled = False
-        prompts = [done.prompt_token_ids for done in completions]
+        self._model = backend._model
+        self._prompt_ids = prompts = [done.prompt_token_ids for done in completions]
         self._prompts = prompt_batches(self.llama, prompts, backend.n_batch)
         self._steps = step_batches(self.llama, prompts, [done.token_ids for done in completions])
 
@@ -123,6 +127,22 @@ class Floor:
     def decode(self) -> float:
         """Return the seconds of all decode steps; the prompts before them are not timed."""
         return self.after_prompts(self._steps)
+
+    def decode_and_sample(self, options: SamplingOptions) -> float:
+        """Return the seconds of all decode steps with llama.cpp's samplers after each, for every
+        sequence; the tokens that they choose are not used, so that the passes stay the same."""
+        self.after_prompts([])
+        n_vocab = self.llama.llama_vocab_n_tokens(self.llama.llama_model_get_vocab(self._model))
+        chains = [LlamaChain(n_vocab, options, np.array(ids)) for ids in self._prompt_ids]
+        started = time.perf_counter()
+        for batch in self._steps:
+            run_batches(self.llama, self._context, [batch])
+            for index in range(batch.n_tokens):
+                chains[index].sample_output(self._context, index)
+        seconds = time.perf_counter() - started
+        for chain in chains:
+            chain.close()
+        return seconds
 
     def after_prompts(self, batches: Sequence[Any]) -> float:
         """Return the seconds of batches that follow the prompts, which are not timed."""

@@ -1,8 +1,4 @@
-"""llama.cpp's own chain of samplers on a row of logits, to compare the time of localgen's with.
-
-As in llama_sampler_sample: every token id with its logit is written into an array, which the
-samplers then cut and sort. Without the bindings there is no such chain.
-"""
+"""llama.cpp's own chain of samplers, to compare the time of localgen's with."""
 
 from __future__ import annotations
 
@@ -34,7 +30,10 @@ class LlamaChain:
             self._llama.llama_sampler_accept(self._chain, int(token_id))
 
     def sample(self, logits: np.ndarray) -> int:
-        """Return the id that the chain chooses of ``logits`` (n_vocab,)."""
+        """Return the id that the chain chooses of ``logits`` (n_vocab,).
+
+        As in llama_sampler_sample, every token id is written into an array with its logit.
+        """
         self._data["id"], self._data["logit"] = self._ids, logits
         array = self._llama.llama_token_data_array(
             data=self._data.ctypes.data_as(ctypes.POINTER(self._llama.llama_token_data)),
@@ -44,6 +43,10 @@ class LlamaChain:
         )
         self._llama.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
+
+    def sample_output(self, context: Any, index: int) -> int:
+        """Return the id that the chain chooses, and accepts, of a pass's output ``index``."""
+        return int(self._llama.llama_sampler_sample(self._chain, context, index))
 
     def close(self) -> None:
         self._llama.llama_sampler_free(self._chain)

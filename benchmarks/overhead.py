@@ -28,6 +28,7 @@ import common
 from common import CHAIN, Row
 from floors import Floors, clear, floor_columns, free_context, prompts_of, text_of
 
+from localgen.config import SamplingOptions
 from localgen.llama.backend import FLASH_ATTENTION_TYPES
 from localgen.llama.baseline import prompt_batches, run_batches, step_batches
 
@@ -38,13 +39,16 @@ floor is the setting of flash attention whose floor has the faster median; floor
 are both. Decoding is timed from the first token to the return of `complete()`, text included;
 `prefill-512-pass` is the forward passes alone, `prefill-512-call` the whole of `complete()` with
 one new token. The chain is temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, repetition_penalty
-1.1, with a seed for each sequence. attention is what localgen ran with, where its statistics say
-so. sample_us, text_us and python_us are microseconds per step outside llama.cpp, for all sequences
-together: choosing tokens, making text, and the rest."""
+1.1, with a seed for each sequence; llama_chain_ratio compares it with llama.cpp's own samplers
+after the passes of its loop, in localgen's setting of flash attention. attention is what localgen
+ran with, where its statistics say so. sample_us, text_us and python_us are microseconds per step
+outside llama.cpp, for all sequences together: choosing tokens, making text, and the rest."""
 _MEMORY_NOTE = """\
 Peak resident memory of a process that loads the model, creates a context, prefills 128 tokens and
 decodes the rest: through llama_cpp's bindings alone, with a context for this one sequence, and
 through localgen, whose context has room for some later sequences as well."""
+
+_SAMPLED: dict[str, Any] = {"do_sample": True, **CHAIN}
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ def measure_decode(model: Any, case: Decode, options: Any) -> tuple[list[Row], A
         }
         for way, more in case.ways().items():
             ways[way] = partial(decode_seconds, model, prompts, {**fixed, **more})
+        same_setting = floors.floors[model._backend.flash_attention]
+        ways["llama_chain"] = partial(same_setting.decode_and_sample, SamplingOptions(**_SAMPLED))
         rounds = alternate(ways, options.rounds, renew)
     rows = []
     for way in case.ways():
@@ -137,11 +143,17 @@ def measure_decode(model: Any, case: Decode, options: Any) -> tuple[list[Row], A
             {
                 **common_columns(f"{case.name}-{way}", case.n_rows, case.depth, n_new),
                 **floor_columns(rounds, case.n_rows * (n_new - 1), way),
+                **(llama_chain_column(rounds) if way == "chain" else {}),
                 **attention_column(stats),
                 **parts_of_a_step(stats, n_new),
             }
         )
     return rows, rounds
+
+
+def llama_chain_column(rounds: list[Row]) -> Row:
+    """Return the ratio to llama.cpp with its own samplers, which choose by the same options."""
+    return common.spread("llama_chain_ratio", [r["llama_chain"] / r["chain"] for r in rounds])
 
 
 def parts_of_a_step(stats: list[Any], n_new: int) -> Row:

@@ -138,7 +138,7 @@ def test_every_block_runs(page, tmp_path, monkeypatch, capsys):
             if block.language == "python":
                 # Lines before it as on the page, so that a traceback names the right one.
                 code = "\n" * block.line + block.code
-                exec(compile(code, str(page), "exec"), names)
+                exec(compile(code, str(page), "exec", dont_inherit=True), names)
                 printed = capsys.readouterr().out
                 if block.output is not None and COMPARES and "seed=" not in block.code:
                     assert _likeness(block.output, printed) >= LEAST_ALIKE, printed

@@ -15,7 +15,7 @@ from llguidance import LLMatcher, LLTokenizer, grammar_from
 
 from localgen._util.big_stack import on_big_stack
 from localgen.constraints.classes import Parse, json_of, schema_of
-from localgen.constraints.enforceable import enforceable
+from localgen.constraints.enforceable import CheckedGrammar, bounded, enforceable
 from localgen.constraints.matcher import GrammarMatcher
 from localgen.errors import DecodeError
 
@@ -125,7 +125,8 @@ def _described(name: str, value: Any) -> tuple[str, Parse]:
         return '{"type": "object"}', json_of
     if name == "choices":
         return _checked(name, json.dumps(list(value))), str
-    return _checked(name, value), str
+    text = _checked(name, value)
+    return (_with_json_options(text) if name == "grammar" else text), str
 
 
 def _checked(name: str, text: str) -> str:
@@ -144,9 +145,7 @@ def _grammar(name: str, text: str) -> str:
         if name == "grammar":
             if sum(":" in line for line in text.splitlines()) > _MOST_RULES:
                 raise ValueError(f"it must have at most {_MOST_RULES:,} rules")
-            if "x-guidance" in text:
-                raise ValueError("x-guidance is not taken")
-            return grammar_from("grammar", _with_json_options(text))
+            return grammar_from("grammar", text)
         pattern = _pattern_of(json.loads(text)) if name == "choices" else text
         return LLMatcher.grammar_from_regex(pattern)
     except ValueError as error:
@@ -158,6 +157,9 @@ def _with_json_options(grammar: str) -> str:
 
     Raises ValueError for a schema that cannot be enforced.
     """
+    if "x-guidance" in grammar:
+        raise ValueError("grammar: x-guidance is not taken")
+    prepared = bounded if isinstance(grammar, CheckedGrammar) else enforceable
     parts, end = [], 0
     for found in _JSON_OR_LITERAL.finditer(grammar):
         if found["json"] is None or found.start() < end:
@@ -165,13 +167,20 @@ def _with_json_options(grammar: str) -> str:
         try:
             schema, after = json.JSONDecoder().raw_decode(grammar, found.end())
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"%json needs a JSON object: {error}") from None
+            raise ValueError(f"grammar: %json needs a JSON object: {error}") from None
         if not isinstance(schema, dict):
-            raise ValueError(f"%json needs a JSON object, got {schema!r:.60}")
-        made = json.dumps({**enforceable(schema), "x-guidance": _JSON})
+            raise ValueError(f"grammar: %json needs a JSON object, got {schema!r:.60}")
+        made = json.dumps({**_of_grammar(prepared, schema), "x-guidance": _JSON})
         parts += [grammar[end : found.end()], made]
         end = after
     return "".join((*parts, grammar[end:]))
+
+
+def _of_grammar(prepared: Callable[[Any], Any], schema: Any) -> Any:
+    try:
+        return prepared(schema)
+    except ValueError as error:
+        raise ValueError(f"grammar cannot be enforced: {error}") from None
 
 
 def _pattern_of(choices: list[str]) -> str:

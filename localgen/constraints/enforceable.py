@@ -6,7 +6,14 @@ from typing import Any
 
 from localgen.constraints.equivalents import rewrite
 from localgen.constraints.narrowing import narrow
-from localgen.constraints.schema_check import check_schema, close_objects, plain
+from localgen.constraints.numbers import bound_numbers, multiple_of
+from localgen.constraints.schema_check import check_schema, close_objects, parts_of, plain
+
+
+class CheckedGrammar(str):
+    """A grammar whose JSON schemas are checked and narrowed: patterns are translated once."""
+
+    __slots__ = ()
 
 
 def enforceable(schema: Any) -> Any:
@@ -16,4 +23,13 @@ def enforceable(schema: Any) -> Any:
     check_schema(made)
     close_objects(made)
     narrow(made)
+    return bounded(made)
+
+
+def bounded(made: Any) -> Any:
+    """Bound the numbers of a schema that is checked and narrowed, in place; return it."""
+    parts = [part for _, part in parts_of(made) if isinstance(part, dict)]
+    has_multiples = any(multiple_of(part) is not None for part in parts)
+    for part in parts:
+        bound_numbers(part, has_multiples=has_multiples)
     return made

@@ -9,16 +9,16 @@ import copy
 from typing import Any
 
 from localgen.constraints.formats import LENGTHS, PATTERNS
-from localgen.constraints.numbers import INTEGERS, bound_numbers, multiple_of, narrow_integers
+from localgen.constraints.numbers import INTEGERS, narrow_integers
 from localgen.constraints.patterns import portable_pattern
 from localgen.constraints.schema_check import ANNOTATIONS, Where, parts_of, refuse, resolved
 
 
 def narrow(schema: Any) -> None:
     """Change a schema in place. Raises ValueError for a pattern that cannot be enforced."""
-    parts = [(where, part) for where, part in parts_of(schema) if isinstance(part, dict)]
-    has_multiples = any(multiple_of(part) is not None for _, part in parts)
-    for where, part in parts:
+    for where, part in list(parts_of(schema)):
+        if not isinstance(part, dict):
+            continue
         if isinstance(part.get("pattern"), str):
             part["pattern"] = _pattern(part["pattern"], (*where, "pattern"))
         if isinstance(part.get("patternProperties"), dict):
@@ -31,7 +31,6 @@ def narrow(schema: Any) -> None:
             _narrow_format(part)
         if part.get("format") in INTEGERS:
             narrow_integers(part)
-        bound_numbers(part, has_multiples=has_multiples)
         if isinstance(part.get("oneOf"), list):
             part["oneOf"] = [_inlined(case, schema) for case in part["oneOf"]]
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from localgen._util.checks import check_bool
 from localgen.config import CONSTRAINTS
+from localgen.constraints.enforceable import CheckedGrammar
+from localgen.constraints.equivalents import rewrite
 from localgen.constraints.narrowing import narrow
 from localgen.constraints.schema_check import check_schema, close_objects
 from localgen.generation.inputs import ChatPrompt
@@ -87,6 +89,7 @@ def _checked(tool: Mapping[str, Any]) -> dict[str, Any]:
     function = dict(tool.get("function", tool))
     schema = copy.deepcopy(arguments_schema(function))
     try:
+        rewrite(schema)
         check_schema(schema)
         close_objects(schema)
         narrow(schema)
@@ -117,4 +120,4 @@ def with_grammar(options: Mapping[str, Any], prompts: Sequence[ChatPrompt]) -> d
     for name in CONSTRAINTS:
         if options.get(name) not in (None, False):
             raise ValueError(f"tool_choice constrains the reply already: leave out {name}")
-    return {**options, _GRAMMAR: grammars.pop()}
+    return {**options, _GRAMMAR: CheckedGrammar(grammars.pop())}

@@ -15,7 +15,9 @@ import pydantic
 import pytest
 
 from localgen.constraints.compiler import CompiledConstraint, Compiler
+from localgen.constraints.enforceable import CheckedGrammar
 from localgen.constraints.matcher import masks_of
+from localgen.constraints.narrowing import narrow
 from localgen.errors import DecodeError
 from tests.constraints.vocabularies import N_VOCAB, PIECES, allows, byte_compiler
 
@@ -143,6 +145,18 @@ def test_each_schema_of_a_grammar_is_checked_and_narrowed(grammar: str, compiler
     assert not allows(constraint, f'{start}"2023-02-29"')
     with pytest.raises(ValueError, match=r"\$\.not cannot be enforced"):
         compiler("grammar", grammar.replace("SCHEMA", '{"not": {}}'))
+
+
+def test_schemas_of_a_checked_grammar_are_taken_as_they_are(compiler: Compiler) -> None:
+    """A pattern that was translated once would mean something else after a second time."""
+    schema: dict[str, Any] = {"type": "string", "pattern": r"^.[\W_]$"}
+    numbers = {"type": "array", "prefixItems": [schema, {"type": "number", "minimum": 0}]}
+    narrow(numbers)
+    grammar = CheckedGrammar(f"start: %json {json.dumps(numbers)}")
+    constraint = compiler("grammar", grammar)
+    assert allows(constraint, '["]_", 0.5]')
+    assert not allows(constraint, '["]a", 0.5]')
+    assert not allows(constraint, '["]_", 0.' + 11 * "3" + "]")
 
 
 def test_texts_and_comments_of_a_grammar_are_no_schemas(compiler: Compiler) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -115,6 +116,23 @@ def test_a_reply_that_must_call_a_tool_does() -> None:
     stream = model.chat_stream(ASK, tool_choice="now", parallel_tool_calls=False, **options)
     assert [each.kind for each in stream.deltas()][-1] == "tool_call"
     assert stream.completion.tool_calls[0].name == "now"
+
+
+def test_numbers_and_patterns_of_arguments_are_narrowed_once() -> None:
+    """Twice, a pattern would mean something else, and limits would be refused."""
+    properties = {
+        "nights": {"type": "integer"},
+        "price": {"type": "number", "minimum": 0, "maximum": 9},
+        "code": {"type": "string", "pattern": r"^.[\W]$"},
+        "left": {"type": "object", "propertyNames": {"enum": ["a"]}},
+    }
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    tool = {"type": "function", "function": {"name": "book", "parameters": schema}}
+    arguments = {"nights": 3, "price": 4.5, "code": "a-", "left": {}}
+    model = replying_model(f'<tool_call>\n{{"name": "book", "arguments": {json.dumps(arguments)}}}')
+    done = model.chat(ASK, tools=[tool], tool_choice="required", max_new_tokens=200,
+                      parallel_tool_calls=False)  # fmt: skip
+    assert [each.arguments for each in done.tool_calls] == [arguments]
 
 
 def test_free_text_is_what_the_model_writes() -> None:

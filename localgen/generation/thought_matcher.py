@@ -111,6 +111,20 @@ class ThoughtMatcher:
             return ending
         return () if self._inner is None else self._inner.forced_tokens()
 
+    def n_allowed(self, token_ids: Sequence[int]) -> int:
+        """Return how many of these tokens, from the first on, may come one after the other."""
+        twin = self.fork()
+        for index, token_id in enumerate(token_ids):
+            if not twin._allows(token_id):
+                return index
+            twin.accept(token_id)
+        return len(token_ids)
+
+    def _allows(self, token_id: int) -> bool:
+        if ending := self._states[-1].ending:
+            return token_id == ending[0]
+        return self._inner is None or self._inner.n_allowed([token_id]) == 1
+
     @property
     def may_end(self) -> bool:
         return not self.is_ending and (self._inner is None or self._inner.may_end)

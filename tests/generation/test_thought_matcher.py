@@ -73,6 +73,17 @@ def test_another_token_than_the_one_that_must_come() -> None:
         found.accept(ord("b"))
 
 
+def test_a_draft_may_come_up_to_the_limit_and_as_the_other_matcher_says() -> None:
+    found = write(matcher(2), "<think>a")
+    before = state(found)
+    assert found.n_allowed(list(b"bc")) == 1
+    assert found.n_allowed(list(b"b</think>Yes.")) == len(b"b</think>Yes.")
+    assert found.n_allowed([]) == 0
+    assert state(found) == before
+    inner = ChoiceMatcher([b"<think>abc</think>yes", b"<think>abd</think>yes"])
+    assert write(matcher(9, inner=inner), "<think>a").n_allowed(list(b"be")) == 1
+
+
 def test_reasoning_that_ends_in_time_or_never_begins() -> None:
     assert write(matcher(3), "<think>abc"[:-1] + "</think>Yes.").is_free
     assert write(matcher(0), "Yes. <think>").is_free

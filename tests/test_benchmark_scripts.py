@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +87,31 @@ def test_there_are_20_different_copy_prompts_of_all_kinds() -> None:
     kinds = ["json" if "[\n" in each else "code" if "def " in each else "text" for each in prompts]
     assert len(set(prompts)) == len(prompts) == 20
     assert (kinds.count("code"), kinds.count("text"), kinds.count("json")) == (10, 6, 4)
+
+
+def test_there_are_20_schemas_of_each_kind_and_the_same_ones_each_time() -> None:
+    kinds = importlib.import_module("schema_kinds")
+    first, again = kinds.samples(), kinds.samples()
+    assert len(first) == 200
+    assert {sum(each.kind == kind for each in first) for kind in kinds.KINDS} == {20}
+    is_plain = [isinstance(each.given, dict) for each in first]
+    assert is_plain.count(False) == 20
+    assert [each for each, plain in zip(first, is_plain, strict=True) if plain] == [
+        each for each, plain in zip(again, is_plain, strict=True) if plain
+    ]
+
+
+def test_a_text_is_judged_by_its_schema_and_by_its_class() -> None:
+    schemas = importlib.import_module("schemas")
+    judge = schemas.Judge({"type": "string", "format": "date"})
+    assert judge.reason_against('"2024-02-29"') == ""
+    assert "is not a 'date'" in judge.reason_against('"2023-02-29"')
+    assert judge.reason_against("[")
+    assert "too large" in schemas.Judge(datetime.timedelta).reason_against('"P9999999999D"')
+    tally = schemas.Tally("texts")
+    tally.judge("here", judge, '"2023-02-29"')
+    tally.judge("here", schemas.Judge({"pattern": r"\p{L}"}), '"a"')
+    assert (tally.ended, tally.wrong, tally.unjudged) == (2, 1, 1)
 
 
 def test_runs_that_a_text_repeats_by_hand() -> None:

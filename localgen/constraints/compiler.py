@@ -192,5 +192,7 @@ def _short(message: str) -> str:
     """The reason in an error of llguidance, without the grammar, backtraces and its own names."""
     if "coerce_one_of" in message:
         return "the schemas of a oneOf may both hold; use anyOf, or schemas that exclude each other"
+    if "too big" in message:
+        return "it is too large to compile; use fewer properties, values or repetitions"
     message = message.partition("\n<")[0].partition("\n   1 | ")[0]
     return re.sub(r"\s+", " ", message)[:300].strip()

@@ -192,6 +192,11 @@ def test_a_name_has_one_spelling(compiler: Compiler) -> None:
         ("json_schema", {"pattern": r"(a)\1"}, "a reference to a group"),
         ("json_schema", int | set, "has no JSON Schema|must be a JSON Schema|uniqueItems"),
         ("choices", ["x" * 9_000_000], "must have at most 8,000,000"),
+        (
+            "json_schema",
+            {"properties": {f"p{i}": {"type": "integer"} for i in range(3_000)}},
+            "too large to compile; use",
+        ),
     ],
 )
 def test_what_cannot_be_enforced_is_an_error(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from localgen.constraints import schema_check
 from localgen.constraints.schema_check import FORMATS, check_schema, close_objects, plain
 from tests.constraints.vocabularies import byte_compiler
 
@@ -83,6 +85,20 @@ def test_a_schema_of_a_thousand_levels_is_refused() -> None:
     schema["items"] = schema
     with pytest.raises(ValueError, match="not JSON"):
         plain(schema)
+
+
+def test_the_guide_lists_each_keyword_and_format() -> None:
+    """As one that is enforced, that says nothing, or that is refused."""
+    guide = (Path(__file__).parents[2] / "docs" / "constraints.md").read_text("utf-8")
+    section = guide.partition("## Keywords of a schema")[2].partition("\n## ")[0]
+    enforced, _, rest = section.partition("say nothing about values")
+    silent, _, refused = rest.partition("| refused |")
+    for names, text in (
+        (schema_check._ENFORCED - {"format"} | FORMATS, enforced),
+        (schema_check.ANNOTATIONS - {"id"}, silent),
+        (schema_check._NOT_ENFORCED - {"propertyNames"}, refused),
+    ):
+        assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))

@@ -17,6 +17,7 @@ from localgen.text.replies.tagged_calls import Tags
 
 _CALL_ID = "/[a-zA-Z0-9]{9}/"
 _FENCED = "```json"
+_ARGS = "[ARGS]"
 
 Tool = Mapping[str, Any]
 
@@ -47,6 +48,14 @@ class CallBodies:
     def end(self) -> str:
         return self.form.ends[0] if self.form.ends else ""
 
+    @property
+    def are_listed(self) -> bool:
+        """Whether one mark has a list of calls after it."""
+        body = self.form.body
+        is_json_list = body == "json" and not self.form.ends
+        is_mistral_list = body == "mistral" and _ARGS not in self.template
+        return body in ("keyed", "python") or is_json_list or is_mistral_list
+
     def after_mark(self, *, several: bool) -> str:
         """Return what follows the mark of a call, up to the end of it.
 
@@ -69,7 +78,7 @@ class CallBodies:
     # --- JSON ---
 
     def _json(self, *, several: bool) -> str:
-        if self.form.body == "mistral" and "[ARGS]" in self.template:
+        if self.form.body == "mistral" and not self.are_listed:
             return self.writer.any_of([self._mistral(tool) for tool in self.tools])
         named = _keyed if self.form.body == "keyed" else self._named
         call = self.writer.any_of([self.writer.json(named(tool)) for tool in self.tools])
@@ -94,7 +103,7 @@ class CallBodies:
         literal = self.writer.literal
         own_id = f"{literal('[CALL_ID]')} {_CALL_ID}" if "[CALL_ID]" in self.template else ""
         arguments = self.writer.json(arguments_schema(tool))
-        return self.writer.rule(f"{literal(tool['name'])} {own_id} {literal('[ARGS]')} {arguments}")
+        return self.writer.rule(f"{literal(tool['name'])} {own_id} {literal(_ARGS)} {arguments}")
 
     def _deepseek(self, tool: Tool) -> str:
         name, arguments = tool["name"], self.writer.json(arguments_schema(tool))

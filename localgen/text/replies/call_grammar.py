@@ -99,18 +99,13 @@ class _Reply:
         return thoughts if self.start.before else f"({self.writer.literal(opens)} {thoughts})?"
 
     def _calls(self) -> str:
-        begin, body = self.form.begins[0] if self.form.begins else "", self.form.body
-        block = f"{self.writer.literal(begin)} {self.bodies.after_mark(several=self.several)}"
-        is_listed = body in ("keyed", "python") or (body == "json" and not self.form.ends)
-        is_listed |= body == "mistral" and "[ARGS]" not in self.bodies.template
-        if self.form.has_bare and body == "json":
-            return self.bodies.after_mark(several=False)
-        if is_listed:
-            return block
-        blocks = self.writer.list_of(
-            self.writer.rule(block), self.bodies.line, several=self.several
-        )
-        if body != "deepseek":
+        call = self.bodies.after_mark(several=self.several)
+        if self.form.has_bare and self.form.body == "json":
+            return call
+        block = self.writer.rule(f"{self.writer.literal(self.form.begins[0])} {call}")
+        several = self.several and not self.bodies.are_listed
+        blocks = self.writer.list_of(block, self.bodies.line, several=several)
+        if self.form.body != "deepseek":
             return blocks
         first, last = map(self.writer.literal, self.form.dropped)
         return f"{first} {blocks} {last}"

@@ -9,7 +9,7 @@ import pytest
 
 from localgen.generation.tool_choice import Enforcement, enforcement, without_choice
 from tests.fakes import FakeModel
-from tests.generation.replying import TEMPLATE, replying_model
+from tests.generation.replying import TEMPLATE, ids_of, replying_model
 
 FROM = {"name": "go", "parameters": {"properties": {"from": {"type": "string"}}}}
 ASK = [{"role": "user", "content": "Lima?"}]
@@ -158,6 +158,26 @@ def test_a_call_is_enforced_once_it_begins() -> None:
         assert done.tool_calls[0].name in ("now", "noon")
         assert {each.error for each in done.tool_calls} == {None}
     assert (done.finish_reason, len(done.tool_calls)) == ("stop", 1)
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_limited_reasoning_ends_where_the_model_would_call(choice: str) -> None:
+    """A call inside the reasoning could not be ended by its limit, so none begins there."""
+    model = replying_model("", template=TEMPLATE + "{#- enable_thinking #}<think>")
+    tokens = 9 * ids_of('Hm<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>')[:-1]
+    opens = "|<think>"
+
+    def script(ids: list[int]) -> int:
+        n_prompt = "".join(map(chr, ids)).index(opens) + len(opens)
+        return tokens[len(ids) - n_prompt]
+
+    model.backend.script = script
+    done = model.chat(ASK, tools=[now, noon], tool_choice=choice, reasoning=5, max_new_tokens=150)
+    assert done.reasoning is not None
+    assert len(done.reasoning) <= 5
+    assert "<tool_call>" not in done.reasoning
+    assert done.tool_calls
+    assert {each.error for each in done.tool_calls if not each.is_cut_off} == {None}
 
 
 def test_a_constrained_reply_is_its_text() -> None:

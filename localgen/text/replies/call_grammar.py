@@ -7,8 +7,9 @@ of a call: the mark and what may begin in it are what ``ReplyParser`` takes for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from localgen.text.replies.call_bodies import CallBodies, Tool, arguments_schema
 from localgen.text.replies.formats import ReplyFormat
@@ -93,9 +94,11 @@ class _Reply:
     def _reasoning(self) -> str:
         """Return the reasoning before the calls: what the prompt opened, or what may come."""
         opens, _ = self.form.thought
-        if not self.start.before and opens not in self.bodies.template:
+        may_come = self.start.is_to_reason or opens in self.bodies.template
+        if not self.start.before and not may_come:
             return ""
-        thoughts = self._define_thoughts(self.writer.new_name(), _SHORT_SPACE, "")
+        thoughts = self.writer.new_name()
+        self._define_thoughts(thoughts, _SHORT_SPACE, must_close=True, may_call=False)
         return thoughts if self.start.before else f"({self.writer.literal(opens)} {thoughts})?"
 
     def _calls(self) -> str:
@@ -113,37 +116,48 @@ class _Reply:
     # --- a reply that may call ---
 
     def free(self) -> str:
-        text = self.writer.new_name()
-        self.writer.define(text, " | ".join(self._text(text)))
-        first = text
-        if self.form.starts:  # else a mark begins a call wherever it is
-            first = self._with_thoughts(text)
-        elif self.form.has_bare and self.form.body == "json" and not self.start.before:
-            first = self._bare_json(text)
-        return self.writer.grammar(first)
+        text, begin = self.writer.new_name(), self.writer.new_name()
+        thoughts, is_limited = "", self.start.max_reasoning_tokens is not None
+        # Elsewhere a mark begins a call in the reasoning as it does in text.
+        if self.form.starts or is_limited:
+            thoughts = self.writer.new_name()
+            # Its limit ends the reasoning, which a call in it would not allow.
+            self._define_thoughts(thoughts, begin, must_close=False, may_call=not is_limited)
+        self.writer.define(text, self._text(text, thoughts))
+        self.writer.define(begin, self._beginning(begin, thoughts, text))
+        if self.start.before:
+            return self.writer.grammar(thoughts or text)
+        return self.writer.grammar(self._beginning(begin, thoughts, text, self._bare_json()))
 
-    def _with_thoughts(self, text: str) -> str:
-        """Return a reply with reasoning before the text."""
-        begin, thoughts = self.writer.new_name(), self.writer.new_name()
-        self._define_begin(begin, thoughts, text)
-        call = self.bodies.after_mark(several=self.several)
-        self._define_thoughts(thoughts, begin, call)
-        return thoughts if self.start.before else begin
+    def _beginning(
+        self, begin: str, thoughts: str, text: str, bare: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
+        """Return a reply without text so far: reasoning may begin in it.
 
-    def _text(self, following: str, not_first: str = "") -> list[str]:
-        """Return the cases of text outside the reasoning; ``following``: after a call."""
-        bare = self._bare_tags()
-        stops = [*self.form.begins, *bare]
+        bare: what begins a call without a mark, by patterns; each with that call.
+        """
+        cases, patterns = list(bare.values()), list(bare)
+        if thoughts:
+            opens, closes = self.form.thought
+            cases.append(f"{self.writer.spaced(opens)} {thoughts}")
+            cases.append(f"{self.writer.spaced(closes)} {begin}")
+            patterns.append(f"{SPACE}{any_pattern(self.form.thought)}")
+        not_first = f"({'|'.join(patterns)})" if patterns else ""
+        return " | ".join([*cases, self._text(text, thoughts, not_first)])
+
+    def _text(self, following: str, thoughts: str, not_first: str = "") -> str:
+        """Return text outside the reasoning; ``following``: after a call."""
         after = following if self.several else ""
         call = self.bodies.after_mark(several=self.several)
-        calls = {**dict.fromkeys(self.form.begins, call), **bare}
-        return [
-            self.writer.free("", stops, not_first=not_first),
-            *(
-                f"{self.writer.free(mark, stops, not_first=not_first)} {call} {after}".rstrip()
-                for mark, call in calls.items()
-            ),
-        ]
+        calls = {**dict.fromkeys(self.form.begins, call), **self._bare_tags()}
+        continued = {mark: f"{call} {after}".rstrip() for mark, call in calls.items()}
+        if thoughts and self.form.thinks_anywhere:
+            continued[self.form.thought[0]] = thoughts
+        stops = list(continued)
+        cases = [self.writer.free("", stops, not_first=not_first)]
+        for mark, rest in continued.items():
+            cases.append(f"{self.writer.free(mark, stops, not_first=not_first)} {rest}")
+        return " | ".join(cases)
 
     def _bare_tags(self) -> dict[str, str]:
         """Return the tags that begin a call without a mark, each with what follows it."""
@@ -157,45 +171,39 @@ class _Reply:
             for tool in self.bodies.tools
         }
 
-    def _define_thoughts(self, name: str, after: str, call: str) -> str:
-        """Define text inside the reasoning, and what comes after it; return ``name``.
+    def _define_thoughts(self, name: str, after: str, *, must_close: bool, may_call: bool) -> None:
+        """Define text inside the reasoning, and what comes ``after`` its end.
 
-        call: a call that may begin in it; "" if none may, and it must end. In formats whose calls
-        all start alike, a mark without that start is only mentioned.
+        must_close: whether the reply may not end in it. may_call: whether the mark of a call may
+        come in it; in formats whose calls all start alike, one without that start is text.
         """
-        mention, (_, closes) = self.writer.new_name(), self.form.thought
-        stops = (*self.form.begins, closes)
-        followed = [f"{call} {name if self.several else ''}".strip()] if call else []
-        rules = {name: ""}
-        if self.form.starts:
+        mention, closes = self.writer.new_name(), self.form.thought[1]
+        stops, followed, rules = (*self.form.begins, closes), [], {name: ""}
+        if may_call:
+            call = self.bodies.after_mark(several=self.several)
+            followed.append(f"{call} {name if self.several else ''}".rstrip())
+        if may_call and self.form.starts:
             followed.append(mention)
             rules[mention] = f"{SPACE}{any_pattern(self.form.starts)}"
         for rule, not_first in rules.items():
             cases = [f"{self.writer.free(closes, stops, not_first=not_first)} {after}"]
-            if call:
+            if not must_close:
                 cases.append(self.writer.free("", stops, not_first=not_first))
             for mark in self.form.begins if followed else ():
                 before = self.writer.free(mark, stops, not_first=not_first)
                 cases.append(f"{before} ({' | '.join(followed)})")
             self.writer.define(rule, " | ".join(cases))
-        return name
 
-    def _define_begin(self, name: str, thoughts: str, text: str) -> None:
-        """Define a reply without text so far, in which reasoning may begin."""
-        opens, closes = self.form.thought
-        not_first = f"{SPACE}{any_pattern(self.form.thought)}"
-        cases = [f"{self.writer.spaced(opens)} {thoughts}", f"{self.writer.spaced(closes)} {name}"]
-        self.writer.define(name, " | ".join([*cases, *self._text(text, not_first)]))
-
-    def _bare_json(self, text: str) -> str:
-        """Return the beginning of a reply that may be a call without a mark."""
-        cases = []
+    def _bare_json(self) -> dict[str, str]:
+        """Return the calls that may come without a mark, by patterns of what begins them."""
+        if not self.form.has_bare or self.form.body != "json":
+            return {}
+        calls = {}
         for tool in self.bodies.tools:
             arguments = self.writer.json(arguments_schema(tool))
-            begin = self.writer.terminal(f"/{_bare_pattern(tool)}/")
-            cases.append(f'{begin} " "? {arguments} "}}"')
-        any_bare = "|".join(map(_bare_pattern, self.bodies.tools))
-        return " | ".join([*cases, *self._text(text, f"({any_bare})")])
+            pattern = _bare_pattern(tool)
+            calls[pattern] = f'{self.writer.terminal(f"/{pattern}/")} " "? {arguments} "}}"'
+        return calls
 
 
 def _bare_pattern(tool: Tool) -> str:
@@ -246,8 +254,8 @@ class _Harmony(_Reply):
     def _after_recipient(self) -> str:
         """Return a call from its tool's name on; the rest of the header comes in several ways."""
         literal = self.writer.literal
-        marks = self.writer.any_of([literal("<|channel|>"), literal("<|constrain|>")])
-        header = f'(" " {_WORDS})? ({marks} {_WORDS})*'
+        channel = f"({literal('<|channel|>commentary')} {_WORDS})?"
+        header = f'(" " {_WORDS})? {channel} ({literal("<|constrain|>")} {_WORDS})?'
         return self.writer.any_of(
             [
                 self.writer.rule(

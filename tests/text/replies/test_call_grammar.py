@@ -128,7 +128,8 @@ def test_the_tool_that_is_named() -> None:
 def test_reasoning_comes_before_the_calls() -> None:
     shows = grammar_of("hermes", "<think>")
     assert takes(shows, CALL)
-    assert takes(shows, f"<think>Hm <tool_call>.</think>\n\n{CALL}")
+    assert takes(shows, f"<think>Hm.</think>\n\n{CALL}")
+    assert not takes(shows, f"<think>Hm <tool_call>.</think>\n\n{CALL}")
     assert not takes(grammar_of("hermes"), f"<think>Hm.</think>{CALL}")
     opened = grammar_of("hermes", "<think>", before="<think>")
     assert takes(opened, f"Hm.\n</think>\n\n{CALL}")
@@ -265,7 +266,9 @@ def test_calls_that_may_come_are_read_back(name: str) -> None:
     ],
 )
 def test_text_is_free_up_to_a_call(text: str, is_taken: bool) -> None:
-    start = ReplyStart(form=choose_format("hermes", ""), tools=TOOLS)
+    form = choose_format("hermes", "")
+    assert form is not None
+    start = ReplyStart(form=form, tools=TOOLS)
     assert takes(free_grammar(start, "", lambda _: None, several=True), text) == is_taken
 
 
@@ -286,10 +289,31 @@ def test_line_feeds_between_the_tags_of_glm(line: str) -> None:
 )
 def test_headers_of_a_call_of_gpt_oss(header: str) -> None:
     form = choose_format("harmony", "")
+    assert form is not None
     grammar = free_grammar(ReplyStart(form=form, tools=TOOLS), "", lambda _: None, several=True)
     assert takes(grammar, f"{header}<|message|>{{}}")
     assert not takes(grammar, f"{header}<|message|>{{}}.")
     assert not takes(grammar, f"{header.replace('now', 'then')}<|message|>{{}}")
+
+
+@pytest.mark.parametrize("must_call", [True, False])
+@pytest.mark.parametrize("name", [each for each in templates() if each != "harmony"])
+def test_reasoning_with_a_limit_has_no_calls_and_may_end_anywhere(
+    name: str, must_call: bool
+) -> None:
+    form, source = templates()[name]
+    (opens, closes), tools = form.thought, tools_of(0)
+    limits: dict[str, Any] = {"is_to_reason": True, "max_reasoning_tokens": 9}
+    start = ReplyStart(form=form, tools=tools, before=opens, **limits)
+    if must_call:
+        grammar = call_grammar(start, source, lambda _: None, names=["work"], several=True)
+    else:
+        grammar = free_grammar(start, source, lambda _: None, several=True)
+    for n_pieces in range(4):
+        walk = Walk(grammar, form, 0)
+        assert all(map(walk.take, ("Hm. ", form.begins[0][:-1], " {")[:n_pieces]))
+        assert not walk.take(form.begins[0])  # no call begins in it
+        assert walk.take(closes)
 
 
 def test_nullable_arguments() -> None:

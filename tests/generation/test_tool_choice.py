@@ -104,6 +104,18 @@ def test_a_schema_that_cannot_be_enforced_is_an_error_with_its_tool_and_path() -
         replying_model("").chat(ASK, tools=[tool], tool_choice="required")
 
 
+def test_schemas_of_arguments_are_narrowed_as_json_schema_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """llguidance's dates have 31 days each month."""
+    schema = {"type": "object", "properties": {"day": {"type": "string", "format": "date"}}}
+    model, seen = replying_model(""), {}
+    monkeypatch.setattr(model, "complete", lambda prompts, **options: seen.update(options) or [0])
+    model.chat(ASK, tools=[{"name": "plan", "parameters": schema}], tool_choice="auto")
+    assert '"pattern"' in seen["grammar"]
+    assert '"format"' not in seen["grammar"]
+
+
 def test_a_reply_that_must_call_a_tool_does() -> None:
     """Whatever the model would rather write, in whatever format."""
     model = replying_model("I would rather talk about it, at length.")

@@ -273,6 +273,19 @@ SAMPLES = [
         "std::<function=other> is text.",
     ),
     Sample(
+        "tags in a string of a list",
+        "qwen-xml",
+        '<tool_call><function=weather><parameter=tags>["</parameter></tool_call>"]</parameter>'
+        "</function></tool_call>",
+        calls=(("weather", {"tags": ["</parameter></tool_call>"]}),),
+    ),
+    Sample(
+        "a string of a list left open",
+        "qwen-xml",
+        '<tool_call><function=weather><parameter=tags>["\n</parameter></function></tool_call>',
+        calls=(("weather", {"tags": '["\n'}),),
+    ),
+    Sample(
         "tags and line feeds in a value",
         "qwen-xml",
         "<tool_call><function=weather><parameter=city>\n\n a</parameter>b\n\n</parameter>"
@@ -411,6 +424,12 @@ SAMPLES = [
     ),
     # --- gpt-oss ---
     Sample("harmony", "harmony", f"{_ANALYSIS}{_FINAL}Yes.", "Yes.", "Hm."),
+    Sample(
+        "gpt-oss: a mark in a string",
+        "harmony",
+        f'{_COMMENT} to=functions.weather<|message|>{{"city": "<|end|>"}}<|call|>',
+        calls=(("weather", {"city": "<|end|>"}),),
+    ),
     Sample(
         "harmony's call",
         "harmony",

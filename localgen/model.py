@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
@@ -38,7 +39,7 @@ from localgen.generation.defaults import CallDefaults, as_config, is_config
 from localgen.generation.driver import Driver, close_at_exit
 from localgen.generation.forward import checked_labels, forward_output
 from localgen.generation.hooks import Functions
-from localgen.generation.inputs import Prompt, check_token_types, one_of
+from localgen.generation.inputs import ChatPrompt, Prompt, check_token_types, one_of
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.model_facts import loaded_config
 from localgen.generation.model_methods import ModelMethods
@@ -57,7 +58,6 @@ from localgen.generation.streaming import (
     put_tokens,
 )
 from localgen.generation.text_tracker import text_tracker
-from localgen.generation.tool_choice import with_grammar
 from localgen.generation.tool_runs import (
     ToolRun,
     ToolRunner,
@@ -67,7 +67,9 @@ from localgen.generation.tool_runs import (
 from localgen.option_names import normalize_options
 from localgen.text.chat_arguments import as_conversations
 from localgen.text.replies.formats import calls_format
+from localgen.text.replies.parser import ReplyParser
 from localgen.text.replies.reasoning import Reasoning
+from localgen.text.replies.results import ReplyDelta
 from localgen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -575,6 +577,12 @@ class LocalModel(ModelMethods):
             logits_processor=logits_processor,
             stopping_criteria=stopping_criteria,
         )
+        async with aclosing(self._pieces(call)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(self, call: GenerationCall) -> AsyncGenerator[str, None]:
+        """Run a call of one sequence, and yield the pieces of its text."""
         text = text_tracker(call.sequences[0]).stream
         with partial_on_error(lambda: results.completions(call)):
             async for _ in self._async_driver.steps(call.request, lambda: text.has_more):
@@ -657,24 +665,20 @@ class LocalModel(ModelMethods):
         Returns a Completion for one conversation (a list of them with ``num_return_sequences`` >
         1), else a list. Raises TemplateError, and as ``complete()``.
         """
-        chats, several = as_conversations(messages)
-        prompts = [
-            self._requests.chat_prompt(
-                chat,
-                tools=tools,
-                documents=documents,
-                chat_template=chat_template,
-                continue_final_message=continue_final_message,
-                split_special_tokens=split_special_tokens,
-                template_variables=template_variables,
-                reply_format=reply_format,
-                tool_choice=tool_choice,
-                parallel_tool_calls=parallel_tool_calls,
-                reasoning=reasoning,
-            )
-            for chat in chats
-        ]
-        done = self.complete(prompts, **with_grammar(options, prompts))
+        prompts, several = self._chat_prompts(
+            messages,
+            tools=tools,
+            documents=documents,
+            chat_template=chat_template,
+            continue_final_message=continue_final_message,
+            template_variables=template_variables,
+            split_special_tokens=split_special_tokens,
+            reply_format=reply_format,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            reasoning=reasoning,
+        )
+        done = self.complete(prompts, **options)
         return done if several or len(done) > 1 else done[0]
 
     def chat_stream(
@@ -697,21 +701,173 @@ class LocalModel(ModelMethods):
 
         Iterating gives the text; ``deltas()`` also the reasoning and the tool calls.
         """
-        prompt = self._requests.chat_prompt(
+        prompt = self.chat_prompt(
             messages,
             tools=tools,
             documents=documents,
             chat_template=chat_template,
             continue_final_message=continue_final_message,
-            split_special_tokens=split_special_tokens,
             template_variables=template_variables,
+            split_special_tokens=split_special_tokens,
             reply_format=reply_format,
             tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls,
             reasoning=reasoning,
         )
-        call = self._chat_call(prompt, **with_grammar(options, [prompt]))
+        call = self._chat_call(prompt, **options)
         return ChatStream(call, self._driver, self._backend.check_usable)
+
+    @overload
+    async def achat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
+        **options: Any,
+    ) -> Completion: ...
+
+    @overload
+    async def achat(
+        self,
+        messages: Sequence[Sequence[Message]],
+        *,
+        tools: Sequence[Tool] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
+        **options: Any,
+    ) -> list[Completion]: ...
+
+    async def achat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        *,
+        tools: Sequence[Tool] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
+        **options: Any,
+    ) -> Completion | list[Completion]:
+        """Await ``chat()``: calls of one event loop run in one batch.
+
+        Cancelling the task ends the generation.
+        """
+        prompts, several = self._chat_prompts(
+            messages,
+            tools=tools,
+            documents=documents,
+            chat_template=chat_template,
+            continue_final_message=continue_final_message,
+            template_variables=template_variables,
+            split_special_tokens=split_special_tokens,
+            reply_format=reply_format,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            reasoning=reasoning,
+        )
+        done = await self.acomplete(prompts, **options)
+        return done if several or len(done) > 1 else done[0]
+
+    async def achat_stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[ReplyDelta, None]:
+        """Iterate over the deltas of ``chat_stream()`` with ``async for``; leaving the loop ends
+        the generation."""
+        prompt = self.chat_prompt(
+            messages,
+            tools=tools,
+            documents=documents,
+            chat_template=chat_template,
+            continue_final_message=continue_final_message,
+            template_variables=template_variables,
+            split_special_tokens=split_special_tokens,
+            reply_format=reply_format,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            reasoning=reasoning,
+        )
+        call = self._chat_call(prompt, **options)
+        parser = results.reply_parser(call, call.sequences[0]) or ReplyParser(None)
+        async with aclosing(self._pieces(call)) as pieces:
+            async for piece in pieces:
+                for delta in parser.feed(piece):
+                    yield delta
+        for delta in parser.finish():
+            yield delta
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
+    ) -> ChatPrompt:
+        """Return a conversation as a prompt of ``complete()``, ``stream()`` and their async twins.
+
+        Its ``prompt`` has the token ids. See ``chat()`` for the arguments.
+        """
+        return self._requests.chat_prompt(
+            messages,
+            tools=tools,
+            documents=documents,
+            chat_template=chat_template,
+            continue_final_message=continue_final_message,
+            template_variables=template_variables,
+            split_special_tokens=split_special_tokens,
+            reply_format=reply_format,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            reasoning=reasoning,
+        )
+
+    def _chat_prompts(
+        self, messages: Sequence[Message] | Sequence[Sequence[Message]], **given: Any
+    ) -> tuple[list[ChatPrompt], bool]:
+        """Return one conversation or several as prompts, and whether they were several."""
+        chats, several = as_conversations(messages)
+        return [self.chat_prompt(chat, **given) for chat in chats], several
 
     def _chat_call(
         self,

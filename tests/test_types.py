@@ -56,6 +56,11 @@ if TYPE_CHECKING:
     async def awaited(model: LocalModel) -> None:
         assert_type(await model.acomplete("a"), Completion)
         assert_type(await model.acomplete(["a", [1, 2]]), list[Completion])
+        message = {"role": "user", "content": "Hi"}
+        assert_type(await model.achat([message]), Completion)
+        assert_type(await model.achat([[message]], reasoning="off"), list[Completion])
+        async for delta in model.achat_stream([message], reasoning=512):
+            assert_type(delta, ReplyDelta)
 
     def chats(model: LocalModel) -> None:
         message = {"role": "user", "content": "Hi"}

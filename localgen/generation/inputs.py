@@ -133,14 +133,29 @@ def prompts_from_ids(
     )
 
 
-def prompts_from_texts(
-    given: str | Sequence[Prompt], tokenizer: Tokenizer, *, split_special_tokens: bool
-) -> Prompts:
-    """Encode one prompt or a list of them; an item may be a list of token ids already.
+def as_prompts(prompts: str | Sequence[Prompt]) -> list[Prompt]:
+    """Return one prompt or several as a list. Raises TypeError, or ValueError if it is empty."""
+    if isinstance(prompts, str):
+        return [prompts]
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray | Mapping):
+        advice = "; decode them to a str first" if isinstance(prompts, bytes | bytearray) else ""
+        raise TypeError(
+            f"prompts must be a text or a list whose items are texts or lists of token ids, got "
+            f"{prompts!r:.80}{advice}"
+        )
+    prompts = list(prompts)
+    if not prompts:
+        raise ValueError("the batch is empty: pass at least one prompt")
+    return prompts
 
-    Raises TypeError, or ValueError for an empty prompt and for ids outside the vocabulary.
+
+def prompts_from_texts(
+    prompts: Sequence[Prompt], tokenizer: Tokenizer, *, split_special_tokens: bool
+) -> Prompts:
+    """Encode prompts; one may be a list of token ids already.
+
+    Raises ValueError for an empty prompt and for ids outside the vocabulary.
     """
-    prompts = _as_list(given)
     started = time.perf_counter()
     names = [f"prompt {i}" for i in range(len(prompts))] if len(prompts) > 1 else ["the prompt"]
     rows = [
@@ -175,21 +190,6 @@ def _n_fixed(prompt: Prompt, row: TokenIds) -> int:
         return 0
     pairs = zip(prompt.start, row.tolist(), strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(prompt.start), len(row)))
-
-
-def _as_list(prompts: str | Sequence[Prompt]) -> list[Prompt]:
-    if isinstance(prompts, str):
-        return [prompts]
-    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray | Mapping):
-        advice = "; decode them to a str first" if isinstance(prompts, bytes | bytearray) else ""
-        raise TypeError(
-            f"prompts must be a text or a list whose items are texts or lists of token ids, got "
-            f"{prompts!r:.80}{advice}"
-        )
-    prompts = list(prompts)
-    if not prompts:
-        raise ValueError("the batch is empty: pass at least one prompt")
-    return prompts
 
 
 def negative_rows(

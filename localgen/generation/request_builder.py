@@ -39,6 +39,7 @@ from localgen.generation.inputs import (
     ChatPrompt,
     Prompt,
     Prompts,
+    as_prompts,
     encode,
     negative_rows,
     prompts_from_ids,
@@ -46,7 +47,7 @@ from localgen.generation.inputs import (
 )
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.sequences import SequenceBuilder
-from localgen.generation.tool_choice import NONE, enforced, enforcement
+from localgen.generation.tool_choice import NONE, enforced, enforcement, with_grammar
 from localgen.text.byte_index import ByteIndex, byte_index
 from localgen.text.replies.formats import calls_format, choose_format
 from localgen.text.replies.reasoning import OFF, Reasoning
@@ -203,6 +204,8 @@ class RequestBuilder:
         """Build the call for ``complete()``."""
         started = time.perf_counter()
         resolve.check_cancel(cancel)
+        prompts = as_prompts(prompts)
+        overrides = with_grammar(overrides, prompts)
         hooks = as_hooks(logits_processor, stopping_criteria)
         defaults = self.defaults.config
         samples = overrides.get("do_sample")

@@ -13,7 +13,7 @@ from localgen.constraints.enforceable import CheckedGrammar
 from localgen.constraints.equivalents import rewrite
 from localgen.constraints.narrowing import narrow
 from localgen.constraints.schema_check import check_schema, close_objects
-from localgen.generation.inputs import ChatPrompt
+from localgen.generation.inputs import ChatPrompt, Prompt
 from localgen.text.replies.call_bodies import arguments_schema
 from localgen.text.replies.call_grammar import call_grammar, free_grammar
 from localgen.text.replies.grammar_writer import SpecialId
@@ -105,12 +105,12 @@ def without_choice(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "tool_choice": AUTO} if must_call else dict(options)
 
 
-def with_grammar(options: Mapping[str, Any], prompts: Sequence[ChatPrompt]) -> dict[str, Any]:
+def with_grammar(options: Mapping[str, Any], prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Return the options of a call, with the grammar that its prompts ask for.
 
     Raises ValueError if they ask for several, or the options have a grammar of their own.
     """
-    grammars = {each.grammar for each in prompts}
+    grammars = {each.grammar if isinstance(each, ChatPrompt) else None for each in prompts}
     if grammars == {None}:
         return dict(options)
     if len(grammars) > 1:

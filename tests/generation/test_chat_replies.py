@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from typing import Any
 
 import pytest
 
 from localgen import Completion
-from localgen.text.replies.results import ReplyBuilder
-from tests.fakes import EOS, FakeModel
+from localgen.text.replies.results import ReplyBuilder, ReplyDelta
+from tests.fakes import EOS, FakeModel, engine_of
 from tests.generation.replying import TEMPLATE, replying_model
 
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Lima"}}</tool_call>'
@@ -44,6 +45,52 @@ def test_a_stream_agrees_with_chat_for_every_length() -> None:
         assert stream.completion.tool_calls == done.tool_calls
         assert stream.completion.text == done.text
         assert "".join(model.chat_stream(ASK, max_new_tokens=n_tokens)) == done.text
+
+
+def test_async_calls_return_the_same() -> None:
+    model = replying_model(REPLY)
+
+    async def answers() -> tuple[Any, Any, list[ReplyDelta]]:
+        one, several = await asyncio.gather(
+            model.achat(ASK, max_new_tokens=200), model.achat([ASK, ASK], max_new_tokens=200)
+        )
+        deltas = [each async for each in model.achat_stream(ASK, max_new_tokens=200)]
+        return one, several, deltas
+
+    done = chat(model)
+    one, several, deltas = asyncio.run(answers())
+    for each in (one, *several):
+        assert (each.text, each.reasoning, each.tool_calls) == (
+            done.text,
+            done.reasoning,
+            done.tool_calls,
+        )
+    assert deltas == list(model.chat_stream(ASK, max_new_tokens=200).deltas())
+
+
+def test_leaving_an_async_stream_ends_the_generation() -> None:
+    """The next call has the model to itself."""
+    model = replying_model(REPLY)
+
+    async def leave() -> ReplyDelta:
+        stream = model.achat_stream(ASK, max_new_tokens=200)
+        async for delta in stream:
+            break
+        await stream.aclose()
+        return delta
+
+    assert asyncio.run(leave()).kind == "reasoning"
+    chat(model)
+    assert engine_of(model).idle
+
+
+def test_a_prompt_of_a_chat_is_one_of_complete() -> None:
+    """Beside other prompts, too: each is taken apart, or not, by itself."""
+    model = replying_model(REPLY)
+    prompt = model.chat_prompt(ASK)
+    whole, plain = model.complete([prompt, list(prompt.prompt)], max_new_tokens=200)
+    assert (whole.text, whole.reasoning) == ("I look.", "Hm.")
+    assert plain.text.startswith("<think>Hm.</think>")
 
 
 def test_a_closed_stream_ends() -> None:

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from localgen.generation.tool_choice import Enforcement, enforcement, without_choice
+from localgen.generation.tool_choice import (
+    Enforcement,
+    enforcement,
+    with_grammar,
+    without_choice,
+)
 from tests.fakes import FakeModel
 from tests.generation.replying import TEMPLATE, ids_of, replying_model
 
@@ -29,7 +34,11 @@ def noon() -> bool:
 def options_of(model: FakeModel, monkeypatch: pytest.MonkeyPatch, **given: Any) -> dict[str, Any]:
     """The options that ``chat()`` gives to ``complete()``."""
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(model, "complete", lambda prompts, **options: seen.update(options) or [0])
+    monkeypatch.setattr(
+        model,
+        "complete",
+        lambda prompts, **options: seen.update(with_grammar(options, prompts)) or [0],
+    )
     model.chat(ASK, tools=[now, noon], **given)
     return seen
 

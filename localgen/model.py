@@ -844,9 +844,10 @@ class LocalModel(ModelMethods):
         parallel_tool_calls: bool | None = None,
         reasoning: Reasoning | None = None,
     ) -> ChatPrompt:
-        """Return a conversation as a prompt of ``complete()``, ``stream()`` and their async twins.
+        """Return a conversation as a prompt for ``complete()``, ``stream()`` and their async twins.
 
-        Its ``prompt`` has the token ids. See ``chat()`` for the arguments.
+        They take the reply apart as ``chat()`` does, whose arguments these are. ``token_ids`` are
+        those of the conversation.
         """
         return self._requests.chat_prompt(
             messages,

@@ -52,6 +52,11 @@ class ChatPrompt(FixedStart):
     reply: ReplyStart | None = None
     grammar: str | None = None
 
+    @property
+    def token_ids(self) -> list[int]:
+        """The token ids of the conversation."""
+        return list(map(int, self.prompt))
+
 
 Prompt = str | Sequence[int] | FixedStart
 

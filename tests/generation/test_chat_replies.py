@@ -74,8 +74,7 @@ def test_leaving_an_async_stream_ends_the_generation() -> None:
 
     async def leave() -> ReplyDelta:
         stream = model.achat_stream(ASK, max_new_tokens=200)
-        async for delta in stream:
-            break
+        delta = await anext(stream)
         await stream.aclose()
         return delta
 
@@ -88,7 +87,7 @@ def test_a_prompt_of_a_chat_is_one_of_complete() -> None:
     """Beside other prompts, too: each is taken apart, or not, by itself."""
     model = replying_model(REPLY)
     prompt = model.chat_prompt(ASK)
-    whole, plain = model.complete([prompt, list(prompt.prompt)], max_new_tokens=200)
+    whole, plain = model.complete([prompt, list(prompt.token_ids)], max_new_tokens=200)
     assert (whole.text, whole.reasoning) == ("I look.", "Hm.")
     assert plain.text.startswith("<think>Hm.</think>")
 

@@ -18,8 +18,10 @@ from localgen.cli.options import (
     LoadingOptions,
     MaxSequences,
     ModelName,
+    ReasoningText,
     SplitSpecialTokens,
     UseProfile,
+    as_reasoning,
     is_given,
     model_or_default,
     with_options,
@@ -47,6 +49,7 @@ def batch(
         str, typer.Argument(metavar="OUT", help="Write one result per line; - is stdout.")
     ],
     model: ModelName = None,
+    reasoning: ReasoningText = None,
     sampling: GenerationOptions,
     logprobs: Annotated[int | None, typer.Option(help=f"{LOGPROBS_HELP}.")] = None,
     split_special_tokens: SplitSpecialTokens = False,
@@ -70,10 +73,12 @@ def batch(
 
     A line of IN has a "prompt", "prompt_token_ids" or "messages", optionally an "id", and any of
     the options below under its Python name ("max_new_tokens", "stop_strings"), for that line only.
+    With "messages" it may have "tools", "tool_choice" and "reasoning", too.
     Sampling options that neither sets default to the model file's own, unless --no-do-sample.
     If OUT has results of the same job, the job is resumed. The exit code is 1 if any line failed.
     """
     defaults = sampling.config(logprobs=logprobs)  # before anything is read: options may be wrong
+    wanted = as_reasoning(reasoning)
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
     check_same_beams([defaults], config.max_sequences)
     check_input(source, "JSON Lines")
@@ -82,9 +87,16 @@ def batch(
     path = hub.resolve(name)
     of_file = sampling_defaults(check_model(path).metadata)
     defaults = _with_sampling(defaults, of_file, context)
-    header = make_header(path, config, defaults, split_special_tokens=split_special_tokens)
+    given = {"split_special_tokens": split_special_tokens, "reasoning": wanted}
+    header = make_header(path, config, defaults, **given)
     with open_lines(source) as lines, open_results(target, header, overwrite=overwrite) as results:
-        job = Job(lines, results, defaults, split_special_tokens=split_special_tokens)
+        job = Job(
+            lines,
+            results,
+            defaults,
+            split_special_tokens=split_special_tokens,
+            reasoning=wanted,
+        )
         if not quiet:
             _report_resumed(job, results, header)
         # The header states the type of the KV cache, so no profile may change it.

@@ -20,7 +20,9 @@ from localgen.cli.options import (
     GenerationOptions,
     LoadingOptions,
     ModelName,
+    ReasoningText,
     UseProfile,
+    as_reasoning,
     error_message,
     model_or_default,
     stats_line,
@@ -68,6 +70,7 @@ def chat(
     load: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Resume a chat that /save wrote.")
     ] = None,
+    reasoning: ReasoningText = None,
     history: Annotated[
         bool, typer.Option(help="Remember what is typed, for the arrow keys in later chats.")
     ] = True,
@@ -83,11 +86,14 @@ def chat(
     config = sampling.config()
     check_streams(config)
     loading.config()
+    wanted = as_reasoning(reasoning)
     check_choice("overflow", overflow, OVERFLOW)
     source = model_or_default(model)
     with LocalModel.from_pretrained(source, use_profile=profile, **loading.given()) as loaded:
         config = _with_sampling(config, loaded)
-        conversation = Conversation(loaded, config, system=system, overflow=overflow)
+        conversation = Conversation(
+            loaded, config, system=system, overflow=overflow, reasoning=wanted
+        )
         if load is not None:
             conversation.load(load)
         terminal = Chat(loaded, conversation, history)

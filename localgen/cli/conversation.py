@@ -14,8 +14,10 @@ from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
 from localgen.errors import ContextFullError, StateError
 from localgen.generation.streaming import ChatStream
 from localgen.model import LocalModel
+from localgen.text.replies.reasoning import Reasoning
 
 OVERFLOW = ("stop", "drop-oldest")
+_QUESTION = {"role": "user", "content": "Hi"}
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -29,7 +31,7 @@ class Conversation:
     config: the options of each answer.
     overflow: what to do if the context has no room for the next answer: "stop" raises
     ContextFullError; "drop-oldest" drops the oldest question and its answer, but never the system
-    message.
+    message. reasoning: see ``LocalModel.chat``; ValueError if the model's template cannot do it.
     """
 
     def __init__(
@@ -39,15 +41,19 @@ class Conversation:
         *,
         system: str | None = None,
         overflow: str = "stop",
+        reasoning: Reasoning | None = None,
     ) -> None:
         check_choice("overflow", overflow, OVERFLOW)
         self._model = model
         self.config = config
         self._overflow = overflow
+        self._reasoning = reasoning
         self._n_asked = 0
         self.messages: list[dict[str, str]] = []
         if system:
             self.set_system(system)
+        if reasoning is not None:  # an error now, not after the first question
+            model.chat_prompt([*self.messages, _QUESTION], reasoning=reasoning)
 
     @property
     def n_tokens(self) -> int:
@@ -76,7 +82,7 @@ class Conversation:
         config = self.config
         if isinstance(config.seed, int):
             config = replace(config, seed=config.seed + self._n_asked)
-        stream = self._model.chat_stream(kept, generation_config=config)
+        stream = self._model.chat_stream(kept, generation_config=config, reasoning=self._reasoning)
         self._n_asked += 1
         self.messages = kept
         return stream, len(asked) - len(kept)
@@ -118,9 +124,9 @@ class Conversation:
         return int(bool(self.messages) and self.messages[0]["role"] == "system")
 
     def _count(self, messages: list[dict[str, str]]) -> int:
-        ids = self._model.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=messages[-1]["role"] == "user", return_dict=False
-        )
+        if messages[-1]["role"] == "user":
+            return len(self._model.chat_prompt(messages, reasoning=self._reasoning).token_ids)
+        ids = self._model.tokenizer.apply_chat_template(messages, return_dict=False)
         return len(ids)
 
     def _with_room(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:

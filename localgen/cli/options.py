@@ -33,6 +33,7 @@ from localgen.config import (
     SamplingOptions,
 )
 from localgen.errors import LocalgenError
+from localgen.text.replies.reasoning import Reasoning, checked_reasoning
 
 _MODEL = ModelConfig()
 
@@ -54,6 +55,15 @@ SplitSpecialTokens = Annotated[
     bool,
     typer.Option(
         "--split-special-tokens", help="Treat special tokens in the prompt as plain text."
+    ),
+]
+ReasoningText = Annotated[
+    str | None,
+    typer.Option(
+        help="Turn a model's reasoning off or on, set its effort (low, medium, high), or end it "
+        "after this many tokens.",
+        metavar="off|on|EFFORT|N",
+        show_default="as its chat template has it",
     ),
 ]
 Threads = Annotated[int | None, typer.Option(help="Use this many CPU threads.", show_default="all")]
@@ -274,6 +284,13 @@ def _is_named(message: str, word: re.Match[str]) -> bool:
     """Return whether a word of a message stands where an option is named."""
     before, after = message[: word.start()], message[word.end() :]
     return before.endswith(_BEFORE_A_NAME) or bool(_AFTER_A_NAME.match(after))
+
+
+def as_reasoning(text: str | None) -> Reasoning | None:
+    """Return what was typed for ``reasoning``. Raises ValueError."""
+    if text is not None and text.removeprefix("-").isdecimal():
+        return checked_reasoning(int(text))
+    return checked_reasoning(text)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

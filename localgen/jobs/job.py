@@ -26,12 +26,13 @@ from localgen.errors import (
     LocalgenError,
     TemplateError,
 )
-from localgen.generation.inputs import FixedStart, Prompt
+from localgen.generation.inputs import ChatPrompt
 from localgen.generation.resolve import new_token_limit
 from localgen.jobs.interrupts import run_until_interrupt
 from localgen.jobs.results import Record, Results
 from localgen.jobs.rows import BadLine, Line, Row, raw_lines, read_lines, read_rows
 from localgen.model import LocalModel
+from localgen.text.replies.reasoning import Reasoning
 
 # Errors of a single row. Any other, such as a lost GPU, would hit every row. A Warning is raised
 # with ``python -W error``.
@@ -44,7 +45,8 @@ _STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_se
 class Job:
     """The rows of an input and their results.
 
-    n_rows: lines of the input that are not blank. n_done: those that an earlier run has done.
+    reasoning: of lines with messages that set none; see ``LocalModel.chat``. n_rows: lines of the
+    input that are not blank. n_done: those that an earlier run has done.
     Raises JobError if a line that was done has changed since.
     """
 
@@ -55,11 +57,13 @@ class Job:
         defaults: GenerationConfig,
         *,
         split_special_tokens: bool = False,
+        reasoning: Reasoning | None = None,
     ) -> None:
         self._lines = lines
         self._results = results
         self._defaults = defaults
         self._split_special_tokens = split_special_tokens
+        self._reasoning = reasoning
         self.n_done = len(results.found.done)
         self.n_rows = self._check_lines()
 
@@ -119,44 +123,42 @@ class Job:
                 try:
                     if isinstance(row, BadLine):
                         raise row.error
-                    token_ids = self._token_ids(model, row)
-                    most = limit.with_row(row.config, len(token_ids))
+                    prompt = self._prompt(model, row)
+                    most = limit.with_row(row.config, len(_token_ids(prompt)))
                 except _ROW_ERRORS as error:
                     self._write(_error_record(row.line, row.id, error), report)
                     await asyncio.sleep(0)  # lets rows that end be written between many bad lines
                     continue
                 await _wait(tasks, most)
                 crowded = starved if most > 1 else None
-                generated = self._generate(model, row, token_ids, report, crowded)
+                generated = self._generate(model, row, prompt, report, crowded)
                 tasks.add(asyncio.create_task(generated))
             await _wait(tasks, 1)
             for row in starved:
-                await self._generate(model, row, self._token_ids(model, row), report)
+                await self._generate(model, row, self._prompt(model, row), report)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _token_ids(self, model: LocalModel, row: Row) -> list[int]:
-        if row.kind == "prompt_token_ids":
-            return list(row.prompt)
-        tokenizer = model.tokenizer
-        ids: list[int]
+    def _prompt(self, model: LocalModel, row: Row) -> list[int] | ChatPrompt:
+        prompt: list[int] | ChatPrompt
         if row.kind == "messages":
-            ids = tokenizer.apply_chat_template(
-                row.prompt, add_generation_prompt=True, return_dict=False
-            )
+            prompt = model.chat_prompt(row.prompt, **{"reasoning": self._reasoning, **row.chat})
+        elif row.kind == "prompt_token_ids":
+            prompt = list(row.prompt)
         else:
-            ids = tokenizer.encode(row.prompt, split_special_tokens=self._split_special_tokens)
-        if not ids:
+            split = self._split_special_tokens
+            prompt = model.tokenizer.encode(row.prompt, split_special_tokens=split)
+        if not _token_ids(prompt):
             raise ValueError("the prompt is empty: it has no tokens, and this model adds none")
-        return ids
+        return prompt
 
     async def _generate(
         self,
         model: LocalModel,
         row: Row,
-        token_ids: list[int],
+        prompt: list[int] | ChatPrompt,
         report: Callable[[Record], object],
         starved: list[Row] | None = None,
     ) -> None:
@@ -165,9 +167,6 @@ class Job:
         starved: gets the row if its time ran out before its first token. Rows that share KV cells
         may leave none for one that has a slot; it is retried when it is alone.
         """
-        # The end of a chat prompt is complete: token healing leaves it alone.
-        is_chat = row.kind == "messages"
-        prompt: Prompt = FixedStart(token_ids, token_ids) if is_chat else token_ids
         try:
             with warnings_about(f"line {row.line.number}"):
                 (completion,) = await model.acomplete([prompt], generation_config=row.config)
@@ -214,6 +213,10 @@ class _SubmissionLimit:
         return 1 if loaded.deterministic else max(1, self._n_fit // config.num_beams)
 
 
+def _token_ids(prompt: list[int] | ChatPrompt) -> list[int]:
+    return prompt.token_ids if isinstance(prompt, ChatPrompt) else prompt
+
+
 async def _wait(tasks: set[asyncio.Task[None]], limit: int) -> None:
     """Wait until fewer than ``limit`` tasks run; raise their errors."""
     while len(tasks) >= limit:
@@ -242,8 +245,8 @@ def _record(row: Row, completion: Completion) -> Record:
         row.kind: row.prompt,
         **{key: done[key] for key in ("text", "token_ids", "finish_reason", "stop_match")},
     }
-    for name in ("logprobs", "score", "is_valid", "parsed"):
-        if done[name] is not None:
+    for name in ("reasoning", "tool_calls", "logprobs", "score", "is_valid", "parsed"):
+        if done[name] is not None and done[name] != ():
             record[name] = done[name]
     record["stats"] = {key: done["stats"][key] for key in _STATS}
     record["line_hash"] = row.line.hash

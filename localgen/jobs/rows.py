@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from localgen._util.checks import check_int
+from localgen._util.checks import check_bool, check_int
 from localgen.config import CONSTRAINTS, GenerationConfig
 from localgen.errors import JobError
 
@@ -29,9 +29,21 @@ _NOT_OF_A_ROW = {
 }
 _OPTIONS = {field.name for field in dataclasses.fields(GenerationConfig)} - _NOT_OF_A_ROW
 _PROMPTS = ("prompt", "prompt_token_ids", "messages")
+# Arguments of chat(), for lines with messages.
+_OF_A_CHAT = (
+    "tools",
+    "documents",
+    "chat_template",
+    "continue_final_message",
+    "template_variables",
+    "reply_format",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning",
+)
 # More than any prompt: a line without an end, as of a device, would be read for ever.
 MAX_LINE_BYTES = 2**26
-_NAMES = sorted({"id", *_PROMPTS, *_OPTIONS})
+_NAMES = sorted({"id", *_PROMPTS, *_OF_A_CHAT, *_OPTIONS})
 # Templates read nested values by recursion, and Python allows about 1000 calls.
 _MAX_DEPTH = 100
 _TOO_DEEP = f"this JSON is nested too deeply, more than {_MAX_DEPTH} levels"
@@ -54,7 +66,8 @@ class Line:
 class Row:
     """A line to generate for.
 
-    id: its own, or the number of the line. kind: the name of the prompt's field.
+    id: its own, or the number of the line. kind: the name of the prompt's field. chat: arguments of
+    ``chat()``, if it has messages.
     """
 
     line: Line
@@ -62,6 +75,7 @@ class Row:
     kind: str
     prompt: Any
     config: GenerationConfig
+    chat: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +129,9 @@ def read_rows(
             _check_new(row_id, line.number, ids)
             _check_depth(fields)
             kind, prompt = _prompt(fields)
-            result = Row(line, row_id, kind, prompt, _config(fields, defaults, seed, row_id))
+            chat = _chat(fields, kind)
+            config = _config(fields, defaults, seed, row_id)
+            result = Row(line, row_id, kind, prompt, config, chat)
         except RecursionError:
             result = BadLine(line, row_id, ValueError(_TOO_DEEP))
         except (ValueError, TypeError, Warning) as error:  # a Warning with ``python -W error``
@@ -235,10 +251,23 @@ def _nearest(fields: dict[str, Any]) -> str:
     return ""
 
 
+def _chat(fields: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return the arguments of ``chat()``, whose values are checked later."""
+    found = {name: fields[name] for name in _OF_A_CHAT if name in fields}
+    if found and kind != "messages":
+        raise TypeError(f"{next(iter(found))!r} needs messages, and this line has {kind}")
+    for name, value in found.items():
+        _check_unicode(name, value)
+    if "continue_final_message" in found:
+        check_bool("continue_final_message", found["continue_final_message"])
+    return found
+
+
 def _config(
     fields: dict[str, Any], defaults: GenerationConfig, seed: int, row_id: RowId
 ) -> GenerationConfig:
-    options = {name: fields[name] for name in fields if name not in ("id", *_PROMPTS)}
+    named = ("id", *_PROMPTS, *_OF_A_CHAT)
+    options = {name: fields[name] for name in fields if name not in named}
     _check_names(options)
     for name, value in options.items():
         _check_unicode(name, value)

@@ -16,15 +16,19 @@ import pytest
 from localgen import ContextFullError, DecodeError, GenerationConfig
 from localgen.cli.chat import Chat, _context_full, _with_sampling
 from localgen.cli.conversation import Conversation, MessageTooLongError
+from localgen.cli.options import as_reasoning
 from models.make_tiny import make_llama_bpe
 from tests.cli.test_generate import COMMAND, ENVIRONMENT, localgen_command
 from tests.conftest import CHILD_SECONDS
 from tests.fakes import FakeBackend, fake_model, spelling
+from tests.generation.replying import TEMPLATE as REPLYING
+from tests.generation.replying import replying_model
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+THINKS = REPLYING.replace("{#-", "{{ enable_thinking }}{#- <think>")
 SMALL = ("--n-ctx", "256", "--n-threads", "1")
 SHORT = ("--max-new-tokens", "8", "--min-new-tokens", "8")
 ENDLESS = ("--max-new-tokens", "400", "--min-new-tokens", "400")
@@ -193,6 +197,39 @@ def talk(
         return [message["content"] for message in chat.conversation.messages], said.out, said.err
 
     return run
+
+
+def test_reasoning_is_limited_in_every_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with replying_model("<think>Hm. Hm. Hm. Hm.", template=THINKS) as model:
+        config = GenerationConfig(max_new_tokens=20)
+        conversation = Conversation(model, config, reasoning=3)
+        monkeypatch.setattr("sys.stdin", io.StringIO("one\n"))
+        Chat(model, conversation).run()
+        assert capsys.readouterr().err.startswith("Hm.\n")
+        told = bytes(model.chat_prompt(conversation.messages[:1], reasoning=3).token_ids)
+        assert b"True" in told
+
+
+def test_reasoning_that_the_template_cannot_do_is_an_error_before_the_first_question(
+    backend: FakeBackend,
+) -> None:
+    with pytest.raises(ValueError, match="no variable that turns reasoning off"):
+        Conversation(fake_model(backend=backend), GenerationConfig(), reasoning="off")
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"), [(None, None), ("off", "off"), ("high", "high"), ("0", 0), ("512", 512)]
+)
+def test_what_is_typed_for_reasoning(typed: str | None, value: Any) -> None:
+    assert as_reasoning(typed) == value
+
+
+@pytest.mark.parametrize("typed", ["no", "-1", "1.5", ""])
+def test_what_is_typed_for_reasoning_and_is_none(typed: str) -> None:
+    with pytest.raises(ValueError, match="reasoning must be"):
+        as_reasoning(typed)
 
 
 def once(number: int, error: BaseException) -> Callable[..., None]:

@@ -65,7 +65,9 @@ def test_async_calls_return_the_same() -> None:
             done.reasoning,
             done.tool_calls,
         )
-    assert deltas == list(model.chat_stream(ASK, max_new_tokens=200).deltas())
+    built = ReplyBuilder()
+    built.add(deltas)
+    assert (built.reply.text, built.reply.tool_calls) == (done.text, done.tool_calls)
 
 
 def test_leaving_an_async_stream_ends_the_generation() -> None:

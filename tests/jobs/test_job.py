@@ -32,6 +32,7 @@ from localgen.jobs.job import Job, check_not_same, open_lines
 from localgen.jobs.results import Record, make_header, open_results, other_versions
 from localgen.jobs.rows import row_seed
 from tests.fakes import EOS, FakeBackend, FakeVocab, constrain, fake_model
+from tests.generation.replying import TEMPLATE, replying_model
 
 HOT: dict[str, Any] = {"temperature": 3.0, "max_new_tokens": 4}
 
@@ -70,6 +71,7 @@ class Files:
         *,
         header: Record | None = None,
         overwrite: bool = False,
+        reasoning: Any = None,
         **options: Any,
     ) -> list[Record]:
         """Run the job and return what it reported."""
@@ -79,7 +81,8 @@ class Files:
             open_lines(str(self.source)) as lines,
             open_results(str(self.target), header, overwrite=overwrite) as results,
         ):
-            Job(lines, results, GenerationConfig(**options)).run(model, reports.append)
+            job = Job(lines, results, GenerationConfig(**options), reasoning=reasoning)
+            job.run(model, reports.append)
         return reports
 
     def records(self) -> list[Record]:
@@ -229,6 +232,14 @@ BAD_LINES = {
         "no chat template: it is not a chat model, or it was converted without one. Give the "
         "prompt as text instead of messages",
     ),
+    "an argument of a chat without messages": (
+        {"prompt": "a", "reasoning": "off"},
+        "'reasoning' needs messages, and this line has prompt",
+    ),
+    "a flag of a chat that is none": (
+        {"messages": [{"role": "user", "content": "Hi"}], "continue_final_message": 1},
+        "continue_final_message must be True or False",
+    ),
     "unknown option": ({"prompt": "a", "temprature": 1}, "did you mean 'temperature'?"),
     "option of the call": (
         {"prompt": "a", "num_return_sequences": 2},
@@ -295,6 +306,45 @@ def test_a_chat(files: Files) -> None:
     records = {record["line"]: record for record in files.records()}
     assert records[1]["messages"] == messages
     assert records[1]["token_ids"] == records[2]["token_ids"]
+
+
+CALL = {"name": "weather", "arguments": {"city": "Lima"}}
+SAID = f"<think>Hm.</think>I look.<tool_call>{json.dumps(CALL)}</tool_call>"
+THINKS = TEMPLATE.replace("{#-", "{{ enable_thinking }}{#- <think>")
+ASK = [{"role": "user", "content": "Lima?"}]
+
+
+def test_a_reply_is_taken_apart(files: Files) -> None:
+    files.write({"messages": ASK, "max_new_tokens": 200}, {"prompt": "0|", "max_new_tokens": 200})
+    with replying_model(SAID) as model:
+        files.run(model)
+    chat, plain = (record for _, record in sorted(files.results().items()))
+    assert (chat["text"], chat["reasoning"]) == ("I look.", "Hm.")
+    (call,) = chat["tool_calls"]
+    assert {name: call[name] for name in CALL} == CALL
+    assert plain["text"].startswith("<think>")
+    assert not {"reasoning", "tool_calls"} & plain.keys()
+
+
+def test_arguments_of_a_chat(files: Files) -> None:
+    """A line's own reasoning counts, else the job's; a prompt that is no chat has none."""
+    now = {"type": "function", "function": {"name": "now", "description": "Tell the time."}}
+    chats: list[dict[str, Any]] = [
+        {"tools": [now]},
+        {"tools": [now], "tool_choice": "now", "parallel_tool_calls": False, "reasoning": 2},
+        {"reasoning": "off", "continue_final_message": False},
+        {"template_variables": {"enable_thinking": "some"}, "reasoning": None},
+        {"reply_format": "none"},
+    ]
+    lines = [{"messages": ASK, "max_new_tokens": 200, **each} for each in chats]
+    files.write(*lines, {"prompt": "0|"})
+    with replying_model(SAID, template=THINKS) as model:
+        files.run(model, reasoning="on")
+    records = files.results()
+    assert [records[line]["reasoning"] for line in (1, 2, 3, 4)] == ["Hm.", "Hm", "Hm.", "Hm."]
+    assert [each["name"] for each in records[2]["tool_calls"]] == ["now"]
+    assert records[5]["text"].startswith("<think>")
+    assert "reasoning" not in records[6]
 
 
 def test_healing_leaves_the_end_of_a_chat_template(files: Files) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from localgen import LocalModel
+from localgen.generation.inputs import ChatPrompt
 from localgen.generation.thought_matcher import ThoughtMatcher
 from localgen.text.replies.results import ReplyBuilder
 from tests.fakes import FakeModel
@@ -148,3 +151,56 @@ def test_the_model_of_a_format_that_its_template_does_not_show() -> None:
     with pytest.raises(ValueError, match="name the model's own format with reply_format="):
         fake.chat(ASK, reasoning=9)
     assert fake.chat(ASK, reasoning=9, reply_format="think", **ALL).reasoning == "Hm."
+
+
+TEMPLATES = Path(__file__).parents[1] / "text" / "templates"
+SWITCHES = (
+    "Apertus",
+    "Bielik",
+    "ByteDance",
+    "GLM",
+    "HuggingFaceTB",
+    "Qwen3.5",
+    "deepseek",
+    "ibm-granite-granite-3",
+)
+PUBLISHED = sorted(TEMPLATES.glob("*.jinja"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_templates_of_published_models(path: Path) -> None:
+    """Off is another prompt than on, and a limit begins where the prompt is."""
+    fake = model(template=path.read_text("utf-8"))
+
+    def prompt(value: Any) -> ChatPrompt:
+        return fake.chat_prompt(ASK, reasoning=value)
+
+    if path.stem.startswith(SWITCHES):
+        assert prompt("off").token_ids != prompt("on").token_ids
+        assert prompt(None).token_ids in (prompt("off").token_ids, prompt("on").token_ids)
+    elif path.stem.startswith("openai"):
+        assert prompt("on").token_ids == prompt("medium").token_ids == prompt(None).token_ids
+        assert prompt("low").token_ids != prompt("high").token_ids
+    else:
+        for value in ("off", "on", "low", 9):
+            with pytest.raises(ValueError, match="reasoning"):
+                prompt(value)
+        return
+    limited = prompt(9).reply
+    assert limited is not None
+    assert limited.max_reasoning_tokens == 9
+    assert limited.is_to_reason
+
+
+@pytest.mark.slow
+def test_the_mark_is_spelled_as_the_tokenizer_would_spell_it_there(tiny_spm_path: Path) -> None:
+    """Protects against the space that such a vocabulary puts before a text."""
+    template = "{{ messages[-1].content }}{#- <think> #}{{ '<think>\n' }}"
+    with LocalModel.from_pretrained(tiny_spm_path, n_ctx=64, n_threads=1) as spm:
+        done = spm.chat(ASK, chat_template=template, reasoning=8, seed=1, max_new_tokens=20)
+        tokenizer = spm.tokenizer
+        ending = tokenizer.encode_after(done.token_ids[7], "\n</think>")
+        # A random model writes bytes, so a character may take some tokens more.
+        assert ending in [done.token_ids[n : n + len(ending)] for n in range(8, 12)]
+        assert b"".join(map(tokenizer.token_bytes, ending)) == b"\n</think>"
+        assert done.stats.n_forced == len(ending)

@@ -135,19 +135,26 @@ _FORMATS = (
     "pass json_object=True for {'type': 'json_object'}, or the schema itself as json_schema for "
     "{'type': 'json_schema'}"
 )
+_REASONING = "pass reasoning='off', 'on', 'low', 'medium', 'high' or a number of tokens to chat()"
 _INSTEAD_IN_A_CALL = {
     "adaptive_decay": _NO_ADAPTIVE_P,
     "adaptive_target": _NO_ADAPTIVE_P,
     "echo": "join the prompt and the text, or use generate(), which returns both",
+    "enable_thinking": _REASONING,
     "ignore_eos": "pass eos_token_id=[], so that no token ends the text",
     "min_keep": "leave it out: each filter keeps at least one token",
     "penalize_nl": "leave it out: newlines are penalized as all other tokens; sequence_bias can "
     "favor them",
     "penalty_last_n": _PENALIZES_ALL,
     "repeat_last_n": _PENALIZES_ALL,
+    "reasoning": _REASONING,
+    "reasoning_budget": _REASONING,
+    "reasoning_effort": _REASONING,
     "response_format": _FORMATS,
     "stream": "use model.stream() or model.chat_stream()",
     "tfs_z": "llama.cpp has removed tail-free sampling; use min_p or typical_p",
+    "thinking": _REASONING,
+    "thinking_budget": _REASONING,
 }
 
 _TYPES_ARE_FIXED = (

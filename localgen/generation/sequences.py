@@ -68,7 +68,8 @@ class SequenceBuilder:
     text_clock: Clock = field(default_factory=Clock)
     guide_of: dict[Sequence, Sequence] = field(default_factory=dict, init=False)
     constraint_of: dict[Sequence, Constraint] = field(default_factory=dict, init=False)
-    # Special tokens that are part of the text all the same: replies are taken apart at them.
+    # Special tokens that are part of the text of the next sequence all the same: its reply is taken
+    # apart at them.
     _marks: frozenset[bytes] = field(default=frozenset(), init=False)
     _samplers: dict[int, Sampler] = field(default_factory=dict, init=False)
     # Texts of one call repeat their prompts alike, so they learn together how much.
@@ -85,12 +86,12 @@ class SequenceBuilder:
         sequences: list[Sequence] = []
         negative = prompts.negative or [None] * len(configs)
         n_fixed = prompts.n_fixed or [0] * len(configs)
-        self._marks = _marks(prompts)
         replies = prompts.replies or [None] * len(configs)
         given = zip(
             *(configs, prompts.token_ids, prompts.lengths, n_fixed, negative, replies), strict=True
         )
         for batch_id, (config, token_ids, length, fixed, negative_ids, reply) in enumerate(given):
+            self._marks = _marks(reply)
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
             end = self._end_to_heal(config, token_ids, fixed)
             constraint = self._constraint(config)
@@ -335,10 +336,9 @@ def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:
     return ()
 
 
-def _marks(prompts: Prompts) -> frozenset[bytes]:
-    """Return the marks at which replies are taken apart; one template makes all prompts."""
-    replies = [each for each in prompts.replies or () if each is not None]
-    return frozenset(mark.encode() for each in replies[:1] for mark in each.form.marks)
+def _marks(start: ReplyStart | None) -> frozenset[bytes]:
+    """Return the marks at which a reply is taken apart."""
+    return frozenset() if start is None else frozenset(map(str.encode, start.form.marks))
 
 
 def _shown_bytes(vocab: Tokenizer, marks: frozenset[bytes], token_id: int) -> bytes:

@@ -6,6 +6,7 @@ The reply is free before and after that, or follows another matcher, which gets 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,7 +53,8 @@ class _State(NamedTuple):
 class ThoughtMatcher:
     """Follows a reply; a ``Matcher`` itself, around another one or none.
 
-    A character that is not complete at the limit is finished first.
+    A character that is not complete at the limit is finished first, and so is what the other
+    matcher does not let end there, such as a call inside the reasoning.
     """
 
     def __init__(self, limit: ThoughtLimit, inner: Matcher | None = None) -> None:
@@ -91,6 +93,8 @@ class ThoughtMatcher:
         if state.ending or not is_over or not place.is_between_characters:
             return state
         ending = self._limit.ending(place, state.n_ended, last_id)
+        if self._inner is not None and not _allows(self._inner, ending):
+            return state
         return state._replace(ending=ending, n_ended=state.n_ended + 1)
 
     def rollback(self, n_tokens: int) -> None:
@@ -134,6 +138,17 @@ class ThoughtMatcher:
         return not self.is_ending and self._inner is not None and self._inner.is_done
 
     def fork(self) -> ThoughtMatcher:
-        twin = ThoughtMatcher(self._limit, None if self._inner is None else self._inner.fork())
+        twin = copy(self)
+        twin._inner = None if self._inner is None else self._inner.fork()
         twin._states = list(self._states)
         return twin
+
+
+def _allows(matcher: Matcher, token_ids: Sequence[int]) -> bool:
+    """Return whether these tokens may come next."""
+    trial = matcher.fork()
+    for token_id in token_ids:
+        if not trial.mask()[token_id // 8] >> token_id % 8 & 1:
+            return False
+        trial.accept(token_id)
+    return True

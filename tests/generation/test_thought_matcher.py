@@ -130,6 +130,15 @@ def test_another_matcher_sees_everything() -> None:
     assert found.is_done
 
 
+def test_what_another_matcher_does_not_let_end_is_finished_first() -> None:
+    """Protects a call inside the reasoning, which the end mark would cut."""
+    found = matcher(2, inner=ChoiceMatcher([b"<think>ab[c]d</think>e", b"<think>ab[c]</think>"]))
+    write(found, "<think>ab")
+    assert (found.is_ending, forced(found)) == (False, "[c]")
+    write(found, "[c]")
+    assert (found.is_ending, forced(found)) == (True, "</think>")
+
+
 @given(
     st.binary(max_size=12), st.integers(0, 6), st.integers(0, 12), st.sampled_from(["", "<think>"])
 )

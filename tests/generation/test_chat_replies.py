@@ -92,11 +92,10 @@ def test_a_prompt_of_a_chat_is_one_of_complete() -> None:
     whole, plain = model.complete([prompt, prompt.token_ids], max_new_tokens=200)
     assert (whole.text, whole.reasoning) == ("I look.", "Hm.")
     assert plain.text == REPLY.replace("<tool_call>", "")
-    for prompts in (
-        [prompt.token_ids, prompt],
-        [model.chat_prompt(ASK, reply_format="think"), prompt],
-    ):
-        assert model.complete(prompts, max_new_tokens=200)[1].tool_calls == whole.tool_calls
+    think = model.chat_prompt(ASK, reply_format="think")
+    for other in (prompt.token_ids, think):
+        both = model.complete([other, prompt], max_new_tokens=200)
+        assert both[1].tool_calls == whole.tool_calls
 
 
 def test_a_closed_stream_ends() -> None:

@@ -81,10 +81,14 @@ class ThoughtMatcher:
             raise ValueError(f"token {token_id} is not the one that ends the reasoning here")
         if self._inner is not None:
             self._inner.accept(token_id)
+        self._states.append(self._after(state, token_id))
+
+    def _after(self, state: _State, token_id: int) -> _State:
+        """Return the state after one more token, which the inner matcher has."""
         place = self._limit.marks.follow(state.place, self._limit.token_bytes(token_id))
         is_thought = state.place.is_thinking and place.is_thinking and not state.ending
-        following = _State(place, state.n_thought + is_thought, state.n_ended, state.ending[1:])
-        self._states.append(self._ended(following, token_id))
+        n_thought = state.n_thought + is_thought
+        return self._ended(_State(place, n_thought, state.n_ended, state.ending[1:]), token_id)
 
     def _ended(self, state: _State, last_id: int) -> _State:
         """Return a state with the tokens that end the reasoning, if its limit is reached."""
@@ -93,7 +97,7 @@ class ThoughtMatcher:
         if state.ending or not is_over or not place.is_between_characters:
             return state
         ending = self._limit.ending(place, state.n_ended, last_id)
-        if self._inner is not None and not _allows(self._inner, ending):
+        if self._inner is not None and self._inner.n_allowed(ending) < len(ending):
             return state
         return state._replace(ending=ending, n_ended=state.n_ended + 1)
 
@@ -142,13 +146,3 @@ class ThoughtMatcher:
         twin._inner = None if self._inner is None else self._inner.fork()
         twin._states = list(self._states)
         return twin
-
-
-def _allows(matcher: Matcher, token_ids: Sequence[int]) -> bool:
-    """Return whether these tokens may come next."""
-    trial = matcher.fork()
-    for token_id in token_ids:
-        if not trial.mask()[token_id // 8] >> token_id % 8 & 1:
-            return False
-        trial.accept(token_id)
-    return True

@@ -15,7 +15,7 @@ from tests.fakes import FakeModel
 from tests.generation.replying import replying_model
 
 SWITCH = (
-    "{{ messages | tojson }}{{ enable_thinking if messages[0].role != 'system' }}"
+    "{{ messages | tojson }}{{ tools | tojson if tools }}{{ enable_thinking if messages[0].role != 'system' }}"
     "{#- <tool_call> <think> #}"
     "{{ messages | selectattr('role', 'equalto', 'assistant') | list | length }}|"
 )
@@ -100,6 +100,21 @@ def test_a_call_that_must_come_after_limited_reasoning() -> None:
     done = endless_thinker().chat(ASK, tools=[now], reasoning=7, **options, **ALL)
     assert len(done.reasoning or "") == 7
     assert [(each.name, each.arguments) for each in done.tool_calls] == [("now", {})]
+    done = endless_thinker().chat(
+        ASK, tools=[now], tool_choice="auto", reasoning=7, max_new_tokens=40
+    )
+    assert len(done.reasoning or "") == 7
+    assert done.text.startswith("127,")
+
+
+def test_a_call_inside_limited_reasoning_is_finished_first() -> None:
+    call = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'
+    weather = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+    done = model(f"<think>Hm.{call}</think>Yes.").chat(
+        ASK, tools=[weather], tool_choice="auto", reasoning=20, **ALL
+    )
+    assert [(each.name, each.error) for each in done.tool_calls] == [("weather", None)]
+    assert (done.reasoning, done.text) == ("Hm.", "Yes.")
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,18 @@ def test_reasoning_that_begins_again_is_ended_at_once() -> None:
     assert forced(found).endswith("<|channel|>final<|message|>")
 
 
+def test_how_much_of_a_draft_is_allowed() -> None:
+    """It may not go on with reasoning beyond the limit."""
+    found = write(matcher(3), "<think>a")
+    assert found.n_allowed(b"bcd") == 2
+    assert found.n_allowed(b"bc</think>Yes.") == len("bc</think>Yes.")
+    assert found.n_allowed(b"b</think>Yes.") == len("b</think>Yes.")
+    assert (state(found), found.n_allowed(b"")) == (state(write(matcher(3), "<think>a")), 0)
+    bound = matcher(1, inner=ChoiceMatcher([b"<think>a</think>b"]))
+    assert bound.n_allowed(b"<think>a</x") == len("<think>a</")
+    assert write(bound, "<think>a").n_allowed(b"</think>bc") == len("</think>")
+
+
 def test_another_matcher_sees_everything() -> None:
     text = b"<think>ab</think>c"
     found = matcher(2, inner=ChoiceMatcher([text, b"<think>abb"]))

@@ -53,8 +53,8 @@ class _State(NamedTuple):
 class ThoughtMatcher:
     """Follows a reply; a ``Matcher`` itself, around another one or none.
 
-    A character that is not complete at the limit is finished first, and so is what the other
-    matcher does not let end there, such as a call inside the reasoning.
+    What is not complete at the limit is finished first: a character, a call inside the reasoning,
+    and whatever the other matcher does not let end there.
     """
 
     def __init__(self, limit: ThoughtLimit, inner: Matcher | None = None) -> None:
@@ -93,8 +93,8 @@ class ThoughtMatcher:
     def _ended(self, state: _State, last_id: int) -> _State:
         """Return a state with the tokens that end the reasoning, if its limit is reached."""
         place = state.place
-        is_over = place.is_thinking and state.n_thought >= self._limit.n_tokens
-        if state.ending or not is_over or not place.is_between_characters:
+        is_over = state.n_thought >= self._limit.n_tokens
+        if state.ending or not is_over or not self._limit.marks.may_close(place):
             return state
         ending = self._limit.ending(place, state.n_ended, last_id)
         if self._inner is not None and self._inner.n_allowed(ending) < len(ending):

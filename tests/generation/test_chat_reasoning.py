@@ -15,7 +15,8 @@ from tests.fakes import FakeModel
 from tests.generation.replying import replying_model
 
 SWITCH = (
-    "{{ messages | tojson }}{{ tools | tojson if tools }}{{ enable_thinking if messages[0].role != 'system' }}"
+    "{{ messages | tojson }}{{ tools | tojson if tools }}"
+    "{{ enable_thinking if messages[0].role != 'system' }}"
     "{#- <tool_call> <think> #}"
     "{{ messages | selectattr('role', 'equalto', 'assistant') | list | length }}|"
 )
@@ -110,11 +111,12 @@ def test_a_call_that_must_come_after_limited_reasoning() -> None:
 def test_a_call_inside_limited_reasoning_is_finished_first() -> None:
     call = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'
     weather = {"type": "function", "function": {"name": "weather", "parameters": {}}}
-    done = model(f"<think>Hm.{call}</think>Yes.").chat(
-        ASK, tools=[weather], tool_choice="auto", reasoning=20, **ALL
-    )
-    assert [(each.name, each.error) for each in done.tool_calls] == [("weather", None)]
-    assert (done.reasoning, done.text) == ("Hm.", "Yes.")
+    for choice in (None, "auto"):
+        done = model(f"<think>Hm.{call}So</think>Yes.").chat(
+            ASK, tools=[weather], tool_choice=choice, reasoning=6, **ALL
+        )
+        assert [(each.name, each.error) for each in done.tool_calls] == [("weather", None)]
+        assert done.reasoning == "Hm.\nS"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,10 @@ from localgen.text.replies.parser import parse_reply
 from localgen.text.replies.thoughts import Place, ThoughtMarks, thought_marks
 
 BY_NAME = {each.name: each for each in FORMATS}
+CALLS = st.lists(
+    st.sampled_from(["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool", "{", " ", "a"]),
+    max_size=12,
+).map("".join)
 START = Place()
 REPLIES = st.lists(
     st.sampled_from(["<think>", "</think>", "<thi", "</", "a", " ", "\n", "é", "b."]), max_size=12
@@ -133,10 +137,46 @@ def test_the_marks_of_every_format(name: str) -> None:
     assert (marks.opens + marks.closes).isascii()
 
 
+CALL = '<tool_call>\n{"name": "now"}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "may_close"),
+    [
+        ("<think>a <tool_ca", "thoughts", True),
+        ("<think>a <tool_call>", "thoughts", False),
+        ("<think>a <tool_call>\n", "thoughts", False),
+        ("<think>a <tool_call>\n{", "call", False),
+        (f"<think>a {CALL}", "thoughts", True),
+        (f"<think>a {CALL}b</think>", "before", False),
+        (f"<think>a {CALL}{CALL[:20]}", "call", False),
+        ("<think>The mark <tool_call> is", "thoughts", True),
+        ("<think><tool_call><tool_call>{", "call", False),
+        ('<think><tool_call>{"a</think>', "before", False),
+        (f"<think>a</think>{CALL}", "text", False),
+    ],
+)
+def test_calls_inside_the_reasoning(text: str, kind: str, may_close: bool) -> None:
+    place = follow(text, "hermes")
+    assert (place.kind, marks_of("hermes").may_close(place)) == (kind, may_close)
+
+
+@pytest.mark.parametrize("form", ["hermes", "glm", "mistral"])
+@given(CALLS, st.lists(st.integers(0, 60)))
+def test_pieces_with_calls_make_no_difference(form: str, text: str, cuts: list[int]) -> None:
+    data = text.encode()
+    marks = marks_of(form)
+    place = START
+    for begin, end in pairwise([0, *sorted(min(each, len(data)) for each in cuts), len(data)]):
+        place = marks.follow(place, data[begin:end])
+    assert place == marks.follow(START, data)
+
+
 def test_a_character_that_is_not_complete() -> None:
     marks = marks_of("think")
     place = marks.follow(Place("thoughts"), "1 🙂".encode()[:-1])
-    assert not place.is_between_characters
-    assert marks.follow(place, "🙂".encode()[-1:]).is_between_characters
-    assert marks.follow(place, b"a").is_between_characters
-    assert Place("thoughts").is_between_characters
+    assert not marks.may_close(place)
+    assert marks.may_close(marks.follow(place, "🙂".encode()[-1:]))
+    assert marks.may_close(marks.follow(place, b"a"))
+    assert marks.may_close(Place("thoughts"))
+    assert not marks.may_close(START)

@@ -111,12 +111,9 @@ def test_a_call_that_must_come_after_limited_reasoning() -> None:
 def test_a_call_inside_limited_reasoning_is_finished_first() -> None:
     call = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'
     weather = {"type": "function", "function": {"name": "weather", "parameters": {}}}
-    for choice in (None, "auto"):
-        done = model(f"<think>Hm.{call}So</think>Yes.").chat(
-            ASK, tools=[weather], tool_choice=choice, reasoning=6, **ALL
-        )
-        assert [(each.name, each.error) for each in done.tool_calls] == [("weather", None)]
-        assert done.reasoning == "Hm.\nS"
+    done = model(f"<think>Hm.{call}So</think>Yes.").chat(ASK, tools=[weather], reasoning=6, **ALL)
+    assert [(each.name, each.error) for each in done.tool_calls] == [("weather", None)]
+    assert done.reasoning == "Hm.\nS"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ class Stats:
     n_threads: CPU threads of the call's last forward pass: they adapt if ``n_threads`` is None.
     kv_unified: whether it shared cells of the KV cache with others that began alike.
     flash_attention: "on" or "off"; both, as in "on, then off", if the faster one changed while it
-    ran; "auto" where llama.cpp decides; None if nothing of it was computed.
+    ran; "auto" where llama.cpp decides; None if nothing of it was computed. attention_kept_because:
+    why it stayed although the other one was faster; None if nothing was in the way.
     tokens_per_second: its tokens after the first, over the time that they took; None with fewer
     than two. seed: what reproduces its draws, as ``seed=[seed]`` if ``seed_row`` is 0; None for
     greedy, and for drafts of an assistant model without a seed, whose lengths follow from time.
@@ -60,6 +61,7 @@ class Stats:
     no_speculation_because: str | None
     kv_unified: bool
     flash_attention: str | None
+    attention_kept_because: str | None
     seed: int | None
     seed_row: int
 

@@ -129,6 +129,7 @@ class FakeBackend:
         self.adapts = False
         self.pass_threads = 1
         self.flash_attention = "off"
+        self.attention_obstacle: str | None = None
         # What ``suits`` chooses; "off" for results that are compared.
         self.wants: Callable[[Work], str] = lambda _: "off"
         self._next_attention = "off"

@@ -108,6 +108,10 @@ class Backend(Protocol):
     def flash_attention(self) -> str:
         """How passes compute attention now: "on", "off", or "auto" where llama.cpp decides."""
 
+    @property
+    def attention_obstacle(self) -> str | None:
+        """Why the setting that is faster for the work cannot be used; None if it can."""
+
     def suits(self, work: Work | None, should_stop: Callable[[], bool] | None = None) -> bool:
         """Return whether the KV cache suits ``work`` as it was made, or another one would not repay
         being made; the next ``reserve`` makes the one that suits.

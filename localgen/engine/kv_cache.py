@@ -180,7 +180,10 @@ class KvCache:
         self.notice_loss()
         self._changed = True
         for sequence in self._slots.running:
-            sequence.note_attention(self._backend.flash_attention)
+            self._note_attention(sequence)
+
+    def _note_attention(self, sequence: Sequence) -> None:
+        sequence.note_attention(self._backend.flash_attention, self._backend.attention_obstacle)
 
     def notice_loss(self) -> bool:
         """Drop everything if the backend did: running sequences then have nothing in the KV cache.
@@ -233,7 +236,7 @@ class KvCache:
             if cached is not None and cached.seq_id is None:
                 match, cached = NO_MATCH, None  # there was no room for both
         sequence.kv_unified = self._shared is not None
-        sequence.note_attention(self._backend.flash_attention)
+        self._note_attention(sequence)
         sequence.waits_for = None
         if cached is not None:
             cached.last_used = next(self._times)

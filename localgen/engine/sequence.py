@@ -100,7 +100,8 @@ class Sequence:
     ``cache_miss_reason`` says why none, where some were cached. ``waits_for``: a running sequence
     and how many tokens to copy from it once they are computed. ``order``: when it came.
     ``kv_unified``: whether it shares cells with others. ``flash_attention``: the settings
-    that it was computed with, in their order. ``guide_logprobs`` (n_vocab,): those of its guide for
+    that it was computed with, in their order; ``attention_obstacle``: why the faster one could not
+    be used. ``guide_logprobs`` (n_vocab,): those of its guide for
     the next token; see ``guidance``. ``speculation``: its counts, if it was asked for.
     """
 
@@ -130,6 +131,7 @@ class Sequence:
     order: int = 0
     kv_unified: bool = False
     flash_attention: tuple[str, ...] = ()
+    attention_obstacle: str | None = None
     n_kv: int = 0
     n_cached: int = 0
     cache_miss_reason: str | None = None
@@ -192,8 +194,9 @@ class Sequence:
         assert self.seq_id is not None
         return self.seq_id
 
-    def note_attention(self, setting: str) -> None:
-        """Record how its next passes compute attention."""
+    def note_attention(self, setting: str, obstacle: str | None = None) -> None:
+        """Record how its next passes compute attention, and why not in the faster way."""
+        self.attention_obstacle = obstacle
         if self.flash_attention[-1:] != (setting,):
             self.flash_attention += (setting,)
 

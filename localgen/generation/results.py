@@ -239,6 +239,7 @@ def stats(call: GenerationCall, sequence: Sequence) -> Stats:
         no_speculation_because=speculation.none_because,
         kv_unified=sequence.kv_unified,
         flash_attention=", then ".join(sequence.flash_attention) or None,
+        attention_kept_because=sequence.attention_obstacle,
         seed=seed if samples and not speculation.is_drawn else None,
         seed_row=seed_row,
     )

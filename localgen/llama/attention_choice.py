@@ -16,13 +16,15 @@ _WORTH_MEASURING = 128
 
 class AttentionChoice:
     """fixed: the setting that does not depend on measurements. adapts: whether another one may be
-    chosen; then ``fixed`` is "off". next: the setting of the next context.
+    chosen; then ``fixed`` is "off". next: the setting of the next context. obstacle: why the faster
+    setting cannot be used; None if it can.
     """
 
     def __init__(self, fixed: str, *, adapts: bool) -> None:
         self.fixed = self.next = fixed
         self.adapts = adapts
         self.times: AttentionTimes | None = None
+        self.obstacle: str | None = None
         self._lost_seconds = 0.0
         self._ran = _Ran()
         self._n_tokens = 0  # computed so far
@@ -55,6 +57,13 @@ class AttentionChoice:
         choice = choose(self.times, work, current, switch_seconds, lost_seconds)
         self.next = choice.setting
         return choice.keeps
+
+    def stay(self, setting: str, error: LocalgenError) -> None:
+        """Keep ``setting`` from now on: there was no context with the one that is faster."""
+        self.obstacle = f"no context could be made with flash attention {self.next}: {error}"
+        logger.warning("flash attention stays %s: %s", setting, self.obstacle)
+        self.adapts = False
+        self.fixed = self.next = setting
 
     def made(self) -> None:
         """Take note of a new context."""

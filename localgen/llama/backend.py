@@ -426,6 +426,11 @@ class LlamaBackend:
         """See ``Backend``; without a context, that of the next one."""
         return self._attention.next if self._context is None else self._context.flash_attention
 
+    @property
+    def attention_obstacle(self) -> str | None:
+        """See ``Backend``."""
+        return self._attention.obstacle
+
     def suits(self, work: Work | None, should_stop: Callable[[], bool] | None = None) -> bool:
         """See ``Backend``. The first work that is worth it is measured for; see
         ``attention_probe``."""
@@ -503,10 +508,17 @@ class LlamaBackend:
                 f"or kv_type='q8_0'"
             )
         kept = self._kept(keep)
+        present = self._attention.fixed if self._context is None else self.flash_attention
         self._free_context()
         n_ctx_seq = n_cells or self._slot_size(n_tokens)
         size = ContextSize(n_slots, n_ctx_seq, n_cells is not None, self._attention.next)
-        context = self._new_context(size, should_stop)
+        try:
+            context = self._new_context(size, should_stop)
+        except BackendError as error:
+            if size.flash_attention == present:
+                raise
+            context = self._new_context(replace(size, flash_attention=present), should_stop)
+            self._attention.stay(present, error)
         restored = [context.set_state(seq_id, *saved) for seq_id, saved in enumerate(kept)]
         if sum(restored) < len(keep):
             context.lose_all()
@@ -654,10 +666,12 @@ class LlamaBackend:
             self._context.flush_copies()
 
     def kv_state(self, seq_id: int) -> State:
-        """See ``Backend``; for this model and settings only. Where attention adapts, values are as
-        without flash attention, whichever they were computed with."""
-        state = self._open_context.state(seq_id)
-        return to_layout(state, transposed=True) if self.adapts else state
+        """See ``Backend``; for this model and settings only. Where attention adapts, or did, values
+        are as without flash attention, whichever they were computed with."""
+        context = self._open_context
+        state = context.state(seq_id)
+        is_as_fixed = context.flash_attention == self._fixed_attention
+        return state if is_as_fixed else to_layout(state, transposed=True)
 
     def set_kv_state(self, seq_id: int, saved: State, n_tokens: int) -> bool:
         """See ``Backend``. The bytes are trusted: C checks little of them."""

@@ -15,7 +15,8 @@ from localgen.engine.backend import PassStopped, Work
 from localgen.llama.attention import AttentionTimes, PassSeconds, choose
 from localgen.llama.attention_choice import AttentionChoice
 from localgen.llama.attention_probe import Measured, depths_within
-from localgen.llama.backend import LlamaBackend
+from localgen.llama.backend import FLASH_ATTENTION_TYPES, LlamaBackend
+from localgen.llama.library import llama
 
 # A step takes 10 ms at depth 0 without and 8 ms with flash attention, and rises by 2 and 6 ms per
 # 1,000 tokens: both are equal at depth 500. A token of a prompt takes 1.2 and 1 ms.
@@ -210,6 +211,40 @@ def test_measured_times_are_kept(
 CROSSING = AttentionTimes(
     off=PassSeconds((0, 200), (2.0, 2.0), 0.1), on=PassSeconds((0, 200), (1.0, 3.0), 0.1)
 )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refused", ["on", "off"])
+def test_a_call_goes_on_where_no_context_can_be_made_with_the_faster_setting(
+    refused: str, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a call once ended with an error. What it had computed is kept, and its text goes on."""
+    monkeypatch.setattr("localgen.llama.backend.LEAST_WEIGHTS", 0)
+    options: dict[str, Any] = {"max_new_tokens": 150, "do_sample": False, "eos_token_id": []}
+    kept = "off" if refused == "on" else "on"
+    config: dict[str, Any] = {"n_ctx": 512, "n_threads": 1}
+    with LocalModel.from_pretrained(tiny_bpe_path, **config, flash_attention=kept) as model:
+        expected = model.complete([[40, 60, 70]], **options)[0]
+        assert expected.stats.attention_kept_because is None
+    make, n_asked = llama().llama_init_from_model, 0
+
+    def make_or_refuse(handle: Any, params: Any) -> Any:
+        nonlocal n_asked
+        if params.flash_attn_type != FLASH_ATTENTION_TYPES[refused]:
+            return make(handle, params)
+        n_asked += 1
+        return None
+
+    with LocalModel.from_pretrained(tiny_bpe_path, **config) as model:
+        model._backend._attention.times = CROSSING  # type: ignore[attr-defined]
+        monkeypatch.setattr(llama(), "llama_init_from_model", make_or_refuse)
+        done, later = (model.complete([[40, 60, 70]], **options)[0] for _ in range(2))
+    assert done.token_ids == expected.token_ids
+    reason = f"no context could be made with flash attention {refused}: llama.cpp cannot make a"
+    for each in (done, later):
+        assert each.stats.flash_attention == kept
+        assert (each.stats.attention_kept_because or "").startswith(reason)
+    assert n_asked == 1
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ from localgen.tuning.search import LEAST_GAIN
 
 _BATCHES = (64, 128, 256, 512, 1024, 2048)
 _KV_TYPES = ("bf16", "q8_0")
-_SHORT_PROMPT = "the measured prompt is too short; give it more seconds, or a larger n_ctx"
 # A number of threads in a profile is fixed: it no longer follows what else the machine does.
 _LEAST_GAIN_OF_THREADS = 1.1
 # A quiet machine leaves the calling thread nearly all of its CPU. On a busy one fewer threads are
@@ -72,7 +71,11 @@ def _all(config: ModelConfig, n_prompt: int) -> Iterator[Choice]:
     )
     yield Choice("flash_attention", "auto", ("on", "off"))
     yield Choice(
-        "n_batch", config.n_batch, _batches(config, n_prompt), without_values=_SHORT_PROMPT
+        "n_batch",
+        config.n_batch,
+        _batches(config, n_prompt),
+        without_values=f"no other size changes the passes of the measured prompt, which has "
+        f"{n_prompt} tokens; more seconds, or a larger n_ctx, make it longer",
     )
     yield Choice("kv_type", "f16", _KV_TYPES)
 

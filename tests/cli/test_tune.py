@@ -52,7 +52,7 @@ def test_the_report_for_people(tune: Any) -> None:
     done = tune(*FIXED)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("model     tiny-bpe.gguf\nmachine   ")
-    assert "not measured: n_batch 512: the measured prompt is too short" in done.stdout
+    assert "not measured: n_batch 512: no other size changes the passes" in done.stdout
     assert "fastest   the defaults\n" in done.stdout
     assert "\nprofile   " in done.stdout
 

@@ -72,7 +72,7 @@ def test_what_cut_a_text(reason: str, match: str | None, where: str) -> None:
 
 
 def test_a_cut_text_fails_closed(tiny_bpe_path: Path) -> None:
-    """stdout has what came; the exit code and stderr say that it does not satisfy its constraint."""
+    """stdout has what came; the exit code and stderr say that it does not fit its constraint."""
     choices = ("--choice", "the cat and the end", "--choice", "hello")
     args = ("generate", "the cat", "-m", tiny_bpe_path, "--n-threads", "1", *choices)
     cut = localgen_command(*args, "--max-new-tokens", "2", "--json")

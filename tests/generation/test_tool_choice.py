@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from localgen.config import GenerationConfig
 from localgen.generation.tool_choice import (
     Enforcement,
     enforcement,
@@ -39,7 +40,7 @@ def options_of(model: FakeModel, monkeypatch: pytest.MonkeyPatch, **given: Any) 
         "complete",
         lambda prompts, **options: seen.update(with_grammar(options, prompts)) or [0],
     )
-    model.chat(ASK, tools=[now, noon], **given)
+    model.chat(ASK, **{"tools": [now, noon], **given})
     return seen
 
 
@@ -113,16 +114,48 @@ def test_a_schema_that_cannot_be_enforced_is_an_error_with_its_tool_and_path() -
         replying_model("").chat(ASK, tools=[tool], tool_choice="required")
 
 
-def test_schemas_of_arguments_are_narrowed_as_json_schema_is(
-    monkeypatch: pytest.MonkeyPatch,
+PLANS = {
+    "hermes": '<tool_call>\n{"name": "plan", "arguments": {"day": "DAY", "number": "NUMBER", '
+    '"count": 3}}\n</tool_call>',
+    "qwen-xml": "<tool_call>\n<function=plan>\n<parameter=day>\nDAY\n</parameter>\n"
+    "<parameter=number>\nNUMBER\n</parameter>\n<parameter=count>\n3\n</parameter>\n</function>\n"
+    "</tool_call>",
+    "gemma3": '```tool_code\nplan(day="DAY", number="NUMBER", count=3)\n```',
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_patterns_and_formats_mean_what_they_mean_in_json_schema(
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """llguidance's dates have 31 days each month."""
-    schema = {"type": "object", "properties": {"day": {"type": "string", "format": "date"}}}
-    model, seen = replying_model(""), {}
-    monkeypatch.setattr(model, "complete", lambda prompts, **options: seen.update(options) or [0])
-    model.chat(ASK, tools=[{"name": "plan", "parameters": schema}], tool_choice="auto")
-    assert '"pattern"' in seen["grammar"]
-    assert '"format"' not in seen["grammar"]
+    """To llguidance, each month has 31 days, and a digit may be of any alphabet."""
+    properties = {
+        "day": {"type": "string", "format": "date"},
+        "number": {"type": "string", "pattern": r"^\d\D$"},
+        "count": {"type": "integer"},
+    }
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    model, tools = replying_model(""), [{"name": "plan", "parameters": schema}]
+    options: dict[str, Any] = {"tools": tools, "tool_choice": "required", "reply_format": name}
+    grammar = options_of(model, monkeypatch, **options)["grammar"]
+
+    constraint = model._requests.constraints.of(GenerationConfig(grammar=grammar))
+    assert constraint is not None
+
+    def takes(day: str, number: str) -> bool:
+        matcher = constraint.matcher()
+        text = PLANS[name].replace("DAY", day).replace("NUMBER", number)
+        try:
+            for token_id in ids_of(text)[:-1]:
+                matcher.accept(token_id)
+        except ValueError:
+            return False
+        return matcher.may_end
+
+    assert takes("2024-02-29", "3x")
+    assert not takes("2023-02-29", "3x")
+    assert not takes("2024-02-29", "\u0663x")
+    assert not takes("2024-02-29", "33")
 
 
 def test_a_reply_that_must_call_a_tool_does() -> None:
@@ -137,23 +170,6 @@ def test_a_reply_that_must_call_a_tool_does() -> None:
     stream = model.chat_stream(ASK, tool_choice="now", parallel_tool_calls=False, **options)
     assert [each.kind for each in stream.deltas()][-1] == "tool_call"
     assert stream.completion.tool_calls[0].name == "now"
-
-
-def test_numbers_and_patterns_of_arguments_are_narrowed_once() -> None:
-    """Twice, a pattern would mean something else, and limits would be refused."""
-    properties = {
-        "nights": {"type": "integer"},
-        "price": {"type": "number", "minimum": 0, "maximum": 9},
-        "code": {"type": "string", "pattern": r"^.[\W]$"},
-        "left": {"type": "object", "propertyNames": {"enum": ["a"]}},
-    }
-    schema = {"type": "object", "properties": properties, "required": list(properties)}
-    tool = {"type": "function", "function": {"name": "book", "parameters": schema}}
-    arguments = {"nights": 3, "price": 4.5, "code": "a-", "left": {}}
-    model = replying_model(f'<tool_call>\n{{"name": "book", "arguments": {json.dumps(arguments)}}}')
-    done = model.chat(ASK, tools=[tool], tool_choice="required", max_new_tokens=200,
-                      parallel_tool_calls=False)  # fmt: skip
-    assert [each.arguments for each in done.tool_calls] == [arguments]
 
 
 def test_free_text_is_what_the_model_writes() -> None:
@@ -222,3 +238,20 @@ def test_a_later_round_may_answer() -> None:
     options = {"parallel_tool_calls": True, "seed": 1}
     assert without_choice({"tool_choice": "now", **options}) == {"tool_choice": "auto", **options}
     assert without_choice({"tool_choice": "none"}) == {"tool_choice": "none"}
+
+
+def test_numbers_and_patterns_of_arguments_are_narrowed_once() -> None:
+    """Twice, a pattern would mean something else, and limits would be refused."""
+    properties = {
+        "nights": {"type": "integer"},
+        "price": {"type": "number", "minimum": 0, "maximum": 9},
+        "code": {"type": "string", "pattern": r"^.[\W]$"},
+        "left": {"type": "object", "propertyNames": {"enum": ["a"]}},
+    }
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    tool = {"type": "function", "function": {"name": "book", "parameters": schema}}
+    arguments = {"nights": 3, "price": 4.5, "code": "a-", "left": {}}
+    model = replying_model(f'<tool_call>\n{{"name": "book", "arguments": {json.dumps(arguments)}}}')
+    done = model.chat(ASK, tools=[tool], tool_choice="required", max_new_tokens=200,
+                      parallel_tool_calls=False)  # fmt: skip
+    assert [each.arguments for each in done.tool_calls] == [arguments]

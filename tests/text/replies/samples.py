@@ -283,7 +283,7 @@ SAMPLES = [
         "a string of a list left open",
         "qwen-xml",
         '<tool_call><function=weather><parameter=tags>["\n</parameter></function></tool_call>',
-        calls=(("weather", {"tags": '["\n'}),),
+        calls=(("weather", {"tags": '["'}),),
     ),
     Sample(
         "tags and line feeds in a value",

@@ -297,8 +297,8 @@ def main() -> None:
             tallies += suite(options.suite, walker)
     refusals = sorted({each for tally in tallies for each in tally.refusals})
     note = """Texts that ended by themselves were judged by jsonschema; of the instances, those that
-        were let through count. unjudged: its re cannot read the pattern. wrong: they should not have
-        come."""
+        were let through count. unjudged: its re cannot read the pattern. wrong: they should not
+        have come."""
     common.report(
         "schemas", [each.row for each in tallies], options,
         threads=threads, note=note, refusals=refusals,

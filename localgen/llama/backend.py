@@ -459,10 +459,14 @@ class LlamaBackend:
         """Measure passes in both settings; None if there is no room for it."""
         n_tokens = min(self.config.n_ctx // 2, MOST_PROBE_BYTES // max(1, self.kv_bytes_per_token))
         depths = attention_probe.depths_within(n_tokens)
+        if not depths:
+            return None
+        # Both contexts together hold no more than a sequence of n_ctx tokens, for which there was
+        # memory when the model was loaded.
+        n_tokens = depths[-1] + attention_probe.SPARE
         context = self._context
         n_held = 0 if context is None else context.n_slots * context.n_ctx_seq
-        n_needed = n_held + 2 * n_tokens
-        if not depths or not self.cells_fit(n_needed):
+        if not self.cells_fit(n_held + 2 * n_tokens):
             return None
         forks.note_passes(self.n_threads, uses_gpu=self.uses_gpu)
         with ExitStack() as stack:

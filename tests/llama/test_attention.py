@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,28 @@ def test_passes_are_measured_or_refused(tiny_bpe_path: Path) -> None:
         with pytest.raises(PassStopped):
             backend._measured_attention(lambda: True)
         assert backend.n_slots == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_ctx", "n_tokens"), [(512, 256), (1000, 500), (40_000, 1600)])
+def test_contexts_for_measuring_are_no_larger_than_needed(
+    n_ctx: int, n_tokens: int, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both together hold what one sequence of n_ctx tokens does, or the deepest measured tokens:
+    with a large n_ctx they once took hundreds of megabytes."""
+    sizes: list[int] = []
+
+    @contextmanager
+    def refused(self: LlamaBackend, n_tokens: int, flash_attention: str) -> Iterator[None]:
+        sizes.append(n_tokens)
+        raise BackendError("that is enough")
+        yield
+
+    monkeypatch.setattr(LlamaBackend, "_probe_context", refused)
+    backend = LlamaBackend(tiny_bpe_path, ModelConfig(n_ctx=n_ctx, n_threads=1))
+    with closing(backend), pytest.raises(BackendError, match="enough"):
+        backend._measured_attention(None)
+    assert sizes == [n_tokens]
 
 
 @pytest.mark.slow

@@ -285,8 +285,13 @@ def _refusal(name: str, loads: bool) -> str:
     return f"unknown option {name!r}{_hint(name, loads)}"
 
 
+def own_name(name: str) -> str:
+    """Return localgen's name of an option of another program; any other name as it is."""
+    return _OWN_NAMES.get(name, name)
+
+
 def _hint(name: str, loads: bool) -> str:
-    own = _OWN_NAMES.get(name, name)
+    own = own_name(name)
     if own in _NAMES[loads]:
         return f"; did you mean {own!r}?"
     if own in _NAMES[not loads]:

@@ -24,6 +24,7 @@ from localgen.cli.models import models
 from localgen.cli.options import as_flags, error_message
 from localgen.cli.quantize import quantize
 from localgen.cli.tune import tune
+from localgen.cli.unknown_flags import name_the_flag
 from localgen.errors import LocalgenError
 
 ERROR, USAGE, INTERRUPTED = 1, 2, 130
@@ -104,6 +105,7 @@ def run_command() -> int:
         # Click's usage errors print themselves and know their exit code; any other is a bug.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
+        name_the_flag(error)
         error.show()
         return int(error.exit_code)
 

@@ -72,6 +72,10 @@ class FakeVocab:
         return self.token_bytes(token_id).decode("latin-1")
 
 
+# A generator for each row of logits would take most of the time of tests that make thousands.
+_NOISE = np.random.RandomState(7).standard_normal(2**18).astype(np.float32)
+
+
 def hashed_letter(tokens: list[int]) -> int:
     """A lower-case letter that depends on every token so far."""
     return 97 + zlib.crc32(bytes(str(tokens), "ascii")) % 26
@@ -79,8 +83,8 @@ def hashed_letter(tokens: list[int]) -> int:
 
 def hashed_logits(tokens: list[int], best: int) -> Logits:
     """Logits (N_VOCAB,) that depend on every token, with ``best`` on top by a clear margin."""
-    seed = zlib.crc32(bytes(str(tokens), "ascii"))
-    logits = np.random.RandomState(seed).standard_normal(N_VOCAB).astype(np.float32)
+    start = zlib.crc32(bytes(str(tokens), "ascii")) % (len(_NOISE) - N_VOCAB)
+    logits = _NOISE[start : start + N_VOCAB].copy()
     logits[256:] -= 10
     logits[best] = 8.0
     return logits

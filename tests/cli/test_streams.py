@@ -1,4 +1,4 @@
-"""Every command with every combination of open, closed, full and broken standard streams.
+"""Every command with any two of its standard streams open, closed, full or broken.
 
 stdout holds the result or the command fails; stderr is a courtesy, and what happens to it changes
 neither the result nor the exit code.
@@ -6,11 +6,10 @@ neither the result nor the exit code.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,13 @@ GREEDY = (*FOUR, "--no-do-sample")
 ROWS = '{"prompt": "a"}\n{"prompt": 1}\n{"prompt": "b"}\n{"prompt": 2}\n'
 OUTPUTS = ("open", "closed", "full", "broken")
 INPUTS = ("open", "closed")
+# Each kind of stdout with each kind of stderr, and both with each kind of stdin: any two streams
+# meet in every way, and all three are closed in one of them.
+COMBINATIONS = [
+    (INPUTS[(i + j + 1) % 2], stdout, stderr)
+    for i, stdout in enumerate(OUTPUTS)
+    for j, stderr in enumerate(OUTPUTS)
+]
 
 
 @dataclass(frozen=True)
@@ -187,15 +193,13 @@ def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def check(
-    runner: Runner, name: str, case: Case, combinations: Sequence[tuple[str, str, str]]
-) -> None:
+def check(runner: Runner, name: str, case: Case) -> None:
     """Assert that a command does the same in each combination of streams, as far as it can."""
     usual = runner.run(name, case, "open", "open", "open")
     assert usual.code in (0, 1, 2), usual.stderr
     assert usual.result or not case.prints
     assert "Traceback" not in usual.stderr
-    for stdin, stdout, stderr in combinations:
+    for stdin, stdout, stderr in COMBINATIONS:
         where = f"stdin {stdin}, stdout {stdout}, stderr {stderr}"
         ended = runner.run(name, case, stdin, stdout, stderr)
         assert "Traceback" not in ended.stderr, where
@@ -213,5 +217,5 @@ def check(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_combination(name: str, runner: Runner) -> None:
-    check(runner, name, CASES[name], [*itertools.product(INPUTS, OUTPUTS, OUTPUTS)])
+def test_any_two_streams(name: str, runner: Runner) -> None:
+    check(runner, name, CASES[name])

@@ -63,6 +63,10 @@ class Step(Protocol):
         """Make an unfinished sequence a copy of another one of its group, KV included; its random
         stream stays its own."""
 
+    def changing(self, sequence: Sequence | None) -> None:
+        """Declare that state which belongs together is being changed, until this is called with
+        None: an error from elsewhere meanwhile, such as Ctrl-C, ends the sequence's request."""
+
     def drop(self, sequence: Sequence) -> None:
         """End an unfinished sequence, whatever its tokens are."""
 

@@ -23,7 +23,7 @@ from localgen.engine.request import Request
 from localgen.engine.scheduler import Pass, Scheduler
 from localgen.engine.scoring import prompt_logits, score
 from localgen.engine.sequence import FinishReason, Sequence
-from localgen.engine.stopping import finish_reason
+from localgen.engine.stopping import ended_by, finish_reason
 from localgen.errors import BackendError, DecodeError, KvBudgetError, LocalgenError
 
 # What ended a request: a reason for its sequences, or an error.
@@ -49,6 +49,7 @@ class Engine:
         self._orders = count()
         self._finished: list[Sequence] = []
         self._accept_seconds = self._choosing_seconds = self._drafting_seconds = 0.0
+        self._changing: Sequence | None = None  # see ``decoding.Step``
         self.should_stop: Callable[[], bool] = self._is_overdue  # see ``decoding.Step``
         # The outputs of the last pass: the next one mostly has the same, in the same memory.
         self._pass: Pass | None = None
@@ -205,11 +206,12 @@ class Engine:
 
     def _take_submitted(self) -> None:
         while self._submitted:
-            request = self._submitted.popleft()
+            request = self._submitted[0]
             self._requests.append(request)
             for sequence in request.sequences:
                 self._register(sequence, request)
             self._scheduler.add(request.sequences)
+            self._submitted.popleft()  # last: after an error before it, ``restart`` forgets the rest
             try:
                 longest = max(request.sequences, key=lambda each: len(each.tokens))
                 self.kv_cache.check_fits(len(longest.tokens), longest.group)
@@ -307,7 +309,7 @@ class Engine:
             except KeyboardInterrupt:  # for this thread; tokens that were accepted stay
                 raise
             except BaseException as error:  # of a caller's own function: it is for that caller
-                failure = error
+                failure, self._changing = error, None
             for output, n_before in drafted:
                 self._return_rejected(output, n_before)
             if failure is not None:
@@ -345,7 +347,9 @@ class Engine:
     def accept(self, sequence: Sequence, token_id: int) -> bool:
         """Add a token to a sequence; False if that finishes it. See ``decoding.Step``."""
         started = time.perf_counter()
+        before, self._changing = self._changing, sequence
         sequence.accept(token_id)
+        self._changing = before
         if sequence.first_token_at is None:
             sequence.first_token_at = started
         sequence.last_token_at = started
@@ -357,7 +361,9 @@ class Engine:
 
     def rollback(self, sequence: Sequence, n_tokens: int) -> None:
         """Take a sequence's last new tokens back, and return their KV. See ``decoding.Step``."""
+        before, self._changing = self._changing, sequence
         sequence.rollback(n_tokens)
+        self._changing = before
         # The last token that is left is computed again, for its logits.
         if sequence.seq_id is not None and sequence.n_kv >= sequence.n_tokens:
             self.kv_cache.truncate(sequence, sequence.n_tokens - 1)
@@ -378,8 +384,14 @@ class Engine:
 
     def replace(self, sequence: Sequence, source: Sequence) -> None:
         """Make a sequence a copy of another one of its group. See ``decoding.Step``."""
+        before, self._changing = self._changing, sequence
         sequence.become(source)
+        self._changing = before
         self.kv_cache.replace(sequence, source)
+
+    def changing(self, sequence: Sequence | None) -> None:
+        """Declare which sequence is being changed. See ``decoding.Step``."""
+        self._changing = sequence
 
     def drop(self, sequence: Sequence) -> None:
         """End a sequence. See ``decoding.Step``."""
@@ -435,8 +447,10 @@ class Engine:
     def restart(self) -> None:
         """After an error in the middle of a step nothing is sure but the sequences' tokens.
 
-        It may be called again, from its start, if an error interrupts it.
+        A request of which a sequence was being changed ends with "cancelled". This may be called
+        again, from its start, if an error interrupts it.
         """
+        self._end_torn()
         self._backend.forget()
         self.kv_cache.clear()
         self._pass, self._outputs = None, []
@@ -455,3 +469,20 @@ class Engine:
             request.n_unfinished = n
         self._requests = [request for request in self._requests if request.n_unfinished]
         self._scheduler.restart(unfinished)
+
+    def _end_torn(self) -> None:
+        """End what an error cut in two: a sequence that was being changed ends with its request,
+        one that had its last token is finished, and a request that was taken in part is forgotten,
+        since it is still to be taken."""
+        if self._changing is not None:
+            for sequence in self._request_of[self._changing].sequences:
+                sequence.finish_reason = sequence.finish_reason or "cancelled"
+            self._changing = None
+        for sequence in self._request_of:
+            if sequence.finish_reason is None and sequence.n_new:
+                sequence.finish_reason = ended_by(sequence)
+        if self._submitted and (half := self._submitted[0]) in self._requests:
+            self._requests.remove(half)
+            for sequence in half.sequences:
+                self._request_of.pop(sequence, None)
+                self._deadlines.pop(sequence, None)

@@ -10,13 +10,21 @@ from localgen.engine.sequence import FinishReason, Sequence
 
 def finish_reason(sequence: Sequence) -> FinishReason | None:
     """Return why a sequence ends with the token it just accepted; None if it continues."""
+    reason = ended_by(sequence)
+    if reason in ("eos", "stop"):
+        return reason
+    for check in sequence.stop_checks:
+        if check(sequence):
+            return "stop"
+    return reason
+
+
+def ended_by(sequence: Sequence) -> FinishReason | None:
+    """Return why a sequence that has new tokens ends by these alone, whatever its own checks say."""
     if sequence.last_token in sequence.eos_token_ids:
         return "eos"
     for tracker in sequence.trackers:
         if tracker.stops:
-            return "stop"
-    for check in sequence.stop_checks:
-        if check(sequence):
             return "stop"
     if sequence.n_tokens == len(sequence.tokens):  # there is room for max_new_tokens
         return "length"

@@ -112,11 +112,13 @@ class BeamStrategy:
         reasons = {group: self._reasons(group, found[group]) for group in groups}
         if self.batch is not None:
             self._stop(self.batch, found, reasons)
+        step.changing(groups[0].beams[0])
         for group in groups:
             self._choose(group, found[group], reasons[group], step)
         begin_masks(each for group in groups if not group.search.is_over for each in group.beams)
         if self.batch is not None:
             self.batch.follow({group.index: group.search.beams for group in groups})
+        step.changing(None)
 
     def _choose(self, group: Group, found: Candidates, reasons: Reasons, step: Step) -> None:
         ends = np.array([reason is not None for reason in reasons], np.bool_)
@@ -128,7 +130,6 @@ class BeamStrategy:
         if search.is_over:
             for sequence in group.sequences:
                 step.drop(sequence)
-            self._fill(group)
         else:
             _continue(group, step)
         group.logits = {}
@@ -273,8 +274,8 @@ class BeamStrategy:
     # --- results ---
 
     def finish(self) -> None:
-        """Fill the results of prompts that are not over with their best texts so far: their
-        sequences were ended from outside."""
+        """Fill the results: of a prompt whose sequences were ended from outside, its best texts so
+        far."""
         for group in self.groups:
             if not group.hypotheses:
                 self._fill(group)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TemplateError,
     )
     from localgen.generation.choosing import ChoiceScores, ChoiceStats, ScoredChoice
+    from localgen.generation.continuation_scores import ContinuationScore
     from localgen.generation.tool_runs import ToolResult, ToolRun
     from localgen.inspection import ModelInfo, inspect
     from localgen.model import LocalModel
@@ -58,6 +59,7 @@ __all__ = [
     "CompareError",
     "Completion",
     "ContextFullError",
+    "ContinuationScore",
     "DecodeError",
     "DownloadError",
     "GenerateBeamOutput",
@@ -131,6 +133,7 @@ _NAMES_IN = {
         "TemplateError",
     ),
     "localgen.generation.choosing": ("ChoiceScores", "ChoiceStats", "ScoredChoice"),
+    "localgen.generation.continuation_scores": ("ContinuationScore",),
     "localgen.generation.tool_runs": ("ToolResult", "ToolRun"),
     "localgen.inspection": ("ModelInfo", "inspect"),
     "localgen.model": ("LocalModel",),

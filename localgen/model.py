@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, overload
@@ -17,6 +17,7 @@ from localgen._util.checks import check_bool, check_int
 from localgen.completion import Completion, ForwardOutput
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.engine import Engine
+from localgen.engine.request import Request
 from localgen.errors import (
     CLOSED,
     BackendError,
@@ -35,6 +36,7 @@ from localgen.generation.choice_tokens import (
     prompts_from_template,
 )
 from localgen.generation.choosing import ChoiceScores, Choosing, Normalization
+from localgen.generation.continuation_scores import ContinuationScore
 from localgen.generation.defaults import CallDefaults, as_config, is_config
 from localgen.generation.driver import Driver, close_at_exit
 from localgen.generation.forward import checked_labels, forward_output
@@ -956,6 +958,21 @@ class LocalModel(ModelMethods):
             self._backend.check_usable()
             return engine.score(sequence, interrupted)
 
+    def score_continuations(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+    ) -> list[ContinuationScore]:
+        """Return the log-probability of given token ids after given token ids, for any number of
+        pairs, and whether greedy decoding would write them.
+
+        pairs: (token ids of a prompt, token ids that follow it), none empty. What prompts have in
+        common is computed once, and equal pairs, too.
+        Raises ContextFullError for a pair longer than n_ctx, KvBudgetError, DecodeError, TypeError
+        or ValueError.
+        """
+        call = self._requests.continuations(pairs)
+        self._run_all(call.requests())
+        return call.results()
+
     # --- choices ---
 
     def choose(
@@ -1133,11 +1150,14 @@ class LocalModel(ModelMethods):
         return self._requests.choosing(prompts, choices, names, **options)
 
     def _chosen(self, call: Choosing) -> list[ChoiceScores]:
+        self._run_all(call.requests())
+        return call.results()
+
+    def _run_all(self, requests: Iterable[Request]) -> None:
         with partial_on_error(lambda: None):
-            for request in call.requests():
+            for request in requests:
                 self._driver.submit(request)
                 self._driver.run(request)
-        return call.results()
 
     async def _achosen(self, call: Choosing) -> list[ChoiceScores]:
         with partial_on_error(lambda: None):

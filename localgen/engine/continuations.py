@@ -24,6 +24,7 @@ from localgen.errors import DecodeError
 
 Logprobs = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
 
 # A pass is kept to this many bytes of logits, as long as each sequence has one row of them.
 _LOGIT_BYTES = 64 * 2**20
@@ -71,32 +72,44 @@ def _path(
 
 @dataclass(slots=True, eq=False)
 class PathLogprobs:
-    """The log-probabilities found along a path so far: of its own tokens (n,), and of the last
-    tokens (m,) of its continuations."""
+    """What was found along a path so far, of its own tokens (n,) and of the last tokens (m,) of
+    its continuations: their log-probabilities, and whether they are the most likely tokens."""
 
     path: Path
     of_tokens: Logprobs = field(init=False)
     of_last: Logprobs = field(init=False)
+    best_tokens: Flags = field(init=False)
+    best_last: Flags = field(init=False)
 
     def __post_init__(self) -> None:
-        self.of_tokens = np.full(len(self.path.token_ids), np.nan)
-        self.of_last = np.full(len(self.path.last_ids), np.nan)
+        n_tokens, n_last = len(self.path.token_ids), len(self.path.last_ids)
+        self.of_tokens, self.of_last = np.full(n_tokens, np.nan), np.full(n_last, np.nan)
+        self.best_tokens, self.best_last = np.zeros(n_tokens, bool), np.zeros(n_last, bool)
 
     def add(self, depth: int, rows: Logits, log_sums: Items[float]) -> None:
         """Take the logits (k, n_vocab) after the prompt and ``depth`` tokens, and after each of the
         next ones; ``log_sums``: the log of the sum of exp of each row."""
         path = self.path
         for at, row, log_sum in zip(range(depth, depth + len(rows)), rows, log_sums, strict=True):
+            best = row.argmax()
             if at < len(path.token_ids):
                 self.of_tokens[at] = float(row[path.token_ids[at]]) - log_sum
+                self.best_tokens[at] = path.token_ids[at] == best
             start, end = np.searchsorted(path.depths, [at, at + 1])
             self.of_last[start:end] = row[path.last_ids[start:end]].astype(np.float64) - log_sum
+            self.best_last[start:end] = path.last_ids[start:end] == best
 
     def sums(self) -> Logprobs:
         """Return the log-probability of each whole continuation (m,), once all rows were added."""
         before = np.concatenate([[0.0], np.cumsum(self.of_tokens)])
         sums: Logprobs = before[self.path.depths] + self.of_last
         return sums
+
+    def greedy(self) -> Flags:
+        """Return whether each continuation (m,) is what greedy decoding would choose."""
+        before = np.logical_and.accumulate(np.concatenate([[True], self.best_tokens]))
+        flags: Flags = before[self.path.depths] & self.best_last
+        return flags
 
 
 class ContinuationScoring:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
@@ -18,24 +18,15 @@ from localgen._util.checks import check_choice
 from localgen.config import ModelConfig
 from localgen.engine.backend import Backend, TokenIds
 from localgen.engine.capacity import check_fits
-from localgen.engine.continuations import (
-    ContinuationScoring,
-    Logprobs,
-    Path,
-    PathLogprobs,
-    paths_of,
-)
+from localgen.engine.continuations import Logprobs
 from localgen.engine.request import Request
-from localgen.engine.sequence import Sequence
 from localgen.generation.choice_tokens import ChoiceTokens, check_choices_fit, tokens_of
 from localgen.generation.inputs import Prompt, encode
+from localgen.generation.scored_prompts import NewSequence, ScoredPrompt, requests_for
 from localgen.text.tokenizer import Tokenizer
 
 Normalization = Literal["sum", "mean", "unconditional"]
 NORMALIZATIONS = ("sum", "mean", "unconditional")
-NewSequence = Callable[[TokenIds, int], Sequence]
-# Sequences of one request. More wait outside the engine, so that memory stays bounded.
-_MOST_SEQUENCES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,28 +87,6 @@ class ChoiceScores:
     def probabilities(self) -> dict[str, float]:
         """The probability of each choice, by its text."""
         return {choice.text: choice.probability for choice in self.choices}
-
-
-@dataclass(slots=True, eq=False)
-class _Prompt:
-    """A prompt whose continuations are scored, and what was found of them."""
-
-    tokens: ChoiceTokens
-    logprobs: Logprobs = field(init=False)
-    n_cached: int | None = None
-    n_computed: int = 0
-    n_sequences: int = 0
-
-    def __post_init__(self) -> None:
-        self.logprobs = np.full(len(self.tokens.continuations), np.nan)
-
-    def take(self, sequence: Sequence, found: PathLogprobs) -> None:
-        """Take what a finished sequence found."""
-        self.logprobs[found.path.indices] = found.sums()
-        self.n_sequences += 1
-        self.n_computed += sequence.n_tokens - sequence.n_cached
-        if self.n_cached is None:
-            self.n_cached = sequence.n_cached
 
 
 def check_normalization(value: str) -> Normalization:
@@ -210,52 +179,27 @@ class Choosing:
         self._n_vocab = n_vocab
         self._max_sequences = max_sequences
         self._started = started
-        self._prompts = [_Prompt(tokens) for tokens in prompts]
+        self._prompts = [ScoredPrompt(tokens) for tokens in prompts]
         # Mostly all prompts have the same tokens after them.
-        self._unconditional: dict[tuple[tuple[int, ...], ...], _Prompt] = {}
+        self._unconditional: dict[tuple[tuple[int, ...], ...], ScoredPrompt] = {}
         if unconditional is not None:
             for tokens in prompts:
                 key = tuple(tokens.continuations)
                 if key not in self._unconditional:
                     free = ChoiceTokens(unconditional, tokens.continuations)
-                    self._unconditional[key] = _Prompt(free)
+                    self._unconditional[key] = ScoredPrompt(free)
 
     def requests(self) -> Iterator[Request]:
         """Yield one request after the other; each must be done before the next is asked for."""
-        paths = (
-            (prompt, path)
-            for prompt in (*self._prompts, *self._unconditional.values())
-            for path in paths_of(prompt.tokens.continuations)
-        )
-        while some := list(itertools.islice(paths, _MOST_SEQUENCES)):
-            sequences = self._sequences(some)
-            logprobs = {
-                sequence: PathLogprobs(path)
-                for sequence, (_, path) in zip(sequences, some, strict=True)
-            }
-            strategy = ContinuationScoring(logprobs, self._n_vocab, self._max_sequences)
-            yield Request(sequences, strategy=strategy)
-            for sequence, (prompt, _) in zip(sequences, some, strict=True):
-                prompt.take(sequence, logprobs[sequence])
-
-    def _sequences(self, paths: list[tuple[_Prompt, Path]]) -> list[Sequence]:
-        """Return a sequence for each path; those of one prompt come one after the other."""
-        sequences: list[Sequence] = []
-        first_of: dict[int, Sequence] = {}
-        for prompt, path in paths:
-            sequence = self._new_sequence(prompt.tokens.start, len(path.token_ids) + 1)
-            first = first_of.setdefault(id(prompt), sequence)
-            sequence.index = len(sequences)
-            sequence.prompt_of = None if first is sequence else first
-            sequences.append(sequence)
-        return sequences
+        prompts = [*self._prompts, *self._unconditional.values()]
+        return requests_for(prompts, self._new_sequence, self._n_vocab, self._max_sequences)
 
     def results(self) -> list[ChoiceScores]:
         """Return the scores after each prompt, once all requests are done."""
         seconds = time.perf_counter() - self._started
         return [self._result(prompt, seconds) for prompt in self._prompts]
 
-    def _result(self, prompt: _Prompt, seconds: float) -> ChoiceScores:
+    def _result(self, prompt: ScoredPrompt, seconds: float) -> ChoiceScores:
         continuations = prompt.tokens.continuations
         free = self._unconditional.get(tuple(continuations)) if self._unconditional else None
         without = None if free is None else free.logprobs
@@ -291,7 +235,9 @@ class Choosing:
         )
 
 
-def _scores(prompt: _Prompt, normalization: Normalization, without: Logprobs | None) -> Logprobs:
+def _scores(
+    prompt: ScoredPrompt, normalization: Normalization, without: Logprobs | None
+) -> Logprobs:
     """Return the score (m,) of each choice."""
     if without is not None:
         return prompt.logprobs - without

@@ -33,6 +33,7 @@ from localgen.generation.call import GenerationCall
 from localgen.generation.chat_reasoning import choose_reasoning
 from localgen.generation.choosing import Choosing
 from localgen.generation.constraining import Constraints
+from localgen.generation.continuation_scores import ContinuationScores
 from localgen.generation.defaults import CallDefaults, Configs
 from localgen.generation.hooks import NO_HOOKS, Functions, Hooks, as_hooks
 from localgen.generation.inputs import (
@@ -285,6 +286,16 @@ class RequestBuilder:
             config=self._config,
             new_sequence=self._sequence_to_evaluate,
             **options,
+        )
+
+    def continuations(self, pairs: Sequence[Any]) -> ContinuationScores:
+        """Build the call for ``score_continuations()``."""
+        self._backend.check_usable()
+        return ContinuationScores(
+            pairs,
+            backend=self._backend,
+            config=self._config,
+            new_sequence=self._sequence_to_evaluate,
         )
 
     def _sequence_to_evaluate(self, token_ids: TokenIds, n_more: int = 0) -> EngineSequence:

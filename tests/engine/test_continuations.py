@@ -73,6 +73,8 @@ def test_log_probabilities_add_up_along_a_path_by_hand() -> None:
     found.add(0, halves[:1], [0.0])
     found.add(1, halves[1:], [0.0])
     np.testing.assert_allclose(np.exp(found.sums()), [0.5, 0.25 * 0.75], rtol=1e-6)
+    # Token 0 is the most likely one; 1 is not, so what follows it is not greedy either.
+    assert found.greedy().tolist() == [True, False]
 
 
 # --- through the engine ---

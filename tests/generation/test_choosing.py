@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localgen import ChoiceScores, ContextFullError, DecodeError, LocalModel
-from localgen.generation import choosing
+from localgen.generation import scored_prompts
 from localgen.generation.choosing import softmax
 from tests.fakes import BOS, FakeBackend, FakeModel, fake_model
 
@@ -135,7 +135,7 @@ def test_another_call_reuses_the_prompt() -> None:
 
 
 def test_many_choices_are_scored_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "_MOST_SEQUENCES", 5)
+    monkeypatch.setattr(scored_prompts, "MOST_SEQUENCES", 5)
     model = fake_model(n_batch=64)
     choices = [f"{a}{b}." for a in "abcd" for b in "efgh"]
     found = model.choose(PROMPT, choices)

@@ -109,6 +109,10 @@ class CompareError(LocalgenError):
     """Levels cannot be compared as asked, a result cannot be read, or no level be recommended."""
 
 
+class EvaluateError(LocalgenError):
+    """Tasks cannot be evaluated, because lm-eval is missing."""
+
+
 class QuantizeError(LocalgenError):
     """A quantized file cannot be made, because of the source, options, disk or llama.cpp."""
 

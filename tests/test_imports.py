@@ -21,7 +21,7 @@ LAYERS = [
     ["llama"],
     ["model", "inspection", "watermarking"],
     ["quantization", "benchmark"],
-    ["compare", "doctor", "jobs", "tuning"],
+    ["compare", "doctor", "evaluate", "jobs", "tuning"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -18,6 +18,7 @@ from localgen.cli.chat import chat
 from localgen.cli.classify import classify
 from localgen.cli.compare import compare
 from localgen.cli.doctor import doctor
+from localgen.cli.eval import eval_tasks
 from localgen.cli.generate import generate
 from localgen.cli.inspect import inspect
 from localgen.cli.models import models
@@ -41,6 +42,7 @@ app.command()(generate)
 app.command(short_help="Generate text for every prompt in a JSON Lines file.")(batch)
 app.command()(chat)
 app.command(short_help="Print the probability of labels for every line of a file.")(classify)
+app.command("eval", short_help="Run tasks of lm-evaluation-harness on a model.")(eval_tasks)
 app.command(short_help="Describe a model and estimate the memory it needs.")(inspect)
 app.command(short_help="Quantize a model to one or more levels.")(quantize)
 app.command(short_help="Compare quantization levels and recommend one.")(compare)

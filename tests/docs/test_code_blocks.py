@@ -29,7 +29,7 @@ from localgen import LocalModel
 from localgen.cli.app import app
 from tests.docs.pages import PAGES, ROOT
 
-REASONS = ("needs a GPU", "takes a minute")
+REASONS = ("needs a GPU", "needs lm-eval", "takes a minute")
 MOST_NOT_RUN = 4
 SHELL_RUNS = ("jobs.md", "sessions.md")
 SHELL_SECONDS = 120

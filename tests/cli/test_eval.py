@@ -1,0 +1,96 @@
+"""``localgen eval`` with the real lm-eval on a tiny model, and without lm-eval."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localgen import evaluate
+from localgen.cli.app import run_command
+
+needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is not installed")
+
+TASK = """task: animals
+dataset_path: json
+dataset_kwargs: {data_files: {test: DATA}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+doc_to_choice: [" the cat", " hello"]
+metric_list: [{metric: acc}]
+"""
+
+
+@pytest.fixture
+def run(tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``run(*args)`` runs ``localgen eval TINY args…`` here, and returns its exit code."""
+
+    def run(*args: object, model: object = tiny_bpe_path) -> int:
+        monkeypatch.setattr(sys, "argv", ["localgen", "eval", *map(str, (model, *args))])
+        return run_command()
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    datasets = pytest.importorskip("datasets", reason="lm-eval is not installed")
+    tasks = pytest.importorskip("lm_eval.tasks", reason="lm-eval is not installed")
+    # lm-eval's own tasks are thousands of files.
+    own_only = functools.partial(tasks.TaskManager, include_defaults=False)
+    monkeypatch.setattr("localgen.evaluate.run.TaskManager", own_only)
+    # Describes the machine, with programs that take seconds.
+    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda _: None)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    data = tmp_path / "animals.jsonl"
+    data.write_text('{"question": "hello", "answer": 0}\n{"question": "a", "answer": 1}\n', "utf-8")
+    task = TASK.replace("DATA", data.as_posix())
+    (tmp_path / "animals.yaml").write_text(task, "utf-8")
+    return tmp_path
+
+
+@needs_lm_eval
+def test_a_table_is_printed_and_the_results_are_written(
+    run: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "results.json"
+    loading = ("--n-ctx", "256", "--n-threads", "1", "--max-sequences", "2")
+    code = run("--tasks", "animals", "--include-path", folder, "-o", out, "--log-samples", *loading)
+    assert code == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "animals" in line]
+    found = json.loads(out.read_text("utf-8"))
+    accuracy = found["results"]["animals"]["acc,none"]
+    assert accuracy in (0.0, 0.5, 1.0)
+    assert f"|{accuracy:5g}|" in line
+    assert len(found["samples"]["animals"]) == 2
+
+
+@needs_lm_eval
+def test_names_are_checked_before_the_model_is_looked_for(
+    run: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run("--tasks", "animals,birds", "--include-path", folder, model="missing.gguf")
+    assert code == 2
+    assert "no task 'birds'" in capsys.readouterr().err
+
+
+def test_without_lm_eval_it_says_what_to_install(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "find_spec", lambda _: None)
+    assert run("--tasks", "animals", model="missing.gguf") == 1
+    assert "pip install 'localgen[lm-eval]'" in capsys.readouterr().err
+
+
+def test_samples_without_a_file_for_them_are_refused(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--tasks", "animals", "--log-samples") == 2
+    assert "add --output FILE" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Compare LocalgenLM with lm-eval's own HF model on the same weights: answers and speed.
 
-    python benchmarks/lm_eval_parity.py [--requests N] [--rounds N] [--output DIR]
+    python benchmarks/lm_eval_parity.py [--requests N] [--kinds KIND…] [--rounds N] [--output DIR]
 
 The weights of the model are written as F16 twice: as a GGUF file, and for transformers, which
 computes with them in float32. Both models answer N requests of each kind: continuations of
@@ -63,12 +63,15 @@ def reference(source: Path) -> Any:
     from lm_eval.models.huggingface import HFLM  # noqa: PLC0415
 
     given: dict[str, Any] = {"gguf_file": source.name}
-    model = transformers.AutoModelForCausalLM.from_pretrained(source.parent, **given)
+    read = transformers.AutoModelForCausalLM.from_pretrained(source.parent, **given)
+    # The one that was read believes that its weights are packed.
+    model = transformers.AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
     for weight in model.parameters():
         if weight.ndim > 1:  # norms are F32 in a GGUF file of level F16
             weight.data = weight.data.to(torch.float16).to(torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **given)
-    return HFLM(pretrained=model.float(), tokenizer=tokenizer, device="cpu", batch_size=8)
+    return HFLM(pretrained=model.eval(), tokenizer=tokenizer, device="cpu", batch_size=8)
 
 
 def differences(pairs: list[tuple[float, float]]) -> common.Row:
@@ -81,52 +84,52 @@ def differences(pairs: list[tuple[float, float]]) -> common.Row:
     }
 
 
-def measure(ours: Any, theirs: Any, n: int) -> list[common.Row]:
-    """Answer n requests of each kind with both models."""
-    scoring = instances("loglikelihood", scoring_arguments(n))
-    found = timed(lambda: ours.loglikelihood(scoring, disable_tqdm=True))
-    expected = timed(lambda: theirs.loglikelihood(scoring, disable_tqdm=True))
-    pairs = [ours._encode_pair(*each.args) for each in scoring]
+def scoring_row(ours: Any, theirs: Any, n: int) -> common.Row:
+    """Compare the log-likelihoods of n continuations, and time them one at a time."""
+    asked = instances("loglikelihood", scoring_arguments(n))
+    found = timed(lambda: ours.loglikelihood(asked, disable_tqdm=True))
+    expected = timed(lambda: theirs.loglikelihood(asked, disable_tqdm=True))
+    pairs = [ours._encode_pair(*each.args) for each in asked]
     alone = timed(lambda: [ours.model.score([*pair[0], *pair[1]]) for pair in pairs])
     answers = list(zip(found[0], expected[0], strict=True))
-    rows = [
-        {
-            "kind": "loglikelihood",
-            **differences([(a, b) for (a, _), (b, _) in answers]),
-            "differ": sum(a != b for (_, a), (_, b) in answers),
-            "seconds": found[1],
-            "hf_seconds": expected[1],
-            "one_by_one_seconds": alone[1],
-            "speedup": alone[1] / found[1],
-        }
-    ]
-    texts = [(text,) for text in statements(n)]
-    rolling = instances("loglikelihood_rolling", texts)
-    found = timed(lambda: ours.loglikelihood_rolling(rolling, disable_tqdm=True))
-    expected = timed(lambda: theirs.loglikelihood_rolling(rolling, disable_tqdm=True))
+    return {
+        **differences([(a, b) for (a, _), (b, _) in answers]),
+        "differ": sum(a != b for (_, a), (_, b) in answers),
+        "seconds": found[1],
+        "hf_seconds": expected[1],
+        "one_by_one_seconds": alone[1],
+        "speedup": alone[1] / found[1],
+    }
+
+
+def rolling_row(ours: Any, theirs: Any, n: int) -> common.Row:
+    """Compare the log-likelihoods of n whole texts."""
+    asked = instances("loglikelihood_rolling", [(text,) for text in statements(n)])
+    found = timed(lambda: ours.loglikelihood_rolling(asked, disable_tqdm=True))
+    expected = timed(lambda: theirs.loglikelihood_rolling(asked, disable_tqdm=True))
     sums = list(zip(found[0], expected[0], strict=True))
-    rows.append(
-        {
-            "kind": "loglikelihood_rolling",
-            **differences(sums),
-            "seconds": found[1],
-            "hf_seconds": expected[1],
-        }
-    )
+    return {**differences(sums), "seconds": found[1], "hf_seconds": expected[1]}
+
+
+def writing_row(ours: Any, theirs: Any, n: int) -> common.Row:
+    """Compare n greedy texts."""
     options = {"until": ["\n"], "max_gen_toks": 24}
-    writing = instances("generate_until", [(text, options) for (text,) in texts])
-    found = timed(lambda: ours.generate_until(writing, disable_tqdm=True))
-    expected = timed(lambda: theirs.generate_until(writing, disable_tqdm=True))
-    rows.append(
-        {
-            "kind": "generate_until",
-            "n": len(writing),
-            "differ": sum(a != b for a, b in zip(found[0], expected[0], strict=True)),
-            "seconds": found[1],
-            "hf_seconds": expected[1],
-        }
-    )
-    return rows
+    asked = instances("generate_until", [(text, options) for text in statements(n)])
+    found = timed(lambda: ours.generate_until(asked, disable_tqdm=True))
+    expected = timed(lambda: theirs.generate_until(asked, disable_tqdm=True))
+    return {
+        "n": len(asked),
+        "differ": sum(a != b for a, b in zip(found[0], expected[0], strict=True)),
+        "seconds": found[1],
+        "hf_seconds": expected[1],
+    }
+
+
+KINDS = {
+    "loglikelihood": scoring_row,
+    "loglikelihood_rolling": rolling_row,
+    "generate_until": writing_row,
+}
 
 
 def in_all_rounds(rows: Sequence[common.Row]) -> common.Row:
@@ -151,6 +154,9 @@ def main() -> None:
 
     parser = common.argument_parser(__doc__, rounds=1)
     parser.add_argument("--requests", type=int, default=200, help="of each kind")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=[*KINDS], default=[*KINDS], help="of requests"
+    )
     options = parser.parse_args()
     source = hub.resolve(options.model)
     with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +166,12 @@ def main() -> None:
         for _ in range(options.rounds):
             # Anew each time: what it computed stays in its KV cache.
             with LocalgenLM(made.path, max_length=2047, use_profile=False, device="cpu") as ours:
-                rounds.append(measure(ours, theirs, options.requests))
+                rounds.append(
+                    [
+                        {"kind": kind, **KINDS[kind](ours, theirs, options.requests)}
+                        for kind in options.kinds
+                    ]
+                )
                 threads = common.n_threads(ours.model)
     rows = [in_all_rounds(of_kind) for of_kind in zip(*rounds, strict=True)]
     note = "Differences are those of log-likelihoods, ours minus the HF model's."

@@ -2,8 +2,9 @@
 
     python benchmarks/lm_eval_parity.py [--requests N] [--kinds KIND…] [--rounds N] [--output DIR]
 
-The weights of the model are written as F16 twice: as a GGUF file, and for transformers, which
-computes with them in float32. Both models answer N requests of each kind: continuations of
+The weights of the model are written as F16 (or F32, with --level) twice: as a GGUF file, and for
+transformers, which computes with them in float32; llama.cpp rounds what it multiplies by F16
+weights to F16, too. Both models answer N requests of each kind: continuations of
 questions with examples before them, whole texts, and texts to generate. The speedup is that of
 LocalgenLM against the same requests one at a time. It needs torch, transformers and lm-eval. The
 last line of the output is one JSON object.
@@ -56,8 +57,8 @@ def instances(kind: Any, arguments: list[tuple[Any, ...]]) -> list[Any]:
     ]
 
 
-def reference(source: Path) -> Any:
-    """Return lm-eval's HF model in float32, with the weights of ``source`` rounded to F16."""
+def reference(source: Path, level: str) -> Any:
+    """Return lm-eval's HF model in float32, with the weights of ``source`` rounded to a level."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
     from lm_eval.models.huggingface import HFLM  # noqa: PLC0415
@@ -68,7 +69,7 @@ def reference(source: Path) -> Any:
     model = transformers.AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     model.load_state_dict(read.state_dict())
     for weight in model.parameters():
-        if weight.ndim > 1:  # norms are F32 in a GGUF file of level F16
+        if level == "F16" and weight.ndim > 1:  # norms are F32 in a GGUF file of level F16
             weight.data = weight.data.to(torch.float16).to(torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **given)
     return HFLM(pretrained=model.eval(), tokenizer=tokenizer, device="cpu", batch_size=8)
@@ -154,14 +155,15 @@ def main() -> None:
 
     parser = common.argument_parser(__doc__, rounds=1)
     parser.add_argument("--requests", type=int, default=200, help="of each kind")
+    parser.add_argument("--level", choices=["F16", "F32"], default="F16", help="of the weights")
     parser.add_argument(
         "--kinds", nargs="+", choices=[*KINDS], default=[*KINDS], help="of requests"
     )
     options = parser.parse_args()
     source = hub.resolve(options.model)
     with tempfile.TemporaryDirectory() as folder:
-        made = quantize(source, "F16", output=folder, allow_requantize=True)
-        theirs = reference(source)
+        made = quantize(source, options.level, output=folder, allow_requantize=True)
+        theirs = reference(source, options.level)
         rounds = []
         for _ in range(options.rounds):
             # Anew each time: what it computed stays in its KV cache.

@@ -17,6 +17,7 @@ from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
 from localgen.compare.formats import COLUMNS, KLD, fixed_line, noise_line, share_of_most
 from localgen.compare.recommend import parse_bytes
+from localgen.compare.task_table import TASK_TITLES, task_tables
 from localgen.errors import CompareError, GenerationInterrupted
 
 _BAR_WIDTH = 12
@@ -55,6 +56,14 @@ def compare(
     imatrix: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Make levels with this importance matrix."),
+    ] = None,
+    tasks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--tasks",
+            metavar="FILE",
+            help="Ask each level the questions of FILE (JSON Lines or CSV); can be repeated.",
+        ),
     ] = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the quantized files in DIR.")
@@ -122,6 +131,7 @@ def compare(
                     n_rounds=rounds,
                     n_threads=n_threads,
                     imatrix=imatrix,
+                    tasks=tasks or (),
                     keep=keep,
                     results=output,
                     resume=resume,
@@ -212,6 +222,9 @@ def _print_table(result: Comparison) -> None:
             rows.append([*row[:after], bar, *row[after:]])
     right = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD")
     print_table([*titles[:after], "", *titles[after:]], rows, right=right, wrapped=titles)
+    for name, cells in task_tables(result):
+        print(f"\n{printable(name)}")
+        print_table([*TASK_TITLES], cells, right=TASK_TITLES[1:], wrapped=TASK_TITLES)
     for level in result.levels:
         if level.error is not None:
             print(f"localgen: {level.label}: {level.error}", file=sys.stderr)

@@ -24,6 +24,7 @@ def command_line(
     n_rounds: int,
     n_threads: int,
     imatrix: str | os.PathLike[str] | None,
+    tasks: Sequence[str | os.PathLike[str]] = (),
 ) -> str:
     """Return the ``localgen compare`` command that measures the same.
 
@@ -38,6 +39,8 @@ def command_line(
     words += ["--rounds", str(n_rounds)] if speed else ["--no-speed"]
     words += [] if quality else ["--no-quality"]
     words += ["--imatrix", _without_folder(imatrix)] if imatrix is not None else []
+    for task in tasks:
+        words += ["--tasks", _without_folder(task)]
     return shlex.join([*words, "--n-threads", str(n_threads)])
 
 

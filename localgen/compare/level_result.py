@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from localgen.benchmark.measuring import Spread
+from localgen.compare.task_metrics import PairedDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,29 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """The answers of one level to the questions of a file.
+
+    accuracy: the share that is right, ± accuracy_se. accuracy_norm: of questions with choices, the
+    share where the right choice has the largest log-probability by character; None without such.
+    answers: what was chosen, as its number, or written. right: whether that is right. difference:
+    from the reference; None for the reference itself.
+    """
+
+    name: str
+    accuracy: float
+    accuracy_se: float
+    accuracy_norm: float | None
+    answers: tuple[str, ...]
+    right: tuple[bool, ...]
+    difference: PairedDifference | None = None
+
+    def compared_with(self, difference: PairedDifference) -> TaskResult:
+        """Return this result with its difference from the reference's."""
+        return dataclasses.replace(self, difference=difference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LevelResult:
     """The results of one level with one type of KV cache. What was not measured is None.
 
@@ -28,7 +53,8 @@ class LevelResult:
     not in the page cache. peak_rss_bytes: of a process that loads the model and generates.
     prefill_tps, decode_tps: tokens/s for a prompt of 512, and for 64 new tokens, one sequence.
     ttft_seconds: for a prompt of 128. divergence_tokens: median number of greedy tokens before the
-    text differs from the reference's. The others: see ``metrics.Quality``.
+    text differs from the reference's. tasks: one for each file of questions. The others: see
+    ``metrics.Quality``.
     """
 
     name: str
@@ -63,6 +89,7 @@ class LevelResult:
     delta_p_rms: float | None = None
     divergence_tokens: float | None = None
     divergences: tuple[Divergence, ...] = ()
+    tasks: tuple[TaskResult, ...] = ()
 
     @property
     def label(self) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.text_file import read_text
 from localgen.benchmark.measuring import Spread
-from localgen.compare.level_result import Divergence, LevelResult
+from localgen.compare.level_result import Divergence, LevelResult, TaskResult
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation, recommend
+from localgen.compare.task_metrics import PairedDifference
 from localgen.errors import CompareError
 
 SCHEMA = 2
@@ -109,6 +110,7 @@ def _level(data: dict[str, Any]) -> LevelResult:
         if data.get(name) is not None:
             data[name] = Spread(**data[name])
     data["divergences"] = tuple(Divergence(**each) for each in data.get("divergences", ()))
+    data["tasks"] = tuple(_task(each) for each in data.get("tasks", ()))
     data["kld_quantiles"] = tuple(data.get("kld_quantiles", ()))
     if len(data["kld_quantiles"]) not in (0, len(KLD_PROBABILITIES)):
         raise CompareError(
@@ -116,3 +118,10 @@ def _level(data: dict[str, Any]) -> LevelResult:
             f"schema {SCHEMA} has {len(KLD_PROBABILITIES)}: the file is corrupt"
         )
     return LevelResult(**data)
+
+
+def _task(data: dict[str, Any]) -> TaskResult:
+    data = {**data, "answers": tuple(data["answers"]), "right": tuple(data["right"])}
+    if data["difference"] is not None:
+        data["difference"] = PairedDifference(**data["difference"])
+    return TaskResult(**data)

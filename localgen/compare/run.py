@@ -18,6 +18,8 @@ from localgen.compare.record import Progress, Record
 from localgen.compare.results import Comparison
 from localgen.compare.rounds import measure_speed
 from localgen.compare.settings import Settings, default_text
+from localgen.compare.task_file import read_all
+from localgen.compare.task_run import measure_tasks
 from localgen.compare.texts import measure_texts
 from localgen.config import KV_TYPES
 from localgen.errors import CompareError, GenerationInterrupted, LocalgenError
@@ -37,6 +39,7 @@ def compare(
     n_rounds: int = 3,
     n_threads: int | None = None,
     imatrix: str | os.PathLike[str] | None = None,
+    tasks: Sequence[str | os.PathLike[str]] = (),
     keep: str | os.PathLike[str] | None = None,
     results: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -49,8 +52,9 @@ def compare(
     is the reference. text: the text to measure quality on, ``n_chunks`` chunks of ``n_ctx`` tokens;
     by default English prose that comes with CPython (``pydoc_data.topics``). kv_types: KV cache
     types to try each level with; the reference has the first. speed, quality: what to measure.
-    n_rounds: how often to measure speed, levels in turn. imatrix: used to make levels. keep: a
-    folder for the files that are made; without it they are removed. results: a file that is
+    n_rounds: how often to measure speed, levels in turn. imatrix: used to make levels. tasks: files
+    of questions that each level answers; see ``task_file``. keep: a folder for the files that are
+    made; without it they are removed. results: a file that is
     rewritten after each result; with ``resume``, results in it are not measured again. progress:
     called with (steps done, all steps, what is next).
 
@@ -69,8 +73,9 @@ def compare(
         check_choice("kv_types", kv_type, KV_TYPES)
     check_names("levels", levels, "a quantization level, a file or a name on the Hub")
     check_names("kv_types", kv_types, "a type of KV cache")
-    if not (speed or quality):
-        raise ValueError("nothing to measure: speed and quality are both off")
+    questions = read_all(tasks)
+    if not (speed or quality or questions):
+        raise ValueError("nothing to measure: speed and quality are off, and there are no tasks")
     command = command_line(
         source,
         levels,
@@ -83,6 +88,7 @@ def compare(
         n_rounds=n_rounds,
         n_threads=n_threads,
         imatrix=imatrix,
+        tasks=tasks,
     )
     settings = Settings(
         source=hub.resolve(source),
@@ -93,6 +99,7 @@ def compare(
         kv_types=tuple(kv_types),
         n_threads=n_threads,
         n_rounds=n_rounds,
+        tasks=questions,
     )
     wanted = levels_of(levels)
     record = Record(settings, Path(results) if results is not None else None, progress)
@@ -127,6 +134,9 @@ def _measure(
         others = [each for each in variants if not record[each].is_reference]
         Quality(settings, record, reference).measure(record.without_failed(others))
         measure_texts(settings, record, reference, record.without_failed(others))
+    if settings.tasks:
+        others = [each for each in variants if not record[each].is_reference]
+        measure_tasks(settings, record, reference, record.without_failed(others))
     if speed:
         measure_speed(settings, record, reference, record.without_failed(variants))
 

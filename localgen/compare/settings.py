@@ -10,6 +10,7 @@ from typing import Any
 
 from localgen.benchmark.measuring import surroundings
 from localgen.compare.levels import sha256
+from localgen.compare.task_file import TaskFile
 
 # Recorded settings that may differ when a comparison is resumed.
 MAY_CHANGE = ("command", "python", "numpy", "platform")
@@ -27,9 +28,11 @@ class Settings:
     kv_types: tuple[str, ...]
     n_threads: int
     n_rounds: int
+    tasks: tuple[TaskFile, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``Comparison.settings``, the machine's and the versions included."""
+        of_tasks = {task.name: task.sha256 for task in self.tasks}
         return {
             "command": self.command,
             **surroundings(),
@@ -39,6 +42,7 @@ class Settings:
             "kv_types": list(self.kv_types),
             "text_sha256": hashlib.sha256(self.text.encode()).hexdigest(),
             "source_sha256": sha256(self.source),
+            **({"tasks_sha256": of_tasks} if of_tasks else {}),
         }
 
 

@@ -1,0 +1,92 @@
+"""Files of questions: what a line may say, and that a bad one is told by its number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localgen.compare.task_file import Question, read_all, read_tasks
+from localgen.errors import CompareError
+
+
+def write(folder: Path, *lines: Any, name: str = "task.jsonl") -> Path:
+    path = folder / name
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    path.write_text("\n".join(texts) + "\n", "utf-8")
+    return path
+
+
+CHOICE = {"prompt": "The sky is", "choices": [" blue", " green"], "answer": 0}
+TEXT = {"prompt": "1 + 1 =", "answer": [" 2", "two"], "max_new_tokens": 4, "pattern": r"(\d)"}
+
+
+def test_lines_are_choices_or_texts(tmp_path: Path) -> None:
+    found = read_tasks(write(tmp_path, CHOICE, "", TEXT, {**CHOICE, "answer": " green"}))
+    assert (found.name, found.problems) == ("task.jsonl", ())
+    first, second, third = found.questions
+    assert first == Question(prompt="The sky is", choices=(" blue", " green"), right=0)
+    assert (second.answers, second.max_new_tokens, second.stop) == (("2", "two"), 4, "\n")
+    assert third.right == 1
+
+
+def test_rows_of_mmlu_ask_for_a_letter(tmp_path: Path) -> None:
+    row = '"What, of these, is a planet?",Mars,Moon,Sun,Pluto,A'
+    (found,) = read_tasks(write(tmp_path, row, name="astronomy.csv")).questions
+    assert found.prompt == (
+        "What, of these, is a planet?\nA. Mars\nB. Moon\nC. Sun\nD. Pluto\nAnswer:"
+    )
+    assert (found.choices, found.right) == ((" A", " B", " C", " D"), 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "it is not JSON"),
+        ("[]", "it must be an object"),
+        ({**CHOICE, "hint": 1}, "'hint', which is none of"),
+        ({**CHOICE, "prompt": ""}, "prompt must be a text"),
+        ({**CHOICE, "choices": [" a"]}, "two or more different texts"),
+        ({**CHOICE, "choices": [" a", " a"]}, "two or more different texts"),
+        ({**CHOICE, "answer": 2}, "its number from 0 to 1, got 2"),
+        ({**CHOICE, "answer": True}, "its number from 0 to 1, got True"),
+        ({**CHOICE, "stop": "."}, "stop is for a text to generate"),
+        ({**TEXT, "answer": []}, "got an empty list"),
+        ({**TEXT, "answer": None}, "answer must be a list of texts"),
+        ({**TEXT, "max_new_tokens": 0}, "max_new_tokens"),
+        ({**TEXT, "pattern": "("}, "is no regular expression"),
+    ],
+)
+def test_a_bad_line_is_told_by_its_number_and_the_rest_is_kept(
+    line: Any, message: str, tmp_path: Path
+) -> None:
+    found = read_tasks(write(tmp_path, CHOICE, line, TEXT))
+    assert len(found.questions) == 2
+    (problem,) = found.problems
+    assert problem.startswith("line 2 is left out: ")
+    assert message in problem
+
+
+@pytest.mark.parametrize("row", ["a,b", "question,x,y,C", "question,x,y,"])
+def test_a_bad_row_is_told_by_its_number(row: str, tmp_path: Path) -> None:
+    found = read_tasks(write(tmp_path, "question,x,y,B", row, name="t.csv"))
+    assert found.problems[0].startswith("line 2 is left out: ")
+
+
+def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompareError, match=r"has no question: it is empty"):
+        read_tasks(write(tmp_path, ""))
+    with pytest.raises(CompareError, match=r"has no question: line 1 is left out"):
+        read_tasks(write(tmp_path, "{"))
+    with pytest.raises(ValueError, match="different names"):
+        read_all([write(tmp_path, CHOICE), write(tmp_path, CHOICE)])
+
+
+def test_an_answer_is_what_the_pattern_finds() -> None:
+    plain = Question(prompt="p", answers=("2",))
+    assert plain.answer_in(" 2 \n") == "2"
+    grouped = Question(prompt="p", answers=("2",), pattern=r"is (\d)")
+    assert (grouped.answer_in("it is 2."), grouped.answer_in("none")) == ("2", "")
+    assert Question(prompt="p", answers=("2",), pattern=r"\d").answer_in("it is 2.") == "2"

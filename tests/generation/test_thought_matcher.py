@@ -126,7 +126,7 @@ def test_how_much_of_a_draft_is_allowed() -> None:
     assert (state(found), found.n_allowed(b"")) == (state(write(matcher(3), "<think>a")), 0)
     bound = matcher(1, inner=ChoiceMatcher([b"<think>a</think>b"]))
     assert bound.n_allowed(b"<think>a</x") == len("<think>a</")
-    assert write(bound, "<think>a").n_allowed(b"</think>bc") == len("</think>")
+    assert write(bound, "<think>a").n_allowed(b"</think>bc") == len("</think>b")
 
 
 def test_another_matcher_sees_everything() -> None:

@@ -211,7 +211,7 @@ class Engine:
             for sequence in request.sequences:
                 self._register(sequence, request)
             self._scheduler.add(request.sequences)
-            self._submitted.popleft()  # last: after an error before it, ``restart`` forgets the rest
+            self._submitted.popleft()  # last: until then ``restart`` forgets what was added
             try:
                 longest = max(request.sequences, key=lambda each: len(each.tokens))
                 self.kv_cache.check_fits(len(longest.tokens), longest.group)

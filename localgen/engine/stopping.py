@@ -20,7 +20,7 @@ def finish_reason(sequence: Sequence) -> FinishReason | None:
 
 
 def ended_by(sequence: Sequence) -> FinishReason | None:
-    """Return why a sequence that has new tokens ends by these alone, whatever its own checks say."""
+    """Return why a sequence with new tokens ends by these alone, whatever its own checks say."""
     if sequence.last_token in sequence.eos_token_ids:
         return "eos"
     for tracker in sequence.trackers:

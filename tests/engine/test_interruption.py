@@ -60,7 +60,8 @@ def run(model: FakeModel, made: list[GenerationCall], number: int | None = None)
     engine, interruption = engine_of(model), Interruption(number)
     for call in made:
         engine.submit(call.request)
-    tracing, trace = sys.gettrace(), interruption.trace
+    tracing = sys.gettrace()
+    trace: Any = interruption.trace
     while not all(call.request.done for call in made):
         sys.settrace(trace)
         try:

@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
@@ -328,8 +330,27 @@ def _check_decay(name: str, value: object) -> tuple[int, float]:
 CONSTRAINTS = ("json_schema", "json_object", "regex", "choices", "grammar")
 
 
+_FILE_NAME = re.compile(r"(?:[A-Za-z]:)?[^\n{}:\"']*\.(?:json|lark|gbnf|ebnf|txt)")
+
+
+def _refuse_file(name: str, value: object) -> None:
+    """Raise ValueError for the name of a file where its text is expected."""
+    is_name = isinstance(value, str) and _FILE_NAME.fullmatch(value)
+    if is_name or isinstance(value, os.PathLike):
+        raise ValueError(
+            f"{name} takes the text of a file, not its name, got {value!r:.80}; pass "
+            f"pathlib.Path(...).read_text('utf-8')"
+        )
+
+
+def _check_grammar(name: str, value: object) -> str:
+    _refuse_file(name, value)
+    return _check_text(name, value)
+
+
 def _check_schema(name: str, value: object) -> object:
     """Return a schema as given: what it says is checked when it is compiled."""
+    _refuse_file(name, value)
     is_given = isinstance(value, Mapping | type) or (isinstance(value, str) and value)
     if is_given or hasattr(value, "__pydantic_core_schema__"):
         return value
@@ -351,6 +372,9 @@ def _check_choices(name: str, value: object) -> tuple[str, ...]:
     found = tuple(_check_text(name, each) for each in value)
     if not found:
         raise ValueError(f"{name} must hold at least one text, got none")
+    if len(set(found)) < len(found):
+        twice = next(each for each, n_times in Counter(found).items() if n_times > 1)
+        raise ValueError(f"{name} has {twice!r:.80} twice; leave one of them out")
     return found
 
 
@@ -786,7 +810,7 @@ class GenerationConfig(SamplingOptions):
     json_object: bool = option(False, _check_flag)
     regex: str | None = option(None, optional(_check_text))
     choices: Iterable[str] | None = option(None, optional(_check_choices))
-    grammar: str | None = option(None, optional(_check_text))
+    grammar: str | None = option(None, optional(_check_grammar))
     seed: int | Iterable[int] | None = option(None, optional(_check_seed))
     assistant_model: Any = option(None, optional(_check_assistant))  # noqa: RUF009
     logprobs: int | None = option(None, optional(integer(0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -196,3 +197,22 @@ def test_an_end_of_the_prompt_that_is_healed_is_no_part_of_the_text(
     model = model_of()
     done = model.complete("an end", choices=CHOICES, token_healing=True, **options)
     check(done)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"choices": ["a", "b", "a"]}, "choices has 'a' twice; leave one of them out"),
+        ({"json_schema": "schemas/a.json"}, "json_schema takes the text of a file, not its name"),
+        ({"json_schema": Path("schema")}, "json_schema takes the text of a file, not its name"),
+        ({"grammar": "C:\\list.gbnf"}, "grammar takes the text of a file, not its name"),
+    ],
+)
+def test_what_is_not_a_constraint(options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GenerationConfig(**options)
+
+
+def test_a_grammar_that_mentions_a_file_is_a_grammar() -> None:
+    text = 'start: "a.txt"'
+    assert GenerationConfig(grammar=text).grammar == text

@@ -28,6 +28,7 @@ from localgen.cli.options import (
     stats_line,
     with_options,
 )
+from localgen.cli.queued_keys import ctrl_d_queued
 from localgen.cli.reply_printer import print_reply
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, replace_options
@@ -310,10 +311,11 @@ def _typed(meter: Callable[[], str], *, keeps_history: bool) -> Iterator[str]:
         prompt_continuation="  ",
     )
     _say("Type a message. /help lists the commands, Ctrl-D leaves.")
-    while True:
-        try:
-            yield session.prompt(f"[{meter()}] > ")
-        except KeyboardInterrupt:
-            _say("Press Ctrl-D or type /exit to leave.")
-        except EOFError:
-            return
+    with ctrl_d_queued(sys.stdin):
+        while True:
+            try:
+                yield session.prompt(f"[{meter()}] > ")
+            except KeyboardInterrupt:
+                _say("Press Ctrl-D or type /exit to leave.")
+            except EOFError:
+                return

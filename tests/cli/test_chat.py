@@ -413,17 +413,3 @@ def test_a_chat_that_keeps_nothing(chatty: Path, tmp_path: Path) -> None:
     child.close()
     assert child.exitstatus == 0
     assert not list(tmp_path.iterdir())
-
-
-def test_ctrl_d_while_a_chat_answers(chatty: Path, tmp_path: Path) -> None:
-    """Regression: it was lost between two prompts. The next prompt takes it and the chat ends."""
-    args = [*COMMAND[1:], "chat", "-m", chatty, "--n-ctx", "512", "--n-threads", "1", *ENDLESS]
-    environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
-    child = pexpect.spawn(COMMAND[0], list(map(str, args)), timeout=CHILD_SECONDS, env=environment)
-    child.expect(r"\[0/512\] >")
-    child.send("hello\r")
-    child.expect("\n[^\n]{20}")  # the answer has begun
-    child.send("\x04")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0

@@ -62,7 +62,10 @@ def run(model: FakeModel, made: list[GenerationCall], number: int | None = None)
         engine.submit(call.request)
     tracing = sys.gettrace()
     trace: Any = interruption.trace
+    n_steps = 0
     while not all(call.request.done for call in made):
+        n_steps += 1
+        assert n_steps < 100, "a request was lost"
         sys.settrace(trace)
         try:
             engine.step()

@@ -5,18 +5,20 @@
 Calls alternate: 8 free sequences and 8 with a constraint that forces nothing, by the seconds of a
 pass; and records with long keys, once as they are and once with an option that keeps tokens from
 being forced, by tokens in a second, 1 record and 8 together. Then the microseconds of a mask and of
-applying it, for each token of such a record. The last line of the output is one JSON object.
+applying it, for each token of such a record, and the milliseconds to compile a schema of 2,551
+lines, the first time and again. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
 import common
 import numpy as np
 
-from localgen import Completion, LocalModel
+from localgen import Completion, GenerationConfig, LocalModel
 from localgen.engine.sampling.masks import limit, limits
 
 N_ROWS = 8
@@ -105,6 +107,48 @@ def mask_microseconds(model: LocalModel) -> list[common.Row]:
     ]
 
 
+def large_schema(number: int) -> str:
+    """Return a schema of 2,551 lines: 24 nested records of 16 properties in turns."""
+    kinds: list[dict[str, Any]] = [
+        {"type": "string", "minLength": 1, "maxLength": 40},
+        {"type": "integer", "minimum": 0, "maximum": 10_000},
+        {"enum": ["red", "green", "blue"]},
+        {"type": "array", "items": {"type": "number"}, "maxItems": 8},
+        {"type": "string", "format": "date"},
+        {"type": "boolean"},
+        {"anyOf": [{"type": "null"}, {"type": "string"}]},
+        {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"},
+    ]
+    records = {
+        f"record_{number}_{record}": {
+            "type": "object",
+            "properties": {f"property_{i}": kinds[(record + i) % len(kinds)] for i in range(16)},
+            "required": [f"property_{i}" for i in range(0, 16, 2)],
+        }
+        for record in range(24)
+    }
+    return json.dumps(
+        {"type": "object", "properties": records, "required": list(records)}, indent=1
+    )
+
+
+def compile_milliseconds(model: LocalModel, n_schemas: int) -> list[common.Row]:
+    """Return the milliseconds to compile different large schemas, and each a second time."""
+    first: list[float] = []
+    again: list[float] = []
+    for number in range(n_schemas):
+        config = GenerationConfig(json_schema=large_schema(number))
+        for times in (first, again):
+            started = time.perf_counter()
+            model._requests.constraints.of(config)
+            times.append(1e3 * (time.perf_counter() - started))
+    lines = len(large_schema(0).splitlines())
+    return [
+        {"schema_lines": lines, **common.spread(name, times)}
+        for name, times in (("compile", first), ("compile_again", again))
+    ]
+
+
 def main() -> None:
     """Read the arguments, measure, print and write."""
     parser = common.argument_parser(__doc__, rounds=7, new_tokens=64)
@@ -113,11 +157,14 @@ def main() -> None:
         measure_round(model, options.new_tokens)  # warms up
         rounds = [measure_round(model, options.new_tokens) for _ in range(options.rounds)]
         costs = mask_microseconds(model)
+        compiles = compile_milliseconds(model, options.rounds)
         threads = common.n_threads(model)
     rows = [common.spread(name, [each[name] for each in rounds]) for name in rounds[0]]
-    print("\n".join(common.aligned(common.table(costs))))
+    print("\n".join(common.aligned(common.table([*costs, *compiles]))))
     note = "8 sequences, free and with a constraint; records with long keys, forced and asked."
-    common.report("constraints", rows, options, threads=threads, note=note, costs=costs)
+    common.report(
+        "constraints", rows, options, threads=threads, note=note, costs=costs, compiles=compiles
+    )
 
 
 if __name__ == "__main__":

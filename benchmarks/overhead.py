@@ -33,6 +33,7 @@ from localgen.llama.backend import FLASH_ATTENTION_TYPES
 from localgen.llama.baseline import prompt_batches, run_batches, step_batches
 
 _MEMORY_PROMPT = 128
+_SETTLING_CALLS = 4
 _NOTE = """\
 ratio is the time of the faster floor divided by localgen's, in each round: 1 means no overhead.
 floor is the setting of flash attention whose floor has the faster median; floor_on and floor_off
@@ -123,8 +124,10 @@ def measure_decode(model: Any, case: Decode, options: Any) -> tuple[list[Row], A
         def renew() -> None:
             floors.renew()
             free_context(model)
-            # Their prompts are cached from here on, so that all sequences decode together.
-            model.complete(prompts, **fixed)
+            # Their prompts are cached from here on, so that all sequences decode together, and
+            # attention settles: one short call after its prompt is not worth another KV cache.
+            for _ in range(_SETTLING_CALLS):
+                model.complete(prompts, **fixed)
 
         ways: dict[str, Callable[[], Any]] = {
             setting: floor.decode for setting, floor in floors.floors.items()

@@ -28,6 +28,7 @@ VERSIONS = (2, 3)
 ALIGNMENT = "general.alignment"
 ARCHITECTURE = "general.architecture"
 TOKENS = "tokenizer.ggml.tokens"
+IMATRIX = "imatrix."
 
 # The texts that localgen computes with: vocabulary types and chat templates.
 _TOKENIZER = "tokenizer."
@@ -77,11 +78,13 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A metadata array. values: its numbers, (length,); None for strings or very long arrays."""
+    """A metadata array. values: its numbers, (length,); None for strings or very long arrays.
+    texts: its strings, kept only for importance matrices."""
 
     type: str
     length: int
     values: npt.NDArray[Any] | None = None
+    texts: tuple[str, ...] = ()
 
 
 Value = int | float | bool | str | Array
@@ -247,10 +250,14 @@ class _Reader:
         self._types[key] = f"[{name}]"
         length = cursor.integer("<Q", f"the length of {key}")
         if kind == _STRING:
-            strings = cursor.strings(length, key, is_kept=key == TOKENS)
+            is_of_imatrix = key.startswith(IMATRIX)
+            strings = cursor.strings(length, key, is_kept=key == TOKENS or is_of_imatrix)
             if key == TOKENS:
                 self._tokens = strings
-            return Array(name, length)
+            if not is_of_imatrix:
+                return Array(name, length)
+            texts = tuple(text.decode(errors="replace") for text in strings)
+            return Array(name, length, texts=texts)
         dtype = np.dtype(_NUMBERS[kind])
         if length * dtype.itemsize > cursor.size:
             cursor.fail(f"{key} has an impossible length of {length} items", cursor.position - 8)

@@ -85,7 +85,8 @@ class LlamaBackend:
 
     config: as given, with ``n_ctx`` lowered to the positions that the model has learned, if any.
     adapts: whether flash_attention="auto" and n_threads=None may follow the work and the machine;
-    False for what is compared.
+    False for what is compared. eval_callback: llama.cpp calls it with each tensor that it computes;
+    see ``input_sums``.
     Not thread-safe, except for its vocabulary: one thread at a time may use it.
     """
 
@@ -96,8 +97,10 @@ class LlamaBackend:
         progress: Progress | None = None,
         *,
         adapts: bool = True,
+        eval_callback: Any = None,
     ) -> None:
         self._may_adapt = adapts
+        self._eval_callback = eval_callback
         self._n_resets_before = 0  # of the contexts before this one
         self.n_threads = config.n_threads or system.usable_cpus()
         self._llama = llama()
@@ -611,6 +614,8 @@ class LlamaBackend:
         # With a KV stream each, sequences do not attend to each other's cells.
         params.kv_unified = size.is_unified
         params.offload_kqv = params.op_offload = self.uses_gpu
+        if self._eval_callback is not None:
+            params.cb_eval = self._eval_callback
         return params
 
     # --- forward passes and sequences: see ``Context`` ---

@@ -125,9 +125,10 @@ def _ours(model: str, level: str, text: str, n_chunks: int) -> Row:
 
     from localgen import ModelConfig, Tokenizer  # noqa: PLC0415
     from localgen.compare import metrics  # noqa: PLC0415
-    from localgen.compare.paired_evaluation import chunks, compare_chunk, rows_at_a_time  # noqa: PLC0415
+    from localgen.compare.paired_evaluation import compare_chunk, rows_at_a_time  # noqa: PLC0415
     from localgen.compare.reference import LiveReference  # noqa: PLC0415
     from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
+    from localgen.text.chunks import chunks  # noqa: PLC0415
 
     config = ModelConfig(n_ctx=N_CTX, max_sequences=1, flash_attention="off")
     reference = LlamaBackend(Path(model), config)

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from localgen.generation.tool_runs import ToolResult, ToolRun
     from localgen.inspection import ModelInfo, inspect
     from localgen.model import LocalModel
+    from localgen.quantization.imatrix import imatrix
+    from localgen.quantization.imatrix_merge import merge_imatrices
+    from localgen.quantization.imatrix_result import ImportanceMatrix
     from localgen.quantization.quantize import QuantizedFile, quantize
     from localgen.text.batch_encoding import BatchEncoding
     from localgen.text.replies.results import ReplyDelta, ToolCall
@@ -68,6 +71,7 @@ __all__ = [
     "GenerateOutput",
     "GenerationConfig",
     "GenerationInterrupted",
+    "ImportanceMatrix",
     "InvalidGGUFError",
     "JobError",
     "KvBudgetError",
@@ -98,7 +102,9 @@ __all__ = [
     "__version__",
     "bench",
     "forget_profile",
+    "imatrix",
     "inspect",
+    "merge_imatrices",
     "quantize",
     "tune",
 ]
@@ -140,6 +146,9 @@ _NAMES_IN = {
     "localgen.generation.tool_runs": ("ToolResult", "ToolRun"),
     "localgen.inspection": ("ModelInfo", "inspect"),
     "localgen.model": ("LocalModel",),
+    "localgen.quantization.imatrix": ("imatrix",),
+    "localgen.quantization.imatrix_merge": ("merge_imatrices",),
+    "localgen.quantization.imatrix_result": ("ImportanceMatrix",),
     "localgen.quantization.quantize": ("QuantizedFile", "quantize"),
     "localgen.text.batch_encoding": ("BatchEncoding",),
     "localgen.text.replies.results": ("ReplyDelta", "ToolCall"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_MOST_NAMED = 3
+
 
 def as_size(n_bytes: float) -> str:
     """Return a number of bytes in a readable unit: 145 MB, 1.23 GB."""
@@ -16,6 +18,12 @@ def as_size(n_bytes: float) -> str:
 def counted(number: int, thing: str) -> str:
     """Return a number with its noun: 1 tensor, 2 tensors."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def some_of(names: Sequence[str], thing: str) -> str:
+    """Return how many things there are and the first names: 4 tensors (a, b, c, …)."""
+    more = ", …" if len(names) > _MOST_NAMED else ""
+    return f"{counted(len(names), thing)} ({', '.join(names[:_MOST_NAMED])}{more})"
 
 
 def either(choices: Sequence[str]) -> str:

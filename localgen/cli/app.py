@@ -20,6 +20,7 @@ from localgen.cli.compare import compare
 from localgen.cli.doctor import doctor
 from localgen.cli.eval import eval_tasks
 from localgen.cli.generate import generate
+from localgen.cli.imatrix import imatrix
 from localgen.cli.inspect import inspect
 from localgen.cli.models import models
 from localgen.cli.options import as_flags, error_message
@@ -45,6 +46,7 @@ app.command(short_help="Print the probability of labels for every line of a file
 app.command("eval", short_help="Run tasks of lm-evaluation-harness on a model.")(eval_tasks)
 app.command(short_help="Describe a model and estimate the memory it needs.")(inspect)
 app.command(short_help="Quantize a model to one or more levels.")(quantize)
+app.command(short_help="Make an importance matrix, which low levels need.")(imatrix)
 app.command(short_help="Compare quantization levels and recommend one.")(compare)
 app.command(short_help="Measure a model's speed against plain llama.cpp.")(bench)
 app.command(short_help="Find and remember the fastest settings of a model.")(tune)

@@ -26,16 +26,6 @@ def rows_at_a_time(n_vocab: int) -> int:
     return max(1, min(_MOST_ROWS, _LOGIT_BYTES // (2 * 2 * 4 * n_vocab)))
 
 
-def chunks(token_ids: TokenIds, n_ctx: int, n_chunks: int, bos: int | None) -> list[TokenIds]:
-    """Return the first ``n_chunks`` chunks of a text, or all if it has fewer."""
-    n = min(n_chunks, len(token_ids) // n_ctx)
-    parts = [token_ids[i * n_ctx : (i + 1) * n_ctx].astype(np.int32) for i in range(n)]
-    for part in parts:
-        if bos is not None:
-            part[0] = bos
-    return parts
-
-
 def compare_chunk(
     reference: Iterator[tuple[Logits, TokenIds]], candidate: Backend, chunk: TokenIds, n_rows: int
 ) -> TokenMetrics:

@@ -16,7 +16,7 @@ from localgen.compare import metrics
 from localgen.compare.level_result import LevelResult
 from localgen.compare.levels import Variant
 from localgen.compare.metrics import TokenMetrics
-from localgen.compare.paired_evaluation import chunks, compare_chunk, rows_at_a_time
+from localgen.compare.paired_evaluation import compare_chunk, rows_at_a_time
 from localgen.compare.record import Record
 from localgen.compare.reference import LiveReference, Reference, StoredReference
 from localgen.compare.settings import Settings
@@ -25,6 +25,7 @@ from localgen.engine.backend import TokenIds
 from localgen.errors import CompareError, LocalgenError
 from localgen.llama import fitting
 from localgen.llama.backend import LlamaBackend
+from localgen.text.chunks import chunks
 from localgen.text.tokenizer import Tokenizer
 
 

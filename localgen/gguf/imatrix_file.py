@@ -1,25 +1,35 @@
-"""Reads importance matrices, as llama-imatrix writes them; it loads no model.
+"""Reads and writes importance matrices, as llama-imatrix does; it loads no model.
 
 For each tensor, the mean square of its inputs, one number per column: (n_columns,), or
-(n_experts * n_columns,). Formats: GGUF (sums of squares, and counts), and the older binary one.
-Zero means that a column had no data: a weight of zero would quantize it to anything.
+(n_experts * n_columns,). Formats: GGUF (sums of squares, and counts), and the older binary one,
+which is only read. Zero means that a column had no data: a weight of zero would quantize it to
+anything.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from localgen._util.atomic_write import atomic_write
 from localgen.errors import QuantizeError
-from localgen.gguf.reader import GGUF, MAGIC, Tensor, check_regular, read_gguf
+from localgen.gguf.imatrix_sums import Sums
+from localgen.gguf.reader import GGUF, IMATRIX, MAGIC, Array, Tensor, check_regular, read_gguf
+from localgen.gguf.writer import gguf_bytes
 
 Importance = dict[str, npt.NDArray[np.float32]]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
+_DATASETS, _N_CHUNKS, _CHUNK_SIZE = (
+    f"{IMATRIX}{name}" for name in ("datasets", "chunk_count", "chunk_size")
+)
+# What only localgen writes, to tell what a file was made of.
+_ORIGIN = f"{IMATRIX}localgen."
 _MOST_ENTRIES = 2**16
 
 
@@ -29,6 +39,43 @@ class Gaps:
 
     whole: tuple[str, ...]
     partial: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imatrix:
+    """What a file has.
+
+    sums: by tensor. datasets: the names of the texts. n_chunks, chunk_size: how many chunks of how
+    many tokens; 0 if the file does not tell. origin: what localgen noted of the run, by name.
+    """
+
+    sums: Mapping[str, Sums]
+    datasets: tuple[str, ...] = ()
+    n_chunks: int = 0
+    chunk_size: int = 0
+    origin: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write a GGUF file that llama.cpp reads, completely or not at all. Raises OSError."""
+        with atomic_write(path) as file:
+            for piece in gguf_bytes(self._metadata(), self._tensors()):
+                file.write(piece)
+
+    def _metadata(self) -> dict[str, str | int | tuple[str, ...]]:
+        return {
+            "general.type": "imatrix",
+            _DATASETS: self.datasets,
+            _N_CHUNKS: self.n_chunks,
+            _CHUNK_SIZE: self.chunk_size,
+            **{_ORIGIN + name: value for name, value in self.origin.items()},
+        }
+
+    def _tensors(self) -> dict[str, npt.NDArray[np.float32]]:
+        tensors = {}
+        for name, found in sorted(self.sums.items()):
+            tensors[name + _SUMS] = found.sums.astype(np.float32)
+            tensors[name + _COUNTS] = found.counts.astype(np.float32)[:, None]
+        return tensors
 
 
 def read_imatrix(path: Path) -> Importance:
@@ -59,27 +106,32 @@ def _filled(data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _read(path: Path) -> Importance:
     """Return what a file has, (n_matrices, n_columns) for each tensor."""
+    return {name: found.means() for name, found in read_sums(path).sums.items()}
+
+
+def read_sums(path: Path) -> Imatrix:
+    """Return all that a file has. Raises QuantizeError, ModelFileError or OSError."""
     check_regular(path)
     with path.open("rb") as file:
         is_gguf = file.read(len(MAGIC)) == MAGIC
-    values = _read_gguf(path) if is_gguf else _read_old(path)
-    if not values:
+    found = _read_gguf(path) if is_gguf else _read_old(path)
+    if not found.sums:
         raise QuantizeError(f"{path} has no importance matrix")
-    for name, data in values.items():
-        if not np.isfinite(data).all():
+    for name, sums in found.sums.items():
+        if not np.isfinite(sums.sums).all() or not np.isfinite(sums.means()).all():
             raise QuantizeError(f"{path} is corrupt: the importance of {name} is not finite")
-        if (data < 0).any():
+        if (sums.sums < 0).any() or (sums.counts < 0).any():
             raise QuantizeError(
                 f"{path} is corrupt: the importance of {name} is negative, which a mean of squares "
-                f"cannot be. Make it again with llama-imatrix."
+                f"cannot be. Make it again with localgen imatrix."
             )
-    return values
+    return found
 
 
-def _read_gguf(path: Path) -> Importance:
+def _read_gguf(path: Path) -> Imatrix:
     file = read_gguf(path)
     tensors = {tensor.name: tensor for tensor in file.tensors}
-    values: Importance = {}
+    sums: dict[str, Sums] = {}
     for name, tensor in tensors.items():
         if not name.endswith(_SUMS):
             continue
@@ -87,15 +139,41 @@ def _read_gguf(path: Path) -> Importance:
         counted = tensors.get(of + _COUNTS)
         if counted is None:
             raise QuantizeError(f"{path} is corrupt: it has sums of {of}, but no counts")
-        counts = _values(file, counted)[:, None]
-        sums = _values(file, tensor)
-        if sums.size % counts.size:
-            raise QuantizeError(
-                f"{path} is corrupt: {sums.size} sums of {of} for {counts.size} counts"
-            )
-        sums = sums.reshape(counts.size, -1)
-        values[of] = np.divide(sums, counts, out=np.zeros_like(sums), where=counts != 0)
-    return values
+        sums[of] = _sums_of(file, of, _values(file, tensor), _values(file, counted))
+    return Imatrix(
+        sums=sums,
+        datasets=_texts(file, _DATASETS),
+        n_chunks=_number(file, _N_CHUNKS),
+        chunk_size=_number(file, _CHUNK_SIZE),
+        origin={
+            key.removeprefix(_ORIGIN): value if isinstance(value, str) else _texts(file, key)
+            for key, value in file.metadata.items()
+            if key.startswith(_ORIGIN)
+        },
+    )
+
+
+def _sums_of(
+    file: GGUF, name: str, values: npt.NDArray[np.float32], counts: npt.NDArray[np.float32]
+) -> Sums:
+    if values.size % counts.size:
+        raise QuantizeError(
+            f"{file.path} is corrupt: {values.size} sums of {name} for {counts.size} counts"
+        )
+    if not np.isfinite(counts).all():
+        raise QuantizeError(f"{file.path} is corrupt: the counts of {name} are not finite")
+    sums = values.reshape(counts.size, -1).astype(np.float64)
+    return Sums(sums, np.rint(counts).astype(np.int64))
+
+
+def _texts(file: GGUF, key: str) -> tuple[str, ...]:
+    value = file.metadata.get(key)
+    return value.texts if isinstance(value, Array) else ()
+
+
+def _number(file: GGUF, key: str) -> int:
+    value = file.metadata.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _values(file: GGUF, tensor: Tensor) -> npt.NDArray[np.float32]:
@@ -105,14 +183,14 @@ def _values(file: GGUF, tensor: Tensor) -> npt.NDArray[np.float32]:
     return np.fromfile(file.path, "<f4", tensor.n_values, offset=offset)
 
 
-def _read_old(path: Path) -> Importance:
+def _read_old(path: Path) -> Imatrix:
     """Read the binary format.
 
     int32 n_entries, then for each entry: int32 length, name, int32 n_calls, int32 n_values,
-    float32 (n_values,).
+    float32 (n_values,); then, in newer files, int32 n_chunks, int32 length, the text's name.
     """
     data = path.read_bytes()
-    values: Importance = {}
+    sums: dict[str, Sums] = {}
     try:
         (n_entries,) = struct.unpack_from("<i", data)
         at = 4
@@ -125,9 +203,19 @@ def _read_old(path: Path) -> Importance:
             n_calls, n_values = struct.unpack_from("<ii", data, at)
             if n_name <= 0 or n_values <= 0:
                 raise QuantizeError(f"{path} is corrupt at byte {at}")
-            sums = np.frombuffer(data, "<f4", n_values, at + 8)
+            values = np.frombuffer(data, "<f4", n_values, at + 8)
             at += 8 + 4 * n_values
-            values[name] = (sums / np.float32(max(1, n_calls)))[None]
+            sums[name] = Sums(values[None].astype(np.float64), np.array([max(1, n_calls)]))
     except (struct.error, ValueError) as error:
         raise QuantizeError(f"{path} is corrupt or not an importance matrix: {error}") from error
-    return values
+    n_chunks, datasets = _old_end(data[at:])
+    return Imatrix(sums=sums, datasets=datasets, n_chunks=n_chunks)
+
+
+def _old_end(data: bytes) -> tuple[int, tuple[str, ...]]:
+    """Return the number of chunks, and the names of the texts, if the file has them."""
+    if len(data) < 8:
+        return 0, ()
+    n_chunks, n_bytes = struct.unpack_from("<ii", data)
+    name = data[8 : 8 + max(0, n_bytes)].decode(errors="replace")
+    return max(0, n_chunks), (name,) if name else ()

@@ -6,6 +6,7 @@ Pure NumPy; it knows no files and no llama.cpp. Which rows count follows llama-i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -21,35 +22,43 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Of one tensor. sums: (n_matrices, n_columns), squares of its inputs. counts: how many inputs
-    each matrix had, (n_matrices,), or (1,) where all had the same."""
+    """The sums of one tensor.
+
+    sums: (n_counts, n_values), squares of its inputs by column. counts: (n_counts,), how many
+    inputs they are of: one for each expert, or a single one for all matrices of the tensor.
+    """
 
     sums: Doubles
     counts: Counts
 
     @property
-    def n_matrices(self) -> int:
-        return len(self.sums)
-
-    @property
     def n_unused(self) -> int:
-        """Matrices, as of experts, that had no input."""
-        return int((self._counts_of_each == 0).sum())
+        """Experts that had no input."""
+        return int((self.counts == 0).sum())
 
     @property
     def n_zero_columns(self) -> int:
-        """Columns that were 0 in each input, of matrices that had any."""
-        return int((self.sums[self._counts_of_each > 0] == 0).sum())
+        """Columns that were 0 in each input, where there was any."""
+        return int((self.sums[self.counts > 0] == 0).sum())
 
-    @property
-    def _counts_of_each(self) -> Counts:
-        return np.broadcast_to(self.counts, self.n_matrices)
+    def means(self) -> Inputs:
+        """Return the mean squares, float32 in the shape of ``sums``, and 0 without inputs."""
+        counts = self.counts[:, None]
+        means = np.divide(self.sums, counts, out=np.zeros_like(self.sums), where=counts != 0)
+        return means.astype(np.float32)
 
     def __add__(self, other: Sums) -> Sums:
         """Return both together. Raises ValueError if their shapes differ."""
-        if self.sums.shape != other.sums.shape:
-            raise ValueError(f"{_shape(self)} and {_shape(other)}")
-        return Sums(self.sums + other.sums, self.counts + other.counts)
+        one, two = self._with_counts(len(other.counts)), other._with_counts(len(self.counts))
+        if one.sums.shape != two.sums.shape:
+            raise ValueError(f"{self.sums.shape} and {other.sums.shape}")
+        return Sums(one.sums + two.sums, one.counts + two.counts)
+
+    def _with_counts(self, n: int) -> Sums:
+        """Return the same with ``n`` counts, if a single one stands for that many."""
+        if len(self.counts) != 1 or self.sums.size % n:
+            return self
+        return Sums(self.sums.reshape(n, -1), np.repeat(self.counts, n))
 
 
 def dense_sums(inputs: Inputs, n_matrices: tuple[int, int] = (1, 1)) -> Sums:
@@ -63,8 +72,8 @@ def dense_sums(inputs: Inputs, n_matrices: tuple[int, int] = (1, 1)) -> Sums:
     for i3 in range(n3):
         for i2 in range(n2):
             sums[i3 % n_matrices[0], i2 % n_matrices[1]] += squares(inputs[i3, i2])
-    n_all = n_matrices[0] * n_matrices[1]
-    return Sums(sums.reshape(n_all, n_columns), np.array([n3 * n2 * n_rows // n_all]))
+    n_inputs = n3 * n2 * n_rows // math.prod(n_matrices)
+    return Sums(sums.reshape(1, -1), np.array([n_inputs]))
 
 
 def expert_sums(inputs: Inputs, experts: npt.NDArray[np.int32], n_experts: int) -> Sums:
@@ -105,8 +114,3 @@ def merged(parts: Iterable[tuple[str, Mapping[str, Sums]]]) -> dict[str, Sums]:
                     f"{source} belongs to another model: {name} has different shapes ({error})"
                 ) from None
     return total
-
-
-def _shape(of: Sums) -> str:
-    n_matrices, n_columns = of.sums.shape
-    return f"{n_matrices} x {n_columns} columns"

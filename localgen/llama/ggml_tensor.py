@@ -20,8 +20,10 @@ _N_DIMS, _N_PARAMS, _N_SOURCES, _N_NAME = 4, 16, 10, 64
 
 
 class GgmlTensor(ctypes.Structure):
-    """``struct ggml_tensor``, up to its name. ne: values along each dimension, rows first. nb: their
-    strides in bytes."""
+    """``struct ggml_tensor``, up to its name.
+
+    ne: values along each dimension, rows first. nb: their strides in bytes.
+    """
 
     _fields_ = (
         ("type", ctypes.c_int),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from localgen.errors import QuantizeError
 from localgen.gguf.imatrix_sums import Sums, dense_sums, expert_sums
+from localgen.llama.callbacks import collected_errors
 from localgen.llama.ggml_tensor import F32, GgmlTensor, check_layout
 from localgen.llama.library import c_function, llama
 
@@ -51,11 +52,16 @@ class InputSums:
         sums, self._sums = self._sums, {}
         return sums
 
-    def begin_pass(self) -> None:
-        """Call this before each pass."""
+    def run(self, forward_pass: Callable[[], object]) -> None:
+        """Run one pass of the context. Raises what it raises, QuantizeError for inputs that are not
+        finite, and what a signal handler raises meanwhile."""
+        self._is_past_last = False
+        with collected_errors() as errors:
+            forward_pass()
+        if errors:
+            raise errors[0]
         if self._is_past_last and self._ends_early is None:
             self._ends_early = not self._is_last_needed
-        self._is_past_last = False
 
     def _observe(self, address: int, ask: bool, _user_data: object) -> bool:
         """Answer whether a tensor's values are wanted; then, whether to go on with the pass."""
@@ -130,7 +136,8 @@ class _Copies:
         else:
             memory = ctypes.create_string_buffer(n_bytes)
             self._get(ctypes.addressof(tensor), ctypes.addressof(memory), 0, n_bytes)
-        return np.ndarray(shape, dtype, memory, strides=strides)
+        values: npt.NDArray[Any] = np.ndarray(shape, dtype, memory, strides=strides)
+        return values
 
 
 def weight_name(name: bytes) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any, overload
 from localgen import hub
 from localgen._util.atomic_write import replace
 from localgen._util.checks import check_int
-from localgen._util.format import counted, either
+from localgen._util.format import either, some_of
 from localgen._util.home import expand_user
 from localgen._util.system import usable_cpus
 from localgen._util.warn import warn
@@ -36,7 +36,6 @@ _SPELLINGS = {
 }  # fmt: skip
 _NOT_QUANTIZED = ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
 _SPARE_BYTES = 2**24
-_MOST_NAMED = 3
 _TYPES_BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
 
 
@@ -260,11 +259,13 @@ class _Runner:
                 )
         gaps = find_gaps(path)
         if whole := [name for name in gaps.whole if name in matching]:
-            warn(f"{path} has no data for {_some(whole)}: all of their columns count the same")
+            tensors = some_of(whole, "tensor")
+            warn(f"{path} has no data for {tensors}: all of their columns count the same")
         if partial := [name for name in gaps.partial if name in matching]:
+            tensors = some_of(partial, "tensor")
             warn(
-                f"{path} has no data for some columns of {_some(partial)}: they count like the "
-                f"average column"
+                f"{path} has no data for some columns of {tensors}: they count like the average "
+                f"column"
             )
 
     def plan(self, level: str, ftype: int) -> _Plan:
@@ -332,12 +333,6 @@ class _Runner:
 
         task = Task(**self._options, ftype=ftype, target=target, dry_run=dry_run)  # type: ignore[arg-type]
         return self._process.run(level, task.as_json(), progress)
-
-
-def _some(names: list[str]) -> str:
-    """Return the number of tensors and the first names."""
-    more = ", …" if len(names) > _MOST_NAMED else ""
-    return f"{counted(len(names), 'tensor')} ({', '.join(names[:_MOST_NAMED])}{more})"
 
 
 @contextlib.contextmanager

@@ -27,10 +27,11 @@ from localgen.compare.metrics import (
     quality,
     token_metrics,
 )
-from localgen.compare.paired_evaluation import chunks, scored_blocks
+from localgen.compare.paired_evaluation import scored_blocks
 from localgen.compare.quality import Quality
 from localgen.compare.recommend import pareto, parse_bytes, recommend
 from localgen.engine.backend import Batch
+from localgen.text.chunks import chunks
 from models.make_tiny import make_llama_spm
 from tests.cli.test_generate import localgen_command
 from tests.systems import make_pipe

@@ -1,0 +1,128 @@
+"""``localgen imatrix``: make importance matrices, or merge them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from localgen._util.format import counted
+from localgen._util.progress import step_bar
+from localgen.cli.options import MODEL_FORMS, Device, GpuLayers, Threads
+from localgen.errors import GenerationInterrupted
+from localgen.quantization.imatrix import imatrix as compute
+from localgen.quantization.imatrix_merge import merge_imatrices
+from localgen.quantization.imatrix_result import ImportanceMatrix
+
+# Options that apply to merging too.
+_OF_MERGING = {"output", "merge", "as_json"}
+
+
+def imatrix(
+    context: typer.Context,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SRC]", help=f"Use this model: {MODEL_FORMS}.")
+    ] = None,
+    texts: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[TEXT…]",
+            help="Compute it on these UTF-8 files.",
+            show_default="sources of Python's standard library",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Write this .gguf file.")
+    ] = Path("imatrix.gguf"),
+    n_ctx: Annotated[int, typer.Option(help="Cut the text into chunks of this many tokens.")] = 512,
+    chunks: Annotated[
+        int | None, typer.Option(help="Use this many chunks of the text.", show_default="all")
+    ] = None,
+    process_output: Annotated[
+        bool, typer.Option("--process-output", help="Include the output matrix.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue what an interrupted run wrote to --output.")
+    ] = False,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Merge these importance matrices instead; repeat for each."
+        ),
+    ] = None,
+    n_threads: Threads = None,
+    device: Device = "auto",
+    n_gpu_layers: GpuLayers = None,
+    check_memory: Annotated[
+        bool, typer.Option(help="Refuse to load a model that does not fit in memory.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Write an importance matrix of SRC, which quantization below 4 bits needs."""
+    if (source is None) == (not merge):
+        raise ValueError("give either SRC or --merge FILE, at least twice")
+    if merge:
+        _check_merging(context)
+        _print(merge_imatrices(merge, output=output), as_json=as_json)
+        return
+    try:
+        with step_bar("importance matrix") as progress:
+            done = compute(
+                source or "",
+                texts or None,
+                output=output,
+                n_ctx=n_ctx,
+                n_chunks=chunks,
+                process_output=process_output,
+                resume=resume,
+                n_threads=n_threads,
+                device=device,
+                n_gpu_layers=n_gpu_layers,
+                check_memory=check_memory,
+                progress=progress,
+            )
+    except GenerationInterrupted as error:
+        _print_interrupt(error.partial)
+        raise
+    _print(done, as_json=as_json)
+
+
+def _check_merging(context: typer.Context) -> None:
+    """Raise ValueError for options that would have no effect."""
+    unused = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in _OF_MERGING
+        and (given := context.get_parameter_source(name))
+        and given.name != "DEFAULT"
+    ]
+    if unused:
+        raise ValueError(
+            f"{', '.join(unused)} cannot be used with --merge, which computes nothing. Leave it "
+            f"out."
+        )
+
+
+def _print(done: ImportanceMatrix, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(done), default=str))
+        return
+    print(
+        f"{done.path}: {counted(done.n_tensors, 'tensor')} from {counted(done.n_chunks, 'chunk')} "
+        f"of {done.n_ctx} tokens"
+    )
+
+
+def _print_interrupt(done: ImportanceMatrix | None) -> None:
+    if done is None:
+        print("localgen: interrupted before the first chunk; nothing was saved", file=sys.stderr)
+        return
+    print(
+        f"localgen: interrupted; {counted(done.n_chunks, 'chunk')} saved to {done.path}. Run the "
+        f"same command with --resume to continue.",
+        file=sys.stderr,
+    )

@@ -1,0 +1,63 @@
+"""Merges importance matrices of one model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from localgen._util.home import expand_user
+from localgen.gguf.imatrix_file import Imatrix, read_sums
+from localgen.gguf.imatrix_sums import Sums, merged
+from localgen.quantization.imatrix_result import (
+    ImportanceMatrix,
+    described,
+    target_of,
+    text_hashes,
+    warn_of_gaps,
+)
+
+# A file in the old format counts in chunks; this many tokens each if no other file tells.
+_CHUNK_SIZE = 512
+_FEWEST = 2
+
+
+def merge_imatrices(
+    files: Sequence[str | os.PathLike[str]], *, output: str | os.PathLike[str]
+) -> ImportanceMatrix:
+    """Write one importance matrix with the sums of several, of one model and different texts.
+
+    files: GGUF files or those of the older format, at least two. Raises ValueError for the
+    arguments, and QuantizeError for files of different models.
+    """
+    paths = [expand_user(file) for file in files]
+    if len(paths) < _FEWEST:
+        raise ValueError(f"merging needs at least two files, got {len(paths)}")
+    target = target_of(output)
+    found = [read_sums(path) for path in paths]
+    chunk_size = next((each.chunk_size for each in found if each.chunk_size), _CHUNK_SIZE)
+    total = merged(
+        (str(path), _by_tokens(each, chunk_size)) for path, each in zip(paths, found, strict=True)
+    )
+    most = max(int(sums.counts.max()) for sums in total.values())
+    hashes = [text for each in found for text in text_hashes(each)]
+    whole = Imatrix(
+        sums=total,
+        datasets=tuple(name for each in found for name in each.datasets),
+        n_chunks=most // chunk_size,
+        chunk_size=chunk_size,
+        origin={"text_sha256": tuple(dict.fromkeys(hashes))},
+    )
+    whole.write(target)
+    done = described(whole, target, (), 0.0)
+    warn_of_gaps(done)
+    return done
+
+
+def _by_tokens(found: Imatrix, chunk_size: int) -> Mapping[str, Sums]:
+    """Return sums and counts of tokens; the older format's are of chunks."""
+    if found.chunk_size:
+        return found.sums
+    return {
+        name: Sums(sums.sums * chunk_size, sums.counts * chunk_size)
+        for name, sums in found.sums.items()
+    }

@@ -445,6 +445,37 @@ def make_llama_spm(
     finish(writer)
 
 
+def moe_weights(shape: LlamaShape, n_vocab: int, seed: int, n_experts: int) -> dict[str, Array]:
+    """Return the tensors of a llama model by name, with experts in place of each feed-forward."""
+    tensors = llama_weights(shape, n_vocab, seed)
+    matrix = matrices(seed + 1)
+    for i in range(shape.n_layer):
+        tensors[f"blk.{i}.ffn_gate_inp.weight"] = matrix(n_experts, shape.n_embd, 2.0)
+        for name in ("ffn_gate", "ffn_up", "ffn_down"):
+            n_out, n_in = tensors.pop(f"blk.{i}.{name}.weight").shape
+            experts = [matrix(n_out, n_in, 1.0) for _ in range(n_experts)]
+            tensors[f"blk.{i}.{name}_exps.weight"] = np.stack(experts)
+    return tensors
+
+
+def make_llama_moe(path: Path, *, seed: int = 0, n_experts: int = 4, n_used: int = 2) -> None:
+    """Write a llama model with a mixture of experts, and a byte-level BPE vocabulary, to `path`.
+
+    Each token goes to `n_used` of `n_experts` experts.
+    """
+    vocab, shape = bpe_vocab(), LlamaShape(512)
+    writer = GGUFWriter(path, "llama")
+    writer.add_name("tiny llama, experts")
+    write_attention_keys(writer, shape, len(vocab.tokens))
+    writer.add_expert_count(n_experts)
+    writer.add_expert_used_count(n_used)
+    writer.add_file_type(LlamaFileType.ALL_F32)
+    for name, tensor in moe_weights(shape, len(vocab.tokens), seed, n_experts).items():
+        writer.add_tensor(name, tensor)
+    write_vocab(writer, vocab)
+    finish(writer)
+
+
 def make_gemma_swa(
     path: Path,
     *,

@@ -34,15 +34,19 @@ def job_bar(n_rows: int) -> Iterator[Callable[[int], None]]:
 def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str], None]]:
     """Show a bar for each pass over a model's tensors.
 
-    Call the yielded function with (tensor's number, number of tensors, name); number 1 starts the
-    next bar.
+    Call the yielded function with (tensor's number, number of tensors, name); a smaller number than
+    before, or another number of tensors, starts the next bar.
     """
     waiting = iter(descriptions)
     bar = new_bar()
     tasks = []
+    last = (0, 0)
 
     def tensor_started(index: int, n_tensors: int, name: str) -> None:
-        if index == 1:
+        nonlocal last
+        is_new = index < last[0] or n_tensors != last[1]
+        last = (index, n_tensors)
+        if is_new:
             tasks.append(bar.add_task(next(waiting), total=n_tensors, speed=""))
             bar.start()  # only now: an error before the first tensor is printed without a bar
         bar.update(tasks[-1], completed=index, speed=name)

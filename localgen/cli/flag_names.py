@@ -6,7 +6,7 @@ from __future__ import annotations
 RENAMED = {
     "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
     "stop_strings": "stop", "choices": "choice", "use_profile": "profile",
-    "assistant_model": "draft",
+    "assistant_model": "draft", "tensor_types": "tensor_type",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from localgen._util.format import as_size, counted
 from localgen._util.progress import tensor_bars
 from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table
+from localgen.quantization.quantize import AUTO
 from localgen.quantization.quantize import quantize as write_levels
 
 
@@ -31,12 +32,27 @@ def quantize(
         Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files to DIR.")
     ] = Path(),
     imatrix: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Use an importance matrix written by llama-imatrix."),
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Use this importance matrix; auto makes one in --output first."
+        ),
     ] = None,
     pure: Annotated[
         bool, typer.Option("--pure", help="Store every tensor in the level's own type.")
     ] = False,
+    tensor_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=TYPE",
+            help="Store tensors whose names have PATTERN as TYPE; can be repeated, the first wins.",
+        ),
+    ] = None,
+    token_embedding_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Store the token embeddings as TYPE.")
+    ] = None,
+    output_tensor_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Store the output matrix as TYPE.")
+    ] = None,
     allow_requantize: Annotated[
         bool,
         typer.Option("--allow-requantize", help="Accept a source that is quantized already."),
@@ -45,13 +61,17 @@ def quantize(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Quantize SRC to one or more levels and report what each file holds."""
-    with tensor_bars(levels) as begun:
+    types = _tensor_types(tensor_type or [])
+    with tensor_bars([*["importance matrix"] * (imatrix == AUTO), *levels]) as begun:
         written = write_levels(
             source,
             levels,
             output=output,
             imatrix=imatrix,
             pure=pure,
+            tensor_types=types,
+            token_embedding_type=token_embedding_type,
+            output_tensor_type=output_tensor_type,
             allow_requantize=allow_requantize,
             n_threads=n_threads,
             progress=begun,
@@ -79,3 +99,16 @@ def quantize(
             )
         if file.replaced:
             print(f"localgen: replaced {file.path}", file=sys.stderr)
+
+
+def _tensor_types(given: list[str]) -> dict[str, str]:
+    """Return {pattern: type}. Raises ValueError for a flag without a type or given twice."""
+    types: dict[str, str] = {}
+    for each in given:
+        pattern, is_complete, kind = each.rpartition("=")
+        if not (is_complete and pattern and kind):
+            raise ValueError(f"--tensor-type must be PATTERN=TYPE, as ffn_down=Q6_K, got {each!r}")
+        if pattern in types:
+            raise ValueError(f"--tensor-type names the pattern {pattern!r} twice")
+        types[pattern] = kind
+    return types

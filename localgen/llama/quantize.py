@@ -19,7 +19,7 @@ import queue
 import re
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,7 +53,10 @@ def quantization_types() -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What one run does; ``ftype`` is llama.cpp's number. A dry run writes no file."""
+    """What one run does; a dry run writes no file.
+
+    ftype: llama.cpp's number of the level. tensor_types: {tensor: ggml's number of a type}.
+    """
 
     source: str
     target: str
@@ -63,6 +66,9 @@ class Task:
     allow_requantize: bool
     imatrix: str | None
     dry_run: bool
+    tensor_types: dict[str, int] = field(default_factory=dict)
+    token_embedding_type: int | None = None
+    output_tensor_type: int | None = None
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -117,6 +123,12 @@ def run(task: Task) -> dict[str, Any]:
     params.pure = task.pure
     params.allow_requantize = task.allow_requantize
     params.dry_run = task.dry_run
+    if task.token_embedding_type is not None:
+        params.token_embedding_type = task.token_embedding_type
+    if task.output_tensor_type is not None:
+        params.output_tensor_type = task.output_tensor_type
+    patterns = _as_overrides(bindings, task.tensor_types)
+    params.tt_overrides = patterns
     if task.imatrix:
         matrix = _as_imatrix(bindings, Path(task.imatrix))
         params.imatrix = ctypes.cast(matrix, type(params.imatrix))
@@ -131,6 +143,18 @@ def run(task: Task) -> dict[str, Any]:
         "n_fallback": log.n_fallback,
         "needs_imatrix": log.needs_imatrix,
     }
+
+
+def _as_overrides(bindings: Any, types: dict[str, int]) -> Any:
+    """Return an array of llama_model_tensor_override with an empty end; None without any."""
+    if not types:
+        return None
+    array = (bindings.llama_model_tensor_override * (len(types) + 1))()
+    for entry, (name, number) in zip(array, types.items(), strict=False):
+        # A C++ regular expression for this name alone.
+        entry.pattern = f"^{re.sub(r'[^A-Za-z0-9_-]', '.', name)}$".encode()
+        entry.type = number
+    return array
 
 
 def _as_imatrix(bindings: Any, path: Path) -> Any:

@@ -41,6 +41,8 @@ Progress = Callable[[int, int, str], object]
 _MOST_ROWS = 512
 _LOGIT_BYTES = 2**28
 _SECONDS_BETWEEN_SAVES = 60.0
+# Weights of layers that are no factors of matrix products.
+_NOT_MULTIPLIED = ("_norm.weight", "ssm_conv1d", "shortconv.conv")
 
 
 def imatrix(
@@ -217,6 +219,8 @@ class _Run:
         started = saved = time.monotonic()
         for part in parts[self.n_done :]:
             self._tell(len(parts))
+            if should_stop():  # short passes do not ask
+                break
             try:
                 found = self._sums_of(part, should_stop)
             except PassStopped:
@@ -267,12 +271,13 @@ class _Run:
 
 
 def _matrices(file: ModelFile) -> list[str]:
-    """Return the names of the layers' weights that can be quantized."""
+    """Return the names of the layers' weights that inputs are multiplied with."""
     return [
         tensor.name
         for shard in file.shards
         for tensor in shard.tensors
         if tensor.name.startswith("blk.")
         and tensor.name.endswith(".weight")
+        and not any(part in tensor.name for part in _NOT_MULTIPLIED)
         and sum(size > 1 for size in tensor.shape) > 1
     ]

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -28,6 +28,7 @@ from localgen.gguf.gate import ModelFile
 from localgen.gguf.tensor_types import TENSOR_TYPES
 from localgen.hub.levels import level_of
 from localgen.quantization.process import Progress, QuantizerProcess
+from localgen.quantization.type_overrides import TYPES, TypeOverrides, Wish, type_overrides
 
 # Other common names.
 _SPELLINGS = {
@@ -36,6 +37,8 @@ _SPELLINGS = {
 }  # fmt: skip
 _NOT_QUANTIZED = ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
 _SPARE_BYTES = 2**24
+# As the file of an importance matrix: make one.
+AUTO = "auto"
 _TYPES_BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
 
 
@@ -76,6 +79,9 @@ def quantize(
     output: str | os.PathLike[str] = ...,
     imatrix: str | os.PathLike[str] | None = ...,
     pure: bool = ...,
+    tensor_types: Mapping[str, str] | None = ...,
+    token_embedding_type: str | None = ...,
+    output_tensor_type: str | None = ...,
     allow_requantize: bool = ...,
     n_threads: int | None = ...,
     progress: Progress | None = ...,
@@ -90,6 +96,9 @@ def quantize(
     output: str | os.PathLike[str] = ...,
     imatrix: str | os.PathLike[str] | None = ...,
     pure: bool = ...,
+    tensor_types: Mapping[str, str] | None = ...,
+    token_embedding_type: str | None = ...,
+    output_tensor_type: str | None = ...,
     allow_requantize: bool = ...,
     n_threads: int | None = ...,
     progress: Progress | None = ...,
@@ -103,6 +112,9 @@ def quantize(
     output: str | os.PathLike[str] = ".",
     imatrix: str | os.PathLike[str] | None = None,
     pure: bool = False,
+    tensor_types: Mapping[str, str] | None = None,
+    token_embedding_type: str | None = None,
+    output_tensor_type: str | None = None,
     allow_requantize: bool = False,
     n_threads: int | None = None,
     progress: Progress | None = None,
@@ -112,11 +124,16 @@ def quantize(
     source: as in ``LocalModel.from_pretrained``. levels: a name such as "Q4_K_M" returns one
     result, a list of names a list. output: the folder for NAME-LEVEL.gguf, created if missing; an
     existing file is replaced once the new one is complete. imatrix: the file of an importance
-    matrix, which the smallest levels need. pure: give every tensor the level's own type.
-    allow_requantize: accept a source that is already quantized, whose loss remains. n_threads:
-    defaults to all CPUs. progress: called with (tensor's number, number of tensors, tensor's name).
+    matrix, which the smallest levels need; "auto" makes NAME.imatrix.gguf in ``output`` first, on
+    the default text of ``imatrix()``, or resumes it. pure: give every tensor the level's own type.
+    tensor_types: {regular expression: type}, such as {"ffn_down": "Q6_K"}, for tensors in whose
+    names it is found; the first that is decides. token_embedding_type, output_tensor_type: types of
+    these two. allow_requantize: accept a source that is already quantized, whose loss remains.
+    n_threads: defaults to all CPUs. progress: called with (tensor's number, number of tensors,
+    tensor's name), and before with chunks of the text in their place.
 
-    Raises ValueError for a level or n_threads, ModelFileError for the source, and QuantizeError.
+    Raises ValueError for a level, a type or n_threads, ModelFileError for the source, and
+    QuantizeError.
     """
     numbers = _ftypes([levels] if isinstance(levels, str) else list(levels))
     if n_threads is not None:
@@ -125,21 +142,48 @@ def quantize(
     file = gate.check_model(path)
     folder = expand_user(output)
     _check_source(file, numbers, allow_requantize=allow_requantize)
+    overrides = type_overrides(file, tensor_types, token_embedding_type, output_tensor_type)
+    for name in numbers:
+        overrides.check_level(name, is_quantized=name not in _NOT_QUANTIZED)
     targets = {name: folder / f"{_stem(path)}-{name}.gguf" for name in numbers}
     for target in targets.values():
         _check_target(target, file)
+    if imatrix == AUTO:
+        _make_folder(folder)
+        imatrix = auto_imatrix(path, folder, n_threads=n_threads, progress=progress)
     with QuantizerProcess() as process:
-        run = _Runner(process, file, imatrix, pure, allow_requantize, n_threads)
+        run = _Runner(process, file, imatrix, pure, overrides, allow_requantize, n_threads)
         plans = {name: run.plan(name, number) for name, number in numbers.items()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise QuantizeError(f"cannot create the folder {folder}: {error.strerror}") from error
+        _make_folder(folder)
         _check_disk(folder, sum(plan.n_bytes for plan in plans.values()))
         done = [
             run.write(name, numbers[name], targets[name], plans[name], progress) for name in numbers
         ]
     return done[0] if isinstance(levels, str) else done
+
+
+def auto_imatrix(
+    source: Path, folder: Path, *, n_threads: int | None, progress: Progress | None
+) -> Path:
+    """Return the file of an importance matrix in ``folder``, made or resumed on the default text.
+
+    progress: called with (chunk's number, number of chunks, a word). Raises what ``imatrix`` does.
+    """
+    from localgen.quantization.imatrix import imatrix  # noqa: PLC0415  # loads llama.cpp
+
+    def tell(n_done: int, n_chunks: int, what: str) -> None:
+        if progress is not None:
+            progress(min(n_done + 1, n_chunks), n_chunks, what)
+
+    path = folder / f"{_stem(source)}.imatrix.gguf"
+    return imatrix(source, output=path, resume=True, n_threads=n_threads, progress=tell).path
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QuantizeError(f"cannot create the folder {folder}: {error.strerror}") from error
 
 
 def spelled_level(level: str) -> str:
@@ -224,14 +268,19 @@ class _Runner:
         file: ModelFile,
         imatrix: str | os.PathLike[str] | None,
         pure: bool,
+        overrides: TypeOverrides,
         allow_requantize: bool,
         n_threads: int | None,
     ) -> None:
         self._process = process
+        self._overrides = overrides
         self._file = file
         self._options = {
             "source": str(file.path),
             "pure": pure,
+            "tensor_types": overrides.numbers(),
+            "token_embedding_type": _number(overrides.token_embedding),
+            "output_tensor_type": _number(overrides.output),
             "allow_requantize": allow_requantize,
             "imatrix": os.fspath(imatrix) if imatrix is not None else None,
             "n_threads": usable_cpus() if n_threads is None else n_threads,
@@ -274,12 +323,14 @@ class _Runner:
         if found["needs_imatrix"] and not self._options["imatrix"]:
             raise QuantizeError(
                 f"{level} needs an importance matrix: without one the file would be unusable. Make "
-                f"one with llama-imatrix from an F16 file and a text, and pass it as imatrix=FILE."
+                f"one with `localgen imatrix` from an F16 file, and pass it as imatrix=FILE, or "
+                f"pass imatrix='auto'."
             )
         types = {name: found["types"].get(name, "") for name in self._shapes()}
         unknown = [name for name, kind in types.items() if kind not in _TYPES_BY_NAME]
         if unknown:
             raise QuantizeError(f"llama.cpp did not report the type of {unknown[0]} in {level}")
+        self._overrides.check_plan(level, types)
         n_bytes = sum(
             n_values // _TYPES_BY_NAME[types[name]].block * _TYPES_BY_NAME[types[name]].n_bytes
             for name, n_values in self._shapes().items()
@@ -333,6 +384,10 @@ class _Runner:
 
         task = Task(**self._options, ftype=ftype, target=target, dry_run=dry_run)  # type: ignore[arg-type]
         return self._process.run(level, task.as_json(), progress)
+
+
+def _number(wish: Wish | None) -> int | None:
+    return None if wish is None else TYPES[wish.type][0]
 
 
 @contextlib.contextmanager

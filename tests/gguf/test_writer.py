@@ -19,7 +19,10 @@ def test_an_independent_reader_finds_the_same(tmp_path: Path) -> None:
         "b": np.ones((1, 5), np.float32),
         "c": np.full((4, 1), 7, np.float32),
     }
-    metadata = {"general.type": "imatrix", "n": 2**32 - 1, "texts": ("é", ""), "none": ()}
+    texts = ("é", "")
+    metadata: dict[str, str | int | tuple[str, ...]] = {
+        "general.type": "imatrix", "n": 2**32 - 1, "texts": texts, "none": (),
+    }  # fmt: skip
     path.write_bytes(b"".join(gguf_bytes(metadata, tensors)))
     read = gguf.GGUFReader(path)
     assert {t.name: t.data.tolist() for t in read.tensors} == {

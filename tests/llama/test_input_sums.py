@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,8 +132,8 @@ def test_names_of_copies_on_devices() -> None:
 def test_another_layout_of_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field more in ggml's struct, and all sums would be of other bytes."""
 
-    fields = [("more", ggml_tensor.ctypes.c_int64), *ggml_tensor.GgmlTensor._fields_]
-    other = type("Other", (ggml_tensor.ctypes.Structure,), {"_fields_": fields})
+    fields = [("more", ctypes.c_int64), *ggml_tensor.GgmlTensor._fields_]
+    other = type("Other", (ctypes.Structure,), {"_fields_": fields})
     monkeypatch.setattr(ggml_tensor, "GgmlTensor", other)
     ggml_tensor.check_layout.cache_clear()
     with pytest.raises(BackendError, match="another layout than localgen knows"):

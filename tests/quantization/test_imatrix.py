@@ -16,7 +16,7 @@ from localgen import (
     merge_imatrices,
     quantize,
 )
-from localgen.gguf.imatrix_file import read_sums
+from localgen.gguf.imatrix_file import Imatrix, read_sums
 from localgen.gguf.imatrix_sums import Sums
 from localgen.quantization import imatrix as module
 from localgen.quantization.imatrix_result import described, is_made_from, warn_of_gaps
@@ -206,7 +206,7 @@ def test_experts_without_tokens_are_told(tmp_path: Path) -> None:
 def test_columns_and_weights_without_data_are_told(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    whole = module.Imatrix(sums={"w": Sums(np.array([[1.0, 0, 0]]), np.array([4]))})
+    whole = Imatrix(sums={"w": Sums(np.array([[1.0, 0, 0]]), np.array([4]))})
     done = described(whole, tmp_path / "a.gguf", ("blk.9.attn_q.weight",), 0)
     assert done.zero_columns == {"w": 2}
     warn_of_gaps(done)

@@ -9,9 +9,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from numbers import Real
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_origin
 
 from localgen._util.arrays import plain
 from localgen._util.checks import check_bool, check_choice, check_float, check_int
@@ -351,25 +351,29 @@ def _check_grammar(name: str, value: object) -> str:
 def _check_schema(name: str, value: object) -> object:
     """Return a schema as given: what it says is checked when it is compiled."""
     _refuse_file(name, value)
-    is_given = isinstance(value, Mapping | type) or (isinstance(value, str) and value)
-    if is_given or hasattr(value, "__pydantic_core_schema__"):
+    is_type = isinstance(value, type) or get_origin(value) is not None  # list[Person], too
+    if is_type or isinstance(value, Mapping) or (isinstance(value, str) and value):
         return value
+    hint = ""
+    if hasattr(value, "__pydantic_core_schema__") or is_dataclass(value):
+        hint = f"; pass the class itself, {type(value).__name__}"
     raise ValueError(
         f"{name} must be a JSON Schema as a dict or JSON string, a pydantic model, a dataclass or "
-        f"a TypedDict, got {value!r:.80}"
+        f"a TypedDict, got {value!r:.80}{hint}"
     )
 
 
 def _check_text(name: str, value: object) -> str:
     if isinstance(value, str) and value:
         return value
-    raise ValueError(f"{name} must be a text that is not empty, got {value!r:.80}")
+    hint = "; pass its .pattern" if isinstance(value, re.Pattern) else ""
+    raise ValueError(f"{name} must be a text that is not empty, got {value!r:.80}{hint}")
 
 
 def _check_choices(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError(f"{name} must be a list of texts, got {value!r:.80}")
-    found = tuple(_check_text(name, each) for each in value)
+    found = tuple(_check_text(f"each of {name}", each) for each in value)
     if not found:
         raise ValueError(f"{name} must hold at least one text, got none")
     if len(set(found)) < len(found):

@@ -37,6 +37,8 @@ _MOST_CHARACTERS = 8_000_000
 _MOST_RULES = 10_000
 _STACK_BYTES = 128 * 2**20
 _KEPT = 64
+# The rule that a Lark grammar begins with.
+_START = re.compile(r"^\s*start\b", re.MULTILINE)
 # What begins a schema in a grammar; texts, patterns and comments, in which nothing does.
 _JSON_OR_LITERAL = re.compile(
     r'"(?:\\.|[^"\\\n])*"|//[^\n]*|#[^\n]*|/(?:\\.|[^/\\])+/|(?P<json>%json\s*)', re.DOTALL
@@ -145,6 +147,8 @@ def _grammar(name: str, text: str) -> str:
         if name == "grammar":
             if sum(":" in line for line in text.splitlines()) > _MOST_RULES:
                 raise ValueError(f"it must have at most {_MOST_RULES:,} rules")
+            if "::=" not in text and not _START.search(text):
+                raise ValueError('it has no rule "start", with which a Lark grammar begins')
             return grammar_from("grammar", text)
         pattern = _pattern_of(json.loads(text)) if name == "choices" else text
         return LLMatcher.grammar_from_regex(pattern)

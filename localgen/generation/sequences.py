@@ -198,8 +198,16 @@ class SequenceBuilder:
         self, start: ReplyStart | None, config: GenerationConfig, token_ids: TokenIds
     ) -> ThoughtLimit | None:
         """Return the limit of a reply's reasoning. Raises ValueError where there is no room for
-        reasoning that was asked for."""
-        if start is None or not start.is_to_reason:
+        reasoning that was asked for, or that the prompt has begun."""
+        if start is None:
+            return None
+        if config.constraint is not None and not start.is_enforced and start.opens_thoughts:
+            raise ValueError(
+                f"the prompt ends where the reasoning begins, and {config.constraint[0]} would "
+                f"constrain that, not the answer: use reasoning='off' where the template has a "
+                f"switch, or reply_format='none'"
+            )
+        if not start.is_to_reason:
             return None
         if config.constraint is not None and not start.is_enforced:
             raise ValueError(

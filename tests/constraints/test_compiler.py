@@ -159,6 +159,11 @@ def test_schemas_of_a_checked_grammar_are_taken_as_they_are(compiler: Compiler) 
     assert not allows(constraint, '["]_", 0.' + 11 * "3" + "]")
 
 
+def test_a_lark_grammar_has_a_start(compiler: Compiler) -> None:
+    with pytest.raises(ValueError, match='has no rule "start"'):
+        compiler("grammar", 'begin: "a"')
+
+
 def test_texts_and_comments_of_a_grammar_are_no_schemas(compiler: Compiler) -> None:
     constraint = compiler("grammar", 'start: "%json {" // %json [\n  # %json (\n')
     assert allows(constraint, "%json {")
@@ -294,6 +299,7 @@ class Place:
 @pytest.mark.parametrize(
     ("name", "value", "text", "parsed"),
     [
+        ("json_schema", list[Pet], '[{"name": "Bo", "age": 3}]', [Pet(name="Bo", age=3)]),
         ("json_schema", Pet, '{"name": "Rex", "age": 3}', Pet(name="Rex", age=3)),
         ("json_schema", Place, '{"city": "Ulm", "zone": 2}', Place("Ulm", 2)),
         ("json_schema", {"type": "array"}, "[1, 2.5]", [1, 2.5]),

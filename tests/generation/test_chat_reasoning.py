@@ -160,6 +160,12 @@ def test_no_reasoning_beside_a_constraint() -> None:
     assert done.parsed == "Yes"
 
 
+def test_a_constraint_is_not_written_into_reasoning_that_the_prompt_opens() -> None:
+    opened = model("Yes", template=SWITCH + "<think>\n")
+    with pytest.raises(ValueError, match="regex would constrain that, not the answer"):
+        opened.chat(ASK, regex="Yes", **ALL)
+
+
 def test_the_model_of_a_format_that_its_template_does_not_show() -> None:
     fake = model(template=SWITCH.replace("<tool_call> <think>", ""))
     with pytest.raises(ValueError, match="name the model's own format with reply_format="):

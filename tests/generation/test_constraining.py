@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,12 @@ from tests.fakes import (
 )
 
 CHOICES = ["positive", "negative", "neither", "positively"]
+
+
+@dataclass
+class Pair:
+    number: int
+    name: str
 
 
 def model_of(script: Script = hashed_letter, **options: Any) -> FakeModel:
@@ -190,6 +198,10 @@ def test_two_constraints_and_forced_ends_are_refused_before_anything_runs() -> N
     assert GenerationConfig(json_object=False).constraint is None
 
 
+def test_a_list_of_a_class_is_a_schema() -> None:
+    assert GenerationConfig(json_schema=list[Pair]).constraint == ("json_schema", list[Pair])
+
+
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"temperature": 3.0, "seed": 1}])
 def test_an_end_of_the_prompt_that_is_healed_is_no_part_of_the_text(
     options: dict[str, Any],
@@ -206,6 +218,9 @@ def test_an_end_of_the_prompt_that_is_healed_is_no_part_of_the_text(
         ({"json_schema": "schemas/a.json"}, "json_schema takes the text of a file, not its name"),
         ({"json_schema": Path("schema")}, "json_schema takes the text of a file, not its name"),
         ({"grammar": "C:\\list.gbnf"}, "grammar takes the text of a file, not its name"),
+        ({"regex": re.compile("a+")}, "regex must be a text .* pass its .pattern"),
+        ({"choices": ["a", 2]}, "each of choices must be a text"),
+        ({"json_schema": Pair(1, "a")}, "pass the class itself, Pair"),
     ],
 )
 def test_what_is_not_a_constraint(options: Any, message: str) -> None:

@@ -26,6 +26,11 @@ class ReplyStart:
     is_to_reason: bool = False
     max_reasoning_tokens: int | None = None
 
+    @property
+    def opens_thoughts(self) -> bool:
+        """Whether the prompt ends with the mark that begins the reasoning."""
+        return self.before.rstrip().endswith(self.form.thought[0])
+
     def parser(self, seed: bytes) -> ReplyParser:
         """Return a parser for one reply; see ``ReplyParser``."""
         return ReplyParser(self.form, self.tools, before=self.before, seed=seed)

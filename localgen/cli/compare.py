@@ -54,8 +54,10 @@ def compare(
     no_speed: Annotated[bool, typer.Option("--no-speed", help="Measure quality only.")] = False,
     no_quality: Annotated[bool, typer.Option("--no-quality", help="Measure speed only.")] = False,
     imatrix: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Make levels with this importance matrix."),
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Make levels with this importance matrix; auto makes one first."
+        ),
     ] = None,
     tasks: Annotated[
         list[Path] | None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from localgen import hub
 from localgen._util import system
 from localgen._util.checks import check_choice, check_int
+from localgen._util.home import expand_user
 from localgen.compare.command import command_line
 from localgen.compare.levels import Level, Variant, check_names, levels_of
 from localgen.compare.quality import Quality
@@ -24,6 +25,10 @@ from localgen.compare.texts import measure_texts
 from localgen.config import KV_TYPES
 from localgen.errors import CompareError, GenerationInterrupted, LocalgenError
 from localgen.gguf import gate
+from localgen.quantization.calibration import default_text as default_calibration_text
+from localgen.quantization.calibration import sha256_of
+from localgen.quantization.imatrix_result import is_made_from
+from localgen.quantization.quantize import AUTO, auto_imatrix
 
 
 def compare(
@@ -52,16 +57,16 @@ def compare(
     is the reference. text: the text to measure quality on, ``n_chunks`` chunks of ``n_ctx`` tokens;
     by default English prose that comes with CPython (``pydoc_data.topics``). kv_types: KV cache
     types to try each level with; the reference has the first. speed, quality: what to measure.
-    n_rounds: how often to measure speed, levels in turn. imatrix: used to make levels. tasks: files
-    of questions that each level answers; see ``task_file``. keep: a folder for the files that are
-    made; without it they are removed. results: a file that is
-    rewritten after each result; with ``resume``, results in it are not measured again. progress:
-    called with (steps done, all steps, what is next).
+    n_rounds: how often to measure speed, levels in turn. imatrix: the importance matrix to make
+    levels with; "auto" makes it first, in the folder of the levels. tasks: files of questions that
+    each level answers; see ``task_file``. keep: a folder for the files that are made; without it
+    they are removed. results: a file that is rewritten after each result; with ``resume``, results
+    in it are not measured again. progress: called with (steps done, all steps, what is next).
 
     A level that fails gets an ``error``, and the others continue. Raises ValueError for a wrong
-    level or setting, CompareError if the text is too short or ``results`` has other settings, or
-    cannot be written in the end; on Ctrl-C GenerationInterrupted. ``partial`` of the last two is
-    the Comparison so far.
+    level or setting, CompareError if the text is too short or the importance matrix was made from
+    it, or ``results`` has other settings, or cannot be written in the end; on Ctrl-C
+    GenerationInterrupted. ``partial`` of the last two is the Comparison so far.
     """
     check_int("n_ctx", n_ctx, 8, 2**20)
     check_int("n_chunks", n_chunks, 1)
@@ -101,6 +106,7 @@ def compare(
         n_rounds=n_rounds,
         tasks=questions,
     )
+    _check_imatrix(imatrix, settings.text)
     wanted = levels_of(levels)
     record = Record(settings, Path(results) if results is not None else None, progress)
     if resume:
@@ -141,6 +147,21 @@ def _measure(
         measure_speed(settings, record, reference, record.without_failed(variants))
 
 
+def _check_imatrix(imatrix: str | os.PathLike[str] | None, text: str) -> None:
+    """Refuse an evaluation on the text that the importance matrix is made from."""
+    if imatrix is None:
+        return
+    if imatrix == AUTO:
+        is_same = default_calibration_text().sha256 == sha256_of(text)
+    else:
+        is_same = is_made_from(expand_user(imatrix), text)
+    if is_same:
+        raise CompareError(
+            "the importance matrix is made from the text that quality is measured on, so its "
+            "levels would look better than they are. Use another text."
+        )
+
+
 def _temporary(stack: ExitStack) -> Path:
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="localgen-compare-")))
 
@@ -159,6 +180,9 @@ def _make(
 ) -> None:
     """Make and check each level's file; a level that fails gets an error."""
     record.folders |= {folder, *(level.path.parent for level in levels if level.path is not None)}
+    if imatrix == AUTO and any(level.path is None for level in levels):
+        record.begin("making an importance matrix")
+        imatrix = auto_imatrix(settings.source, folder, n_threads=settings.n_threads, progress=None)
     for level in levels:
         try:
             if level.path is None:

@@ -149,7 +149,6 @@ def quantize(
     for target in targets.values():
         _check_target(target, file)
     if imatrix == AUTO:
-        _make_folder(folder)
         imatrix = auto_imatrix(path, folder, n_threads=n_threads, progress=progress)
     with QuantizerProcess() as process:
         run = _Runner(process, file, imatrix, pure, overrides, allow_requantize, n_threads)
@@ -175,6 +174,7 @@ def auto_imatrix(
         if progress is not None:
             progress(min(n_done + 1, n_chunks), n_chunks, what)
 
+    _make_folder(folder)
     path = folder / f"{_stem(source)}.imatrix.gguf"
     return imatrix(source, output=path, resume=True, n_threads=n_threads, progress=tell).path
 

@@ -31,6 +31,8 @@ from localgen.compare.paired_evaluation import scored_blocks
 from localgen.compare.quality import Quality
 from localgen.compare.recommend import pareto, parse_bytes, recommend
 from localgen.engine.backend import Batch
+from localgen.quantization import calibration
+from localgen.quantization.imatrix_result import is_made_from
 from localgen.text.chunks import chunks
 from models.make_tiny import make_llama_spm
 from tests.cli.test_generate import localgen_command
@@ -192,6 +194,29 @@ def test_quality_is_that_of_score(compared: Comparison, tiny_bpe_path: Path) -> 
         nll = [-model.score(part.tolist())[8:] for part in chunks(ids, 16, 3, bos)]
     expected = math.exp(float(np.concatenate(nll).mean()))
     assert compared["F32"].perplexity == pytest.approx(expected, rel=1e-3)
+
+
+def test_levels_with_an_importance_matrix_of_their_own(
+    tiny_bpe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made once; a text that it is made from would flatter the levels."""
+    monkeypatch.setattr(calibration, "_MOST_CHARACTERS", 1500)
+    options = {"n_ctx": 16, "n_chunks": 1, "speed": False, "n_threads": 1}
+    with pytest.raises(CompareError, match="made from the text that quality is measured on"):
+        compare(
+            tiny_bpe_path, ["F32"], text=calibration.default_text().text, imatrix="auto", **options
+        )
+    result = compare(
+        tiny_bpe_path, ["F32", "Q4_0"], text=TEXT, imatrix="auto", keep=tmp_path, **options
+    )
+    assert [level.error for level in result.levels] == [None, None]
+    assert "--imatrix auto" in result.settings["command"]
+    made = tmp_path / "tiny-bpe.imatrix.gguf"
+    assert is_made_from(made, calibration.default_text().text)
+    with pytest.raises(CompareError, match="made from the text that quality is measured on"):
+        compare(
+            tiny_bpe_path, ["F32"], text=calibration.default_text().text, imatrix=made, **options
+        )
 
 
 def test_what_is_done_is_not_measured_again(tiny_bpe_path: Path, tmp_path: Path) -> None:

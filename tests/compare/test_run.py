@@ -201,7 +201,7 @@ def test_levels_with_an_importance_matrix_of_their_own(
 ) -> None:
     """It is made once; a text that it is made from would flatter the levels."""
     monkeypatch.setattr(calibration, "_MOST_CHARACTERS", 1500)
-    options = {"n_ctx": 16, "n_chunks": 1, "speed": False, "n_threads": 1}
+    options: dict[str, Any] = {"n_ctx": 16, "n_chunks": 1, "speed": False, "n_threads": 1}
     with pytest.raises(CompareError, match="made from the text that quality is measured on"):
         compare(
             tiny_bpe_path, ["F32"], text=calibration.default_text().text, imatrix="auto", **options

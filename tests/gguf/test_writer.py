@@ -9,7 +9,7 @@ import numpy as np
 
 from localgen.gguf.imatrix_file import Imatrix, read_sums
 from localgen.gguf.imatrix_sums import Sums
-from localgen.gguf.writer import gguf_bytes
+from localgen.gguf.writer import Metadata, gguf_bytes
 
 
 def test_an_independent_reader_finds_the_same(tmp_path: Path) -> None:
@@ -19,10 +19,7 @@ def test_an_independent_reader_finds_the_same(tmp_path: Path) -> None:
         "b": np.ones((1, 5), np.float32),
         "c": np.full((4, 1), 7, np.float32),
     }
-    texts = ("é", "")
-    metadata: dict[str, str | int | tuple[str, ...]] = {
-        "general.type": "imatrix", "n": 2**32 - 1, "texts": texts, "none": (),
-    }  # fmt: skip
+    metadata: Metadata = {"general.type": "imatrix", "n": 2**32 - 1, "texts": ("é", ""), "none": ()}
     path.write_bytes(b"".join(gguf_bytes(metadata, tensors)))
     read = gguf.GGUFReader(path)
     assert {t.name: t.data.tolist() for t in read.tensors} == {

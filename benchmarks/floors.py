@@ -180,12 +180,12 @@ class Floors:
         backend = model._backend
         n_tokens = max(len(done.prompt_token_ids) + len(done.token_ids) for done in completions)
         n_ctx = len(completions) * max(backend.n_ctx_seq, backend._slot_size(n_tokens))
-        self.floors: dict[str, Floor] = {}
+        self.by_setting: dict[str, Floor] = {}
         for setting in SETTINGS:
             make = partial(new_context, backend, len(completions), n_ctx, flash_attention=setting)
             floor = Floor(backend, completions, make)
             if floor.exists:
-                self.floors[setting] = floor
+                self.by_setting[setting] = floor
             else:
                 common.progress(f"  no floor with flash attention {setting}: not for this model")
 
@@ -195,14 +195,14 @@ class Floors:
         Passes of one context can be 10 % slower than those of its twin in the same process, as long
         as both live: where their memory lies decides it. So each round makes all contexts anew.
         """
-        for floor in self.floors.values():
+        for floor in self.by_setting.values():
             floor.renew()
 
     def __enter__(self) -> Floors:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for floor in self.floors.values():
+        for floor in self.by_setting.values():
             floor.close()
 
 

@@ -130,11 +130,11 @@ def measure_decode(model: Any, case: Decode, options: Any) -> tuple[list[Row], A
                 model.complete(prompts, **fixed)
 
         ways: dict[str, Callable[[], Any]] = {
-            setting: floor.decode for setting, floor in floors.floors.items()
+            setting: floor.decode for setting, floor in floors.by_setting.items()
         }
         for way, more in case.ways().items():
             ways[way] = partial(decode_seconds, model, prompts, {**fixed, **more})
-        same_setting = floors.floors[model._backend.flash_attention]
+        same_setting = floors.by_setting[model._backend.flash_attention]
         ways["llama_chain"] = partial(same_setting.decode_and_sample, SamplingOptions(**_SAMPLED))
         rounds = alternate(ways, options.rounds, renew)
     rows = []
@@ -191,13 +191,13 @@ def measure_prefill(model: Any, case: Prefill, options: Any) -> tuple[list[Row],
 
         def renew() -> None:
             floors.renew()
-            for floor in floors.floors.values():
+            for floor in floors.by_setting.values():
                 floor.prefill()
             free_context(model)
             localgen()
 
         ways: dict[str, Callable[[], Any]] = {
-            setting: floor.prefill for setting, floor in floors.floors.items()
+            setting: floor.prefill for setting, floor in floors.by_setting.items()
         }
         rounds = alternate({**ways, "call": localgen}, options.rounds, renew)
     stats = [found["call"][1] for found in rounds]

@@ -151,8 +151,10 @@ def measure_group(model: Any, prompts: list[Any], plain: Row, more: Row, n_round
     texts = [(done.prompt_token_ids, done.token_ids) for done in completions]
     passes = {}
     with Floors(model, completions) as floors:
-        ways: dict[str, Any] = {setting: floor.decode for setting, floor in floors.floors.items()}
-        for setting, floor in floors.floors.items():
+        ways: dict[str, Any] = {
+            setting: floor.decode for setting, floor in floors.by_setting.items()
+        }
+        for setting, floor in floors.by_setting.items():
             passes[setting] = best_passes(texts, pass_seconds(model, setting))
             ways[f"oracle_{setting}"] = partial(oracle_seconds, floor, passes[setting], completions)
         ways["plain"] = partial(decode, model, prompts, plain)

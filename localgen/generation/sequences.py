@@ -201,20 +201,9 @@ class SequenceBuilder:
         reasoning that was asked for, or that the prompt has begun."""
         if start is None:
             return None
-        if config.constraint is not None and not start.is_enforced and start.opens_thoughts:
-            raise ValueError(
-                f"the prompt ends where the reasoning begins, and {config.constraint[0]} would "
-                f"constrain that, not the answer: use reasoning='off' where the template has a "
-                f"switch, or reply_format='none'"
-            )
-        if not start.is_to_reason:
-            return None
         if config.constraint is not None and not start.is_enforced:
-            raise ValueError(
-                f"{config.constraint[0]} constrains a reply from its first token, which leaves no "
-                f"room for reasoning: use reasoning='off', or leave {config.constraint[0]} out"
-            )
-        if start.max_reasoning_tokens is None:
+            _check_room_for_reasoning(start, config.constraint[0])
+        if not start.is_to_reason or start.max_reasoning_tokens is None:
             return None
         vocab = self.tokenizer
         marks = thought_marks(start.form, has_tools=bool(start.tools))
@@ -356,3 +345,19 @@ def _shown_bytes(vocab: Tokenizer, marks: frozenset[bytes], token_id: int) -> by
 
 def _hidden_bytes(vocab: Tokenizer, shown: Callable[[int], bytes], token_id: int) -> bytes:
     return b"" if shown(token_id) else vocab.token_bytes(token_id)
+
+
+def _check_room_for_reasoning(start: ReplyStart, constraint: str) -> None:
+    """Raise ValueError if a reply with a constraint, an option's name, would begin with reasoning:
+    a constraint holds from the first token."""
+    if start.opens_thoughts:
+        raise ValueError(
+            f"the prompt ends where the reasoning begins, and {constraint} would constrain that, "
+            f"not the answer: use reasoning='off' where the template has a switch, or "
+            f"reply_format='none'"
+        )
+    if start.is_to_reason:
+        raise ValueError(
+            f"{constraint} constrains a reply from its first token, which leaves no room for "
+            f"reasoning: use reasoning='off', or leave {constraint} out"
+        )

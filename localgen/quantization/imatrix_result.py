@@ -1,4 +1,4 @@
-"""What is told of an importance matrix: its size, and what it has no data for."""
+"""The result of making an importance matrix: its size, and warnings of data that it lacks."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class ImportanceMatrix:
 
 
 def target_of(output: str | os.PathLike[str]) -> Path:
+    """Return the path to write to. Raises ValueError for one that cannot hold a GGUF file."""
     path = expand_user(output)
     if path.suffix.lower() != ".gguf":
         raise ValueError(
@@ -50,6 +51,7 @@ def target_of(output: str | os.PathLike[str]) -> Path:
 def described(
     whole: Imatrix, path: Path, missing: tuple[str, ...], seconds: float
 ) -> ImportanceMatrix:
+    """Return the description of a matrix that was written to ``path``."""
     sums = whole.sums
     return ImportanceMatrix(
         path=path,

@@ -1,5 +1,5 @@
-"""``reasoning``: what a chat template is told of it, and what it cannot be told; it renders
-nothing."""
+"""The ``reasoning`` option: which variables of a chat template set it, and which choices a template
+has no variable for."""
 
 from __future__ import annotations
 

@@ -150,10 +150,10 @@ class Floor:
             self.prefill()
         return run_batches(self.llama, self._context, batches)
 
-    def renew(self) -> None:
-        """Go on with another context, elsewhere in memory."""
-        self.close()
-        self._context, self._is_prefilled = self._make_context(), False
+    def reopen(self) -> None:
+        """Make another context after ``close``, and use it once."""
+        self._context = self._make_context()
+        self.prefill()
 
     def close(self) -> None:
         self.llama.llama_free(self._context)
@@ -189,21 +189,31 @@ class Floors:
             else:
                 common.progress(f"  no floor with flash attention {setting}: not for this model")
 
-    def renew(self) -> None:
-        """Go on with other contexts, elsewhere in memory.
+    def renew(self, number: int, free_ours: Callable[[], Any], ours: Callable[[], Any]) -> None:
+        """Go on with other contexts in round ``number``, localgen's included.
 
         Passes of one context can be 10 % slower than those of its twin in the same process, as long
-        as both live: where their memory lies decides it. So each round makes all contexts anew.
+        as both live: where their memory lies decides it, and who frees some gets it back. So all
+        are freed first, and the one that is made first takes turns.
+
+        free_ours, ours: free localgen's context, and make it by using it.
         """
+        self.close()
+        free_ours()
+        makers = [*(floor.reopen for floor in self.by_setting.values()), ours]
+        first = number % len(makers)
+        for make in makers[first:] + makers[:first]:
+            make()
+
+    def close(self) -> None:
         for floor in self.by_setting.values():
-            floor.renew()
+            floor.close()
 
     def __enter__(self) -> Floors:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for floor in self.by_setting.values():
-            floor.close()
+        self.close()
 
 
 def faster(rounds: Sequence[Row]) -> str:

@@ -3,7 +3,8 @@
 The floor is llama.cpp alone in the faster of both settings for that work, with flash attention or
 without: both are run, in contexts of their own on the same weights (see floors.py), and alternate
 with localgen. A ratio is the faster floor's time divided by localgen's: 1 means no overhead. Each
-round makes all contexts anew, since where their memory lies changes their speed by some percent.
+round makes all contexts anew, since where their memory lies changes their speed by some percent,
+and the one that is made first takes turns.
 
     python benchmarks/overhead.py                  # all cases
     python benchmarks/overhead.py --only decode-1@10 prefill-512 --rounds 20
@@ -95,12 +96,15 @@ CASES = {case.name: case for case in _CASES}
 
 
 def alternate(
-    ways: dict[str, Callable[[], Any]], n_rounds: int, before_round: Callable[[], object]
+    ways: dict[str, Callable[[], Any]], n_rounds: int, before_round: Callable[[int], object]
 ) -> list[Row]:
-    """Return what each way returned, in each round; every other round runs them backwards."""
+    """Return what each way returned, in each round; every other round runs them backwards.
+
+    before_round: called with the number of the round, from 0 on.
+    """
     rounds = []
     for number in range(n_rounds):
-        before_round()
+        before_round(number)
         names = list(ways) if number % 2 == 0 else list(reversed(ways))
         rounds.append({name: ways[name]() for name in names})
     return rounds
@@ -119,16 +123,15 @@ def measure_decode(model: Any, case: Decode, options: Any) -> tuple[list[Row], A
     n_new = case.n_new(options.new_tokens)
     fixed = {"max_new_tokens": n_new, "eos_token_id": []}
     completions = model.complete(prompts, **fixed)
+
+    def settle() -> None:
+        # Their prompts are cached from here on, so that all sequences decode together, and
+        # attention settles: one short call after its prompt is not worth another KV cache.
+        for _ in range(_SETTLING_CALLS):
+            model.complete(prompts, **fixed)
+
     with Floors(model, completions) as floors:
-
-        def renew() -> None:
-            floors.renew()
-            free_context(model)
-            # Their prompts are cached from here on, so that all sequences decode together, and
-            # attention settles: one short call after its prompt is not worth another KV cache.
-            for _ in range(_SETTLING_CALLS):
-                model.complete(prompts, **fixed)
-
+        renew = partial(floors.renew, free_ours=partial(free_context, model), ours=settle)
         ways: dict[str, Callable[[], Any]] = {
             setting: floor.decode for setting, floor in floors.by_setting.items()
         }
@@ -188,14 +191,7 @@ def measure_prefill(model: Any, case: Prefill, options: Any) -> tuple[list[Row],
         return time.perf_counter() - started, stats
 
     with Floors(model, model.complete([prompt], **fixed)) as floors:
-
-        def renew() -> None:
-            floors.renew()
-            for floor in floors.by_setting.values():
-                floor.prefill()
-            free_context(model)
-            localgen()
-
+        renew = partial(floors.renew, free_ours=partial(free_context, model), ours=localgen)
         ways: dict[str, Callable[[], Any]] = {
             setting: floor.prefill for setting, floor in floors.by_setting.items()
         }

@@ -157,13 +157,10 @@ def measure_group(model: Any, prompts: list[Any], plain: Row, more: Row, n_round
         for setting, floor in floors.by_setting.items():
             passes[setting] = best_passes(texts, pass_seconds(model, setting))
             ways[f"oracle_{setting}"] = partial(oracle_seconds, floor, passes[setting], completions)
-        ways["plain"] = partial(decode, model, prompts, plain)
+        ours = partial(decode, model, prompts, plain)
+        ways["plain"] = ours
         ways["ours"] = partial(decode, model, prompts, {**plain, **more})
-
-        def renew() -> None:
-            floors.renew()
-            free_context(model)
-
+        renew = partial(floors.renew, free_ours=partial(free_context, model), ours=ours)
         rounds = alternate(ways, n_rounds, renew)
     speculated = rounds[-1]["ours"][1]
     for found in rounds:

@@ -19,7 +19,12 @@ from localgen.llama.state import stretched
 
 # Tokens of a prefill pass: enough for the kernels of matrices, few enough to be short.
 N_PREFILL = 16
-_SHALLOW, _MIDDLE, _DEEP = 16, 384, 1536
+# llama.cpp attends to whole blocks of so many cells, so the seconds rise in steps: in the middle of
+# a block they are those of the mean depth.
+_BLOCK = 256
+# In the first block, the second, and one that is deep enough to tell how the seconds rise.
+_SHALLOW, _MIDDLE, _DEEP = (number * _BLOCK + _BLOCK // 2 for number in (0, 1, 5))
+_LEAST_DEPTH = 32
 # Room for a prefill pass after the deepest tokens.
 SPARE = 64
 # Rounds of each pass, the untimed first one included: fewer once this many seconds are over.
@@ -41,10 +46,11 @@ class Measured:
 
 def depths_within(n_tokens: int) -> tuple[int, ...]:
     """Return the depths to measure at if a context may have ``n_tokens``; none if too few."""
-    deepest = min(_DEEP, n_tokens - SPARE)
-    if deepest < 2 * _SHALLOW:
+    room = n_tokens - SPARE
+    if room < _LEAST_DEPTH:
         return ()
-    return (_SHALLOW, _MIDDLE, deepest) if deepest >= 2 * _MIDDLE else (_SHALLOW, deepest)
+    fit = (depth for depth in (_SHALLOW, _MIDDLE, _DEEP) if depth <= room)
+    return tuple(fit) or (room,)
 
 
 def measure(

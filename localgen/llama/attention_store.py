@@ -28,4 +28,4 @@ def keep_times(file: ModelFile, n_threads: int, kv_type: str, times: AttentionTi
 
 
 def _kind(n_threads: int, kv_type: str) -> str:
-    return f"attention-{n_threads}-{kv_type}"
+    return f"flash-attention-{n_threads}-{kv_type}"

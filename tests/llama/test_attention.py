@@ -124,8 +124,10 @@ def test_data_of_times() -> None:
 
 def test_depths_fit_the_context() -> None:
     assert depths_within(64) == ()
-    assert depths_within(256) == (16, 192)
-    assert depths_within(2048) == (16, 384, 1536)
+    assert depths_within(128) == (64,)
+    assert depths_within(256) == (128,)
+    assert depths_within(1024) == (128, 384)
+    assert depths_within(32768) == (128, 384, 1408)
 
 
 WORTH = Work(200, 1, 200, 100)
@@ -256,14 +258,14 @@ def test_passes_are_measured_or_refused(tiny_bpe_path: Path) -> None:
         with suppress(ValueError):
             found = backend._measured_attention(lambda: False)
             assert found is not None
-            assert found.times.on.depths == (16, 192)
+            assert found.times.on.depths == (128,)
         with pytest.raises(PassStopped):
             backend._measured_attention(lambda: True)
         assert backend.n_slots == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n_ctx", "n_tokens"), [(512, 256), (1000, 500), (40_000, 1600)])
+@pytest.mark.parametrize(("n_ctx", "n_tokens"), [(512, 192), (1000, 448), (40_000, 1472)])
 def test_contexts_for_measuring_are_no_larger_than_needed(
     n_ctx: int, n_tokens: int, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,12 @@ class AttentionChoice:
         self._ran = _Ran()
         self._n_tokens = 0  # computed so far
 
+    def for_own_context(self) -> AttentionChoice:
+        """Return a choice that knows what was measured, for another context of the same model."""
+        other = AttentionChoice(self.fixed, adapts=self.adapts)
+        other.times, other.obstacle = self.times, self.obstacle
+        return other
+
     def is_unmeasured_for(self, work: Work | None) -> bool:
         """Whether ``work``, with what ran before it, is worth measuring for, and that was not done
         yet. What has a deadline needs its time for itself."""

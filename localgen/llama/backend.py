@@ -271,6 +271,7 @@ class LlamaBackend:
         )
         other._context, other._n_resets_before = None, 0
         other._threads = other._adaptive_threads()
+        other._attention = self._attention.for_own_context()
         other._handles = Handles(self._llama, None)
         other._finalizer = weakref.finalize(other, other._handles.free)
         self._handles.sharing.add(other._handles)

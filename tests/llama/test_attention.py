@@ -177,6 +177,19 @@ def test_a_stopped_measurement_is_made_again(error: type[BaseException]) -> None
     assert choice.is_unmeasured_for(WORTH)
 
 
+def test_a_context_of_its_own_has_a_choice_of_its_own_from_the_same_measurement() -> None:
+    """A draft model's calls once chose for the contexts of all others that share its weights."""
+    choice = AttentionChoice("off", adapts=True)
+    choice.measure(lambda: TIMES)
+    other = choice.for_own_context()
+    assert other.suits(WORTH, None, SWITCH)
+    assert (other.next, choice.next) == ("on", "off")
+    other.stay("off", BackendError("no"))
+    assert choice.adapts
+    assert choice.obstacle is None
+    assert other.for_own_context().obstacle is not None
+
+
 def test_what_is_compared_does_not_depend_on_measurements() -> None:
     choice = AttentionChoice("off", adapts=True)
     choice.measure(lambda: TIMES)

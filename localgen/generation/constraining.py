@@ -17,6 +17,7 @@ from localgen.engine.constraint import (
 )
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.guided import is_guided
+from localgen.generation.answer_matcher import AnswerMatcher
 from localgen.generation.healed_matcher import HealedMatcher
 from localgen.generation.thought_matcher import ThoughtMatcher
 
@@ -75,7 +76,7 @@ class Constraints:
 def _masks(masks_of: MasksOf, matchers: list[Matcher]) -> list[PackedMask]:
     """Return the masks of matchers, made together where no matcher around them has its own."""
     inner = [_innermost(each) for each in matchers]
-    if any(isinstance(each, HealedMatcher | ThoughtMatcher) for each in inner):
+    if any(isinstance(each, HealedMatcher | ThoughtMatcher | AnswerMatcher) for each in inner):
         return masks_one_by_one(matchers)
     return masks_of(inner)
 
@@ -85,5 +86,7 @@ def _innermost(matcher: Matcher) -> Matcher:
     if isinstance(matcher, HealedMatcher) and not matcher.is_healing:
         return _innermost(matcher.inner)
     if isinstance(matcher, ThoughtMatcher) and matcher.inner is not None and not matcher.is_ending:
+        return _innermost(matcher.inner)
+    if isinstance(matcher, AnswerMatcher) and matcher.is_in_answer:
         return _innermost(matcher.inner)
     return matcher

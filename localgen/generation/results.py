@@ -40,11 +40,10 @@ def reply_parser(call: GenerationCall, sequence: Sequence) -> ReplyParser | None
     """Return a parser for a sequence's text, None for one that is not taken apart."""
     replies, number = call.prompts.replies, _prompt_index(call, sequence)
     start = replies and replies[number]
-    is_constrained = call.configs[number].constraint is not None
     # The text of a constrained sequence is what its constraint says.
-    if not start or (is_constrained and not start.is_enforced):
-        return None
-    return start.parser(sequence.prompt_ids.tobytes())
+    if start and call.configs[number].constraint is not None:
+        start = start.constrained()
+    return start.parser(sequence.prompt_ids.tobytes()) if start else None
 
 
 def completion(call: GenerationCall, index: int) -> Completion:
@@ -70,7 +69,7 @@ def _reply(call: GenerationCall, sequence: Sequence, text: str) -> Reply:
 
 
 def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completion:
-    stream = text_tracker(sequence).stream
+    stop_match = text_tracker(sequence).stream.stop_match
     reply = _reply(call, sequence, text)
     return Completion(
         text=reply.text,
@@ -79,12 +78,18 @@ def _completion(call: GenerationCall, sequence: Sequence, text: str) -> Completi
         token_ids=sequence.new_token_ids.tolist(),
         prompt_token_ids=sequence.prompt_ids.tolist(),
         finish_reason=sequence.finish_reason or "cancelled",
-        stop_match=stream.stop_match,
+        stop_match=stop_match,
         logprobs=_logprobs(sequence),
         stats=stats(call, sequence),
         score=_score(call, sequence),
-        **_checked(call, sequence, text, stream.stop_match),
+        **_checked(call, sequence, _constrained_text(call, sequence, text, reply), stop_match),
     )
+
+
+def _constrained_text(call: GenerationCall, sequence: Sequence, text: str, reply: Reply) -> str:
+    """Return what the constraint of a sequence says: all of its text, or the answer alone."""
+    start = call.prompts.replies and call.prompts.replies[_prompt_index(call, sequence)]
+    return text if start and start.is_enforced else reply.text
 
 
 def _checked(

@@ -26,6 +26,7 @@ from localgen.engine.suffix_index import MatchChances
 from localgen.engine.trackers import Tracker
 from localgen.engine.uniforms import UniformStream
 from localgen.generation import resolve
+from localgen.generation.answer_matcher import AnswerMatcher, AnswerTokens
 from localgen.generation.assistants import drafting
 from localgen.generation.constraining import Constraint, Constraints
 from localgen.generation.healed_matcher import HealedMatcher
@@ -33,11 +34,11 @@ from localgen.generation.healing import HealingTracker, PromptEnd, n_to_back_up
 from localgen.generation.hooks import NO_HOOKS, Hooks, allowed_tokens_function
 from localgen.generation.inputs import Prompts
 from localgen.generation.text_tracker import Clock, TextTracker
-from localgen.generation.thought_matcher import ThoughtLimit, ThoughtMatcher
+from localgen.generation.thought_matcher import ThoughtMatcher, Thoughts
 from localgen.text.byte_index import ByteIndex
 from localgen.text.detokenizer import Detokenizer
 from localgen.text.replies.start import ReplyStart
-from localgen.text.replies.thoughts import Place, thought_marks
+from localgen.text.replies.thoughts import Place
 from localgen.text.tokenizer import Tokenizer
 
 # The key of a random stream: (seed, number).
@@ -95,7 +96,7 @@ class SequenceBuilder:
             limit = resolve.new_token_limit(config, len(token_ids), length, self.n_ctx)
             end = self._end_to_heal(config, token_ids, fixed)
             constraint = self._constraint(config)
-            thoughts = self._thought_limit(reply, config, token_ids)
+            follows = self._matchers(config, constraint, reply, token_ids)
             if is_guided(config):
                 n_before = 1 if negative_ids is None else len(negative_ids)
                 n_before += 0 if end is None else len(end.token_ids)  # which the guide gets, too
@@ -103,7 +104,9 @@ class SequenceBuilder:
             first = len(sequences)
             for _ in range(config.num_return_sequences):
                 index = len(sequences)
-                matcher = _matcher(constraint, thoughts, end)
+                matcher = follows()
+                if matcher is not None and end is not None:
+                    matcher = HealedMatcher(matcher, end)
                 sequence = self._sequence(
                     index, config, token_ids, limit, keys[index], end, matcher
                 )
@@ -194,37 +197,55 @@ class SequenceBuilder:
     def _constraint(self, config: GenerationConfig) -> Constraint | None:
         return None if config.constraint is None else self.constraints().of(config)
 
-    def _thought_limit(
-        self, start: ReplyStart | None, config: GenerationConfig, token_ids: TokenIds
-    ) -> ThoughtLimit | None:
-        """Return the limit of a reply's reasoning. Raises ValueError where there is no room for
-        reasoning that was asked for, or that the prompt has begun."""
-        if start is None:
-            return None
-        if config.constraint is not None and not start.is_enforced:
-            _check_room_for_reasoning(start, config.constraint[0])
-        if not start.is_to_reason or start.max_reasoning_tokens is None:
-            return None
+    def _matchers(
+        self,
+        config: GenerationConfig,
+        constraint: Constraint | None,
+        reply: ReplyStart | None,
+        token_ids: TokenIds,
+    ) -> Callable[[], Matcher | None]:
+        """Return what makes the matcher of each sequence of a prompt, or None if any text may come.
+
+        Raises ValueError where the reasoning of a reply could not end.
+        """
+        start = reply if reply is None or constraint is None else reply.constrained()
+        limit = start.max_reasoning_tokens if start is not None and start.is_to_reason else None
+        is_answer = constraint is not None and start is not None and not start.is_enforced
+        if start is None or not (is_answer or limit is not None):
+            return lambda: None if constraint is None else constraint.matcher()
+        thoughts = self._thoughts(start, config, token_ids)
+        closes = thoughts.marks.closes
+        tokens = AnswerTokens(closes, self.byte_index(), thoughts.n_vocab) if is_answer else None
+
+        def matcher() -> Matcher | None:
+            inner = None if constraint is None else constraint.matcher()
+            if inner is not None and tokens is not None:
+                inner = AnswerMatcher(thoughts, tokens, inner)
+            return inner if limit is None else ThoughtMatcher(thoughts, limit, inner)
+
+        return matcher
+
+    def _thoughts(
+        self, start: ReplyStart, config: GenerationConfig, token_ids: TokenIds
+    ) -> Thoughts:
+        """Return the reasoning of a reply. Raises ValueError if its end mark ends the reply."""
         vocab = self.tokenizer
-        marks = thought_marks(start.form, has_tools=bool(start.tools))
-        limit = ThoughtLimit(
-            n_tokens=start.max_reasoning_tokens,
-            marks=marks,
-            begins=marks.follow(Place(), start.before.encode()),
+        thoughts = Thoughts(
+            marks=start.marks,
+            begins=start.begins,
             last_id=int(token_ids[-1]),
             token_bytes=vocab.token_bytes,
             encode=vocab.encode_after,
             n_vocab=vocab.vocab_size,
         )
-        ends = self._eos_token_ids(config).intersection(
-            limit.ending(Place("thoughts"), 0, limit.last_id)
-        )
-        if ends:
+        ending = thoughts.ending(Place("thoughts"), 0, thoughts.last_id)
+        if ends := self._eos_token_ids(config).intersection(ending):
+            what = "a limit of the reasoning" if config.constraint is None else config.constraint[0]
             raise ValueError(
-                f"a limit of the reasoning needs its end mark, and token {min(ends)} of that is in "
+                f"{what} needs the end mark of the reasoning, and token {min(ends)} of that is in "
                 f"eos_token_id, so the reply would end there: leave eos_token_id out"
             )
-        return limit
+        return thoughts
 
     def _eos_token_ids(self, config: GenerationConfig) -> frozenset[int]:
         vocab = self.tokenizer
@@ -316,15 +337,6 @@ class SequenceBuilder:
         return LookupTracker(token_ids, max_ngram, n_drafted, self._match_chances)
 
 
-def _matcher(
-    constraint: Constraint | None, thoughts: ThoughtLimit | None, end: PromptEnd | None
-) -> Matcher | None:
-    matcher = None if constraint is None else constraint.matcher()
-    if thoughts is not None:
-        matcher = ThoughtMatcher(thoughts, matcher)
-    return matcher if matcher is None or end is None else HealedMatcher(matcher, end)
-
-
 def _recorders(config: GenerationConfig) -> tuple[Recorder, ...]:
     if config.logprobs is not None:
         return (LogprobRecorder(config.logprobs),)
@@ -345,19 +357,3 @@ def _shown_bytes(vocab: Tokenizer, marks: frozenset[bytes], token_id: int) -> by
 
 def _hidden_bytes(vocab: Tokenizer, shown: Callable[[int], bytes], token_id: int) -> bytes:
     return b"" if shown(token_id) else vocab.token_bytes(token_id)
-
-
-def _check_room_for_reasoning(start: ReplyStart, constraint: str) -> None:
-    """Raise ValueError if a reply with a constraint, an option's name, would begin with reasoning:
-    a constraint holds from the first token."""
-    if start.opens_thoughts:
-        raise ValueError(
-            f"the prompt ends where the reasoning begins, and {constraint} would constrain that, "
-            f"not the answer: use reasoning='off' where the template has a switch, or "
-            f"reply_format='none'"
-        )
-    if start.is_to_reason:
-        raise ValueError(
-            f"{constraint} constrains a reply from its first token, which leaves no room for "
-            f"reasoning: use reasoning='off', or leave {constraint} out"
-        )

@@ -17,14 +17,13 @@ from localgen.text.replies.thoughts import Place, ThoughtMarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ThoughtLimit:
-    """The most tokens of the reasoning of a reply.
+class Thoughts:
+    """The reasoning of a reply, as tokens.
 
     begins: where the reply begins, after the token ``last_id``. token_bytes: of every token, marks
     included. encode: returns the tokens of a text after a token.
     """
 
-    n_tokens: int
     marks: ThoughtMarks
     begins: Place
     last_id: int
@@ -32,12 +31,24 @@ class ThoughtLimit:
     encode: Callable[[int, str], Sequence[int]]
     n_vocab: int
 
+    def opening(self) -> tuple[int, ...]:
+        """Return the tokens that begin the reasoning; none if the prompt has begun it."""
+        if self.begins.is_thinking:
+            return ()
+        return tuple(self.encode(self.last_id, self.marks.opens.decode()))
+
     def ending(self, place: Place, n_before: int, last_id: int) -> tuple[int, ...]:
         """Return the tokens that end the reasoning at a place, after the token ``last_id``.
 
         n_before: how many times it was ended before.
         """
         return tuple(self.encode(last_id, self.marks.closing(place, n_before).decode()))
+
+    def only(self, token_ids: Sequence[int]) -> PackedMask:
+        """Return the mask that allows the first of some tokens."""
+        allowed = np.zeros(self.n_vocab, np.bool_)
+        allowed[list(token_ids[:1])] = True
+        return np.packbits(allowed, bitorder="little")
 
 
 class _State(NamedTuple):
@@ -53,14 +64,17 @@ class _State(NamedTuple):
 class ThoughtMatcher:
     """Follows a reply; a ``Matcher`` itself, around another one or none.
 
+    limit: the most tokens of the reasoning.
+
     What is not complete at the limit is finished first: a character, a call inside the reasoning,
     and whatever the other matcher does not let end there.
     """
 
-    def __init__(self, limit: ThoughtLimit, inner: Matcher | None = None) -> None:
+    def __init__(self, thoughts: Thoughts, limit: int, inner: Matcher | None = None) -> None:
+        self._thoughts = thoughts
         self._limit = limit
         self._inner = inner
-        self._states = [self._ended(_State(limit.begins), limit.last_id)]
+        self._states = [self._ended(_State(thoughts.begins), thoughts.last_id)]
 
     @property
     def inner(self) -> Matcher | None:
@@ -85,7 +99,7 @@ class ThoughtMatcher:
 
     def _after(self, state: _State, token_id: int) -> _State:
         """Return the state after one more token, which the inner matcher has."""
-        place = self._limit.marks.follow(state.place, self._limit.token_bytes(token_id))
+        place = self._thoughts.marks.follow(state.place, self._thoughts.token_bytes(token_id))
         is_thought = state.place.is_thinking and place.is_thinking and not state.ending
         n_thought = state.n_thought + is_thought
         return self._ended(_State(place, n_thought, state.n_ended, state.ending[1:]), token_id)
@@ -93,10 +107,10 @@ class ThoughtMatcher:
     def _ended(self, state: _State, last_id: int) -> _State:
         """Return a state with the tokens that end the reasoning, if its limit is reached."""
         place = state.place
-        is_over = state.n_thought >= self._limit.n_tokens
-        if state.ending or not is_over or not self._limit.marks.may_close(place):
+        is_over = state.n_thought >= self._limit
+        if state.ending or not is_over or not self._thoughts.marks.may_close(place):
             return state
-        ending = self._limit.ending(place, state.n_ended, last_id)
+        ending = self._thoughts.ending(place, state.n_ended, last_id)
         if self._inner is not None and self._inner.n_allowed(ending) < len(ending):
             return state
         return state._replace(ending=ending, n_ended=state.n_ended + 1)
@@ -110,9 +124,9 @@ class ThoughtMatcher:
         ending = self._states[-1].ending
         if self._inner is not None and not ending:
             return self._inner.mask()
-        allowed = np.full(self._limit.n_vocab, not ending)
-        allowed[list(ending[:1])] = True
-        return np.packbits(allowed, bitorder="little")
+        if ending:
+            return self._thoughts.only(ending)
+        return np.packbits(np.ones(self._thoughts.n_vocab, np.bool_), bitorder="little")
 
     def forced_tokens(self) -> Sequence[int]:
         if ending := self._states[-1].ending:

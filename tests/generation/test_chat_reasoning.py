@@ -123,9 +123,8 @@ def test_a_call_inside_limited_reasoning_is_finished_first() -> None:
         ({"reasoning": "low"}, "needs a chat template that reads reasoning_effort"),
         ({"reasoning": 5, "reply_format": "none"}, "shows no reasoning"),
         ({"reasoning": "off", "template_variables": {"enable_thinking": True}}, "leave one out"),
-        ({"reasoning": 5, "regex": "a+"}, "regex constrains a reply from its first token"),
-        ({"reasoning": "on", "json_object": True}, "json_object constrains a reply"),
         ({"reasoning": 5, "eos_token_id": [ord("<")]}, "is in eos_token_id"),
+        ({"reasoning": "on", "regex": "a", "eos_token_id": [ord("<")]}, "regex needs the end mark"),
     ],
 )
 def test_bad_input_is_an_error_before_anything_runs(options: dict[str, Any], words: str) -> None:
@@ -155,15 +154,60 @@ def test_a_message_that_is_continued() -> None:
         model().chat(messages, continue_final_message=True, reasoning=3)
 
 
-def test_no_reasoning_beside_a_constraint() -> None:
-    done = model("Yes").chat(ASK, reasoning="off", choices=["Yes", "No"], **ALL)
-    assert done.parsed == "Yes"
+def test_a_constraint_without_reasoning() -> None:
+    without: dict[str, Any] = {"reasoning": "off"}
+    for options in without, {}:
+        done = model("Yes").chat(ASK, choices=["Yes", "No"], **options, **ALL)
+        assert (done.text, done.reasoning, done.parsed) == ("Yes", None, "Yes")
 
 
-def test_a_constraint_is_not_written_into_reasoning_that_the_prompt_opens() -> None:
-    opened = model("Yes", template=SWITCH + "<think>\n")
-    with pytest.raises(ValueError, match="regex would constrain that, not the answer"):
-        opened.chat(ASK, regex="Yes", **ALL)
+CONSTRAINED: list[dict[str, Any]] = [{}, *WAYS[:4], {"num_beams": 3, "num_return_sequences": 2}]
+
+
+@pytest.mark.parametrize("options", CONSTRAINED, ids="-".join)
+@pytest.mark.parametrize("reasoning", [None, 2])
+def test_a_constraint_is_for_the_answer_after_the_reasoning(
+    options: dict[str, Any], reasoning: int | None
+) -> None:
+    """Protects thoughts that the prompt opens from being forced into the form of the answer."""
+    fake = model(REPLY[:-1], template=SWITCH + "<think>\n")
+    more: dict[str, Any] = {"reasoning": reasoning, "choices": ["Yes", "No"], **ALL}
+    for done in fake.chat([ASK], **more, **options):
+        assert done.reasoning is not None
+        assert done.text in ("Yes", "No")
+        assert (done.is_valid, done.parsed) == (True, done.text)
+
+
+def test_reasoning_that_was_asked_for_comes_before_a_constrained_answer() -> None:
+    fake = model("<think>\nHm.\n</think>\n\nYes")
+    done = fake.chat(ASK, reasoning="on", choices=["Yes", "No"], **ALL)
+    assert (done.text, done.reasoning, done.parsed) == ("Yes", "Hm.", "Yes")
+    stream = fake.chat_stream(ASK, reasoning="on", choices=["Yes", "No"], **ALL)
+    built = ReplyBuilder()
+    built.add(stream.deltas())
+    assert (built.reply.text, built.reply.reasoning) == ("Yes", "Hm.")
+    assert stream.completion.parsed == "Yes"
+
+
+def test_reasoning_that_does_not_end_has_no_answer() -> None:
+    done = endless_thinker().chat(ASK, choices=["Yes", "No"], max_new_tokens=20)
+    assert (done.text, done.finish_reason, done.is_valid, done.parsed) == (
+        "",
+        "length",
+        False,
+        None,
+    )
+    assert done.reasoning == "123,124,125,126,127,"
+
+
+def test_an_answer_that_looks_like_a_call_is_the_answer() -> None:
+    call = '{"name": "now", "parameters": {}}'
+    now = {"type": "function", "function": {"name": "now", "parameters": {}}}
+    options: dict[str, Any] = {"reply_format": "llama3", "tools": [now], "reasoning": "on"}
+    fake = model(f"<think>I could write {call}.</think>{call}")
+    done = fake.chat(ASK, json_object=True, **options, **ALL)
+    assert (done.text, done.tool_calls, done.parsed["name"]) == (call, (), "now")
+    assert done.reasoning == f"I could write {call}."
 
 
 def test_the_model_of_a_format_that_its_template_does_not_show() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localgen.engine.constraint import Matcher
-from localgen.generation.thought_matcher import ThoughtLimit, ThoughtMatcher
+from localgen.generation.thought_matcher import ThoughtMatcher, Thoughts
 from localgen.text.replies.formats import choose_format
 from localgen.text.replies.thoughts import Place, thought_marks
 from tests.fakes import ChoiceMatcher
@@ -25,8 +25,7 @@ def matcher(
     chosen = choose_format(form, "")
     assert chosen is not None
     marks = thought_marks(chosen, has_tools=True)
-    limit = ThoughtLimit(
-        n_tokens=n_tokens,
+    thoughts = Thoughts(
         marks=marks,
         begins=marks.follow(Place(), before.encode()),
         last_id=0,
@@ -34,7 +33,7 @@ def matcher(
         encode=lambda _, text: list(text.encode()),
         n_vocab=N_VOCAB,
     )
-    return ThoughtMatcher(limit, inner)
+    return ThoughtMatcher(thoughts, n_tokens, inner)
 
 
 def write(to: ThoughtMatcher, text: str | bytes) -> ThoughtMatcher:

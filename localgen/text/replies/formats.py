@@ -49,6 +49,12 @@ class ReplyFormat:
         """Every mark of the format, as far as a token may be one."""
         return frozenset((*self.begins, *self.ends, *self.dropped, *self.inner, *self.thought))
 
+    def without_calls(self) -> ReplyFormat:
+        """Return the format of replies that have reasoning and an answer."""
+        if self.body == "harmony":
+            return self
+        return ReplyFormat(name=self.name, thought=self.thought)
+
     def shows_thoughts(self, template: str) -> bool:
         """Return whether a chat template has a mark of the reasoning, or of messages by channel."""
         return self.body == "harmony" or any(mark in template for mark in self.thought)

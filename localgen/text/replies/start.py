@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from localgen.text.replies.formats import ReplyFormat
 from localgen.text.replies.parser import ReplyParser
+from localgen.text.replies.thoughts import Place, ThoughtMarks, thought_marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +28,22 @@ class ReplyStart:
     max_reasoning_tokens: int | None = None
 
     @property
-    def opens_thoughts(self) -> bool:
-        """Whether the prompt ends with the mark that begins the reasoning."""
-        return self.before.rstrip().endswith(self.form.thought[0])
+    def marks(self) -> ThoughtMarks:
+        """The marks of the reasoning."""
+        return thought_marks(self.form, has_tools=bool(self.tools))
+
+    @property
+    def begins(self) -> Place:
+        """Where the reply begins, after its text in the prompt."""
+        return self.marks.follow(Place(), self.before.encode())
+
+    def constrained(self) -> ReplyStart | None:
+        """Return what is known of a reply with a constraint: reasoning that the prompt has begun or
+        the caller asked for, and a constrained answer. None if the constraint is for all of it."""
+        if self.is_enforced:
+            return self
+        start = replace(self, form=self.form.without_calls(), tools=())
+        return start if self.is_to_reason or start.begins.is_thinking else None
 
     def parser(self, seed: bytes) -> ReplyParser:
         """Return a parser for one reply; see ``ReplyParser``."""

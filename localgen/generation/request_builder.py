@@ -358,9 +358,10 @@ class RequestBuilder:
         reply, grammar = None, None
         if form is not None:
             end = b"".join(map(self._tokenizer.token_bytes, ids[-_N_END:])).decode(errors="replace")
+            always_reasons = form.always_reasons and not continue_final_message
             reply = replace(
                 reply_start(form, tools or (), end, messages[-1] if is_open else None),
-                is_to_reason=reasoning not in (None, OFF),
+                is_to_reason=reasoning not in (None, OFF) or always_reasons,
                 max_reasoning_tokens=choice.limit,
             )
         if enforces is not None:

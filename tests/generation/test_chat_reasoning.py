@@ -200,6 +200,19 @@ def test_reasoning_that_does_not_end_has_no_answer() -> None:
     assert done.reasoning == "123,124,125,126,127,"
 
 
+def test_each_message_of_a_format_with_channels_has_a_header() -> None:
+    """gpt-oss does not know what JSON without a channel is."""
+    reply = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
+    fake = model(reply + "Yes", template=ALWAYS)
+    options: dict[str, Any] = {"reply_format": "harmony", "choices": ["Yes", "No"], **ALL}
+    done = fake.chat(ASK, **options)
+    assert (done.reasoning, done.text, done.parsed) == ("Hm.", "Yes", "Yes")
+    messages = [*ASK, {"role": "assistant", "content": "I say: "}]
+    prompt = fake.chat_prompt(messages, continue_final_message=True, reply_format="harmony")
+    assert prompt.reply is not None
+    assert prompt.reply.constrained() is None
+
+
 def test_an_answer_that_looks_like_a_call_is_the_answer() -> None:
     call = '{"name": "now", "parameters": {}}'
     now = {"type": "function", "function": {"name": "now", "parameters": {}}}

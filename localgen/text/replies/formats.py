@@ -49,6 +49,11 @@ class ReplyFormat:
         """Every mark of the format, as far as a token may be one."""
         return frozenset((*self.begins, *self.ends, *self.dropped, *self.inner, *self.thought))
 
+    @property
+    def always_reasons(self) -> bool:
+        """Whether each message begins with a header, so that none is an answer from its start."""
+        return self.body == "harmony"
+
     def without_calls(self) -> ReplyFormat:
         """Return the format of replies that have reasoning and an answer."""
         if self.body == "harmony":

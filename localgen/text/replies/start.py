@@ -16,8 +16,8 @@ class ReplyStart:
     """The format of a reply, the JSON schemas of its tools, and the text of it in the prompt.
 
     is_enforced: a grammar lets the reply be nothing but calls in this format. is_to_reason: the
-    caller asked for reasoning. max_reasoning_tokens: after so many its end is forced; None for any
-    number.
+    caller asked for reasoning, or the format has no reply without. max_reasoning_tokens: after so
+    many its end is forced; None for any number.
     """
 
     form: ReplyFormat

@@ -19,24 +19,24 @@ LABELS = ["positive", "negative", "positive or negative"]
 
 
 @pytest.mark.parametrize("prompt_end", ["", " "])
-def test_log_probabilities_are_sums_of_score(smollm2: LocalModel, prompt_end: str) -> None:
+def test_log_probabilities_are_sums_of_score(f16: LocalModel, prompt_end: str) -> None:
     """Also where the prompt ends with the space of the words after it."""
     prompt = f"Question: What is the capital of Italy?\nAnswer:{prompt_end}"
     space = "" if prompt_end else " "
     choices = [f"{space}{word}" for word in ("Paris", "Rome", "Rome, of course", "San Marino")]
-    found = smollm2.choose(prompt, choices)
+    found = f16.choose(prompt, choices)
     for choice in found.choices:
-        whole = smollm2.tokenizer.encode(prompt + choice.text)
+        whole = f16.tokenizer.encode(prompt + choice.text)
         assert tuple(whole[found.stats.n_prompt :]) == choice.token_ids
-        expected = smollm2.score(whole)[found.stats.n_prompt - 1 :].sum()
+        expected = f16.score(whole)[found.stats.n_prompt - 1 :].sum()
         assert choice.logprob == pytest.approx(float(expected), abs=0.05)
     assert found.text == f"{space}Rome"
     assert sum(found.probabilities.values()) == pytest.approx(1)
 
 
-def test_texts_together_are_as_one_by_one(smollm2: LocalModel) -> None:
-    together = smollm2.classify(TEXTS, LABELS, instruction=EXAMPLES)
+def test_texts_together_are_as_one_by_one(f16: LocalModel) -> None:
+    together = f16.classify(TEXTS, LABELS, instruction=EXAMPLES)
     assert [found.text for found in together] == ["positive", "negative"]
     for text, found in zip(TEXTS, together, strict=True):
-        alone = smollm2.classify(text, LABELS, instruction=EXAMPLES)
+        alone = f16.classify(text, LABELS, instruction=EXAMPLES)
         assert found.probabilities == pytest.approx(alone.probabilities, abs=0.02)

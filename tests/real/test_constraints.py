@@ -52,10 +52,10 @@ def test_every_text_is_what_the_schema_says_whatever_chooses_tokens(smollm2: Loc
     assert all(is_person(each) for each in done)
 
 
-def test_keys_are_forced_in_few_passes_and_recording_changes_no_text(smollm2: LocalModel) -> None:
+def test_keys_are_forced_in_few_passes_and_recording_changes_no_text(exact: LocalModel) -> None:
     """The log-probabilities are those of the same tokens after each other."""
     plain, recorded = (
-        smollm2.complete(PROMPTS[0], json_schema=PERSON, max_new_tokens=60, logprobs=logprobs)
+        exact.complete(PROMPTS[0], json_schema=PERSON, max_new_tokens=60, logprobs=logprobs)
         for logprobs in (None, 0)
     )
     assert is_person(plain)
@@ -64,7 +64,7 @@ def test_keys_are_forced_in_few_passes_and_recording_changes_no_text(smollm2: Lo
         assert each.stats.n_forced > each.stats.n_new / 3
         assert each.stats.n_passes < each.stats.n_new / 1.5
     assert recorded.logprobs is not None
-    scores = smollm2.score([*recorded.prompt_token_ids, *recorded.token_ids])
+    scores = exact.score([*recorded.prompt_token_ids, *recorded.token_ids])
     given = [step.logprob for step in recorded.logprobs]
     assert given == pytest.approx(scores[-len(given) :].tolist(), abs=0.5)
 

@@ -1,7 +1,4 @@
-"""A draft model on real weights: SmolLM2, and the same model at a coarser level to draft for it.
-
-The model is sure of each token, so rounding decides none, and texts are the same as without.
-"""
+"""A draft model on real weights: SmolLM2, and the same model at a coarser level to draft for it."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import pytest
 from localgen import LocalModel
 from localgen.engine import pass_costs
 from tests.cli.test_generate import localgen_command
-from tests.real.test_prompt_lookup import LINE
+from tests.real.test_prompt_lookup import COUNTING, IN_TWOS
 
 pytestmark = pytest.mark.real
 
@@ -22,7 +19,7 @@ def test_drafts_save_passes(
 ) -> None:
     """All passes cost the same here: whether drafts pay on this machine must not matter."""
     monkeypatch.setattr(pass_costs.PassCosts, "seconds", lambda self, n_tokens: 1.0)
-    prompts = [LINE * 2, LINE[4:] * 2]
+    prompts = [COUNTING, IN_TWOS]
     plain = smollm2.complete(prompts, max_new_tokens=10)
     drafted = smollm2.complete(prompts, max_new_tokens=10, assistant_model=str(coarse_path))
     assert [each.text for each in drafted] == [each.text for each in plain]
@@ -32,7 +29,7 @@ def test_drafts_save_passes(
 
 
 def test_the_command(smollm2: LocalModel, coarse_path: Path) -> None:
-    expected = smollm2.complete(LINE * 2, max_new_tokens=10).text
+    expected = smollm2.complete(COUNTING, max_new_tokens=10).text
     args = ("--draft", coarse_path, "--max-new-tokens", "10", "--no-do-sample", "--n-threads", "1")
-    done = localgen_command("generate", LINE * 2, "-m", "smollm2", *args, "--n-ctx", "512")
+    done = localgen_command("generate", COUNTING, "-m", "smollm2", *args, "--n-ctx", "512")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from localgen import Completion, LocalModel
-from localgen.benchmark.healed_tokens import is_allowed, n_alike
+from localgen import Completion, GenerationConfig, LocalModel
+from localgen.benchmark.healed_tokens import is_allowed
 
 DATA = json.loads(Path(__file__).with_name("healing_texts.json").read_text("utf-8"))
 TEXTS: list[str] = DATA["texts"]
 LONGEST = 48
 N_NEW = 2
-# What runs beside a sequence changes its logits by up to a few tenths.
-NEAR = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +28,17 @@ def cut_texts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def healed(smollm2: LocalModel, cut_texts: list[str]) -> list[Completion]:
-    return smollm2.complete(cut_texts, max_new_tokens=N_NEW, token_healing=True, logprobs=2)
+def healed(exact: LocalModel, cut_texts: list[str]) -> list[Completion]:
+    return exact.complete(cut_texts, max_new_tokens=N_NEW, token_healing=True)
 
 
 def test_every_output_begins_with_its_prompt(
-    smollm2: LocalModel, cut_texts: list[str], healed: list[Completion]
+    exact: LocalModel, cut_texts: list[str], healed: list[Completion]
 ) -> None:
-    token_bytes = smollm2.tokenizer.token_bytes
+    token_bytes = exact.tokenizer.token_bytes
     n_healed = 0
     for prompt, done in zip(cut_texts, healed, strict=True):
-        given = smollm2.tokenizer.encode(prompt)
+        given = exact.tokenizer.encode(prompt)
         output = b"".join(map(token_bytes, done.prompt_token_ids + done.token_ids))
         assert output.startswith(prompt.encode())
         assert given[: len(done.prompt_token_ids)] == done.prompt_token_ids
@@ -49,35 +47,31 @@ def test_every_output_begins_with_its_prompt(
 
 
 def test_what_the_model_says_anyway_is_what_healing_gives(
-    smollm2: LocalModel, cut_texts: list[str], healed: list[Completion]
+    exact: LocalModel, cut_texts: list[str], healed: list[Completion]
 ) -> None:
     """Where the greedy continuation of the remaining tokens spells the prompt as healing allows, by
-    the prompt's own tokens and then a longer one, it is the healed one; but for ties."""
+    the prompt's own tokens and then a longer one, it is the healed one."""
     remaining = [done.prompt_token_ids for done in healed]
-    n_new = max(len(done.token_ids) for done in healed)
-    plain = smollm2.complete(remaining, max_new_tokens=n_new)
+    configs = [GenerationConfig(max_new_tokens=len(done.token_ids)) for done in healed]
+    plain = exact.complete(remaining, generation_config=configs)
     n_agreeing = 0
     for prompt, done, unhealed in zip(cut_texts, healed, plain, strict=True):
-        own = smollm2.tokenizer.encode(prompt)[len(done.prompt_token_ids) :]
-        if not is_allowed(unhealed.token_ids, own, smollm2.tokenizer.token_bytes):
+        own = exact.tokenizer.encode(prompt)[len(done.prompt_token_ids) :]
+        if not is_allowed(unhealed.token_ids, own, exact.tokenizer.token_bytes):
             continue
         n_agreeing += 1
-        n_same = n_alike(done.token_ids, unhealed.token_ids)
-        if n_same < len(done.token_ids):
-            assert done.logprobs is not None
-            (_, best), (_, second) = done.logprobs[n_same].top
-            assert best - second < NEAR, (prompt, done.token_ids, unhealed.token_ids)
+        assert unhealed.token_ids[: len(done.token_ids)] == done.token_ids, prompt
     assert n_agreeing > len(cut_texts) / 4
 
 
-def test_a_word_that_is_cut(smollm2: LocalModel) -> None:
+def test_a_word_that_is_cut(exact: LocalModel) -> None:
     """With every token allowed that spells a part of the rest, a short one won, such as " w" of
     " world"."""
     prompt = "My favorite fruit is straw"
-    stream = smollm2.stream(prompt, max_new_tokens=1, token_healing=True)
+    stream = exact.stream(prompt, max_new_tokens=1, token_healing=True)
     assert "".join(stream).startswith("berry")
-    inputs = smollm2.tokenizer([prompt, "See http:"], padding=True)
-    out = smollm2.generate(**inputs, max_new_tokens=1, token_healing=True)
-    texts = smollm2.tokenizer.batch_decode(out, skip_special_tokens=True)
+    inputs = exact.tokenizer([prompt, "See http:"], padding=True)
+    out = exact.generate(**inputs, max_new_tokens=1, token_healing=True)
+    texts = exact.tokenizer.batch_decode(out, skip_special_tokens=True)
     assert texts[0].startswith("My favorite fruit is strawberry")
     assert texts[1].startswith("See http://")

@@ -29,9 +29,9 @@ def texts(parity: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def reference(smollm2: LocalModel, texts: dict[str, str]) -> dict[str, Completion]:
+def reference(f16: LocalModel, texts: dict[str, str]) -> dict[str, Completion]:
     """Each prompt's greedy continuation, made alone, with its log-probabilities."""
-    done = {name: smollm2.complete(texts[name], logprobs=3, **OPTIONS) for name in NAMES}
+    done = {name: f16.complete(texts[name], logprobs=3, **OPTIONS) for name in NAMES}
     for completion in done.values():
         assert completion.logprobs is not None
         assert min(step.top[0][1] - step.top[1][1] for step in completion.logprobs) > SURE
@@ -41,26 +41,26 @@ def reference(smollm2: LocalModel, texts: dict[str, str]) -> dict[str, Completio
 # --- text ---
 
 
-def test_text_is_the_decoded_tokens(smollm2: LocalModel, reference: dict[str, Completion]) -> None:
+def test_text_is_the_decoded_tokens(f16: LocalModel, reference: dict[str, Completion]) -> None:
     """Without a stop, decoding the new tokens gives the text, and limits give the reason."""
     for done in reference.values():
-        assert done.text == smollm2.tokenizer.decode(done.token_ids, skip_special_tokens=True)
+        assert done.text == f16.tokenizer.decode(done.token_ids, skip_special_tokens=True)
         assert len(done.token_ids) == N_NEW
         assert (done.finish_reason, done.stop_match) == ("length", None)
 
 
-def test_end_token_is_kept_but_not_shown(smollm2: LocalModel, texts: dict[str, str]) -> None:
+def test_end_token_is_kept_but_not_shown(f16: LocalModel, texts: dict[str, str]) -> None:
     """A row that ends itself has its EOS in token_ids and not in the text."""
-    done = smollm2.complete(texts["chat_short"], max_new_tokens=N_NEW)
+    done = f16.complete(texts["chat_short"], max_new_tokens=N_NEW)
     assert done.token_ids == [5230, 30, 2]
     assert (done.text, done.finish_reason) == ("No.", "eos")
 
 
 def test_stream_equals_complete(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """The pieces make the same text, and the completion at the end is the same result."""
-    stream = smollm2.stream(texts["chat"], **OPTIONS)
+    stream = f16.stream(texts["chat"], **OPTIONS)
     pieces = list(stream)
     assert len(pieces) > 1
     assert all(pieces)
@@ -69,41 +69,41 @@ def test_stream_equals_complete(
     assert stream.completion.finish_reason == "length"
 
 
-def test_stream_gives_whole_characters(smollm2: LocalModel, texts: dict[str, str]) -> None:
+def test_stream_gives_whole_characters(f16: LocalModel, texts: dict[str, str]) -> None:
     """Chinese characters of two or three tokens arrive whole: no piece holds U+FFFD."""
-    stream = smollm2.stream(texts["chinese"], max_new_tokens=24)
+    stream = f16.stream(texts["chinese"], max_new_tokens=24)
     pieces = list(stream)
-    n_parts = [len(smollm2.tokenizer.encode(char)) for char in "".join(pieces)]
+    n_parts = [len(f16.tokenizer.encode(char)) for char in "".join(pieces)]
     assert max(n_parts) > 1
     assert "\ufffd" not in "".join(pieces)
     assert "".join(pieces) == stream.completion.text
 
 
 def test_ids_equal_text(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """A prompt given as its token ids is the same prompt."""
-    ids = smollm2.tokenizer.encode(texts["html"])
-    [done] = smollm2.complete([ids], **OPTIONS)
+    ids = f16.tokenizer.encode(texts["html"])
+    [done] = f16.complete([ids], **OPTIONS)
     assert done.token_ids == reference["html"].token_ids
     assert done.prompt_token_ids == reference["html"].prompt_token_ids == ids
 
 
 def test_batch_equals_single(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """Several prompts together give each its own text, in order."""
-    done = smollm2.complete([texts[name] for name in NAMES], **OPTIONS)
+    done = f16.complete([texts[name] for name in NAMES], **OPTIONS)
     assert [one.text for one in done] == [reference[name].text for name in NAMES]
 
 
-def test_several_samples(smollm2: LocalModel, texts: dict[str, str]) -> None:
+def test_several_samples(exact: LocalModel, texts: dict[str, str]) -> None:
     """num_return_sequences gives a list for one text, the same as generate()'s rows."""
     options = {**OPTIONS, "max_new_tokens": 6, "num_return_sequences": 2, "seed": 4}
-    done = smollm2.complete(texts["numbers"], **options)
+    done = exact.complete(texts["numbers"], **options)
     assert [one.stats.seed_row for one in done] == [0, 1]
     ids = done[0].prompt_token_ids
-    rows = smollm2.generate([ids], do_sample=True, **options)
+    rows = exact.generate([ids], do_sample=True, **options)
     assert [one.token_ids for one in done] == rows[:, len(ids) :].tolist()
 
 
@@ -126,42 +126,42 @@ def cut_across_tokens(
 
 
 def test_stop_string_across_tokens(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """A stop string that begins and ends inside tokens: the text ends before it, and the token
     that completed it is the last."""
-    before, stop = cut_across_tokens(smollm2, reference["chat"], 5, 7)
-    done = smollm2.complete(texts["chat"], stop_strings=["never there", stop], **OPTIONS)
+    before, stop = cut_across_tokens(f16, reference["chat"], 5, 7)
+    done = f16.complete(texts["chat"], stop_strings=["never there", stop], **OPTIONS)
     assert (done.text, done.finish_reason, done.stop_match) == (before, "stop", stop)
     assert done.token_ids == reference["chat"].token_ids[:8]
 
 
 def test_stop_string_in_a_stream(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """The half of a stop string that a token already holds is never shown."""
-    before, stop = cut_across_tokens(smollm2, reference["chat"], 5, 7)
-    stream = smollm2.stream(texts["chat"], stop_strings=stop, **OPTIONS)
+    before, stop = cut_across_tokens(f16, reference["chat"], 5, 7)
+    stream = f16.stream(texts["chat"], stop_strings=stop, **OPTIONS)
     assert "".join(stream) == before
     assert stream.completion.stop_match == stop
 
 
 def test_almost_a_stop_string(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """What looked like a stop string's beginning and was not is shown after all."""
-    _, stop = cut_across_tokens(smollm2, reference["chat"], 5, 7)
-    stream = smollm2.stream(texts["chat"], stop_strings=[stop + "\x00"], **OPTIONS)
+    _, stop = cut_across_tokens(f16, reference["chat"], 5, 7)
+    stream = f16.stream(texts["chat"], stop_strings=[stop + "\x00"], **OPTIONS)
     assert "".join(stream) == reference["chat"].text
     assert stream.completion.finish_reason == "length"
 
 
 def test_stop_strings_in_a_batch(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """A stop ends its own row only."""
-    before, stop = cut_across_tokens(smollm2, reference["chat"], 5, 7)
-    done = smollm2.complete([texts["chat"], texts["html"]], stop_strings=stop, **OPTIONS)
+    before, stop = cut_across_tokens(f16, reference["chat"], 5, 7)
+    done = f16.complete([texts["chat"], texts["html"]], stop_strings=stop, **OPTIONS)
     assert [one.text for one in done] == [before, reference["html"].text]
     assert [one.finish_reason for one in done] == ["stop", "length"]
 
@@ -169,12 +169,10 @@ def test_stop_strings_in_a_batch(
 # --- numbers ---
 
 
-def test_logprobs(smollm2: LocalModel, texts: dict[str, str]) -> None:
+def test_logprobs(exact: LocalModel, texts: dict[str, str]) -> None:
     """The chosen and the likeliest tokens' logprobs are the log-softmax of generate()'s logits."""
-    # Not the first one: like generate() below, it reuses the prompt, so that the passes are equal.
-    for _ in range(2):
-        done = smollm2.complete(texts["chat"], logprobs=3, **OPTIONS)
-    out = smollm2.generate(
+    done = exact.complete(texts["chat"], logprobs=3, **OPTIONS)
+    out = exact.generate(
         [done.prompt_token_ids],
         np.ones((1, len(done.prompt_token_ids)), np.int64),  # its <|im_end|> is no padding
         return_dict_in_generate=True,
@@ -193,11 +191,11 @@ def test_logprobs(smollm2: LocalModel, texts: dict[str, str]) -> None:
         )
 
 
-def test_logprobs_are_the_models_own(smollm2: LocalModel, texts: dict[str, str]) -> None:
+def test_logprobs_are_the_models_own(exact: LocalModel, texts: dict[str, str]) -> None:
     """Temperature, filters and suppressed tokens change the choice, not the reported numbers."""
-    plain = smollm2.complete(texts["numbers"], max_new_tokens=1, logprobs=2)
+    plain = exact.complete(texts["numbers"], max_new_tokens=1, logprobs=2)
     best = plain.token_ids[0]
-    bent = smollm2.complete(
+    bent = exact.complete(
         texts["numbers"],
         max_new_tokens=1,
         logprobs=2,
@@ -225,14 +223,14 @@ def test_score_equals_logprobs(f16: LocalModel, texts: dict[str, str], name: str
     assert float(scored[-N_NEW:].sum()) == pytest.approx(sum(got), abs=N_NEW * CLOSE)
 
 
-def test_score_of_one_token(smollm2: LocalModel) -> None:
+def test_score_of_one_token(f16: LocalModel) -> None:
     """A single token has nothing before it to be scored by."""
-    assert smollm2.score([504]).shape == (0,)
+    assert f16.score([504]).shape == (0,)
 
 
-def test_stats(smollm2: LocalModel, texts: dict[str, str]) -> None:
+def test_stats(f16: LocalModel, texts: dict[str, str]) -> None:
     """Counts are exact, and the parts of the time make up the whole."""
-    done = smollm2.complete([texts["chat"], texts["numbers"]], **OPTIONS)
+    done = f16.complete([texts["chat"], texts["numbers"]], **OPTIONS)
     for one in done:
         stats = one.stats
         assert stats.n_prompt == len(one.prompt_token_ids)
@@ -261,26 +259,26 @@ def test_stats(smollm2: LocalModel, texts: dict[str, str]) -> None:
 
 
 def test_a_call_between_two_pieces(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """A stream left half-way: another call is right, and so is the rest of the stream."""
-    stream = smollm2.stream(texts["chat"], **OPTIONS)
+    stream = f16.stream(texts["chat"], **OPTIONS)
     pieces = [next(stream) for _ in range(5)]
-    other = smollm2.complete([texts["html"], texts["numbers"]], **OPTIONS)
+    other = f16.complete([texts["html"], texts["numbers"]], **OPTIONS)
     assert [one.text for one in other] == [reference["html"].text, reference["numbers"].text]
-    smollm2.score(texts["one_token"] * 2)
+    f16.score(texts["one_token"] * 2)
     pieces += stream
     assert "".join(pieces) == reference["chat"].text
     assert stream.completion.token_ids == reference["chat"].token_ids
 
 
 def test_two_streams_in_turns(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """Each piece displaces the other stream's cache, and neither text shows it."""
     names = ("chat", "html")
     options = {**OPTIONS, "max_new_tokens": 8}
-    streams = [smollm2.stream(texts[name], **options) for name in names]
+    streams = [f16.stream(texts[name], **options) for name in names]
     pieces = list(zip(*streams, strict=False))
     assert len(pieces) >= 6
     for name, stream in zip(names, streams, strict=True):
@@ -290,16 +288,16 @@ def test_two_streams_in_turns(
 
 
 def test_an_abandoned_stream(
-    smollm2: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
 ) -> None:
     """A closed stream keeps what it gave, gives nothing more, and disturbs no later call."""
-    stream = smollm2.stream(texts["chat"], **OPTIONS)
+    stream = f16.stream(texts["chat"], **OPTIONS)
     first = next(stream)
     stream.close()
     assert list(stream) == []
     assert stream.completion.finish_reason == "cancelled"
     assert stream.completion.text == first
-    dropped = smollm2.stream(texts["html"], **OPTIONS)
+    dropped = f16.stream(texts["html"], **OPTIONS)
     next(dropped)
     del dropped
-    assert smollm2.complete(texts["chat"], **OPTIONS).text == reference["chat"].text
+    assert f16.complete(texts["chat"], **OPTIONS).text == reference["chat"].text

@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from localgen.generation.continuation_scores import ContinuationScore
     from localgen.generation.tool_runs import ToolResult, ToolRun
     from localgen.inspection import ModelInfo, inspect
+    from localgen.mixtures.quantize import quantize
+    from localgen.mixtures.search import QuantizedMixture
     from localgen.model import LocalModel
     from localgen.quantization.imatrix import imatrix
     from localgen.quantization.imatrix_merge import merge_imatrices
     from localgen.quantization.imatrix_result import ImportanceMatrix
-    from localgen.quantization.quantize import QuantizedFile, quantize
+    from localgen.quantization.runner import QuantizedFile
     from localgen.text.batch_encoding import BatchEncoding
     from localgen.text.replies.results import ReplyDelta, ToolCall
     from localgen.text.tokenizer import Tokenizer
@@ -84,6 +86,7 @@ __all__ = [
     "NotEnoughMemoryError",
     "QuantizeError",
     "QuantizedFile",
+    "QuantizedMixture",
     "ReplyDelta",
     "ScoredChoice",
     "StateError",
@@ -145,11 +148,13 @@ _NAMES_IN = {
     "localgen.generation.continuation_scores": ("ContinuationScore",),
     "localgen.generation.tool_runs": ("ToolResult", "ToolRun"),
     "localgen.inspection": ("ModelInfo", "inspect"),
+    "localgen.mixtures.quantize": ("quantize",),
+    "localgen.mixtures.search": ("QuantizedMixture",),
     "localgen.model": ("LocalModel",),
     "localgen.quantization.imatrix": ("imatrix",),
     "localgen.quantization.imatrix_merge": ("merge_imatrices",),
     "localgen.quantization.imatrix_result": ("ImportanceMatrix",),
-    "localgen.quantization.quantize": ("QuantizedFile", "quantize"),
+    "localgen.quantization.runner": ("QuantizedFile",),
     "localgen.text.batch_encoding": ("BatchEncoding",),
     "localgen.text.replies.results": ("ReplyDelta", "ToolCall"),
     "localgen.text.tokenizer": ("Tokenizer",),

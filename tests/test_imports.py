@@ -22,6 +22,7 @@ LAYERS = [
     ["model", "inspection", "watermarking"],
     ["quantization", "benchmark"],
     ["compare", "doctor", "evaluate", "jobs", "tuning"],
+    ["mixtures"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -246,8 +246,8 @@ def _grouped(group: Any, values: dict[str, Any]) -> Any:
 # Options that single commands declare.
 _OTHERS = (
     "allow_kv_types", "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix",
-    "kv_types", "logprobs", "max_sequences", "new_tokens", "output_tensor_type", "process_output",
-    "prompt_lengths", "token_embedding_type",
+    "keep_split", "kv_types", "logprobs", "max_sequences", "new_tokens", "output_tensor_type",
+    "process_output", "prompt_lengths", "target_kld", "target_size", "token_embedding_type",
 )  # fmt: skip
 
 # What stands around an option's name in messages that refuse several together.

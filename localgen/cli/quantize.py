@@ -1,4 +1,4 @@
-"""``localgen quantize``: write a model at one or more quantization levels."""
+"""``localgen quantize``: write a model at quantization levels, or as a mixture for a target."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import typer
 
 from localgen._util.format import as_size, counted
 from localgen._util.progress import tensor_bars
+from localgen._util.text_file import read_text
 from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table
-from localgen.quantization.quantize import AUTO
-from localgen.quantization.quantize import quantize as write_levels
+from localgen.compare.metrics import Mean
+from localgen.mixtures.quantize import quantize as write
+from localgen.mixtures.search import QuantizedMixture
+from localgen.quantization.options import AUTO
+from localgen.quantization.runner import QuantizedFile
 
 
 def quantize(
@@ -23,11 +27,42 @@ def quantize(
         str, typer.Argument(metavar="SRC", help=f"Quantize this model: {MODEL_FORMS}.")
     ],
     levels: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "-t", "--type", metavar="LEVEL", help="Write this level, as Q4_K_M; can be repeated."
         ),
-    ],
+    ] = None,
+    target_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="2.5GB", help="Write the mixture of types that loses least in this size."
+        ),
+    ] = None,
+    target_kld: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NATS", help="Write the smallest mixture of types with this mean KLD."
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure a mixture's loss on this UTF-8 text.",
+            show_default="English prose that comes with Python",
+        ),
+    ] = None,
+    n_ctx: Annotated[
+        int | None,
+        typer.Option(help="Cut that text into chunks of this many tokens.", show_default="512"),
+    ] = None,
+    chunks: Annotated[
+        int | None,
+        typer.Option(
+            help="Use this many chunks to find a mixture, and as many to measure it.",
+            show_default="4",
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files to DIR.")
     ] = Path(),
@@ -53,6 +88,9 @@ def quantize(
     output_tensor_type: Annotated[
         str | None, typer.Option(metavar="TYPE", help="Store the output matrix as TYPE.")
     ] = None,
+    keep_split: Annotated[
+        bool, typer.Option("--keep-split", help="Write as many shards as SRC has.")
+    ] = False,
     allow_requantize: Annotated[
         bool,
         typer.Option("--allow-requantize", help="Accept a source that is quantized already."),
@@ -60,22 +98,57 @@ def quantize(
     n_threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """Quantize SRC to one or more levels and report what each file holds."""
+    """Quantize SRC to one or more levels, or to a target, and report what each file holds."""
     types = _tensor_types(tensor_type or [])
-    with tensor_bars([*["importance matrix"] * (imatrix == AUTO), *levels]) as begun:
-        written = write_levels(
+    bars = [*["importance matrix"] * (imatrix == AUTO), *(levels or ["mixture"])]
+    with tensor_bars(bars) as begun:
+        done: QuantizedMixture | list[QuantizedFile] = write(  # type: ignore[call-overload,misc]
             source,
-            levels,
+            levels or None,  # with a target or not: what does not go together is refused there
+            target_size=target_size,
+            target_kld=target_kld,
+            text=None if text is None else read_text(text),
+            n_ctx=n_ctx,
+            n_chunks=chunks,
             output=output,
             imatrix=imatrix,
             pure=pure,
-            tensor_types=types,
+            tensor_types=types or None,
             token_embedding_type=token_embedding_type,
             output_tensor_type=output_tensor_type,
+            keep_split=keep_split,
             allow_requantize=allow_requantize,
             n_threads=n_threads,
             progress=begun,
         )
+    if isinstance(done, QuantizedMixture):
+        _print_mixture(done, as_json=as_json)
+    else:
+        _print_files(done, as_json=as_json)
+
+
+def _print_mixture(done: QuantizedMixture, *, as_json: bool) -> None:
+    if as_json:
+        whole = asdict(done)
+        print(json.dumps([{**whole.pop("file"), **whole}], default=str))
+        return
+    _print_files([done.file], as_json=False)
+    print()
+    print_table(("group", "type"), done.groups.items())
+    print()
+    print(f"mean KLD {_mean(done.kld)}, on text that the search did not use")
+    if done.below is not None:
+        print(
+            f"{done.below.level} ({as_size(done.below.n_bytes)}): {_mean(done.below.kld)}, more by "
+            f"{_mean(done.below.difference)}"
+        )
+
+
+def _mean(found: Mean) -> str:
+    return f"{found.value:.4f} ±{found.se:.4f}"
+
+
+def _print_files(written: list[QuantizedFile], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(file) for file in written], default=str))
         return

@@ -16,7 +16,10 @@ from localgen.errors import CompareError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
 from localgen.llama.quantize import quantization_types
-from localgen.quantization.quantize import QuantizedFile, quantize, spelled_level
+from localgen.quantization.levels import spelled_level
+from localgen.quantization.options import QuantizeOptions
+from localgen.quantization.quantize import write_levels
+from localgen.quantization.runner import QuantizedFile
 
 _HASHED_BYTES = 2**20
 
@@ -63,14 +66,10 @@ class Level:
         n_threads: int,
     ) -> None:
         """Quantize ``source`` to this level. Raises LocalgenError."""
-        self.made = quantize(
-            source,
-            self.name,
-            output=folder,
-            imatrix=imatrix,
-            allow_requantize=True,
-            n_threads=n_threads,
+        options = QuantizeOptions(
+            output=folder, imatrix=imatrix, allow_requantize=True, n_threads=n_threads
         )
+        self.made = write_levels(source, [self.name], options)[0]
         self.path = self.made.path
 
     def check(self) -> None:

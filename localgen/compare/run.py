@@ -28,7 +28,8 @@ from localgen.gguf import gate
 from localgen.quantization.calibration import default_text as default_calibration_text
 from localgen.quantization.calibration import sha256_of
 from localgen.quantization.imatrix_result import is_made_from
-from localgen.quantization.quantize import AUTO, auto_imatrix
+from localgen.quantization.options import AUTO
+from localgen.quantization.quantize import auto_imatrix
 
 
 def compare(

@@ -5,7 +5,7 @@
 It reads each ``Task`` as a line of JSON from stdin and writes events to stdout, one JSON object per
 line: {"tensor", "index", "of"} when a tensor is started; at a task's end {"types": {tensor: type},
 "n_fallback", "needs_imatrix"}, or {"error"}. When stdin ends, the parent is gone: the process stops
-at once and removes the file that it was writing.
+at once and removes what it was writing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import glob
 import json
 import os
 import queue
@@ -56,6 +57,7 @@ class Task:
     """What one run does; a dry run writes no file.
 
     ftype: llama.cpp's number of the level. tensor_types: {tensor: ggml's number of a type}.
+    keep_split: write a shard for each of the source's; their names begin with ``target``.
     """
 
     source: str
@@ -69,9 +71,16 @@ class Task:
     tensor_types: dict[str, int] = field(default_factory=dict)
     token_embedding_type: int | None = None
     output_tensor_type: int | None = None
+    keep_split: bool = False
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
+
+    def written(self) -> list[str]:
+        """Return the files that a run has written so far."""
+        if self.dry_run:
+            return []
+        return glob.glob(f"{glob.escape(self.target)}{'-*' if self.keep_split else ''}")
 
 
 class _Log:
@@ -123,6 +132,7 @@ def run(task: Task) -> dict[str, Any]:
     params.pure = task.pure
     params.allow_requantize = task.allow_requantize
     params.dry_run = task.dry_run
+    params.keep_split = task.keep_split
     if task.token_embedding_type is not None:
         params.token_embedding_type = task.token_embedding_type
     if task.output_tensor_type is not None:
@@ -175,22 +185,22 @@ class _Tasks:
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._writing: str | None = None
+        self._running: Task | None = None
         threading.Thread(target=self._read, daemon=True).start()
 
     def run_next(self) -> dict[str, Any]:
         task = Task(**json.loads(self._waiting.get()))
-        self._writing = None if task.dry_run else task.target
+        self._running = task
         done = run(task)
-        self._writing = None
+        self._running = None
         return done
 
     def _read(self) -> None:
         for line in sys.stdin:
             self._waiting.put(line)
-        if self._writing is not None:
+        for path in self._running.written() if self._running is not None else []:
             with contextlib.suppress(OSError):
-                os.unlink(self._writing)
+                os.unlink(path)
         os._exit(1)
 
 

@@ -21,6 +21,7 @@ from localgen import LocalModel, ModelNotFoundError, QuantizeError, quantize
 from localgen.gguf.imatrix_file import read_imatrix
 from localgen.llama.quantize import quantization_types
 from localgen.quantization import quantize as quantize_module
+from localgen.quantization.runner import Runner
 from models.make_tiny import make_llama_bpe
 from tests.cli.test_generate import localgen_command
 from tests.systems import is_root
@@ -210,7 +211,7 @@ def test_a_disk_that_becomes_full(
     if not is_root() or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small disk")
     try:
-        monkeypatch.setattr(quantize_module, "_check_disk", lambda *_: None)
+        monkeypatch.setattr(quantize_module, "check_disk", lambda *_: None)
         with pytest.raises(QuantizeError, match="F32"):
             quantize(tiny_bpe_path, "F32", output=small)
         assert not _left_in(small)
@@ -244,10 +245,8 @@ def test_a_file_that_differs_from_the_dry_run_is_not_kept(
     tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each tensor of the file must have the type that the dry run reported."""
-    plan = quantize_module._Runner.plan
-    monkeypatch.setattr(
-        quantize_module._Runner, "plan", lambda self, level, _: plan(self, "Q4_0", 2)
-    )
+    plan = Runner.plan
+    monkeypatch.setattr(Runner, "plan", lambda self, level, _: plan(self, "Q4_0", 2))
     with pytest.raises(QuantizeError, match="differs from the dry run"):
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
     old()
@@ -257,13 +256,13 @@ def test_a_corrupt_file_is_not_kept(
     tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What llama.cpp wrote is checked as any file is that comes from elsewhere."""
-    check = quantize_module._Runner._check_written
+    check = Runner._check_written
 
     def cut_short(self: Any, level: str, partial: Path, plan: Any) -> Any:
         os.truncate(partial, partial.stat().st_size // 2)
         return check(self, level, partial, plan)
 
-    monkeypatch.setattr(quantize_module._Runner, "_check_written", cut_short)
+    monkeypatch.setattr(Runner, "_check_written", cut_short)
     with pytest.raises(QuantizeError, match=r"llama\.cpp wrote a corrupt Q8_0 file: "):
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path)
     old()
@@ -272,14 +271,14 @@ def test_a_corrupt_file_is_not_kept(
 def test_a_tensor_that_the_dry_run_left_out(
     tiny_bpe_path: Path, tmp_path: Path, old: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = quantize_module._Runner._run
+    run = Runner.run
 
     def without_one(self: Any, *args: Any, **options: Any) -> dict[str, Any]:
         found = run(self, *args, **options)
         del found["types"]["output_norm.weight"]
         return found
 
-    monkeypatch.setattr(quantize_module._Runner, "_run", without_one)
+    monkeypatch.setattr(Runner, "run", without_one)
     message = r"llama\.cpp did not report the type of output_norm\.weight in Q8_0"
     with pytest.raises(QuantizeError, match=message):
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path)

@@ -1,0 +1,1 @@
+"""Mixtures of tensor types that fit a model into a size or a loss."""

@@ -8,6 +8,7 @@ quality.py            perplexity and KLD of each level, beside the reference
 reference.py          the reference's logits, live or stored
 paired_evaluation.py  one text under two models at the same time
 metrics.py            statistics of their logits, pure NumPy
+calibration.py        whether a model is right as often as it is confident, pure NumPy
 texts.py              greedy texts of each level
 divergence.py         how long two texts agree
 rounds.py             the speed of all levels in turn

@@ -135,6 +135,14 @@ COLUMNS = (
         lambda level: level.top1_agreement,
         _same_top,
     ),
+    _number(
+        "ECE",
+        "ece",
+        "{:.3f}".format,
+        "expected calibration error: how far the confidence in the most likely token is from the "
+        "share of tokens where the text has it, mean over 15 bins",
+        in_terminal=False,
+    ),
     Column(
         "same text",
         "median number of greedy tokens before the text differs from the reference's",

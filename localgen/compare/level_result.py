@@ -87,6 +87,9 @@ class LevelResult:
     kld_quantiles: tuple[float, ...] = ()
     top1_agreement: float | None = None
     delta_p_rms: float | None = None
+    ece: float | None = None
+    confidence: float | None = None
+    accuracy: float | None = None
     divergence_tokens: float | None = None
     divergences: tuple[Divergence, ...] = ()
     tasks: tuple[TaskResult, ...] = ()

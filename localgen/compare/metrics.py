@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from localgen.compare.calibration import calibration
+
 Rows = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 
@@ -33,6 +35,7 @@ class TokenMetrics:
     nll_reference, nll: -ln of the probability of the text's token. kld: KL(reference || candidate)
     of the predicted distributions, in nats. delta_p: the candidate's probability of the text's
     token minus the reference's. same_top: 1 where both have the same most likely token.
+    confidence: the probability of the most likely token. is_right: 1 where the text has that token.
     """
 
     nll_reference: Values
@@ -40,6 +43,10 @@ class TokenMetrics:
     kld: Values
     delta_p: Values
     same_top: Values
+    confidence_reference: Values
+    confidence: Values
+    is_right_reference: Values
+    is_right: Values
 
     @classmethod
     def joined(cls, parts: list[TokenMetrics]) -> TokenMetrics:
@@ -87,6 +94,10 @@ def _block(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int32]) -> 
         kld=kld,
         delta_p=np.exp(-nll) - np.exp(-nll_ref),
         same_top=(tops[0] == tops[1]).astype(np.float64),
+        confidence_reference=1 / z_ref,
+        confidence=1 / z,
+        is_right_reference=(tops[0] == targets).astype(np.float64),
+        is_right=(tops[1] == targets).astype(np.float64),
     )
 
 
@@ -128,6 +139,9 @@ class Quality:
     kld_quantiles: tuple[float, ...]
     top1_agreement: float
     delta_p_rms: float
+    ece: float
+    confidence: float
+    accuracy: float
 
 
 def quality(tokens: TokenMetrics) -> Quality:
@@ -136,6 +150,7 @@ def quality(tokens: TokenMetrics) -> Quality:
     quantiles = tuple(float(q) for q in np.quantile(tokens.kld, KLD_PROBABILITIES))
     at = dict(zip(KLD_PROBABILITIES, quantiles, strict=True))
     perplexity = math.exp(nll.value)
+    calibrated = calibration(tokens.confidence, tokens.is_right)
     return Quality(
         n_tokens=len(tokens.kld),
         perplexity=perplexity,
@@ -151,4 +166,7 @@ def quality(tokens: TokenMetrics) -> Quality:
         kld_quantiles=quantiles,
         top1_agreement=float(tokens.same_top.mean()),
         delta_p_rms=math.sqrt(float(np.mean(tokens.delta_p**2))),
+        ece=calibrated.ece,
+        confidence=calibrated.confidence,
+        accuracy=calibrated.accuracy,
     )

@@ -177,6 +177,8 @@ def _of_reference(found: TokenMetrics) -> TokenMetrics:
         kld=np.zeros_like(found.kld),
         delta_p=np.zeros_like(found.kld),
         same_top=np.ones_like(found.kld),
+        confidence=found.confidence_reference,
+        is_right=found.is_right_reference,
     )
 
 

@@ -97,7 +97,8 @@ def test_quantiles_of_the_kld() -> None:
     """For 0, 1, … 1000 the quantile at p is 1000 p."""
     values = np.arange(1001.0)
     rng = np.random.default_rng(3)
-    found = quality(TokenMetrics(values, values, rng.permutation(values), values, values))
+    other = [values] * 4
+    found = quality(TokenMetrics(values, values, rng.permutation(values), values, values, *other))
     assert found.kld_quantiles == pytest.approx([1000 * p for p in KLD_PROBABILITIES])
     assert (found.kld_median, found.kld_p90, found.kld_p99, found.kld_max) == pytest.approx(
         (500, 900, 990, 1000)

@@ -15,6 +15,8 @@ from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table, printable
 from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
+from localgen.compare.compute_device import FORMS
+from localgen.compare.extra_tables import extra_tables
 from localgen.compare.formats import COLUMNS, KLD, fixed_line, noise_line, share_of_most
 from localgen.compare.recommend import parse_bytes
 from localgen.compare.task_table import TASK_TITLES, task_tables
@@ -67,6 +69,24 @@ def compare(
             help="Ask each level the questions of FILE (JSON Lines or CSV); can be repeated.",
         ),
     ] = None,
+    devices: Annotated[
+        str, typer.Option(metavar="A,B,…", help=f"Try each level on these devices: {FORMS}.")
+    ] = "auto",
+    chats: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Compare greedy replies to the chats of FILE (JSON Lines with messages), or of "
+            "localgen's own: auto.",
+        ),
+    ] = None,
+    depths: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Measure speed after so many cached tokens, too."),
+    ] = None,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure joules per token (Linux, Intel and AMD).")
+    ] = False,
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the quantized files in DIR.")
     ] = None,
@@ -134,6 +154,10 @@ def compare(
                     n_threads=n_threads,
                     imatrix=imatrix,
                     tasks=tasks or (),
+                    devices=_parts(devices),
+                    chats=chats,
+                    depths=_numbers(depths),
+                    energy=energy,
                     keep=keep,
                     results=output,
                     resume=resume,
@@ -184,6 +208,15 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
+def _numbers(text: str | None) -> list[int]:
+    if text is None:
+        return []
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--depths must be comma-separated integers, got {text!r}") from None
+
+
 def _report_interrupt(found: Comparison, n_levels: int, output: Path | None) -> None:
     """Say on stderr what Ctrl-C left in ``output``."""
     n_saved = sum(bool(level.perplexity or level.decode_tps) for level in found.levels)
@@ -225,8 +258,11 @@ def _print_table(result: Comparison) -> None:
     right = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD")
     print_table([*titles[:after], "", *titles[after:]], rows, right=right, wrapped=titles)
     for name, cells in task_tables(result):
-        print(f"\n{printable(name)}")
+        print(printable(name))
         print_table([*TASK_TITLES], cells, right=TASK_TITLES[1:], wrapped=TASK_TITLES)
+    for table in extra_tables(result):
+        print(table.heading)
+        print_table([*table.titles], table.rows, right=table.titles[1:], wrapped=table.titles)
     for level in result.levels:
         if level.error is not None:
             print(f"localgen: {level.label}: {level.error}", file=sys.stderr)

@@ -9,14 +9,18 @@ reference.py          the reference's logits, live or stored
 paired_evaluation.py  one text under two models at the same time
 metrics.py            statistics of their logits, pure NumPy
 calibration.py        whether a model is right as often as it is confident, pure NumPy
+chats.py              greedy replies to chats, by the chat template
+chat_file.py          files of chats
 texts.py              greedy texts of each level
 divergence.py         how long two texts agree
 rounds.py             the speed of all levels in turn
 speed.py              the speed of one level, in a process of its own
+compute_device.py     where a level is computed
 level_result.py       what was measured of one level
 results.py            the whole result, and its JSON
 recommend.py          which level to keep, and why
 formats.py            a level's figures as text
+extra_tables.py       figures that are measured where asked for, as tables
 report.py, page/      the result as PNG and as an HTML page
 plots.py, labels.py   what is drawn
 pictures.py           drawings as files

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from localgen._util.home import expand_user
 
 TEXT_FILE = "TEXT_FILE"
+AUTO = "auto"
 
 
 def command_line(
@@ -25,6 +26,10 @@ def command_line(
     n_threads: int,
     imatrix: str | os.PathLike[str] | None,
     tasks: Sequence[str | os.PathLike[str]] = (),
+    devices: Sequence[str] = (AUTO,),
+    chats: str | os.PathLike[str] | None = None,
+    depths: Sequence[int] = (),
+    energy: bool = False,
 ) -> str:
     """Return the ``localgen compare`` command that measures the same.
 
@@ -41,6 +46,10 @@ def command_line(
     words += ["--imatrix", _without_folder(imatrix)] if imatrix is not None else []
     for task in tasks:
         words += ["--tasks", _without_folder(task)]
+    words += ["--devices", ",".join(devices)] if [*devices] != [AUTO] else []
+    words += ["--chats", _without_folder(chats)] if chats is not None else []
+    words += ["--depths", ",".join(map(str, depths))] if depths else []
+    words += ["--energy"] if energy else []
     return shlex.join([*words, "--n-threads", str(n_threads)])
 
 

@@ -20,6 +20,34 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChatAgreement:
+    """How far greedy replies to chats are the reference's.
+
+    share_equal: the share of replies with the same text; low, high: its 95 % interval.
+    first_difference: the median number of tokens before the others differ; None if none does.
+    replies: of each chat, with its last message as the prompt.
+    """
+
+    share_equal: float
+    low: float
+    high: float
+    first_difference: float | None
+    replies: tuple[Divergence, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedAtDepth:
+    """Tokens/s with ``depth`` tokens in the KV cache: of 512 more of a prompt, and of 64 new ones.
+
+    prefill_tps: None for a model that computes a cached prompt again.
+    """
+
+    depth: int
+    prefill_tps: Spread | None
+    decode_tps: Spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
     """The answers of one level to the questions of a file.
 
@@ -44,21 +72,24 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelResult:
-    """The results of one level with one type of KV cache. What was not measured is None.
+    """The results of one level with one type of KV cache on one device; None: not measured.
 
-    name: the level, such as "Q4_K_M". error: why the rest is missing. is_reference: whether the
-    others are compared with this one. file_bytes: of all shards. n_fallback: tensors stored in a
-    larger type than the level's, if the comparison made the file. flash_attention: "on" or "off",
-    fixed while it was measured; "auto" where llama.cpp decides. cold_load_seconds: with the file
-    not in the page cache. peak_rss_bytes: of a process that loads the model and generates.
-    prefill_tps, decode_tps: tokens/s for a prompt of 512, and for 64 new tokens, one sequence.
-    ttft_seconds: for a prompt of 128. divergence_tokens: median number of greedy tokens before the
-    text differs from the reference's. tasks: one for each file of questions. The others: see
-    ``metrics.Quality``.
+    name: the level, such as "Q4_K_M". device: as given, "cuda:20" for 20 layers on the GPU. error:
+    why the rest is missing. is_reference: whether the others are compared with this one.
+    file_bytes: of all shards. n_fallback: tensors stored in a larger type than the level's, if the
+    comparison made the file. flash_attention: "on" or "off", fixed while it was measured; "auto"
+    where llama.cpp decides. cold_load_seconds: with the file not in the page cache. peak_rss_bytes:
+    of a process that loads the model and generates. prefill_tps, decode_tps: tokens/s for a prompt
+    of 512, and for 64 new tokens, one sequence. ttft_seconds: for a prompt of 128. prefill_joules,
+    decode_joules: the energy of the machine's processors per token of these. at_depths: speed after
+    many tokens. divergence_tokens: median number of greedy tokens before the text differs from the
+    reference's. chats: None for the reference. tasks: one for each file of questions. The others:
+    see ``metrics.Quality``.
     """
 
     name: str
     kv_type: str = "f16"
+    device: str = "auto"
     error: str | None = None
     is_reference: bool = False
     file: str | None = None
@@ -73,6 +104,9 @@ class LevelResult:
     prefill_tps: Spread | None = None
     decode_tps: Spread | None = None
     ttft_seconds: Spread | None = None
+    prefill_joules: Spread | None = None
+    decode_joules: Spread | None = None
+    at_depths: tuple[SpeedAtDepth, ...] = ()
     n_tokens: int | None = None
     perplexity: float | None = None
     perplexity_se: float | None = None
@@ -92,9 +126,11 @@ class LevelResult:
     accuracy: float | None = None
     divergence_tokens: float | None = None
     divergences: tuple[Divergence, ...] = ()
+    chats: ChatAgreement | None = None
     tasks: tuple[TaskResult, ...] = ()
 
     @property
     def label(self) -> str:
-        """The name, and the KV cache's type if it is not F16."""
-        return self.name if self.kv_type == "f16" else f"{self.name} kv {self.kv_type}"
+        """The name, the KV cache's type if it is not F16, and the device if one was chosen."""
+        kv_type = "" if self.kv_type == "f16" else f" kv {self.kv_type}"
+        return f"{self.name}{kv_type}" + ("" if self.device == "auto" else f" on {self.device}")

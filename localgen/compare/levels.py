@@ -8,10 +8,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from localgen import hub
 from localgen._util.format import either
+from localgen.compare.compute_device import ComputeDevice
 from localgen.compare.level_result import LevelResult
+from localgen.config import ModelConfig
 from localgen.errors import CompareError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
@@ -108,14 +111,15 @@ def levels_of(levels: Sequence[str | os.PathLike[str]]) -> list[Level]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Variant:
-    """A level with one type of KV cache; each has a LevelResult."""
+    """A level with one type of KV cache on one device; each has a LevelResult."""
 
     level: Level
     kv_type: str
+    device: ComputeDevice
 
     @property
     def label(self) -> str:
-        return LevelResult(name=self.level.name, kv_type=self.kv_type).label
+        return self._row().label
 
     @property
     def path(self) -> Path:
@@ -129,10 +133,28 @@ class Variant:
             raise CompareError(f"{self.level.name} has no file")
         return self.level.file
 
+    def config(self, *, n_ctx: int, n_threads: int, **options: Any) -> ModelConfig:
+        """Return how to load it; options: further fields of ModelConfig."""
+        return ModelConfig(
+            n_ctx=n_ctx,
+            n_threads=n_threads,
+            kv_type=self.kv_type,
+            device=self.device.name,
+            n_gpu_layers=self.device.n_gpu_layers,
+            **options,
+        )
+
+    def _row(self) -> LevelResult:
+        return LevelResult(
+            name=self.level.name,
+            kv_type=self.kv_type,
+            device=str(self.device),
+            error=self.level.error,
+        )
+
     def described(self) -> LevelResult:
         """Return what is known before anything is measured."""
-        level = self.level
-        row = LevelResult(name=level.name, kv_type=self.kv_type, error=level.error)
+        level, row = self.level, self._row()
         if level.file is None or level.path is None:
             return row
         tensors = [tensor for shard in level.file.shards for tensor in shard.tensors]

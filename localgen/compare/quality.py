@@ -125,12 +125,11 @@ class Quality:
 
     def _config(self, variant: Variant) -> ModelConfig:
         """Return a configuration for one chunk, with one block of rows per pass."""
-        return ModelConfig(
+        return variant.config(
             n_ctx=self._settings.n_ctx,
+            n_threads=self._settings.n_threads,
             n_batch=rows_at_a_time(len(variant.file.shards[0].tokens)),
             max_sequences=1,
-            n_threads=self._settings.n_threads,
-            kv_type=variant.kv_type,
         )
 
     # --- paired evaluations ---
@@ -153,7 +152,9 @@ class Quality:
         )
         with self._backend(itself, config) as again:
             found = self._evaluate(reference, again, parts, name)
-        record.noise = LevelResult(name=name, kv_type=itself.kv_type, **_as_fields(found))
+        record.noise = LevelResult(
+            name=name, kv_type=itself.kv_type, device=str(itself.device), **_as_fields(found)
+        )
         if record[itself].perplexity is None:  # the reference is the only level
             record.set(itself, **_as_fields(found))
         record.save()

@@ -12,7 +12,13 @@ from typing import Any
 from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.text_file import read_text
 from localgen.benchmark.measuring import Spread
-from localgen.compare.level_result import Divergence, LevelResult, TaskResult
+from localgen.compare.level_result import (
+    ChatAgreement,
+    Divergence,
+    LevelResult,
+    SpeedAtDepth,
+    TaskResult,
+)
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.recommend import Recommendation, recommend
 from localgen.compare.task_metrics import PairedDifference
@@ -101,15 +107,19 @@ class Comparison:
         )
 
 
-_SPREADS = ("load_seconds", "cold_load_seconds", "prefill_tps", "decode_tps", "ttft_seconds")
+_SPREADS = (
+    *("load_seconds", "cold_load_seconds", "prefill_tps", "decode_tps", "ttft_seconds"),
+    *("prefill_joules", "decode_joules"),
+)
 
 
 def _level(data: dict[str, Any]) -> LevelResult:
-    data = dict(data)
-    for name in _SPREADS:
-        if data.get(name) is not None:
-            data[name] = Spread(**data[name])
-    data["divergences"] = tuple(Divergence(**each) for each in data.get("divergences", ()))
+    data = _with_spreads(data, _SPREADS)
+    data["at_depths"] = tuple(_at_depth(each) for each in data.get("at_depths", ()))
+    data["divergences"] = _divergences(data.get("divergences", ()))
+    if data.get("chats") is not None:
+        replies = _divergences(data["chats"]["replies"])
+        data["chats"] = ChatAgreement(**{**data["chats"], "replies": replies})
     data["tasks"] = tuple(_task(each) for each in data.get("tasks", ()))
     data["kld_quantiles"] = tuple(data.get("kld_quantiles", ()))
     if len(data["kld_quantiles"]) not in (0, len(KLD_PROBABILITIES)):
@@ -118,6 +128,22 @@ def _level(data: dict[str, Any]) -> LevelResult:
             f"schema {SCHEMA} has {len(KLD_PROBABILITIES)}: the file is corrupt"
         )
     return LevelResult(**data)
+
+
+def _divergences(data: Iterable[dict[str, Any]]) -> tuple[Divergence, ...]:
+    return tuple(Divergence(**each) for each in data)
+
+
+def _with_spreads(data: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    data = dict(data)
+    for name in names:
+        if data.get(name) is not None:
+            data[name] = Spread(**data[name])
+    return data
+
+
+def _at_depth(data: dict[str, Any]) -> SpeedAtDepth:
+    return SpeedAtDepth(**_with_spreads(data, ("prefill_tps", "decode_tps")))
 
 
 def _task(data: dict[str, Any]) -> TaskResult:

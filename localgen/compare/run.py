@@ -10,21 +10,26 @@ from pathlib import Path
 
 from localgen import hub
 from localgen._util import system
-from localgen._util.checks import check_choice, check_int
+from localgen._util.checks import check_bool, check_choice, check_int
 from localgen._util.home import expand_user
+from localgen.compare.chat_file import read_chats
+from localgen.compare.chats import Prompts, chat_prompts, measure_chats
 from localgen.compare.command import command_line
+from localgen.compare.compute_device import FORMS, ComputeDevice
 from localgen.compare.levels import Level, Variant, check_names, levels_of
 from localgen.compare.quality import Quality
 from localgen.compare.record import Progress, Record
 from localgen.compare.results import Comparison
 from localgen.compare.rounds import measure_speed
 from localgen.compare.settings import Settings, default_text
+from localgen.compare.speed import N_DECODE, N_PREFILL
 from localgen.compare.task_file import read_all
 from localgen.compare.task_run import measure_tasks
 from localgen.compare.texts import measure_texts
 from localgen.config import KV_TYPES
 from localgen.errors import CompareError, GenerationInterrupted, LocalgenError
 from localgen.gguf import gate
+from localgen.gguf.metadata import Hyperparameters
 from localgen.quantization.calibration import default_text as default_calibration_text
 from localgen.quantization.calibration import sha256_of
 from localgen.quantization.imatrix_result import is_made_from
@@ -46,6 +51,10 @@ def compare(
     n_threads: int | None = None,
     imatrix: str | os.PathLike[str] | None = None,
     tasks: Sequence[str | os.PathLike[str]] = (),
+    devices: Sequence[str] = ("auto",),
+    chats: str | os.PathLike[str] | None = None,
+    depths: Sequence[int] = (),
+    energy: bool = False,
     keep: str | os.PathLike[str] | None = None,
     results: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -60,13 +69,20 @@ def compare(
     types to try each level with; the reference has the first. speed, quality: what to measure.
     n_rounds: how often to measure speed, levels in turn. imatrix: the importance matrix to make
     levels with; "auto" makes it first, in the folder of the levels. tasks: files of questions that
-    each level answers; see ``task_file``. keep: a folder for the files that are made; without it
-    they are removed. results: a file that is rewritten after each result; with ``resume``, results
-    in it are not measured again. progress: called with (steps done, all steps, what is next).
+    each level answers; see ``task_file``. devices: devices to try each level on, "auto", "cpu",
+    "cuda" or "metal", or "cuda:20" for 20 layers on the GPU; the reference has the first. chats: a
+    file of chats that each level answers at temperature 0, see ``chat_file``, or "auto" for a few
+    that come with localgen. depths: numbers of tokens in the KV cache after which speed is
+    measured, too. energy: whether to measure the joules per token with the speed. keep: a folder
+    for the files that are made; without it they are removed. results: a file that is rewritten
+    after each result; with ``resume``, results in it are not measured again. progress: called with
+    (steps done, all steps, what is next).
 
     A level that fails gets an ``error``, and the others continue. Raises ValueError for a wrong
     level or setting, CompareError if the text is too short or the importance matrix was made from
-    it, or ``results`` has other settings, or cannot be written in the end; on Ctrl-C
+    it, or a chat is no prompt, or ``results`` has other settings, or cannot be written in the end;
+    BackendError for a device that this build lacks, and for energy where the system does not report
+    it; on Ctrl-C
     GenerationInterrupted. ``partial`` of the last two is the Comparison so far.
     """
     check_int("n_ctx", n_ctx, 8, 2**20)
@@ -79,9 +95,15 @@ def compare(
         check_choice("kv_types", kv_type, KV_TYPES)
     check_names("levels", levels, "a quantization level, a file or a name on the Hub")
     check_names("kv_types", kv_types, "a type of KV cache")
+    check_names("devices", devices, FORMS)
+    where = tuple(map(ComputeDevice.of, devices))
     questions = read_all(tasks)
-    if not (speed or quality or questions):
-        raise ValueError("nothing to measure: speed and quality are off, and there are no tasks")
+    conversations = None if chats is None else read_chats(chats)
+    if not (speed or quality or questions or conversations):
+        raise ValueError(
+            "nothing to measure: speed and quality are off, and there are no tasks and no chats"
+        )
+    counters = _counters(energy=energy, speed=speed)
     command = command_line(
         source,
         levels,
@@ -95,6 +117,10 @@ def compare(
         n_threads=n_threads,
         imatrix=imatrix,
         tasks=tasks,
+        devices=devices,
+        chats=chats,
+        depths=depths,
+        energy=energy,
     )
     settings = Settings(
         source=hub.resolve(source),
@@ -106,17 +132,23 @@ def compare(
         n_threads=n_threads,
         n_rounds=n_rounds,
         tasks=questions,
+        devices=where,
+        chats=conversations,
+        depths=tuple(depths),
+        energy=counters,
     )
+    _check_depths(settings, speed=speed)
     _check_imatrix(imatrix, settings.text)
     wanted = levels_of(levels)
     record = Record(settings, Path(results) if results is not None else None, progress)
     if resume:
         record.resume()
+    prompts = chat_prompts(settings.source, conversations) if conversations else []
     try:
         with ExitStack() as stack:
             folder = Path(keep) if keep is not None else _temporary(stack)
             _make(settings, record, wanted, folder, imatrix)
-            _measure(settings, record, wanted, quality=quality, speed=speed)
+            _measure(settings, record, wanted, prompts, quality=quality, speed=speed)
     except KeyboardInterrupt:
         interrupted = GenerationInterrupted("the comparison was interrupted")
         interrupted.partial = record.comparison
@@ -131,7 +163,13 @@ def compare(
 
 
 def _measure(
-    settings: Settings, record: Record, levels: Sequence[Level], *, quality: bool, speed: bool
+    settings: Settings,
+    record: Record,
+    levels: Sequence[Level],
+    prompts: Prompts,
+    *,
+    quality: bool,
+    speed: bool,
 ) -> None:
     usable = _usable(settings, record, levels)
     reference = _reference(settings, record, usable)
@@ -141,11 +179,40 @@ def _measure(
         others = [each for each in variants if not record[each].is_reference]
         Quality(settings, record, reference).measure(record.without_failed(others))
         measure_texts(settings, record, reference, record.without_failed(others))
+    if settings.chats is not None:
+        others = [each for each in variants if not record[each].is_reference]
+        measure_chats(settings, record, reference, record.without_failed(others), prompts)
     if settings.tasks:
         others = [each for each in variants if not record[each].is_reference]
         measure_tasks(settings, record, reference, record.without_failed(others))
     if speed:
         measure_speed(settings, record, reference, record.without_failed(variants))
+
+
+def _counters(*, energy: bool, speed: bool) -> tuple[str, ...]:
+    """Return the names of the counters of energy; () if it is not measured."""
+    if not check_bool("energy", energy):
+        return ()
+    if not speed:
+        raise ValueError("energy=True needs speed=True: energy is measured with the speed")
+    return system.energy_meter().names
+
+
+def _check_depths(settings: Settings, *, speed: bool) -> None:
+    """Raise ValueError for depths that the model was not trained for."""
+    if settings.depths and not speed:
+        raise ValueError("depths needs speed=True: it is the speed that is measured there")
+    if not settings.depths:
+        return
+    metadata = gate.check_model(settings.source).metadata
+    n_ctx_train = Hyperparameters(metadata).number("context_length")
+    for depth in settings.depths:
+        check_int("each of depths", depth, 1)
+        if (length := depth + N_PREFILL + N_DECODE) > n_ctx_train:
+            raise ValueError(
+                f"depths has {depth}, which is too deep: with {N_PREFILL} tokens of a prompt and "
+                f"{N_DECODE} new ones it takes {length}, and the model was trained on {n_ctx_train}"
+            )
 
 
 def _check_imatrix(imatrix: str | os.PathLike[str] | None, text: str) -> None:
@@ -168,8 +235,13 @@ def _temporary(stack: ExitStack) -> Path:
 
 
 def _variants(settings: Settings, levels: Sequence[Level]) -> list[Variant]:
-    """Return each level with each type of KV cache."""
-    return [Variant(level, kv_type) for level in levels for kv_type in settings.kv_types]
+    """Return each level with each type of KV cache on each device."""
+    return [
+        Variant(level, kv_type, device)
+        for level in levels
+        for kv_type in settings.kv_types
+        for device in settings.devices
+    ]
 
 
 def _make(
@@ -219,7 +291,7 @@ def _usable(settings: Settings, record: Record, levels: Sequence[Level]) -> list
 
 def _reference(settings: Settings, record: Record, usable: Sequence[Level]) -> Variant:
     """Choose the level with the most bits per weight as the reference."""
-    first = [Variant(level, settings.kv_types[0]) for level in usable]
+    first = [Variant(level, settings.kv_types[0], settings.devices[0]) for level in usable]
     reference = max(first, key=lambda variant: record[variant].bits_per_weight or 0.0)
     record.set_reference(reference)
     return reference

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from localgen.benchmark.measuring import surroundings
+from localgen.compare.chat_file import ChatFile
+from localgen.compare.compute_device import AUTO_DEVICE, ComputeDevice
 from localgen.compare.levels import sha256
 from localgen.compare.task_file import TaskFile
 
@@ -18,7 +20,10 @@ MAY_CHANGE = ("command", "python", "numpy", "platform")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of ``compare()``; ``source`` is the model's file."""
+    """The settings of ``compare()``.
+
+    source: the model's file. energy: the names of the counters; () if it is not measured.
+    """
 
     source: Path
     command: str
@@ -29,10 +34,20 @@ class Settings:
     n_threads: int
     n_rounds: int
     tasks: tuple[TaskFile, ...] = ()
+    devices: tuple[ComputeDevice, ...] = (AUTO_DEVICE,)
+    chats: ChatFile | None = None
+    depths: tuple[int, ...] = ()
+    energy: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``Comparison.settings``, the machine's and the versions included."""
-        of_tasks = {task.name: task.sha256 for task in self.tasks}
+        optional = {
+            "devices": self.devices != (AUTO_DEVICE,) and list(map(str, self.devices)),
+            "depths": list(self.depths),
+            "energy": list(self.energy),
+            "chats_sha256": self.chats and self.chats.sha256,
+            "tasks_sha256": {task.name: task.sha256 for task in self.tasks},
+        }
         return {
             "command": self.command,
             **surroundings(),
@@ -42,7 +57,7 @@ class Settings:
             "kv_types": list(self.kv_types),
             "text_sha256": hashlib.sha256(self.text.encode()).hexdigest(),
             "source_sha256": sha256(self.source),
-            **({"tasks_sha256": of_tasks} if of_tasks else {}),
+            **{name: value for name, value in optional.items() if value},
         }
 
 

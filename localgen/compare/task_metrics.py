@@ -75,7 +75,7 @@ def mcnemar(n_lost: int, n_gained: int) -> float:
     return min(1.0, float(2 * tail / 2**n))
 
 
-def _wilson(count: int, n: int) -> tuple[float, float]:
+def wilson(count: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share by Wilson's score."""
     centre = count + _Z**2 / 2
     half = _Z * math.sqrt(count * (n - count) / n + _Z**2 / 4)
@@ -90,8 +90,8 @@ def _newcombe(n_both: int, n_gained: int, n_lost: int, n: int) -> tuple[float, f
     if association > 0:
         association = max(association - n / 2, 0.0)  # the correction for continuity
     correlation = association / math.sqrt(product) if product else 0.0
-    low, high = _wilson(level, n)
-    other_low, other_high = _wilson(reference, n)
+    low, high = wilson(level, n)
+    other_low, other_high = wilson(reference, n)
     share, other = level / n, reference / n
     down = _length(share - low, other_high - other, correlation)
     up = _length(high - share, other - other_low, correlation)

@@ -14,7 +14,7 @@ from localgen.compare.record import Record
 from localgen.compare.settings import Settings
 from localgen.compare.task_file import Question, TaskFile
 from localgen.compare.task_metrics import accuracy, paired_difference
-from localgen.config import GenerationConfig, ModelConfig
+from localgen.config import GenerationConfig
 from localgen.errors import LocalgenError
 from localgen.generation.choice_tokens import ChoiceTokens, tokens_of
 from localgen.llama.backend import LlamaBackend
@@ -51,7 +51,7 @@ def measure_tasks(
 
 
 def _model(variant: Variant, n_threads: int) -> LocalModel:
-    config = ModelConfig(n_ctx=_N_CTX, kv_type=variant.kv_type, n_threads=n_threads)
+    config = variant.config(n_ctx=_N_CTX, n_threads=n_threads)
     return LocalModel(LlamaBackend(variant.path, config, adapts=False), config)
 
 

@@ -9,7 +9,6 @@ from localgen.compare.levels import Variant
 from localgen.compare.record import Record
 from localgen.compare.settings import Settings
 from localgen.completion import Completion
-from localgen.config import ModelConfig
 from localgen.errors import LocalgenError
 from localgen.llama.backend import LlamaBackend
 from localgen.model import LocalModel
@@ -33,6 +32,6 @@ def measure_texts(
 
 
 def _texts(variant: Variant, n_threads: int) -> list[Completion]:
-    config = ModelConfig(n_ctx=512, kv_type=variant.kv_type, n_threads=n_threads)
+    config = variant.config(n_ctx=512, n_threads=n_threads)
     with LocalModel(LlamaBackend(variant.path, config, adapts=False), config) as model:
         return model.complete(list(PROMPTS), max_new_tokens=N_NEW, do_sample=False)

@@ -16,6 +16,7 @@ from localgen._util.system.linux import Linux
 from localgen._util.system.macos import MacOS
 from localgen._util.system.platform import Platform, max_rss
 from localgen._util.system.windows import Windows
+from localgen.errors import BackendError
 
 GIB = 2**30
 Write = Callable[[dict[str, str]], None]
@@ -253,3 +254,67 @@ def test_a_python_without_getrusage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then psutil's figure serves, which is what the process holds now."""
     monkeypatch.setitem(sys.modules, "resource", None)
     assert max_rss() is None
+
+
+# --- energy ---
+
+POWERCAP = "sys/class/powercap"
+
+
+def zone(number: str, name: str, microjoules: int, most: int = 10_000_000) -> dict[str, str]:
+    """Return the files of a RAPL zone."""
+    folder = f"{POWERCAP}/intel-rapl:{number}"
+    return {
+        f"{folder}/name": f"{name}\n",
+        f"{folder}/energy_uj": f"{microjoules}\n",
+        f"{folder}/max_energy_range_uj": f"{most}\n",
+    }
+
+
+def test_energy_is_that_of_processors_and_their_memory(linux: Write, tmp_path: Path) -> None:
+    """Cores are part of a package, psys holds it, and intel-rapl-mmio counts it a second time."""
+    again = {f"{POWERCAP}/intel-rapl-mmio:0/name": "package-0\n"}
+    others = zone("0:0", "core", 7) | zone("1", "psys", 7) | again
+    linux(zone("0", "package-0", 1_000_000) | zone("0:1", "dram", 500_000) | others)
+    meter = system.energy_meter()
+    assert meter.names == ("package-0", "dram")
+    assert meter.joules() == 0.0
+    folder = tmp_path / "0" / POWERCAP
+    (folder / "intel-rapl:0" / "energy_uj").write_text("3000000")
+    (folder / "intel-rapl:0:1" / "energy_uj").write_text("750000")
+    (folder / "intel-rapl:0:0" / "energy_uj").write_text("9000000")
+    assert meter.joules() == 2.25
+
+
+def test_a_counter_of_energy_restarts(linux: Write, tmp_path: Path) -> None:
+    """From 9.5 J over the edge at 10 J to 0.25 J, and once more."""
+    linux(zone("0", "package-0", 9_500_000))
+    meter, file = system.energy_meter(), tmp_path / "0" / POWERCAP / "intel-rapl:0" / "energy_uj"
+    file.write_text("250000")
+    assert meter.joules() == 0.75
+    file.write_text("0")
+    assert meter.joules() == 10.5
+
+
+def test_energy_that_cannot_be_measured_says_why(
+    linux: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linux(zone("1", "psys", 7))
+    with pytest.raises(BackendError, match="no RAPL counters of a processor"):
+        system.energy_meter()
+    linux(zone("0", "package-0", 7) | {f"{POWERCAP}/intel-rapl:0/energy_uj": "x"})
+    with pytest.raises(BackendError, match=r"energy_uj: invalid literal"):
+        system.energy_meter()
+
+    def refuse(*_: object) -> str:
+        raise PermissionError
+
+    linux(zone("0", "package-0", 7))
+    counters = system.PLATFORM.energy_counters()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", refuse)
+        with pytest.raises(BackendError, match=r"only root may read .*energy_uj\. Run as root"):
+            counters[0].read()
+    for other in (MacOS(), Windows()):
+        with pytest.raises(BackendError, match="only Linux reports it"):
+            other.energy_counters()

@@ -344,7 +344,7 @@ def test_a_level_whose_process_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     message = "its speed could not be measured: the process was killed by SIGKILL"
     with pytest.raises(CompareError, match=message):
-        speed.measure(speed.Task("m.gguf", "f16", 1, [1], cold=False))
+        speed.measure(speed.Task("m.gguf", {}, [1], cold=False))
 
 
 def test_no_level_that_can_be_measured(tiny_bpe_path: Path, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What this process may use of the machine: CPUs and memory. The platform is chosen here alone."""
+"""What this process may use of the machine: CPUs, memory, energy.
+
+The platform is chosen here alone.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import sys
 from pathlib import Path
 
+from localgen._util.system.energy import EnergyMeter
 from localgen._util.system.platform import Memory, Platform
 
 if sys.platform == "win32":
@@ -16,8 +20,8 @@ else:
     from localgen._util.system.linux import Linux as _Platform
 
 __all__ = [
-    "Memory", "available_memory", "cpu_flags", "cpu_name", "drop_from_page_cache", "memory",
-    "peak_memory", "physical_cpus", "usable_cpus",
+    "EnergyMeter", "Memory", "available_memory", "cpu_flags", "cpu_name", "drop_from_page_cache",
+    "energy_meter", "memory", "peak_memory", "physical_cpus", "usable_cpus",
 ]  # fmt: skip
 
 PLATFORM: Platform = _Platform()
@@ -70,3 +74,11 @@ def peak_memory() -> int:
 def drop_from_page_cache(path: Path) -> bool:
     """Ask the system to forget a file's cached pages; False where it takes no such request."""
     return PLATFORM.drop_from_page_cache(path)
+
+
+def energy_meter() -> EnergyMeter:
+    """Return a meter of the processors' energy.
+
+    Raises BackendError, with the reason, where this system does not report it.
+    """
+    return EnergyMeter(PLATFORM.energy_counters())

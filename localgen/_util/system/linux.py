@@ -7,7 +7,9 @@ import re
 import sys
 from pathlib import Path, PurePosixPath
 
+from localgen._util.system.energy import Counter
 from localgen._util.system.platform import Platform, max_rss
+from localgen.errors import BackendError
 
 # A limit and what counts against it, in version 2 and in version 1 of cgroups.
 _MEMORY_FILES = (
@@ -15,6 +17,7 @@ _MEMORY_FILES = (
     ("memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
 _CGROUPS = "sys/fs/cgroup"
+_POWERCAP = "sys/class/powercap"
 
 
 class Linux(Platform):
@@ -88,6 +91,26 @@ class Linux(Platform):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return True
         return False
+
+    def energy_counters(self) -> list[Counter]:
+        """Return RAPL's counters of each processor and of its memory, where that is counted apart.
+
+        The other zones are parts of a processor, or count what these count once more.
+        """
+        folder = self._root / _POWERCAP
+        found = [
+            Counter(name, zone / "energy_uj", int(most))
+            for zone in sorted(folder.glob("intel-rapl:*"))
+            if (name := _read(zone / "name")).startswith(("package", "dram"))
+            and (most := _read(zone / "max_energy_range_uj")).isdecimal()
+        ]
+        if not any(each.name.startswith("package") for each in found):
+            raise BackendError(
+                f"energy cannot be measured: {folder} has no RAPL counters of a processor. Virtual "
+                f"machines and containers often have none; on a real one, load the kernel module "
+                f"intel_rapl_msr."
+            )
+        return found
 
     def _proc(self, name: str) -> str:
         return _read(self._root / "proc" / name)

@@ -8,6 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from localgen._util.system.energy import Counter
+from localgen.errors import BackendError
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -73,6 +76,13 @@ class Platform:
     def drop_from_page_cache(self, path: Path) -> bool:
         """Forget a file's cached pages; False where the system takes no such request."""
         return False
+
+    def energy_counters(self) -> list[Counter]:
+        """Return the counters of the processors' energy. Raises BackendError if there are none."""
+        raise BackendError(
+            "energy cannot be measured on this system: only Linux reports it, for the processors "
+            "of Intel and AMD"
+        )
 
 
 def max_rss() -> int | None:

@@ -6,6 +6,7 @@ by one, and "@ d1024" means that the KV cache holds 1,024 tokens before.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -81,14 +82,16 @@ def plan(
 ) -> dict[Case, str | None]:
     """Return the cases in their order, each with the reason why it is skipped, or None.
 
-    A default (None) that does not fit is skipped, and so is what follows from it, the prefix of the
-    longest prompt. Raises ValueError for an explicit value that does not fit.
+    At each depth above 0, the longest prompt that fits there is measured, too. A default (None)
+    that does not fit is skipped, and so is what follows from it, the prefix of the longest prompt.
+    Raises ValueError for an explicit value that does not fit.
     """
     prefills = _prefills(_numbers("prompt_lengths", prompt_lengths, 1, PROMPT_LENGTHS))
+    at_depths = _numbers("depths", depths, 0, DEPTHS)
     decodes = _decodes(
         NEW_TOKENS if new_tokens is None else check_int("new_tokens", new_tokens, 1),
         _numbers("batch_sizes", batch_sizes, 1, BATCH_SIZES),
-        _numbers("depths", depths, 0, DEPTHS),
+        at_depths,
     )
     given = {"batch_sizes": batch_sizes, "depths": depths, "new_tokens": new_tokens}
     asked = [case for case in decodes if _is_asked(case, limits, **given)]
@@ -98,7 +101,9 @@ def plan(
     found = {case: limits.obstacle(case) for case in prefills}
     longest = max((case.n_prompt for case in prefills if not found[case]), default=0)
     after = Case(kind="prefill", n_cached=longest, n_prompt=N_AFTER_PREFIX)
-    found |= {case: limits.obstacle(case) for case in ([after] if longest else []) + decodes}
+    deep = [_prefill_at(depth, prefills, limits) for depth in at_depths if depth]
+    cases = [*([after] if longest else []), *deep, *decodes]
+    found |= {case: limits.obstacle(case) for case in cases}
     if all(found.values()):
         raise ValueError(
             "nothing can be measured: "
@@ -135,6 +140,15 @@ def _numbers(
 
 def _prefills(lengths: Sequence[int]) -> list[Case]:
     return [Case(kind="prefill", n_prompt=length) for length in lengths]
+
+
+def _prefill_at(depth: int, prefills: Sequence[Case], limits: Limits) -> Case:
+    """Return the longest prompt after ``depth`` tokens that fits; the shortest if none does."""
+    deep = [dataclasses.replace(case, n_cached=depth) for case in prefills]
+    fitting = [case for case in deep if limits.obstacle(case) is None]
+    if fitting:
+        return max(fitting, key=lambda case: case.n_prompt)
+    return min(deep, key=lambda case: case.n_prompt)
 
 
 def _decodes(new_tokens: int, batch_sizes: Sequence[int], depths: Sequence[int]) -> list[Case]:

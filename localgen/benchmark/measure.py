@@ -44,12 +44,13 @@ def bench(
     """Measure how fast a model is on this machine, beside llama.cpp alone in the same process.
 
     source: as in ``LocalModel.from_pretrained``; options: the fields of ``ModelConfig``.
-    prompt_lengths: the lengths of prompts evaluated with an empty cache (128 and 512).
-    new_tokens: how many a single sequence generates (128); several generate fewer each.
-    batch_sizes: sequences decoded together (1, 8, 32), at the first of ``depths``. depths: tokens
-    that each sequence has in the cache before (0, 1024); at further ones, the first of batch_sizes
-    is measured. Defaults that do not fit the model are skipped. n_rounds: timed rounds, after one
-    that is not timed. progress: called with (rounds done, rounds, next case).
+    prompt_lengths: the lengths of prompts evaluated with an empty cache (128 and 512). new_tokens:
+    how many a single sequence generates (128); several generate fewer each. batch_sizes: sequences
+    decoded together (1, 8, 32), at the first of ``depths``. depths: tokens that each sequence has
+    in the cache before (0, 1024); at further ones, the first of batch_sizes is measured, and at
+    each above 0 the longest prompt that fits. Defaults that do not fit the model are skipped.
+    n_rounds: timed rounds, after one that is not timed. progress: called with (rounds done, rounds,
+    next case).
 
     Decoding is greedy and ignores EOS. Raises ValueError for numbers that do not fit,
     ModelFileError, BackendError, NotEnoughMemoryError; on Ctrl-C GenerationInterrupted, whose

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from localgen.benchmark.cases import Case
+from localgen.benchmark.cases import N_AFTER_PREFIX, Case
 from localgen.benchmark.measuring import Spread
 
 SCHEMA = 1
@@ -120,18 +120,23 @@ class BenchResult:
     @property
     def cold(self) -> BenchTest | None:
         """The longest prompt with an empty cache, whose ``ttft`` is that of a first call."""
-        return self._longest(cached=False)
+        return self._longest(lambda case: not case.n_cached)
 
     @property
     def cached(self) -> BenchTest | None:
         """A short prompt after that one, cached: its ``ttft`` is that of a chat's next turn."""
-        return self._longest(cached=True)
+        n_cached = self.cold.case.n_prompt if self.cold else 0
+        return self._longest(
+            lambda case: (
+                n_cached > 0 and (case.n_cached, case.n_prompt) == (n_cached, N_AFTER_PREFIX)
+            )
+        )
 
-    def _longest(self, *, cached: bool) -> BenchTest | None:
+    def _longest(self, is_meant: Callable[[Case], bool]) -> BenchTest | None:
         found = [
             test
             for test in self.tests
-            if test.case.kind == "prefill" and bool(test.case.n_cached) == cached and test.ttft
+            if test.case.kind == "prefill" and is_meant(test.case) and test.ttft
         ]
         return max(found, key=lambda test: test.case.length, default=None)
 

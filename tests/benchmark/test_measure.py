@@ -54,6 +54,7 @@ def test_the_tests_without_options() -> None:
         ("pp128", 1),
         ("pp512", 1),
         ("pp16 @ d512", 1),
+        ("pp512 @ d1024", 1),
         ("tg128", 1),
         ("tg32", 8),
         ("tg16", 32),
@@ -81,6 +82,7 @@ def test_a_default_that_does_not_fit_is_left_out_with_the_reason() -> None:
     found = plan(Limits(n_ctx=4096, n_ctx_train=600, max_sequences=8))
     left_out = {(case.name, case.n_rows): why for case, why in found.items() if why}
     assert left_out == {
+        ("pp128 @ d1024", 1): "it needs 1153 tokens, but the model was trained on 600",
         ("tg16", 32): "it has 32 sequences, but max_sequences is 8",
         ("tg128 @ d1024", 1): "it needs 1153 tokens, but the model was trained on 600",
     }
@@ -121,7 +123,19 @@ def test_what_was_asked_for_and_cannot_be(options: dict[str, Any], parts: list[s
 def test_other_defaults_do_not_stand_in_the_way() -> None:
     """An explicit number of new tokens does not make a default depth an error."""
     found = plan(Limits(n_ctx=600, n_ctx_train=600, max_sequences=4), new_tokens=64)
-    assert [case.name for case, why in found.items() if why] == ["tg16", "tg16", "tg64 @ d1024"]
+    left_out = [case.name for case, why in found.items() if why]
+    assert left_out == ["pp128 @ d1024", "tg16", "tg16", "tg64 @ d1024"]
+
+
+def test_the_longest_prompt_that_fits_is_measured_at_each_depth() -> None:
+    """A depth is measured even where only new tokens fit after it, not a prompt."""
+    limits = Limits(n_ctx=1000, n_ctx_train=8192, max_sequences=32)
+    found = plan(limits, prompt_lengths=[128, 256], depths=[0, 500, 800, 900], new_tokens=64)
+    deep = {case.name: why for case, why in found.items() if case.n_cached >= 500}
+    assert deep.pop("pp128 @ d900") == "it needs 1029 tokens, but n_ctx is 1000"
+    assert deep == dict.fromkeys(
+        ["pp256 @ d500", "pp128 @ d800", "tg64 @ d500", "tg64 @ d800", "tg64 @ d900"]
+    )
 
 
 def test_nothing_fits() -> None:
@@ -192,6 +206,7 @@ def result() -> BenchResult:
             measured(Case(kind="prefill", n_prompt=128), (1.0, 0.9, 0.95)),
             measured(Case(kind="prefill", n_prompt=512), (4.0, 3.6, 3.9)),
             measured(Case(kind="prefill", n_cached=512, n_prompt=16), (0.25, 0.2, 0.2)),
+            measured(Case(kind="prefill", n_cached=1024, n_prompt=512), (5.0, 4.5, 4.9)),
             BenchTest(case=Case(kind="decode", n_new=128), not_measured="no room"),
         ),
     )
@@ -476,9 +491,10 @@ def test_every_kind_of_memory(kind: str, tmp_path: Path) -> None:
     KINDS[kind](path)
     found = localgen.bench(path, n_ctx=256, n_threads=1, device="cpu", **SMALL)
     names = [(test.case.name, test.case.n_rows) for test in found.tests]
-    expected = [("pp24", 1), ("pp16 @ d24", 1), ("tg4", 1), ("tg4", 3), ("tg4 @ d20", 1)]
+    prefills = [("pp24", 1), ("pp16 @ d24", 1), ("pp24 @ d20", 1)]
+    expected = [*prefills, ("tg4", 1), ("tg4", 3), ("tg4 @ d20", 1)]
     assert names == expected
-    assert [test.not_measured for test in found.tests] == [None] * 5
+    assert [test.not_measured for test in found.tests] == [None] * 6
     assert all(len(test.llama_cpp_seconds) == 2 for test in found.tests)
     assert found.setup.n_threads == 1
     assert found.setup.device == "cpu"

@@ -255,7 +255,7 @@ def _print_table(result: Comparison) -> None:
             row = [column.text(level).replace("± ", "±") for column in columns]
             bar = "█" * round(_BAR_WIDTH * share_of_most(level, result))
             rows.append([*row[:after], bar, *row[after:]])
-    right = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD")
+    right = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD", "KLD p99.9", "flips")
     print_table([*titles[:after], "", *titles[after:]], rows, right=right, wrapped=titles)
     for name, cells in task_tables(result):
         print(printable(name))

@@ -71,10 +71,12 @@ def _spread(
     return Column(title, meaning, value, shown, in_terminal=in_terminal)
 
 
-def _same_top(level: LevelResult) -> str:
-    if level.is_reference:
-        return "reference"
-    return MISSING if level.top1_agreement is None else f"{100 * level.top1_agreement:.1f} %"
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f} %"
+
+
+def _flips(level: LevelResult) -> str:
+    return "reference" if level.is_reference else _percent(level.flips)
 
 
 def _same_text(level: LevelResult) -> str:
@@ -129,11 +131,31 @@ COLUMNS = (
         "99th percentile of the KLD over tokens",
         in_terminal=False,
     ),
+    _number(
+        "KLD p99.9",
+        "kld_p999",
+        "{:.3f}".format,
+        "99.9th percentile of the KLD over tokens: the worst in a thousand",
+    ),
+    _number(
+        "KLD max",
+        "kld_max",
+        "{:.3f}".format,
+        "largest KLD of a token",
+        in_terminal=False,
+    ),
+    Column(
+        "flips",
+        "share of tokens whose most likely token is not the reference's",
+        lambda level: level.flips,
+        _flips,
+    ),
     Column(
         "same top",
         "share of tokens where the reference has the same most likely token",
         lambda level: level.top1_agreement,
-        _same_top,
+        lambda level: _percent(level.top1_agreement),
+        in_terminal=False,
     ),
     _number(
         "ECE",

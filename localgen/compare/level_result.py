@@ -117,9 +117,12 @@ class LevelResult:
     kld_median: float | None = None
     kld_p90: float | None = None
     kld_p99: float | None = None
+    kld_p999: float | None = None
     kld_max: float | None = None
     kld_quantiles: tuple[float, ...] = ()
     top1_agreement: float | None = None
+    flips: float | None = None
+    flips_se: float | None = None
     delta_p_rms: float | None = None
     ece: float | None = None
     confidence: float | None = None

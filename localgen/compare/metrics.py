@@ -121,8 +121,9 @@ class Quality:
 
     perplexity: exp of the mean nll; its error is propagated from the mean's. ln_ppl_ratio:
     ln(PPL / PPL of the reference), a mean of paired differences, so its error is small.
-    kld_quantiles: at ``KLD_PROBABILITIES``, interpolated linearly. top1_agreement: 0 to 1.
-    delta_p_rms: the root mean square.
+    kld_quantiles: at ``KLD_PROBABILITIES``, interpolated linearly. top1_agreement: 0 to 1. flips:
+    the share of tokens whose most likely token differs from the reference's. delta_p_rms: the root
+    mean square.
     """
 
     n_tokens: int
@@ -135,9 +136,12 @@ class Quality:
     kld_median: float
     kld_p90: float
     kld_p99: float
+    kld_p999: float
     kld_max: float
     kld_quantiles: tuple[float, ...]
     top1_agreement: float
+    flips: float
+    flips_se: float
     delta_p_rms: float
     ece: float
     confidence: float
@@ -147,6 +151,7 @@ class Quality:
 def quality(tokens: TokenMetrics) -> Quality:
     """Return the statistics of a whole text."""
     nll, ratio, kld = mean(tokens.nll), mean(tokens.nll - tokens.nll_reference), mean(tokens.kld)
+    flips = mean(1 - tokens.same_top)
     quantiles = tuple(float(q) for q in np.quantile(tokens.kld, KLD_PROBABILITIES))
     at = dict(zip(KLD_PROBABILITIES, quantiles, strict=True))
     perplexity = math.exp(nll.value)
@@ -162,9 +167,12 @@ def quality(tokens: TokenMetrics) -> Quality:
         kld_median=at[0.5],
         kld_p90=at[0.9],
         kld_p99=at[0.99],
+        kld_p999=at[0.999],
         kld_max=at[1.0],
         kld_quantiles=quantiles,
         top1_agreement=float(tokens.same_top.mean()),
+        flips=flips.value,
+        flips_se=flips.se,
         delta_p_rms=math.sqrt(float(np.mean(tokens.delta_p**2))),
         ece=calibrated.ece,
         confidence=calibrated.confidence,

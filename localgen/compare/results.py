@@ -127,6 +127,7 @@ def _level(data: dict[str, Any]) -> LevelResult:
             f"{data.get('name')} has {len(data['kld_quantiles'])} quantiles of the KLD, and "
             f"schema {SCHEMA} has {len(KLD_PROBABILITIES)}: the file is corrupt"
         )
+    _add_derived(data)
     return LevelResult(**data)
 
 
@@ -144,6 +145,14 @@ def _with_spreads(data: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def _at_depth(data: dict[str, Any]) -> SpeedAtDepth:
     return SpeedAtDepth(**_with_spreads(data, ("prefill_tps", "decode_tps")))
+
+
+def _add_derived(data: dict[str, Any]) -> None:
+    """Add the figures that older files have only in another form."""
+    at = dict(zip(KLD_PROBABILITIES, data["kld_quantiles"], strict=False))
+    data.setdefault("kld_p999", at.get(0.999))
+    agreement = data.get("top1_agreement")
+    data.setdefault("flips", None if agreement is None else 1 - agreement)
 
 
 def _task(data: dict[str, Any]) -> TaskResult:

@@ -90,7 +90,15 @@ def test_statistics() -> None:
     found = quality(token_metrics(reference, candidate, np.array([0, 0], np.int32)))
     assert found.perplexity == pytest.approx(math.sqrt(8), rel=1e-5)  # exp((ln 2 + ln 4) / 2)
     assert found.ln_ppl_ratio == found.ln_ppl_ratio_se == 0.0
-    assert found.top1_agreement == 1.0
+    assert (found.top1_agreement, found.flips, found.flips_se) == (1.0, 0.0, 0.0)
+
+
+def test_flips() -> None:
+    """One of four tokens has another most likely token: 1/4 ± sqrt(1/4 * 3/4 / 3)."""
+    zeros = np.zeros(4)
+    found = quality(TokenMetrics(zeros, zeros, zeros, zeros, np.array([1.0, 0.0, 1.0, 1.0])))
+    assert (found.flips, found.top1_agreement) == (0.25, 0.75)
+    assert found.flips_se == pytest.approx(0.25)
 
 
 def test_quantiles_of_the_kld() -> None:
@@ -103,6 +111,7 @@ def test_quantiles_of_the_kld() -> None:
     assert (found.kld_median, found.kld_p90, found.kld_p99, found.kld_max) == pytest.approx(
         (500, 900, 990, 1000)
     )
+    assert found.kld_p999 == pytest.approx(999)
 
 
 def test_chunks_begin_with_bos() -> None:
@@ -376,6 +385,16 @@ def test_a_result_without_all_its_quantiles(compared: Comparison, tmp_path: Path
     (tmp_path / "r.json").write_text(json.dumps(data))
     with pytest.raises(CompareError, match=r"r\.json: .* has 20 quantiles of the KLD, and schema"):
         Comparison.load(tmp_path / "r.json")
+
+
+def test_a_result_of_an_older_version_has_its_flips(compared: Comparison) -> None:
+    """Older files have them as the share that agrees, and the 99.9th percentile as a quantile."""
+    data = json.loads(compared.to_json())
+    for level in data["levels"]:
+        del level["kld_p999"], level["flips"], level["flips_se"]
+    older = Comparison.from_json(json.dumps(data))
+    for old, new in zip(older.levels, compared.levels, strict=True):
+        assert (old.kld_p999, old.flips) == (new.kld_p999, pytest.approx(new.flips))
 
 
 def test_a_level_that_was_not_compared(compared: Comparison) -> None:

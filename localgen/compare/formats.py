@@ -8,6 +8,7 @@ from typing import Any
 
 from localgen._util.format import as_size, counted, either
 from localgen.compare.level_result import LevelResult
+from localgen.compare.machines import is_merged
 from localgen.compare.results import Comparison
 
 MISSING = "-"
@@ -219,8 +220,7 @@ def attention_text(setting: str) -> str:
 
 def machine_settings(settings: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """Return each machine's settings by its number, "" if it is the only one."""
-    is_merged = bool(settings) and all(isinstance(each, dict) for each in settings.values())
-    return settings if is_merged else {"": settings}
+    return settings if is_merged(settings) else {"": settings}
 
 
 def noise_line(result: Comparison) -> str | None:

@@ -57,20 +57,20 @@ def recommend(
     two levels have no knee, so neither is recommended; nor is a single one. Raises CompareError
     with the closest level if none fits.
     """
-    measured = [level for level in levels if level.error is None and _kld(level) is not None]
+    measured = [level for level in levels if level.error is None and kld_of(level) is not None]
     if all(level.kld_mean is None for level in measured):
         raise CompareError("no level's quality was measured, so none can be recommended")
     limit = None if memory is None else parse_bytes(memory)
-    fitting = [level for level in measured if limit is None or _memory(level) <= limit]
+    fitting = [level for level in measured if limit is None or memory_of(level) <= limit]
     if not fitting:
-        least = min(measured, key=_memory)
+        least = min(measured, key=memory_of)
         raise CompareError(
             f"no level fits in {as_size(limit or 0)}: the smallest, {least.label}, needs "
-            f"{as_size(_memory(least))}"
+            f"{as_size(memory_of(least))}"
         )
-    good = [level for level in fitting if max_kld is None or (_kld(level) or 0.0) <= max_kld]
+    good = [level for level in fitting if max_kld is None or (kld_of(level) or 0.0) <= max_kld]
     if not good:
-        best = min(fitting, key=lambda level: _kld(level) or 0.0)
+        best = min(fitting, key=lambda level: kld_of(level) or 0.0)
         raise CompareError(
             f"no level that fits has a mean KLD of at most {max_kld}: the best, {best.label}, has "
             f"{best.kld_mean:.4f}"
@@ -95,7 +95,7 @@ def _beats(a: LevelResult, b: LevelResult) -> bool:
 
 def _costs(level: LevelResult) -> tuple[float, float, float]:
     speed = level.decode_tps.median if level.decode_tps else 0.0
-    return _bytes(level), -speed, _kld(level) or 0.0
+    return _bytes(level), -speed, kld_of(level) or 0.0
 
 
 def _knee(front: Sequence[LevelResult]) -> LevelResult:
@@ -103,15 +103,15 @@ def _knee(front: Sequence[LevelResult]) -> LevelResult:
 
     Both axes are scaled to 0 to 1 (Satopää et al., "Finding a Kneedle in a Haystack", 2011).
     """
-    small, best = front[0], min(front, key=lambda level: _kld(level) or 0.0)
+    small, best = front[0], min(front, key=lambda level: kld_of(level) or 0.0)
     width = _bytes(best) - _bytes(small)
-    height = (_kld(small) or 0.0) - (_kld(best) or 0.0)
+    height = (kld_of(small) or 0.0) - (kld_of(best) or 0.0)
     if not width or not height:
         return best
 
     def depth(level: LevelResult) -> float:
         x = (_bytes(level) - _bytes(small)) / width
-        y = ((_kld(level) or 0.0) - (_kld(best) or 0.0)) / height
+        y = ((kld_of(level) or 0.0) - (kld_of(best) or 0.0)) / height
         return 1 - x - y
 
     return max(front, key=depth)
@@ -124,14 +124,14 @@ def _without_knee(
     if len(measured) == 1:
         return Recommendation(
             None,
-            f"Only {front[0].label} was measured ({_facts(front[0])}). Compare more levels to get "
+            f"Only {front[0].label} was measured ({facts(front[0])}). Compare more levels to get "
             f"a recommendation.",
             front,
         )
     if len(front) == 1:
         why = "is the smallest, and no other level is faster or has a lower KLD"
         return Recommendation(front[0], _keep(front[0], why, measured), front)
-    found = " and ".join(f"{level.label} ({_facts(level)})" for level in front)
+    found = " and ".join(f"{level.label} ({facts(level)})" for level in front)
     others = ", which beat the others" if len(measured) > len(front) else ""
     return Recommendation(
         None,
@@ -161,15 +161,16 @@ def _sentence(
 def _keep(chosen: LevelResult, why: str, measured: Sequence[LevelResult]) -> str:
     reference = next((level for level in measured if level.is_reference), None)
     same = _indistinguishable(chosen, reference)
-    return f"Keep {chosen.label}: it {why} ({_facts(chosen)}){same}."
+    return f"Keep {chosen.label}: it {why} ({facts(chosen)}){same}."
 
 
-def _facts(level: LevelResult) -> str:
-    facts = as_size(_bytes(level))
-    facts += ", the reference" if level.is_reference else f", mean KLD {level.kld_mean or 0:.4f}"
+def facts(level: LevelResult) -> str:
+    """Return what decides, as text: "5.00 GB, mean KLD 0.0400, 25 tokens/s"."""
+    text = as_size(_bytes(level))
+    text += ", the reference" if level.is_reference else f", mean KLD {level.kld_mean or 0:.4f}"
     if level.decode_tps:
-        facts += f", {level.decode_tps.median:.0f} tokens/s"
-    return facts
+        text += f", {level.decode_tps.median:.0f} tokens/s"
+    return text
 
 
 def _why_knee(chosen: LevelResult, measured: Sequence[LevelResult]) -> str:
@@ -188,7 +189,8 @@ def _indistinguishable(chosen: LevelResult, reference: LevelResult | None) -> st
     return ""
 
 
-def _kld(level: LevelResult) -> float | None:
+def kld_of(level: LevelResult) -> float | None:
+    """Return the mean KLD, which the reference has without being measured; None if unknown."""
     return 0.0 if level.is_reference and level.kld_mean is None else level.kld_mean
 
 
@@ -196,5 +198,6 @@ def _bytes(level: LevelResult) -> int:
     return level.file_bytes or 0
 
 
-def _memory(level: LevelResult) -> int:
+def memory_of(level: LevelResult) -> int:
+    """Return the bytes that a process needs at its peak, or the file's if that is unknown."""
     return level.peak_rss_bytes or _bytes(level)

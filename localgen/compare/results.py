@@ -98,7 +98,10 @@ class Comparison:
             for number, part in enumerate(parts, 1)
             for level in part.levels
         )
-        settings = {f"#{number}": part.settings for number, part in enumerate(parts, 1)}
+        settings = {
+            f"#{number}": {"source": part.source, **part.settings}
+            for number, part in enumerate(parts, 1)
+        }
         return cls(
             source=", ".join(dict.fromkeys(part.source for part in parts)),
             settings=settings,

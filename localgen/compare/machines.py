@@ -1,0 +1,125 @@
+"""Joins the comparisons of several machines, and takes them apart again; it measures nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from localgen.compare.level_result import LevelResult
+from localgen.compare.results import Comparison
+from localgen.errors import CompareError
+
+# Settings that figures of quality depend on, and what they are called in a note.
+_OF_QUALITY = {"text_sha256": "text", "n_ctx": "n_ctx", "n_chunks": "n_chunks"}
+
+
+def by_machine(result: Comparison) -> dict[str, Comparison]:
+    """Return each machine's own comparison by its number, "" if it is the only one."""
+    if not is_merged(result.settings):
+        return {"": result}
+    return {number: _part(result, number) for number in result.settings}
+
+
+def is_merged(settings: Mapping[str, Any]) -> bool:
+    """Return whether settings are those of several machines, by their numbers."""
+    return bool(settings) and all(
+        number == f"#{index}" and isinstance(each, dict)
+        for index, (number, each) in enumerate(settings.items(), 1)
+    )
+
+
+def merge(results: Iterable[Comparison]) -> Comparison:
+    """Return the comparisons as one, in which levels have the machine's number; see ``merged``.
+
+    Merged ones are taken apart first, and a machine's results count once. A note says if the
+    models or texts differ. Raises ValueError for no comparisons.
+    """
+    parts: list[Comparison] = []
+    for result in results:
+        parts += [part for part in by_machine(result).values() if not _has(parts, part)]
+    if not parts:
+        raise ValueError("there is no comparison to merge")
+    if len(parts) == 1:
+        return parts[0]
+    merged = Comparison.merged(parts)
+    notes = tuple(dict.fromkeys((*merged.notes, *_differences(parts))))
+    return dataclasses.replace(merged, notes=notes, noise=_largest_noise(parts))
+
+
+def _largest_noise(parts: Sequence[Comparison]) -> LevelResult | None:
+    noises = [(part.noise, number) for number, part in enumerate(parts, 1) if part.noise]
+    if not noises:
+        return None
+    noise, number = max(noises, key=lambda each: each[0].kld_mean or 0.0)
+    return dataclasses.replace(noise, name=f"{noise.name} #{number}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Collected:
+    """The comparison that files hold, and the files that hold none, with the reason."""
+
+    result: Comparison
+    skipped: tuple[str, ...]
+
+
+def collect(paths: Sequence[Path]) -> Collected:
+    """Return what ``paths`` hold: files that ``Comparison.save`` wrote, and folders with such.
+
+    In a folder, only names that end in .json count, and other JSON files are skipped. Raises
+    CompareError if a file that is named itself is no comparison, or if nothing is found.
+    """
+    found, skipped = [], []
+    for path in paths:
+        if not path.is_dir():
+            found.append(Comparison.load(path))
+            continue
+        for each in sorted(path.glob("*.json")):
+            try:
+                found.append(Comparison.load(each))
+            except (CompareError, OSError) as error:
+                skipped.append(str(error))
+    if not found:
+        reasons = "".join(f"; {reason}" for reason in skipped)
+        raise CompareError(
+            f"{', '.join(map(str, paths))}: there is no result of a comparison{reasons}. Make one "
+            f"with: localgen compare MODEL -o FILE.json"
+        )
+    return Collected(merge(found), tuple(skipped))
+
+
+def _part(result: Comparison, number: str) -> Comparison:
+    end = f" {number}"
+    levels = tuple(
+        dataclasses.replace(level, name=level.name.removesuffix(end))
+        for level in result.levels
+        if level.name.endswith(end)
+    )
+    settings = dict(result.settings[number])
+    source = settings.pop("source", result.source)
+    return dataclasses.replace(
+        result, source=source, settings=settings, levels=levels, noise=None
+    )
+
+
+def _has(parts: Sequence[Comparison], part: Comparison) -> bool:
+    return any((each.settings, each.levels) == (part.settings, part.levels) for each in parts)
+
+
+def _differences(parts: Sequence[Comparison]) -> list[str]:
+    """Return notes on what keeps figures of different machines from being compared."""
+    notes = []
+    if _n_values(parts, "source_sha256") > 1:
+        notes.append("the machines compared levels of different models")
+    names = [name for key, name in _OF_QUALITY.items() if _n_values(parts, key) > 1]
+    if names:
+        notes.append(
+            f"the machines measured quality with a different {', '.join(names)}: compare perplexity "
+            f"and KLD only within one machine"
+        )
+    return notes
+
+
+def _n_values(parts: Sequence[Comparison], key: str) -> int:
+    return len({str(part.settings[key]) for part in parts if key in part.settings})

@@ -106,14 +106,15 @@ class ConstraintTracker:
         self.name = name
         self._ends = frozenset(ends)
         self._end_bits = _bits(self._ends)
-        self._never_bits = _bits(frozenset(never) - self._ends)
+        self._never = frozenset(never) - self._ends
+        self._never_bits = _bits(self._never)
         self._worker = worker or MaskWorker()
         self._forces = forces
         self._is_told: list[bool] = []  # of each token: whether the matcher has it
         self._has_ended = False
         self._future: tuple[Future[list[PackedMask]], int] | None = None
         self._allowed: PackedMask | None = None
-        self._forced: list[int] | None = None
+        self._required: list[int] | None = None
         self.stops = False
         self.n_forced = 0
         self.n_passes = 0
@@ -149,8 +150,8 @@ class ConstraintTracker:
             self._matcher.accept(token_id)
         self._is_told.append(not is_end)
         self.stops = not is_end and self._matcher.is_done
-        follows = self._forced is not None and self._forced[:1] == [token_id]
-        self._forced = (self._forced or [])[1:] or None if follows else None
+        follows = self._required is not None and self._required[:1] == [token_id]
+        self._required = (self._required or [])[1:] or None if follows else None
         self._allowed = None
 
     def rollback(self, n_tokens: int) -> None:
@@ -161,7 +162,7 @@ class ConstraintTracker:
         del self._is_told[len(self._is_told) - n_tokens :]
         self._matcher.rollback(sum(told))
         self._has_ended = self.stops = False
-        self._allowed = self._forced = None
+        self._allowed = self._required = None
 
     def mask(self) -> None:
         return None
@@ -177,7 +178,7 @@ class ConstraintTracker:
     def _is_allowed(self, token_id: int) -> bool:
         """Whether a token may come next, as far as that is known: the matcher knows the rest."""
         if self._allowed is not None:
-            return bool(self._allowed[token_id // 8] >> token_id % 8 & 1)
+            return _has(self._allowed, token_id)
         return not self._has_ended and (token_id not in self._ends or self._matcher.may_end)
 
     # --- what may come next ---
@@ -201,15 +202,35 @@ class ConstraintTracker:
             self._allowed = mask
         return self._allowed
 
+    def allows(self, token_id: int) -> bool:
+        """Return whether a token may come next, as ``allowed`` says it. Costs far less than a mask,
+        if none was begun."""
+        self._settle()
+        if self._allowed is not None:
+            return _has(self._allowed, token_id)
+        if token_id in self._ends:
+            return self._matcher.may_end
+        if self._has_ended or token_id in self._never:
+            return False
+        # A mask has only the tokenizer's own spelling of a text that must come.
+        if required := self._must_come():
+            return token_id == required[0]
+        return self._matcher.n_allowed([token_id]) == 1
+
     def forced(self) -> list[int]:
-        """Return the tokens that must come next."""
-        if not self._forces or self._has_ended or self.stops:
+        """Return the tokens that must come next, to be taken unasked."""
+        if not self._forces:
             return []
-        if self._forced is None:
+        required = self._must_come()
+        return required if self._ends.isdisjoint(required) else []
+
+    def _must_come(self) -> list[int]:
+        if self._has_ended or self.stops:
+            return []
+        if self._required is None:
             self._settle()
-            forced = self._matcher.forced_tokens()
-            self._forced = list(forced) if self._ends.isdisjoint(forced) else []
-        return self._forced
+            self._required = list(self._matcher.forced_tokens())
+        return self._required
 
     def n_allowed(self, token_ids: Items[int]) -> int:
         """Return how many of these tokens, from the first on, may come one after the other; ends
@@ -249,6 +270,10 @@ def prepare_masks(trackers: Iterable[ConstraintTracker]) -> None:
 def _bits(token_ids: Iterable[int]) -> list[tuple[int, int]]:
     """Return byte and bit of each token in a packed mask."""
     return [(token_id // 8, 1 << token_id % 8) for token_id in sorted(token_ids)]
+
+
+def _has(mask: PackedMask, token_id: int) -> bool:
+    return bool(mask[token_id // 8] >> token_id % 8 & 1)
 
 
 def _set(mask: PackedMask, bits: list[tuple[int, int]]) -> None:

@@ -98,7 +98,7 @@ class SamplingStrategy:
             step.accept(sequence, sequence.sampler.sample(output.logits[-1], sequence))
         if constrained:
             unfinished = [each.sequence for each in constrained if _advance(each, step)]
-            begin_masks(unfinished)
+            begin_masks(each for each in unfinished if each.sampler.needs_mask(each))
 
 
 def choose(row: Logits, sequence: Sequence) -> int:

@@ -135,6 +135,8 @@ class ThoughtMatcher:
 
     def n_allowed(self, token_ids: Sequence[int]) -> int:
         """Return how many of these tokens, from the first on, may come one after the other."""
+        if len(token_ids) == 1:
+            return int(self._allows(token_ids[0]))
         twin = self.fork()
         for index, token_id in enumerate(token_ids):
             if not twin._allows(token_id):

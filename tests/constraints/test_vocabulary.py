@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localgen.constraints.compiler import Compiler
 from localgen.constraints.vocabulary import TokenizerForGuidance, tokenizer_for
+from localgen.engine.constraint import ConstraintTracker
 from localgen.llama.vocab import LlamaVocab
 from models.make_tiny import Vocab, bpe_vocab, spm_vocab
 from tests.llama.vocab_files import load
@@ -61,3 +63,29 @@ def test_what_must_come_next_begins_the_tokens_of_each_text_that_may_come(
     forced = compiler("choices", texts).matcher().forced_tokens()
     for text in texts:
         assert tokenize(text)[: len(forced)] == forced
+
+
+RECORD = {
+    "type": "object",
+    "properties": {"the": {"type": "string", "maxLength": 9}, "n": {"enum": [1, 12, 3]}},
+    "required": ["the", "n"],
+}
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_token_asked_about_alone_is_allowed_where_its_mask_allows_it(
+    data: st.DataObject, vocab: LlamaVocab, compiler: Compiler
+) -> None:
+    """Where a text must come, too, which llguidance alone would spell in any way."""
+    tracker = ConstraintTracker(
+        compiler("json_schema", RECORD).matcher(), "json_schema", ends=vocab.eog_ids
+    )
+    for _ in range(data.draw(st.integers(0, 12))):
+        twin = tracker.copy()
+        mask = np.unpackbits(tracker.allowed(), bitorder="little")[: vocab.n_vocab]
+        allowed = np.flatnonzero(mask).tolist()
+        assert [each for each in range(vocab.n_vocab) if twin.allows(each)] == allowed
+        tracker.accept(data.draw(st.sampled_from(allowed)))
+        if tracker.stops:
+            break

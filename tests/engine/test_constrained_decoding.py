@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from collections.abc import Sequence as Items
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_masks_are_made_ahead_for_all_sequences_together() -> None:
             return super().mask()
 
     worker = MaskWorker(masks_of)
-    sequences = [sequence(None, index=i) for i in range(3)]
+    sequences = [sequence(None, index=i, do_sample=True) for i in range(3)]
     for each in sequences:
         matcher = Counted([b"one", b"two"])
         tracker = ConstraintTracker(matcher, "choices", ends={EOS}, worker=worker, forces=False)
@@ -134,6 +135,39 @@ def test_masks_are_made_ahead_for_all_sequences_together() -> None:
     run_request(sequences, SamplingStrategy(), FakeBackend(n_batch=256))
     assert together == [3, 3]
     assert sum(alone) == 3 + 9  # ChoiceMatcher.accept asks for it as well
+
+
+class MasksCounted(ChoiceMatcher):
+    """Makes a mask only when it is asked for one; nothing is forced."""
+
+    n_masks = 0
+
+    def mask(self) -> PackedMask:
+        self.n_masks += 1
+        return super().mask()
+
+    def accept(self, token_id: int) -> None:
+        self.token_ids.append(token_id)
+
+    def n_allowed(self, token_ids: Items[int]) -> int:
+        return int(any(each.startswith(self.text + bytes(token_ids)) for each in self.choices))
+
+    def forced_tokens(self) -> list[int]:
+        return []
+
+
+def test_greedy_decoding_makes_a_mask_only_where_the_best_token_is_not_allowed() -> None:
+    free = sequence(n_new=8)
+    run_request([free], SamplingStrategy())
+    wanted = text(free)
+    elsewhere = wanted[:5] + bytes([wanted[5] ^ 1])
+    for choice, n_masks in ((wanted, 0), (elsewhere, 1)):
+        each, matcher = sequence(None, n_new=8), MasksCounted([choice])
+        each.constraint = ConstraintTracker(matcher, "choices", ends={EOS})
+        each.trackers += (each.constraint,)
+        run_request([each], SamplingStrategy())
+        assert text(each) == choice
+        assert matcher.n_masks == n_masks
 
 
 def test_rows_keep_their_own_constraints_and_free_ones_stay_as_they_are() -> None:

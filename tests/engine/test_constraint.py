@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -23,6 +24,10 @@ WORDS = [b"ab", b"abc", b"abcde", b"b", b"bac"]
 def allowed(tracker: ConstraintTracker) -> set[int]:
     bits = np.unpackbits(tracker.allowed(), bitorder="little")[:N_VOCAB]
     return set(np.flatnonzero(bits).tolist())
+
+
+def asked_alone(tracker: ConstraintTracker) -> set[int]:
+    return {token_id for token_id in (*b"abcde", BOS, EOS, END_OF_TURN) if tracker.allows(token_id)}
 
 
 def expected(text: bytes, *, has_ended: bool = False) -> set[int]:
@@ -53,6 +58,7 @@ def test_it_follows_every_accept_rollback_and_copy(moves: list[int], data: st.Da
         for each, text in ((tracker, tokens), (twin, before)):
             has_ended = EOS in text
             spelled = bytes(token for token in text if token != EOS)
+            assert asked_alone(each) == expected(spelled, has_ended=has_ended)
             assert allowed(each) == expected(spelled, has_ended=has_ended)
             assert each.may_end == (spelled in WORDS)
             assert each.stops == (not has_ended and spelled in {b"abcde", b"bac"})
@@ -115,6 +121,19 @@ def test_the_ends_of_the_call_count_not_those_of_the_matcher() -> None:
     assert allowed(tracker) == {ord("a")}
     tracker.accept(ord("a"))
     assert allowed(tracker) == {ord("b"), END_OF_TURN}
+
+
+def test_a_text_that_must_come_has_one_spelling_whether_it_is_forced_or_asked_about() -> None:
+    """A mask has only the tokenizer's own tokens of it, though others would spell it, too."""
+
+    class TwoSpellings(ChoiceMatcher):
+        def n_allowed(self, token_ids: Sequence[int]) -> int:
+            return len(token_ids)
+
+    for forces in (True, False):
+        matcher = TwoSpellings([b"ab"])
+        tracker = ConstraintTracker(matcher, "choices", ends={EOS}, forces=forces)
+        assert asked_alone(tracker) == allowed(tracker) == {ord("a")}
 
 
 def test_what_must_come_is_forced_up_to_the_first_choice() -> None:

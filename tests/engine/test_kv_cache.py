@@ -22,6 +22,9 @@ class NoSampler:
 
     scores = distribution = sample
 
+    def needs_mask(self, sequence):
+        raise AssertionError
+
 
 def row(text: bytes, *, n_new: int = 1, pins: bool = False) -> Sequence:
     return Sequence(

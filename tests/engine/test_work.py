@@ -21,6 +21,9 @@ class NoSampler:
 
     scores = distribution = sample
 
+    def needs_mask(self, sequence):
+        raise AssertionError
+
 
 def sequence(n_prompt: int, n_new: int) -> Sequence:
     return Sequence(

@@ -32,6 +32,7 @@ from localgen.engine.sampling.processors import (
     make_processors,
     may_remove,
     only_penalizes,
+    score_each_alone,
 )
 from localgen.engine.sampling.scratch import Scratch
 from localgen.engine.sampling.steps import (
@@ -93,6 +94,11 @@ class Sampler:
         self._top_k = max(options.top_k, self._min_kept)
         self._has_top_k = 0 < options.top_k < n_vocab
         self._watermark = make_watermark(options, n_vocab)
+        self._tries_best = (
+            not options.do_sample
+            and self._watermark is None
+            and score_each_alone(processed, custom)
+        )
         self._cuts = self._has_top_k or options.top_p < 1.0 or self._min_p > 0.0
 
     def new_trackers(self, prompt_ids: TokenIds, capacity: int) -> list[Tracker]:
@@ -113,10 +119,17 @@ class Sampler:
         Raises DecodeError if they are not finite, ValueError if masks and processors leave nothing
         to choose.
         """
-        masks = _masks(sequence)
-        is_plain = not masks and not sequence.recorders and _limiting(sequence) is None
+        masks, constraint = _masks(sequence), _limiting(sequence)
+        if constraint is not None and not self.needs_mask(sequence):
+            # Mostly the constraint allows the best token of all, which needs no mask to be seen.
+            row = self._processed(logits, sequence, masks, None)
+            token_id = int(row.argmax())
+            if math.isfinite(row[token_id]) and constraint.allows(token_id):
+                return token_id
+        is_plain = not masks and not sequence.recorders and constraint is None
         if not is_plain or not self._only_penalizes:
-            return self.choose(self._processed(logits, sequence, masks), logits, sequence)
+            row = self._processed(logits, sequence, masks, constraint)
+            return self.choose(row, logits, sequence)
         # Penalties touch few tokens: in place and taken back they cost less than a copied row.
         assert sequence.counts is not None
         seen = sequence.counts.seen
@@ -130,7 +143,12 @@ class Sampler:
     def process(self, logits: Logits, sequence: Sequence) -> Logits:
         """Return ``logits`` (n_vocab,) after masks and processors, valid until the next call:
         itself where there are none."""
-        return self._processed(logits, sequence, _masks(sequence))
+        return self._processed(logits, sequence, _masks(sequence), _limiting(sequence))
+
+    def needs_mask(self, sequence: Sequence) -> bool:
+        """Return whether ``sample`` always needs the mask of a constraint, so that it may be made
+        ahead."""
+        return not self._tries_best or bool(sequence.recorders)
 
     def scores(self, logits: Logits, sequence: Sequence, at_least: int = 1) -> Logits:
         """Return the row (n_vocab,) that a token is drawn from, -inf where one is removed; without
@@ -150,9 +168,14 @@ class Sampler:
         token_ids, penalties = dry_penalties(self._options, self._setup.breakers, sequence)
         logits[token_ids] -= penalties
 
-    def _processed(self, logits: Logits, sequence: Sequence, masks: Items[Mask]) -> Logits:
+    def _processed(
+        self,
+        logits: Logits,
+        sequence: Sequence,
+        masks: Items[Mask],
+        constraint: ConstraintTracker | None,
+    ) -> Logits:
         """``logits`` after masks and processors: itself when there are none, else the scratch."""
-        constraint = _limiting(sequence)
         if not self._processors and not masks and constraint is None:
             return logits
         row = self._scratch.row

@@ -97,6 +97,27 @@ def may_remove(options: SamplingOptions, custom: Items[CustomProcessor] = ()) ->
     return bool(custom) or any(make(options) is not None for make in others)
 
 
+# These change the score of each token by itself, whatever the scores of the others are.
+_SCORE_EACH_ALONE: tuple[Maker, ...] = (
+    penalties.sequence_bias,
+    penalties.encoder_repetition_penalty,
+    penalties.token_penalties,
+    bans.no_repeat_ngram_size,
+    bans.encoder_no_repeat_ngram_size,
+    bans.bad_words_ids,
+    bans.min_length,
+    bans.min_new_tokens,
+    bans.suppress_tokens,
+    bans.begin_suppress_tokens,
+)
+
+
+def score_each_alone(options: SamplingOptions, custom: Items[CustomProcessor] = ()) -> bool:
+    """Return whether no processor looks at the scores of several tokens, or is the caller's."""
+    others = (make for make in _MAKERS if make not in _SCORE_EACH_ALONE)
+    return not custom and all(make(options) is None for make in others)
+
+
 def _custom(processor: CustomProcessor) -> Processor:
     def process(logits: Logits, sequence: Sequence) -> None:
         result = processor(tokens_of(sequence), logits.copy())

@@ -24,6 +24,7 @@ from localgen.engine.sequence import Sequence
 from localgen.engine.trackers import TokenCounts
 from localgen.engine.uniforms import UniformStream
 from localgen.errors import DecodeError
+from tests.fakes import EOS, N_VOCAB, constraint
 
 WARPERS = json.loads((Path(__file__).parents[2] / "real" / "warpers.json").read_text())
 
@@ -544,3 +545,76 @@ def test_filters_keep_at_least_so_many(
     n_kept = min(n_kept, max(int((p >= min_p).sum()), min_kept))
     assert scores.tolist() == logits[ids].tolist()
     assert set(ids.tolist()) == set(order[:n_kept].tolist())
+
+
+# --- greedy, with a constraint ---
+
+
+def constrained(allowed: list[int], prompt: list[int], **options: Any) -> Sequence:
+    """A greedy sequence of which the next token is one of ``allowed``."""
+    sequence = make(N_VOCAB, prompt=prompt, eos=(EOS,), do_sample=False, **options)
+    sequence.constraint = constraint([bytes([each]) for each in allowed])
+    sequence.trackers += (sequence.constraint,)
+    sequence.recorders = ()
+    return sequence
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=2, max_size=6, unique=True),
+    hnp.arrays(np.float32, 10, elements=st.integers(-3, 3)),
+    st.sampled_from(
+        [
+            {},
+            {"repetition_penalty": 5.0},
+            {"frequency_penalty": 2.0, "presence_penalty": -1.0},
+            {"dry_multiplier": 3.0, "dry_allowed_length": 1},
+            {"sequence_bias": [[[3], 9.0], [[1, 2], -9.0]]},
+            {"bad_words_ids": [[4], [1, 5]]},
+            {"no_repeat_ngram_size": 2},
+            {"min_new_tokens": 3, "suppress_tokens": [6, 7]},
+            {"guidance_scale": 1.5},
+            {"remove_invalid_values": True, "forced_eos_token_id": 3},
+            {"exponential_decay_length_penalty": (0, 9.0)},
+        ]
+    ),
+)
+def test_the_best_token_of_all_is_taken_only_where_a_mask_would_leave_it_best(
+    allowed: list[int], values: Logits, options: dict[str, Any]
+) -> None:
+    """Ties included: the first of the best is the one, whatever the options make of the row."""
+    logits = np.full(N_VOCAB, -9, np.float32)
+    logits[: len(values)] = values
+
+    def choice(sequence: Sequence) -> int | None:
+        sequence.guide_logprobs = np.zeros(N_VOCAB, np.float32)
+        try:
+            return sequence.sampler.sample(logits, sequence)
+        except ValueError:
+            return None
+
+    masked = constrained(allowed, [1, 2, 1], **options)
+    assert masked.constraint is not None
+    masked.constraint.allowed()
+    masked.recorders = (Keep(),)
+    assert choice(constrained(allowed, [1, 2, 1], **options)) == choice(masked)
+
+
+def test_a_custom_processor_runs_once_and_sees_only_what_is_allowed() -> None:
+    seen = []
+
+    def process(_token_ids: Any, scores: Logits) -> Logits:
+        seen.append(np.flatnonzero(np.isfinite(scores)).tolist())
+        return scores
+
+    sequence = constrained([3, 4], [1], custom=(process,))
+    sequence.sampler.sample(np.arange(N_VOCAB, dtype=np.float32), sequence)
+    assert seen == [[3, 4]]
+
+
+def test_a_row_that_is_not_finite_is_an_error_beside_a_constraint() -> None:
+    """Also where the constraint would allow the token that has no number."""
+    logits = np.zeros(N_VOCAB, np.float32)
+    logits[3] = np.nan
+    sequence = constrained([3, 4], [1])
+    with pytest.raises(DecodeError, match="not finite"):
+        sequence.sampler.sample(logits, sequence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,9 @@ _SLICES = [
     *(f"{_STRING}{{1,{n}}}" for n in (4, 8, 12, 16, 24)),
     f"{_STRING}+",
 ]
+# Texts that must come, such as the keys of a schema, are asked about in each sequence again. Long
+# ones are not kept: each rest of one is another text.
+_MOST_TEXTS_KEPT, _MOST_BYTES_KEPT = 2048, 128
 
 
 class TokenizerForGuidance:
@@ -42,9 +46,13 @@ class TokenizerForGuidance:
         ]
         self.tokens = [piece or b"<%d>" % i for i, piece in enumerate([*pieces, b""])]
         self._n_before = len(self._tokens(_BEFORE))
+        self._kept = functools.lru_cache(_MOST_TEXTS_KEPT)(self._spelled)
 
     def __call__(self, text: str | bytes) -> list[int]:
         data = text.encode() if isinstance(text, str) else text
+        return self._kept(data) if len(data) <= _MOST_BYTES_KEPT else self._spelled(data)
+
+    def _spelled(self, data: bytes) -> list[int]:
         if not self._vocab.adds_space_prefix:
             return self._tokens(data)
         # A space would be put before a text that follows nothing.

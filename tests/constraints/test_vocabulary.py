@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,23 @@ def test_what_must_come_next_begins_the_tokens_of_each_text_that_may_come(
     forced = compiler("choices", texts).matcher().forced_tokens()
     for text in texts:
         assert tokenize(text)[: len(forced)] == forced
+
+
+def test_a_short_text_is_tokenized_once_and_a_long_one_is_not_kept(
+    vocab: LlamaVocab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenize, asked = LlamaVocab.tokenize, list[bytes]()
+
+    def counted(self: LlamaVocab, text: bytes, **options: bool) -> Any:
+        asked.append(text)
+        return tokenize(self, text, **options)
+
+    spell = TokenizerForGuidance(vocab, vocab.token_bytes)
+    monkeypatch.setattr(LlamaVocab, "tokenize", counted)
+    for text, n_asked in ((b'{"the": ', 1), (b"the " * 100, 2)):
+        asked.clear()
+        assert spell(text) == spell(text)
+        assert len(asked) == n_asked
 
 
 RECORD = {

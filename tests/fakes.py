@@ -131,7 +131,7 @@ class FakeBackend:
         self.refuses_state: Callable[[list[int]], bool] = lambda _: False
         self.pass_costs = PassCosts()
         self.adapts = False
-        self.pass_threads = 1
+        self.pass_threads = self.idle_cpus = 1
         self.flash_attention = "off"
         self.attention_obstacle: str | None = None
         # What ``suits`` chooses; "off" for results that are compared.

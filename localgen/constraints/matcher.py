@@ -92,8 +92,8 @@ class GrammarMatcher:
         return GrammarMatcher(self._matcher.deep_copy(), self.n_vocab, self._name)
 
 
-def masks_of(given: list[Matcher]) -> list[PackedMask]:
-    """Return the masks of a compiler's matchers, made in parallel without the GIL.
+def masks_of(given: list[Matcher], n_threads: int = 1) -> list[PackedMask]:
+    """Return the masks of a compiler's matchers, made by ``n_threads`` at once and without the GIL.
 
     Raises DecodeError if a grammar became too complex to follow.
     """
@@ -101,24 +101,24 @@ def masks_of(given: list[Matcher]) -> list[PackedMask]:
     n_vocab = matchers[0].n_vocab
     n_words = n_vocab // 32 + 1  # the end that llguidance knows has a bit, too
     masks = np.zeros((len(matchers), n_words * _WORD_BYTES), np.uint8)
-    if len(matchers) == 1:
-        matchers[0].handle.unsafe_compute_mask_ptr(masks.ctypes.data, masks.nbytes)
+    address, n_bytes = masks.ctypes.data, n_words * _WORD_BYTES
+    if n_threads > 1 and len(matchers) > 1:
+        numbered = [(each.handle, index) for index, each in enumerate(matchers)]
+        _executor(n_threads).unsafe_compute_mask_ptr(numbered, address, n_bytes, len(matchers))
     else:
-        _executor().unsafe_compute_mask_ptr(
-            [(each.handle, index) for index, each in enumerate(matchers)],
-            masks.ctypes.data, n_words * _WORD_BYTES, len(matchers),
-        )  # fmt: skip
+        for index, each in enumerate(matchers):
+            each.handle.unsafe_compute_mask_ptr(address + index * n_bytes, n_bytes)
     for each in matchers:
         if not each.handle.is_accepting():
             each.check()
-    n_bytes = -(-n_vocab // 8)
-    masks[:, n_bytes - 1] &= 0xFF >> -n_vocab % 8
-    return [mask[:n_bytes] for mask in masks]
+    n_used = -(-n_vocab // 8)
+    masks[:, n_used - 1] &= 0xFF >> -n_vocab % 8
+    return [mask[:n_used] for mask in masks]
 
 
 @functools.cache
-def _executor() -> LLExecutor:
-    return LLExecutor()
+def _executor(n_threads: int) -> LLExecutor:
+    return LLExecutor(n_threads)
 
 
 if hasattr(os, "register_at_fork"):  # a child has none of its threads

@@ -63,22 +63,31 @@ def masks_one_by_one(matchers: list[Matcher]) -> list[PackedMask]:
 
 
 class MaskWorker:
-    """Makes masks in a thread of its own, which starts with the first of them.
+    """Makes the masks of several trackers together.
 
-    masks_of: makes those of several matchers, perhaps in parallel.
+    masks_of: makes those of several matchers, perhaps in parallel. runs_ahead: whether a thread
+    makes them while the model computes. Where a pass uses all CPUs that saves nothing, since the
+    pass waits for the slowest of its threads.
     """
 
-    def __init__(self, masks_of: MasksOf = masks_one_by_one) -> None:
+    def __init__(self, masks_of: MasksOf = masks_one_by_one, *, runs_ahead: bool = True) -> None:
         self._masks_of = masks_of
+        self.runs_ahead = runs_ahead
         self._threads: ThreadPoolExecutor | None = None
 
-    def prepare(self, trackers: list[ConstraintTracker]) -> None:
+    def begin(self, trackers: list[ConstraintTracker]) -> None:
         """Begin to make the masks of these trackers, which lack them."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, "localgen-masks")
         future = self._threads.submit(self._masks_of, [each.matcher for each in trackers])
         for index, tracker in enumerate(trackers):
             tracker.expect(future, index)
+
+    def make(self, trackers: list[ConstraintTracker]) -> None:
+        """Make the masks of these trackers, which lack them, in this thread."""
+        masks = self._masks_of([each.matcher for each in trackers])
+        for mask, tracker in zip(masks, trackers, strict=True):
+            tracker.take(mask)
 
 
 class ConstraintTracker:
@@ -108,7 +117,7 @@ class ConstraintTracker:
         self._end_bits = _bits(self._ends)
         self._never = frozenset(never) - self._ends
         self._never_bits = _bits(self._never)
-        self._worker = worker or MaskWorker()
+        self.worker = worker or MaskWorker()
         self._forces = forces
         self._is_told: list[bool] = []  # of each token: whether the matcher has it
         self._has_ended = False
@@ -191,16 +200,20 @@ class ConstraintTracker:
     def allowed(self) -> PackedMask:
         """Return the tokens that may come next, ends included where the text is complete."""
         if self._allowed is None:
-            mask = self._made()
-            if self._has_ended:
-                mask[:] = 0
-            _clear(mask, self._never_bits)
-            if self._matcher.may_end:
-                _set(mask, self._end_bits)
-            else:
-                _clear(mask, self._end_bits)
-            self._allowed = mask
+            self.take(self._made())
+        assert self._allowed is not None
         return self._allowed
+
+    def take(self, mask: PackedMask) -> None:
+        """Use the matcher's mask, which becomes this tracker's own."""
+        if self._has_ended:
+            mask[:] = 0
+        _clear(mask, self._never_bits)
+        if self._matcher.may_end:
+            _set(mask, self._end_bits)
+        else:
+            _clear(mask, self._end_bits)
+        self._allowed = mask
 
     def allows(self, token_id: int) -> bool:
         """Return whether a token may come next, as ``allowed`` says it. Costs far less than a mask,
@@ -248,7 +261,6 @@ class ConstraintTracker:
         return self._allowed is None and self._future is None and not self.is_free
 
     def _made(self) -> PackedMask:
-        """Return the matcher's mask, which becomes this tracker's own."""
         if self._future is None:
             return self._matcher.mask()
         (future, index), self._future = self._future, None
@@ -261,10 +273,18 @@ class ConstraintTracker:
 
 
 def prepare_masks(trackers: Iterable[ConstraintTracker]) -> None:
-    """Begin to make the masks that these trackers lack; all have the same worker."""
+    """Begin to make the masks that these trackers will need after a pass, if it leaves CPUs idle;
+    all have the same worker."""
     lacking = [each for each in trackers if each.lacks_mask]
+    if lacking and lacking[0].worker.runs_ahead:
+        lacking[0].worker.begin(lacking)
+
+
+def complete_masks(trackers: Iterable[ConstraintTracker]) -> None:
+    """Make the masks that these trackers need now and nobody began; all have the same worker."""
+    lacking = [each for each in trackers if each.lacks_mask and not each.forced()]
     if lacking:
-        lacking[0]._worker.prepare(lacking)
+        lacking[0].worker.make(lacking)
 
 
 def _bits(token_ids: Iterable[int]) -> list[tuple[int, int]]:

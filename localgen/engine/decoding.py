@@ -12,12 +12,12 @@ before each of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from localgen.engine.backend import Logits
-from localgen.engine.constraint import prepare_masks
+from localgen.engine.constraint import complete_masks, prepare_masks
 from localgen.engine.sequence import Sequence
 
 
@@ -97,6 +97,7 @@ class SamplingStrategy:
                 continue  # logits of a part of its prompt
             step.accept(sequence, sequence.sampler.sample(output.logits[-1], sequence))
         if constrained:
+            make_masks(needing_mask(constrained))
             unfinished = [each.sequence for each in constrained if _advance(each, step)]
             begin_masks(each for each in unfinished if each.sampler.needs_mask(each))
 
@@ -129,6 +130,20 @@ def force(sequence: Sequence, step: Step) -> bool:
         if not step.accept(sequence, forced[0]):
             return False
     return True
+
+
+def needing_mask(outputs: Iterable[Output]) -> Iterator[Sequence]:
+    """Return the sequences whose next token is sampled with a mask."""
+    for output in outputs:
+        sequence = output.sequence
+        is_ready = sequence.n_pending <= 0 and not output.draft
+        if is_ready and sequence.constraint is not None and sequence.sampler.needs_mask(sequence):
+            yield sequence
+
+
+def make_masks(sequences: Iterable[Sequence]) -> None:
+    """Make the masks that these sequences need now, together, unless they were begun."""
+    complete_masks(each.constraint for each in sequences if each.constraint is not None)
 
 
 def begin_masks(sequences: Iterable[Sequence]) -> None:

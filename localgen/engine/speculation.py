@@ -21,7 +21,15 @@ from typing import Protocol
 
 from localgen.engine.acceptance import Distribution, is_kept, residual
 from localgen.engine.backend import Logits
-from localgen.engine.decoding import Output, Step, begin_masks, choose, force
+from localgen.engine.decoding import (
+    Output,
+    Step,
+    begin_masks,
+    choose,
+    force,
+    make_masks,
+    needing_mask,
+)
 from localgen.engine.pass_costs import PassCosts, best_lengths, equal_lengths
 from localgen.engine.sequence import Sequence
 
@@ -95,6 +103,7 @@ class SpeculativeStrategy:
         # A pass that is computed in parts is no measure of one of that size.
         if seconds is not None and (is_even or outputs[0].sequence.kv_unified):
             self._costs.measured(n_tokens, seconds)
+        make_masks(needing_mask(outputs))
         unfinished = [
             output.sequence
             for output in outputs

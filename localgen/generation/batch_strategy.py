@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from localgen.engine.backend import Logits
-from localgen.engine.decoding import Output, Step, begin_masks
+from localgen.engine.decoding import Output, Step, begin_masks, make_masks
 from localgen.engine.recorders import StepRecorder
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sequence import Sequence
@@ -51,6 +51,7 @@ class BatchStrategy:
         if not unfinished or any(each.index not in self._logits for each in unfinished):
             return
         logits, self._logits = self._logits, {}
+        make_masks(unfinished)
         scores = self._processed(unfinished, logits)
         chosen = {
             each: _sampler(each).choose(scores[each.index], logits[each.index], each)

@@ -18,7 +18,7 @@ from localgen.config import GenerationConfig
 from localgen.engine import beams
 from localgen.engine.backend import Logits
 from localgen.engine.beams import BeamRules, Candidates, Continuations, Hypothesis, Path, Search
-from localgen.engine.decoding import Output, Step, begin_masks
+from localgen.engine.decoding import Output, Step, begin_masks, make_masks
 from localgen.engine.recorders import LogprobRecorder
 from localgen.engine.sampling import filters
 from localgen.engine.sampling.allowed_tokens import allowed_tokens
@@ -108,6 +108,7 @@ class BeamStrategy:
                 logits[output.sequence] = logits[output.sequence].copy()
 
     def _advance(self, groups: list[Group], step: Step) -> None:
+        make_masks(each for group in groups for each in group.logits)
         found = self._candidates(groups)
         reasons = {group: self._reasons(group, found[group]) for group in groups}
         if self.batch is not None:

@@ -39,12 +39,19 @@ Compile = Callable[[str, Any], Constraint]
 class Constraints:
     """The constraints of one model.
 
-    ends: all of the model's end-of-sequence tokens.
+    ends: all of the model's end-of-sequence tokens. runs_ahead: see ``MaskWorker``.
     """
 
-    def __init__(self, compile_option: Compile, masks_of: MasksOf, ends: Iterable[int]) -> None:
+    def __init__(
+        self,
+        compile_option: Compile,
+        masks_of: MasksOf,
+        ends: Iterable[int],
+        *,
+        runs_ahead: bool = True,
+    ) -> None:
         self._compile = compile_option
-        self._worker = MaskWorker(functools.partial(_masks, masks_of))
+        self._worker = MaskWorker(functools.partial(_masks, masks_of), runs_ahead=runs_ahead)
         self._ends = frozenset(ends)
 
     def of(self, config: GenerationConfig) -> Constraint | None:

@@ -42,6 +42,10 @@ class ModelBackend(Backend, Protocol):
         """What its passes take, as far as calls with drafts have measured it."""
 
     @property
+    def idle_cpus(self) -> int:
+        """CPUs that this process may use and a pass does not."""
+
+    @property
     def is_forked(self) -> bool:
         """Whether this process is a fork of the one that loaded the model."""
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from localgen._util import system
 from localgen._util.warn import warn
 from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
 from localgen.engine.backend import TokenIds
@@ -109,7 +110,9 @@ class RequestBuilder:
 
         vocab, token_bytes = self._backend.vocab, self._tokenizer.token_bytes
         compiler = Compiler(lambda: tokenizer_for(vocab, token_bytes), vocab.n_vocab)
-        return Constraints(compiler, masks_of, vocab.eog_ids)
+        n_idle = self._backend.idle_cpus
+        in_parallel = functools.partial(masks_of, n_threads=n_idle or system.usable_cpus())
+        return Constraints(compiler, in_parallel, vocab.eog_ids, runs_ahead=n_idle > 0)
 
     def from_ids(
         self,

@@ -334,6 +334,12 @@ class LlamaBackend:
         return self.n_gpu_layers != 0
 
     @property
+    def idle_cpus(self) -> int:
+        """See ``ModelBackend``. While a GPU computes, only the thread that waits for it is busy."""
+        n_busy = 1 if self.uses_gpu else self.n_threads
+        return max(0, system.usable_cpus() - n_busy)
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of KV cache for one token; for windowed or recurrent models, at most."""
         return self._sizes.kv_bytes_per_token(self.config.kv_type)

@@ -18,6 +18,7 @@ from localgen.constraints.compiler import CompiledConstraint, Compiler
 from localgen.constraints.enforceable import CheckedGrammar
 from localgen.constraints.matcher import masks_of
 from localgen.constraints.narrowing import narrow
+from localgen.engine.constraint import Matcher
 from localgen.errors import DecodeError
 from tests.constraints.vocabularies import N_VOCAB, PIECES, allows, byte_compiler
 
@@ -264,10 +265,11 @@ def test_a_matcher_goes_back_and_forks(compiler: Compiler) -> None:
     assert [other.n_allowed(list(each)) for each in (b"ce", b"cee", b"xc", b"")] == [2, 2, 0, 0]
     with pytest.raises(ValueError, match=r"token 120 is not allowed by regex"):
         other.accept(120)
-    together = masks_of([matcher, compiler("choices", ["éx", "y"]).matcher()])
-    assert [len(mask) for mask in together] == [-(-N_VOCAB // 8)] * 2
-    allowed = np.flatnonzero(np.unpackbits(together[1], bitorder="little"))
-    assert [PIECES[token_id] for token_id in allowed] == [b"y", b"\xc3", "é".encode()]
+    both: list[Matcher] = [matcher, compiler("choices", ["éx", "y"]).matcher()]
+    for together in (masks_of(both), masks_of(both, n_threads=2)):
+        assert [len(mask) for mask in together] == [-(-N_VOCAB // 8)] * 2
+        allowed = np.flatnonzero(np.unpackbits(together[1], bitorder="little"))
+        assert [PIECES[token_id] for token_id in allowed] == [b"y", b"\xc3", "é".encode()]
 
 
 def test_a_grammar_that_became_too_complex_is_an_error(compiler: Compiler) -> None:

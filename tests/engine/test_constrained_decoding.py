@@ -112,29 +112,42 @@ def test_forced_tokens_go_through_one_pass_with_the_token_before_them() -> None:
     assert only.constraint.n_forced == only.n_new - 2
 
 
-def test_masks_are_made_ahead_for_all_sequences_together() -> None:
-    """But for the first of each, which nothing comes before."""
-    together, alone = [], []
+@pytest.mark.parametrize("runs_ahead", [True, False])
+def test_masks_of_all_sequences_are_made_together_during_a_pass_or_after_it(
+    runs_ahead: bool,
+) -> None:
+    """Nothing comes before the first of each, so there is no pass to make them in."""
+    makers = []
 
     def masks_of(matchers: list[Matcher]) -> list[PackedMask]:
-        together.append(len(matchers))
+        makers.append((len(matchers), threading.current_thread() is threading.main_thread()))
         return masks_one_by_one(matchers)
 
-    class Counted(ChoiceMatcher):
-        def mask(self) -> PackedMask:
-            alone.append(threading.current_thread() is threading.main_thread())
-            return super().mask()
-
-    worker = MaskWorker(masks_of)
+    worker = MaskWorker(masks_of, runs_ahead=runs_ahead)
     sequences = [sequence(None, index=i, do_sample=True) for i in range(3)]
     for each in sequences:
-        matcher = Counted([b"one", b"two"])
-        tracker = ConstraintTracker(matcher, "choices", ends={EOS}, worker=worker, forces=False)
-        each.trackers += (tracker,)
-        each.constraint = tracker
+        each.constraint = ConstraintTracker(
+            ChoiceMatcher([b"one", b"two"]), "choices", ends={EOS}, worker=worker, forces=False
+        )
+        each.trackers += (each.constraint,)
     run_request(sequences, SamplingStrategy(), FakeBackend(n_batch=256))
-    assert together == [3, 3]
-    assert sum(alone) == 3 + 9  # ChoiceMatcher.accept asks for it as well
+    is_after = not runs_ahead
+    assert makers == [(3, True), (3, is_after), (3, is_after)]
+
+
+def test_no_mask_is_made_for_a_text_that_must_come_first() -> None:
+    makers = []
+
+    def masks_of(matchers: list[Matcher]) -> list[PackedMask]:
+        makers.append(len(matchers))
+        return masks_one_by_one(matchers)
+
+    worker = MaskWorker(masks_of, runs_ahead=False)
+    each = sequence(None, do_sample=True)
+    each.constraint = constraint([b"name: x", b"name: y"], worker=worker)
+    each.trackers += (each.constraint,)
+    run_request([each], SamplingStrategy())
+    assert makers == [1]
 
 
 class MasksCounted(ChoiceMatcher):

@@ -59,3 +59,16 @@ def test_the_number_is_fixed_where_it_was_given_and_in_what_is_compared(
     backend = LlamaBackend(tiny_bpe_path, config, adapts=adapts)
     assert backend.pass_threads == 2
     backend.close()
+
+
+@pytest.mark.parametrize(("n_threads", "n_idle"), [(1, 3), (4, 0), (9, 0), (None, 0)])
+def test_a_pass_leaves_those_cpus_idle_that_it_does_not_use(
+    n_threads: int | None, n_idle: int, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localgen._util.system.usable_cpus", lambda: 4)
+    config = ModelConfig(n_ctx=512, n_threads=n_threads, device="cpu")
+    backend = LlamaBackend(tiny_bpe_path, config)
+    assert backend.idle_cpus == n_idle
+    monkeypatch.setattr(LlamaBackend, "uses_gpu", True)
+    assert backend.idle_cpus == 3
+    backend.close()

@@ -98,9 +98,7 @@ def _part(result: Comparison, number: str) -> Comparison:
     )
     settings = dict(result.settings[number])
     source = settings.pop("source", result.source)
-    return dataclasses.replace(
-        result, source=source, settings=settings, levels=levels, noise=None
-    )
+    return dataclasses.replace(result, source=source, settings=settings, levels=levels, noise=None)
 
 
 def _has(parts: Sequence[Comparison], part: Comparison) -> bool:
@@ -115,8 +113,8 @@ def _differences(parts: Sequence[Comparison]) -> list[str]:
     names = [name for key, name in _OF_QUALITY.items() if _n_values(parts, key) > 1]
     if names:
         notes.append(
-            f"the machines measured quality with a different {', '.join(names)}: compare perplexity "
-            f"and KLD only within one machine"
+            f"the machines measured quality with a different {', '.join(names)}: compare "
+            f"perplexity and KLD only within one machine"
         )
     return notes
 

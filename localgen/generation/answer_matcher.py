@@ -188,12 +188,17 @@ class AnswerMatcher:
         """Return how many of these tokens, from the first on, may come one after the other."""
         if self.is_in_answer:
             return self._inner.n_allowed(token_ids)
+        if len(token_ids) == 1:
+            return int(self._allows(token_ids[0]))
         twin = self.fork()
         for index, token_id in enumerate(token_ids):
-            if not twin.mask()[token_id // 8] >> token_id % 8 & 1:
+            if not twin._allows(token_id):
                 return index
             twin.accept(token_id)
         return len(token_ids)
+
+    def _allows(self, token_id: int) -> bool:
+        return bool(self.mask()[token_id // 8] >> token_id % 8 & 1)
 
     @property
     def is_free(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from localgen.compare.level_result import LevelResult
 from localgen.compare.memory_sizes import GB, SHARE, advice_by_size
 from tests.comparisons import comparison, level
 
@@ -12,10 +13,12 @@ LEVELS = comparison().levels
 
 
 def _lines(**limits: float) -> list[tuple[str, str | None, str | None]]:
-    return [
-        (each.machine, each.keep and each.keep.label, each.best and each.best.label)
-        for each in advice_by_size(LEVELS, **limits)
-    ]
+    found = advice_by_size(LEVELS, **limits)
+    return [(each.machine, _label(each.keep), _label(each.best)) for each in found]
+
+
+def _label(level: LevelResult | None) -> str | None:
+    return None if level is None else level.label
 
 
 def test_the_recommended_level_where_it_fits_else_the_closest_that_does() -> None:

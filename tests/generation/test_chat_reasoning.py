@@ -12,7 +12,7 @@ from localgen.generation.inputs import ChatPrompt
 from localgen.generation.thought_matcher import ThoughtMatcher
 from localgen.text.replies.results import ReplyBuilder
 from tests.fakes import FakeModel
-from tests.generation.replying import replying_model
+from tests.generation.replying import ids_of, replying_model
 
 SWITCH = (
     "{{ messages | tojson }}{{ tools | tojson if tools }}"
@@ -203,9 +203,10 @@ def test_reasoning_that_does_not_end_has_no_answer() -> None:
 def test_each_message_of_a_format_with_channels_has_a_header() -> None:
     """gpt-oss does not know what JSON without a channel is."""
     reply = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
-    fake = model(reply + "Yes", template=ALWAYS)
-    options: dict[str, Any] = {"reply_format": "harmony", "choices": ["Yes", "No"], **ALL}
-    done = fake.chat(ASK, **options)
+    fake = model(template=ALWAYS)
+    n_prompt = len(fake.chat_prompt(ASK, reply_format="harmony").token_ids)
+    fake.backend.script = lambda ids: ids_of(reply + "Yes")[len(ids) - n_prompt]
+    done = fake.chat(ASK, reply_format="harmony", choices=["Yes", "No"], **ALL)
     assert (done.reasoning, done.text, done.parsed) == ("Hm.", "Yes", "Yes")
     messages = [*ASK, {"role": "assistant", "content": "I say: "}]
     prompt = fake.chat_prompt(messages, continue_final_message=True, reply_format="harmony")

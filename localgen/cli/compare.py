@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -62,11 +63,12 @@ def compare(
         ),
     ] = None,
     tasks: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--tasks",
-            metavar="FILE",
-            help="Ask each level the questions of FILE (JSON Lines or CSV); can be repeated.",
+            metavar="NAMES",
+            help="Ask each level these questions: a file (JSON Lines or CSV), demo, or names of "
+            "lm-eval's tasks, separated by commas; can be repeated.",
         ),
     ] = None,
     devices: Annotated[
@@ -87,6 +89,16 @@ def compare(
     energy: Annotated[
         bool, typer.Option("--energy", help="Measure joules per token (Linux, Intel and AMD).")
     ] = False,
+    task_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Use this many questions of each task.", show_default="all of them"
+        ),
+    ] = None,
+    include_path: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also find lm-eval's tasks in the YAML files of DIR."),
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the quantized files in DIR.")
     ] = None,
@@ -153,11 +165,13 @@ def compare(
                     n_rounds=rounds,
                     n_threads=n_threads,
                     imatrix=imatrix,
-                    tasks=tasks or (),
                     devices=_parts(devices),
                     chats=chats,
                     depths=_numbers(depths),
                     energy=energy,
+                    tasks=_task_names(tasks or ()),
+                    task_limit=task_limit,
+                    include_path=include_path,
                     keep=keep,
                     results=output,
                     resume=resume,
@@ -215,6 +229,12 @@ def _numbers(text: str | None) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--depths must be comma-separated integers, got {text!r}") from None
+
+
+def _task_names(given: Sequence[str]) -> list[str]:
+    """Return names of tasks; a comma is part of a file's name if there is such a file."""
+    lists = [[each] if Path(each).exists() else _parts(each) for each in given]
+    return [name for names in lists for name in names if name]
 
 
 def _report_interrupt(found: Comparison, n_levels: int, output: Path | None) -> None:

@@ -30,6 +30,8 @@ def command_line(
     chats: str | os.PathLike[str] | None = None,
     depths: Sequence[int] = (),
     energy: bool = False,
+    task_limit: int | None = None,
+    include_path: str | os.PathLike[str] | None = None,
 ) -> str:
     """Return the ``localgen compare`` command that measures the same.
 
@@ -50,6 +52,8 @@ def command_line(
     words += ["--chats", _without_folder(chats)] if chats is not None else []
     words += ["--depths", ",".join(map(str, depths))] if depths else []
     words += ["--energy"] if energy else []
+    words += ["--task-limit", str(task_limit)] if task_limit is not None else []
+    words += ["--include-path", _without_folder(include_path)] if include_path is not None else []
     return shlex.join([*words, "--n-threads", str(n_threads)])
 
 

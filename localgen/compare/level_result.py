@@ -49,11 +49,12 @@ class SpeedAtDepth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    """The answers of one level to the questions of a file.
+    """The answers of one level to the questions of a task.
 
     accuracy: the share that is right, ± accuracy_se. accuracy_norm: of questions with choices, the
     share where the right choice has the largest log-probability by character; None without such.
-    answers: what was chosen, as its number, or written. right: whether that is right. difference:
+    answers: what was chosen, as its number, or written. right: whether that is right. ids: what
+    each question is called: its line in the file, or its number in a task of lm-eval. difference:
     from the reference; None for the reference itself.
     """
 
@@ -63,6 +64,7 @@ class TaskResult:
     accuracy_norm: float | None
     answers: tuple[str, ...]
     right: tuple[bool, ...]
+    ids: tuple[str, ...] = ()
     difference: PairedDifference | None = None
 
     def compared_with(self, difference: PairedDifference) -> TaskResult:
@@ -83,7 +85,7 @@ class LevelResult:
     of 512, and for 64 new tokens, one sequence. ttft_seconds: for a prompt of 128. prefill_joules,
     decode_joules: the energy of the machine's processors per token of these. at_depths: speed after
     many tokens. divergence_tokens: median number of greedy tokens before the text differs from the
-    reference's. chats: None for the reference. tasks: one for each file of questions. The others:
+    reference's. chats: None for the reference. tasks: one for each task. The others:
     see ``metrics.Quality``.
     """
 

@@ -159,7 +159,7 @@ def _add_derived(data: dict[str, Any]) -> None:
 
 
 def _task(data: dict[str, Any]) -> TaskResult:
-    data = {**data, "answers": tuple(data["answers"]), "right": tuple(data["right"])}
+    data = {**data, **{name: tuple(data.get(name, ())) for name in ("answers", "right", "ids")}}
     if data["difference"] is not None:
         data["difference"] = PairedDifference(**data["difference"])
     return TaskResult(**data)

@@ -12,6 +12,7 @@ from localgen import hub
 from localgen._util import system
 from localgen._util.checks import check_bool, check_choice, check_int
 from localgen._util.home import expand_user
+from localgen._util.warn import warn
 from localgen.compare.chat_file import read_chats
 from localgen.compare.chats import Prompts, chat_prompts, measure_chats
 from localgen.compare.command import command_line
@@ -23,8 +24,9 @@ from localgen.compare.results import Comparison
 from localgen.compare.rounds import measure_speed
 from localgen.compare.settings import Settings, default_text
 from localgen.compare.speed import N_DECODE, N_PREFILL
-from localgen.compare.task_file import read_all
+from localgen.compare.task_checks import checked
 from localgen.compare.task_run import measure_tasks
+from localgen.compare.task_sources import find_tasks
 from localgen.compare.texts import measure_texts
 from localgen.config import KV_TYPES
 from localgen.errors import CompareError, GenerationInterrupted, LocalgenError
@@ -55,6 +57,8 @@ def compare(
     chats: str | os.PathLike[str] | None = None,
     depths: Sequence[int] = (),
     energy: bool = False,
+    task_limit: int | None = None,
+    include_path: str | os.PathLike[str] | None = None,
     keep: str | os.PathLike[str] | None = None,
     results: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -68,8 +72,9 @@ def compare(
     by default English prose that comes with CPython (``pydoc_data.topics``). kv_types: KV cache
     types to try each level with; the reference has the first. speed, quality: what to measure.
     n_rounds: how often to measure speed, levels in turn. imatrix: the importance matrix to make
-    levels with; "auto" makes it first, in the folder of the levels. tasks: files of questions that
-    each level answers; see ``task_file``. devices: devices to try each level on, "auto", "cpu",
+    levels with; "auto" makes it first, in the folder of the levels. tasks: what each level answers:
+    files of questions, "demo" or names of lm-eval's tasks, of which ``include_path`` has more.
+    task_limit: the most questions of each. devices: devices to try each level on, "auto", "cpu",
     "cuda" or "metal", or "cuda:20" for 20 layers on the GPU; the reference has the first. chats: a
     file of chats that each level answers at temperature 0, see ``chat_file``, or "auto" for a few
     that come with localgen. depths: numbers of tokens in the KV cache after which speed is
@@ -97,9 +102,9 @@ def compare(
     check_names("kv_types", kv_types, "a type of KV cache")
     check_names("devices", devices, FORMS)
     where = tuple(map(ComputeDevice.of, devices))
-    questions = read_all(tasks)
+    asked = find_tasks(tasks, limit=task_limit, include_path=include_path)
     conversations = None if chats is None else read_chats(chats)
-    if not (speed or quality or questions or conversations):
+    if not (speed or quality or asked or conversations):
         raise ValueError(
             "nothing to measure: speed and quality are off, and there are no tasks and no chats"
         )
@@ -121,9 +126,15 @@ def compare(
         chats=chats,
         depths=depths,
         energy=energy,
+        task_limit=task_limit,
+        include_path=include_path,
     )
+    path = hub.resolve(source)
+    asked, remarks = checked(asked, path)
+    for remark in remarks:
+        warn(remark)
     settings = Settings(
-        source=hub.resolve(source),
+        source=path,
         command=command,
         text=default_text() if text is None else text,
         n_ctx=n_ctx,
@@ -131,11 +142,12 @@ def compare(
         kv_types=tuple(kv_types),
         n_threads=n_threads,
         n_rounds=n_rounds,
-        tasks=questions,
         devices=where,
         chats=conversations,
         depths=tuple(depths),
         energy=counters,
+        tasks=asked,
+        task_limit=task_limit,
     )
     _check_depths(settings, speed=speed)
     _check_imatrix(imatrix, settings.text)
@@ -144,6 +156,8 @@ def compare(
     if resume:
         record.resume()
     prompts = chat_prompts(settings.source, conversations) if conversations else []
+    for remark in remarks:
+        record.note(remark)
     try:
         with ExitStack() as stack:
             folder = Path(keep) if keep is not None else _temporary(stack)

@@ -12,7 +12,7 @@ from localgen.benchmark.measuring import surroundings
 from localgen.compare.chat_file import ChatFile
 from localgen.compare.compute_device import AUTO_DEVICE, ComputeDevice
 from localgen.compare.levels import sha256
-from localgen.compare.task_file import TaskFile
+from localgen.compare.task_answers import Task
 
 # Recorded settings that may differ when a comparison is resumed.
 MAY_CHANGE = ("command", "python", "numpy", "platform")
@@ -33,11 +33,12 @@ class Settings:
     kv_types: tuple[str, ...]
     n_threads: int
     n_rounds: int
-    tasks: tuple[TaskFile, ...] = ()
     devices: tuple[ComputeDevice, ...] = (AUTO_DEVICE,)
     chats: ChatFile | None = None
     depths: tuple[int, ...] = ()
     energy: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    task_limit: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``Comparison.settings``, the machine's and the versions included."""
@@ -47,6 +48,7 @@ class Settings:
             "energy": list(self.energy),
             "chats_sha256": self.chats and self.chats.sha256,
             "tasks_sha256": {task.name: task.sha256 for task in self.tasks},
+            "task_limit": self.task_limit,
         }
         return {
             "command": self.command,

@@ -8,13 +8,13 @@ those that are right. A row of CSV is a question, its choices and the letter of 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
-import os
 import re
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from localgen._util.checks import check_int
 from localgen._util.text_file import read_text
 from localgen.errors import CompareError
 
+SUFFIXES = (".jsonl", ".json", ".csv")
 DEFAULT_STOP = "\n"
 DEFAULT_NEW_TOKENS = 64
 _KEYS = {"prompt", "choices", "answer", "stop", "max_new_tokens", "pattern"}
@@ -32,12 +33,14 @@ _KEYS = {"prompt", "choices", "answer", "stop", "max_new_tokens", "pattern"}
 class Question:
     """A question and what is right.
 
-    prompt: what the model sees. choices: the texts that may follow, () for a text to generate.
-    right: the index of the right choice; None without choices. answers: the texts that are right,
-    without white space around them. stop, max_new_tokens: where a generated text ends. pattern: a
-    regular expression that finds the answer in it: its first group, or all that it matches.
+    line: its number in the file. prompt: what the model sees. choices: the texts that may follow;
+    none for a text to generate. right: the index of the right choice; None without choices.
+    answers: the texts that are right, without white space around them. stop, max_new_tokens: where
+    a generated text ends. pattern: a regular expression that finds the answer in it: its first
+    group, or all that it matches.
     """
 
+    line: int = 0
     prompt: str
     choices: tuple[str, ...] = ()
     right: int | None = None
@@ -58,8 +61,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFile:
-    """name: of the file. questions: of its good lines. problems: what is wrong with the others,
-    with their numbers. sha256: of its text."""
+    """A file of questions.
+
+    name: of the file. questions: of its good lines. problems: what is wrong with the others, with
+    their numbers. sha256: of its text.
+    """
 
     name: str
     sha256: str
@@ -81,7 +87,7 @@ def read_tasks(path: Path) -> TaskFile:
     problems: list[str] = []
     for number, make in lines:
         try:
-            questions.append(make())
+            questions.append(dataclasses.replace(make(), line=number))
         except (ValueError, TypeError) as error:
             problems.append(f"line {number} is left out: {error}")
     if not questions:
@@ -93,16 +99,6 @@ def read_tasks(path: Path) -> TaskFile:
         questions=tuple(questions),
         problems=tuple(problems),
     )
-
-
-def read_all(paths: Sequence[str | os.PathLike[str]]) -> tuple[TaskFile, ...]:
-    """Return the tasks of several files. Raises as ``read_tasks``, and ValueError for two files of
-    one name, which results could not tell apart."""
-    found = tuple(read_tasks(Path(path)) for path in paths)
-    names = [task.name for task in found]
-    if len({*names}) < len(names):
-        raise ValueError(f"tasks must have different names, got {', '.join(names)}")
-    return found
 
 
 Lines = Iterator[tuple[int, Callable[[], Question]]]

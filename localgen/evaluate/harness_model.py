@@ -57,6 +57,7 @@ class LocalgenLM(TemplateLM):
         chat_template: str | None = None,
         chat_template_args: Mapping[str, Any] | None = None,
         enable_thinking: bool | None = None,
+        show_progress: bool = True,
         **options: Any,
     ) -> None:
         """Load a model.
@@ -72,6 +73,7 @@ class LocalgenLM(TemplateLM):
         prefix_token_id: what an empty context is; the default is BOS, else EOS.
         chat_template: a jinja template, or the name of one of the model's.
         chat_template_args, enable_thinking: variables of the chat template.
+        show_progress: whether to show bars of the requests.
         options: of ``LocalModel.from_pretrained``.
         """
         super().__init__()
@@ -90,6 +92,7 @@ class LocalgenLM(TemplateLM):
         self._add_bos_token = add_bos_token
         self._prefix_token_id = prefix_token_id
         self._chat_template = chat_template
+        self._show_progress = show_progress
         self._template_variables = dict(chat_template_args or {})
         if enable_thinking is not None:
             self._template_variables["enable_thinking"] = enable_thinking
@@ -238,7 +241,7 @@ class LocalgenLM(TemplateLM):
         _warn_of_cuts([each.n_cut for each in asked], self.max_length)
         found: dict[int, tuple[float, bool]] = {}
         order = sorted(range(len(asked)), key=lambda index: _tokens(asked[index]))
-        for some in _parts(order, "Running loglikelihood requests", disable_tqdm):
+        for some in self._parts(order, "Running loglikelihood requests", disable_tqdm):
             pairs = [(asked[index].context, asked[index].continuation) for index in some]
             for index, score in zip(some, self._model.score_continuations(pairs), strict=True):
                 found[index] = answer = (score.logprob, score.is_greedy)
@@ -279,7 +282,7 @@ class LocalgenLM(TemplateLM):
         prompts = self._prompts([request.args[0] for request in requests], configs)
         texts: dict[int, str] = {}
         order = sorted(range(len(prompts)), key=prompts.__getitem__)
-        for some in _parts(order, "Running generate_until requests", disable_tqdm):
+        for some in self._parts(order, "Running generate_until requests", disable_tqdm):
             done = self._model.complete(
                 [prompts[index] for index in some],
                 generation_config=[configs[index] for index in some],
@@ -317,6 +320,15 @@ class LocalgenLM(TemplateLM):
                 f"max_length={self.max_length}; use less, or a larger max_length"
             )
         return self.max_length - n_new
+
+    def _parts(self, items: list[Item], title: str, disable_tqdm: bool) -> Iterator[list[Item]]:
+        """Yield ``_AT_ONCE`` items after the other, and show how many are done."""
+        is_hidden = disable_tqdm or not self._show_progress or not items
+        with tqdm(total=len(items), desc=title, disable=is_hidden) as bar:
+            for start in range(0, len(items), _AT_ONCE):
+                some = items[start : start + _AT_ONCE]
+                yield some
+                bar.update(len(some))
 
 
 def _loading_options(
@@ -375,12 +387,3 @@ def _warn_of_cuts(cuts: Sequence[int], max_length: int) -> None:
             f"{n_cut} of {len(cuts)} contexts are longer than max_length={max_length} allows and "
             f"lose up to {max(cuts)} tokens at their beginning"
         )
-
-
-def _parts(items: list[Item], title: str, disable_tqdm: bool) -> Iterator[list[Item]]:
-    """Yield ``_AT_ONCE`` items after the other, and show how many are done."""
-    with tqdm(total=len(items), desc=title, disable=disable_tqdm or not items) as bar:
-        for start in range(0, len(items), _AT_ONCE):
-            some = items[start : start + _AT_ONCE]
-            yield some
-            bar.update(len(some))

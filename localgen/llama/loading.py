@@ -18,8 +18,10 @@ from localgen.llama.library import llama, log_router
 Progress = Callable[[float], object]
 
 
-def load_model(path: Path, n_gpu_layers: int, progress: Progress | None) -> Any:
-    """Return a llama_model.
+def load_model(
+    path: Path, n_gpu_layers: int, progress: Progress | None, *, vocab_only: bool = False
+) -> Any:
+    """Return a llama_model; with ``vocab_only`` it has no weights.
 
     Raises InvalidGGUFError with llama.cpp's reason. An exception in ``progress`` stops the load and
     is raised again.
@@ -27,6 +29,7 @@ def load_model(path: Path, n_gpu_layers: int, progress: Progress | None) -> Any:
     bindings = llama()
     params = bindings.llama_model_default_params()
     params.n_gpu_layers = n_gpu_layers
+    params.vocab_only = vocab_only
     params.use_extra_bufts = amx.is_safe()
     amx.warn_unless_safe()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from localgen.compare.task_file import Question, read_all, read_tasks
+from localgen.compare.task_file import Question, read_tasks
 from localgen.errors import CompareError
 
 
@@ -27,9 +27,10 @@ def test_lines_are_choices_or_texts(tmp_path: Path) -> None:
     found = read_tasks(write(tmp_path, CHOICE, "", TEXT, {**CHOICE, "answer": " green"}))
     assert (found.name, found.problems) == ("task.jsonl", ())
     first, second, third = found.questions
-    assert first == Question(prompt="The sky is", choices=(" blue", " green"), right=0)
+    assert first == Question(line=1, prompt="The sky is", choices=(" blue", " green"), right=0)
     assert (second.answers, second.max_new_tokens, second.stop) == (("2", "two"), 4, "\n")
     assert third.right == 1
+    assert [each.line for each in found.questions] == [1, 3, 4]
 
 
 def test_rows_of_mmlu_ask_for_a_letter(tmp_path: Path) -> None:
@@ -80,8 +81,6 @@ def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
         read_tasks(write(tmp_path, ""))
     with pytest.raises(CompareError, match=r"has no question: line 1 is left out"):
         read_tasks(write(tmp_path, "{"))
-    with pytest.raises(ValueError, match="different names"):
-        read_all([write(tmp_path, CHOICE), write(tmp_path, CHOICE)])
 
 
 def test_an_answer_is_what_the_pattern_finds() -> None:

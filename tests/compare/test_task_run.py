@@ -33,7 +33,8 @@ def compared(tiny_bpe_path: Path, tmp_path_factory: pytest.TempPathFactory) -> A
         "results": folder / "results.json",
         "keep": folder,
     }
-    return compare(tiny_bpe_path, ["F32", "Q8_0"], **options), options, tiny_bpe_path
+    with pytest.warns(UserWarning, match="line 4 is left out"):
+        return compare(tiny_bpe_path, ["F32", "Q8_0"], **options), options, tiny_bpe_path
 
 
 def test_answers_are_those_of_choose_and_complete(compared: Any, tiny_bpe_path: Path) -> None:
@@ -64,10 +65,24 @@ def test_levels_are_compared_with_the_reference(compared: Any) -> None:
     assert rows[0][3] == "reference"
 
 
-def test_a_bad_line_is_noted_by_its_number(compared: Any) -> None:
-    assert any("line 4 is left out: it is not JSON" in note for note in compared[0].notes)
+def test_answers_are_called_by_their_lines(compared: Any) -> None:
+    assert compared[0]["Q8_0"].tasks[0].ids == ("1", "2", "3")
 
 
+def test_remarks_are_notes_of_the_result(compared: Any) -> None:
+    assert "questions.jsonl: line 4 is left out: it is not JSON" in compared[0].notes[0]
+    assert compared[0].notes[1].startswith("questions.jsonl has 3 questions: fewer than 6")
+
+
+def test_remarks_are_told_before_a_level_is_made(compared: Any, tmp_path: Path) -> None:
+    """Warnings are errors here, so the first one ends the call."""
+    _, options, source = compared
+    with pytest.raises(UserWarning, match="line 4 is left out"):
+        compare(source, ["Q8_0"], **{**options, "keep": tmp_path, "results": None})
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.filterwarnings("ignore:questions.jsonl")
 def test_results_can_be_read_and_resumed_and_belong_to_their_questions(compared: Any) -> None:
     result, options, source = compared
     assert Comparison.load(options["results"]).levels == result.levels

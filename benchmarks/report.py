@@ -33,6 +33,8 @@ _TITLES = {
     "estimate": "Estimated and measured memory",
     "llama_perplexity": "Quality figures beside llama-perplexity's",
     "llama_bench": "Speeds beside llama-bench's",
+    "lm_eval_parity": "Answers to lm-eval beside those of its HF model",
+    "lm_eval_speed": "Requests of lm-eval in one call",
     "quant_levels": "Quantization levels of SmolLM2",
 }
 _INTRODUCTION = """\

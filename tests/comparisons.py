@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from localgen.compare import Comparison, LevelResult, Spread
-from localgen.compare.level_result import Divergence
+from localgen.compare.level_result import Divergence, TaskResult
 from localgen.compare.metrics import KLD_PROBABILITIES
+from localgen.compare.task_metrics import accuracy, paired_difference
 
 # Each would set window.harmed if a browser took it for markup.
 SCRIPT = "<script>window.harmed = 1</script>"
@@ -37,6 +38,25 @@ def level(name: str, n_bytes: int, kld: float, speed: float, **more: Any) -> Lev
             **more,
         }
     )
+
+
+def task_result(name: str, right: str, reference: str | None = None) -> TaskResult:
+    """Return a task's result from one letter for each question: "r" if its answer is right."""
+    is_right = [letter == "r" for letter in right]
+    share, error = accuracy(is_right)
+    found = TaskResult(
+        name=name,
+        accuracy=share,
+        accuracy_se=error,
+        accuracy_norm=None,
+        answers=tuple(right),
+        right=tuple(is_right),
+        ids=tuple(str(number) for number in range(1, len(right) + 1)),
+    )
+    if reference is None:
+        return found
+    theirs = [letter == "r" for letter in reference]
+    return found.compared_with(paired_difference(theirs, is_right, [*reference], [*right]))
 
 
 def comparison(**more: Any) -> Comparison:
@@ -89,7 +109,16 @@ def hostile() -> Comparison:
         source=f"{SCRIPT}.gguf",
         settings={"command": f"localgen {BREAKOUT}", SCRIPT: IMAGE, "cpu": BREAKOUT},
         levels=(
-            level(SCRIPT, 8 * 10**9, 0.0, 10, is_reference=True, file=IMAGE, sha256=SCRIPT),
+            level(
+                SCRIPT,
+                8 * 10**9,
+                0.0,
+                10,
+                is_reference=True,
+                file=IMAGE,
+                sha256=SCRIPT,
+                tasks=(task_result(BREAKOUT, "rw"),),
+            ),
             level(IMAGE, 5 * 10**9, 0.01, 20, kv_type=SCRIPT, divergences=divergences),
             level(BREAKOUT, 4 * 10**9, 0.02, 25),
             LevelResult(name=IMAGE, error=f"{SCRIPT}{BREAKOUT}"),

@@ -26,6 +26,7 @@ from localgen.compare.formats import (
 from localgen.compare.level_result import Divergence, LevelResult
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison
+from localgen.compare.task_table import TASK_COLUMNS, task_tables
 from localgen.errors import CompareError
 
 # Names of settings on the page; others keep their keys.
@@ -44,6 +45,8 @@ _SETTINGS = {
     "kv_types": "KV cache types",
     "text_sha256": "SHA-256 of the text",
     "source_sha256": "SHA-256 of the model",
+    "tasks_sha256": "SHA-256 of the tasks",
+    "task_limit": "questions of each task",
 }
 # Extensions of reports; a name may also have none.
 _SUFFIXES = ("", ".png", ".html", ".htm")
@@ -195,6 +198,8 @@ def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -
         columns=COLUMNS,
         kld=KLD,
         rows=[_row(level, result, kept) for level in result.levels if level.error is None],
+        tasks=task_tables(result),
+        task_columns=TASK_COLUMNS,
         failed=[level for level in result.levels if level.error is not None],
         pictures=[(panel, pictures.as_svg(panel)) for panel in plots.panels(result, kept)],
         texts=[
@@ -252,5 +257,11 @@ def _machines(settings: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, 
 def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in settings.items():
         if key != "command":
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield _SETTINGS.get(key, key), shown
+            yield _SETTINGS.get(key, key), _shown(value)
+
+
+def _shown(value: object) -> str:
+    """Return a setting as text: lists and dicts without their brackets."""
+    if isinstance(value, dict):
+        value = [f"{name}: {each}" for name, each in value.items()]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""Formats what levels answered to the questions of tasks, for the terminal."""
+"""Formats what levels answered to the questions of tasks, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from localgen.compare.level_result import LevelResult, TaskResult
 from localgen.compare.results import Comparison
 
 MISSING = "-"
-TASK_TITLES = ("level", "right", "by character", "flips", "difference", "95 % interval", "p")
+# Titles, and what the figures are.
+TASK_COLUMNS = {
+    "level": "quantization level, and the KV cache type if it is not F16",
+    "right": "share of right answers ± standard error",
+    "by character": "the same, if choices are compared by their log-probability per character",
+    "flips": "share of answers that are not the reference's, right or wrong",
+    "difference": "percentage points of right answers more than the reference has",
+    "95 % interval": "of the difference, by Newcombe's method for pairs",
+    "p": "p-value of McNemar's exact test: how likely a split at least as uneven is by chance",
+}
+TASK_TITLES = tuple(TASK_COLUMNS)
 
 
 def task_tables(result: Comparison) -> list[tuple[str, list[list[str]]]]:

@@ -178,7 +178,8 @@ def compare(
                     progress=progress,
                 )
         except GenerationInterrupted as error:
-            _report_interrupt(error.partial, len(names) * len(types), output)
+            n_levels = len(names) * len(types) * len(_parts(devices))
+            _report_interrupt(error.partial, n_levels, output)
             raise
         except CompareError as error:
             if error.partial is None:

@@ -20,10 +20,12 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """ece: the expected calibration error, 0 to 1. confidence: its mean. accuracy: the share of
-    tokens that are right."""
+    """ece: the expected calibration error, 0 to 1. ece_by_chance: what a perfectly calibrated model
+    of these confidences has on average, because tokens are few. confidence: its mean. accuracy: the
+    share of tokens that are right."""
 
     ece: float
+    ece_by_chance: float
     confidence: float
     accuracy: float
 
@@ -37,8 +39,12 @@ def calibration(confidence: Values, is_right: Values) -> Calibration:
     # their denominator, and so has its weight, so only the sum of the differences is left.
     bins = np.clip(np.ceil(confidence * N_BINS).astype(np.intp) - 1, 0, N_BINS - 1)
     gaps = np.bincount(bins, weights=confidence - is_right, minlength=N_BINS)
+    # If confidences are right, a bin's gap is a sum of independent draws with this variance: nearly
+    # normal, so its absolute value is sqrt(2 / pi) standard deviations on average.
+    variances = np.bincount(bins, weights=confidence * (1 - confidence), minlength=N_BINS)
     return Calibration(
         ece=float(np.abs(gaps).sum() / len(confidence)),
+        ece_by_chance=float(np.sqrt(2 / np.pi * variances).sum() / len(confidence)),
         confidence=float(confidence.mean()),
         accuracy=float(is_right.mean()),
     )

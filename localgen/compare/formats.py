@@ -86,6 +86,12 @@ def _same_text(level: LevelResult) -> str:
     return MISSING if level.divergence_tokens is None else f"{level.divergence_tokens:g} tokens"
 
 
+def _ece(level: LevelResult) -> str:
+    if level.ece is None:
+        return MISSING
+    return f"{level.ece:.3f} ({level.ece_by_chance or 0.0:.3f})"
+
+
 LEVEL = Column(
     "level",
     "quantization level, and the KV cache type if it is not F16",
@@ -158,12 +164,13 @@ COLUMNS = (
         lambda level: _percent(level.top1_agreement),
         in_terminal=False,
     ),
-    _number(
+    Column(
         "ECE",
-        "ece",
-        "{:.3f}".format,
         "expected calibration error: how far the confidence in the most likely token is from the "
-        "share of tokens where the text has it, mean over 15 bins",
+        "share of tokens where the text has it, mean over 15 bins; in brackets what a perfectly "
+        "calibrated model would have on so few tokens",
+        lambda level: level.ece,
+        _ece,
         in_terminal=False,
     ),
     Column(

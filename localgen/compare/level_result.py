@@ -127,6 +127,7 @@ class LevelResult:
     flips_se: float | None = None
     delta_p_rms: float | None = None
     ece: float | None = None
+    ece_by_chance: float | None = None
     confidence: float | None = None
     accuracy: float | None = None
     divergence_tokens: float | None = None

@@ -6,6 +6,7 @@ the probabilities of the same text's tokens under both models, standard errors o
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -123,7 +124,7 @@ class Quality:
     ln(PPL / PPL of the reference), a mean of paired differences, so its error is small.
     kld_quantiles: at ``KLD_PROBABILITIES``, interpolated linearly. top1_agreement: 0 to 1. flips:
     the share of tokens whose most likely token differs from the reference's. delta_p_rms: the root
-    mean square.
+    mean square. The others: see ``calibration.Calibration``.
     """
 
     n_tokens: int
@@ -144,6 +145,7 @@ class Quality:
     flips_se: float
     delta_p_rms: float
     ece: float
+    ece_by_chance: float
     confidence: float
     accuracy: float
 
@@ -174,7 +176,5 @@ def quality(tokens: TokenMetrics) -> Quality:
         flips=flips.value,
         flips_se=flips.se,
         delta_p_rms=math.sqrt(float(np.mean(tokens.delta_p**2))),
-        ece=calibrated.ece,
-        confidence=calibrated.confidence,
-        accuracy=calibrated.accuracy,
+        **dataclasses.asdict(calibrated),
     )

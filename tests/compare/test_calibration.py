@@ -28,6 +28,17 @@ def test_certain_and_right_is_no_error() -> None:
     assert calibration(np.ones(3), np.zeros(3)).ece == 1.0
 
 
+def test_the_error_by_chance() -> None:
+    """As simulated: 300 tokens that are right as often as they are confident, 2,000 times."""
+    rng = np.random.default_rng(4)
+    confidence = rng.uniform(0.02, 1.0, 300)
+    draws = rng.random((2000, 300)) < confidence
+    simulated = np.mean([calibration(confidence, right.astype(float)).ece for right in draws])
+    found = calibration(confidence, np.ones(300)).ece_by_chance
+    assert found == pytest.approx(simulated, rel=0.02)
+    assert calibration(np.ones(3), np.ones(3)).ece_by_chance == 0.0
+
+
 @given(TOKENS)
 def test_it_is_that_of_a_plain_loop(tokens: list[tuple[float, bool]]) -> None:
     bins: dict[int, list[tuple[float, bool]]] = {}

@@ -93,12 +93,16 @@ def test_statistics() -> None:
     assert (found.top1_agreement, found.flips, found.flips_se) == (1.0, 0.0, 0.0)
 
 
+def _metrics(kld: Any, same_top: Any) -> TokenMetrics:
+    """Return metrics of tokens that are 0 in all that a test does not look at."""
+    others = {name: np.zeros(len(kld)) for name in TokenMetrics.__slots__}
+    return TokenMetrics(**{**others, "kld": kld, "same_top": same_top})
+
+
 def test_flips() -> None:
     """One of four tokens has another most likely token: 1/4 ± sqrt(1/4 * 3/4 / 3)."""
     zeros = np.zeros(4)
-    other = [zeros] * 4
-    is_same = np.array([1.0, 0.0, 1.0, 1.0])
-    found = quality(TokenMetrics(zeros, zeros, zeros, zeros, is_same, *other))
+    found = quality(_metrics(zeros, np.array([1.0, 0.0, 1.0, 1.0])))
     assert (found.flips, found.top1_agreement) == (0.25, 0.75)
     assert found.flips_se == pytest.approx(0.25)
 
@@ -107,8 +111,7 @@ def test_quantiles_of_the_kld() -> None:
     """For 0, 1, … 1000 the quantile at p is 1000 p."""
     values = np.arange(1001.0)
     rng = np.random.default_rng(3)
-    other = [values] * 4
-    found = quality(TokenMetrics(values, values, rng.permutation(values), values, values, *other))
+    found = quality(_metrics(rng.permutation(values), np.ones(1001)))
     assert found.kld_quantiles == pytest.approx([1000 * p for p in KLD_PROBABILITIES])
     assert (found.kld_median, found.kld_p90, found.kld_p99, found.kld_max) == pytest.approx(
         (500, 900, 990, 1000)

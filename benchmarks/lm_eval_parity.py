@@ -197,10 +197,10 @@ def speed_row(kind: str, options: Any, load: Callable[[str], Any]) -> common.Row
     return row
 
 
-def whole(ours: Any, request: Any) -> None:
-    """Compute the whole text of a request: nothing of what came before is reused."""
+def whole(ours: Any, request: Any) -> Any:
+    """Return the scores of a request's whole text: nothing of what came before is reused."""
     context, continuation = ours._encode_pair(*request.args)
-    ours.model.score([*context, *continuation])
+    return ours.model.score([*context, *continuation])
 
 
 def main() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,14 @@ def test_a_dry_run_whose_parent_goes_leaves_its_target(tiny_bpe_path: Path, tmp_
     )
     assert done.returncode == 1
     assert target.exists()
+
+
+def test_what_a_task_has_written_so_far(tmp_path: Path) -> None:
+    """The process removes that when its parent is gone: one file, or the shards there are."""
+    for name in ("a[1]", "a[1]-00001-of-00002.gguf", "a1"):
+        (tmp_path / name).touch()
+    whole = Task(**json.loads(task(tmp_path, str(tmp_path / "a[1]"), dry_run=False)))
+    assert whole.written() == [str(tmp_path / "a[1]")]
+    split = replace(whole, keep_split=True)
+    assert split.written() == [str(tmp_path / "a[1]-00001-of-00002.gguf")]
+    assert not replace(whole, dry_run=True).written()

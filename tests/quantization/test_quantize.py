@@ -24,6 +24,7 @@ from localgen.quantization import quantize as quantize_module
 from localgen.quantization.runner import Runner
 from models.make_tiny import make_llama_bpe
 from tests.cli.test_generate import localgen_command
+from tests.shards import write_shards
 from tests.systems import is_root
 
 # Rows of the tiny model are 64 wide: these types' blocks divide them.
@@ -100,7 +101,42 @@ def test_the_level_in_a_name_is_replaced(tiny_bpe_path: Path, tmp_path: Path) ->
     assert quantize(source, "Q8_0", output=tmp_path).path.name == "model-Q8_0.gguf"
 
 
+def test_shards_are_joined_or_kept(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """With keep_split each shard of the source becomes one; without it, all become one file."""
+    source = write_shards(tiny_bpe_path, tmp_path)[0]
+    whole = quantize(source, "Q8_0", output=tmp_path / "whole")
+    assert _left_in(tmp_path / "whole") == ["split-Q8_0.gguf"]
+    kept = quantize(source, "Q8_0", output=tmp_path / "kept", keep_split=True)
+    assert kept.path == kept.paths[0]
+    assert _left_in(tmp_path / "kept") == [
+        "split-Q8_0-00001-of-00002.gguf",
+        "split-Q8_0-00002-of-00002.gguf",
+    ]
+    assert kept.n_bytes == sum(path.stat().st_size for path in kept.paths)
+    assert (kept.types, kept.bits_per_weight) == (whole.types, whole.bits_per_weight)
+    with LocalModel.from_pretrained(kept.path, n_ctx=64) as model:
+        assert model.complete("a", max_new_tokens=2).token_ids
+
+
+def test_an_interrupt_leaves_no_shard(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    source = write_shards(tiny_bpe_path, tmp_path)[0]
+
+    def interrupt(index: int, of: int, _name: str) -> None:
+        if index == of:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(source, "Q8_0", output=tmp_path / "made", keep_split=True, progress=interrupt)
+    assert not _left_in(tmp_path / "made")
+
+
 # --- what is refused, before anything is written ---
+
+
+def test_one_file_has_no_shards_to_keep(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError, match=r"keep_split=True has no effect: .* is one file"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path, keep_split=True)
+    assert not _left_in(tmp_path)
 
 
 def test_unknown_levels_name_the_nearest(tiny_bpe_path: Path, tmp_path: Path) -> None:

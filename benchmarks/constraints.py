@@ -3,28 +3,30 @@
     python benchmarks/constraints.py [--rounds N] [--new-tokens N] [--output DIR]
 
 Calls alternate: 8 free sequences and 8 with a constraint that forces nothing, by the seconds of a
-pass; and records with long keys, once as they are and once with an option that keeps tokens from
-being forced, by tokens in a second, 1 record and 8 together. Then the microseconds of a mask and of
-applying it, for each token of such a record, and the milliseconds to compile a schema of 2,551
-lines, the first time and again. The last line of the output is one JSON object.
+pass, greedy and sampled; and records with long keys, once as they are and once with an option that
+keeps tokens from being forced, by tokens in a second, 1 record and 8 together. Then the
+microseconds of a mask, of applying it and of asking about one token instead, token by token; and
+the milliseconds to compile a schema of 2,551 lines, the first time and again. The last line of the
+output is one JSON object.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import common
 import numpy as np
 
 from localgen import Completion, GenerationConfig, LocalModel
+from localgen.constraints.matcher import GrammarMatcher
 from localgen.engine.sampling.masks import limit, limits
 
 N_ROWS = 8
 WORDS = ["cat", "dog", "sea", "sun", "man", "cow", "tree", "house"]
 STORIES = [f"The story of the {word} begins" for word in WORDS]
-FREE_TEXT = r"[a-zA-Z ,.'\n]{2000}"
 KEYS = ("full_name_of_the_person", "year_in_which_the_person_was_born", "is_currently_employed")
 RECORD = {
     "type": "object",
@@ -37,6 +39,27 @@ RECORD = {
     "additionalProperties": False,
 }
 PEOPLE = [f"A person who has a {word}, as JSON:\n" for word in WORDS]
+# They force nothing, and no text ends early. The second is the hard case: each letter is counted,
+# so every mask is a new one, and llguidance has no part of it ready.
+OPEN: dict[str, dict[str, Any]] = {
+    "schema": {"json_schema": {"type": "string", "minLength": 2000}},
+    "counted letters": {"regex": r"[a-zA-Z ,.'\n]{2000}"},
+}
+CHOICES: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "sampled": {"do_sample": True, "temperature": 0.8, "seed": 1},
+}
+
+
+NOTE = """
+free_ms, bound_ms: a pass of 8 sequences without and with a constraint that forces nothing; ratio
+is the first by the second in each round, us_of_a_token what the constraint costs a sequence and
+token outside llama.cpp. forced, asked: tokens in a second of records with long keys, as they are
+and with an option that keeps tokens from being forced; gain_in_passes compares the seconds of
+llama.cpp alone. mask_us: making a mask, of which llguidance takes llguidance_us; apply_us: applying
+it; ask_us: asking about one token, which is all that greedy decoding does mostly. chosen tokens:
+without those that must come, of which no mask is made. counted letters: [a-zA-Z ,.'\\n]{2000}.
+"""
 
 
 def pass_seconds(done: list[Completion]) -> float:
@@ -45,66 +68,141 @@ def pass_seconds(done: list[Completion]) -> float:
     return (stats.wall_seconds - stats.prefill_seconds) / stats.n_passes
 
 
+def own_seconds(done: list[Completion]) -> float:
+    """Return the seconds of a pass of a call that are not llama.cpp's, prompts excepted."""
+    stats = done[0].stats
+    return pass_seconds(done) - stats.decode_seconds / stats.n_passes
+
+
 def tokens_per_second(done: list[Completion]) -> float:
     """Return the tokens of all sequences by the seconds of a call, prompts excepted."""
     stats = done[0].stats
     return sum(each.stats.n_new for each in done) / (stats.wall_seconds - stats.prefill_seconds)
 
 
-def measure_round(model: LocalModel, n_new: int) -> dict[str, float]:
+def pass_round(model: LocalModel, n_new: int) -> dict[str, common.Row]:
+    """Run each constraint once beside free sequences."""
+    rows = {}
+    for chosen, options in CHOICES.items():
+        lengths: dict[str, Any] = {"max_new_tokens": n_new, "min_new_tokens": n_new, **options}
+        for name, constraint in OPEN.items():
+            free = model.complete(STORIES, **lengths)
+            bound = model.complete(STORIES, **lengths, **constraint)
+            rows[f"{name}, {chosen}"] = {
+                "free_ms": 1e3 * pass_seconds(free),
+                "bound_ms": 1e3 * pass_seconds(bound),
+                "ratio": pass_seconds(free) / pass_seconds(bound),
+                "us_of_a_token": 1e6 * (own_seconds(bound) - own_seconds(free)) / N_ROWS,
+            }
+    return rows
+
+
+def record_round(model: LocalModel) -> dict[str, common.Row]:
+    """Write records once with tokens forced and once with each of them asked about."""
+    rows = {}
+    for n_records in (1, N_ROWS):
+        options: dict[str, Any] = {"json_schema": RECORD, "max_new_tokens": 120}
+        forced = model.complete(PEOPLE[:n_records], **options)
+        # An end is no part of a text, so this changes none; but it could be.
+        asked = model.complete(
+            PEOPLE[:n_records], suppress_tokens=[model.tokenizer.eos_token_id], **options
+        )
+        assert all(each.is_valid for each in forced + asked)
+        rows[f"{n_records} records"] = {
+            "forced": tokens_per_second(forced),
+            "asked": tokens_per_second(asked),
+            "gain": tokens_per_second(forced) / tokens_per_second(asked),
+            "gain_in_passes": asked[0].stats.decode_seconds / forced[0].stats.decode_seconds,
+            "forced_passes": forced[0].stats.n_passes,
+            "asked_passes": asked[0].stats.n_passes,
+        }
+    return rows
+
+
+def one_round(model: LocalModel, n_new: int) -> dict[str, common.Row]:
     """Run each kind of call once."""
-    lengths: dict[str, Any] = {"max_new_tokens": n_new, "min_new_tokens": n_new}
-    free = model.complete(STORIES, **lengths)
-    bound = model.complete(STORIES, regex=FREE_TEXT, **lengths)
-    return {
-        "free_ms": 1e3 * pass_seconds(free),
-        "bound_ms": 1e3 * pass_seconds(bound),
-        "ratio": pass_seconds(free) / pass_seconds(bound),
-        **forced_gain(model, 1),
-        **forced_gain(model, N_ROWS),
-    }
+    return pass_round(model, n_new) | record_round(model)
 
 
-def forced_gain(model: LocalModel, n_records: int) -> dict[str, float]:
-    """Return the speeds of records, with tokens forced and each of them asked about."""
-    options: dict[str, Any] = {"json_schema": RECORD, "max_new_tokens": 120}
-    forced = model.complete(PEOPLE[:n_records], **options)
-    # An end is no part of a text, so this changes none; but it could be.
-    asked = model.complete(
-        PEOPLE[:n_records], suppress_tokens=[model.tokenizer.eos_token_id], **options
-    )
-    assert all(each.is_valid for each in forced + asked)
-    return {
-        f"forced_{n_records}": tokens_per_second(forced),
-        f"asked_{n_records}": tokens_per_second(asked),
-        f"gain_{n_records}": tokens_per_second(forced) / tokens_per_second(asked),
-        f"passes_forced_{n_records}": forced[0].stats.n_passes,
-        f"passes_asked_{n_records}": asked[0].stats.n_passes,
-    }
+def spreads(rows: Sequence[common.Row]) -> common.Row:
+    """Return the median of each field over ``rows``, and its extremes."""
+    found: common.Row = {}
+    for key in rows[0]:
+        found |= common.spread(key, [each[key] for each in rows])
+    return found
 
 
-def mask_microseconds(model: LocalModel) -> list[common.Row]:
-    """Return the microseconds of a mask, and of applying it, at each token of a record."""
-    done = model.complete(PEOPLE[0], json_schema=RECORD, max_new_tokens=120)
-    request = model._requests.from_texts(PEOPLE[0], None, {"json_schema": RECORD}, False)
-    matcher = next(iter(request.constraint_of.values())).matcher()
-    n_vocab = model.tokenizer.vocab_size
-    logits = np.random.RandomState(0).standard_normal(n_vocab).astype(np.float32)
-    row, most = np.empty(n_vocab, np.float32), np.empty(-(-n_vocab // 8) * 8, np.float32)
-    masks, applied = [], []
-    for token_id in done.token_ids:
-        started = time.perf_counter()
-        mask = matcher.mask()
-        made = time.perf_counter()
-        limit(logits, limits(mask, most), row)
-        masks.append(1e6 * (made - started))
-        applied.append(1e6 * (time.perf_counter() - made))
-        matcher.accept(token_id)
-    both = [a + b for a, b in zip(masks, applied, strict=True)]
-    return [
-        common.spread(name, values)
-        for name, values in (("mask", masks), ("apply", applied), ("both", both))
+def token_costs(model: LocalModel) -> list[common.Row]:
+    """Return the microseconds of masks, token by token of texts of each kind."""
+    record: dict[str, Any] = {"json_schema": RECORD}
+    cases = [
+        ("a record, all tokens", record, False),
+        ("a record, chosen tokens", record, True),
+        *((name, options, False) for name, options in OPEN.items()),
     ]
+    return [
+        {"case": f"masks of {name}"} | mask_costs(model, options, forces=forces)
+        for name, options, forces in cases
+    ]
+
+
+def mask_costs(model: LocalModel, options: dict[str, Any], *, forces: bool) -> common.Row:
+    """Return what masks cost at the tokens of a text; see ``Masks``.
+
+    forces: whether tokens that must come are passed over, as the engine does it.
+    """
+    done = model.complete(PEOPLE[0], **options, max_new_tokens=64)
+    request = model._requests.from_texts(PEOPLE[0], None, options, False)
+    matcher = next(iter(request.constraint_of.values())).matcher()
+    assert isinstance(matcher, GrammarMatcher)
+    masks = Masks(model.tokenizer.vocab_size)
+    rows: list[common.Row] = []
+    for token_id in done.token_ids:
+        if not (forces and matcher.forced_tokens()):
+            rows.append(masks.costs(matcher, token_id, own_first=len(rows) % 2 == 0))
+        matcher.accept(token_id)
+    return spreads(rows)
+
+
+class Masks:
+    """Measures what a mask costs, in microseconds, on a row of ``n_vocab`` logits."""
+
+    def __init__(self, n_vocab: int) -> None:
+        self._logits = np.random.RandomState(0).standard_normal(n_vocab).astype(np.float32)
+        self._row = np.empty(n_vocab, np.float32)
+        self._most = np.empty(-(-n_vocab // 8) * 8, np.float32)
+        self._words = np.empty(n_vocab // 32 + 1, np.uint32)
+
+    def costs(self, matcher: GrammarMatcher, token_id: int, *, own_first: bool) -> common.Row:
+        """Return the costs at one token.
+
+        own_first: whether localgen's mask is made before that of llguidance alone: the first of
+        the two finds cold caches.
+        """
+        alone, asked = matcher.fork().handle, matcher.fork()
+        makers: list[tuple[str, Callable[[], Any]]] = [
+            ("mask_us", matcher.mask),
+            ("llguidance_us", lambda: alone.unsafe_compute_mask_ptr(*self._words_at)),
+        ]
+        costs = {name: microseconds(make) for name, make in (makers if own_first else makers[::-1])}
+        mask = matcher.mask()
+        costs["apply_us"] = microseconds(
+            lambda: limit(self._logits, limits(mask, self._most), self._row)
+        )
+        costs["both_us"] = costs["mask_us"] + costs["apply_us"]
+        costs["ask_us"] = microseconds(lambda: asked.n_allowed([token_id]))
+        return costs
+
+    @property
+    def _words_at(self) -> tuple[int, int]:
+        return self._words.ctypes.data, self._words.nbytes
+
+
+def microseconds(call: Callable[[], Any]) -> float:
+    """Return what one call takes."""
+    started = time.perf_counter()
+    call()
+    return 1e6 * (time.perf_counter() - started)
 
 
 def large_schema(number: int) -> str:
@@ -135,17 +233,17 @@ def large_schema(number: int) -> str:
 def compile_milliseconds(model: LocalModel, n_schemas: int) -> list[common.Row]:
     """Return the milliseconds to compile different large schemas, and each a second time."""
     first: list[float] = []
-    again: list[float] = []
+    again_times: list[float] = []
     for number in range(n_schemas):
         config = GenerationConfig(json_schema=large_schema(number))
-        for times in (first, again):
+        for times in (first, again_times):
             started = time.perf_counter()
             model._requests.constraints.of(config)
             times.append(1e3 * (time.perf_counter() - started))
     lines = len(large_schema(0).splitlines())
     return [
-        {"schema_lines": lines, **common.spread(name, times)}
-        for name, times in (("compile", first), ("compile_again", again))
+        {"case": f"compile {lines:,} lines{again}"} | common.spread("compile_ms", times)
+        for again, times in (("", first), (", again", again_times))
     ]
 
 
@@ -154,17 +252,13 @@ def main() -> None:
     parser = common.argument_parser(__doc__, rounds=7, new_tokens=64)
     options = parser.parse_args()
     with LocalModel.from_pretrained(options.model, device="cpu") as model:
-        measure_round(model, options.new_tokens)  # warms up
-        rounds = [measure_round(model, options.new_tokens) for _ in range(options.rounds)]
-        costs = mask_microseconds(model)
-        compiles = compile_milliseconds(model, options.rounds)
+        one_round(model, options.new_tokens)  # warms up
+        rounds = [one_round(model, options.new_tokens) for _ in range(options.rounds)]
+        rows = [{"case": name} | spreads([each[name] for each in rounds]) for name in rounds[0]]
+        rows += token_costs(model)
+        rows += compile_milliseconds(model, options.rounds)
         threads = common.n_threads(model)
-    rows = [common.spread(name, [each[name] for each in rounds]) for name in rounds[0]]
-    print("\n".join(common.aligned(common.table([*costs, *compiles]))))
-    note = "8 sequences, free and with a constraint; records with long keys, forced and asked."
-    common.report(
-        "constraints", rows, options, threads=threads, note=note, costs=costs, compiles=compiles
-    )
+    common.report("constraints", rows, options, threads=threads, note=NOTE)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ class LevelResult:
     ln_ppl_ratio_se: float | None = None
     kld_mean: float | None = None
     kld_se: float | None = None
+    kld_sampling_se: float | None = None
     kld_median: float | None = None
     kld_p90: float | None = None
     kld_p99: float | None = None

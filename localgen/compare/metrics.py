@@ -37,6 +37,7 @@ class TokenMetrics:
     of the predicted distributions, in nats. delta_p: the candidate's probability of the text's
     token minus the reference's. same_top: 1 where both have the same most likely token.
     confidence: the probability of the most likely token. is_right: 1 where the text has that token.
+    kld_variance: of the kld, if it is estimated from a sample; 0 if it is exact.
     """
 
     nll_reference: Values
@@ -48,6 +49,7 @@ class TokenMetrics:
     confidence: Values
     is_right_reference: Values
     is_right: Values
+    kld_variance: Values
 
     @classmethod
     def joined(cls, parts: list[TokenMetrics]) -> TokenMetrics:
@@ -99,6 +101,7 @@ def _block(reference: Rows, candidate: Rows, targets: npt.NDArray[np.int32]) -> 
         confidence=1 / z,
         is_right_reference=(tops[0] == targets).astype(np.float64),
         is_right=(tops[1] == targets).astype(np.float64),
+        kld_variance=np.zeros_like(kld),
     )
 
 
@@ -122,6 +125,8 @@ class Quality:
 
     perplexity: exp of the mean nll; its error is propagated from the mean's. ln_ppl_ratio:
     ln(PPL / PPL of the reference), a mean of paired differences, so its error is small.
+    kld_sampling_se: how far kld_mean may be from that of the whole distributions, as a standard
+    error, if it is estimated from a reference pack; 0 if not.
     kld_quantiles: at ``KLD_PROBABILITIES``, interpolated linearly. top1_agreement: 0 to 1. flips:
     the share of tokens whose most likely token differs from the reference's. delta_p_rms: the root
     mean square. The others: see ``calibration.Calibration``.
@@ -134,6 +139,7 @@ class Quality:
     ln_ppl_ratio_se: float
     kld_mean: float
     kld_se: float
+    kld_sampling_se: float
     kld_median: float
     kld_p90: float
     kld_p99: float
@@ -166,6 +172,7 @@ def quality(tokens: TokenMetrics) -> Quality:
         ln_ppl_ratio_se=ratio.se,
         kld_mean=kld.value,
         kld_se=kld.se,
+        kld_sampling_se=math.sqrt(float(tokens.kld_variance.sum())) / len(tokens.kld),
         kld_median=at[0.5],
         kld_p90=at[0.9],
         kld_p99=at[0.99],

@@ -180,6 +180,7 @@ def _of_reference(found: TokenMetrics) -> TokenMetrics:
         same_top=np.ones_like(found.kld),
         confidence=found.confidence_reference,
         is_right=found.is_right_reference,
+        kld_variance=np.zeros_like(found.kld),
     )
 
 

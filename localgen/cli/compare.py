@@ -24,6 +24,8 @@ from localgen.compare.task_table import TASK_TITLES, task_tables
 from localgen.errors import CompareError, GenerationInterrupted
 
 _BAR_WIDTH = 12
+_LEVELS = "F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K"
+_PACKS = ("reference_pack", "save_reference_pack")
 # Options that apply to earlier results too.
 _OF_A_RESULT = {"from_json", "output", "png", "html", "budget", "max_kld", "as_json"}
 
@@ -35,11 +37,13 @@ def compare(
         typer.Argument(metavar="SRC", help=f"Compare levels of this model: {MODEL_FORMS}."),
     ] = None,
     levels: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="A,B,…", help="Compare these: levels to make from SRC, files or Hub names."
+            metavar="A,B,…",
+            help="Compare these: levels to make from SRC, files or Hub names.",
+            show_default=f"{_LEVELS}; with --reference-pack SRC itself",
         ),
-    ] = "F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K",
+    ] = None,
     kv_types: Annotated[
         str, typer.Option(metavar="A,B,…", help="Try each level with these KV cache types.")
     ] = "f16",
@@ -51,8 +55,13 @@ def compare(
             show_default="English prose that comes with Python",
         ),
     ] = None,
-    n_ctx: Annotated[int, typer.Option(help="Cut the text into chunks of this many tokens.")] = 512,
-    chunks: Annotated[int, typer.Option(help="Use this many chunks of the text.")] = 16,
+    n_ctx: Annotated[
+        int | None,
+        typer.Option(help="Cut the text into chunks of this many tokens.", show_default="512"),
+    ] = None,
+    chunks: Annotated[
+        int | None, typer.Option(help="Use this many chunks of the text.", show_default="16")
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Measure speed this many times.")] = 3,
     no_speed: Annotated[bool, typer.Option("--no-speed", help="Measure quality only.")] = False,
     no_quality: Annotated[bool, typer.Option("--no-quality", help="Measure speed only.")] = False,
@@ -98,6 +107,17 @@ def compare(
     include_path: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also find lm-eval's tasks in the YAML files of DIR."),
+    ] = None,
+    reference_pack: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure quality against the reference pack in FILE, without the reference.",
+        ),
+    ] = None,
+    save_reference_pack: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save the reference's predictions in FILE."),
     ] = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the quantized files in DIR.")
@@ -150,7 +170,7 @@ def compare(
         if output is not None:
             result.save(output)
     else:
-        names, types = _parts(levels), _parts(kv_types)
+        names, types = _level_names(levels, source or "", reference_pack), _parts(kv_types)
         try:
             with step_bar("comparing") as progress:
                 result = measure(
@@ -172,6 +192,8 @@ def compare(
                     tasks=_task_names(tasks or ()),
                     task_limit=task_limit,
                     include_path=include_path,
+                    reference_pack=reference_pack,
+                    save_reference_pack=save_reference_pack,
                     keep=keep,
                     results=output,
                     resume=resume,
@@ -209,6 +231,8 @@ def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> 
             f"{_flags(unused)} cannot be used with --from-json, which measures nothing. Leave "
             f"out {'it' if len(unused) == 1 else 'them'}, or give SRC instead of --from-json."
         )
+    if no_quality and (unused := [name for name in given if name in _PACKS]):
+        raise ValueError(f"{_flags(unused)} cannot be used with --no-quality: it is for quality")
     if no_quality and (unused := [name for name in given if name in ("budget", "max_kld")]):
         raise ValueError(
             f"{_flags(unused)} cannot be used with --no-quality: recommending a level needs its KLD"
@@ -217,6 +241,12 @@ def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> 
 
 def _flags(names: list[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def _level_names(levels: str | None, source: str, reference_pack: Path | None) -> list[str]:
+    if levels is None and reference_pack is not None:
+        return [source]
+    return _parts(_LEVELS if levels is None else levels)
 
 
 def _parts(text: str) -> list[str]:

@@ -5,7 +5,11 @@ settings.py           how it measures; what is recorded about the machine
 levels.py             from requested levels to checked files
 record.py             the results so far, and their file
 quality.py            perplexity and KLD of each level, beside the reference
-reference.py          the reference's logits, live or stored
+reference.py          what levels are compared with: a model, its stored logits, or a pack
+packed_rows.py        predictions in few bytes, and metrics against them, pure NumPy
+reference_pack.py     the file of such predictions
+pack_making.py        makes one from the reference
+pack_use.py           makes one the reference
 paired_evaluation.py  one text under two models at the same time
 metrics.py            statistics of their logits, pure NumPy
 calibration.py        whether a model is right as often as it is confident, pure NumPy

@@ -32,6 +32,7 @@ def command_line(
     energy: bool = False,
     task_limit: int | None = None,
     include_path: str | os.PathLike[str] | None = None,
+    reference_pack: str | os.PathLike[str] | None = None,
 ) -> str:
     """Return the ``localgen compare`` command that measures the same.
 
@@ -54,6 +55,7 @@ def command_line(
     words += ["--energy"] if energy else []
     words += ["--task-limit", str(task_limit)] if task_limit is not None else []
     words += ["--include-path", _without_folder(include_path)] if include_path is not None else []
+    words += ["--reference-pack", _without_folder(reference_pack)] if reference_pack else []
     return shlex.join([*words, "--n-threads", str(n_threads)])
 
 

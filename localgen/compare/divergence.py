@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from localgen.compare.level_result import Divergence
-from localgen.completion import Completion
 
 N_NEW = 64
 PROMPTS = (
@@ -21,8 +22,26 @@ PROMPTS = (
 )
 
 
+class Text(Protocol):
+    """A generated text, such as a Completion."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def token_ids(self) -> Sequence[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GreedyText:
+    """A level's greedy text after a prompt."""
+
+    prompt: str
+    text: str
+    token_ids: tuple[int, ...]
+
+
 def divergences(
-    prompts: Sequence[str], reference: Sequence[Completion], texts: Sequence[Completion]
+    prompts: Sequence[str], reference: Sequence[Text], texts: Sequence[Text]
 ) -> tuple[Divergence, ...]:
     """Return each prompt's two texts, with the number of tokens in their common beginning."""
     return tuple(

@@ -12,6 +12,7 @@ from localgen.compare.machines import is_merged
 from localgen.compare.results import Comparison
 
 MISSING = "-"
+_Z95 = 1.96
 
 Value = float | str | None
 
@@ -231,7 +232,11 @@ def machine_settings(settings: Mapping[str, Any]) -> Mapping[str, Mapping[str, A
 
 
 def noise_line(result: Comparison) -> str | None:
-    """Return the KLD of the reference against itself as text; None if it was not measured."""
+    """Return the KLD of the reference against itself as text, or what it is off by if it is
+    estimated from a reference pack; None if neither was measured."""
+    errors = [level.kld_sampling_se or 0.0 for level in result.levels]
+    if result.noise is None and any(errors):
+        return f"noise: KLDs from the reference pack are off by at most {_Z95 * max(errors):.2g}"
     if result.noise is None or result.noise.kld_mean is None:
         return None
     return f"noise: {result.noise.name}: KLD {result.noise.kld_mean:.2g}"

@@ -87,7 +87,8 @@ def _systematic_sample(weights: Values, n: int, offset: float) -> npt.NDArray[np
     sums = weights.cumsum()
     points = (np.arange(n) + offset) / n * sums[-1]
     last = np.searchsorted(sums, sums[-1])  # rounding may put a point on the end
-    return np.minimum(np.searchsorted(sums, points, side="right"), last)
+    indices: npt.NDArray[np.int64] = np.minimum(np.searchsorted(sums, points, side="right"), last)
+    return indices
 
 
 def packed_metrics(packed: Packed, logits: Logits, targets: TokenIds) -> TokenMetrics:

@@ -13,12 +13,14 @@ import numpy as np
 
 from localgen._util.format import as_size
 from localgen.compare import metrics
+from localgen.compare.divergence import GreedyText
 from localgen.compare.level_result import LevelResult
 from localgen.compare.levels import Variant
 from localgen.compare.metrics import TokenMetrics
-from localgen.compare.paired_evaluation import compare_chunk, rows_at_a_time
+from localgen.compare.pack_making import about_reference, make_pack
+from localgen.compare.paired_evaluation import rows_at_a_time
 from localgen.compare.record import Record
-from localgen.compare.reference import LiveReference, Reference, StoredReference
+from localgen.compare.reference import LiveReference, PackedReference, Reference, StoredReference
 from localgen.compare.settings import Settings
 from localgen.config import ModelConfig
 from localgen.engine.backend import TokenIds
@@ -43,21 +45,44 @@ class Quality:
         todo = [variant for variant in variants if record[variant].kld_mean is None]
         with ExitStack() as stack:
             reference, parts = self._open_reference(stack, todo)
-            record.plan(len(parts) * (len(todo) + (record.noise is None)))
+            lacks_noise = record.noise is None and self._settings.reference_pack is None
+            record.plan(len(parts) * (len(todo) + lacks_noise))
             for variant in todo:
                 try:
                     self._measure_one(reference, variant, parts)
                 except LocalgenError as error:
                     record.fail(variant, error)
-            if record.noise is None:
+            if lacks_noise:
                 self._measure_noise(reference, parts)
+
+    def save_pack(self, path: Path, texts: Sequence[GreedyText]) -> None:
+        """Write a reference pack, with the reference's greedy ``texts``. Raises OSError."""
+        record, reference = self._record, self._reference
+        with self._backend(reference) as backend:
+            parts = self._parts(backend)
+            record.plan(len(parts))
+            about = about_reference(
+                record[reference],
+                reference.file,
+                parts,
+                text_sha256=self._settings.text_sha256,
+                texts=texts,
+            )
+            live = LiveReference(backend, parts)
+            note = make_pack(
+                path, about, live, parts, lambda: record.step(f"packing {reference.label}")
+            )
+        record.note(note)
 
     # --- the reference ---
 
     def _open_reference(
         self, stack: ExitStack, others: list[Variant]
     ) -> tuple[Reference, list[TokenIds]]:
-        """Open the reference until ``stack`` closes: loaded, or in a file if memory is short."""
+        """Open the reference until ``stack`` closes: a pack, or loaded, or in a file if memory is
+        short."""
+        if (pack := self._settings.reference_pack) is not None:
+            return PackedReference(pack, rows_at_a_time(pack.about.n_vocab)), pack.parts
         if self._fits_beside([*others, self._reference]):
             backend = stack.enter_context(self._backend(self._reference))
             parts = self._parts(backend)
@@ -163,9 +188,8 @@ class Quality:
         self, reference: Reference, candidate: Any, parts: list[TokenIds], what: str
     ) -> TokenMetrics:
         found = []
-        for number, part in enumerate(parts):
-            theirs = reference.blocks(number)
-            found.append(compare_chunk(theirs, candidate, part, reference.n_rows))
+        for number in range(len(parts)):
+            found.append(reference.compare(number, candidate))
             self._record.step(f"quality of {what}")
         return TokenMetrics.joined(found)
 

@@ -75,9 +75,12 @@ class Record:
     def __getitem__(self, variant: Variant) -> LevelResult:
         return self._rows[variant.label]
 
-    def describe(self, variant: Variant) -> None:
-        """Add a variant, with the loaded result if its file is still the same."""
-        row = variant.described()
+    def describe(self, variant: Variant, **known: Any) -> None:
+        """Add a variant, with the loaded result if its file is still the same.
+
+        known: what is known of one that has no file here.
+        """
+        row = dataclasses.replace(variant.described(), **known)
         old = self._rows.get(row.label)
         if old is None or old.sha256 != row.sha256:
             self._rows[row.label] = row

@@ -1,6 +1,7 @@
-"""Provides the reference's logits, block by block: from the model, or from a file.
+"""Compares a level with the reference, chunk by chunk: the model itself, or what a file has of it.
 
-The file is used if the reference and another level do not fit in memory together.
+A file of logits is used if the reference and another level do not fit in memory together; a
+reference pack instead of the model, which need not be there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen._util.format import as_size
-from localgen.compare.paired_evaluation import scored_blocks
+from localgen.compare.metrics import TokenMetrics
+from localgen.compare.packed_rows import Packed, pack_rows, packed_metrics
+from localgen.compare.paired_evaluation import compare_chunk, scored_blocks
+from localgen.compare.reference_pack import ReferencePack
 from localgen.engine.backend import Backend, Logits, TokenIds
 from localgen.errors import CompareError
 
@@ -26,14 +30,12 @@ _INSTEAD = "Use fewer chunks, a reference with fewer bits, or another TMPDIR."
 
 
 class Reference(Protocol):
-    """The reference's logits: ``blocks`` of up to ``n_rows`` rows for each chunk, by its number.
-
-    See ``paired_evaluation.scored_blocks``.
-    """
+    """What levels are compared with, ``n_rows`` rows of logits at a time."""
 
     n_rows: int
 
-    def blocks(self, number: int) -> Blocks: ...
+    def compare(self, number: int, candidate: Backend) -> TokenMetrics:
+        """Evaluate the candidate on a chunk, by its number, and compare it with the reference."""
 
 
 class LiveReference:
@@ -44,8 +46,34 @@ class LiveReference:
         self._backend = backend
         self._parts = parts
 
+    def compare(self, number: int, candidate: Backend) -> TokenMetrics:
+        return compare_chunk(self.blocks(number), candidate, self._parts[number], self.n_rows)
+
     def blocks(self, number: int) -> Blocks:
+        """Yield a chunk's logits and tokens; see ``paired_evaluation.scored_blocks``."""
         return scored_blocks(self._backend, self._parts[number], self.n_rows)
+
+    def packed(self, number: int, dtype: np.dtype[np.void]) -> Packed:
+        """Return a chunk's predictions as a reference pack has them; see ``packed_rows``."""
+        rng = np.random.default_rng(number)
+        rows = [pack_rows(logits, targets, dtype, rng) for logits, targets in self.blocks(number)]
+        return np.concatenate(rows)
+
+
+class PackedReference:
+    """What a reference pack has of the reference."""
+
+    def __init__(self, pack: ReferencePack, n_rows: int) -> None:
+        self.n_rows = n_rows
+        self._pack = pack
+
+    def compare(self, number: int, candidate: Backend) -> TokenMetrics:
+        rows, found, start = self._pack.rows(number), [], 0
+        for logits, targets in scored_blocks(candidate, self._pack.parts[number], self.n_rows):
+            stop = start + len(targets)
+            found.append(packed_metrics(rows[start:stop], logits, targets))
+            start = stop
+        return TokenMetrics.joined(found)
 
 
 class StoredReference:
@@ -107,7 +135,11 @@ class StoredReference:
                 f"{error.strerror}. {_INSTEAD}"
             ) from error
 
+    def compare(self, number: int, candidate: Backend) -> TokenMetrics:
+        return compare_chunk(self.blocks(number), candidate, self._parts[number], self.n_rows)
+
     def blocks(self, number: int) -> Blocks:
+        """Yield a chunk's logits, off by at most half a step and a constant per row, and tokens."""
         for first, targets, low, step in self._index[number]:
             self._file.seek(first)
             data = self._file.read(2 * self._n_vocab * len(targets))

@@ -17,7 +17,10 @@ from localgen.compare.chat_file import read_chats
 from localgen.compare.chats import Prompts, chat_prompts, measure_chats
 from localgen.compare.command import command_line
 from localgen.compare.compute_device import FORMS, ComputeDevice
+from localgen.compare.divergence import GreedyText
 from localgen.compare.levels import Level, Variant, check_names, levels_of
+from localgen.compare.pack_making import check_target
+from localgen.compare.pack_use import checked_pack, packed_reference
 from localgen.compare.quality import Quality
 from localgen.compare.record import Progress, Record
 from localgen.compare.results import Comparison
@@ -27,25 +30,27 @@ from localgen.compare.speed import N_DECODE, N_PREFILL
 from localgen.compare.task_checks import checked
 from localgen.compare.task_run import measure_tasks
 from localgen.compare.task_sources import find_tasks
-from localgen.compare.texts import measure_texts
+from localgen.compare.texts import greedy_texts, measure_texts
 from localgen.config import KV_TYPES
 from localgen.errors import CompareError, GenerationInterrupted, LocalgenError
 from localgen.gguf import gate
+from localgen.gguf.imatrix_file import read_sums
 from localgen.gguf.metadata import Hyperparameters
 from localgen.quantization.calibration import default_text as default_calibration_text
-from localgen.quantization.calibration import sha256_of
-from localgen.quantization.imatrix_result import is_made_from
+from localgen.quantization.imatrix_result import text_hashes
 from localgen.quantization.options import AUTO
 from localgen.quantization.quantize import auto_imatrix
+
+_N_CTX, _N_CHUNKS = 512, 16
 
 
 def compare(
     source: str | os.PathLike[str],
-    levels: Sequence[str | os.PathLike[str]],
+    levels: Sequence[str | os.PathLike[str]] = (),
     *,
     text: str | None = None,
-    n_ctx: int = 512,
-    n_chunks: int = 16,
+    n_ctx: int | None = None,
+    n_chunks: int | None = None,
     kv_types: Sequence[str] = ("f16",),
     speed: bool = True,
     quality: bool = True,
@@ -59,6 +64,8 @@ def compare(
     energy: bool = False,
     task_limit: int | None = None,
     include_path: str | os.PathLike[str] | None = None,
+    reference_pack: str | os.PathLike[str] | None = None,
+    save_reference_pack: str | os.PathLike[str] | None = None,
     keep: str | os.PathLike[str] | None = None,
     results: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -68,36 +75,41 @@ def compare(
 
     source: as in ``LocalModel.from_pretrained``. levels: the name of a type ("Q4_K_M") is made from
     ``source``; anything else is a file or a name on the Hub. The one with the most bits per weight
-    is the reference. text: the text to measure quality on, ``n_chunks`` chunks of ``n_ctx`` tokens;
-    by default English prose that comes with CPython (``pydoc_data.topics``). kv_types: KV cache
-    types to try each level with; the reference has the first. speed, quality: what to measure.
-    n_rounds: how often to measure speed, levels in turn. imatrix: the importance matrix to make
-    levels with; "auto" makes it first, in the folder of the levels. tasks: what each level answers:
-    files of questions, "demo" or names of lm-eval's tasks, of which ``include_path`` has more.
-    task_limit: the most questions of each. devices: devices to try each level on, "auto", "cpu",
-    "cuda" or "metal", or "cuda:20" for 20 layers on the GPU; the reference has the first. chats: a
-    file of chats that each level answers at temperature 0, see ``chat_file``, or "auto" for a few
-    that come with localgen. depths: numbers of tokens in the KV cache after which speed is
-    measured, too. energy: whether to measure the joules per token with the speed. keep: a folder
-    for the files that are made; without it they are removed. results: a file that is rewritten
-    after each result; with ``resume``, results in it are not measured again. progress: called with
-    (steps done, all steps, what is next).
+    is the reference. text: the text to measure quality on, ``n_chunks`` chunks of ``n_ctx`` tokens
+    (16 of 512); by default English prose that comes with CPython (``pydoc_data.topics``). kv_types:
+    KV cache types to try each level with; the reference has the first. speed, quality: what to
+    measure. n_rounds: how often to measure speed, levels in turn. imatrix: the importance matrix to
+    make levels with; "auto" makes it first, in the folder of the levels. tasks: what each level
+    answers: files of questions, "demo" or names of lm-eval's tasks, of which ``include_path`` has
+    more. task_limit: the most questions of each. devices: devices to try each level on, "auto",
+    "cpu", "cuda" or "metal", or "cuda:20" for 20 layers on the GPU; the reference has the first.
+    chats: a file of chats that each level answers at temperature 0, see ``chat_file``, or "auto"
+    for a few that come with localgen. depths: numbers of tokens in the KV cache after which speed
+    is measured, too. energy: whether to measure the joules per token with the speed.
+    save_reference_pack: a file for the reference's predictions. reference_pack: such a file, in
+    place of the reference, which need not be there: it has the text, ``n_ctx`` and ``n_chunks``;
+    without ``levels``, ``source`` is the level. keep: a folder for the files that are made; without
+    it they are removed. results: a file that is rewritten after each result; with ``resume``,
+    results in it are not measured again. progress: called with (steps done, all steps, what is
+    next).
 
     A level that fails gets an ``error``, and the others continue. Raises ValueError for a wrong
     level or setting, CompareError if the text is too short or the importance matrix was made from
-    it, or a chat is no prompt, or ``results`` has other settings, or cannot be written in the end;
-    BackendError for a device that this build lacks, and for energy where the system does not report
-    it; on Ctrl-C
+    it, or the reference pack is for another tokenizer or text, or a chat is no prompt, or
+    ``results`` has other settings, or cannot be written in the end; BackendError for a device that
+    this build lacks, and for energy where the system does not report it; on Ctrl-C
     GenerationInterrupted. ``partial`` of the last two is the Comparison so far.
     """
-    check_int("n_ctx", n_ctx, 8, 2**20)
-    check_int("n_chunks", n_chunks, 1)
+    check_int("n_ctx", _N_CTX if n_ctx is None else n_ctx, 8, 2**20)
+    check_int("n_chunks", _N_CHUNKS if n_chunks is None else n_chunks, 1)
     check_int("n_rounds", n_rounds, 1)
     if n_threads is None:
         n_threads = system.usable_cpus()
     check_int("n_threads", n_threads, 1, 512)
     for kv_type in kv_types:
         check_choice("kv_types", kv_type, KV_TYPES)
+    _check_packs(reference_pack, save_reference_pack, quality=quality, tasks=tasks, chats=chats)
+    levels = levels or ([] if reference_pack is None else [source])
     check_names("levels", levels, "a quantization level, a file or a name on the Hub")
     check_names("kv_types", kv_types, "a type of KV cache")
     check_names("devices", devices, FORMS)
@@ -109,10 +121,20 @@ def compare(
             "nothing to measure: speed and quality are off, and there are no tasks and no chats"
         )
     counters = _counters(energy=energy, speed=speed)
+    path = hub.resolve(source)
+    pack = (
+        checked_pack(
+            reference_pack, gate.check_model(path), text=text, n_ctx=n_ctx, n_chunks=n_chunks
+        )
+        if reference_pack is not None
+        else None
+    )
+    n_ctx = pack.about.n_ctx if pack else n_ctx or _N_CTX
+    n_chunks = pack.about.n_chunks if pack else n_chunks or _N_CHUNKS
     command = command_line(
         source,
         levels,
-        own_text=text is not None,
+        own_text=text is not None and pack is None,
         n_ctx=n_ctx,
         n_chunks=n_chunks,
         kv_types=kv_types,
@@ -128,8 +150,8 @@ def compare(
         energy=energy,
         task_limit=task_limit,
         include_path=include_path,
+        reference_pack=reference_pack,
     )
-    path = hub.resolve(source)
     asked, remarks = checked(asked, path)
     for remark in remarks:
         warn(remark)
@@ -148,9 +170,10 @@ def compare(
         energy=counters,
         tasks=asked,
         task_limit=task_limit,
+        reference_pack=pack,
     )
     _check_depths(settings, speed=speed)
-    _check_imatrix(imatrix, settings.text)
+    _check_imatrix(imatrix, settings.text_sha256)
     wanted = levels_of(levels)
     record = Record(settings, Path(results) if results is not None else None, progress)
     if resume:
@@ -162,13 +185,20 @@ def compare(
         with ExitStack() as stack:
             folder = Path(keep) if keep is not None else _temporary(stack)
             _make(settings, record, wanted, folder, imatrix)
-            _measure(settings, record, wanted, prompts, quality=quality, speed=speed)
+            _measure(
+                settings, record, wanted, prompts, save_reference_pack, quality=quality, speed=speed
+            )
     except KeyboardInterrupt:
         interrupted = GenerationInterrupted("the comparison was interrupted")
         interrupted.partial = record.comparison
         raise interrupted from None
+    return _saved(record, results)
+
+
+def _saved(record: Record, results: str | os.PathLike[str] | None) -> Comparison:
+    """Return the comparison, saved once more: notes may have come after the last result."""
     try:
-        record.save(is_last=True)  # notes may have come after the last result
+        record.save(is_last=True)
     except OSError as error:
         unsaved = CompareError(f"{results} cannot be written: {error.strerror}")
         unsaved.partial = record.comparison
@@ -181,18 +211,29 @@ def _measure(
     record: Record,
     levels: Sequence[Level],
     prompts: Prompts,
+    save_reference_pack: str | os.PathLike[str] | None,
     *,
     quality: bool,
     speed: bool,
 ) -> None:
     usable = _usable(settings, record, levels)
-    reference = _reference(settings, record, usable)
-    _note_origin(settings, record, usable, reference if quality else None)
+    pack = settings.reference_pack
+    if pack is None:
+        reference = _reference(settings, record, usable)
+    else:
+        reference = packed_reference(pack, record)
+    _note_origin(settings, record, usable, reference if quality and pack is None else None)
     variants = _variants(settings, usable)
     if quality:
         others = [each for each in variants if not record[each].is_reference]
-        Quality(settings, record, reference).measure(record.without_failed(others))
-        measure_texts(settings, record, reference, record.without_failed(others))
+        measured = Quality(settings, record, reference)
+        expected: Sequence[GreedyText] = () if pack is None else pack.about.texts
+        if save_reference_pack is not None:
+            record.begin(f"texts of {reference.label}")
+            expected = greedy_texts(reference, settings.n_threads)
+            measured.save_pack(expand_user(save_reference_pack), expected)
+        measured.measure(record.without_failed(others))
+        measure_texts(settings, record, reference, record.without_failed(others), expected)
     if settings.chats is not None:
         others = [each for each in variants if not record[each].is_reference]
         measure_chats(settings, record, reference, record.without_failed(others), prompts)
@@ -200,7 +241,8 @@ def _measure(
         others = [each for each in variants if not record[each].is_reference]
         measure_tasks(settings, record, reference, record.without_failed(others))
     if speed:
-        measure_speed(settings, record, reference, record.without_failed(variants))
+        others = record.without_failed(variants)
+        measure_speed(settings, record, reference if pack is None else variants[0], others)
 
 
 def _counters(*, energy: bool, speed: bool) -> tuple[str, ...]:
@@ -229,14 +271,47 @@ def _check_depths(settings: Settings, *, speed: bool) -> None:
             )
 
 
-def _check_imatrix(imatrix: str | os.PathLike[str] | None, text: str) -> None:
+def _check_packs(
+    reference_pack: str | os.PathLike[str] | None,
+    save_reference_pack: str | os.PathLike[str] | None,
+    *,
+    quality: bool,
+    tasks: Sequence[str | os.PathLike[str]],
+    chats: str | os.PathLike[str] | None,
+) -> None:
+    """Refuse reference packs beside what they cannot be combined with."""
+    given = [
+        name
+        for name, value in (
+            ("reference_pack", reference_pack),
+            ("save_reference_pack", save_reference_pack),
+        )
+        if value is not None
+    ]
+    if given and not quality:
+        raise ValueError(f"{given[0]} needs quality=True: a pack is for measuring quality")
+    if len(given) > 1:
+        raise ValueError(
+            "reference_pack and save_reference_pack exclude each other: a pack is saved from the "
+            "reference itself"
+        )
+    if reference_pack is not None and (tasks or chats is not None):
+        raise ValueError(
+            f"reference_pack cannot be used with {'tasks' if tasks else 'chats'}: a pack does not "
+            f"have the reference's answers. Leave out one of them."
+        )
+    if save_reference_pack is not None:
+        check_target(expand_user(save_reference_pack))
+
+
+def _check_imatrix(imatrix: str | os.PathLike[str] | None, text_sha256: str) -> None:
     """Refuse an evaluation on the text that the importance matrix is made from."""
     if imatrix is None:
         return
     if imatrix == AUTO:
-        is_same = default_calibration_text().sha256 == sha256_of(text)
+        is_same = default_calibration_text().sha256 == text_sha256
     else:
-        is_same = is_made_from(expand_user(imatrix), text)
+        is_same = text_sha256 in text_hashes(read_sums(expand_user(imatrix)))
     if is_same:
         raise CompareError(
             "the importance matrix is made from the text that quality is measured on, so its "

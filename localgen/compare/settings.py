@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ from localgen.benchmark.measuring import surroundings
 from localgen.compare.chat_file import ChatFile
 from localgen.compare.compute_device import AUTO_DEVICE, ComputeDevice
 from localgen.compare.levels import sha256
+from localgen.compare.reference_pack import ReferencePack
 from localgen.compare.task_answers import Task
+from localgen.quantization.calibration import sha256_of
 
 # Recorded settings that may differ when a comparison is resumed.
 MAY_CHANGE = ("command", "python", "numpy", "platform")
@@ -23,6 +24,8 @@ class Settings:
     """The settings of ``compare()``.
 
     source: the model's file. energy: the names of the counters; () if it is not measured.
+    reference_pack: what levels are compared with, which has the text; None for the most precise
+    level.
     """
 
     source: Path
@@ -39,6 +42,13 @@ class Settings:
     energy: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     task_limit: int | None = None
+    reference_pack: ReferencePack | None = None
+
+    @property
+    def text_sha256(self) -> str:
+        if self.reference_pack is not None:
+            return self.reference_pack.about.text_sha256
+        return sha256_of(self.text)
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``Comparison.settings``, the machine's and the versions included."""
@@ -47,6 +57,7 @@ class Settings:
             "depths": list(self.depths),
             "energy": list(self.energy),
             "chats_sha256": self.chats and self.chats.sha256,
+            "reference_pack_sha256": self.reference_pack and self.reference_pack.sha256,
             "tasks_sha256": {task.name: task.sha256 for task in self.tasks},
             "task_limit": self.task_limit,
         }
@@ -57,7 +68,7 @@ class Settings:
             "n_ctx": self.n_ctx,
             "n_chunks": self.n_chunks,
             "kv_types": list(self.kv_types),
-            "text_sha256": hashlib.sha256(self.text.encode()).hexdigest(),
+            "text_sha256": self.text_sha256,
             "source_sha256": sha256(self.source),
             **{name: value for name, value in optional.items() if value},
         }

@@ -26,7 +26,7 @@ def as_logits(*rows: list[float]) -> Any:
 
 
 def models(n: int = 40, n_vocab: int = 2000, spread: float = 0.3) -> tuple[Any, Any, Any]:
-    """Return two models' logits, of which the second differs from the first by noise, and tokens."""
+    """Return logits, the same with noise, and tokens."""
     rng = np.random.default_rng(4)
     reference = rng.normal(0, 3, (n, n_vocab)).astype(np.float32)
     candidate = reference + rng.normal(0, spread, reference.shape).astype(np.float32)
@@ -155,9 +155,7 @@ def test_a_divergence_is_never_negative(
     n_top: int, n_samples: int, seed: int, spread: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    reference, candidate = (
-        rng.normal(0, spread, (3, 30)).astype(np.float32) for _ in range(2)
-    )
+    reference, candidate = (rng.normal(0, spread, (3, 30)).astype(np.float32) for _ in range(2))
     targets = rng.integers(0, 30, 3).astype(np.int32)
     found = packed_metrics(pack(reference, targets, n_top, n_samples, seed), candidate, targets)
     assert isinstance(found, TokenMetrics)

@@ -336,7 +336,7 @@ def test_a_level_that_fails_midway_leaves_the_others(
         patched.setattr(Quality, "_measure_one", failing(Quality._measure_one, is_q4))
         check(compare(tiny_bpe_path, levels, speed=False, **options), "kld_mean")
     with monkeypatch.context() as patched:
-        patched.setattr(texts, "_texts", failing(texts._texts, is_q4))
+        patched.setattr(texts, "greedy_texts", failing(texts.greedy_texts, is_q4))
         check(compare(tiny_bpe_path, levels, speed=False, **options), "divergence_tokens")
 
     rounds_of_q4: list[speed.Task] = []

@@ -1,0 +1,71 @@
+"""Checks that a reference pack fits a comparison, and makes it the reference."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from localgen._util.home import expand_user
+from localgen.compare.compute_device import AUTO_DEVICE
+from localgen.compare.levels import Level, Variant
+from localgen.compare.record import Record
+from localgen.compare.reference_pack import ReferencePack, tokenizer_sha256
+from localgen.errors import CompareError
+from localgen.gguf.gate import ModelFile
+from localgen.quantization.calibration import sha256_of
+
+
+def checked_pack(
+    source: str | os.PathLike[str],
+    model: ModelFile,
+    *,
+    text: str | None,
+    n_ctx: int | None,
+    n_chunks: int | None,
+) -> ReferencePack:
+    """Return the pack in a file. Raises CompareError if it is for another tokenizer than the
+    model's, or for another text or other chunks than those given; None is not compared."""
+    pack = ReferencePack(expand_user(source))
+    path, about = pack.path, pack.about
+    found = tokenizer_sha256(model)
+    if about.tokenizer_sha256 != found:
+        raise CompareError(
+            f"{path.name} was made with another tokenizer than that of {model.path.name}: "
+            f"{about.n_vocab} tokens with SHA-256 {about.tokenizer_sha256[:16]}…, here "
+            f"{len(model.shards[0].tokens)} with {found[:16]}…. Use a pack of the same model."
+        )
+    differing = [
+        f"{name}={mine}, not {given}"
+        for name, mine, given in (
+            ("n_ctx", about.n_ctx, n_ctx),
+            ("n_chunks", about.n_chunks, n_chunks),
+        )
+        if given is not None and given != mine
+    ]
+    if text is not None and sha256_of(text) != about.text_sha256:
+        differing.append(
+            f"a text with SHA-256 {about.text_sha256[:16]}…, not {sha256_of(text)[:16]}…"
+        )
+    if differing:
+        raise CompareError(
+            f"{path.name} was made with {' and '.join(differing)}. A pack has its text: leave "
+            f"these out, or use a pack that was made with them."
+        )
+    return pack
+
+
+def packed_reference(pack: ReferencePack, record: Record) -> Variant:
+    """Make the model that a pack was made from the reference of a comparison."""
+    about = pack.about
+    model = about.reference
+    reference = Variant(Level(f"{model.name} (pack)", None), model.kv_type, AUTO_DEVICE)
+    known = dataclasses.asdict(model)
+    del known["name"], known["kv_type"]
+    record.describe(reference, **known)
+    record.set_reference(reference)
+    record.note(
+        f"loss is measured against {pack.path.name}, which has the {about.n_top} most likely "
+        f"tokens of {model.file or model.name} at each position, and a sample of {about.n_samples} "
+        f"others"
+    )
+    return reference

@@ -99,7 +99,7 @@ class SamplingStrategy:
         if constrained:
             make_masks(needing_mask(constrained))
             unfinished = [each.sequence for each in constrained if _advance(each, step)]
-            begin_masks(each for each in unfinished if each.sampler.needs_mask(each))
+            begin_masks(each for each in unfinished if each.sampler.needs_mask)
 
 
 def choose(row: Logits, sequence: Sequence) -> int:
@@ -137,7 +137,7 @@ def needing_mask(outputs: Iterable[Output]) -> Iterator[Sequence]:
     for output in outputs:
         sequence = output.sequence
         is_ready = sequence.n_pending <= 0 and not output.draft
-        if is_ready and sequence.constraint is not None and sequence.sampler.needs_mask(sequence):
+        if is_ready and sequence.constraint is not None and sequence.sampler.needs_mask:
             yield sequence
 
 

@@ -126,7 +126,7 @@ class SpeculativeStrategy:
             going_on.append(sequence)
             if sequence.n_tokens == n_tokens and not sequence.draft:
                 choosing.append(sequence)
-        begin_masks(each for each in going_on if each.sampler.needs_mask(each))
+        begin_masks(each for each in going_on if each.sampler.needs_mask)
         return choosing
 
     def _verify(self, output: Output, draft: Draft, step: Step) -> bool:

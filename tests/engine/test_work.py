@@ -16,13 +16,12 @@ from tests.fakes import FakeBackend, FakeModel, fake_model, reference_greedy
 class NoSampler:
     """No test here samples."""
 
+    needs_mask = False
+
     def sample(self, logits, sequence):
         raise AssertionError
 
     scores = distribution = sample
-
-    def needs_mask(self, sequence):
-        raise AssertionError
 
 
 def sequence(n_prompt: int, n_new: int) -> Sequence:

@@ -60,6 +60,9 @@ class Sampler:
     breakers: where DRY's repetitions end.
     min_kept: how many tokens each filter keeps at least, transformers' ``min_tokens_to_keep``.
     scratch: rows (n_vocab,) that it may share with other samplers; None makes its own.
+
+    needs_mask: whether each token needs the mask of a constraint. Without sampling the best token
+    is asked about first, if options change the score of each token by itself.
     """
 
     def __init__(
@@ -94,10 +97,10 @@ class Sampler:
         self._top_k = max(options.top_k, self._min_kept)
         self._has_top_k = 0 < options.top_k < n_vocab
         self._watermark = make_watermark(options, n_vocab)
-        self._tries_best = (
-            not options.do_sample
-            and self._watermark is None
-            and score_each_alone(processed, custom)
+        self.needs_mask = (
+            options.do_sample
+            or self._watermark is not None
+            or not score_each_alone(processed, custom)
         )
         self._cuts = self._has_top_k or options.top_p < 1.0 or self._min_p > 0.0
 
@@ -120,11 +123,13 @@ class Sampler:
         to choose.
         """
         masks, constraint = _masks(sequence), _limiting(sequence)
-        if constraint is not None and not self.needs_mask(sequence):
+        if constraint is not None and not self.needs_mask:
             # Mostly the constraint allows the best token of all, which needs no mask to be seen.
             row = self._processed(logits, sequence, masks, None)
             token_id = int(row.argmax())
             if math.isfinite(row[token_id]) and constraint.allows(token_id):
+                for recorder in sequence.recorders:
+                    recorder.record(logits, lambda: self.scores(logits, sequence), token_id)
                 return token_id
         is_plain = not masks and not sequence.recorders and constraint is None
         if not is_plain or not self._only_penalizes:
@@ -144,11 +149,6 @@ class Sampler:
         """Return ``logits`` (n_vocab,) after masks and processors, valid until the next call:
         itself where there are none."""
         return self._processed(logits, sequence, _masks(sequence), _limiting(sequence))
-
-    def needs_mask(self, sequence: Sequence) -> bool:
-        """Return whether ``sample`` always needs the mask of a constraint, so that it may be made
-        ahead."""
-        return not self._tries_best or bool(sequence.recorders)
 
     def scores(self, logits: Logits, sequence: Sequence, at_least: int = 1) -> Logits:
         """Return the row (n_vocab,) that a token is drawn from, -inf where one is removed; without

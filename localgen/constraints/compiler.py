@@ -57,7 +57,8 @@ class CompiledConstraint:
 
     def matcher(self) -> GrammarMatcher:
         """Return a matcher of a text that has not begun."""
-        return GrammarMatcher(self._matcher.deep_copy(), self._n_vocab, self._name)
+        matcher = self._matcher.deep_copy()
+        return GrammarMatcher(matcher, self._n_vocab, self._name, self._matcher)
 
     def parse(self, text: str) -> Any:
         """Return what a complete text says: an object for JSON, else the text. Raises ValueError
@@ -102,7 +103,7 @@ class Compiler:
 
     def _compiled_here(self, name: str, text: str) -> LLMatcher:
         matcher = LLMatcher(self._vocabulary, _grammar(name, text), log_level=0)
-        found = GrammarMatcher(matcher, self._n_vocab, name)
+        found = GrammarMatcher(matcher, self._n_vocab, name, matcher)
         if matcher.is_error():
             raise ValueError(f"{name} cannot be enforced: {_short(matcher.get_error())}")
         if not _allows_a_token(found.fork()):

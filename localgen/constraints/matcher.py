@@ -17,18 +17,21 @@ from localgen.engine.constraint import Matcher, PackedMask
 from localgen.errors import DecodeError
 
 _WORD_BYTES = 4  # llguidance writes masks as words of 32 bits
+_MOST_THREADS = 16  # one mask takes less time than waking many threads
 
 
 class GrammarMatcher:
     """One text's way through a grammar.
 
-    n_vocab: of the model; llguidance's own end-of-sequence token comes after it.
+    n_vocab: of the model; llguidance's own end-of-sequence token comes after it. grammar: what was
+    compiled; all its matchers have the same one.
     """
 
-    def __init__(self, matcher: LLMatcher, n_vocab: int, name: str) -> None:
+    def __init__(self, matcher: LLMatcher, n_vocab: int, name: str, grammar: LLMatcher) -> None:
         self._matcher = matcher
         self.n_vocab = n_vocab
         self._name = name
+        self.grammar = grammar
 
     @property
     def is_free(self) -> bool:
@@ -89,22 +92,27 @@ class GrammarMatcher:
         return bool(self._matcher.is_stopped() and self._matcher.is_accepting())
 
     def fork(self) -> GrammarMatcher:
-        return GrammarMatcher(self._matcher.deep_copy(), self.n_vocab, self._name)
+        return GrammarMatcher(self._matcher.deep_copy(), self.n_vocab, self._name, self.grammar)
 
 
 def masks_of(given: list[Matcher], n_threads: int = 1) -> list[PackedMask]:
-    """Return the masks of a compiler's matchers, made by ``n_threads`` at once and without the GIL.
+    """Return the masks of a compiler's matchers, made without the GIL.
 
-    Raises DecodeError if a grammar became too complex to follow.
+    Those of different grammars are made by up to ``n_threads`` at once. Matchers of one grammar
+    share llguidance's lexer and its lock, so these would only wait for each other. Raises
+    DecodeError if a grammar became too complex to follow.
     """
     matchers = cast("list[GrammarMatcher]", given)
     n_vocab = matchers[0].n_vocab
     n_words = n_vocab // 32 + 1  # the end that llguidance knows has a bit, too
     masks = np.zeros((len(matchers), n_words * _WORD_BYTES), np.uint8)
     address, n_bytes = masks.ctypes.data, n_words * _WORD_BYTES
-    if n_threads > 1 and len(matchers) > 1:
+    n_grammars = len({id(each.grammar) for each in matchers})
+    if n_threads > 1 and n_grammars > 1:
         numbered = [(each.handle, index) for index, each in enumerate(matchers)]
-        _executor(n_threads).unsafe_compute_mask_ptr(numbered, address, n_bytes, len(matchers))
+        _executor(min(n_threads, _MOST_THREADS)).unsafe_compute_mask_ptr(
+            numbered, address, n_bytes, len(matchers)
+        )
     else:
         for index, each in enumerate(matchers):
             each.handle.unsafe_compute_mask_ptr(address + index * n_bytes, n_bytes)

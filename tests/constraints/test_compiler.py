@@ -272,6 +272,16 @@ def test_a_matcher_goes_back_and_forks(compiler: Compiler) -> None:
         assert [PIECES[token_id] for token_id in allowed] == [b"y", b"\xc3", "é".encode()]
 
 
+def test_matchers_of_one_grammar_make_their_masks_one_after_the_other(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share a lock; threads would only wait for each other."""
+    monkeypatch.setattr("localgen.constraints.matcher.LLExecutor", None)
+    constraint = compiler("choices", ["one mask", "another"])
+    first, second = masks_of([constraint.matcher(), constraint.matcher().fork()], n_threads=2)
+    assert np.array_equal(first, second)
+
+
 def test_a_grammar_that_became_too_complex_is_an_error(compiler: Compiler) -> None:
     """llguidance bounds its work for each mask; a billion letters are more than that."""
     matcher = compiler("regex", "x(((a{1000}){1000}){1000})").matcher()

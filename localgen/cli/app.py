@@ -1,4 +1,4 @@
-"""Collects the commands and turns errors into exit codes."""
+"""Runs a command and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,8 @@ import typer
 from localgen._util.standard_streams import prepare_streams
 from localgen._util.warn import warning_subject
 from localgen._version import __version__
-from localgen.cli.batch import batch
-from localgen.cli.bench import bench
-from localgen.cli.chat import chat
-from localgen.cli.classify import classify
-from localgen.cli.compare import compare
-from localgen.cli.doctor import doctor
-from localgen.cli.eval import eval_tasks
-from localgen.cli.generate import generate
-from localgen.cli.imatrix import imatrix
-from localgen.cli.inspect import inspect
-from localgen.cli.models import models
+from localgen.cli.commands import CommandGroup
 from localgen.cli.options import as_flags, error_message
-from localgen.cli.quantize import quantize
-from localgen.cli.tune import tune
 from localgen.cli.unknown_flags import name_the_flag
 from localgen.errors import LocalgenError
 
@@ -33,25 +21,13 @@ ERROR, USAGE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="localgen",
+    cls=CommandGroup,
     no_args_is_help=True,
     rich_markup_mode=None,  # its panels cut the names of long options at 80 columns
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(generate)
-app.command(short_help="Generate text for every prompt in a JSON Lines file.")(batch)
-app.command()(chat)
-app.command(short_help="Print the probability of labels for every line of a file.")(classify)
-app.command("eval", short_help="Run tasks of lm-evaluation-harness on a model.")(eval_tasks)
-app.command(short_help="Describe a model and estimate the memory it needs.")(inspect)
-app.command(short_help="Quantize a model to one or more levels.")(quantize)
-app.command(short_help="Make an importance matrix, which low levels need.")(imatrix)
-app.command(short_help="Compare quantization levels and recommend one.")(compare)
-app.command(short_help="Measure a model's speed against plain llama.cpp.")(bench)
-app.command(short_help="Find and remember the fastest settings of a model.")(tune)
-app.command(short_help="Check what is installed, how fast it runs, and what is wrong.")(doctor)
-app.add_typer(models, name="models")
 
 
 def _print_version(wanted: bool) -> None:

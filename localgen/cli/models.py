@@ -19,7 +19,13 @@ from localgen.hub.catalog import catalog
 
 _DAY = 86400
 
-models = typer.Typer(no_args_is_help=True, help="List, fetch and remove models.")
+models = typer.Typer(
+    name="models",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="List, fetch and remove models.",
+)
 
 Names = Annotated[
     list[str], typer.Argument(metavar="NAME", help="Name models: org/name[:LEVEL] or an alias.")

@@ -78,7 +78,8 @@ def _percent(value: float | None) -> str:
 
 
 def _flips(level: LevelResult) -> str:
-    return "reference" if level.is_reference else _percent(level.flips)
+    # In short, so that the table fits a terminal of 80 columns.
+    return "ref." if level.is_reference else _percent(level.flips)
 
 
 def _same_text(level: LevelResult) -> str:
@@ -119,7 +120,14 @@ COLUMNS = (
         "peak memory of a process that loads the model and generates",
         in_terminal=False,
     ),
-    _spread("load", "load_seconds", "s", 2, "time to load, with the file in the page cache"),
+    _spread(
+        "load",
+        "load_seconds",
+        "s",
+        2,
+        "time to load, with the file in the page cache",
+        in_terminal=False,
+    ),
     _spread(
         "first token",
         "ttft_seconds",

@@ -580,7 +580,7 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     done = localgen_command("compare", tiny_bpe_path, "--levels", "F32,Q8_0,Q4_0", *small)
     assert done.returncode == 0, done.stderr
     assert "Keep " in done.stderr
-    assert "reference" in done.stdout
+    assert "ref." in done.stdout
     assert "\nfixed: 1 thread, flash attention off\n" in done.stdout
     again = localgen_command("compare", "--from-json", result, "--max-kld", "10", "--json")
     assert json.loads(again.stdout)["schema"] == 2

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from localgen._util.atomic_write import atomic_write_bytes
+from localgen.cli.eval_checks import check_eval, check_folder, raise_all
 from localgen.cli.options import (
     MODEL_FORMS,
     LoadingOptions,
@@ -25,13 +26,21 @@ _MODEL = ModelConfig()
 @with_options
 def eval_tasks(
     *,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"Evaluate this: {MODEL_FORMS}.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help=f"Evaluate this: {MODEL_FORMS}.")
+    ] = None,
     tasks: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--tasks", metavar="NAMES", help="Run these tasks or groups, separated by commas."
         ),
-    ],
+    ] = None,
+    list_tasks: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Print the names of all tasks, or of those like --tasks 'arc_*'."
+        ),
+    ] = False,
     include_path: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also find tasks in the YAML files of DIR.")
     ] = None,
@@ -72,20 +81,28 @@ def eval_tasks(
     Needs the extra localgen[lm-eval]. Tasks that lm-eval brings fetch their data from the Hugging
     Face Hub; your own, in YAML files, can name local files.
     """
-    if log_samples and output is None:
-        raise ValueError("--log-samples writes into the results: add --output FILE")
-    loading.config(max_sequences=max_sequences)
-    check_installed()
+    names = [name for given in tasks or () for name in given.split(",") if name]
+    if list_tasks:
+        _print_names(model, names, include_path)
+        return
+    checks = check_eval(
+        model=model,
+        names=names,
+        include_path=include_path,
+        limit=limit,
+        output=output,
+        log_samples=log_samples,
+    )
+    raise_all([*checks, lambda: loading.config(max_sequences=max_sequences)])
     from lm_eval.utils import handle_non_serializable, make_table  # noqa: PLC0415  # seconds
 
     from localgen.evaluate.harness_model import LocalgenLM  # noqa: PLC0415
     from localgen.evaluate.run import evaluate, find_tasks  # noqa: PLC0415
 
     # Before the model is loaded: a name may be wrong.
-    names = [name for given in tasks for name in given.split(",") if name]
     manager = find_tasks(names, include_path)
     with LocalgenLM(
-        model, use_profile=profile, batch_size=max_sequences, **loading.given()
+        model or "", use_profile=profile, batch_size=max_sequences, **loading.given()
     ) as loaded:
         found = evaluate(
             loaded,
@@ -103,3 +120,16 @@ def eval_tasks(
     if output is not None:
         text = json.dumps(found, indent=2, ensure_ascii=False, default=handle_non_serializable)
         atomic_write_bytes(output, text.encode() + b"\n")
+
+
+def _print_names(model: str | None, patterns: list[str], include_path: Path | None) -> None:
+    """Print the names of tasks that match one of the patterns, or of all."""
+    if model is not None:
+        raise ValueError(f"--list runs nothing: leave out MODEL, got {model!r}")
+    raise_all([lambda: check_folder(include_path), check_installed])
+    from localgen.evaluate.run import task_names  # noqa: PLC0415  # seconds
+
+    found = task_names(patterns, include_path)
+    if not found:
+        raise ValueError(f"no task has a name like {', '.join(patterns)}")
+    print("\n".join(found))

@@ -40,6 +40,17 @@ def run(tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
+def list_tasks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``list_tasks(*args)`` runs ``localgen eval --list args…`` here, and returns its exit code."""
+
+    def list_tasks(*args: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["localgen", "eval", "--list", *map(str, args)])
+        return run_command()
+
+    return list_tasks
+
+
+@pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     datasets = pytest.importorskip("datasets", reason="lm-eval is not installed")
     tasks = pytest.importorskip("lm_eval.tasks", reason="lm-eval is not installed")
@@ -76,7 +87,7 @@ def test_a_table_is_printed_and_the_results_are_written(
 def test_names_are_checked_before_the_model_is_looked_for(
     run: Any, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run("--tasks", "animals,birds", "--include-path", folder, model="missing.gguf")
+    code = run("--tasks", "animals,birds", "--include-path", folder, model="org/missing:Q4_0")
     assert code == 2
     assert "no task 'birds'" in capsys.readouterr().err
 
@@ -85,8 +96,29 @@ def test_without_lm_eval_it_says_what_to_install(
     run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate, "find_spec", lambda _: None)
-    assert run("--tasks", "animals", model="missing.gguf") == 1
+    assert run("--tasks", "animals") == 1
     assert "pip install 'localgen[lm-eval]'" in capsys.readouterr().err
+
+
+def test_all_mistakes_are_told_at_once_with_or_without_lm_eval(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "find_spec", lambda _: None)
+    folder = tmp_path / "none"
+    files = ("--include-path", folder, "-o", folder / "out.json")
+    assert run("--limit", "2.5", *files, "--n-ctx", "0", model="missing.gguf") == 2
+    told = capsys.readouterr().err
+    assert "7 mistakes:" in told
+    for part in (
+        "missing.gguf",
+        "give --tasks NAMES",
+        f"{folder}: no such folder of tasks",
+        "--limit must be a whole number of documents or, below 1, a share of them, got 2.5",
+        "out.json: its folder does not exist",
+        "pip install",
+        "--n-ctx",
+    ):
+        assert part in told
 
 
 def test_samples_without_a_file_for_them_are_refused(
@@ -94,3 +126,18 @@ def test_samples_without_a_file_for_them_are_refused(
 ) -> None:
     assert run("--tasks", "animals", "--log-samples") == 2
     assert "add --output FILE" in capsys.readouterr().err
+
+
+@needs_lm_eval
+def test_names_of_tasks_are_listed(
+    list_tasks: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list_tasks("--include-path", folder) == 0
+    assert capsys.readouterr().out == "animals\n"
+    assert list_tasks("--tasks", "b*", "--include-path", folder) == 2
+    assert "no task has a name like b*" in capsys.readouterr().err
+
+
+def test_a_list_takes_no_model(list_tasks: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list_tasks("smollm2") == 2
+    assert "--list runs nothing: leave out MODEL" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Checks what ``localgen eval`` is given before lm-eval is imported, which takes seconds."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from localgen import hub
+from localgen.cli.options import error_message
+from localgen.errors import EvaluateError, LocalgenError
+from localgen.evaluate import check_installed
+from localgen.hub.names import parse_hub_name
+
+
+def raise_all(checks: Sequence[Callable[[], object]]) -> None:
+    """Run all checks, and raise what they raise: one error, or one that names each.
+
+    Several are a ValueError if one of them is, else an EvaluateError.
+    """
+    errors: list[Exception] = []
+    for check in checks:
+        try:
+            check()
+        except (ValueError, TypeError, OSError, LocalgenError) as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        message = "\n".join(
+            [f"{len(errors)} mistakes:", *(f"- {error_message(e)}" for e in errors)]
+        )
+        is_usage = any(isinstance(error, ValueError | TypeError) for error in errors)
+        raise ValueError(message) if is_usage else EvaluateError(message)
+
+
+def check_eval(
+    *,
+    model: str | None,
+    names: Sequence[str],
+    include_path: Path | None,
+    limit: float | None,
+    output: Path | None,
+    log_samples: bool,
+) -> list[Callable[[], object]]:
+    """Return the checks of a run: of the arguments, of files, and whether lm-eval is installed."""
+    return [
+        lambda: _check_model(model),
+        lambda: _check_names(names),
+        lambda: check_folder(include_path),
+        lambda: _check_limit(limit),
+        lambda: _check_output(output, log_samples=log_samples),
+        check_installed,
+    ]
+
+
+def _check_model(model: str | None) -> None:
+    """Raise for a path without a file; names on the Hub are looked for later."""
+    if model is None:
+        raise ValueError("give MODEL, or --list to list the tasks")
+    if model.endswith(".gguf") and parse_hub_name(model) is None:
+        hub.resolve(model)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise ValueError("give --tasks NAMES; localgen eval --list prints those of lm-eval")
+
+
+def check_folder(include_path: Path | None) -> None:
+    """Raise FileNotFoundError unless the folder of tasks exists."""
+    if include_path is not None and not include_path.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder of tasks", os.fspath(include_path))
+
+
+def _check_limit(limit: float | None) -> None:
+    if limit is not None and not (0 < limit < 1 or (limit >= 1 and limit == int(limit))):
+        raise ValueError(
+            f"--limit must be a whole number of documents or, below 1, a share of them, got {limit:g}"
+        )
+
+
+def _check_output(output: Path | None, *, log_samples: bool) -> None:
+    if output is None:
+        if log_samples:
+            raise ValueError("--log-samples writes into the results: add --output FILE")
+        return
+    if output.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", os.fspath(output))
+    if not output.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", os.fspath(output))

@@ -18,7 +18,16 @@ from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
 from localgen.compare.compute_device import FORMS
 from localgen.compare.extra_tables import extra_tables
-from localgen.compare.formats import COLUMNS, KLD, fixed_line, noise_line, share_of_most
+from localgen.compare.formats import (
+    COLUMNS,
+    KLD,
+    LEVEL,
+    Column,
+    fixed_line,
+    noise_line,
+    share_of_most,
+)
+from localgen.compare.level_result import LevelResult
 from localgen.compare.recommend import parse_bytes
 from localgen.compare.task_table import TASK_TITLES, task_tables
 from localgen.errors import CompareError, GenerationInterrupted
@@ -296,18 +305,15 @@ def _print(result: Comparison, *, as_json: bool) -> None:
 
 
 def _print_table(result: Comparison) -> None:
-    columns = [column for column in COLUMNS if column.in_terminal]
+    levels = [level for level in result.levels if level.error is None]
+    columns = [column for column in COLUMNS if column.in_terminal and _is_measured(column, levels)]
     titles = [column.title for column in columns]
-    after = titles.index(KLD.title) + 1
-    rows = []
-    for level in result.levels:
-        if level.error is None:
-            # A figure and its error are two words: a narrow terminal breaks between them.
-            row = [column.text(level).replace("± ", "±") for column in columns]
-            bar = "█" * round(_BAR_WIDTH * share_of_most(level, result))
-            rows.append([*row[:after], bar, *row[after:]])
+    rows = [
+        [text for column in columns for text in _cells(column, level, result)] for level in levels
+    ]
     right = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD", "KLD p99.9", "flips")
-    print_table([*titles[:after], "", *titles[after:]], rows, right=right, wrapped=titles)
+    headers = [title for column in columns for title in _headers(column)]
+    print_table(headers, rows, right=right, wrapped=titles)
     for name, cells in task_tables(result):
         print(printable(name))
         print_table([*TASK_TITLES], cells, right=TASK_TITLES[1:], wrapped=TASK_TITLES)
@@ -323,6 +329,23 @@ def _print_table(result: Comparison) -> None:
         print(noise)
     for note in result.notes:
         print(f"note: {note}")
+
+
+def _is_measured(column: Column, levels: Sequence[LevelResult]) -> bool:
+    return column is LEVEL or any(column.value(level) is not None for level in levels)
+
+
+def _headers(column: Column) -> list[str]:
+    return [column.title, ""] if column is KLD else [column.title]
+
+
+def _cells(column: Column, level: LevelResult, result: Comparison) -> list[str]:
+    """Return a figure, and after the KLD a bar, which has a column without a title."""
+    # A figure and its error are two words: a narrow terminal breaks between them.
+    text = column.text(level).replace("± ", "±")
+    if column is not KLD:
+        return [text]
+    return [text, "█" * round(_BAR_WIDTH * share_of_most(level, result))]
 
 
 def _recommend(result: Comparison, budget: str | None, max_kld: float | None) -> None:

@@ -77,7 +77,8 @@ def check_folder(include_path: Path | None) -> None:
 def _check_limit(limit: float | None) -> None:
     if limit is not None and not (0 < limit < 1 or (limit >= 1 and limit == int(limit))):
         raise ValueError(
-            f"--limit must be a whole number of documents or, below 1, a share of them, got {limit:g}"
+            f"--limit must be a whole number of documents or, below 1, a share of them, got "
+            f"{limit:g}"
         )
 
 

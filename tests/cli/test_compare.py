@@ -57,6 +57,9 @@ def compare(
         ["--no-speed"],
         ["--no-quality"],
         ["--imatrix", "imatrix.gguf"],
+        ["--tasks", "demo"],
+        ["--task-limit", "5"],
+        ["--include-path", "tasks"],
         ["--devices", "cpu"],
         ["--chats", "auto"],
         ["--depths", "1024"],
@@ -73,6 +76,43 @@ def test_nothing_is_measured_with_an_earlier_result(args: list[str], compare: Co
     assert code == 2
     assert f"{args[0]} cannot be used with --from-json" in said
     assert not compare.output.exists()
+
+
+def test_columns_without_a_figure_are_left_out(
+    compare: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["localgen", "compare", "--from-json", str(compare.earlier)])
+    assert app.run_command() == 0
+    titles = capsys.readouterr().out.split("\n")[1]
+    assert titles.split() == ["level", "size", "bits/w"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["arc_easy,demo"], ["arc_easy", "demo"]),
+        (["arc_easy", " demo "], ["arc_easy", "demo"]),
+        (["a,b.jsonl"], ["a,b.jsonl"]),
+    ],
+)
+def test_tasks_are_separated_by_commas_except_in_a_files_name(
+    given: list[str],
+    names: list[str],
+    compare: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def measure(*_: object, tasks: list[str], **__: object) -> Comparison:
+        asked.extend(tasks)
+        return MEASURED
+
+    monkeypatch.setattr("localgen.cli.compare.measure", measure)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a,b.jsonl").write_text("", "utf-8")
+    assert compare("smollm2", *(f"--tasks={each}" for each in given))[0] == 0
+    assert asked == names
 
 
 def test_all_that_cannot_be_used_is_named(compare: Command) -> None:

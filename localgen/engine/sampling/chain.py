@@ -124,12 +124,8 @@ class Sampler:
         """
         masks, constraint = _masks(sequence), _limiting(sequence)
         if constraint is not None and not self.needs_mask:
-            # Mostly the constraint allows the best token of all, which needs no mask to be seen.
-            row = self._processed(logits, sequence, masks, None)
-            token_id = int(row.argmax())
-            if math.isfinite(row[token_id]) and constraint.allows(token_id):
-                for recorder in sequence.recorders:
-                    recorder.record(logits, lambda: self.scores(logits, sequence), token_id)
+            token_id = self._best_if_allowed(logits, sequence, masks, constraint)
+            if token_id is not None:
                 return token_id
         is_plain = not masks and not sequence.recorders and constraint is None
         if not is_plain or not self._only_penalizes:
@@ -144,6 +140,23 @@ class Sampler:
             return self.choose(logits, logits, sequence)
         finally:
             logits[seen] = values
+
+    def _best_if_allowed(
+        self,
+        logits: Logits,
+        sequence: Sequence,
+        masks: Items[Mask],
+        constraint: ConstraintTracker,
+    ) -> int | None:
+        """Return the best token of all if the constraint allows it, as it mostly does: no mask need
+        be made to see that."""
+        row = self._processed(logits, sequence, masks, None)
+        token_id = int(row.argmax())
+        if not math.isfinite(row[token_id]) or not constraint.allows(token_id):
+            return None
+        for recorder in sequence.recorders:
+            recorder.record(logits, lambda: self.scores(logits, sequence), token_id)
+        return token_id
 
     def process(self, logits: Logits, sequence: Sequence) -> Logits:
         """Return ``logits`` (n_vocab,) after masks and processors, valid until the next call:

@@ -80,14 +80,15 @@ def tokens_per_second(done: list[Completion]) -> float:
     return sum(each.stats.n_new for each in done) / (stats.wall_seconds - stats.prefill_seconds)
 
 
-def pass_round(model: LocalModel, n_new: int) -> dict[str, common.Row]:
-    """Run each constraint once beside free sequences."""
+def pass_round(model: LocalModel, n_new: int, number: int) -> dict[str, common.Row]:
+    """Run each constraint once beside free sequences, which come first in every other round."""
     rows = {}
     for chosen, options in CHOICES.items():
         lengths: dict[str, Any] = {"max_new_tokens": n_new, "min_new_tokens": n_new, **options}
         for name, constraint in OPEN.items():
-            free = model.complete(STORIES, **lengths)
-            bound = model.complete(STORIES, **lengths, **constraint)
+            in_turn = ({}, constraint) if number % 2 else (constraint, {})
+            done = [model.complete(STORIES, **lengths, **each) for each in in_turn]
+            free, bound = done if number % 2 else done[::-1]
             rows[f"{name}, {chosen}"] = {
                 "free_ms": 1e3 * pass_seconds(free),
                 "bound_ms": 1e3 * pass_seconds(bound),
@@ -119,9 +120,9 @@ def record_round(model: LocalModel) -> dict[str, common.Row]:
     return rows
 
 
-def one_round(model: LocalModel, n_new: int) -> dict[str, common.Row]:
+def one_round(model: LocalModel, n_new: int, number: int) -> dict[str, common.Row]:
     """Run each kind of call once."""
-    return pass_round(model, n_new) | record_round(model)
+    return pass_round(model, n_new, number) | record_round(model)
 
 
 def spreads(rows: Sequence[common.Row]) -> common.Row:
@@ -252,8 +253,8 @@ def main() -> None:
     parser = common.argument_parser(__doc__, rounds=7, new_tokens=64)
     options = parser.parse_args()
     with LocalModel.from_pretrained(options.model, device="cpu") as model:
-        one_round(model, options.new_tokens)  # warms up
-        rounds = [one_round(model, options.new_tokens) for _ in range(options.rounds)]
+        one_round(model, options.new_tokens, 0)  # warms up
+        rounds = [one_round(model, options.new_tokens, i) for i in range(options.rounds)]
         rows = [{"case": name} | spreads([each[name] for each in rounds]) for name in rounds[0]]
         rows += token_costs(model)
         rows += compile_milliseconds(model, options.rounds)

@@ -18,7 +18,7 @@ import numpy as np
 
 from localgen import ClosedError, LocalModel, ModelConfig
 from localgen.engine.backend import Batch, Logits, PassStopped, State, TokenIds, Work
-from localgen.engine.constraint import ConstraintTracker, MaskWorker, masks_one_by_one
+from localgen.engine.constraint import ConstraintTracker, MasksOf, MaskWorker, masks_one_by_one
 from localgen.engine.decoding import DecodingStrategy
 from localgen.engine.engine import Engine
 from localgen.engine.pass_costs import PassCosts
@@ -503,10 +503,13 @@ def compile_choices(name: str, value: Any) -> ChoiceConstraint:
     return ChoiceConstraint(value.split("|") if name == "regex" else value)
 
 
-def constrain(model: LocalModel) -> None:
+def constrain(
+    model: LocalModel, masks_of: MasksOf = masks_one_by_one, *, runs_ahead: bool = True
+) -> None:
     """Let a model compile its constraints with ``compile_choices``."""
-    ends = {BOS, EOS, END_OF_TURN}
-    model._requests.constraints = Constraints(compile_choices, masks_one_by_one, ends)
+    model._requests.constraints = Constraints(
+        compile_choices, masks_of, {BOS, EOS, END_OF_TURN}, runs_ahead=runs_ahead
+    )
 
 
 def constraint(

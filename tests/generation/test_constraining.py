@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from localgen import Completion, GenerationConfig
+from localgen.engine.constraint import Matcher, PackedMask, masks_one_by_one
 from tests.fakes import (
     EOS,
     ChoiceConstraint,
@@ -70,6 +72,31 @@ def test_each_text_is_one_of_its_choices(options: dict[str, Any], wants_end: boo
     for done in model.complete(["a", "bb", "ccc"], choices=CHOICES, **options):
         check(done)
         assert done.logprobs is None or len(done.logprobs) == len(done.token_ids)
+
+
+@pytest.mark.parametrize("options", WAYS, ids="-".join)
+def test_masks_are_made_together_beside_a_pass_or_after_it_and_the_texts_are_the_same(
+    options: dict[str, Any],
+) -> None:
+    """None is made ahead where the best token is tried first."""
+    texts, makers = [], []
+
+    def masks_of(matchers: list[Matcher]) -> list[PackedMask]:
+        makers.append((len(matchers), threading.current_thread().name))
+        return masks_one_by_one(matchers)
+
+    for runs_ahead in (True, False):
+        model = fake_model(max_sequences=8)
+        constrain(model, masks_of, runs_ahead=runs_ahead)
+        makers.clear()
+        seed = {"seed": 5} if "temperature" in options else {}
+        done = model.complete(["a", "bb", "ccc"], choices=CHOICES, **(seed | options))
+        texts.append([each.text for each in done])
+        is_beside = any(name.startswith("localgen-masks") for _, name in makers)
+        tries_first = options.keys() <= {"logprobs", "min_new_tokens", "prompt_lookup_num_tokens"}
+        assert is_beside == (runs_ahead and not tries_first)
+        assert tries_first or max(size for size, _ in makers) >= 3
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 2.0, "seed": 3}, {"do_sample": True}])

@@ -97,10 +97,9 @@ class Sampler:
         self._top_k = max(options.top_k, self._min_kept)
         self._has_top_k = 0 < options.top_k < n_vocab
         self._watermark = make_watermark(options, n_vocab)
+        self._scores_each_alone = score_each_alone(processed, custom)
         self.needs_mask = (
-            options.do_sample
-            or self._watermark is not None
-            or not score_each_alone(processed, custom)
+            options.do_sample or self._watermark is not None or not self._scores_each_alone
         )
         self._cuts = self._has_top_k or options.top_p < 1.0 or self._min_p > 0.0
 
@@ -200,7 +199,8 @@ class Sampler:
         apply_masks(row, masks)
         for process in self._processors:
             process(row, sequence)
-        if self._processors:  # a constraint holds whatever a processor gave back
+        if self._processors and not self._scores_each_alone:
+            # A constraint holds whatever a processor gave back.
             apply_masks(row, masks)
             if constraint is not None:
                 limit(row, most, row)

@@ -97,7 +97,8 @@ def may_remove(options: SamplingOptions, custom: Items[CustomProcessor] = ()) ->
     return bool(custom) or any(make(options) is not None for make in others)
 
 
-# These change the score of each token by itself, whatever the scores of the others are.
+# These change the score of each token by itself, whatever the scores of the others are, and give
+# none back that was removed.
 _SCORE_EACH_ALONE: tuple[Maker, ...] = (
     penalties.sequence_bias,
     penalties.encoder_repetition_penalty,
@@ -113,7 +114,8 @@ _SCORE_EACH_ALONE: tuple[Maker, ...] = (
 
 
 def score_each_alone(options: SamplingOptions, custom: Items[CustomProcessor] = ()) -> bool:
-    """Return whether no processor looks at the scores of several tokens, or is the caller's."""
+    """Return whether no processor looks at the scores of several tokens, gives removed ones back,
+    or is the caller's."""
     others = (make for make in _MAKERS if make not in _SCORE_EACH_ALONE)
     return not custom and all(make(options) is None for make in others)
 

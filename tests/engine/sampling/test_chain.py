@@ -574,6 +574,7 @@ def constrained(allowed: list[int], prompt: list[int], **options: Any) -> Sequen
             {"guidance_scale": 1.5},
             {"remove_invalid_values": True, "forced_eos_token_id": 3},
             {"exponential_decay_length_penalty": (0, 9.0)},
+            {"encoder_repetition_penalty": 0.2, "encoder_no_repeat_ngram_size": 2},
         ]
     ),
 )
@@ -590,6 +591,7 @@ def test_the_best_token_of_all_is_taken_only_where_a_mask_would_leave_it_best(
             token_id, recorder = step(sequence, logits)
         except ValueError:
             return None
+        assert set(recorder.kept.tolist()) <= {*allowed}
         return token_id, recorder.scores.tolist()
 
     masked = constrained(allowed, [1, 2, 1], **options)

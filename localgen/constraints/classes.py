@@ -20,13 +20,34 @@ def schema_of(given: Any) -> tuple[Any, Parse]:
     whatever else pydantic has a schema of. Raises ValueError if it has none.
     """
     if isinstance(given, str | Mapping):
-        return plain(given), json_of
+        schema = plain(given)
+        _refuse_wrapping(schema)
+        return schema, json_of
     adapter = _adapter(given)
     try:
         schema = adapter.json_schema()
     except Exception as error:  # pydantic's own errors, and those of the class's methods
         raise ValueError(f"json_schema: {given!r} has no JSON Schema: {error}") from error
     return plain(schema), adapter.validate_json
+
+
+def _refuse_wrapping(schema: Any) -> None:
+    """Raise ValueError for what other programs put around a schema, with the way to it."""
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") == "json_object":
+        raise ValueError(
+            "json_schema: this is no schema; pass json_object=True for any JSON object"
+        )
+    inner = schema.get("json_schema", schema)
+    if isinstance(inner, dict) and isinstance(inner.get("schema"), dict):
+        path = "['json_schema']['schema']" if inner is not schema else "['schema']"
+        raise ValueError(f"json_schema: this wraps a schema, as OpenAI's API does; pass its {path}")
+    if schema.get("type") == "function" and isinstance(schema.get("function"), dict):
+        raise ValueError(
+            "json_schema: this is a tool; pass it to chat(tools=[...]), or its "
+            "['function']['parameters'] for arguments alone"
+        )
 
 
 def _adapter(given: Any) -> Any:

@@ -17,6 +17,7 @@ from localgen._util.big_stack import on_big_stack
 from localgen.constraints.classes import Parse, json_of, schema_of
 from localgen.constraints.enforceable import CheckedGrammar, bounded, enforceable
 from localgen.constraints.matcher import GrammarMatcher
+from localgen.constraints.refusals import reason, regex_refusal, schema_refusal
 from localgen.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _MOST_CHARACTERS = 8_000_000
 # an overflow ends the process.
 _MOST_RULES = 10_000
 _STACK_BYTES = 128 * 2**20
+# Compiling a rule takes time with the square of its parts: three seconds and 1 GB for so many.
+_MOST_PARTS = 30_000
+_PART = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/|[\w-]+')
 _KEPT = 64
 # The rule that a Lark grammar begins with.
 _START = re.compile(r"^\s*start\b", re.MULTILINE)
@@ -105,7 +109,7 @@ class Compiler:
         matcher = LLMatcher(self._vocabulary, _grammar(name, text), log_level=0)
         found = GrammarMatcher(matcher, self._n_vocab, name, matcher)
         if matcher.is_error():
-            raise ValueError(f"{name} cannot be enforced: {_short(matcher.get_error())}")
+            raise ValueError(_refusal(name, text, matcher.get_error()))
         if not _allows_a_token(found.fork()):
             what = "only an empty text" if found.may_end else "no text at all"
             raise ValueError(f"{name} allows {what}, so there is nothing to generate")
@@ -123,16 +127,21 @@ def _described(name: str, value: Any) -> tuple[str, Parse]:
     """Return an option's value as one text, and what reads the texts that it allows."""
     if name == "json_schema":
         schema, parse = schema_of(value)
-        return _checked(name, json.dumps(enforceable(schema))), parse
+        return _checked(name, json.dumps(enforceable(schema), ensure_ascii=False)), parse
     if name == "json_object":
         return '{"type": "object"}', json_of
     if name == "choices":
-        return _checked(name, json.dumps(list(value))), str
+        return _checked(name, json.dumps(list(value), ensure_ascii=False)), str
     text = _checked(name, value)
     return (_with_json_options(text) if name == "grammar" else text), str
 
 
 def _checked(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        character = text[error.start]
+        raise ValueError(f"{name} has {character!r}, half of a character, in no text") from None
     if len(text) > _MOST_CHARACTERS:
         raise ValueError(
             f"{name} has {len(text):,} characters; it must have at most {_MOST_CHARACTERS:,}"
@@ -146,15 +155,37 @@ def _grammar(name: str, text: str) -> str:
         if name in ("json_schema", "json_object"):
             return LLMatcher.grammar_from_json_schema(text, overrides=_JSON)
         if name == "grammar":
-            if sum(":" in line for line in text.splitlines()) > _MOST_RULES:
-                raise ValueError(f"it must have at most {_MOST_RULES:,} rules")
+            _check_size(text)
             if "::=" not in text and not _START.search(text):
                 raise ValueError('it has no rule "start", with which a Lark grammar begins')
             return grammar_from("grammar", text)
+        if name == "regex" and (len(text) - len(text.rstrip("\\"))) % 2:
+            raise ValueError("it ends with one backslash; write two for a backslash")
         pattern = _pattern_of(json.loads(text)) if name == "choices" else text
         return LLMatcher.grammar_from_regex(pattern)
     except ValueError as error:
-        raise ValueError(f"{name} cannot be enforced: {_short(str(error))}") from None
+        raise ValueError(f"{name} cannot be enforced: {reason(str(error))}") from None
+
+
+def _refusal(name: str, text: str, message: str) -> str:
+    """Return why llguidance refuses an option: its ``message``, and where that is."""
+    if name == "json_schema":
+        return schema_refusal(name, text, message)
+    if name == "regex":
+        return regex_refusal(text, message)
+    return f"{name} cannot be enforced: {reason(message)}"
+
+
+def _check_size(grammar: str) -> None:
+    """Raise ValueError for a grammar that would take too long to compile."""
+    if sum(":" in line for line in grammar.splitlines()) > _MOST_RULES:
+        raise ValueError(f"it must have at most {_MOST_RULES:,} rules")
+    n_parts = sum(1 for _ in _PART.finditer(grammar))
+    if n_parts > _MOST_PARTS:
+        raise ValueError(
+            f"it has {n_parts:,} texts, patterns and names, and must have at most {_MOST_PARTS:,}; "
+            f"choices takes more texts"
+        )
 
 
 def _with_json_options(grammar: str) -> str:
@@ -191,13 +222,3 @@ def _of_grammar(prepared: Callable[[Any], Any], schema: Any) -> Any:
 def _pattern_of(choices: list[str]) -> str:
     """Return a regular expression that matches each of ``choices``, and nothing else."""
     return "|".join(_SPECIAL.sub(r"\\\g<0>", each) for each in sorted(set(choices)))
-
-
-def _short(message: str) -> str:
-    """The reason in an error of llguidance, without the grammar, backtraces and its own names."""
-    if "coerce_one_of" in message:
-        return "the schemas of a oneOf may both hold; use anyOf, or schemas that exclude each other"
-    if "too big" in message:
-        return "it is too large to compile; use fewer properties, values or repetitions"
-    message = message.partition("\n<")[0].partition("\n   1 | ")[0]
-    return re.sub(r"\s+", " ", message)[:300].strip()

@@ -35,7 +35,7 @@ def _list_names(part: dict[str, Any]) -> None:
     if limits == {"enum"} and isinstance(names["enum"], list):
         allowed = [name for name in names["enum"] if isinstance(name, str)]
         part["properties"] = {name: copy.deepcopy(value) for name in allowed}
-    elif limits == {"pattern"}:
+    elif limits == {"pattern"} and isinstance(names["pattern"], str):
         part["patternProperties"] = {names["pattern"]: value}
     else:
         return

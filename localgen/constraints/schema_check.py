@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from localgen.constraints.keyword_values import wrong_values
 from localgen.constraints.numbers import INTEGERS, is_exact, multiple_of, multiples_overflow
 
 # Keywords of JSON Schema's drafts that no grammar enforces here.
@@ -79,6 +80,25 @@ def check_schema(schema: Any) -> None:
 
 
 def _check_part(part: dict[str, Any], where: Where) -> None:
+    _check_keywords(part, where)
+    for keyword, what in wrong_values(part):
+        refuse((*where, keyword), what)
+    for keyword in _LIMITS & part.keys():
+        _check_number(part[keyword], (*where, keyword))
+    known = part.get("format")
+    if known is not None and known not in FORMATS and known not in INTEGERS:
+        names = ", ".join(sorted(FORMATS))
+        refuse((*where, "format"), f"{known!r} cannot be enforced; use a pattern, or {names}")
+    _check_min_properties(part, where)
+    for keyword, values in (("const", [part.get("const")]), ("enum", part.get("enum"))):
+        for scalar in _scalars(values):
+            if isinstance(scalar, str) and not _CONTROL.isdisjoint(scalar):
+                refuse((*where, keyword), "has a control character, which cannot be written")
+            if not isinstance(scalar, str) and not is_exact(scalar):
+                refuse((*where, keyword), f"{scalar} cannot be enforced; {_EXACT}")
+
+
+def _check_keywords(part: dict[str, Any], where: Where) -> None:
     for keyword, value in part.items():
         if keyword == "uniqueItems" and value is False:
             continue
@@ -92,19 +112,6 @@ def _check_part(part: dict[str, Any], where: Where) -> None:
             close = difflib.get_close_matches(keyword, _ENFORCED, 1)
             hint = f"did you mean {close[0]}?" if close else "leave it out"
             refuse((*where, keyword), f"is no keyword that is known, and would be ignored; {hint}")
-    for keyword in _LIMITS & part.keys():
-        _check_number(part[keyword], (*where, keyword))
-    known = part.get("format")
-    if known is not None and known not in FORMATS and known not in INTEGERS:
-        names = ", ".join(sorted(FORMATS))
-        refuse((*where, "format"), f"{known!r} cannot be enforced; use a pattern, or {names}")
-    _check_min_properties(part, where)
-    for keyword, values in (("const", [part.get("const")]), ("enum", part.get("enum"))):
-        for value in _scalars(values):
-            if isinstance(value, str) and not _CONTROL.isdisjoint(value):
-                refuse((*where, keyword), "has a control character, which cannot be written")
-            if not isinstance(value, str) and not is_exact(value):
-                refuse((*where, keyword), f"{value} cannot be enforced; {_EXACT}")
 
 
 def _check_references(schema: Any, schemas: set[int]) -> None:
@@ -136,6 +143,8 @@ def _check_number(value: Any, where: Where) -> None:
         refuse(where, f"must be a number, got {value!r:.60}")
     if not is_exact(value):
         refuse(where, f"{value} cannot be enforced; {_EXACT}")
+    if where[-1] == "multipleOf" and value <= 0:
+        refuse(where, f"must be above 0, got {value}")
     # The floating-point numbers next to 0.07 and 0.01 are no multiples of each other.
     if where[-1] == "multipleOf" and value.as_integer_ratio()[1] > 1024:
         refuse(
@@ -149,9 +158,7 @@ def _check_min_properties(part: dict[str, Any], where: Where) -> None:
     """Names that a schema does not list may come twice, and count once when the JSON is read."""
     least, required = part.get("minProperties", 0), part.get("required", [])
     is_closed = part.get("additionalProperties") is False and not part.get("patternProperties")
-    if is_closed or not isinstance(least, int | float) or not isinstance(required, list):
-        return
-    if least > max(1, len(set(map(str, required)))):
+    if not is_closed and least > max(1, len(set(required))):
         refuse(
             (*where, "minProperties"),
             "cannot be enforced beside names that are not listed; list more names as required, or "
@@ -194,8 +201,12 @@ def _within(where: Where, part: dict[str, Any]) -> Iterator[tuple[Where, Any]]:
 
 def refuse(where: Where, what: str) -> NoReturn:
     """Raise ValueError with the path of what is refused."""
-    path = "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where)
-    raise ValueError(f"json_schema: {path} {what}")
+    raise ValueError(f"json_schema: {path_of(where)} {what}")
+
+
+def path_of(where: Where) -> str:
+    """Return a path as text, such as "$.items.anyOf[1]"."""
+    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where)
 
 
 # --- objects without names that nobody listed ---

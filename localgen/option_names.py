@@ -100,6 +100,11 @@ _OWN_NAMES = {
     "guided_grammar": "grammar",
     "guided_json": "json_schema",
     "guided_regex": "regex",
+    "output_schema": "json_schema",
+    "pattern": "regex",
+    "response_model": "json_schema",
+    "response_schema": "json_schema",
+    "schema": "json_schema",
     "top_logprobs": "logprobs",
     "random_seed": "seed",
     "context_length": "n_ctx",
@@ -136,13 +141,23 @@ _FORMATS = (
     "{'type': 'json_schema'}"
 )
 _REASONING = "pass reasoning='off', 'on', 'low', 'medium', 'high' or a number of tokens to chat()"
+_CHAT = "it is an argument of chat(), chat_stream(), chat_prompt() and run_tools()"
+_ROUNDS = "run_tools() takes max_rounds, the most replies"
 _INSTEAD_IN_A_CALL = {
     "adaptive_decay": _NO_ADAPTIVE_P,
     "adaptive_target": _NO_ADAPTIVE_P,
     "echo": "join the prompt and the text, or use generate(), which returns both",
     "enable_thinking": _REASONING,
+    "functions": f"pass tools=[...]; {_CHAT}",
+    "function_call": f"pass tool_choice=; {_CHAT}",
     "ignore_eos": "pass eos_token_id=[], so that no token ends the text",
+    "max_iterations": _ROUNDS,
+    "max_step": _ROUNDS,
+    "max_steps": _ROUNDS,
+    "max_turns": _ROUNDS,
+    "messages": "pass them as the first argument of chat()",
     "min_keep": "leave it out: each filter keeps at least one token",
+    "parallel_tool_calls": _CHAT,
     "penalize_nl": "leave it out: newlines are penalized as all other tokens; sequence_bias can "
     "favor them",
     "penalty_last_n": _PENALIZES_ALL,
@@ -150,11 +165,15 @@ _INSTEAD_IN_A_CALL = {
     "reasoning": _REASONING,
     "reasoning_budget": _REASONING,
     "reasoning_effort": _REASONING,
+    "reply_format": _CHAT,
     "response_format": _FORMATS,
     "stream": "use model.stream() or model.chat_stream()",
     "tfs_z": "llama.cpp has removed tail-free sampling; use min_p or typical_p",
     "thinking": _REASONING,
     "thinking_budget": _REASONING,
+    "tool": f"pass tools=[...]; {_CHAT}",
+    "tool_choice": _CHAT,
+    "tools": _CHAT,
 }
 
 _TYPES_ARE_FIXED = (

@@ -156,6 +156,9 @@ def test_values_of_other_programs(option: dict[str, Any], hint: str) -> None:
     [
         ("ignore_eos", r"pass eos_token_id=\[\]"),
         ("response_format", "pass json_object=True"),
+        ("max_steps", "max_rounds"),
+        ("tools", r"an argument of chat\(\)"),
+        ("function_call", "pass tool_choice="),
         ("stream", r"use model\.stream\(\)"),
         ("repeat_last_n", "leave it out: penalties look at the whole text"),
         ("penalty_last_n", "only DRY has a limit, dry_penalty_last_n"),

@@ -9,19 +9,26 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llguidance import LLMatcher, LLTokenizer, grammar_from
 
 from localgen._util.big_stack import on_big_stack
 from localgen.constraints.classes import Parse, json_of, schema_of
-from localgen.constraints.enforceable import CheckedGrammar, bounded, enforceable
+from localgen.constraints.enforceable import CheckedGrammar, bounded, enforceable, name_of
 from localgen.constraints.matcher import GrammarMatcher
-from localgen.constraints.refusals import reason, regex_refusal, schema_refusal
+from localgen.constraints.refusals import (
+    reason,
+    refusal_of_schema,
+    regex_refusal,
+    schema_refusal,
+)
 from localgen.errors import DecodeError
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
+
+Result = TypeVar("Result")
 
 # One line, as models write it and json.dumps does. With no white space to choose, keys are forced.
 # Escapes have one spelling each, so a name cannot come in another guise.
@@ -92,28 +99,49 @@ class Compiler:
         that no text satisfies."""
         text, parse = _described(name, value)
         key = name, text
+        shown = name_of(name, value)
         with self._lock:
-            matcher = self._kept.pop(key, None) or self._compiled(name, text)
+            matcher = self._kept.pop(key, None) or self._compiled(name, shown, text)
             self._kept[key] = matcher
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        return CompiledConstraint(matcher, self._n_vocab, name, parse)
+        return CompiledConstraint(matcher, self._n_vocab, shown, parse)
 
-    def _compiled(self, name: str, text: str) -> LLMatcher:
-        what = f"{name} is compiled: use a smaller one"
-        return on_big_stack(
-            _STACK_BYTES, "localgen-grammar", what, lambda: self._compiled_here(name, text)
-        )
+    def _compiled(self, name: str, shown: str, text: str) -> LLMatcher:
+        return _compiling(shown, lambda: self._compiled_here(name, shown, text))
 
-    def _compiled_here(self, name: str, text: str) -> LLMatcher:
-        matcher = LLMatcher(self._vocabulary, _grammar(name, text), log_level=0)
-        found = GrammarMatcher(matcher, self._n_vocab, name, matcher)
+    def _compiled_here(self, name: str, shown: str, text: str) -> LLMatcher:
+        try:
+            grammar = _grammar(name, text)
+        except ValueError as error:
+            raise ValueError(f"{shown} cannot be enforced: {reason(str(error))}") from None
+        matcher = LLMatcher(self._vocabulary, grammar, log_level=0)
+        found = GrammarMatcher(matcher, self._n_vocab, shown, matcher)
         if matcher.is_error():
-            raise ValueError(_refusal(name, text, matcher.get_error()))
+            raise ValueError(_refusal(name, shown, text, matcher.get_error()))
         if not _allows_a_token(found.fork()):
             what = "only an empty text" if found.may_end else "no text at all"
-            raise ValueError(f"{name} allows {what}, so there is nothing to generate")
+            raise ValueError(f"{shown} allows {what}, so there is nothing to generate")
         return matcher
+
+
+def check_compiles(schema: Any) -> None:
+    """Raise ValueError, with a path, if llguidance refuses a schema that ``enforceable`` made."""
+    refused = _checked_schema(json.dumps(schema, ensure_ascii=False))
+    if refused is not None:
+        raise ValueError(refused)
+
+
+@functools.lru_cache(maxsize=256)
+def _checked_schema(text: str) -> str | None:
+    return _compiling("the schema", lambda: refusal_of_schema("json_schema", text))
+
+
+def _compiling(what: str, work: Callable[[], Result]) -> Result:
+    """Return the result of ``work``, which compiles, on a stack that lasts."""
+    return on_big_stack(
+        _STACK_BYTES, "localgen-grammar", f"{what} is compiled: use a smaller one", work
+    )
 
 
 def _allows_a_token(matcher: GrammarMatcher) -> bool:
@@ -150,30 +178,27 @@ def _checked(name: str, text: str) -> str:
 
 
 def _grammar(name: str, text: str) -> str:
-    """Return what llguidance compiles."""
-    try:
-        if name in ("json_schema", "json_object"):
-            return LLMatcher.grammar_from_json_schema(text, overrides=_JSON)
-        if name == "grammar":
-            _check_size(text)
-            if "::=" not in text and not _START.search(text):
-                raise ValueError('it has no rule "start", with which a Lark grammar begins')
-            return grammar_from("grammar", text)
-        if name == "regex" and (len(text) - len(text.rstrip("\\"))) % 2:
-            raise ValueError("it ends with one backslash; write two for a backslash")
-        pattern = _pattern_of(json.loads(text)) if name == "choices" else text
-        return LLMatcher.grammar_from_regex(pattern)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be enforced: {reason(str(error))}") from None
+    """Return what llguidance compiles. Raises ValueError for what it cannot."""
+    if name in ("json_schema", "json_object"):
+        return LLMatcher.grammar_from_json_schema(text, overrides=_JSON)
+    if name == "grammar":
+        _check_size(text)
+        if "::=" not in text and not _START.search(text):
+            raise ValueError('it has no rule "start", with which a Lark grammar begins')
+        return grammar_from("grammar", text)
+    if name == "regex" and (len(text) - len(text.rstrip("\\"))) % 2:
+        raise ValueError("it ends with one backslash; write two for a backslash")
+    pattern = _pattern_of(json.loads(text)) if name == "choices" else text
+    return LLMatcher.grammar_from_regex(pattern)
 
 
-def _refusal(name: str, text: str, message: str) -> str:
+def _refusal(name: str, shown: str, text: str, message: str) -> str:
     """Return why llguidance refuses an option: its ``message``, and where that is."""
     if name == "json_schema":
         return schema_refusal(name, text, message)
     if name == "regex":
         return regex_refusal(text, message)
-    return f"{name} cannot be enforced: {reason(message)}"
+    return f"{shown} cannot be enforced: {reason(message)}"
 
 
 def _check_size(grammar: str) -> None:

@@ -11,9 +11,15 @@ from localgen.constraints.schema_check import check_schema, close_objects, parts
 
 
 class CheckedGrammar(str):
-    """A grammar whose JSON schemas are checked and narrowed: patterns are translated once."""
+    """The grammar of a reply with tool calls, whose JSON schemas are checked and narrowed: patterns
+    are translated once."""
 
     __slots__ = ()
+
+
+def name_of(option: str, value: Any) -> str:
+    """Return what the caller gave for an option: a grammar may have been made of a tool_choice."""
+    return "tool_choice" if isinstance(value, CheckedGrammar) else option
 
 
 def enforceable(schema: Any) -> Any:

@@ -36,11 +36,10 @@ def schema_refusal(name: str, text: str, message: str) -> str:
     return f"{name}: {where} cannot be enforced: {reason(own_message)}"
 
 
-def check_compiles(schema: Any) -> None:
-    """Raise ValueError, with a path, if llguidance refuses a schema that ``enforceable`` made."""
-    text = json.dumps(schema, ensure_ascii=False)
-    if message := _refused(text):
-        raise ValueError(schema_refusal("json_schema", text, message))
+def refusal_of_schema(name: str, text: str) -> str | None:
+    """Return why llguidance refuses a schema, with a path; None if it does not."""
+    message = _refused(text)
+    return schema_refusal(name, text, message) if message else None
 
 
 def _smallest_refused(text: str) -> tuple[str, str] | None:

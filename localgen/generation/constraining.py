@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from localgen.config import GenerationConfig
+from localgen.constraints.enforceable import name_of
 from localgen.engine.constraint import (
     ConstraintTracker,
     MasksOf,
@@ -66,7 +67,7 @@ class Constraints:
         eos_token_ids: frozenset[int],
     ) -> ConstraintTracker:
         """Return the tracker of a new sequence."""
-        name = "reasoning" if config.constraint is None else config.constraint[0]
+        name = "reasoning" if config.constraint is None else name_of(*config.constraint)
         # A guide has no logits of its own for tokens of a draft, which is how forced ones come
         # where logits are recorded.
         records = config.logprobs is not None or config.output_scores or config.output_logits

@@ -240,6 +240,11 @@ def negative_rows(
 
 def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
     """Return one prompt given as token ids as int32 (n,); ValueError if it is empty or not ids."""
+    if _is_message(ids) or (isinstance(ids, Sequence) and len(ids) and _is_message(ids[0])):
+        raise ValueError(
+            f"{what} must be a text or a list of token ids, got messages; "
+            f"model.chat_prompt(messages) makes a prompt of them"
+        )
     if isinstance(ids, Mapping):
         raise ValueError(
             f"{what} must be a text or a list of token ids, got {ids!r:.80}; of what a tokenizer "
@@ -259,6 +264,10 @@ def id_row(ids: Any, n_vocab: int, what: str) -> TokenIds:
         )
     check_ids(array, n_vocab, what)
     return array.astype(np.int32)
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and "role" in value
 
 
 def _integers(value: Any, what: str, if_text: str, if_ragged: str = _PADDED) -> npt.NDArray[Any]:

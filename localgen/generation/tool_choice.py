@@ -9,10 +9,10 @@ from typing import Any
 
 from localgen._util.checks import check_bool
 from localgen.config import CONSTRAINTS
-from localgen.constraints.enforceable import CheckedGrammar
+from localgen.constraints.enforceable import CheckedGrammar, bounded
 from localgen.constraints.equivalents import rewrite
 from localgen.constraints.narrowing import narrow
-from localgen.constraints.schema_check import check_schema, close_objects
+from localgen.constraints.schema_check import check_schema, close_objects, refuse
 from localgen.generation.inputs import ChatPrompt, Prompt
 from localgen.text.replies.call_bodies import arguments_schema
 from localgen.text.replies.call_grammar import call_grammar, free_grammar
@@ -54,7 +54,7 @@ def enforcement(
         )
     if tool_choice == NONE or (tool_choice is None and several):
         return None
-    names = [each.get("function", each).get("name") for each in tools or ()]
+    names = [_named(number, each) for number, each in enumerate(tools or ())]
     if tool_choice in (None, AUTO):
         return Enforcement(names=None, several=several) if names else None
     if not names:
@@ -64,9 +64,37 @@ def enforcement(
     if tool_choice not in names:
         raise ValueError(
             f"tool_choice must be 'auto', 'none', 'required' or the name of a tool "
-            f"({', '.join(map(str, names))}), got {tool_choice!r}"
+            f"({', '.join(names)}), got {tool_choice!r:.80}{_name_within(tool_choice)}"
         )
     return Enforcement(names=[str(tool_choice)], several=several)
+
+
+def _named(number: int, tool: Mapping[str, Any]) -> str:
+    """Return the name of a tool whose calls are enforced. Raises ValueError unless it has one, and
+    an object as its parameters, if any."""
+    function = tool.get("function", tool)
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise ValueError(
+            f"tool {number} of tools has no name, which tool_choice needs: write it as {{'type': "
+            f"'function', 'function': {{'name': …, 'parameters': …}}}}, got {tool!r:.80}"
+        )
+    parameters = function.get("parameters")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise ValueError(
+            f"the parameters of the tool {name} must be a JSON Schema as a dict, got "
+            f"{parameters!r:.80}"
+        )
+    return name
+
+
+def _name_within(choice: object) -> str:
+    """Return a hint for a choice that is not a text but has a tool's name, as in OpenAI's API."""
+    name = getattr(choice, "__name__", None)
+    if isinstance(choice, Mapping):
+        function = choice.get("function", choice)
+        name = function.get("name") if isinstance(function, Mapping) else None
+    return f"; pass the name itself, {name!r:.80}" if isinstance(name, str) else ""
 
 
 def enforced(
@@ -91,12 +119,24 @@ def _checked(tool: Mapping[str, Any]) -> dict[str, Any]:
     try:
         rewrite(schema)
         check_schema(schema)
+        _let_objects_through(schema)
         close_objects(schema)
         narrow(schema)
+        # Imported here: only constraints need llguidance.
+        from localgen.constraints.compiler import check_compiles  # noqa: PLC0415
+
+        check_compiles(bounded(copy.deepcopy(schema)))
     except ValueError as error:
         reason = str(error).removeprefix("json_schema: ")
         raise ValueError(f"the arguments of the tool {function['name']}: {reason}") from None
     return {**function, "parameters": schema}
+
+
+def _let_objects_through(schema: dict[str, Any]) -> None:
+    """Leave a checked schema of arguments nothing but objects, which all formats write."""
+    if "object" not in (schema["type"] if isinstance(schema["type"], list) else [schema["type"]]):
+        refuse(("type",), f"must be 'object' for arguments, got {schema['type']!r:.60}")
+    schema["type"] = "object"
 
 
 def without_choice(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import json
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, Union
 
@@ -41,7 +42,18 @@ def as_schemas(tools: Sequence[Tool] | None) -> list[Mapping[str, Any]] | None:
         return None
     if isinstance(tools, (str, Mapping)) or not isinstance(tools, Sequence):
         raise TypeError(f"tools must be a list of functions or JSON schemas, got {tools!r}")
-    return [tool if isinstance(tool, Mapping) else tool_schema(tool) for tool in tools]
+    schemas = [tool if isinstance(tool, Mapping) else tool_schema(tool) for tool in tools]
+    _check_names(schemas)
+    return schemas
+
+
+def _check_names(tools: list[Mapping[str, Any]]) -> None:
+    """Raise ValueError for two tools of one name, between which no call could tell."""
+    functions = [tool.get("function", tool) for tool in tools]
+    names = [each.get("name") for each in functions if isinstance(each, Mapping)]
+    found = Counter(name for name in names if isinstance(name, str))
+    if twice := [name for name, n_tools in found.items() if n_tools > 1]:
+        raise ValueError(f"two tools are named {twice[0]!r:.80}: rename one, or leave it out")
 
 
 def tool_schema(function: Callable[..., Any]) -> Schema:
@@ -89,6 +101,8 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         where = f"the argument {each.name} of the tool {function.__name__}"
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
             raise TypeError(f"{where} takes any number of values; name each value instead")
+        if each.kind is each.POSITIONAL_ONLY:
+            raise TypeError(f"{where} has no name in a call; leave out the / after it")
         if each.annotation is each.empty:
             raise TypeError(f"{where} has no type hint; add one, for example {each.name}: str")
     return found

@@ -248,9 +248,9 @@ def test_threads_that_want_one_constraint_compile_it_once(monkeypatch: pytest.Mo
     compiler, compiled = byte_compiler(), list[str]()
     real = Compiler._compiled
 
-    def count(self: Compiler, name: str, text: str) -> Any:
+    def count(self: Compiler, name: str, shown: str, text: str) -> Any:
         compiled.append(text)
-        return real(self, name, text)
+        return real(self, name, shown, text)
 
     monkeypatch.setattr(Compiler, "_compiled", count)
     with ThreadPoolExecutor(4) as threads:

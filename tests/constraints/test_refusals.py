@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from localgen.constraints import refusals
-from localgen.constraints.compiler import Compiler
-from localgen.constraints.refusals import check_compiles
+from localgen.constraints.compiler import Compiler, check_compiles
 from tests.constraints.vocabularies import byte_compiler
 
 

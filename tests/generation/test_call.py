@@ -357,6 +357,7 @@ def test_score_is_the_log_probability_of_each_token():
         (["a", "b"], r"got a list of texts; .*\[model\.score\(text\) for text in texts\]"),
         ([[1, 2]], r"one list of token ids, such as input_ids\[0\] .*, got shape \(1, 2\)"),
         ([[1, 2], [1]], "one list of token ids, .*, got rows that differ in length"),
+        ([{"role": "user", "content": "a"}], r"model\.chat_prompt\(messages\) makes a prompt"),
         ({"input_ids": [1]}, "of what a tokenizer returned for one text, pass its input_ids"),
     ],
 )

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from localgen.config import GenerationConfig
+from localgen.constraints.enforceable import CheckedGrammar
 from localgen.generation.tool_choice import (
     Enforcement,
     enforcement,
     with_grammar,
     without_choice,
 )
+from localgen.text.replies.arguments import types_of
 from tests.fakes import FakeModel
 from tests.generation.replying import TEMPLATE, ids_of, replying_model
 
+REQUIRED = {"required": ["a"]}
 FROM = {"name": "go", "parameters": {"properties": {"from": {"type": "string"}}}}
 ASK = [{"role": "user", "content": "Lima?"}]
 SEVERAL = [ASK, [*ASK, {"role": "assistant", "content": "a"}, *ASK]]
@@ -61,6 +64,11 @@ def options_of(model: FakeModel, monkeypatch: pytest.MonkeyPatch, **given: Any) 
         ({"tool_choice": "now", "continue_final_message": True}, "message that is continued"),
         ({"tool_choice": "none", "parallel_tool_calls": False}, "leave one of them out"),
         ({"tool_choice": "required", "parallel_tool_calls": 1}, "parallel_tool_calls"),
+        ({"tool_choice": {"type": "function", "function": {"name": "now"}}}, "itself, 'now'"),
+        ({"tool_choice": now}, "pass the name itself, 'now'"),
+        ({"tool_choice": ["now"]}, r"name of a tool \(now, noon\), got \['now'\]"),
+        ({"tools": [now, now]}, "two tools are named 'now'"),
+        ({"tools": [now, {"name": "now"}]}, "two tools are named 'now'"),
     ],
 )
 def test_bad_input_is_an_error_before_anything_runs(options: dict[str, Any], words: str) -> None:
@@ -70,6 +78,69 @@ def test_bad_input_is_an_error_before_anything_runs(options: dict[str, Any], wor
         with pytest.raises((ValueError, TypeError), match=words):
             chat(ASK, **{"tools": [now, noon], **options})
     assert not model.backend.count("decode")
+
+
+def tool(parameters: Any, name: Any = "go") -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+@pytest.mark.parametrize("form", ["hermes", "glm", "gemma3"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "tool 0 of tools has no name"),
+        ({"function": None}, "tool 0 of tools has no name"),
+        ({"function": ["go"]}, "tool 0 of tools has no name"),
+        (tool({}, name=3), "tool 0 of tools has no name"),
+        (tool("text"), "parameters of the tool go must be a JSON Schema as a dict, got 'text'"),
+        (tool({"type": "string"}), r"the tool go: \$\.type must be 'object' for arguments"),
+        (
+            tool({"properties": {"a": {"type": "int"}}}),
+            r"the tool go: \$\.properties\.a\.type must",
+        ),
+        (
+            tool({"properties": {"a": {"minimum": 3, "maximum": 2, "type": "integer"}}} | REQUIRED),
+            r"the tool go: \$\.properties\.a cannot be enforced: no value satisfies it",
+        ),
+    ],
+)
+def test_a_tool_that_cannot_be_enforced_is_named(
+    given: Any, words: str, form: str, choice: str
+) -> None:
+    model = replying_model("Hi.")
+    with pytest.raises(ValueError, match=words):
+        model.chat_prompt(ASK, tools=[given], tool_choice=choice, reply_format=form)
+
+
+def test_any_tool_is_shown_where_nothing_is_enforced() -> None:
+    """Some chat templates read tools of their own kind, without a name."""
+    replying_model("Hi.").chat_prompt(ASK, tools=[{"type": "web_search"}, {"type": "web_search"}])
+
+
+def test_an_enum_takes_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value looked at all of them: 5,000 took 46 s."""
+    seen: list[Any] = []
+
+    def counted(schema: Any) -> set[str]:
+        seen.append(schema)
+        return types_of(schema)
+
+    monkeypatch.setattr("localgen.text.replies.arguments.types_of", counted)
+    monkeypatch.setattr("localgen.text.replies.call_values.types_of", counted)
+    given = tool({"properties": {"a": {"enum": [f"v{index}" for index in range(99)]}}})
+    for form in ("glm", "qwen-xml"):
+        replying_model("Hi.").chat_prompt(
+            ASK, tools=[given], tool_choice="required", reply_format=form
+        )
+    assert 0 < len(seen) < 99
+
+
+def test_what_compiles_names_the_tool_choice() -> None:
+    model = replying_model("Hi.")
+    grammar = CheckedGrammar("start: " + " ".join(["a"] * 40_000))
+    with pytest.raises(ValueError, match=r"^tool_choice cannot be enforced: it has 40,001"):
+        model.complete("a", grammar=grammar)
 
 
 @pytest.mark.parametrize("choice", [None, "auto", "none"])

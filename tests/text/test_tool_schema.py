@@ -76,10 +76,20 @@ def no_list_of_choices(x: str) -> None:
     """
 
 
+def no_name(x: str, /) -> None:
+    """Has an argument without a name.
+
+    Args:
+        x: It.
+    """
+
+
 def test_what_would_mislead_a_model() -> None:
     """Stricter than transformers: arguments without a name or a description are refused."""
     with pytest.raises(TypeError, match="values of the tool any_number takes any number"):
         tool_schema(any_number)
+    with pytest.raises(TypeError, match="argument x of the tool no_name has no name in a call"):
+        tool_schema(no_name)
     with pytest.raises(ValueError, match="does not describe the argument x"):
         tool_schema(empty_description)
     with pytest.raises(ValueError, match=r'must be a JSON list.*got "a"'):

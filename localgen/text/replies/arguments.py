@@ -20,10 +20,14 @@ def as_json(text: str, schema: Mapping[str, Any] | None) -> str:
     schema: of the argument, None if unknown. A text stays a text where the schema says string, and
     where it is neither JSON nor a Python literal, which templates write for True and None.
     """
-    types = types_of(schema or {})
-    if "null" in types and text.strip() in ("null", "None"):
+    return as_json_of(text, types_of(schema or {}))
+
+
+def as_json_of(text: str, allowed: Collection[str]) -> str:
+    """Return the JSON text of an argument of one of the types ``allowed``, or of any if empty."""
+    if "null" in allowed and text.strip() in ("null", "None"):
         return "null"
-    types -= {"null"}
+    types = set(allowed) - {"null"}
     if types and types <= {"string"}:
         return _dumps(text)
     value = _value(text)

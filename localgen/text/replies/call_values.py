@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import keyword
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from localgen.text.replies.arguments import as_json, is_of, types_of
+from localgen.text.replies.arguments import as_json_of, is_of, types_of
 from localgen.text.replies.grammar_writer import GrammarWriter, any_pattern, quoted
 from localgen.text.replies.schemas import (
     ANNOTATIONS,
@@ -111,13 +111,13 @@ def tagged_value(
 
     What it writes is what ``as_json`` reads, by the same schema.
     """
-    cases, read_by = cases_of(schema, root), with_cases(schema, root)
+    cases, read_as = cases_of(schema, root), types_of(with_cases(schema, root))
     strings = [each for each in cases if _is_text(each)]
     begins = [_begins(each) for each in cases if each not in strings] if strings else []
     not_first = rf"\s*[{''.join(dict.fromkeys(begins))}]" if any(begins) else ""
     written = []
     for case in cases:
-        chosen = _chosen(case, lambda value: _tagged_spellings(value, read_by))
+        chosen = _chosen(case, lambda value: _tagged_spellings(value, read_as))
         if chosen is not None:
             if any(mark in text for text in chosen for mark in but):
                 raise refusal("an enum with a mark of the format")
@@ -144,12 +144,12 @@ def _begins(case: Case) -> str:
     return _BEGINS[case["type"]]
 
 
-def _tagged_spellings(value: Any, schema: Mapping[str, Any]) -> list[str]:
-    """Return the texts that are read as ``value``."""
+def _tagged_spellings(value: Any, read_as: Collection[str]) -> list[str]:
+    """Return the texts that are read as ``value``; read_as: the types of the argument."""
     spelled = [value] if isinstance(value, str) else [json.dumps(value, ensure_ascii=False)]
     if isinstance(value, bool):
         spelled.append(repr(value))
-    return [text for text in spelled if json.loads(as_json(text, schema)) == value]
+    return [text for text in spelled if json.loads(as_json_of(text, read_as)) == value]
 
 
 def _tagged_case(writer: GrammarWriter, case: Case, root: Mapping[str, Any]) -> str:

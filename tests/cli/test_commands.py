@@ -26,7 +26,7 @@ def test_every_command_is_where_its_place_says() -> None:
     for name, command in commands.items():
         assert command.name == name
         assert command.get_short_help_str(100).endswith(".")
-        assert commands[name] is group.commands[name]  # type: ignore[attr-defined]
+        assert command is group.commands[name]  # type: ignore[attr-defined]
 
 
 def test_a_command_does_not_import_the_others(run_child: RunChild) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from localgen.compare import Comparison, LevelResult, Spread
-from localgen.compare.level_result import Divergence, TaskResult
+from localgen.compare.level_result import ChatAgreement, Divergence, SpeedAtDepth, TaskResult
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.task_metrics import accuracy, paired_difference
 
@@ -123,7 +123,18 @@ def hostile() -> Comparison:
                 tasks=(task_result(BREAKOUT, "rw"),),
             ),
             level(IMAGE, 5 * 10**9, 0.01, 20, kv_type=SCRIPT, divergences=divergences),
-            level(BREAKOUT, 4 * 10**9, 0.02, 25),
+            level(
+                BREAKOUT,
+                4 * 10**9,
+                0.02,
+                25,
+                device=IMAGE,
+                decode_joules=Spread(0.2, 0.2, 0.2),
+                at_depths=(SpeedAtDepth(depth=64, prefill_tps=None, decode_tps=Spread(9, 9, 9)),),
+                chats=ChatAgreement(
+                    share_equal=0.5, low=0.1, high=0.9, first_difference=1.0, replies=divergences
+                ),
+            ),
             LevelResult(name=IMAGE, error=f"{SCRIPT}{BREAKOUT}"),
         ),
         noise=LevelResult(name=SCRIPT, kld_mean=1e-6),

@@ -1,4 +1,7 @@
-"""Formats what is measured only where it is asked for: chats, speed at depth, energy."""
+"""Formats what is measured only where it is asked for: chats, speed at depth, energy.
+
+For the terminal and the page.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,11 @@ MISSING = "-"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A heading, the columns' titles, and a row of cells for each level that was measured."""
+    """A heading, what the figures are, the columns' titles, and a row of cells for each level that
+    was measured."""
 
     heading: str
+    meaning: str
     titles: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -37,11 +42,14 @@ def _chats(result: Comparison) -> Iterator[Table]:
             cells = (
                 f"{100 * chats.share_equal:.1f} %",
                 f"{100 * chats.low:.1f} to {100 * chats.high:.1f}",
-                MISSING if first is None else f"{first:g} tokens",
+                MISSING if first is None else f"{first:g} token" + ("s" if first != 1 else ""),
             )
             rows.append((level.label, *cells))
         yield Table(
-            f"{counted(n_chats, 'chat')}: replies that are the reference's",
+            f"Replies to {counted(n_chats, 'chat')}",
+            "Greedy replies by the model's chat template: the share that is the reference's to the "
+            "letter, with Wilson's interval, and the median number of tokens before the others "
+            "differ.",
             ("level", "equal", "95 % interval", "others differ after"),
             tuple(rows),
         )
@@ -52,7 +60,13 @@ def _depths(result: Comparison) -> Iterator[Table]:
     if depths:
         titles = [f"{what} @ {depth}" for depth in depths for what in ("prefill", "decode")]
         rows = [_at_depths(level, depths) for level in result.levels if level.at_depths]
-        yield Table("tokens per second at depth", ("level", *titles), tuple(rows))
+        yield Table(
+            "Speed at depth, in tokens per second",
+            "After so many tokens in the KV cache: the speed of 512 more of a prompt, and "
+            "of 64 new ones, one sequence.",
+            ("level", *titles),
+            tuple(rows),
+        )
 
 
 def _at_depths(level: LevelResult, depths: list[int]) -> tuple[str, ...]:
@@ -60,9 +74,10 @@ def _at_depths(level: LevelResult, depths: list[int]) -> tuple[str, ...]:
     cells = []
     for depth in depths:
         at = found.get(depth)
-        cells += (
-            [MISSING] * 2 if at is None else [_spread(at.prefill_tps, 0), _spread(at.decode_tps, 1)]
-        )
+        cells += [
+            _spread(at.prefill_tps if at else None, 0),
+            _spread(at.decode_tps if at else None, 1),
+        ]
     return (level.label, *cells)
 
 
@@ -73,8 +88,13 @@ def _energy(result: Comparison) -> Iterator[Table]:
         if level.decode_joules is not None
     ]
     if rows:
-        titles = ("level", "prefill", "decode")
-        yield Table("joules per token, the machine's processors", titles, tuple(rows))
+        yield Table(
+            "Energy, in joules per token",
+            "What the machine's processors take, whatever else runs on them: for a prompt "
+            "of 512 tokens, and for 64 new ones.",
+            ("level", "prefill", "decode"),
+            tuple(rows),
+        )
 
 
 def _spread(found: Spread | None, digits: int) -> str:

@@ -16,6 +16,7 @@ from localgen._util.format import as_size
 from localgen.compare import pictures, plots
 from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
+from localgen.compare.extra_tables import extra_tables
 from localgen.compare.formats import (
     COLUMNS,
     KLD,
@@ -200,6 +201,7 @@ def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -
         rows=[_row(level, result, kept) for level in result.levels if level.error is None],
         tasks=task_tables(result),
         task_columns=TASK_COLUMNS,
+        extra=extra_tables(result),
         failed=[level for level in result.levels if level.error is not None],
         pictures=[(panel, pictures.as_svg(panel)) for panel in plots.panels(result, kept)],
         texts=[

@@ -21,8 +21,8 @@ def test_nothing_is_shown_of_what_was_not_measured() -> None:
 
 def test_chats() -> None:
     (table,) = extra_tables(measured(LevelResult(name="F16"), LevelResult(name="Q4", chats=CHATS)))
-    assert table.heading == "2 chats: replies that are the reference's"
-    assert table.rows == (("Q4", "50.0 %", "9.5 to 90.5", "1 tokens"),)
+    assert table.heading == "Replies to 2 chats"
+    assert table.rows == (("Q4", "50.0 %", "9.5 to 90.5", "1 token"),)
 
 
 def test_speed_at_depth_and_what_a_level_lacks() -> None:

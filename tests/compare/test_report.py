@@ -252,6 +252,17 @@ def test_a_page_names_no_other_place(tmp_path: Path) -> None:
     assert all(link == "data:," or link.startswith("#") for link in links)
 
 
+def test_a_page_has_what_was_measured_besides(tmp_path: Path) -> None:
+    """Chats, speed at depth and energy have a table each, if they were measured."""
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", _page(hostile(), tmp_path))
+    assert [each for each in headings if each[:6] in ("Replie", "Speed ", "Energy")] == [
+        "Replies to 2 chats",
+        "Speed at depth, in tokens per second",
+        "Energy, in joules per token",
+    ]
+    assert "extra-1" not in _page(comparison(), tmp_path)
+
+
 def test_texts_that_mean_harm_are_escaped(tmp_path: Path) -> None:
     page = _page(hostile(), tmp_path)
     assert len(re.findall("<script", page)) == 1

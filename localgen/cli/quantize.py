@@ -63,6 +63,12 @@ def quantize(
             show_default="4",
         ),
     ] = None,
+    losses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep a mixture's measured losses in FILE, and use those it has."
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files to DIR.")
     ] = Path(),
@@ -110,6 +116,7 @@ def quantize(
             text=None if text is None else read_text(text),
             n_ctx=n_ctx,
             n_chunks=chunks,
+            losses=losses,
             output=output,
             imatrix=imatrix,
             pure=pure,

@@ -16,6 +16,8 @@ from localgen._util.system import usable_cpus
 from localgen.compare.settings import default_text
 from localgen.errors import QuantizeError
 from localgen.gguf import gate
+from localgen.gguf.fingerprint import fingerprint
+from localgen.mixtures.loss_file import LossFile
 from localgen.mixtures.meter import Meter, stored_predictions
 from localgen.mixtures.mixer import Mixer
 from localgen.mixtures.search import QuantizedMixture, Search
@@ -85,6 +87,7 @@ def quantize(
     text: str | None = ...,
     n_ctx: int = ...,
     n_chunks: int = ...,
+    losses: str | os.PathLike[str] | None = ...,
     output: str | os.PathLike[str] = ...,
     imatrix: str | os.PathLike[str] | None = ...,
     keep_split: bool = ...,
@@ -103,6 +106,7 @@ def quantize(
     text: str | None = None,
     n_ctx: int | None = None,
     n_chunks: int | None = None,
+    losses: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] = ".",
     imatrix: str | os.PathLike[str] | None = None,
     pure: bool = False,
@@ -132,7 +136,9 @@ def quantize(
     types with the least loss of that size, or the smallest with that loss, and returns a
     QuantizedMixture. Groups of tensors are measured on ``n_chunks`` chunks (4) of ``n_ctx`` tokens
     (512) of ``text``, the result on as many that follow; by default on English prose that comes
-    with CPython. progress: called with (files measured, files to measure, what is next).
+    with CPython. losses: a JSON file for what was measured, from which a later call, such as for
+    another target, takes what it needs. progress: called with (files measured, files to measure,
+    what is next).
 
     Raises ValueError for an argument, ModelFileError for the source, and QuantizeError, as for a
     target that cannot be reached.
@@ -150,7 +156,7 @@ def quantize(
     )
     of_targets = {
         "target_size": target_size, "target_kld": target_kld, "text": text, "n_ctx": n_ctx,
-        "n_chunks": n_chunks,
+        "n_chunks": n_chunks, "losses": losses,
     }  # fmt: skip
     if levels is not None:
         _refuse(of_targets, "levels, which are llama.cpp's own mixtures")
@@ -168,7 +174,8 @@ def quantize(
     n_chunks = check_int("n_chunks", _N_CHUNKS if n_chunks is None else n_chunks, 1, 2**20)
     target = target_of(target_size, target_kld)
     text = default_text() if text is None else text
-    return _write_mixture(source, target, text, n_ctx, n_chunks, options, progress)
+    kept = None if losses is None else expand_user(losses)
+    return _write_mixture(source, target, text, n_ctx, n_chunks, kept, options, progress)
 
 
 def _refuse(options: Mapping[str, object], what: str) -> None:
@@ -183,6 +190,7 @@ def _write_mixture(
     text: str,
     n_ctx: int,
     n_chunks: int,
+    losses: Path | None,
     options: QuantizeOptions,
     progress: Progress | None,
 ) -> QuantizedMixture:
@@ -198,11 +206,20 @@ def _write_mixture(
     n_threads = usable_cpus() if options.n_threads is None else options.n_threads
     with ExitStack() as stack:
         mixer = Mixer(stack.enter_context(QuantizerProcess()), file, options, imatrix)
+        origin = {
+            "model": fingerprint(*file.paths),
+            "text": sha256_of(text),
+            "n_ctx": n_ctx,
+            "n_chunks": n_chunks,
+            "imatrix": None if imatrix is None else fingerprint(imatrix),
+            "groups": [[group.name, list(group.ladder)] for group in mixer.groups],
+        }
+        known = LossFile(losses, origin)
         make_folder(folder)
         work = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix=".localgen-", dir=folder))
         )
-        search = Search(mixer, target, work, progress)
+        search = Search(mixer, target, known, work, progress)
         search.check_size()
         n_source = sum(shard.size for shard in file.shards)
         n_predictions = stored_predictions(n_ctx, n_chunks, len(file.shards[0].tokens))

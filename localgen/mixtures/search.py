@@ -11,10 +11,12 @@ from pathlib import Path
 
 from localgen._util.atomic_write import replace
 from localgen._util.format import as_size, either
+from localgen._util.warn import warn
 from localgen.compare.metrics import Mean, Values, mean
 from localgen.errors import QuantizeError
 from localgen.mixtures.groups import Group
 from localgen.mixtures.knapsack import Frontier
+from localgen.mixtures.loss_file import LossFile
 from localgen.mixtures.losses import Mixture, planned, predicted
 from localgen.mixtures.meter import Meter
 from localgen.mixtures.mixer import Mixer
@@ -45,21 +47,28 @@ class QuantizedMixture:
     file: the file; its level is that of the target. groups: {group of tensors: its type}. kld: the
     mean KL divergence from the source and its standard error, on text that the search did not use.
     below: the nearest level of llama.cpp's that is no larger, if there is one; its ``difference``
-    is its loss minus the mixture's, token by token. n_measured: how many files were measured.
+    is its loss minus the mixture's, token by token.
     """
 
     file: QuantizedFile
     groups: dict[str, str]
     kld: Mean
     below: LevelBelow | None
-    n_measured: int
 
 
 class Search:
-    """One search. folder: an empty one, for the file that is measured."""
+    """One search. known: losses, and where those that are measured go.
+
+    folder: an empty one, for the file that is measured.
+    """
 
     def __init__(
-        self, mixer: Mixer, target: Target, folder: Path, progress: Progress | None
+        self,
+        mixer: Mixer,
+        target: Target,
+        known: LossFile,
+        folder: Path,
+        progress: Progress | None,
     ) -> None:
         self._mixer = mixer
         self._target = target
@@ -67,7 +76,7 @@ class Search:
         self._progress = progress
         self._groups = mixer.groups
         self._plan = planned(mixer.groups)
-        self._measured: dict[Mixture, float] = {}
+        self._known = known
         # The source, the plan, the corrections, the result and the level below it.
         self._n_steps = 3 + len(self._plan) + (0 if target.n_bytes else _MOST_ROUNDS)
         self._n_done = 0
@@ -111,7 +120,7 @@ class Search:
             [group.n_bytes(kind) for kind in kinds]
             for group, kinds in zip(self._groups, options, strict=True)
         ]
-        frontier = Frontier(sizes, predicted(self._groups, self._measured))
+        frontier = Frontier(sizes, predicted(self._groups, self._known.losses))
 
         def mixture(chosen: list[int]) -> Mixture:
             return tuple(kinds[i] for kinds, i in zip(options, chosen, strict=True))
@@ -143,7 +152,7 @@ class Search:
                     break
             wanted *= min(max(allowed / loss if loss > 0 else math.inf, 0.25), 4.0)
         if not reached:
-            nearest, loss = min(self._measured.items(), key=lambda each: each[1])
+            nearest, loss = min(self._known.losses.items(), key=lambda each: each[1])
             size = as_size(self._mixer.n_bytes(nearest))
             raise QuantizeError(
                 f"{self._target.option} cannot be reached: the nearest mixture that was measured "
@@ -155,11 +164,11 @@ class Search:
 
     def _measure(self, meter: Meter, mixture: Mixture) -> float:
         """Return the loss of a mixture on the part to search on; each is measured once."""
-        if mixture not in self._measured:
+        if mixture not in self._known:
             with self._trial() as path:
                 self._mixer.try_mixture(mixture, path)
-                self._measured[mixture] = meter.searched(path)
-        return self._measured[mixture]
+                self._known.add(mixture, meter.searched(path))
+        return self._known.losses[mixture]
 
     @contextmanager
     def _trial(self) -> Iterator[Path]:
@@ -177,6 +186,7 @@ class Search:
         file = self._mixer.write(self._target.label, mixture, made)
         losses = meter.verified(file.path)
         below = self._below(meter, file.n_bytes, losses)
+        self._warn(mean(losses), below)
         was_there = any(target.exists() for target in targets)
         for path, target in zip(reversed(made), reversed(targets), strict=True):
             replace(path, target)
@@ -192,8 +202,20 @@ class Search:
             },
             kld=mean(losses),
             below=below,
-            n_measured=len(self._measured) + 1 + (below is not None),
         )
+
+    def _warn(self, kld: Mean, below: LevelBelow | None) -> None:
+        allowed = self._target.kld
+        if allowed is not None and kld.value > allowed:
+            warn(
+                f"{self._target.option} is reached on the text of the search; on the text that it "
+                f"did not use, the mean KL divergence is {kld.value:.2g} ±{kld.se:.1g}"
+            )
+        if below is not None and below.difference.value <= 0:
+            warn(
+                f"{below.level} is no larger ({as_size(below.n_bytes)}) and loses no more than the "
+                f"mixture. Use it, or search with a larger n_chunks."
+            )
 
     def _below(self, meter: Meter, n_bytes: int, losses: Values) -> LevelBelow | None:
         found = self._mixer.level_below(n_bytes)

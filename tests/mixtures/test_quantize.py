@@ -11,6 +11,7 @@ import gguf
 import pytest
 
 from localgen import QuantizedMixture, QuantizeError, quantize
+from localgen.mixtures.mixer import Mixer
 from localgen.mixtures.search import Search
 from tests.cli.test_generate import localgen_command
 from tests.shards import write_shards
@@ -69,6 +70,18 @@ def test_a_loss_is_reached(tiny_bpe_path: Path, tmp_path: Path) -> None:
     assert left_in(tmp_path) == ["tiny-bpe-KLD0.02.gguf", "tiny-bpe-KLD0.5.gguf"]
     assert small.file.n_bytes < large.file.n_bytes
     assert min(loss for label, loss in losses if label == "KLD0.02") <= 0.02
+
+
+def test_losses_are_measured_once(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Another target takes them from the file: the groups are not written again."""
+    kept = {"losses": tmp_path / "losses.json", "output": tmp_path, **SHORT}
+    quantize(tiny_bpe_path, target_size="90kB", **kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mixer, "try_mixture", None)
+        done = quantize(tiny_bpe_path, target_size="100kB", **kept)
+        with pytest.raises(QuantizeError, match="with a different n_ctx"):
+            quantize(tiny_bpe_path, target_size="100kB", **{**kept, "n_ctx": 40})
+    assert 90_000 < done.file.n_bytes <= 100_000
 
 
 def test_shards_are_kept(tiny_bpe_path: Path, tmp_path: Path) -> None:

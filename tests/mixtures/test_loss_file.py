@@ -1,0 +1,46 @@
+"""Measured losses that a later search reuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from localgen import QuantizeError
+from localgen.mixtures.loss_file import LossFile
+
+ORIGIN = {"model": "a", "n_ctx": 512, "groups": [["attn_v.early", ["Q8_0"]]]}
+
+
+def test_losses_are_kept_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "losses.json"
+    kept = LossFile(path, ORIGIN)
+    kept.add((None, "Q8_0"), 0.1 + 0.2)
+    kept.add(("Q4_K", None), 1e-7)
+    again = LossFile(path, ORIGIN)
+    assert again.losses == {(None, "Q8_0"): 0.1 + 0.2, ("Q4_K", None): 1e-7}
+    assert (None, "Q8_0") in again
+    assert [each.name for each in tmp_path.iterdir()] == ["losses.json"]
+
+
+def test_without_a_file_nothing_is_written(tmp_path: Path) -> None:
+    kept = LossFile(None, ORIGIN)
+    kept.add(("Q8_0",), 0.5)
+    assert kept.losses == {("Q8_0",): 0.5}
+    assert not list(tmp_path.iterdir())
+
+
+def test_losses_of_another_model_or_way_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "losses.json"
+    LossFile(path, ORIGIN).add(("Q8_0",), 0.5)
+    with pytest.raises(QuantizeError, match=r"measured with a different model, n_ctx\. Use"):
+        LossFile(path, {**ORIGIN, "model": "b", "n_ctx": 256})
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": "other", "losses": []}'])
+def test_another_file_is_not_overwritten(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "notes.json"
+    path.write_text(text)
+    with pytest.raises(QuantizeError, match="is not a file of measured losses"):
+        LossFile(path, ORIGIN)
+    assert path.read_text() == text

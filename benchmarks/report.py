@@ -36,6 +36,8 @@ _TITLES = {
     "lm_eval_parity": "Answers to lm-eval beside those of its HF model",
     "lm_eval_speed": "Requests of lm-eval in one call",
     "quant_levels": "Quantization levels of SmolLM2",
+    "imatrix": "Levels with an importance matrix",
+    "mixtures": "Mixtures of types for a size",
 }
 _INTRODUCTION = """\
 # Benchmark results

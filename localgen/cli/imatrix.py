@@ -12,7 +12,7 @@ import typer
 
 from localgen._util.format import counted
 from localgen._util.progress import step_bar
-from localgen.cli.options import MODEL_FORMS, Device, GpuLayers, Threads
+from localgen.cli.options import MODEL_FORMS, Device, FlashAttention, GpuLayers, Threads
 from localgen.errors import GenerationInterrupted
 from localgen.quantization.imatrix import imatrix as compute
 from localgen.quantization.imatrix_merge import merge_imatrices
@@ -57,6 +57,7 @@ def imatrix(
     n_threads: Threads = None,
     device: Device = "auto",
     n_gpu_layers: GpuLayers = None,
+    flash_attention: FlashAttention = "auto",
     check_memory: Annotated[
         bool, typer.Option(help="Refuse to load a model that does not fit in memory.")
     ] = True,
@@ -82,6 +83,7 @@ def imatrix(
                 n_threads=n_threads,
                 device=device,
                 n_gpu_layers=n_gpu_layers,
+                flash_attention=flash_attention,
                 check_memory=check_memory,
                 progress=progress,
             )

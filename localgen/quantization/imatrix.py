@@ -57,6 +57,7 @@ def imatrix(
     n_threads: int | None = None,
     device: str = "auto",
     n_gpu_layers: int | None = None,
+    flash_attention: str = "auto",
     check_memory: bool = True,
     progress: Progress | None = None,
 ) -> ImportanceMatrix:
@@ -67,8 +68,8 @@ def imatrix(
     standard library. output: the GGUF file to write. n_ctx, n_chunks: use ``n_chunks`` chunks of
     ``n_ctx`` tokens; by default the whole text. process_output: include the output matrix. resume:
     continue what an interrupted run has written to ``output``. n_threads, device, n_gpu_layers,
-    check_memory: as in ``LocalModel.from_pretrained``. progress: called with (chunks done, all
-    chunks, a word).
+    flash_attention, check_memory: as in ``LocalModel.from_pretrained``; "auto" turns flash
+    attention off on a CPU. progress: called with (chunks done, all chunks, a word).
 
     The file is saved every minute; Ctrl-C saves it too and raises GenerationInterrupted, whose
     ``partial`` is the ImportanceMatrix so far. Warns of experts and columns without data. Raises
@@ -86,7 +87,7 @@ def imatrix(
             f"process_output=True has no effect: {file.path.name} has no {OUTPUT}; its output "
             f"matrix is that of the token embeddings"
         )
-    origin = _origin(file, used, with_output=process_output)
+    origin = _origin(file, used, process_output, flash_attention)
     earlier = _earlier(target, origin, n_ctx) if resume else None
     sums = InputSums(with_output=process_output)
     config = ModelConfig(
@@ -96,6 +97,7 @@ def imatrix(
         n_threads=n_threads,
         device=device,
         n_gpu_layers=n_gpu_layers,
+        flash_attention=flash_attention,
         check_memory=check_memory,
     )
     backend = LlamaBackend(file.path, config, adapts=False, eval_callback=sums.callback)
@@ -119,17 +121,22 @@ def imatrix(
 
 
 def _origin(
-    file: ModelFile, texts: Sequence[CalibrationText], *, with_output: bool
+    file: ModelFile, texts: Sequence[CalibrationText], process_output: bool, flash_attention: str
 ) -> dict[str, str | tuple[str, ...]]:
     """Return what must be the same for a run to be resumed."""
-    return {
+    found: dict[str, str | tuple[str, ...]] = {
         "model": fingerprint(*file.paths),
         "text_sha256": tuple(each.sha256 for each in texts),
-        "process_output": str(with_output).lower(),
+        "process_output": str(process_output).lower(),
     }
+    # Files that were made before there was a choice have no such entry.
+    return found if flash_attention == "auto" else {**found, "flash_attention": flash_attention}
 
 
-_NAMES = {"model": "model", "text_sha256": "text", "process_output": "process_output"}
+_NAMES = {
+    "model": "model", "text_sha256": "text", "process_output": "process_output",
+    "flash_attention": "flash_attention",
+}  # fmt: skip
 
 
 def _earlier(path: Path, origin: Mapping[str, str | tuple[str, ...]], n_ctx: int) -> Imatrix | None:
@@ -142,7 +149,7 @@ def _earlier(path: Path, origin: Mapping[str, str | tuple[str, ...]], n_ctx: int
             f"{path} cannot be resumed: it was merged, or made by another program. Write to "
             f"another file, and merge both."
         )
-    changed = [_NAMES[key] for key, value in origin.items() if found.origin.get(key) != value]
+    changed = [name for key, name in _NAMES.items() if found.origin.get(key) != origin.get(key)]
     changed += ["n_ctx"] if found.chunk_size != n_ctx else []
     if changed:
         raise QuantizeError(

@@ -52,6 +52,18 @@ def test_what_is_written_and_told(tiny_bpe_path: Path, tmp_path: Path) -> None:
     assert not is_made_from(done.path, OTHER)
 
 
+def test_flash_attention_can_be_chosen(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """It rounds differently, so that the inputs after the first attention do, a little."""
+    off, on = (
+        make(tiny_bpe_path, tmp_path / f"{mode}.gguf", n_chunks=1, flash_attention=mode)
+        for mode in ("off", "on")
+    )
+    assert_same(sums_in(on.path), sums_in(off.path), rtol=0.05)
+    name = "blk.0.attn_output.weight"
+    assert (sums_in(on.path)[name].sums != sums_in(off.path)[name].sums).any()
+    assert read_sums(on.path).origin["flash_attention"] == "on"
+
+
 def test_a_file_is_the_text_in_it(tiny_bpe_path: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
@@ -119,6 +131,7 @@ def test_an_interrupt_before_the_first_chunk_writes_nothing(
         ({"text": OTHER}, "it was made with a different text"),
         ({"n_ctx": 64}, "it was made with a different n_ctx"),
         ({"process_output": True}, "it was made with a different process_output"),
+        ({"flash_attention": "on"}, "it was made with a different flash_attention"),
         ({"model": "other"}, "it was made with a different model"),
     ],
 )

@@ -21,12 +21,17 @@ class LossFile:
     """
 
     def __init__(self, path: Path | None, origin: Mapping[str, Any]) -> None:
-        """Read the file if there is one. Raises QuantizeError for one of another origin."""
+        """Read the file if there is one.
+
+        Raises QuantizeError for one of another origin, and for a place without a folder.
+        """
         self._path = path
         self._origin = dict(origin)
         self.losses: dict[Mixture, float] = {}
         if path is not None and path.exists():
             self.losses = _read(path, self._origin)
+        elif path is not None and not path.absolute().parent.is_dir():
+            raise QuantizeError(f"losses={path} cannot be written: its folder does not exist")
 
     def __contains__(self, mixture: Mixture) -> bool:
         return mixture in self.losses
@@ -50,7 +55,7 @@ def _read(path: Path, origin: Mapping[str, Any]) -> dict[Mixture, float]:
         if found["format"] != _FORMAT:
             raise ValueError(found["format"])
         losses = {tuple(types): float(value) for types, value in found["losses"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise QuantizeError(
             f"{path} is not a file of measured losses. Name another file, which will be written."
         ) from error

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from localgen.gguf.gate import ModelFile
-from localgen.gguf.imatrix_file import read_imatrix
 from localgen.llama.quantize import quantization_types
 from localgen.mixtures.groups import Group, groups_of
 from localgen.mixtures.losses import Mixture
@@ -22,6 +21,8 @@ from localgen.quantization.type_overrides import TypeOverrides, Wish
 # What a file has beside its tensors and the source's header, at most.
 _SPARE_BYTES = 4096
 _ALIGNMENT = 32
+# Types that llama.cpp's quantizer refuses without data.
+_NEED_DATA = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M")
 # The level whose rules say which tensors are quantized at all.
 _ANY_LEVEL = "Q8_0"
 _LEVELS = (
@@ -31,7 +32,10 @@ _LEVELS_WITH_IMATRIX = ("IQ4_XS", "IQ3_M", "IQ3_S", "IQ3_XXS", "IQ2_M", "IQ2_S",
 
 
 class Mixer:
-    """Writes files of one model: mixtures, whose groups are in ``groups``, and levels."""
+    """Writes files of one model: mixtures, whose groups are in ``groups``, and levels.
+
+    with_data: the tensors that the importance matrix has.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,9 @@ class Mixer:
         file: ModelFile,
         options: QuantizeOptions,
         imatrix: Path | None,
+        with_data: Container[str],
     ) -> None:
+        self._with_data = with_data
         self._process = process
         self._file = file
         self._options = options
@@ -49,7 +55,7 @@ class Mixer:
             _ANY_LEVEL, _ftype(_ANY_LEVEL)
         )
         quantized = [tensor for tensor in tensors if plan.types[tensor.name] == _ANY_LEVEL]
-        self.groups = groups_of(quantized, read_imatrix(imatrix) if imatrix is not None else ())
+        self.groups = groups_of(quantized, with_data)
         grouped = {name for group in self.groups for name in group.sizes}
         others = sum(tensor.n_bytes for tensor in tensors if tensor.name not in grouped)
         header = sum(shard.data_offset for shard in file.shards)
@@ -66,9 +72,14 @@ class Mixer:
         runner = self._level(self._options)
         plans = [(name, runner.plan(name, _ftype(name))) for name in names]
         return max(
-            (each for each in plans if each[1].n_bytes <= n_bytes),
+            (each for each in plans if each[1].n_bytes <= n_bytes and self._has_data_for(each[1])),
             key=lambda each: each[1].n_bytes,
             default=None,
+        )
+
+    def _has_data_for(self, plan: Plan) -> bool:
+        return all(
+            name in self._with_data for name, kind in plan.types.items() if kind in _NEED_DATA
         )
 
     def try_level(self, name: str, path: Path) -> None:

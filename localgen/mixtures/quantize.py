@@ -17,10 +17,11 @@ from localgen.compare.settings import default_text
 from localgen.errors import QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.fingerprint import fingerprint
+from localgen.gguf.imatrix_file import read_imatrix
 from localgen.mixtures.loss_file import LossFile
 from localgen.mixtures.meter import Meter, stored_predictions
 from localgen.mixtures.mixer import Mixer
-from localgen.mixtures.search import QuantizedMixture, Search
+from localgen.mixtures.search import QuantizedMixture, Search, check_size
 from localgen.mixtures.target import Target, target_of
 from localgen.quantization.calibration import default_text as default_calibration_text
 from localgen.quantization.calibration import sha256_of
@@ -200,12 +201,18 @@ def _write_mixture(
     folder = expand_user(options.output)
     targets = target_paths(file, folder, target.label, options)
     _check_text(options.imatrix, text)
-    imatrix = imatrix_file(path, folder, options, progress)
-    if imatrix is not None:
-        check_imatrix(imatrix, file)
     n_threads = usable_cpus() if options.n_threads is None else options.n_threads
     with ExitStack() as stack:
-        mixer = Mixer(stack.enter_context(QuantizerProcess()), file, options, imatrix)
+        process = stack.enter_context(QuantizerProcess())
+        if options.imatrix == AUTO:  # which takes minutes: first, whether there is any point
+            names = {tensor.name for shard in file.shards for tensor in shard.tensors}
+            check_size(Mixer(process, file, options, None, names), target)
+        imatrix = imatrix_file(path, folder, options, progress)
+        if imatrix is not None:
+            check_imatrix(imatrix, file)
+        with_data = read_imatrix(imatrix) if imatrix is not None else ()
+        mixer = Mixer(process, file, options, imatrix, with_data)
+        check_size(mixer, target)
         origin = {
             "model": fingerprint(*file.paths),
             "text": sha256_of(text),
@@ -216,15 +223,21 @@ def _write_mixture(
         }
         known = LossFile(losses, origin)
         make_folder(folder)
-        work = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix=".localgen-", dir=folder))
-        )
-        search = Search(mixer, target, known, work, progress)
-        search.check_size()
-        n_source = sum(shard.size for shard in file.shards)
         n_predictions = stored_predictions(n_ctx, n_chunks, len(file.shards[0].tokens))
-        check_disk(folder, 2 * n_source + n_predictions)
-        return search.find(lambda: Meter(file, work, text, n_ctx, n_chunks, n_threads), targets)
+        check_disk(folder, 2 * sum(shard.size for shard in file.shards) + n_predictions)
+        search = Search(mixer, target, known, _work_folder(stack, folder), progress)
+        return search.find(
+            lambda work: Meter(file, work, text, n_ctx, n_chunks, n_threads), targets
+        )
+
+
+def _work_folder(stack: ExitStack, folder: Path) -> Path:
+    """Return a folder in another one, until the stack closes."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix=".localgen-", dir=folder)
+    except OSError as error:
+        raise QuantizeError(f"cannot write to the folder {folder}: {error.strerror}") from error
+    return Path(stack.enter_context(made))
 
 
 def _check_text(imatrix: str | os.PathLike[str] | None, text: str) -> None:

@@ -56,6 +56,26 @@ class QuantizedMixture:
     below: LevelBelow | None
 
 
+def check_size(mixer: Mixer, target: Target) -> None:
+    """Raise QuantizeError for a size that cannot be reached, or needs nothing."""
+    groups = mixer.groups
+    if not groups:
+        raise QuantizeError(
+            f"{target.option}: the model has no tensors that a smaller type could be found for"
+        )
+    if target.n_bytes is None:
+        return
+    smallest = mixer.n_bytes(tuple(group.ladder[-1] for group in groups))
+    if target.n_bytes < smallest:
+        raise QuantizeError(
+            f"{target.option} cannot be reached: the smallest mixture has {as_size(smallest)} "
+            f"({smallest} bytes). Give at least that, or an importance matrix, which allows "
+            f"smaller types."
+        )
+    if target.n_bytes >= mixer.n_bytes((None,) * len(groups)):
+        raise QuantizeError(f"{target.option} is no smaller than the source itself")
+
+
 class Search:
     """One search. known: losses, and where those that are measured go.
 
@@ -81,29 +101,10 @@ class Search:
         self._n_steps = 3 + len(self._plan) + (0 if target.n_bytes else _MOST_ROUNDS)
         self._n_done = 0
 
-    def check_size(self) -> None:
-        """Raise QuantizeError for a size that cannot be reached, or needs nothing."""
-        if not self._groups:
-            raise QuantizeError(
-                f"{self._target.option}: the model has no tensors that a smaller type could be "
-                f"found for"
-            )
-        if self._target.n_bytes is None:
-            return
-        smallest = self._mixer.n_bytes(tuple(group.ladder[-1] for group in self._groups))
-        if self._target.n_bytes < smallest:
-            raise QuantizeError(
-                f"{self._target.option} cannot be reached: the smallest mixture has "
-                f"{as_size(smallest)} ({smallest} bytes). Give at least that, or an importance "
-                f"matrix, which allows smaller types."
-            )
-        if self._target.n_bytes >= self._mixer.n_bytes((None,) * len(self._groups)):
-            raise QuantizeError(f"{self._target.option} is no smaller than the source itself")
-
-    def find(self, open_meter: Callable[[], Meter], targets: list[Path]) -> QuantizedMixture:
+    def find(self, open_meter: Callable[[Path], Meter], targets: list[Path]) -> QuantizedMixture:
         """Measure, write the mixture to ``targets``, and return what it is."""
         self._tell("the source")
-        meter = open_meter()
+        meter = open_meter(self._folder)
         try:
             for mixture in self._plan:
                 self._tell(_described(self._groups, mixture))

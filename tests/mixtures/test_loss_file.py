@@ -44,3 +44,10 @@ def test_another_file_is_not_overwritten(text: str, tmp_path: Path) -> None:
     with pytest.raises(QuantizeError, match="is not a file of measured losses"):
         LossFile(path, ORIGIN)
     assert path.read_text() == text
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError, match="its folder does not exist"):
+        LossFile(tmp_path / "none" / "losses.json", ORIGIN)
+    with pytest.raises(QuantizeError, match="is not a file of measured losses"):
+        LossFile(tmp_path, ORIGIN)

@@ -10,9 +10,10 @@ from typing import Any
 import gguf
 import pytest
 
-from localgen import QuantizedMixture, QuantizeError, quantize
+from localgen import QuantizedMixture, QuantizeError, imatrix, quantize
 from localgen.mixtures.mixer import Mixer
 from localgen.mixtures.search import Search
+from models.make_tiny import make_llama_bpe
 from tests.cli.test_generate import localgen_command
 from tests.shards import write_shards
 
@@ -131,6 +132,33 @@ def test_targets_that_cannot_be_reached(
     with pytest.raises(QuantizeError, match=message):
         quantize(tiny_bpe_path, output=tmp_path, **options, **SHORT)
     assert not left_in(tmp_path)
+
+
+def test_no_matrix_is_made_for_a_target_that_cannot_be_reached(
+    tiny_bpe_path: Path, tmp_path: Path
+) -> None:
+    """That would take minutes; the sizes are known at once."""
+    with pytest.raises(QuantizeError, match="cannot be reached"):
+        quantize(tiny_bpe_path, target_size="50kB", imatrix="auto", output=tmp_path, **SHORT)
+    assert not left_in(tmp_path)
+
+
+def test_the_text_of_the_matrix_is_refused(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    text = "The sea was calm that morning. " * 40
+    made = imatrix(tiny_bpe_path, text, output=tmp_path / "m.gguf", n_ctx=32, n_threads=1)
+    with pytest.raises(QuantizeError, match="made from the text that the loss is measured on"):
+        quantize(tiny_bpe_path, target_size="90kB", imatrix=made.path, text=text, output=tmp_path)
+
+
+def test_an_importance_matrix_allows_smaller_types(tmp_path: Path) -> None:
+    """And only for the tensors that it has: not for the embeddings, nor the output."""
+    source = tmp_path / "wide.gguf"
+    make_llama_bpe(source, n_embd=256)
+    text = "The sea was calm that morning. " * 40
+    made = imatrix(source, text, output=tmp_path / "m.gguf", n_ctx=32, n_threads=1)
+    done = quantize(source, target_kld=100.0, imatrix=made.path, output=tmp_path, **SHORT)
+    assert done.groups["attn_v.early"] == "IQ2_XXS"
+    assert done.groups["token_embd"] == done.groups["output"] == "Q2_K"
 
 
 @pytest.mark.parametrize("step", ["the source", "output as IQ4_NL", "done"])

@@ -44,6 +44,7 @@ PLACES = {
     "quantize": _Place("quantize:quantize", "Quantize a model to one or more levels."),
     "imatrix": _Place("imatrix:imatrix", "Make an importance matrix, which low levels need."),
     "compare": _Place("compare:compare", "Compare quantization levels and recommend one."),
+    "report": _Place("report:report", "Make the page of earlier comparisons again."),
     "bench": _Place("bench:bench", "Measure a model's speed against plain llama.cpp."),
     "tune": _Place("tune:tune", "Find and remember the fastest settings of a model."),
     "doctor": _Place(

@@ -109,6 +109,10 @@ KLD = _with_error(
     "Kullback-Leibler divergence D(reference ‖ level) of the predicted tokens, in nats: mean over "
     "tokens ± standard error",
 )
+PREFILL = _spread(
+    "prefill", "prefill_tps", "/s", 0, "tokens per second, for a prompt of 512 tokens"
+)
+DECODE = _spread("decode", "decode_tps", "/s", 0, "new tokens per second, one sequence")
 COLUMNS = (
     LEVEL,
     _number("size", "file_bytes", as_size, "file size, all shards"),
@@ -136,8 +140,8 @@ COLUMNS = (
         "time to the first token, for a prompt of 128 tokens",
         in_terminal=False,
     ),
-    _spread("prefill", "prefill_tps", "/s", 0, "tokens per second, for a prompt of 512 tokens"),
-    _spread("decode", "decode_tps", "/s", 0, "new tokens per second, one sequence"),
+    PREFILL,
+    DECODE,
     _with_error("ppl", "perplexity", "perplexity_se", 2, "perplexity of the text ± standard error"),
     KLD,
     _number(

@@ -30,6 +30,11 @@ def is_merged(settings: Mapping[str, Any]) -> bool:
     )
 
 
+def numbered(level: LevelResult, number: str) -> LevelResult:
+    """Return a machine's level as it is named in the merged comparison."""
+    return dataclasses.replace(level, name=f"{level.name} {number}") if number else level
+
+
 def merge(results: Iterable[Comparison]) -> Comparison:
     """Return the comparisons as one, in which levels have the machine's number; see ``merged``.
 

@@ -16,7 +16,7 @@ from localgen.compare.labels import PALETTE, Label, cut, place
 from localgen.compare.plots import Panel
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -39,34 +39,45 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": PALETTE["muted"],
     "ytick.color": PALETTE["muted"],
 }
-# The width of a panel in inches.
+# The width of a panel in inches; on a page it is drawn larger, so that phones show legible text.
 _WIDTH = 4.4
+_PAGE_WIDTH = 3.2
 _DPI = 160
 _CAPTION_WIDTH = 82
 # Characters of a title that fit above one panel.
 _TITLE_WIDTH = 56
 
 
-def as_png(drawn: Sequence[Panel], title: str, subtitle: str) -> bytes:
-    """Return a PNG of the panels side by side under a title."""
+def as_png(rows: Sequence[Sequence[Panel]], title: str, subtitles: Sequence[str]) -> bytes:
+    """Return a PNG of rows of panels under a title; each row has at least one."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
 
+    n_columns = max(map(len, rows))
+    heights = [max(panel.n_inches for panel in row) + 0.5 for row in rows]
     with style():
-        height = max(panel.n_inches for panel in drawn) + 1.1
-        figure = Figure((_WIDTH * len(drawn), height), dpi=_DPI, layout="constrained")
-        parts = figure.subfigures(1, len(drawn), squeeze=False, wspace=0.04)[0]
+        size = (_WIDTH * n_columns, sum(heights) + 0.6)
+        figure = Figure(size, dpi=_DPI, layout="constrained")
+        grid = figure.subfigures(
+            len(rows), n_columns, squeeze=False, wspace=0.04, height_ratios=heights
+        )
         labels = []
-        for panel, part in zip(drawn, parts, strict=True):
-            part.set_facecolor("none")
-            part.suptitle(panel.title, x=0.02, ha="left", fontsize=9, parse_math=False)
-            caption = textwrap.fill(panel.caption, _CAPTION_WIDTH)
-            part.supxlabel(caption, x=0.02, ha="left", fontsize=7, color=PALETTE["muted"])
-            labels += panel.draw(part)
-        width = _TITLE_WIDTH * len(drawn)
-        sentence = textwrap.fill(cut(subtitle, max(3 * width, 300)), width)
-        heading = f"{cut(title, width)}\n{sentence}"
-        figure.suptitle(heading, x=0.008, ha="left", fontsize=10, parse_math=False)
+        for row, parts in zip(rows, grid, strict=True):
+            for panel, part in zip(row, parts, strict=False):
+                labels += _draw(panel, part)
+        width = _TITLE_WIDTH * n_columns
+        lines = [cut(title, width)]
+        lines += [textwrap.fill(cut(each, max(3 * width, 300)), width) for each in subtitles]
+        figure.suptitle("\n".join(lines), x=0.008, ha="left", fontsize=10, parse_math=False)
         return render(figure, labels, "png")
+
+
+def _draw(panel: Panel, part: SubFigure) -> list[Label]:
+    """Draw a panel between its title and its caption; return its labels."""
+    part.set_facecolor("none")
+    part.suptitle(panel.title, x=0.02, ha="left", fontsize=9, parse_math=False)
+    caption = textwrap.fill(panel.caption, _CAPTION_WIDTH)
+    part.supxlabel(caption, x=0.02, ha="left", fontsize=7, color=PALETTE["muted"])
+    return panel.draw(part)
 
 
 def as_svg(panel: Panel) -> str:
@@ -77,7 +88,7 @@ def as_svg(panel: Panel) -> str:
     from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
 
     with style(panel.title):
-        figure = Figure((_WIDTH, panel.n_inches), layout="constrained")
+        figure = Figure((_PAGE_WIDTH, panel.n_inches), layout="constrained")
         text = render(figure, panel.draw(figure), "svg").decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.format import as_size
 from localgen.compare import pictures, plots
+from localgen.compare.advice import MachineAdvice, advice_by_machine
 from localgen.compare.command import TEXT_FILE
 from localgen.compare.divergence import n_same
 from localgen.compare.extra_tables import extra_tables
@@ -25,13 +27,17 @@ from localgen.compare.formats import (
     share_of_most,
 )
 from localgen.compare.level_result import Divergence, LevelResult
-from localgen.compare.recommend import Recommendation
+from localgen.compare.machines import numbered
+from localgen.compare.memory_sizes import SHARE
+from localgen.compare.plots import Panel
 from localgen.compare.results import Comparison
+from localgen.compare.side_by_side import side_by_side
 from localgen.compare.task_table import TASK_COLUMNS, task_tables
 from localgen.errors import CompareError
 
 # Names of settings on the page; others keep their keys.
 _SETTINGS = {
+    "source": "model",
     "localgen": "localgen",
     "llama_cpp": "llama-cpp-python (llama.cpp)",
     "features": "llama.cpp build",
@@ -83,15 +89,17 @@ def save_png(
 ) -> None:
     """Plot quality and speed against size, and the distribution of the KLD, to a PNG file.
 
-    What was not measured is left out. memory, max_kld: as in ``Comparison.recommend``, for the
-    level to highlight. Raises CompareError without matplotlib, or if nothing was measured.
+    Each machine of a merged comparison has a row of plots. What was not measured is left out.
+    memory, max_kld: as in ``Comparison.recommend``, for the level to highlight. Raises CompareError
+    without matplotlib, or if nothing was measured.
     """
     _require_matplotlib()
-    kept, sentence = _kept(result, memory, max_kld)
-    drawn = plots.panels(result, kept)
-    if not drawn:
+    advice = advice_by_machine(result, memory, max_kld)
+    rows = [drawn for drawn in (_panels(number, each) for number, each in advice.items()) if drawn]
+    if not rows:
         raise CompareError("no level was measured, so there is nothing to draw")
-    atomic_write_bytes(Path(path), pictures.as_png(drawn, result.source, sentence))
+    sentences = [each.full_sentence for each in advice.values()]
+    atomic_write_bytes(Path(path), pictures.as_png(rows, result.source, sentences))
 
 
 def save_html(
@@ -118,18 +126,6 @@ def _require_matplotlib() -> None:
             f"reports need matplotlib, which cannot be imported ({error}). Install it with: "
             f"pip install 'localgen[report]'"
         ) from error
-
-
-def _kept(
-    result: Comparison, memory: int | str | None, max_kld: float | None
-) -> tuple[Recommendation | None, str]:
-    """Return the recommendation and why, or None and why not."""
-    try:
-        found = result.recommend(memory=memory, max_kld=max_kld)
-    except CompareError as error:
-        message = str(error)
-        return None, f"{message[:1].upper()}{message[1:]}."
-    return found, found.sentence
 
 
 # --- the page ---
@@ -183,7 +179,8 @@ class _Sides:
 def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -> str:
     import jinja2  # noqa: PLC0415  # only where a page is made
 
-    kept, sentence = _kept(result, memory, max_kld)
+    advice = advice_by_machine(result, memory, max_kld)
+    kept = _kept_labels(advice)
     files = jinja2.Environment(
         loader=jinja2.PackageLoader("localgen.compare", "page"),
         autoescape=True,
@@ -195,7 +192,8 @@ def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -
     digest = hashlib.sha256(script.encode()).digest()
     return files.get_template("page.html.jinja").render(
         result=result,
-        sentence=sentence,
+        advice=advice.values(),
+        share=SHARE,
         columns=COLUMNS,
         kld=KLD,
         rows=[_row(level, result, kept) for level in result.levels if level.error is None],
@@ -203,7 +201,12 @@ def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -
         task_columns=TASK_COLUMNS,
         extra=extra_tables(result),
         failed=[level for level in result.levels if level.error is not None],
-        pictures=[(panel, pictures.as_svg(panel)) for panel in plots.panels(result, kept)],
+        side_by_side=side_by_side({number: each.result for number, each in advice.items()}),
+        pictures=[
+            (panel, pictures.as_svg(panel))
+            for number, each in advice.items()
+            for panel in _panels(number, each)
+        ],
         texts=[
             (level, [sides(each) for each in level.divergences])
             for level in result.levels
@@ -219,13 +222,30 @@ def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -
     )
 
 
-def _row(level: LevelResult, result: Comparison, kept: Recommendation | None) -> _Row:
+def _kept_labels(advice: Mapping[str, MachineAdvice]) -> set[str]:
+    """Return the labels of the recommended levels, as they are in the whole comparison."""
+    return {
+        numbered(each.kept.level, number).label
+        for number, each in advice.items()
+        if each.kept is not None and each.kept.level is not None
+    }
+
+
+def _panels(number: str, advice: MachineAdvice) -> list[Panel]:
+    """Return the panels of a machine; its number is in their titles if there are others."""
+    return [
+        dataclasses.replace(panel, title=f"{panel.title}, {number}") if number else panel
+        for panel in plots.panels(advice.result, advice.kept)
+    ]
+
+
+def _row(level: LevelResult, result: Comparison, kept: Collection[str]) -> _Row:
     values = [(column, column.value(level)) for column in COLUMNS]
     return _Row(
         level,
         tuple(_Cell(column.text(level), "" if v is None else str(v)) for column, v in values),
         round(100 * share_of_most(level, result), 1),
-        kept is not None and kept.keeps(level),
+        level.label in kept,
     )
 
 

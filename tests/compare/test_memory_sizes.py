@@ -12,13 +12,13 @@ from tests.comparisons import comparison, level
 LEVELS = comparison().levels
 
 
-def _lines(**limits: float) -> list[tuple[str, str | None, str | None]]:
+def _lines(**limits: float) -> list[tuple[str, str, str]]:
     found = advice_by_size(LEVELS, **limits)
-    return [(each.machine, _label(each.keep), _label(each.best)) for each in found]
+    return [(each.machine, _name(each.keep), _name(each.best)) for each in found]
 
 
-def _label(level: LevelResult | None) -> str | None:
-    return None if level is None else level.label
+def _name(found: LevelResult | None) -> str:
+    return "" if found is None else found.label
 
 
 def test_the_recommended_level_where_it_fits_else_the_closest_that_does() -> None:
@@ -70,5 +70,5 @@ def test_one_answer_for_all_sizes_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("missing", [[], [level("F16", GB, 0.0, 1, kld_mean=None)]])
-def test_without_quality_there_is_no_advice(missing: list) -> None:  # type: ignore[type-arg]
+def test_without_quality_there_is_no_advice(missing: list[LevelResult]) -> None:
     assert advice_by_size(missing) == ()

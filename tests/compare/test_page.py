@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from localgen.compare import save_html
+from localgen.compare.machines import merge
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile
 from tests.systems import is_root
 
@@ -129,6 +130,37 @@ def test_a_phone_scrolls_only_vertically(opened: Any, make: Any) -> None:
     assert not _has_sideways_scroll(browser)
     frame = "const frame = document.querySelector('.frame');"
     assert browser.execute_script(f"{frame} return frame.scrollWidth > frame.clientWidth")
+
+
+def test_plots_are_legible_on_a_phone(opened: Any) -> None:
+    """The smallest text of a plot is at least ten pixels high, where it was six."""
+    browser = opened(comparison(), 375)
+    script = (
+        "return [...document.querySelectorAll('figure svg text')].map((text) =>"
+        "parseFloat(getComputedStyle(text).fontSize) * Math.abs(text.getScreenCTM().a ||"
+        " text.getScreenCTM().b))"
+    )
+    sizes = browser.execute_script(script)
+    assert len(sizes) > 20
+    assert min(sizes) >= 10
+
+
+def test_several_machines_on_a_phone(opened: Any) -> None:
+    """Each table scrolls in its own frame, whose first column stays."""
+    browser = opened(merge([comparison(), comparison(settings={"cpu": "Another CPU"})]), 375)
+    assert not _has_sideways_scroll(browser)
+    tables = browser.find_elements("css selector", ".frame table")
+    assert len(tables) == 2
+    script = (
+        "const frame = arguments[0].parentElement; frame.scrollLeft = 1000;"
+        "return [frame.scrollLeft, arguments[0].rows[1].cells[0].getBoundingClientRect().left"
+        " - frame.getBoundingClientRect().left]"
+    )
+    for table in tables:
+        scrolled, moved = browser.execute_script(script, table)
+        assert (scrolled > 0, abs(moved) < 1) == (True, True)
+    sentences = browser.find_elements("css selector", ".lead strong")
+    assert [each.text for each in sentences] == ["#1, A CPU, 2 threads:", "#2, Another CPU:"]
 
 
 def test_what_a_model_writes_is_text(opened: Any) -> None:

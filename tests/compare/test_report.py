@@ -298,10 +298,36 @@ def test_a_run_without_quality_has_a_page(tmp_path: Path) -> None:
 
 
 def test_a_merged_page_has_every_machine(tmp_path: Path) -> None:
+    """Each has its recommendation, its plots and its column."""
     other = comparison(source="other.gguf", settings={"cpu": "Another CPU"}, notes=("a note",))
     page = _page(Comparison.merged([comparison(), other]), tmp_path)
     for expected in ("model-F16.gguf, other.gguf", "Machine #2", "A CPU", "Another CPU", "a note"):
         assert expected in page
+    assert "<strong>#1, A CPU, 2 threads:</strong> Keep Q4_0: it is the knee" in page
+    assert "<strong>#2, Another CPU:</strong> Keep Q4_0" in page
+    assert page.count('class="kept"') == 2
+    assert page.count("<svg") == 6
+    assert "Speed against size, #2" in page
+    assert '<th scope="col">decode #2</th>' in page
+
+
+def test_a_page_says_what_to_keep_by_memory(tmp_path: Path) -> None:
+    page = _page(comparison(), tmp_path)
+    assert "<dt>for 4 GB</dt><dd>Q2_K (3.00 GB" in page
+    assert "<dt>for 32 GB and more</dt><dd>Q4_0 (5.00 GB" in page
+    assert "of which 75 % are for the model" in page
+    assert "for 4 GB" not in _page(_only(comparison(), **WITHOUT_QUALITY), tmp_path)
+
+
+def test_a_merged_picture_has_a_row_of_plots_for_each_machine(tmp_path: Path) -> None:
+    alone, both = tmp_path / "alone.png", tmp_path / "both.png"
+    other = comparison(settings={"cpu": "Another CPU"})
+    save_png(comparison(), alone)
+    save_png(Comparison.merged([comparison(), other]), both)
+    (width, height), (both_width, both_height) = map(
+        _png_size, (alone.read_bytes(), both.read_bytes())
+    )
+    assert (both_width, both_height > 1.7 * height) == (width, True)
 
 
 def test_a_page_of_nothing(tmp_path: Path) -> None:

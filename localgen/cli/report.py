@@ -1,0 +1,74 @@
+"""``localgen report``: make the page of earlier comparisons again, and say what to keep."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from localgen.cli.tables import printable
+from localgen.compare import report as reports
+from localgen.compare.advice import MachineAdvice, advice_by_machine
+from localgen.compare.machines import collect
+from localgen.compare.recommend import parse_bytes
+
+_NAME = "report.html"
+
+
+def report(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR…", help="Read the results in these folders (*.json) or files; merge them."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write the page to FILE.",
+            show_default=f"{_NAME} in the first DIR",
+        ),
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Write plots to FILE, too.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="4GB", help="Recommend a level that needs at most this much memory."),
+    ] = None,
+    max_kld: Annotated[
+        float | None, typer.Option(help="Recommend a level with at most this mean KLD.")
+    ] = None,
+) -> None:
+    """Write one page from the results of localgen compare in DIR; nothing is measured.
+
+    Results of several machines appear side by side. Results are the files that compare -o wrote.
+    """
+    page = output if output is not None else _folder(paths[0]) / _NAME
+    reports.check_targets([path for path in (page, png) if path is not None])
+    if budget is not None:
+        parse_bytes(budget)
+    found = collect(paths)
+    for reason in found.skipped:
+        print(f"localgen: left out: {printable(reason)}", file=sys.stderr)
+    reports.save_html(found.result, page, memory=budget, max_kld=max_kld)
+    if png is not None:
+        reports.save_png(found.result, png, memory=budget, max_kld=max_kld)
+    for advice in advice_by_machine(found.result, budget, max_kld).values():
+        _print(advice)
+    print(f"report: {page}")
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _print(advice: MachineAdvice) -> None:
+    print(printable(advice.full_sentence))
+    for line in advice.by_size:
+        print(printable(f"  for {line.machine}: {line.sentence}"))

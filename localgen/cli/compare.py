@@ -16,6 +16,7 @@ from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table, printable
 from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
+from localgen.compare.advice import machine_name
 from localgen.compare.compute_device import FORMS
 from localgen.compare.extra_tables import extra_tables
 from localgen.compare.formats import (
@@ -28,6 +29,7 @@ from localgen.compare.formats import (
     share_of_most,
 )
 from localgen.compare.level_result import LevelResult
+from localgen.compare.machines import by_machine, merge
 from localgen.compare.recommend import parse_bytes
 from localgen.compare.task_table import TASK_TITLES, task_tables
 from localgen.errors import CompareError, GenerationInterrupted
@@ -174,8 +176,7 @@ def compare(
         parse_bytes(budget)  # before the measurements: it may be wrong
     unsaved: CompareError | None = None
     if from_json:
-        found = [Comparison.load(path) for path in from_json]
-        result = found[0] if len(found) == 1 else Comparison.merged(found)
+        result = merge([Comparison.load(path) for path in from_json])
         if output is not None:
             result.save(output)
     else:
@@ -352,4 +353,7 @@ def _recommend(result: Comparison, budget: str | None, max_kld: float | None) ->
     is_asked = budget is not None or max_kld is not None
     if not is_asked and all(level.kld_mean is None for level in result.levels):
         return
-    print(result.recommend(memory=budget, max_kld=max_kld).sentence, file=sys.stderr)
+    for number, part in by_machine(result).items():
+        name = f"{machine_name(number, part.settings)}: " if number else ""
+        sentence = part.recommend(memory=budget, max_kld=max_kld).sentence
+        print(printable(f"{name}{sentence}"), file=sys.stderr)

@@ -22,7 +22,11 @@ speed.py              the speed of one level, in a process of its own
 compute_device.py     where a level is computed
 level_result.py       what was measured of one level
 results.py            the whole result, and its JSON
+machines.py           results of several machines as one, and the files in a folder
 recommend.py          which level to keep, and why
+memory_sizes.py       which level to keep on a machine of 4, 8 or 16 GB
+advice.py             both for each machine, as text
+side_by_side.py       figures of several machines, as a table
 formats.py            a level's figures as text
 extra_tables.py       figures that are measured where asked for, as tables
 report.py, page/      the result as PNG and as an HTML page

@@ -16,6 +16,7 @@ from localgen.cli import compare as command
 from localgen.compare import report
 from localgen.compare.level_result import LevelResult
 from localgen.compare.results import Comparison
+from tests.comparisons import comparison
 
 LEVEL = LevelResult(name="Q8_0", file_bytes=10, bits_per_weight=8.5)
 MEASURED = Comparison(source="m.gguf", settings={}, levels=(LEVEL,))
@@ -124,9 +125,31 @@ def test_all_that_cannot_be_used_is_named(compare: Command) -> None:
 
 def test_earlier_results_are_written_as_one(compare: Command) -> None:
     """Regression: -o was ignored with --from-json."""
-    earlier = ["--from-json", compare.earlier] * 2
+    other = dataclasses.replace(MEASURED, settings={"cpu": "Another CPU"})
+    other.save(compare.earlier.with_name("other.json"))
+    earlier = [
+        "--from-json",
+        compare.earlier,
+        "--from-json",
+        compare.earlier.with_name("other.json"),
+    ]
     assert compare(*earlier, "-o", compare.output) == (0, "")
-    assert Comparison.load(compare.output) == Comparison.merged([MEASURED, MEASURED])
+    assert Comparison.load(compare.output) == Comparison.merged([MEASURED, other])
+    # What was merged can be merged again, and counts once.
+    again = compare.output.with_name("again.json")
+    assert compare(*earlier, "--from-json", compare.output, "-o", again) == (0, "")
+    assert Comparison.load(again) == Comparison.load(compare.output)
+
+
+def test_each_machine_has_its_recommendation(compare: Command) -> None:
+    """Regression: the levels of all machines were weighed against each other."""
+    slow, fast = comparison(), comparison(settings={"cpu": "Another CPU"})
+    slow.save(compare.earlier)
+    fast.save(compare.output)
+    code, said = compare("--from-json", compare.earlier, "--from-json", compare.output)
+    sentence = slow.recommend().sentence
+    assert code == 0
+    assert f"#1, A CPU, 2 threads: {sentence}\n#2, Another CPU: {sentence}\n" in said
 
 
 @pytest.mark.parametrize("args", [["--max-kld", "0.1"], ["--budget", "4GB"]], ids=" ".join)

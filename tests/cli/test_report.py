@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from localgen.cli import app
-from localgen.cli import report as command
+from localgen.compare import report as reports
 from localgen.compare.results import Comparison
 from tests.comparisons import BREAKOUT, comparison
 
@@ -24,7 +24,7 @@ class Report:
         self.written: list[tuple[str, Path, dict[str, Any]]] = []
         self.results: list[Comparison] = []
         for kind in ("html", "png"):
-            monkeypatch.setattr(command.reports, f"save_{kind}", self._noting(kind))
+            monkeypatch.setattr(reports, f"save_{kind}", self._noting(kind))
 
     def _noting(self, kind: str) -> Any:
         def save(result: Comparison, path: Path, **limits: Any) -> None:

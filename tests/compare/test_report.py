@@ -461,7 +461,9 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert _png_size(png.read_bytes())[0] > 1500
     assert "Keep Q4_0" in page.read_text("utf-8")
-    merged = ["--from-json", result, "--from-json", result, "--budget", "1GB", "--html", page]
+    other = tmp_path / "other.json"
+    comparison(settings={"cpu": "Another CPU"}).save(other)
+    merged = ["--from-json", result, "--from-json", other, "--budget", "1GB", "--html", page]
     done = localgen_command("compare", *merged)
     assert done.returncode == 1
     assert "no level fits in 1.00 GB" in done.stderr

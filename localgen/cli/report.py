@@ -47,7 +47,8 @@ def report(
 ) -> None:
     """Write one page from the results of localgen compare in DIR; nothing is measured.
 
-    Results of several machines appear side by side. Results are the files that compare -o wrote.
+    Results are the files that compare -o wrote. Those of several machines appear side by side. The
+    files of quantize --losses appear as heat maps: how much each part of the model loses alone.
     """
     page = output if output is not None else _folder(paths[0]) / _NAME
     reports.check_targets([path for path in (page, png) if path is not None])
@@ -56,7 +57,7 @@ def report(
     found = collect(paths)
     for reason in found.skipped:
         print(f"localgen: left out: {printable(reason)}", file=sys.stderr)
-    reports.save_html(found.result, page, memory=budget, max_kld=max_kld)
+    reports.save_html(found.result, page, memory=budget, max_kld=max_kld, heat_maps=found.heat_maps)
     if png is not None:
         reports.save_png(found.result, png, memory=budget, max_kld=max_kld)
     for advice in advice_by_machine(found.result, budget, max_kld).values():

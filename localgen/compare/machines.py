@@ -9,6 +9,7 @@ from typing import Any
 
 from localgen.compare.level_result import LevelResult
 from localgen.compare.results import Comparison
+from localgen.compare.sensitivity import HeatMap, is_loss_file, load_heat_map
 from localgen.errors import CompareError
 
 # Settings that figures of quality depend on, and what they are called in a note.
@@ -63,35 +64,45 @@ def _largest_noise(parts: Sequence[Comparison]) -> LevelResult | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Collected:
-    """The comparison that files hold, and the files that hold none, with the reason."""
+    """What files hold: the comparison, the losses of single groups, and why others were skipped."""
 
     result: Comparison
+    heat_maps: tuple[HeatMap, ...]
     skipped: tuple[str, ...]
 
 
 def collect(paths: Sequence[Path]) -> Collected:
-    """Return what ``paths`` hold: files that ``Comparison.save`` wrote, and folders with such.
+    """Return what ``paths`` hold: files of ``compare -o`` and ``quantize --losses``, or folders.
 
     In a folder, only names that end in .json count, and other JSON files are skipped. Raises
-    CompareError if a file that is named itself is no comparison, or if nothing is found.
+    CompareError if a file that is named itself is neither, or if no comparison is found.
     """
-    found, skipped = [], []
+    results: list[Comparison] = []
+    heat_maps: list[HeatMap] = []
+    skipped: list[str] = []
+
+    def read(path: Path) -> None:
+        if is_loss_file(path):
+            heat_maps.append(load_heat_map(path))
+        else:
+            results.append(Comparison.load(path))
+
     for path in paths:
         if not path.is_dir():
-            found.append(Comparison.load(path))
+            read(path)
             continue
         for each in sorted(path.glob("*.json")):
             try:
-                found.append(Comparison.load(each))
+                read(each)
             except (CompareError, OSError) as error:
                 skipped.append(str(error))
-    if not found:
+    if not results:
         reasons = "".join(f"; {reason}" for reason in skipped)
         raise CompareError(
             f"{', '.join(map(str, paths))}: there is no result of a comparison{reasons}. Make one "
             f"with: localgen compare MODEL -o FILE.json"
         )
-    return Collected(merge(found), tuple(skipped))
+    return Collected(merge(results), tuple(heat_maps), tuple(skipped))
 
 
 def _part(result: Comparison, number: str) -> Comparison:

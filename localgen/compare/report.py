@@ -31,6 +31,7 @@ from localgen.compare.machines import numbered
 from localgen.compare.memory_sizes import SHARE
 from localgen.compare.plots import Panel
 from localgen.compare.results import Comparison
+from localgen.compare.sensitivity import HeatMap
 from localgen.compare.side_by_side import side_by_side
 from localgen.compare.task_table import TASK_COLUMNS, task_tables
 from localgen.errors import CompareError
@@ -108,14 +109,16 @@ def save_html(
     *,
     memory: int | str | None = None,
     max_kld: float | None = None,
+    heat_maps: Sequence[HeatMap] = (),
 ) -> None:
     """Write a self-contained page: table, plots, texts side by side, and how to reproduce it.
 
-    memory, max_kld: as in ``Comparison.recommend``, for the level to highlight. Raises CompareError
-    without matplotlib.
+    memory, max_kld: as in ``Comparison.recommend``, for the level to highlight. heat_maps: the
+    losses of single groups of tensors; see ``sensitivity``. Raises CompareError without matplotlib.
     """
     _require_matplotlib()
-    atomic_write_bytes(Path(path), _page(result, memory, max_kld).encode("utf-8", "replace"))
+    page = _page(result, memory, max_kld, heat_maps)
+    atomic_write_bytes(Path(path), page.encode("utf-8", "replace"))
 
 
 def _require_matplotlib() -> None:
@@ -176,7 +179,12 @@ class _Sides:
         return word.translate(_SIGNS) if self.shows_space else word
 
 
-def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -> str:
+def _page(
+    result: Comparison,
+    memory: int | str | None,
+    max_kld: float | None,
+    heat_maps: Sequence[HeatMap],
+) -> str:
     import jinja2  # noqa: PLC0415  # only where a page is made
 
     advice = advice_by_machine(result, memory, max_kld)
@@ -201,6 +209,8 @@ def _page(result: Comparison, memory: int | str | None, max_kld: float | None) -
         task_columns=TASK_COLUMNS,
         extra=extra_tables(result),
         failed=[level for level in result.levels if level.error is not None],
+        heat_maps=heat_maps,
+        extras=extra_tables(result),
         side_by_side=side_by_side({number: each.result for number, each in advice.items()}),
         pictures=[
             (panel, pictures.as_svg(panel))

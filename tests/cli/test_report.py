@@ -56,8 +56,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_s_page_is_made_again(report: Report, folder: Path) -> None:
     code, said, errors = report(folder)
-    no_limits = {"memory": None, "max_kld": None}
-    assert (code, errors, report.written) == (0, "", [("html", folder / "report.html", no_limits)])
+    plain = {"memory": None, "max_kld": None, "heat_maps": ()}
+    assert (code, errors, report.written) == (0, "", [("html", folder / "report.html", plain)])
     assert [part["cpu"] for part in report.results[0].settings.values()] == ["A CPU", "Another CPU"]
     lines = said.splitlines()
     assert lines[0].startswith("#1, A CPU, 2 threads: Keep Q4_0: it is the knee")
@@ -70,7 +70,8 @@ def test_limits_and_other_places(report: Report, folder: Path, tmp_path: Path) -
     limits = ["--budget", "7GB", "--max-kld", "0.03"]
     code, said, _ = report(folder / "laptop.json", "-o", page, "--png", png, *limits)
     given = {"memory": "7GB", "max_kld": 0.03}
-    assert (code, report.written) == (0, [("html", page, given), ("png", png, given)])
+    pages = [("html", page, {**given, "heat_maps": ()}), ("png", png, given)]
+    assert (code, report.written) == (0, pages)
     assert said.startswith("Keep Q5_0: it is the smallest that fits in 7.00 GB and stays within")
 
 

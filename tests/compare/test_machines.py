@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from localgen import CompareError
 from localgen.compare import Comparison
 from localgen.compare.level_result import LevelResult
 from localgen.compare.machines import by_machine, collect, merge
+from localgen.compare.sensitivity import FORMAT
+from tests.compare.test_sensitivity import alone, loss_file
 from tests.comparisons import comparison
 
 LAPTOP = comparison()
@@ -103,6 +106,19 @@ def test_a_folder_of_results(tmp_path: Path) -> None:
     assert found.result == merge([LAPTOP, SERVER])
     (skipped,) = found.skipped
     assert "notes.json" in skipped
+
+
+def test_losses_of_groups_are_read_beside_results(tmp_path: Path) -> None:
+    """A broken file of losses is left out, as other files are."""
+    LAPTOP.save(tmp_path / "a.json")
+    loss_file(tmp_path, [alone(0, 0.1)])
+    (tmp_path / "z.json").write_text(json.dumps({"format": FORMAT}))
+    found = collect([tmp_path])
+    assert (found.result, [each.name for each in found.heat_maps]) == (LAPTOP, ["losses.json"])
+    (skipped,) = found.skipped
+    assert "z.json is not a file of losses" in skipped
+    with pytest.raises(CompareError, match="no result of a comparison"):
+        collect([tmp_path / "losses.json"])
 
 
 def test_a_file_that_is_named_must_be_a_result(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from localgen.compare import save_html
 from localgen.compare.machines import merge
+from localgen.compare.sensitivity import HeatCell, HeatMap
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile
 from tests.systems import is_root
 
@@ -45,9 +46,9 @@ def browser() -> Iterator[Any]:
 def opened(browser: Any, tmp_path: Path) -> Any:
     """``opened(result, width)`` saves and loads a page; as a phone does if it is narrow."""
 
-    def opened(result: Any, width: int = 1200) -> Any:
+    def opened(result: Any, width: int = 1200, **more: Any) -> Any:
         path = tmp_path / "page.html"
-        save_html(result, path)
+        save_html(result, path, **more)
         is_phone = width < 500
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": is_phone}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -161,6 +162,51 @@ def test_several_machines_on_a_phone(opened: Any) -> None:
         assert (scrolled > 0, abs(moved) < 1) == (True, True)
     sentences = browser.find_elements("css selector", ".lead strong")
     assert [each.text for each in sentences] == ["#1, A CPU, 2 threads:", "#2, Another CPU:"]
+
+
+def test_the_group_that_loses_most_is_the_darkest(opened: Any) -> None:
+    """In both schemes, the colours of a heat map differ and leave its figures legible."""
+    cells = tuple(HeatCell("Q4_K", 10.0**-n, n / 2) for n in range(3))
+    heat_map = HeatMap(SCRIPT, ("early", "middle", "late"), {IMAGE: cells}, ("Q4_K",), BREAKOUT)
+    for scheme in ("light", "dark"):
+        browser = opened(comparison(), 375, heat_maps=[heat_map])
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        colours = browser.execute_script(COLOURS_OF_CELLS)
+        paper, ink = colours[:2]
+        contrasts = [_contrast(cell, ink) for cell in colours[2:]]
+        assert _contrast(paper, ink) == pytest.approx(contrasts[0])
+        assert contrasts == sorted(contrasts, reverse=True)
+        assert contrasts[-1] > 4.5  # WCAG 2, AA
+        assert not _has_sideways_scroll(browser)
+        assert browser.execute_script("return window.harmed") is None
+
+
+# The page's background and text, and the background of each cell, as red, green and blue.
+COLOURS_OF_CELLS = """
+const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+const style = (each) => getComputedStyle(each);
+const paper = style(document.body).backgroundColor;
+const pixel = (...layers) => {
+  layers.forEach((each) => { context.fillStyle = each; context.fillRect(0, 0, 1, 1); });
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+};
+const cells = [...document.querySelectorAll('.heat td')];
+return [pixel(paper), pixel(style(document.body).color),
+  ...cells.map((each) => pixel(paper, style(each).backgroundColor))];
+"""
+
+
+def _contrast(a: list[int], b: list[int]) -> float:
+    """The contrast of two colours, by the formula of WCAG 2."""
+    dark, light = sorted((_luminance(a), _luminance(b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: list[int]) -> float:
+    linear = [(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for c in
+              (each / 255 for each in colour)]  # fmt: skip
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_what_a_model_writes_is_text(opened: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 from localgen._util.home import expand_user
 from localgen.compare.compute_device import AUTO_DEVICE
@@ -11,28 +12,31 @@ from localgen.compare.levels import Level, Variant
 from localgen.compare.record import Record
 from localgen.compare.reference_pack import ReferencePack, tokenizer_sha256
 from localgen.errors import CompareError
-from localgen.gguf.gate import ModelFile
+from localgen.gguf import gate
 from localgen.quantization.calibration import sha256_of
 
 
 def checked_pack(
-    source: str | os.PathLike[str],
-    model: ModelFile,
+    source: str | os.PathLike[str] | None,
+    model: Path,
     *,
     text: str | None,
     n_ctx: int | None,
     n_chunks: int | None,
-) -> ReferencePack:
-    """Return the pack in a file. Raises CompareError if it is for another tokenizer than the
-    model's, or for another text or other chunks than those given; None is not compared."""
+) -> ReferencePack | None:
+    """Return the pack in a file, None for none. Raises CompareError if it is for another tokenizer
+    than the model's, or for another text or other chunks than those given; None is not compared."""
+    if source is None:
+        return None
     pack = ReferencePack(expand_user(source))
     path, about = pack.path, pack.about
-    found = tokenizer_sha256(model)
+    file = gate.check_model(model)
+    found = tokenizer_sha256(file)
     if about.tokenizer_sha256 != found:
         raise CompareError(
-            f"{path.name} was made with another tokenizer than that of {model.path.name}: "
+            f"{path.name} was made with another tokenizer than that of {model.name}: "
             f"{about.n_vocab} tokens with SHA-256 {about.tokenizer_sha256[:16]}…, here "
-            f"{len(model.shards[0].tokens)} with {found[:16]}…. Use a pack of the same model."
+            f"{len(file.shards[0].tokens)} with {found[:16]}…. Use a pack of the same model."
         )
     differing = [
         f"{name}={mine}, not {given}"

@@ -122,13 +122,7 @@ def compare(
         )
     counters = _counters(energy=energy, speed=speed)
     path = hub.resolve(source)
-    pack = (
-        checked_pack(
-            reference_pack, gate.check_model(path), text=text, n_ctx=n_ctx, n_chunks=n_chunks
-        )
-        if reference_pack is not None
-        else None
-    )
+    pack = checked_pack(reference_pack, path, text=text, n_ctx=n_ctx, n_chunks=n_chunks)
     n_ctx = pack.about.n_ctx if pack else n_ctx or _N_CTX
     n_chunks = pack.about.n_chunks if pack else n_chunks or _N_CHUNKS
     command = command_line(

@@ -129,6 +129,11 @@ class Quality:
                 f"the text has {len(token_ids)} tokens, fewer than one chunk of n_ctx={n_ctx}. "
                 f"Use a longer text or a smaller n_ctx."
             )
+        if n_ctx > reference.n_ctx_train:
+            self._record.note(
+                f"n_ctx={n_ctx} exceeds the {reference.n_ctx_train} tokens the model was trained "
+                f"on, beyond which no level predicts well"
+            )
         if len(parts) < n_chunks:
             self._record.note(f"the text has {len(parts)} chunks, not {n_chunks}")
         return parts

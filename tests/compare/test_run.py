@@ -370,6 +370,30 @@ def test_no_level_that_can_be_measured(tiny_bpe_path: Path, tmp_path: Path) -> N
         compare(tiny_bpe_path, bad, text=TEXT, n_ctx=16, n_chunks=1, speed=False)
 
 
+def test_a_long_chunk_scores_tokens_that_have_half_of_it_before_them() -> None:
+    """As in llama-perplexity: of 4,096 tokens, those at 2,049 to 4,095, from one context."""
+    decoded: list[int] = []
+
+    def decode(batch: Batch) -> Any:
+        decoded.extend(batch.positions.tolist())
+        scored = batch.positions[batch.output_rows]
+        return np.stack([scored, -scored], axis=1).astype(np.float32)
+
+    backend: Any = SimpleNamespace(n_batch=512, forget=decoded.clear, decode=decode)
+    chunk = np.arange(4096, dtype=np.int32) % 7
+    found = [(logits.copy(), targets) for logits, targets in scored_blocks(backend, chunk, 512)]
+    assert decoded == [*range(4095)]
+    positions = np.concatenate([logits[:, 0] for logits, _ in found])
+    assert positions.tolist() == [*range(2048, 4095)]
+    assert np.concatenate([targets for _, targets in found]).tolist() == chunk[2049:].tolist()
+
+
+def test_a_context_longer_than_the_model_was_trained_on_is_noted(tiny_bpe_path: Path) -> None:
+    options: dict[str, Any] = {**FEW, "text": TEXT * 20, "n_ctx": 513}
+    found = compare(tiny_bpe_path, ["F32"], **options)
+    assert any("n_ctx=513 exceeds the 512 tokens" in note for note in found.notes)
+
+
 def test_logits_that_are_not_finite_are_an_error() -> None:
     """Their means would be NaN, and a comparison of nothing."""
 

@@ -33,7 +33,7 @@ def test_a_row_for_each_kind_and_a_column_for_each_third(tmp_path: Path) -> None
     assert found.columns == ("early", "late", "no layer")
     assert found.rows == {
         "attn_v": (HeatCell("Q4_K", 0.001, 0.0), HeatCell("Q4_K", 0.1, 1.0), None),
-        "ffn_down": (HeatCell("Q4_K", 0.01, pytest.approx(0.5)), None, None),
+        "ffn_down": (HeatCell("Q4_K", 0.01, 0.5), None, None),
         "token_embd": (None, None, HeatCell("Q5_0", 0.0, 0.0)),
     }
     assert (found.name, found.types, found.most) == (

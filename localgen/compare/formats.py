@@ -243,12 +243,19 @@ def machine_settings(settings: Mapping[str, Any]) -> Mapping[str, Mapping[str, A
     return settings if is_merged(settings) else {"": settings}
 
 
+def sampling_error(result: Comparison) -> float | None:
+    """Return how far off (95 %) a KLD may be that is estimated from a reference pack; None if none
+    is."""
+    error = max((level.kld_sampling_se or 0.0 for level in result.levels), default=0.0)
+    return _Z95 * error if error else None
+
+
 def noise_line(result: Comparison) -> str | None:
     """Return the KLD of the reference against itself as text, or what it is off by if it is
     estimated from a reference pack; None if neither was measured."""
-    errors = [level.kld_sampling_se or 0.0 for level in result.levels]
-    if result.noise is None and any(errors):
-        return f"noise: KLDs from the reference pack are off by at most {_Z95 * max(errors):.2g}"
+    error = sampling_error(result)
+    if result.noise is None and error is not None:
+        return f"noise: KLDs from the reference pack are off by at most {error:.2g} (95 %)"
     if result.noise is None or result.noise.kld_mean is None:
         return None
     return f"noise: {result.noise.name}: KLD {result.noise.kld_mean:.2g}"

@@ -24,6 +24,7 @@ from localgen.compare.formats import (
     KLD,
     attention_text,
     machine_settings,
+    sampling_error,
     share_of_most,
 )
 from localgen.compare.level_result import Divergence, LevelResult
@@ -227,6 +228,7 @@ def _page(
         text_file=TEXT_FILE,
         as_size=as_size,
         attention_text=attention_text,
+        sampling_error=sampling_error(result),
         script=script,
         script_hash=base64.b64encode(digest).decode(),
     )

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from localgen import CompareError
-from localgen.compare import Comparison, compare, pack_making
+from localgen.compare import Comparison, compare, pack_making, save_html
 from localgen.compare.divergence import GreedyText
+from localgen.compare.formats import noise_line
 from localgen.compare.packed_rows import pack_rows
 from localgen.compare.reference_pack import About, PackedModel, ReferencePack, write_pack
 from tests.cli.test_generate import localgen_command
+from tests.comparisons import comparison, level
 
 TEXT = "The lighthouse stood at the end of a long road that few people took in winter. " * 4
 SMALL: dict[str, Any] = {"speed": False, "n_threads": 1}
@@ -233,15 +235,15 @@ def test_saving_a_pack_changes_no_figure(
 def test_a_pack_of_other_chunks_or_another_text(made: tuple[Path, Comparison]) -> None:
     """It says what differs, before anything is measured."""
     folder, _ = made
-    level, pack = level_in(folder, "Q4_0"), folder / "m.pack"
+    path, pack = level_in(folder, "Q4_0"), folder / "m.pack"
     with pytest.raises(
         CompareError, match=r"m\.pack was made with n_ctx=32, not 512 and n_chunks=4"
     ):
-        compare(level, reference_pack=pack, n_ctx=512, n_chunks=9, **SMALL)
+        compare(path, reference_pack=pack, n_ctx=512, n_chunks=9, **SMALL)
     with pytest.raises(CompareError, match=r"was made with a text with SHA-256 .*, not .*leave"):
-        compare(level, reference_pack=pack, text="Another text.", **SMALL)
-    same = compare(level, reference_pack=pack, text=TEXT, n_ctx=32, n_chunks=4, **SMALL)
-    assert same[level.stem].kld_mean is not None
+        compare(path, reference_pack=pack, text="Another text.", **SMALL)
+    same = compare(path, reference_pack=pack, text=TEXT, n_ctx=32, n_chunks=4, **SMALL)
+    assert same[path.stem].kld_mean is not None
 
 
 def test_a_pack_of_another_tokenizer(made: tuple[Path, Comparison], tiny_spm_path: Path) -> None:
@@ -253,15 +255,32 @@ def test_a_level_with_another_pack_is_not_resumed(
     made: tuple[Path, Comparison], tmp_path: Path
 ) -> None:
     folder, _ = made
-    results, level = tmp_path / "r.json", level_in(folder, "Q4_0")
-    first = compare(level, reference_pack=folder / "m.pack", results=results, **SMALL)
-    again = compare(level, reference_pack=folder / "m.pack", results=results, resume=True, **SMALL)
+    results, path = tmp_path / "r.json", level_in(folder, "Q4_0")
+    first = compare(path, reference_pack=folder / "m.pack", results=results, **SMALL)
+    again = compare(path, reference_pack=folder / "m.pack", results=results, resume=True, **SMALL)
     assert again == first
     other = shutil.copy(folder / "m.pack", tmp_path)
     with zipfile.ZipFile(other, "a") as archive:
         archive.comment = b"another file"
     with pytest.raises(CompareError, match=r"made with a different reference_pack_sha256\."):
-        compare(level, reference_pack=other, results=results, resume=True, **SMALL)
+        compare(path, reference_pack=other, results=results, resume=True, **SMALL)
+
+
+@pytest.mark.slow
+def test_the_error_of_an_estimate_is_shown(tmp_path: Path) -> None:
+    """Of the level that it is largest for, in the terminal and on the page."""
+    pytest.importorskip("matplotlib")
+    levels = (
+        level("F16", 16 * 10**9, 0.0, 10, is_reference=True),
+        level("Q8_0", 8 * 10**9, 0.001, 18, kld_sampling_se=1e-5),
+        level("Q4_0", 5 * 10**9, 0.04, 25, kld_sampling_se=1e-3),
+    )
+    found = comparison(levels=levels, noise=None)
+    shown = "off by at most 0.002 (95 %)"
+    assert noise_line(found) == f"noise: KLDs from the reference pack are {shown}"
+    save_html(found, tmp_path / "page.html")
+    assert shown in (tmp_path / "page.html").read_text("utf-8")
+    assert noise_line(comparison(levels=levels[:1], noise=None)) is None
 
 
 def test_what_a_pack_cannot_be_combined_with(tmp_path: Path) -> None:
@@ -279,9 +298,9 @@ def test_what_a_pack_cannot_be_combined_with(tmp_path: Path) -> None:
 def test_the_command(made: tuple[Path, Comparison], tmp_path: Path) -> None:
     """Without levels, SRC is the level; the command that is recorded measures the same."""
     folder, _ = made
-    level = level_in(folder, "Q4_0")
+    path = level_in(folder, "Q4_0")
     done = localgen_command(
-        "compare", level, "--reference-pack", folder / "m.pack", "--no-speed", "--n-threads", "1",
+        "compare", path, "--reference-pack", folder / "m.pack", "--no-speed", "--n-threads", "1",
         "-o", tmp_path / "r.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,8 @@ _SHOWN = {
     "perplexity": r"Mean PPL\(Q\)\s*:\s*([\d.]+)",
     "kld_mean": r"Mean\s+KLD:\s*([-\d.]+)",
     "kld_median": r"Median\s+KLD:\s*([-\d.]+)",
+    "kld_p999": r"99\.9%\s+KLD:\s*([-\d.]+)",
+    "kld_max": r"Maximum\s+KLD:\s*([-\d.]+)",
     "top1_agreement": r"Same top p:\s*([\d.]+)",
 }
 

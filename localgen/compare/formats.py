@@ -244,10 +244,14 @@ def machine_settings(settings: Mapping[str, Any]) -> Mapping[str, Mapping[str, A
 
 
 def sampling_error(result: Comparison) -> float | None:
-    """Return how far off (95 %) a KLD may be that is estimated from a reference pack; None if none
-    is."""
-    error = max((level.kld_sampling_se or 0.0 for level in result.levels), default=0.0)
-    return _Z95 * error if error else None
+    """Return how far off (95 %) mean KLDs may be that are estimated from a reference pack, as a
+    share of them; None if none is."""
+    estimates = [
+        (level.kld_sampling_se, level.kld_mean)
+        for level in result.levels
+        if level.kld_sampling_se and level.kld_mean
+    ]
+    return max((_Z95 * se / abs(kld) for se, kld in estimates), default=None)
 
 
 def noise_line(result: Comparison) -> str | None:
@@ -255,7 +259,7 @@ def noise_line(result: Comparison) -> str | None:
     estimated from a reference pack; None if neither was measured."""
     error = sampling_error(result)
     if result.noise is None and error is not None:
-        return f"noise: KLDs from the reference pack are off by at most {error:.2g} (95 %)"
+        return f"noise: KLDs from the reference pack are off by at most {100 * error:.2g} % (95 %)"
     if result.noise is None or result.noise.kld_mean is None:
         return None
     return f"noise: {result.noise.name}: KLD {result.noise.kld_mean:.2g}"

@@ -27,7 +27,12 @@ _LOGIT_BYTES = 4
 
 
 def check_target(path: Path) -> None:
-    """Raise CompareError if a pack cannot be written to ``path``, before anything is measured."""
+    """Raise CompareError if a pack cannot be written to ``path``, before anything is measured, or
+    if that is the name of a model."""
+    if path.suffix.lower() == ".gguf":
+        raise CompareError(
+            f"the reference pack {path} would have the name of a model. Use {path.stem}.pack."
+        )
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise CompareError(
             f"the reference pack {path} cannot be written: it is a folder, or its parent folder "

@@ -272,11 +272,11 @@ def test_the_error_of_an_estimate_is_shown(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     levels = (
         level("F16", 16 * 10**9, 0.0, 10, is_reference=True),
-        level("Q8_0", 8 * 10**9, 0.001, 18, kld_sampling_se=1e-5),
+        level("Q8_0", 8 * 10**9, 0.001, 18, kld_sampling_se=1e-6),
         level("Q4_0", 5 * 10**9, 0.04, 25, kld_sampling_se=1e-3),
     )
     found = comparison(levels=levels, noise=None)
-    shown = "off by at most 0.002 (95 %)"
+    shown = "off by at most 4.9 % (95 %)"  # 1.96 * 0.001 / 0.04
     assert noise_line(found) == f"noise: KLDs from the reference pack are {shown}"
     save_html(found, tmp_path / "page.html")
     assert shown in (tmp_path / "page.html").read_text("utf-8")
@@ -293,6 +293,8 @@ def test_what_a_pack_cannot_be_combined_with(tmp_path: Path) -> None:
             compare("m.gguf", ["F16"], **options)
     with pytest.raises(CompareError, match="cannot be written: it is a folder"):
         compare("m.gguf", ["F16"], save_reference_pack=tmp_path)
+    with pytest.raises(CompareError, match=r"would have the name of a model\. Use m\.pack\."):
+        compare("m.gguf", ["F16"], save_reference_pack=tmp_path / "m.gguf")
 
 
 def test_the_command(made: tuple[Path, Comparison], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Compares quantization levels of one model: quality, speed, memory.
 
 run.py                compare(): the steps in order
+checks.py             options that cannot be combined
 settings.py           how it measures; what is recorded about the machine
 levels.py             from requested levels to checked files
 record.py             the results so far, and their file

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from localgen.compare.chat_file import ChatFile
+from localgen.compare.chat_file import ChatFile, Message
 from localgen.compare.divergence import divergences
 from localgen.compare.level_result import ChatAgreement, Divergence
 from localgen.compare.levels import Variant
@@ -17,10 +17,11 @@ from localgen.compare.record import Record
 from localgen.compare.settings import Settings
 from localgen.compare.task_metrics import wilson
 from localgen.completion import Completion
-from localgen.config import ModelConfig
 from localgen.errors import CompareError, LocalgenError
 from localgen.llama.backend import LlamaBackend
+from localgen.llama.vocab_only import open_vocabulary
 from localgen.model import LocalModel
+from localgen.text.tokenizer import Tokenizer
 
 N_NEW = 128
 
@@ -32,25 +33,29 @@ def chat_prompts(source: Path, file: ChatFile) -> Prompts:
 
     Raises CompareError for a chat that the template rejects or that is too long.
     """
-    config = ModelConfig(n_ctx=512, device="cpu", check_memory=False)
-    backend = LlamaBackend(source, config, adapts=False)
-    with LocalModel(backend, config) as model:
-        found: Prompts = []
-        for number, messages in enumerate(file.chats, 1):
-            where = f"chat {number} of {file.name}"
-            try:
-                found.append(
-                    model.tokenizer.apply_chat_template(
-                        messages, add_generation_prompt=True, return_dict=False
-                    )
-                )
-            except (LocalgenError, TypeError, ValueError) as error:
-                raise CompareError(f"{where} cannot be a prompt: {error}") from error
-            if (length := len(found[-1]) + N_NEW) > backend.n_ctx_train:
-                raise CompareError(
-                    f"{where} is too long: with {N_NEW} new tokens it has {length}, and the model "
-                    f"was trained on {backend.n_ctx_train}. Shorten it."
-                )
+    with open_vocabulary(source) as vocab:
+        tokenizer = Tokenizer(vocab)
+        return [
+            _prompt(tokenizer, messages, f"chat {number} of {file.name}", vocab.n_ctx_train)
+            for number, messages in enumerate(file.chats, 1)
+        ]
+
+
+def _prompt(
+    tokenizer: Tokenizer, messages: Sequence[Message], where: str, n_ctx_train: int | None
+) -> list[int]:
+    try:
+        found: list[int] = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=False
+        )
+    except (LocalgenError, TypeError, ValueError) as error:
+        raise CompareError(f"{where} cannot be a prompt: {error}") from error
+    length = len(found) + N_NEW
+    if n_ctx_train is not None and length > n_ctx_train:
+        raise CompareError(
+            f"{where} is too long: with {N_NEW} new tokens it has {length}, and the model was "
+            f"trained on {n_ctx_train}. Shorten it."
+        )
     return found
 
 

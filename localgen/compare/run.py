@@ -10,23 +10,22 @@ from pathlib import Path
 
 from localgen import hub
 from localgen._util import system
-from localgen._util.checks import check_bool, check_choice, check_int
+from localgen._util.checks import check_choice, check_int
 from localgen._util.home import expand_user
 from localgen._util.warn import warn
 from localgen.compare.chat_file import read_chats
 from localgen.compare.chats import Prompts, chat_prompts, measure_chats
+from localgen.compare.checks import check_depths, check_imatrix, check_packs, energy_counters
 from localgen.compare.command import command_line
 from localgen.compare.compute_device import FORMS, ComputeDevice
 from localgen.compare.divergence import GreedyText
 from localgen.compare.levels import Level, Variant, check_names, levels_of
-from localgen.compare.pack_making import check_target
 from localgen.compare.pack_use import checked_pack, packed_reference
 from localgen.compare.quality import Quality
 from localgen.compare.record import Progress, Record
 from localgen.compare.results import Comparison
 from localgen.compare.rounds import measure_speed
 from localgen.compare.settings import Settings, default_text
-from localgen.compare.speed import N_DECODE, N_PREFILL
 from localgen.compare.task_checks import checked
 from localgen.compare.task_run import measure_tasks
 from localgen.compare.task_sources import find_tasks
@@ -34,10 +33,6 @@ from localgen.compare.texts import greedy_texts, measure_texts
 from localgen.config import KV_TYPES
 from localgen.errors import CompareError, GenerationInterrupted, LocalgenError
 from localgen.gguf import gate
-from localgen.gguf.imatrix_file import read_sums
-from localgen.gguf.metadata import Hyperparameters
-from localgen.quantization.calibration import default_text as default_calibration_text
-from localgen.quantization.imatrix_result import text_hashes
 from localgen.quantization.options import AUTO
 from localgen.quantization.quantize import auto_imatrix
 
@@ -108,7 +103,7 @@ def compare(
     check_int("n_threads", n_threads, 1, 512)
     for kv_type in kv_types:
         check_choice("kv_types", kv_type, KV_TYPES)
-    _check_packs(reference_pack, save_reference_pack, quality=quality, tasks=tasks, chats=chats)
+    check_packs(reference_pack, save_reference_pack, quality=quality, tasks=tasks, chats=chats)
     levels = levels or ([] if reference_pack is None else [source])
     check_names("levels", levels, "a quantization level, a file or a name on the Hub")
     check_names("kv_types", kv_types, "a type of KV cache")
@@ -120,7 +115,7 @@ def compare(
         raise ValueError(
             "nothing to measure: speed and quality are off, and there are no tasks and no chats"
         )
-    counters = _counters(energy=energy, speed=speed)
+    counters = energy_counters(energy=energy, speed=speed)
     path = hub.resolve(source)
     pack = checked_pack(reference_pack, path, text=text, n_ctx=n_ctx, n_chunks=n_chunks)
     n_ctx = pack.about.n_ctx if pack else n_ctx or _N_CTX
@@ -166,8 +161,8 @@ def compare(
         task_limit=task_limit,
         reference_pack=pack,
     )
-    _check_depths(settings, speed=speed)
-    _check_imatrix(imatrix, settings.text_sha256)
+    check_depths(settings, speed=speed)
+    check_imatrix(imatrix, settings.text_sha256)
     wanted = levels_of(levels)
     record = Record(settings, Path(results) if results is not None else None, progress)
     if resume:
@@ -237,80 +232,6 @@ def _measure(
     if speed:
         others = record.without_failed(variants)
         measure_speed(settings, record, reference if pack is None else variants[0], others)
-
-
-def _counters(*, energy: bool, speed: bool) -> tuple[str, ...]:
-    """Return the names of the counters of energy; () if it is not measured."""
-    if not check_bool("energy", energy):
-        return ()
-    if not speed:
-        raise ValueError("energy=True needs speed=True: energy is measured with the speed")
-    return system.energy_meter().names
-
-
-def _check_depths(settings: Settings, *, speed: bool) -> None:
-    """Raise ValueError for depths that the model was not trained for."""
-    if settings.depths and not speed:
-        raise ValueError("depths needs speed=True: it is the speed that is measured there")
-    if not settings.depths:
-        return
-    metadata = gate.check_model(settings.source).metadata
-    n_ctx_train = Hyperparameters(metadata).number("context_length")
-    for depth in settings.depths:
-        check_int("each of depths", depth, 1)
-        if (length := depth + N_PREFILL + N_DECODE) > n_ctx_train:
-            raise ValueError(
-                f"depths has {depth}, which is too deep: with {N_PREFILL} tokens of a prompt and "
-                f"{N_DECODE} new ones it takes {length}, and the model was trained on {n_ctx_train}"
-            )
-
-
-def _check_packs(
-    reference_pack: str | os.PathLike[str] | None,
-    save_reference_pack: str | os.PathLike[str] | None,
-    *,
-    quality: bool,
-    tasks: Sequence[str | os.PathLike[str]],
-    chats: str | os.PathLike[str] | None,
-) -> None:
-    """Refuse reference packs beside what they cannot be combined with."""
-    given = [
-        name
-        for name, value in (
-            ("reference_pack", reference_pack),
-            ("save_reference_pack", save_reference_pack),
-        )
-        if value is not None
-    ]
-    if given and not quality:
-        raise ValueError(f"{given[0]} needs quality=True: a pack is for measuring quality")
-    if len(given) > 1:
-        raise ValueError(
-            "reference_pack and save_reference_pack exclude each other: a pack is saved from the "
-            "reference itself"
-        )
-    if reference_pack is not None and (tasks or chats is not None):
-        raise ValueError(
-            f"reference_pack cannot be used with {'tasks' if tasks else 'chats'}: a pack does not "
-            f"have the reference's answers. Leave out one of them."
-        )
-    if save_reference_pack is not None:
-        check_target(expand_user(save_reference_pack))
-
-
-def _check_imatrix(imatrix: str | os.PathLike[str] | None, text_sha256: str) -> None:
-    """Refuse an evaluation on the text that the importance matrix is made from."""
-    if imatrix is None:
-        return
-    if imatrix == AUTO:
-        is_same = default_calibration_text().sha256 == text_sha256
-    else:
-        is_same = text_sha256 in text_hashes(read_sums(expand_user(imatrix)))
-    if is_same:
-        raise CompareError(
-            "the importance matrix is made from the text that quality is measured on, so its "
-            "levels would look better than they are. Use another text."
-        )
 
 
 def _temporary(stack: ExitStack) -> Path:

@@ -69,6 +69,8 @@ def measure_chats(
     """Measure how far each variant's replies agree with the reference's, if not done yet."""
     todo = [variant for variant in variants if record[variant].chats is None]
     if settings.chats is None or not todo:
+        if not variants:
+            record.note(f"chats were not asked: there is no level beside {reference.label}")
         return
     record.plan(1 + len(todo))
     expected = _replies(reference, settings, prompts)

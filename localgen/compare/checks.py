@@ -63,6 +63,8 @@ def check_depths(settings: Settings, *, speed: bool) -> None:
     n_ctx_train = Hyperparameters(metadata).number("context_length")
     for depth in settings.depths:
         check_int("each of depths", depth, 1)
+        if settings.depths.count(depth) > 1:
+            raise ValueError(f"depths has {depth} twice: name each once")
         if (length := depth + N_PREFILL + N_DECODE) > n_ctx_train:
             raise ValueError(
                 f"depths has {depth}, which is too deep: with {N_PREFILL} tokens of a prompt and "

@@ -109,6 +109,7 @@ def compare(
     check_names("kv_types", kv_types, "a type of KV cache")
     check_names("devices", devices, FORMS)
     where = tuple(map(ComputeDevice.of, devices))
+    check_names("devices", list(map(str, where)), FORMS)  # cuda:020 is cuda:20
     asked = find_tasks(tasks, limit=task_limit, include_path=include_path)
     conversations = None if chats is None else read_chats(chats)
     if not (speed or quality or asked or conversations):

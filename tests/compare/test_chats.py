@@ -88,6 +88,12 @@ def test_a_chat_that_is_no_prompt(line: str, message: str, source: Path, tmp_pat
     assert steps == []
 
 
+def test_chats_without_a_level_to_compare(source: Path) -> None:
+    """It is said, as a table without rows would not be seen."""
+    found = compare(source, [source], **OFF, chats="auto")
+    assert found.notes == ("chats were not asked: there is no level beside tiny",)
+
+
 def test_a_model_without_a_template(tiny_bpe_path: Path) -> None:
     with pytest.raises(
         CompareError, match=r"chat 1 of auto cannot be a prompt: .* no chat template"

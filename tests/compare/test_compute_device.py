@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from localgen import BackendError
+from localgen.compare import compare
 from localgen.compare.compute_device import ComputeDevice
 from localgen.compare.level_result import LevelResult
 from localgen.compare.levels import Level, Variant
@@ -49,6 +52,13 @@ def test_a_device_that_is_not_there_is_named() -> None:
         ComputeDevice.of("cpu:3")
     with pytest.raises(BackendError, match="devices has 'metal': device='metal' is not available"):
         ComputeDevice.of("metal")
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_a_device_by_two_names(tiny_bpe_path: Path) -> None:
+    """Its results would share a name."""
+    with pytest.raises(ValueError, match="devices has cuda:20 twice"):
+        compare(tiny_bpe_path, ["F32"], devices=["cuda:20", "cuda:020"])
 
 
 def test_results_name_a_device_that_was_chosen() -> None:

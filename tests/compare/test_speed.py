@@ -72,6 +72,7 @@ def test_joules_are_those_of_the_call(source: Path, monkeypatch: pytest.MonkeyPa
     [
         ({"depths": [0]}, "each of depths must be at least 1, got 0"),
         ({"depths": [512]}, r"depths has 512, which is too deep: .* it takes 1088, .* on 1024"),
+        ({"depths": [8, 16, 8]}, "depths has 8 twice"),
         ({"depths": [8], "speed": False}, "depths needs speed=True"),
         ({"energy": True, "speed": False}, "energy=True needs speed=True"),
         ({"energy": 1}, "energy must be True or False, got 1"),

@@ -28,10 +28,12 @@ recommend.py          which level to keep, and why
 memory_sizes.py       which level to keep on a machine of 4, 8 or 16 GB
 advice.py             both for each machine, as text
 side_by_side.py       figures of several machines, as a table
+sensitivity.py        heat maps of what parts of a model lose alone
 formats.py            a level's figures as text
 extra_tables.py       figures that are measured where asked for, as tables
 report.py, page/      the result as PNG and as an HTML page
 plots.py, labels.py   what is drawn
+task_plot.py          right answers with their intervals, drawn
 pictures.py           drawings as files
 command.py            the command that repeats a run
 """

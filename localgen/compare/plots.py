@@ -85,11 +85,11 @@ def _loss_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> P
             if y > 0:
                 _point(axes, x, y, (se, se), level, kept)
             else:  # zero is not on a logarithmic axis: mark its lower end
-                colour = PALETTE["accent" if _is_kept(level, kept) else "ink"]
+                colour = PALETTE["accent" if is_kept(level, kept) else "ink"]
                 axes.plot(x, bottom, "v", clip_on=False, ms=5, mfc=PALETTE["paper"], mec=colour)
             low, high = max(bottom, y - se), max(bottom, y + se)
-            is_kept = _is_kept(level, kept)
-            labels.append(Label(axes, level.label, x, max(bottom, y), low, high, is_kept))
+            chosen = is_kept(level, kept)
+            labels.append(Label(axes, level.label, x, max(bottom, y), low, high, chosen))
         _loss_legend(axes, levels, kept)
         return labels
 
@@ -151,8 +151,8 @@ def _speed_panel(levels: Sequence[LevelResult], kept: Recommendation | None) -> 
                 if speed is not None:
                     x, y = (level.file_bytes or 0) / unit, speed.median
                     _point(axes, x, y, (y - speed.low, speed.high - y), level, kept)
-                    is_kept = _is_kept(level, kept)
-                    labels.append(Label(axes, level.label, x, y, speed.low, speed.high, is_kept))
+                    chosen = is_kept(level, kept)
+                    labels.append(Label(axes, level.label, x, y, speed.low, speed.high, chosen))
             axes.margins(y=0.2)
             axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
             axes.label_outer()
@@ -185,7 +185,7 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
         axes.grid(visible=False, axis="y")
         box = 0.5 * min(1.0, len(levels) / 6)
         for y, (level, row) in enumerate(zip(levels, rows, strict=True)):
-            colour = PALETTE["accent"] if _is_kept(level, kept) else PALETTE["ink"]
+            colour = PALETTE["accent"] if is_kept(level, kept) else PALETTE["ink"]
             for low, high, width in ((0.01, _RIGHT, 0.8), (0.05, 0.95, 2.6)):
                 axes.hlines(y, max(row[low], left), max(row[high], left), colour, lw=width)
             low, high = max(row[0.25], left), max(row[0.75], left)
@@ -203,11 +203,16 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
         "The KLD of single tokens. Thin lines: 1st to 99.9th percentile; thick lines: 5th to 95th; "
         "boxes: 25th to 75th; vertical bars: medians; diamonds: means."
     )
-    n_inches = max(_N_INCHES, 1.0 + _ROW_INCHES * len(levels))
+    n_inches = height_of_rows(len(levels))
     return Panel("The distribution over tokens", caption, n_inches, draw)
 
 
 # --- parts of panels ---
+
+
+def height_of_rows(n_rows: int) -> float:
+    """Return the height of a panel with so many rows, in inches."""
+    return max(_N_INCHES, 1.0 + _ROW_INCHES * n_rows)
 
 
 def _quantiles(level: LevelResult) -> dict[float, float]:
@@ -215,7 +220,8 @@ def _quantiles(level: LevelResult) -> dict[float, float]:
     return dict(zip(KLD_PROBABILITIES, level.kld_quantiles, strict=False))
 
 
-def _is_kept(level: LevelResult, kept: Recommendation | None) -> bool:
+def is_kept(level: LevelResult, kept: Recommendation | None) -> bool:
+    """Return whether a level is the recommended one."""
     return kept is not None and kept.keeps(level)
 
 
@@ -228,23 +234,23 @@ def _point(
     kept: Recommendation | None,
 ) -> None:
     """Draw a point and its error bar: filled on the Pareto front, large if recommended."""
-    is_kept = _is_kept(level, kept)
+    chosen = is_kept(level, kept)
     is_open = kept is not None and level not in kept.front
-    colour = PALETTE["accent"] if is_kept else PALETTE["ink"]
+    colour = PALETTE["accent"] if chosen else PALETTE["ink"]
     axes.errorbar(
         x,
         y,
         yerr=[[errors[0]], [errors[1]]],
         fmt="o",
         color=colour,
-        ms=7 if is_kept else 4.5,
+        ms=7 if chosen else 4.5,
         mfc=PALETTE["paper"] if is_open else colour,
         mec=colour,
         ecolor=colour,
         elinewidth=0.8,
         capsize=2,
         capthick=0.8,
-        zorder=4 if is_kept else 3,
+        zorder=4 if chosen else 3,
     )
 
 

@@ -34,6 +34,7 @@ from localgen.compare.plots import Panel
 from localgen.compare.results import Comparison
 from localgen.compare.sensitivity import HeatMap
 from localgen.compare.side_by_side import side_by_side
+from localgen.compare.task_plot import task_panels
 from localgen.compare.task_table import TASK_COLUMNS, task_tables
 from localgen.errors import CompareError
 
@@ -211,7 +212,6 @@ def _page(
         extra=extra_tables(result),
         failed=[level for level in result.levels if level.error is not None],
         heat_maps=heat_maps,
-        extras=extra_tables(result),
         side_by_side=side_by_side({number: each.result for number, each in advice.items()}),
         pictures=[
             (panel, pictures.as_svg(panel))
@@ -247,7 +247,8 @@ def _panels(number: str, advice: MachineAdvice) -> list[Panel]:
     """Return the panels of a machine; its number is in their titles if there are others."""
     return [
         dataclasses.replace(panel, title=f"{panel.title}, {number}") if number else panel
-        for panel in plots.panels(advice.result, advice.kept)
+        for make in (plots.panels, task_panels)
+        for panel in make(advice.result, advice.kept)
     ]
 
 

@@ -26,14 +26,14 @@ def alone(number: int, loss: float, kind: str = "Q4_K") -> list[Any]:
 
 
 def test_a_row_for_each_kind_and_a_column_for_each_third(tmp_path: Path) -> None:
-    """Losses of 0.001, 0.01 and 0.1 are at 0, a half and 1; all together are none of one group."""
-    together = [["Q4_K"] * len(GROUPS), 0.5]
-    losses = [alone(0, 0.001), alone(1, 0.1), alone(2, 0.01), alone(3, 0.0, "Q5_0"), together]
+    """Losses of 1/4, 1/2 and 1 are at 0, a half and 1; all together are none of one group."""
+    together = [["Q4_K"] * len(GROUPS), 2.5]
+    losses = [alone(0, 0.25), alone(1, 1.0), alone(2, 0.5), alone(3, 0.0, "Q5_0"), together]
     found = load_heat_map(loss_file(tmp_path, losses))
     assert found.columns == ("early", "late", "no layer")
     assert found.rows == {
-        "attn_v": (HeatCell("Q4_K", 0.001, 0.0), HeatCell("Q4_K", 0.1, 1.0), None),
-        "ffn_down": (HeatCell("Q4_K", 0.01, 0.5), None, None),
+        "attn_v": (HeatCell("Q4_K", 0.25, 0.0), HeatCell("Q4_K", 1.0, 1.0), None),
+        "ffn_down": (HeatCell("Q4_K", 0.5, 0.5), None, None),
         "token_embd": (None, None, HeatCell("Q5_0", 0.0, 0.0)),
     }
     assert (found.name, found.types, found.most) == (

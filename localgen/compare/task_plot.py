@@ -1,0 +1,90 @@
+"""Draws how many answers of each level are right, against the reference's, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from localgen._util.format import counted
+from localgen.compare.labels import NAME_LENGTH, PALETTE, Label, cut
+from localgen.compare.level_result import LevelResult
+from localgen.compare.plots import Canvas, Panel, height_of_rows, is_kept
+from localgen.compare.recommend import Recommendation
+from localgen.compare.results import Comparison
+from localgen.compare.task_metrics import PairedDifference
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# More rows would be a picture that nobody reads; the tables have all.
+_MOST_ROWS = 36
+
+# A level's name and its difference in one task.
+Row = tuple[LevelResult, PairedDifference]
+
+
+def task_panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel, ...]:
+    """Return the panel of all tasks, or none if no level answered one beside the reference."""
+    tasks = dict(_by_task(result.levels))
+    shown = dict(_first(tasks))
+    if not shown:
+        return ()
+    n_rows = sum(map(len, shown.values())) + len(shown)
+
+    def draw(figure: Canvas) -> list[Label]:
+        axes: Axes = figure.subplots()
+        names: list[tuple[int, str]] = []
+        y = 0
+        for task, rows in shown.items():
+            names.append((y, cut(task, NAME_LENGTH)))
+            axes.axhline(y, color=PALETTE["rule"], lw=0.5)
+            for level, found in rows:
+                y += 1
+                names.append((y, cut(level.label, NAME_LENGTH)))
+                _interval(axes, y, found, kept=is_kept(level, kept))
+            y += 1
+        axes.axvline(0, color=PALETTE["muted"], lw=0.8)
+        axes.set_xlabel("right answers more than the reference, percentage points")
+        axes.grid(visible=False, axis="y")
+        axes.set_yticks(*zip(*names, strict=True), parse_math=False)
+        axes.tick_params("y", length=0, labelcolor=PALETTE["ink"])
+        axes.set_ylim(y - 0.4, -0.6)
+        return []
+
+    more = len(tasks) - len(shown)
+    caption = (
+        "The difference in right answers from the reference's, with its 95 % interval: one that "
+        "reaches over 0 does not tell them apart."
+    )
+    if more:
+        caption += f" {counted(more, 'more task')} only in the tables."
+    return (Panel("Right answers in tasks", caption, height_of_rows(n_rows), draw),)
+
+
+def _by_task(levels: Sequence[LevelResult]) -> Iterator[tuple[str, list[Row]]]:
+    found = [
+        (task.name, level, task.difference)
+        for level in levels
+        if level.error is None
+        for task in level.tasks
+    ]
+    for name in dict.fromkeys(name for name, _, _ in found):
+        rows = [(level, each) for task, level, each in found if task == name and each is not None]
+        if rows:
+            yield name, rows
+
+
+def _first(tasks: dict[str, list[Row]]) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the first tasks whose rows fit; at least one."""
+    n_rows = 0
+    for name, rows in tasks.items():
+        n_rows += 1 + len(rows)
+        if n_rows > _MOST_ROWS and n_rows > 1 + len(rows):
+            return
+        yield name, rows
+
+
+def _interval(axes: Axes, y: int, found: PairedDifference, *, kept: bool) -> None:
+    colour = PALETTE["accent" if kept else "ink"]
+    axes.hlines(y, 100 * found.low, 100 * found.high, colour, lw=1.4)
+    axes.plot(100 * found.difference, y, "o", ms=7 if kept else 4.5, c=colour)

@@ -145,6 +145,9 @@ def _run(job: Job, model: LocalModel, *, quiet: bool, with_bar: bool) -> int:
                     row_ended(record["stats"]["n_new"])
 
             job.run(model, report)
+    except Exception:
+        quiet |= not (n_done or n_failed)  # the same command would only fail again
+        raise
     finally:  # the bar has ended: it would be drawn again below the message
         n_left = job.n_rows - job.n_done - n_done - n_failed
         parts = [f"{n_done} done"]

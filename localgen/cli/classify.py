@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from localgen._util.console import dump_json, input_lines
-from localgen.cli.files import check_input, read_file
+from localgen.cli.files import check_input, read_file, read_input
 from localgen.cli.flag_names import given_once
 from localgen.cli.options import (
     LoadingOptions,
@@ -91,6 +91,7 @@ def classify(
         max_sequences=max_sequences,
         **loading.given(),
     ) as loaded:
+        n_done = 0
         while texts := [text for text, _ in zip(lines, range(_LINES_AT_ONCE), strict=False)]:
             found = loaded.classify(
                 texts,
@@ -102,6 +103,10 @@ def classify(
             )
             for text, scores in zip(texts, found, strict=True):
                 print(dump_json(_as_dict(text, scores), sys.stdout), flush=True)
+            n_done += len(texts)
+    if not n_done:
+        name = "stdin" if source == "-" else source
+        print(f"localgen: {name} has no line with text, so nothing was labelled", file=sys.stderr)
 
 
 def _several(labels: list[str]) -> list[str]:
@@ -114,9 +119,7 @@ def _several(labels: list[str]) -> list[str]:
 
 def _lines(source: str) -> Iterator[str]:
     """Return the lines that are not blank. Raises OSError, and ValueError for other than text."""
-    given = (
-        input_lines(sys.stdin) if source == "-" else iter(read_file("IN", Path(source)).split("\n"))
-    )
+    given = input_lines(sys.stdin) if source == "-" else iter(read_input(Path(source)).split("\n"))
     return (line.strip() for line in given if line.strip())
 
 

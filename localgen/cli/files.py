@@ -14,14 +14,25 @@ _NO_SUCH_NAME = (errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL)
 
 
 def read_file(flag: str, path: Path) -> str:
-    """Return the text of a flag's file. Raises ValueError for other than UTF-8 text; OSError, which
-    says that the flag takes a file's name where there is no such file."""
+    """Return the text of a flag's file. Raises ValueError, as for any other value of a flag that
+    cannot be used: for other than UTF-8 text, and for a file that is not there or not readable,
+    with the hint that the flag takes a file's name."""
     try:
         return read_text(path)
     except ValueError as error:
         raise ValueError(f"{flag}: {path}: {error}") from None
     except OSError as error:
-        raise _with_hint(error, path, f"{flag} takes the name of a file, not its text") from None
+        hint = f"{flag} takes the name of a file, not its text"
+        named = _with_hint(error, path, hint)
+        raise ValueError(f"{named.filename}: {named.strerror}") from None
+
+
+def read_input(path: Path) -> str:
+    """Return the text of a command's input. Raises OSError, and ValueError for other than UTF-8."""
+    try:
+        return read_text(path)
+    except ValueError as error:
+        raise ValueError(f"IN: {path}: {error}") from None
 
 
 def check_input(source: str, what: str) -> None:

@@ -136,7 +136,8 @@ class GenerationOptions:
     def config(self, **more: Any) -> GenerationConfig:
         """Return a GenerationConfig with these options and ``more``, before any model loads.
 
-        Raises ValueError, also for a constraint that cannot be enforced; OSError for its file.
+        Raises ValueError, also for a constraint that cannot be enforced and for its file;
+        ModelNotFoundError for a draft model that is not there.
         """
         options = asdict(self)
         for name in ("json_schema", "grammar"):
@@ -151,6 +152,8 @@ class GenerationOptions:
             **more,
         )
         check_flags(config)
+        if config.assistant_model is not None:
+            hub.resolve(config.assistant_model)
         return config
 
 
@@ -246,13 +249,16 @@ def _grouped(group: Any, values: dict[str, Any]) -> Any:
 # Options that single commands declare.
 _OTHERS = (
     "allow_kv_types", "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix",
-    "keep_split", "kv_types", "logprobs", "max_sequences", "new_tokens", "output_tensor_type",
-    "process_output", "prompt_lengths", "target_kld", "target_size", "token_embedding_type",
+    "include_path", "keep_split", "kv_types", "log_samples", "logprobs",
+    "max_kld", "max_sequences", "new_tokens", "normalization", "num_fewshot", "output_tensor_type",
+    "overflow", "process_output", "prompt_lengths", "reasoning", "save_reference_pack",
+    "reference_pack", "split_special_tokens", "system_instruction", "target_kld", "target_size",
+    "task_limit", "template", "tensor_type", "token_embedding_type",
 )  # fmt: skip
 
 # What stands around an option's name in messages that refuse several together.
-_BEFORE_A_NAME = ("cannot be used with ", "leave out ")
-_AFTER_A_NAME = re.compile(r"(?: and \w+)* cannot be used")
+_BEFORE_A_NAME = ("cannot be used with ", "leave out ", "each of ")
+_AFTER_A_NAME = re.compile(r"(?: and \w+)* cannot be used| out or\b")
 
 
 def error_message(error: Exception) -> str:

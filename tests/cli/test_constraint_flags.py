@@ -9,20 +9,23 @@ from typing import Any
 
 import pytest
 
-from localgen import GenerationConfig
+from localgen import GenerationConfig, ModelNotFoundError
 from localgen.cli.constraint_flags import cut_message
-from localgen.cli.options import GenerationOptions, error_message
+from localgen.cli.options import GenerationOptions
 from tests.cli.test_generate import assert_refused, localgen_command
 
 
 @pytest.mark.parametrize("text", ['{"type": "object"}', "{}\n" * 5000, "none.json"])
 def test_a_text_where_a_file_is_expected(text: str) -> None:
     """A whole text may be too long for a name, or have characters that no name has."""
-    with pytest.raises(FileNotFoundError) as raised:
+    expected = "no such file; --json-schema takes the name of a file, not its text"
+    with pytest.raises(ValueError, match=f"{expected}$"):  # as for a schema that is none: exit 2
         GenerationOptions(json_schema=Path(text)).config()
-    assert error_message(raised.value).endswith(
-        "no such file; --json-schema takes the name of a file, not its text"
-    )
+
+
+def test_a_missing_draft_model_is_an_error_before_anything_is_opened() -> None:
+    with pytest.raises(ModelNotFoundError, match="no file or alias nope"):
+        GenerationOptions(draft="nope").config()
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ def reasoning_choice(
     if not has_marks and (isinstance(value, int) or not found):
         raise ValueError(
             f"reasoning={value!r} needs a model that reasons, and this chat template shows no "
-            f"reasoning: leave reasoning out, or name the model's own format with reply_format="
+            f"reasoning: leave reasoning out or, in Python, name the model's own format with "
+            f"reply_format="
         )
     limit = None
     if isinstance(value, int):

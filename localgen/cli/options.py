@@ -249,9 +249,9 @@ def _grouped(group: Any, values: dict[str, Any]) -> Any:
 # Options that single commands declare.
 _OTHERS = (
     "allow_kv_types", "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix",
-    "include_path", "keep_split", "kv_types", "log_samples", "logprobs",
+    "include_path", "keep_split", "kv_types", "log_samples", "logprobs", "losses",
     "max_kld", "max_sequences", "new_tokens", "normalization", "num_fewshot", "output_tensor_type",
-    "overflow", "process_output", "prompt_lengths", "reasoning", "save_reference_pack",
+    "overflow", "process_output", "prompt_lengths", "pure", "reasoning", "save_reference_pack",
     "reference_pack", "split_special_tokens", "system_instruction", "target_kld", "target_size",
     "task_limit", "template", "tensor_type", "token_embedding_type",
 )  # fmt: skip

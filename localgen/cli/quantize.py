@@ -105,6 +105,8 @@ def quantize(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Quantize SRC to one or more levels, or to a target, and report what each file holds."""
+    if not levels and target_size is None and target_kld is None:
+        raise ValueError("give --type LEVEL, such as Q4_K_M, or --target-size or --target-kld")
     types = _tensor_types(tensor_type or [])
     bars = [*["importance matrix"] * (imatrix == AUTO), *(levels or ["mixture"])]
     with tensor_bars(bars) as begun:
@@ -140,9 +142,7 @@ def _print_mixture(done: QuantizedMixture, *, as_json: bool) -> None:
         print(json.dumps([{**whole.pop("file"), **whole}], default=str))
         return
     _print_files([done.file], as_json=False)
-    print()
     print_table(("group", "type"), done.groups.items())
-    print()
     print(f"mean KLD {_mean(done.kld)}, on text that the search did not use")
     if done.below is not None:
         print(

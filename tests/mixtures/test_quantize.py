@@ -100,10 +100,10 @@ def test_shards_are_kept(tiny_bpe_path: Path, tmp_path: Path) -> None:
     [
         ({}, "give levels, such as 'Q4_K_M', or target_size or target_kld"),
         ({"target_size": "1MB", "target_kld": 1.0}, "not both"),
-        ({"levels": "Q8_0", "target_size": "1MB"}, "target_size cannot be combined with levels"),
-        ({"levels": "Q8_0", "n_chunks": 1}, "n_chunks cannot be combined with levels"),
-        ({"target_kld": 1.0, "pure": True}, "pure cannot be combined with a target"),
-        ({"target_kld": 1.0, "tensor_types": {"a": "F16"}}, "tensor_types cannot be combined"),
+        ({"levels": "Q8_0", "target_size": "1MB"}, "target_size cannot be used with levels"),
+        ({"levels": "Q8_0", "n_chunks": 1}, "n_chunks cannot be used with levels"),
+        ({"target_kld": 1.0, "pure": True}, "pure cannot be used with a target"),
+        ({"target_kld": 1.0, "tensor_types": {"a": "F16"}}, "tensor_types cannot be used"),
         ({"target_kld": 1.0, "n_chunks": 0}, "n_chunks must be between 1"),
         ({"target_kld": 1.0, "n_threads": 0}, "n_threads must be between 1 and 512"),
     ],
@@ -188,6 +188,9 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     again = localgen_command("quantize", tiny_bpe_path, "--target-size", "90kB", *short)
     assert "on text that the search did not use" in again.stdout
     assert "replaced" in again.stderr
+    refused = localgen_command("quantize", tiny_bpe_path, "--target-kld", "1", "--pure", *short)
+    assert refused.returncode == 2
+    assert "--pure cannot be used with a target" in refused.stderr
     wrong = localgen_command("quantize", tiny_bpe_path, "--target-size", "5kB", *short)
     assert wrong.returncode == 1
     assert "--target-size 5kB cannot be reached" in wrong.stderr

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ import pytest
 from localgen import LocalModel, hub
 
 MOSTLY_F16, MOSTLY_Q2_K = 1, 10  # llama.h's LLAMA_FTYPE_MOSTLY_…
+# pytest -n has a process for each core: threads of several would wait for each other.
+N_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else None
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +46,9 @@ def smollm2(smollm2_path: Path) -> Iterator[LocalModel]:
 @pytest.fixture(scope="session")
 def exact(smollm2_path: Path) -> Iterator[LocalModel]:
     """The same file, deterministic: the same call gives the same bits, whatever ran before."""
-    with LocalModel.from_pretrained(smollm2_path, device="cpu", deterministic=True) as model:
+    with LocalModel.from_pretrained(
+        smollm2_path, device="cpu", deterministic=True, n_threads=N_THREADS
+    ) as model:
         yield model
 
 
@@ -57,8 +62,8 @@ def f16_path(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def f16(f16_path: Path) -> Iterator[LocalModel]:
-    """The F16 weights, loaded as people load a model."""
-    with LocalModel.from_pretrained(f16_path, device="cpu") as model:
+    """The F16 weights, as people run a model."""
+    with LocalModel.from_pretrained(f16_path, device="cpu", n_threads=N_THREADS) as model:
         yield model
 
 

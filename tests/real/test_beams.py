@@ -17,6 +17,7 @@ import pytest
 
 from localgen import GenerateBeamOutput, LocalModel
 from localgen.llama.library import llama
+from tests.real.conftest import N_THREADS
 
 pytestmark = pytest.mark.real
 
@@ -34,7 +35,9 @@ def f32(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     params.allow_requantize = True
     params.ftype = ALL_F32
     assert llama().llama_model_quantize(bytes(smollm2_path), bytes(path), params) == 0
-    with LocalModel.from_pretrained(path, device="cpu", kv_type="f32", max_sequences=64) as model:
+    with LocalModel.from_pretrained(
+        path, device="cpu", kv_type="f32", max_sequences=64, n_threads=N_THREADS
+    ) as model:
         yield model
     path.unlink()
 

@@ -18,9 +18,9 @@ def check_constraint(name: str, value: Any) -> None:
 
     A grammar that names tokens of a vocabulary may still be refused by a model.
     """
-    vocabulary = LLTokenizer("byte")
+    vocabulary = LLTokenizer("byte")  # its last token is an end, no text
     try:
-        Compiler(lambda: vocabulary, vocabulary.vocab_size)(name, value)
+        Compiler(lambda: vocabulary, vocabulary.eos_token)(name, value)
     except ValueError:
         if name == "grammar" and _NAMED_TOKEN.search(value):
             return

@@ -17,6 +17,8 @@ from localgen.constraints.precheck import check_constraint
         ("regex", "a(?=b)", "look-around"),
         ("regex", "[^\\x00-\\U0010ffff]", "allows no text"),
         ("grammar", "start: missing", "grammar cannot be enforced"),
+        ("grammar", 'start: ""', "allows only an empty text"),
+        ("regex", "^$", "allows only an empty text"),
     ],
 )
 def test_what_no_vocabulary_can_enforce(name: str, value: Any, message: str) -> None:

@@ -29,8 +29,8 @@ from localgen import LocalModel
 from localgen.cli.app import app
 from tests.docs.pages import PAGES, ROOT
 
-REASONS = ("needs a GPU", "needs lm-eval", "takes a minute")
-MOST_NOT_RUN = 5
+REASONS = ("needs a GPU", "needs a larger model", "needs lm-eval", "takes a minute")
+MOST_NOT_RUN = 6
 SHELL_RUNS = ("jobs.md", "sessions.md")
 SHELL_SECONDS = 120
 # A transcript of such a command is compared with what it prints now.

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from localgen._util.format import counted
 from localgen.compare.labels import NAME_LENGTH, PALETTE, Label, cut
 from localgen.compare.level_result import LevelResult
-from localgen.compare.plots import Canvas, Panel, height_of_rows, is_kept
+from localgen.compare.plots import Panel, height_of_rows, is_kept
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison
 from localgen.compare.task_metrics import PairedDifference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from localgen.compare.plots import Canvas
 
 # More rows would be a picture that nobody reads; the tables have all.
 _MOST_ROWS = 36

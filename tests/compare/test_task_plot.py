@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from localgen.compare.level_result import LevelResult, TaskResult
 from localgen.compare.results import Comparison
 from localgen.compare.task_metrics import PairedDifference
@@ -40,6 +38,8 @@ def _with_tasks(n_tasks: int = 1) -> Comparison:
 
 
 def _drawn(result: Comparison, **limits: Any) -> Any:
+    from matplotlib.figure import Figure
+
     (panel,) = task_panels(result, result.recommend(**limits) if limits else None)
     figure = Figure()
     panel.draw(figure)

@@ -46,7 +46,7 @@ def task_panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel,
                 _interval(axes, y, found, kept=is_kept(level, kept))
             y += 1
         axes.axvline(0, color=PALETTE["muted"], lw=0.8)
-        axes.set_xlabel("right answers more than the reference, percentage points")
+        axes.set_xlabel("difference, percentage points")
         axes.grid(visible=False, axis="y")
         axes.set_yticks(*zip(*names, strict=True), parse_math=False)
         axes.tick_params("y", length=0, labelcolor=PALETTE["ink"])

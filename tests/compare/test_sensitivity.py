@@ -10,6 +10,7 @@ import pytest
 
 from localgen import CompareError
 from localgen.compare.sensitivity import FORMAT, HeatCell, is_loss_file, load_heat_map
+from localgen.mixtures.loss_file import LossFile
 
 GROUPS = ["attn_v.early", "attn_v.late", "ffn_down.early", "token_embd", "ffn_down.late (Q2_K)"]
 
@@ -39,6 +40,17 @@ def test_a_row_for_each_kind_and_a_column_for_each_third(tmp_path: Path) -> None
     assert (found.name, found.types, found.most) == (
         "losses.json", ("Q4_K", "Q5_0"), "attn_v.late",
     )  # fmt: skip
+
+
+def test_the_file_of_a_search_is_read(tmp_path: Path) -> None:
+    """As ``quantize --losses`` writes it, which this module does not import."""
+    origin = {"model": "ab", "groups": [["attn_v.early", ["Q8_0"]], ["output", ["Q8_0", "Q4_K"]]]}
+    kept = LossFile(tmp_path / "losses.json", origin)
+    kept.add((None, "Q4_K"), 0.5)
+    kept.add(("Q8_0", "Q8_0"), 0.7)
+    assert is_loss_file(tmp_path / "losses.json")
+    found = load_heat_map(tmp_path / "losses.json")
+    assert found.rows == {"output": (HeatCell("Q4_K", 0.5, 1.0),)}
 
 
 def test_tensors_with_other_types_have_a_row_of_their_own(tmp_path: Path) -> None:

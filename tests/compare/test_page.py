@@ -134,7 +134,7 @@ def test_a_phone_scrolls_only_vertically(opened: Any, make: Any) -> None:
 
 
 def test_plots_are_legible_on_a_phone(opened: Any) -> None:
-    """The smallest text of a plot is at least ten pixels high, where it was six."""
+    """The smallest text of a plot is at least ten pixels high."""
     browser = opened(comparison(), 375)
     script = (
         "return [...document.querySelectorAll('figure svg text')].map((text) =>"

@@ -274,8 +274,8 @@ def _numbers(text: str | None) -> list[int]:
 
 def _task_names(given: Sequence[str]) -> list[str]:
     """Return names of tasks; a comma is part of a file's name if there is such a file."""
-    lists = [[each] if Path(each).exists() else _parts(each) for each in given]
-    return [name for names in lists for name in names if name]
+    lists = [[each] if each and Path(each).exists() else _parts(each) for each in given]
+    return [name for names in lists for name in names]
 
 
 def _report_interrupt(found: Comparison, n_levels: int, output: Path | None) -> None:

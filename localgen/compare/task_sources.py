@@ -37,6 +37,10 @@ def find_tasks(
     """
     if isinstance(names, str | bytes | os.PathLike):
         raise TypeError(f"tasks must be a list of names and files, got {names!r:.80}")
+    if not all(str(name).strip() for name in names):
+        raise ValueError(
+            "tasks has an empty name: each must be a file, 'demo' or a task of lm-eval"
+        )
     if limit is not None:
         check_int("task_limit", limit, 1)
     others = [str(name) for name in names if not _is_ours(name)]

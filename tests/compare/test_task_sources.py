@@ -62,6 +62,8 @@ def test_other_names_need_lm_eval(here: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_names_must_be_a_list_and_differ(here: Path) -> None:
     with pytest.raises(TypeError, match="must be a list"):
         find_tasks("demo")
+    with pytest.raises(ValueError, match="empty name"):
+        find_tasks(["demo", " "])
     with pytest.raises(ValueError, match="different names, got demo, demo"):
         find_tasks(["demo", "demo"])
     with pytest.raises(ValueError, match="task_limit"):

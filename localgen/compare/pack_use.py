@@ -55,6 +55,8 @@ def checked_pack(
             f"{path.name} was made with {' and '.join(differing)}. A pack has its text: leave "
             f"these out, or use a pack that was made with them."
         )
+    for number in range(about.n_chunks):
+        pack.rows(number)  # a corrupt chunk is found before anything is measured
     return pack
 
 

@@ -246,6 +246,19 @@ def test_a_pack_of_other_chunks_or_another_text(made: tuple[Path, Comparison]) -
     assert same[path.stem].kld_mean is not None
 
 
+def test_a_corrupt_pack_is_refused_before_anything_is_measured(
+    made: tuple[Path, Comparison], tmp_path: Path
+) -> None:
+    """Also if only its last chunk is."""
+    folder, _ = made
+    data = bytearray((folder / "m.pack").read_bytes())
+    with zipfile.ZipFile(folder / "m.pack") as archive:
+        data[archive.getinfo("rows-3.npy").header_offset + 1000] ^= 1
+    (tmp_path / "m.pack").write_bytes(data)
+    with pytest.raises(CompareError, match="is corrupt: Bad CRC-32"):
+        compare(level_in(folder, "Q4_0"), reference_pack=tmp_path / "m.pack", **SMALL)
+
+
 def test_a_pack_of_another_tokenizer(made: tuple[Path, Comparison], tiny_spm_path: Path) -> None:
     with pytest.raises(CompareError, match=r"with another tokenizer than that of .*285 tokens"):
         compare(tiny_spm_path, reference_pack=made[0] / "m.pack", **SMALL)

@@ -166,7 +166,9 @@ class LoadingOptions:
     device: Device = _MODEL.device
     n_gpu_layers: GpuLayers = None
     # None is "not typed": only then may a profile set them.
-    kv_type: Annotated[str | None, typer.Option(help=_KV_TYPE, show_default=_MODEL.kv_type)] = None
+    kv_type: Annotated[
+        str | None, typer.Option(help=_KV_TYPE, show_default=f"{_MODEL.kv_type}; f32 for eval")
+    ] = None
     flash_attention: Annotated[
         str | None, typer.Option(help=_FLASH_ATTENTION, show_default=_MODEL.flash_attention)
     ] = None

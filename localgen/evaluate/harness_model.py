@@ -31,6 +31,8 @@ Item = TypeVar("Item")
 Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 # Requests of one call of the model. After each, the progress is shown and lm-eval may cache.
 _AT_ONCE = 512
+# Of the KV cache: with F16, log-likelihoods are farther from those of lm-eval's HF model.
+_KV_TYPE = "f32"
 
 
 @register_model("localgen")
@@ -74,7 +76,8 @@ class LocalgenLM(TemplateLM):
         chat_template: a jinja template, or the name of one of the model's.
         chat_template_args, enable_thinking: variables of the chat template.
         show_progress: whether to show bars of the requests.
-        options: of ``LocalModel.from_pretrained``.
+        options: of ``LocalModel.from_pretrained``. Here ``kv_type`` is "f32" unless it is given:
+        log-likelihoods are then closest to those of lm-eval's HF model.
         """
         super().__init__()
         check_int("max_gen_toks", max_gen_toks, 1)
@@ -85,6 +88,7 @@ class LocalgenLM(TemplateLM):
             self._model = pretrained
         else:
             loading.update(_context_option(max_length, options))
+            loading.setdefault("kv_type", _KV_TYPE)
             self._model = LocalModel.from_pretrained(pretrained, **loading)
         self.tokenizer = self._model.tokenizer
         self._max_length = _max_length(self._model, max_length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from localgen._util import system
 from localgen._util.checks import check_bool, check_int
@@ -51,6 +52,21 @@ def check_packs(
         )
     if save_reference_pack is not None:
         check_target(expand_user(save_reference_pack))
+
+
+def results_file(results: str | os.PathLike[str] | None) -> Path | None:
+    """Return the file of the results, whose folder is made before anything is measured.
+
+    Raises CompareError if that is not possible.
+    """
+    if results is None:
+        return None
+    path = expand_user(results)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompareError(f"{path} cannot be written: {path.parent}: {error.strerror}") from error
+    return path
 
 
 def check_depths(settings: Settings, *, speed: bool) -> None:

@@ -15,7 +15,13 @@ from localgen._util.home import expand_user
 from localgen._util.warn import warn
 from localgen.compare.chat_file import read_chats
 from localgen.compare.chats import Prompts, chat_prompts, measure_chats
-from localgen.compare.checks import check_depths, check_imatrix, check_packs, energy_counters
+from localgen.compare.checks import (
+    check_depths,
+    check_imatrix,
+    check_packs,
+    energy_counters,
+    results_file,
+)
 from localgen.compare.command import command_line
 from localgen.compare.compute_device import FORMS, ComputeDevice
 from localgen.compare.divergence import GreedyText
@@ -165,7 +171,7 @@ def compare(
     check_depths(settings, speed=speed)
     check_imatrix(imatrix, settings.text_sha256)
     wanted = levels_of(levels)
-    record = Record(settings, Path(results) if results is not None else None, progress)
+    record = Record(settings, results_file(results), progress)
     if resume:
         record.resume()
     prompts = chat_prompts(settings.source, conversations) if conversations else []

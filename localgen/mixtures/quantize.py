@@ -182,7 +182,7 @@ def quantize(
 def _refuse(options: Mapping[str, object], what: str) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
-        raise ValueError(f"{', '.join(given)} cannot be used with {what}. Leave it out.")
+        raise ValueError(f"{', '.join(given)} cannot be used with {what}. Leave one out.")
 
 
 def _write_mixture(

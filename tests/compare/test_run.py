@@ -18,6 +18,7 @@ import pytest
 from localgen import CompareError, DecodeError, GenerationInterrupted
 from localgen._util import child
 from localgen.compare import Comparison, LevelResult, Spread, compare, speed, texts
+from localgen.compare.checks import results_file
 from localgen.compare.divergence import n_same
 from localgen.compare.levels import Variant
 from localgen.compare.metrics import (
@@ -642,6 +643,17 @@ def test_a_text_that_is_no_file(tiny_bpe_path: Path, tmp_path: Path) -> None:
 
 
 # --- results that cannot be written ---
+
+
+def test_the_folder_of_results_is_made_first(tmp_path: Path) -> None:
+    """Protects what takes hours from a folder that turns out to be missing afterwards."""
+    path = tmp_path / "runs" / "today" / "r.json"
+    assert results_file(path) == path
+    assert path.parent.is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(CompareError, match="cannot be written"):
+        results_file(tmp_path / "file" / "r.json")
+    assert results_file(None) is None
 
 
 FEW: dict[str, Any] = {

@@ -113,7 +113,7 @@ def _part(result: Comparison, number: str) -> Comparison:
         if level.name.endswith(end)
     )
     settings = dict(result.settings[number])
-    source = settings.pop("source", result.source)
+    source = str(settings.pop("source", result.source))
     return dataclasses.replace(result, source=source, settings=settings, levels=levels, noise=None)
 
 

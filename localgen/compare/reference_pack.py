@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from localgen._util.atomic_write import atomic_write
 from localgen._util.checks import check_int
+from localgen._util.typed_fields import check_fields
 from localgen.compare.divergence import GreedyText
 from localgen.compare.levels import sha256
 from localgen.compare.packed_rows import Packed, packed_type
@@ -170,6 +171,8 @@ def _read_about(archive: zipfile.ZipFile) -> About:
     if archive.getinfo(_ABOUT).file_size > _MOST_BYTES_ABOUT:
         raise ValueError(f"{_ABOUT} is too large")
     said = json.loads(archive.read(_ABOUT))
+    if not isinstance(said, dict):
+        raise TypeError(f"{_ABOUT} is not an object")
     version = said.pop("version")
     if version != VERSION:
         raise ValueError(
@@ -180,6 +183,7 @@ def _read_about(archive: zipfile.ZipFile) -> About:
         GreedyText(each["prompt"], each["text"], tuple(each["token_ids"])) for each in said["texts"]
     )
     about = About(**said)
+    check_fields(about)
     for name, low, high in _RANGES:
         check_int(name, getattr(about, name), low, high)
     return about
@@ -189,7 +193,10 @@ def _read_array(
     archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> npt.NDArray[Any]:
     """Return an array that must have this shape and type, before any memory is taken for it."""
-    n_bytes = archive.getinfo(name).file_size
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED:  # a few bytes may become any number
+        raise ValueError(f"{name} is compressed")
+    n_bytes = info.file_size
     expected = math.prod(shape) * dtype.itemsize
     if not expected < n_bytes <= expected + _MOST_BYTES_NPY_HEADER:
         raise ValueError(f"{name} has {n_bytes} bytes, not those of an array of {expected}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.text_file import read_text
+from localgen._util.typed_fields import check_fields
 from localgen.benchmark.measuring import Spread
 from localgen.compare.level_result import (
     ChatAgreement,
@@ -70,7 +71,7 @@ class Comparison:
         """Return the comparison that ``save`` wrote. Raises CompareError for any other file."""
         try:
             return cls.from_json(read_text(path))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CompareError(f"{path} is not a comparison, or is corrupt: {error}") from error
         except CompareError as error:
             raise CompareError(f"{path}: {error}") from error
@@ -78,6 +79,8 @@ class Comparison:
     @classmethod
     def from_json(cls, text: str) -> Comparison:
         data = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError(f"it must be an object, got {text!r:.40}")
         schema = data.pop("schema", None)
         if schema != SCHEMA:
             raise CompareError(
@@ -87,7 +90,9 @@ class Comparison:
         data["levels"] = tuple(_level(level) for level in data["levels"])
         data["noise"] = _level(data["noise"]) if data["noise"] else None
         data["notes"] = tuple(data["notes"])
-        return cls(**data)
+        found = cls(**data)
+        check_fields(found)
+        return found
 
     @classmethod
     def merged(cls, parts: Iterable[Comparison]) -> Comparison:
@@ -117,6 +122,8 @@ _SPREADS = (
 
 
 def _level(data: dict[str, Any]) -> LevelResult:
+    if not isinstance(data, dict):
+        raise TypeError(f"a level must be an object, got {data!r:.40}")
     data = _with_spreads(data, _SPREADS)
     data["at_depths"] = tuple(_at_depth(each) for each in data.get("at_depths", ()))
     data["divergences"] = _divergences(data.get("divergences", ()))

@@ -51,7 +51,7 @@ def is_loss_file(path: Path) -> bool:
     """Return whether a file says that it holds losses; it may still be corrupt."""
     try:
         found = json.loads(read_text(path))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("format") == FORMAT
 
@@ -64,7 +64,7 @@ def load_heat_map(path: Path) -> HeatMap:
             raise ValueError(f"its format is {data['format']!r}")
         names = [str(name) for name, _ in data["groups"]]
         alone = dict(_alone(names, types, float(loss)) for types, loss in _singles(data))
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise CompareError(f"{path} is not a file of losses, or is corrupt: {error}") from error
     if not alone:
         raise CompareError(f"{path} has no loss of a single group yet; finish the search first")

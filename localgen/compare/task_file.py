@@ -85,11 +85,14 @@ def read_tasks(path: Path) -> TaskFile:
     lines = _rows(text) if path.suffix.lower() == ".csv" else _objects(text)
     questions: list[Question] = []
     problems: list[str] = []
-    for number, make in lines:
-        try:
-            questions.append(dataclasses.replace(make(), line=number))
-        except (ValueError, TypeError) as error:
-            problems.append(f"line {number} is left out: {error}")
+    try:
+        for number, make in lines:
+            try:
+                questions.append(dataclasses.replace(make(), line=number))
+            except (ValueError, TypeError) as error:
+                problems.append(f"line {number} is left out: {error}")
+    except csv.Error as error:  # after which no row is certain
+        raise CompareError(f"{path} cannot be a task: it is not CSV: {error}") from None
     if not questions:
         first = problems[0] if problems else "it is empty"
         raise CompareError(f"{path} has no question: {first}")
@@ -105,7 +108,7 @@ Lines = Iterator[tuple[int, Callable[[], Question]]]
 
 
 def _objects(text: str) -> Lines:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, lambda line=line: _from_json(line)  # type: ignore[misc]
 
@@ -188,7 +191,7 @@ def _with_text(prompt: str, given: dict[str, Any]) -> Question:
 def _check_pattern(pattern: str) -> None:
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"pattern {pattern!r:.40} is no regular expression: {error}") from None
 
 

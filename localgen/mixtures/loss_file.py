@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def _read(path: Path, origin: Mapping[str, Any]) -> dict[Mixture, float]:
         if found["format"] != _FORMAT:
             raise ValueError(found["format"])
         losses = {tuple(types): float(value) for types, value in found["losses"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not all(map(math.isfinite, losses.values())):
+            raise ValueError("a loss is not finite")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise QuantizeError(
             f"{path} is not a file of measured losses. Name another file, which will be written."
         ) from error

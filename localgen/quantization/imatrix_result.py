@@ -9,7 +9,9 @@ from pathlib import Path
 from localgen._util.format import some_of
 from localgen._util.home import expand_user
 from localgen._util.warn import warn
+from localgen.errors import ModelFileError
 from localgen.gguf.imatrix_file import Imatrix, read_sums
+from localgen.gguf.reader import read_gguf
 from localgen.quantization.calibration import sha256_of
 
 
@@ -34,7 +36,10 @@ class ImportanceMatrix:
 
 
 def target_of(output: str | os.PathLike[str]) -> Path:
-    """Return the path to write to. Raises ValueError for one that cannot hold a GGUF file."""
+    """Return the path to write to.
+
+    Raises ValueError for one that cannot hold a GGUF file, and for a model's, which would be lost.
+    """
     path = expand_user(output)
     if path.suffix.lower() != ".gguf":
         raise ValueError(
@@ -45,7 +50,23 @@ def target_of(output: str | os.PathLike[str]) -> Path:
         raise ValueError(f"output {path} is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"output {path} cannot be written: its folder does not exist")
+    if _holds_another(path):
+        raise ValueError(
+            f"output {path} is a GGUF file that is not an importance matrix, and would be "
+            f"replaced. Name another file."
+        )
     return path
+
+
+def _holds_another(path: Path) -> bool:
+    """Return whether there is a valid GGUF file that is no importance matrix."""
+    if not path.is_file():
+        return False
+    try:
+        found = read_gguf(path)
+    except ModelFileError:  # such as what a crash left of a matrix
+        return False
+    return found.metadata.get("general.type") != "imatrix"
 
 
 def described(

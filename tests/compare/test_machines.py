@@ -133,3 +133,31 @@ def test_a_folder_without_results(tmp_path: Path, has_other: bool) -> None:
         (tmp_path / "notes.json").write_text("[1]")
     with pytest.raises(CompareError, match=r"no result of a comparison.*localgen compare MODEL"):
         collect([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("5", "null", '"a"', "[" * 100_000),
+        *(
+            json.dumps(
+                {"schema": 2, "source": "m", "settings": {}, "levels": [], "noise": None}
+                | {"notes": []}
+                | more
+            )
+            for more in (
+                {"settings": 5},
+                {"notes": [{}]},
+                {"levels": [5]},
+                {"levels": [{"name": "Q4_0", "file_bytes": "many"}]},
+                {"levels": [{"name": "Q4_0", "kld_mean": 10**400}]},
+                {"levels": [{"name": []}]},
+            )
+        ),
+    ],
+)
+def test_json_that_is_no_comparison(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(CompareError, match=r"other\.json is not a comparison, or is corrupt"):
+        collect([path])

@@ -110,13 +110,15 @@ def as_npy(path: Path, array: Any) -> bytes:
     [
         ({"version": 2}, "its version is 2, and this version of localgen reads 1"),
         ({"n_ctx": 0}, "n_ctx must be between 8"),
-        ({"n_vocab": "many"}, "n_vocab must be an integer"),
+        ({"n_vocab": "many"}, "n_vocab of About must be int, got 'many'"),
         ({"n_vocab": 10}, "it has a token that is not one of 10"),
         ({"n_ctx": 16}, r"tokens\.npy is of int32 \(2, 8\), not of int32 \(2, 16\)"),
         ({"n_chunks": 2**24}, r"tokens\.npy has \d+ bytes, not those"),
         ({"reference": {"name": "F16"}}, "missing"),
         ({"surprise": 1}, "surprise"),
         ({"texts": [{}]}, "prompt"),
+        ({"text_sha256": 5}, "text_sha256 of About must be str, got 5"),
+        ({"made_with": []}, "made_with of About"),
     ],
 )
 def test_a_pack_that_says_something_wrong(tmp_path: Path, more: Any, message: str) -> None:
@@ -129,6 +131,23 @@ def test_a_pack_that_says_something_wrong(tmp_path: Path, more: Any, message: st
 def test_a_pack_that_lacks_something(tmp_path: Path, name: str) -> None:
     with pytest.raises(CompareError, match=f"is not a reference pack, or is corrupt.*{name}"):
         ReferencePack(changed(tmp_path / "m.pack", name, None))
+
+
+@pytest.mark.parametrize("text", [b"5", b"null", b"[" * 100_000])
+def test_a_pack_that_says_nothing(tmp_path: Path, text: bytes) -> None:
+    with pytest.raises(CompareError, match="is not a reference pack, or is corrupt"):
+        ReferencePack(changed(tmp_path / "m.pack", "pack.json", text))
+
+
+def test_a_compressed_pack_takes_no_memory(tmp_path: Path) -> None:
+    path = written(tmp_path / "m.pack", about())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(CompareError, match=r"tokens\.npy is compressed"):
+        ReferencePack(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"GGUF", b"[1]", b"PK\x03\x04" + bytes(90)])

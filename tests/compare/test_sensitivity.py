@@ -82,7 +82,9 @@ def test_a_file_that_tells_too_little(tmp_path: Path, losses: list[Any], message
         load_heat_map(path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "localgen losses 2"}', "\0"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": "localgen losses 2"}', "\0", "[" * 100_000]
+)
 def test_other_files_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(text)

@@ -89,3 +89,23 @@ def test_an_answer_is_what_the_pattern_finds() -> None:
     grouped = Question(prompt="p", answers=("2",), pattern=r"is (\d)")
     assert (grouped.answer_in("it is 2."), grouped.answer_in("none")) == ("2", "")
     assert Question(prompt="p", answers=("2",), pattern=r"\d").answer_in("it is 2.") == "2"
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999999}", "(" * 20_000])
+def test_a_pattern_too_large_to_compile_is_a_bad_line(tmp_path: Path, pattern: str) -> None:
+    found = read_tasks(write(tmp_path, CHOICE, {**TEXT, "pattern": pattern}))
+    (problem,) = found.problems
+    assert problem.startswith("line 2 is left out: pattern")
+
+
+def test_only_line_feeds_end_a_line_of_json(tmp_path: Path) -> None:
+    line = json.dumps({**CHOICE, "prompt": "a\u2028b\x85c"}, ensure_ascii=False)
+    found = read_tasks(write(tmp_path, line, CHOICE))
+    assert [each.line for each in found.questions] == [1, 2]
+    assert not found.problems
+
+
+def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "q,a,b,A", f'"{"x" * 200_000}",a,b,A', name="long.csv")
+    with pytest.raises(CompareError, match=r"long\.csv cannot be a task: it is not CSV: field"):
+        read_tasks(path)

@@ -37,7 +37,13 @@ def test_losses_of_another_model_or_way_are_refused(tmp_path: Path) -> None:
         LossFile(path, {**ORIGIN, "model": "b", "n_ctx": 256})
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": "other", "losses": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", "[1]", '{"format": "other", "losses": []}', "[" * 100_000),
+        '{"format": "localgen losses 1", "losses": [[["Q4_K"], NaN]]}',
+    ],
+)
 def test_another_file_is_not_overwritten(text: str, tmp_path: Path) -> None:
     path = tmp_path / "notes.json"
     path.write_text(text)

@@ -201,6 +201,17 @@ def test_what_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_is_not_replaced_by_its_matrix(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    make_llama_bpe(model)
+    before = model.read_bytes()
+    with pytest.raises(ValueError, match="is not an importance matrix, and would be replaced"):
+        make(model, model)
+    with pytest.raises(ValueError, match="would be replaced"):
+        merge_imatrices([model, model], output=model)
+    assert model.read_bytes() == before
+
+
 def test_fewer_chunks_than_wanted_are_told(tiny_bpe_path: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"the calibration text has \d+ chunks, not 10000"):
         make(tiny_bpe_path, tmp_path / "a.gguf", n_chunks=10_000)

@@ -29,7 +29,7 @@ def _is_of(value: Any, hint: Any) -> bool:
         return any(_is_of(value, each) for each in inner)
     if origin is not None:  # tuple[X, ...] or dict[X, Any]
         return isinstance(value, origin) and all(_is_of(each, inner[0]) for each in value)
-    if dataclasses.is_dataclass(hint) and isinstance(value, hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, hint):
         check_fields(value)
     return hint is Any or _is_plain(value, hint)
 

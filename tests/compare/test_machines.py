@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,26 +136,19 @@ def test_a_folder_without_results(tmp_path: Path, has_other: bool) -> None:
         collect([tmp_path])
 
 
+EMPTY = {"schema": 2, "source": "m", "settings": {}, "levels": [], "noise": None, "notes": []}
+DAMAGED: list[dict[str, Any]] = [
+    {"settings": 5},
+    {"notes": [{}]},
+    {"levels": [5]},
+    {"levels": [{"name": "Q4_0", "file_bytes": "many"}]},
+    {"levels": [{"name": "Q4_0", "kld_mean": 10**400}]},
+    {"levels": [{"name": []}]},
+]
+
+
 @pytest.mark.parametrize(
-    "text",
-    [
-        *("5", "null", '"a"', "[" * 100_000),
-        *(
-            json.dumps(
-                {"schema": 2, "source": "m", "settings": {}, "levels": [], "noise": None}
-                | {"notes": []}
-                | more
-            )
-            for more in (
-                {"settings": 5},
-                {"notes": [{}]},
-                {"levels": [5]},
-                {"levels": [{"name": "Q4_0", "file_bytes": "many"}]},
-                {"levels": [{"name": "Q4_0", "kld_mean": 10**400}]},
-                {"levels": [{"name": []}]},
-            )
-        ),
-    ],
+    "text", ["5", "null", '"a"', "[" * 100_000, *(json.dumps(EMPTY | more) for more in DAMAGED)]
 )
 def test_json_that_is_no_comparison(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.json"

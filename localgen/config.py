@@ -95,7 +95,7 @@ def _checked_fields(kind: Any) -> tuple[tuple[str, Any, Check], ...]:
     return tuple((each.name, each.default, each.metadata["check"]) for each in fields(kind))
 
 
-def _check_fields(config: Any) -> None:
+def check_fields(config: Any) -> None:
     """Replace each field by what its check returns; a default passes as it is."""
     kind: Any = type(config)
     for name, default, check in _checked_fields(kind):
@@ -161,7 +161,7 @@ class ModelConfig:
     check_memory: bool = option(True, check_bool)
 
     def __post_init__(self) -> None:
-        _check_fields(self)
+        check_fields(self)
         if self.max_sequences > self.n_batch:
             raise ValueError(
                 f"max_sequences must be at most n_batch ({self.n_batch}), got {self.max_sequences}"
@@ -431,7 +431,7 @@ class WatermarkingConfig:
     context_width: int = option(1, integer(1, 2**16))
 
     def __post_init__(self) -> None:
-        _check_fields(self)
+        check_fields(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all options by name, as transformers' own does."""
@@ -720,7 +720,7 @@ class SamplingOptions:
     )
 
     def __post_init__(self) -> None:
-        _check_fields(self)
+        check_fields(self)
         self._check_forced()
         if self.temperature == 0 and self.do_sample is not False:
             raise ValueError(

@@ -21,7 +21,7 @@ LAYERS = [
     ["llama"],
     ["model", "inspection", "watermarking"],
     ["quantization", "benchmark", "evaluate"],
-    ["compare", "doctor", "jobs", "tuning"],
+    ["compare", "doctor", "jobs", "serve", "tuning"],
     ["mixtures"],
     ["cli"],
     ["__init__", "__main__"],

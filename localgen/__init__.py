@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from localgen.generation.choosing import ChoiceScores, ChoiceStats, ScoredChoice
     from localgen.generation.continuation_scores import ContinuationScore
+    from localgen.generation.row_stream import RowStream, RowUpdate
     from localgen.generation.tool_runs import ToolResult, ToolRun
     from localgen.inspection import ModelInfo, inspect
     from localgen.mixtures.quantize import quantize
@@ -88,6 +89,8 @@ __all__ = [
     "QuantizedFile",
     "QuantizedMixture",
     "ReplyDelta",
+    "RowStream",
+    "RowUpdate",
     "ScoredChoice",
     "StateError",
     "Stats",
@@ -146,6 +149,7 @@ _NAMES_IN = {
     ),
     "localgen.generation.choosing": ("ChoiceScores", "ChoiceStats", "ScoredChoice"),
     "localgen.generation.continuation_scores": ("ContinuationScore",),
+    "localgen.generation.row_stream": ("RowStream", "RowUpdate"),
     "localgen.generation.tool_runs": ("ToolResult", "ToolRun"),
     "localgen.inspection": ("ModelInfo", "inspect"),
     "localgen.mixtures.quantize": ("quantize",),

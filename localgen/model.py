@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
@@ -14,7 +16,7 @@ import numpy.typing as npt
 
 from localgen import hub
 from localgen._util.checks import check_bool, check_int
-from localgen.completion import Completion, ForwardOutput
+from localgen.completion import Completion, ForwardOutput, TokenLogprob
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.engine.engine import Engine
 from localgen.engine.request import Request
@@ -50,6 +52,7 @@ from localgen.generation.progress import show_progress
 from localgen.generation.request_builder import RequestBuilder
 from localgen.generation.resolve import check_streams
 from localgen.generation.results import one_or_all
+from localgen.generation.row_stream import CallRows, RowStream
 from localgen.generation.sessions import Sessions
 from localgen.generation.streaming import (
     ChatStream,
@@ -59,7 +62,6 @@ from localgen.generation.streaming import (
     partial_on_error,
     put_tokens,
 )
-from localgen.generation.text_tracker import text_tracker
 from localgen.generation.tool_runs import (
     ToolRun,
     ToolRunner,
@@ -69,7 +71,6 @@ from localgen.generation.tool_runs import (
 from localgen.option_names import normalize_options
 from localgen.text.chat_arguments import as_conversations
 from localgen.text.replies.formats import calls_format
-from localgen.text.replies.parser import ReplyParser
 from localgen.text.replies.reasoning import Reasoning
 from localgen.text.replies.results import ReplyDelta
 from localgen.text.tokenizer import Tokenizer
@@ -579,21 +580,49 @@ class LocalModel(ModelMethods):
             logits_processor=logits_processor,
             stopping_criteria=stopping_criteria,
         )
-        async with aclosing(self._pieces(call)) as pieces:
-            async for piece in pieces:
-                yield piece
+        async with aclosing(self._deltas(call, takes_apart=False)) as deltas:
+            async for delta in deltas:
+                yield delta.text
 
-    async def _pieces(self, call: GenerationCall) -> AsyncGenerator[str, None]:
+    async def _deltas(
+        self, call: GenerationCall, *, takes_apart: bool
+    ) -> AsyncGenerator[ReplyDelta, None]:
         """Run a call of one sequence, and yield the pieces of its text."""
-        text = text_tracker(call.sequences[0]).stream
-        with partial_on_error(lambda: results.completions(call)):
-            async for _ in self._async_driver.steps(call.request, lambda: text.has_more):
-                if call.request.done:
-                    text.finish()
-                if piece := text.take():
-                    call.leave()
-                    yield piece
-                    call.resume()
+        rows = CallRows(self._async_driver, takes_apart=takes_apart)
+        async with aclosing(rows.run(call)) as updates:
+            async for (update,) in updates:
+                for delta in update.deltas:
+                    yield delta
+
+    def astream_rows(
+        self,
+        prompts: str | Sequence[Prompt],
+        *,
+        generation_config: GenerationConfig | Sequence[GenerationConfig] | None = None,
+        logits_processor: Functions | None = None,
+        stopping_criteria: Functions | None = None,
+        split_special_tokens: bool = False,
+        **overrides: Any,
+    ) -> RowStream:
+        """Return ``acomplete()`` as a stream of all its rows, ``num_return_sequences`` for each
+        prompt.
+
+        It is for ``async for``: each item is a list of ``RowUpdate``, what one or more steps gave.
+        Leaving the loop inside ``async with aclosing(rows)`` ends the call. ``completions`` are
+        the results. Replies to ``chat_prompt()`` are taken apart; the rows of a beam search come
+        at its end. Errors, those of the arguments included, raise from the iteration.
+        """
+        rows = CallRows(self._async_driver)
+        build = partial(
+            self._requests.from_texts,
+            prompts,
+            generation_config,
+            overrides,
+            split_special_tokens,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+        )
+        return RowStream(rows.build_and_run(build), rows.completions)
 
     # --- chat ---
 
@@ -823,13 +852,9 @@ class LocalModel(ModelMethods):
             reasoning=reasoning,
         )
         call = self._chat_call(prompt, **options)
-        parser = results.reply_parser(call, call.sequences[0]) or ReplyParser(None)
-        async with aclosing(self._pieces(call)) as pieces:
-            async for piece in pieces:
-                for delta in parser.feed(piece):
-                    yield delta
-        for delta in parser.finish():
-            yield delta
+        async with aclosing(self._deltas(call, takes_apart=True)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     def chat_prompt(
         self,
@@ -852,6 +877,37 @@ class LocalModel(ModelMethods):
         those of the conversation.
         """
         return self._requests.chat_prompt(
+            messages,
+            tools=tools,
+            documents=documents,
+            chat_template=chat_template,
+            continue_final_message=continue_final_message,
+            template_variables=template_variables,
+            split_special_tokens=split_special_tokens,
+            reply_format=reply_format,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            reasoning=reasoning,
+        )
+
+    async def achat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        continue_final_message: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+        split_special_tokens: bool = True,
+        reply_format: str | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning: Reasoning | None = None,
+    ) -> ChatPrompt:
+        """Await ``chat_prompt()``, which runs in a thread: a long conversation takes a while."""
+        return await asyncio.to_thread(
+            self.chat_prompt,
             messages,
             tools=tools,
             documents=documents,
@@ -972,6 +1028,20 @@ class LocalModel(ModelMethods):
         call = self._requests.continuations(pairs)
         self._run_all(call.requests())
         return call.results()
+
+    async def ascore_tokens(self, token_ids: Sequence[int], *, top: int = 0) -> list[TokenLogprob]:
+        """Return the log-probability of each token of a prompt after the first, given those before
+        it, in the batch of all other calls.
+
+        top: how many of the likeliest tokens each entry has besides. The sum over a text is that
+        of ``score()``, which has the model alone. Raises ContextFullError, KvBudgetError,
+        DecodeError, TypeError or ValueError.
+        """
+        request, found = self._requests.tokens_to_score(token_ids, top)
+        with partial_on_error(lambda: None):
+            if request is not None:
+                await self._async_driver.run(request)
+        return found()
 
     # --- choices ---
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import assert_type
 
-    from localgen import ChoiceScores, ReplyDelta, ToolCall, ToolRun
-    from localgen.completion import ForwardOutput
+    from localgen import ChoiceScores, ReplyDelta, RowUpdate, ToolCall, ToolRun
+    from localgen.completion import ForwardOutput, TokenLogprob
 
     class Mine(LocalModel):
         """A subclass, as programs write them."""
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
         assert_type(await model.achat([[message]], reasoning="off"), list[Completion])
         async for delta in model.achat_stream([message], reasoning=512):
             assert_type(delta, ReplyDelta)
+        async for updates in model.astream_rows([await model.achat_prompt([message])]):
+            assert_type(updates, list[RowUpdate])
+        assert_type(await model.ascore_tokens([1, 2], top=3), list[TokenLogprob])
 
     def chats(model: LocalModel) -> None:
         message = {"role": "user", "content": "Hi"}

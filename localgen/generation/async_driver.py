@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from localgen.engine.request import Request
 from localgen.generation.driver import Driver
@@ -29,12 +29,14 @@ class AsyncDriver:
         async for _ in self.steps(request, lambda: False):
             pass
 
-    async def steps(self, request: Request, is_enough: Callable[[], bool]) -> AsyncIterator[None]:
+    async def steps(
+        self, request: Request, is_enough: Callable[[], bool]
+    ) -> AsyncGenerator[None, None]:
         """Yield each time that ``is_enough()``, and when the request is done.
 
         Raises RuntimeError where no event loop of asyncio runs.
         """
-        loop = _running_loop()
+        loop = check_asyncio()
         started, counted = time.perf_counter(), request.timings.total
         try:
             self._driver.submit(request)
@@ -78,7 +80,8 @@ class AsyncDriver:
                 continue
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
+def check_asyncio() -> asyncio.AbstractEventLoop:
+    """Return the running event loop. Raises RuntimeError where none of asyncio runs."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

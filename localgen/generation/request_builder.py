@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localgen._util import system
+from localgen._util.checks import check_int
 from localgen._util.warn import warn
+from localgen.completion import TokenLogprob
 from localgen.config import GenerationConfig, ModelConfig, SamplingOptions
 from localgen.engine.backend import TokenIds
 from localgen.engine.capacity import check_fits
 from localgen.engine.decoding import DecodingStrategy, SamplingStrategy
 from localgen.engine.prompt_lookup import LookupDrafter
+from localgen.engine.prompt_scoring import PromptScoring
 from localgen.engine.request import Request
 from localgen.engine.sampling.chain import Sampler
 from localgen.engine.sampling.guided import is_guided
@@ -43,6 +46,7 @@ from localgen.generation.inputs import (
     Prompts,
     as_prompts,
     encode,
+    id_row,
     negative_rows,
     prompts_from_ids,
     prompts_from_texts,
@@ -300,6 +304,25 @@ class RequestBuilder:
             config=self._config,
             new_sequence=self._sequence_to_evaluate,
         )
+
+    def tokens_to_score(
+        self, token_ids: Any, n_top: int
+    ) -> tuple[Request | None, Callable[[], list[TokenLogprob]]]:
+        """Build the request for ``ascore_tokens()``, None if nothing is to compute, and what
+        returns its results."""
+        check_int("top", n_top, 0)
+        self._backend.check_usable()
+        row = id_row(token_ids, self._tokenizer.vocab_size, "token_ids")
+        n_tokens = len(row)
+        if n_tokens > self._config.n_ctx:
+            raise ContextFullError(n_tokens, self._config.n_ctx)
+        check_fits(self._backend, n_tokens, self._config.max_sequences)
+        scoring = PromptScoring(row, n_top, self._tokenizer.vocab_size)
+        if n_tokens == 1:
+            return None, list
+        sequence = self._sequence_to_evaluate(row[:1], n_tokens - 1)
+        request = Request([sequence], strategy=scoring)
+        return request, lambda: [TokenLogprob(*step) for step in scoring.steps]
 
     def _sequence_to_evaluate(self, token_ids: TokenIds, n_more: int = 0) -> EngineSequence:
         """Return a sequence with room for ``n_more`` tokens that are given, too."""

@@ -103,7 +103,7 @@ class Detokenizer:
     def take(self) -> str:
         """Return the text that became certain since the last ``take()``."""
         pieces = self._pieces[self._n_taken :]
-        self._n_taken = len(self._pieces)
+        self._n_taken += len(pieces)  # another thread may add some meanwhile
         return "".join(pieces)
 
     def finish(self) -> None:

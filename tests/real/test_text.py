@@ -6,12 +6,15 @@ comes out however the tokens are divided into forward passes; ``reference`` make
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
 import pytest
 
 from localgen import Completion, LocalModel
+from localgen.completion import TokenLogprob
+from localgen.generation.row_stream import RowUpdate
 
 pytestmark = pytest.mark.real
 
@@ -301,3 +304,38 @@ def test_an_abandoned_stream(
     next(dropped)
     del dropped
     assert f16.complete(texts["chat"], **OPTIONS).text == reference["chat"].text
+
+
+# --- asyncio ---
+
+
+def test_rows_in_asyncio_equal_complete(
+    f16: LocalModel, texts: dict[str, str], reference: dict[str, Completion]
+) -> None:
+    """Each row's pieces, tokens and log-probabilities are those of its prompt alone."""
+
+    async def main() -> tuple[list[list[RowUpdate]], list[Completion]]:
+        rows = f16.astream_rows([texts[name] for name in NAMES], logprobs=3, **OPTIONS)
+        return [updates async for updates in rows], rows.completions
+
+    updates, done = asyncio.run(main())
+    for index, name in enumerate(NAMES):
+        own = [each for items in updates for each in items if each.row == index]
+        assert "".join(delta.text for each in own for delta in each.deltas) == reference[name].text
+        assert [i for each in own for i in each.token_ids] == reference[name].token_ids
+        assert done[index].token_ids == reference[name].token_ids
+
+
+def test_tokens_are_scored_beside_a_call(f16: LocalModel, texts: dict[str, str]) -> None:
+    """What score() gives alone, and the likeliest tokens, while a text is generated."""
+    ids = f16.tokenizer.encode(" ".join(texts[name] for name in NAMES))
+
+    async def main() -> list[TokenLogprob]:
+        found, _ = await asyncio.gather(
+            f16.ascore_tokens(ids, top=2), f16.acomplete(texts[NAMES[0]], **OPTIONS)
+        )
+        return found
+
+    found = asyncio.run(main())
+    assert [each.logprob for each in found] == pytest.approx(f16.score(ids).tolist(), abs=CLOSE)
+    assert all(each.top[0][1] >= max(each.logprob, each.top[1][1]) for each in found)

@@ -96,10 +96,11 @@ class ServeConfig:
     max_running: rows (one for each text of a request) that are computed at a time; None is the
     model's ``max_sequences``. max_waiting: requests that may wait for a place; a further one is
     answered with 429. max_rows: texts of one request.
-    request_timeout: seconds from a request's arrival to the end of its answer. A request that still
-    waits then is answered with 503; one that runs ends with what it has. 0 is no limit.
+    request_timeout: seconds from when a request has arrived to the end of its answer. One that then
+    still waits is answered with 503; one that runs ends with what it has. 0 is no limit.
     body_timeout: seconds for a request's body to arrive. max_body_bytes: its size. max_messages and
     max_message_chars: of a chat, the latter for each message.
+    any_model_name: a request for a model that is not here gets the first one, not a 404.
     preload: load the first model when the server starts; the others are loaded at need.
     idle_unload: unload a model that nobody used for this many seconds; None is never. max_loaded:
     models in memory at a time; None is as many as fit.
@@ -154,6 +155,9 @@ class ServeConfig:
     )
     max_message_chars: int = _option(
         2**20, integer(1, 2**30), help="Refuse messages of more characters than this."
+    )
+    any_model_name: bool = _option(
+        False, check_bool, help="Take a model name that is not known for the first model."
     )
     preload: bool = _option(
         True, check_bool, help="Load the first model at the start, not with its first request."

@@ -1,0 +1,214 @@
+"""ModelPool: loads models at need, and unloads those that nobody uses. It knows no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from localgen._util.format import as_size
+from localgen.errors import NotEnoughMemoryError
+from localgen.serve.refusals import SERVER, Refusal, stopping
+from localgen.serve.served_model import Names, ServedModel
+
+if TYPE_CHECKING:
+    from localgen.model import LocalModel
+
+logger = logging.getLogger(__name__)
+
+# Loads a model, in a thread. It calls the function that it is given with the loaded fraction; an
+# exception of that ends the load.
+Loader = Callable[[ServedModel, Callable[[float], object]], Any]
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A model, in memory or not. model: None unless it is loaded."""
+
+    about: ServedModel
+    model: Any = None
+    loading: asyncio.Task[None] | None = None
+    progress: float = 0.0
+    n_users: int = 0
+    last_used: float = 0.0
+    timer: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.model is not None and not self.n_users
+
+
+class ModelPool:
+    """The models of a server by name. It belongs to one event loop.
+
+    load: called in a thread, for one model at a time. idle_unload: seconds after which a model that
+    nobody uses is unloaded; None is never. max_loaded: models in memory at a time; None is as many
+    as fit. any_name: unknown names mean the first model.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[ServedModel],
+        load: Loader,
+        *,
+        idle_unload: float | None = None,
+        max_loaded: int | None = None,
+        any_name: bool = False,
+    ) -> None:
+        self.names = Names(models, any_name=any_name)
+        self._load = load
+        self._idle_unload = idle_unload
+        self._max_loaded = max_loaded
+        self._slots = {model: _Slot(model) for model in self.names.models}
+        self._lock = asyncio.Lock()  # loads and unloads, one at a time: each counts free memory
+        self._unloading: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    def find(self, name: str | None) -> ServedModel:
+        """Return the model of a name; None means the only one. Raises Refusal, 404 or 400."""
+        return self.names.find(name)
+
+    def state(self, model: ServedModel) -> str:
+        """Return "loaded", "loading" or "unloaded"."""
+        slot = self._slots[model]
+        if slot.model is not None:
+            return "loaded"
+        return "unloaded" if slot.loading is None else "loading"
+
+    def progress(self, model: ServedModel) -> float:
+        """Return the fraction of a model that is loaded, 0 to 1."""
+        return self._slots[model].progress
+
+    def loaded(self, model: ServedModel) -> LocalModel | None:
+        """Return a model if it is in memory, for a look at its settings; never use it to generate:
+        it may be unloaded at any time."""
+        found: LocalModel | None = self._slots[model].model
+        return found
+
+    @asynccontextmanager
+    async def use(self, name: str | None) -> AsyncIterator[LocalModel]:
+        """Load a model if it is not, and keep it in memory while the block runs.
+
+        It is a LocalModel, or an IsolatedModel, which has the same methods. Raises Refusal (404 for
+        an unknown name, 503 if nothing can make room for it) and what loading it raises.
+        """
+        slot = self._slots[self.names.find(name)]
+        slot.n_users += 1
+        if slot.timer is not None:
+            slot.timer.cancel()
+        try:
+            await self._loaded(slot)
+            yield slot.model
+        finally:
+            slot.n_users -= 1
+            slot.last_used = time.monotonic()
+            self._unload_later(slot)
+
+    async def close(self) -> None:
+        """Close every model; calls that still run end with ClosedError."""
+        self._is_closed = True
+        for slot in self._slots.values():
+            if slot.timer is not None:
+                slot.timer.cancel()
+        async with self._lock:
+            for slot in self._slots.values():
+                await self._unload(slot)
+
+    async def _loaded(self, slot: _Slot) -> None:
+        """Return when a model is loaded. A load that fails fails for all who wait for it."""
+        if self._is_closed:
+            raise stopping()
+        if slot.model is not None:
+            return
+        if slot.loading is None:
+            slot.loading = asyncio.create_task(self._load_slot(slot))
+        # Whoever goes away does not end the load for the others.
+        await asyncio.shield(slot.loading)
+
+    async def _load_slot(self, slot: _Slot) -> None:
+        try:
+            async with self._lock:
+                await self._make_place(slot)
+                slot.model = await self._load_or_make_room(slot)
+        finally:
+            slot.loading = None
+            slot.last_used = time.monotonic()
+            self._unload_later(slot)
+
+    async def _load_or_make_room(self, slot: _Slot) -> Any:
+        """Return the loaded model; unload others, the least recently used first, until it fits."""
+        started = time.monotonic()
+        while True:
+            slot.progress = 0.0
+            try:
+                model = await asyncio.to_thread(self._load, slot.about, self._note(slot))
+            except NotEnoughMemoryError as error:
+                await self._unload_idle(slot, _no_room(error))
+                continue
+            logger.info("loaded %s in %.1f s", slot.about.name, time.monotonic() - started)
+            return model
+
+    def _note(self, slot: _Slot) -> Callable[[float], object]:
+        def note(fraction: float) -> None:
+            if self._is_closed:
+                raise stopping()
+            slot.progress = fraction
+
+        return note
+
+    async def _make_place(self, slot: _Slot) -> None:
+        """Unload until fewer than ``max_loaded`` models are in memory."""
+        while self._max_loaded is not None:
+            n_loaded = sum(each.model is not None for each in self._slots.values())
+            if n_loaded < self._max_loaded:
+                return
+            why = f"{n_loaded} models are loaded, the most that this server keeps"
+            await self._unload_idle(slot, why)
+
+    async def _unload_idle(self, wanted: _Slot, why: str) -> None:
+        """Unload the model that was not used for longest; a Refusal with ``why`` if none can go."""
+        idle = [slot for slot in self._slots.values() if slot.is_idle]
+        if not idle:
+            in_use = [slot.about.name for slot in self._slots.values() if slot.model is not None]
+            others = f", and {', '.join(in_use)} cannot be unloaded while in use" if in_use else ""
+            raise Refusal(
+                503,
+                f"the model {wanted.about.name} cannot be loaded now: {why}{others}",
+                type=SERVER,
+                param="model",
+                code="no_room_for_model",
+                retry_after=10 if in_use else None,
+            )
+        await self._unload(min(idle, key=lambda slot: slot.last_used))
+
+    async def _unload(self, slot: _Slot) -> None:
+        """Close a model; whoever wants it from now on loads it again."""
+        model, slot.model = slot.model, None
+        if model is not None:
+            await asyncio.to_thread(model.close)
+            logger.info("unloaded %s", slot.about.name)
+
+    def _unload_later(self, slot: _Slot) -> None:
+        if slot.is_idle and self._idle_unload is not None and not self._is_closed:
+            loop = asyncio.get_running_loop()
+            slot.timer = loop.call_later(self._idle_unload, self._start_unload, slot)
+
+    def _start_unload(self, slot: _Slot) -> None:
+        task = asyncio.create_task(self._unload_if_idle(slot))
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
+
+    async def _unload_if_idle(self, slot: _Slot) -> None:
+        async with self._lock:
+            if slot.is_idle:
+                await self._unload(slot)
+
+
+def _no_room(error: NotEnoughMemoryError) -> str:
+    return (
+        f"it needs {as_size(error.needed)} of memory and {as_size(error.available)} are available"
+    )

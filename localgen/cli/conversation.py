@@ -9,6 +9,7 @@ from typing import Any
 
 from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.checks import check_choice
+from localgen._util.json_text import read_json
 from localgen._util.text_file import read_text
 from localgen.config import DEFAULT_MAX_NEW_TOKENS, GenerationConfig
 from localgen.errors import ContextFullError, StateError
@@ -151,8 +152,8 @@ class Conversation:
 def _saved_messages(text: str) -> list[dict[str, str]]:
     """Return the messages of a saved chat. Raises ValueError with what is wrong."""
     try:
-        saved = json.loads(text)
-    except (ValueError, RecursionError):
+        saved = read_json(text)
+    except ValueError:
         raise ValueError("it is not JSON") from None
     messages = saved.get("messages") if isinstance(saved, dict) else None
     if not isinstance(messages, list):

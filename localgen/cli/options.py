@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import typer
 
 from localgen import hub
 from localgen._util.format import counted, either
+from localgen._util.json_text import read_json
 from localgen.cli.constraint_flags import check_flags
 from localgen.cli.files import read_file
 from localgen.cli.flag_names import RENAMED, flag_of
@@ -191,8 +191,8 @@ _GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
 def _json(text: str) -> Any:
     """Return the value of a flag that takes JSON; a typer error if it is not JSON."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return read_json(text)
+    except ValueError as error:
         raise typer.BadParameter(f"{text!r:.40} is not JSON: {error}") from None
 
 

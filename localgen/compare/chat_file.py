@@ -6,13 +6,13 @@ A line is {"messages": [{"role": "user", "content": "…"}, …]}, and ends with
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from localgen._util.home import expand_user
+from localgen._util.json_text import read_json
 from localgen._util.text_file import read_text
 from localgen.errors import CompareError
 
@@ -78,19 +78,26 @@ _FORM = '{"messages": [{"role": "user", "content": "…"}]}'
 
 def _chat(where: str, line: str) -> tuple[Message, ...]:
     try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        data = read_json(line)
+    except ValueError as error:
         raise CompareError(f"{where} is not JSON: {error}") from None
     messages = data.get("messages") if isinstance(data, dict) else None
-    if not (isinstance(messages, list) and messages and all(map(_is_message, messages))):
+    if not (isinstance(messages, list) and messages):
         raise CompareError(f"{where} is not a chat: a line must be {_FORM}")
     if others := [name for name in data if name != "messages"]:
         raise CompareError(f"{where} has {others[0]!r}: a line has messages and nothing else")
+    for number, message in enumerate(messages, 1):
+        _check_message(f"{where} is not a chat: message {number}", message)
     return tuple(messages)
 
 
-def _is_message(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str)
+def _check_message(what: str, message: object) -> None:
+    """Raise CompareError unless it has a role and text; tool calls may stand in for the text."""
+    if not (isinstance(message, dict) and isinstance(message.get("role"), str)):
+        raise CompareError(f"{what} has no role; a line must be {_FORM}")
+    content = message.get("content")
+    if not (isinstance(content, str) or (content is None and message.get("tool_calls"))):
+        raise CompareError(f"{what} must have text as its content, got {content!r:.40}")
 
 
 def _sha256(text: str) -> str:

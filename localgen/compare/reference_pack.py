@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from localgen._util.atomic_write import atomic_write
 from localgen._util.checks import check_int
+from localgen._util.json_text import read_json
 from localgen._util.typed_fields import check_fields
 from localgen.compare.divergence import GreedyText
 from localgen.compare.levels import sha256
@@ -170,7 +171,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 def _read_about(archive: zipfile.ZipFile) -> About:
     if archive.getinfo(_ABOUT).file_size > _MOST_BYTES_ABOUT:
         raise ValueError(f"{_ABOUT} is too large")
-    said = json.loads(archive.read(_ABOUT))
+    said = read_json(archive.read(_ABOUT))
     if not isinstance(said, dict):
         raise TypeError(f"{_ABOUT} is not an object")
     version = said.pop("version")

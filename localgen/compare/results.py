@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from localgen._util.atomic_write import atomic_write_bytes
+from localgen._util.json_text import read_json
 from localgen._util.text_file import read_text
 from localgen._util.typed_fields import check_fields
 from localgen.benchmark.measuring import Spread
@@ -71,14 +72,14 @@ class Comparison:
         """Return the comparison that ``save`` wrote. Raises CompareError for any other file."""
         try:
             return cls.from_json(read_text(path))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise CompareError(f"{path} is not a comparison, or is corrupt: {error}") from error
         except CompareError as error:
             raise CompareError(f"{path}: {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> Comparison:
-        data = json.loads(text)
+        data = read_json(text)
         if not isinstance(data, dict):
             raise TypeError(f"it must be an object, got {text!r:.40}")
         schema = data.pop("schema", None)

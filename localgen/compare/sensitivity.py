@@ -5,13 +5,13 @@ A heat map has a row for each kind of tensor and a column for each third of the 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localgen._util.json_text import read_json
 from localgen._util.text_file import read_text
 from localgen.errors import CompareError
 
@@ -50,8 +50,8 @@ class HeatMap:
 def is_loss_file(path: Path) -> bool:
     """Return whether a file says that it holds losses; it may still be corrupt."""
     try:
-        found = json.loads(read_text(path))
-    except (ValueError, OSError, RecursionError):
+        found = read_json(read_text(path))
+    except (ValueError, OSError):
         return False
     return isinstance(found, dict) and found.get("format") == FORMAT
 
@@ -59,12 +59,12 @@ def is_loss_file(path: Path) -> bool:
 def load_heat_map(path: Path) -> HeatMap:
     """Return the heat map of a loss file. Raises CompareError for any other file."""
     try:
-        data = json.loads(read_text(path))
+        data = read_json(read_text(path))
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {data['format']!r}")
         names = [str(name) for name, _ in data["groups"]]
         alone = dict(_alone(names, types, float(loss)) for types, loss in _singles(data))
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError) as error:
         raise CompareError(f"{path} is not a file of losses, or is corrupt: {error}") from error
     if not alone:
         raise CompareError(f"{path} has no loss of a single group yet; finish the search first")

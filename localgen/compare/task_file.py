@@ -11,7 +11,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
 import re
 import string
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from localgen._util.checks import check_int
+from localgen._util.json_text import read_json
 from localgen._util.text_file import read_text
 from localgen.errors import CompareError
 
@@ -138,8 +138,8 @@ def _from_row(row: list[str]) -> Question:
 
 def _from_json(line: str) -> Question:
     try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        given = read_json(line)
+    except ValueError as error:
         raise ValueError(f"it is not JSON: {error}") from None
     if not isinstance(given, dict):
         raise TypeError(f"it must be an object, got {line!r:.40}")

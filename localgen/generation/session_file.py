@@ -30,6 +30,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from localgen._util.atomic_write import atomic_write
+from localgen._util.json_text import read_json
 from localgen._version import __version__
 from localgen.engine.backend import Saved, State
 from localgen.errors import StateError
@@ -163,10 +164,10 @@ class _Reader:
     def _parse(self, header: bytes) -> tuple[dict[str, Any], list[tuple[int, int]]]:
         """The identity and the lengths in a header."""
         try:
-            data = json.loads(header)
+            data = read_json(header)
             lengths = [(n_tokens, n_bytes) for n_tokens, n_bytes in data["sequences"]]
             identity = dict(data["identity"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             raise self._damaged("its header cannot be read") from None
         if not all(type(n) is int and n > 0 for pair in lengths for n in pair):
             raise self._damaged("its header has lengths that are none")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from localgen._util.atomic_write import atomic_write_bytes
+from localgen._util.json_text import read_json
+from localgen._util.text_file import read_text
 from localgen.errors import QuantizeError
 from localgen.mixtures.losses import Mixture
 
@@ -52,13 +54,13 @@ class LossFile:
 
 def _read(path: Path, origin: Mapping[str, Any]) -> dict[Mixture, float]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(read_text(path))
         if found["format"] != _FORMAT:
             raise ValueError(found["format"])
         losses = {tuple(types): float(value) for types, value in found["losses"]}
         if not all(map(math.isfinite, losses.values())):
             raise ValueError("a loss is not finite")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise QuantizeError(
             f"{path} is not a file of measured losses. Name another file, which will be written."
         ) from error

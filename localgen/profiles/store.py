@@ -21,6 +21,7 @@ from typing import Any
 from localgen._util import system
 from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.home import path_from_environment
+from localgen._util.json_text import read_json
 from localgen._util.user_folders import cache_folder
 
 logger = logging.getLogger("localgen.profiles")
@@ -163,8 +164,8 @@ def _header(key: ProfileKey, kind: str) -> dict[str, object]:
 def _data(text: bytes, key: ProfileKey, kind: str) -> dict[str, Any] | None:
     """Return the data of a file's ``text``; None if it is not one for this key and kind."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = read_json(text)
+    except ValueError:
         return None
     if not isinstance(found, dict):
         return None

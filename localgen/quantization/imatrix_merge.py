@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from localgen._util.home import expand_user
+from localgen._util.warn import warn
 from localgen.gguf.imatrix_file import Imatrix, read_sums
 from localgen.gguf.imatrix_sums import Sums, merged
 from localgen.quantization.imatrix_result import (
@@ -26,14 +29,16 @@ def merge_imatrices(
 ) -> ImportanceMatrix:
     """Write one importance matrix with the sums of several, of one model and different texts.
 
-    files: GGUF files or those of the older format, at least two. Raises ValueError for the
-    arguments, and QuantizeError for files of different models.
+    files: GGUF files or those of the older format, at least two. Warns of a text that several are
+    made from. Raises ValueError for the arguments, also for two files with the same contents, and
+    QuantizeError for files of different models.
     """
     paths = [expand_user(file) for file in files]
     if len(paths) < _FEWEST:
         raise ValueError(f"merging needs at least two files, got {len(paths)}")
     target = target_of(output)
     found = [read_sums(path) for path in paths]
+    _check_different(paths)
     chunk_size = next((each.chunk_size for each in found if each.chunk_size), _CHUNK_SIZE)
     total = merged(
         (str(path), _by_tokens(each, chunk_size)) for path, each in zip(paths, found, strict=True)
@@ -49,8 +54,31 @@ def merge_imatrices(
     )
     whole.write(target)
     done = described(whole, target, (), 0.0)
+    _warn_of_shared_texts(paths, found)
     warn_of_gaps(done)
     return done
+
+
+def _check_different(paths: Sequence[Path]) -> None:
+    """Raise ValueError for files with the same contents, which would count twice."""
+    seen: dict[bytes, Path] = {}
+    for path in paths:
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        if digest in seen:
+            raise ValueError(
+                f"{path} and {seen[digest]} are the same importance matrix, and its text would "
+                f"count twice. Name it once."
+            )
+        seen[digest] = path
+
+
+def _warn_of_shared_texts(paths: Sequence[Path], found: Sequence[Imatrix]) -> None:
+    sources: dict[str, list[str]] = {}
+    for path, each in zip(paths, found, strict=True):
+        for text in dict.fromkeys(text_hashes(each)):
+            sources.setdefault(text, []).append(str(path))
+    for shared in dict.fromkeys(tuple(names) for names in sources.values() if len(names) > 1):
+        warn(f"{', '.join(shared)} are made from the same text, which counts {len(shared)} times")
 
 
 def _by_tokens(found: Imatrix, chunk_size: int) -> Mapping[str, Sums]:

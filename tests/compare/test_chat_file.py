@@ -12,6 +12,8 @@ from localgen.compare.chat_file import OWN_CHATS, read_chats
 
 CHAT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]}
 
+CONTENT = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": %s}]}'
+
 
 def test_a_file_of_chats(tmp_path: Path) -> None:
     """Empty lines are no chats."""
@@ -39,8 +41,14 @@ def test_chats_of_our_own() -> None:
         ('{"prompt": "Hi"}', "line 2 is not a chat"),
         ('{"messages": []}', "line 2 is not a chat"),
         ('{"messages": "Hi"}', "line 2 is not a chat"),
-        ('{"messages": ["Hi"]}', "line 2 is not a chat"),
-        ('{"messages": [{"content": "Hi"}]}', "line 2 is not a chat"),
+        ('{"messages": ["Hi"]}', "line 2 is not a chat: message 1 has no role"),
+        ('{"messages": [{"content": "Hi"}]}', "line 2 is not a chat: message 1 has no role"),
+        ('{"messages": [{"role": "user"}]}', "line 2 is not a chat: message 1 must have text"),
+        (CONTENT % "null", "line 2 is not a chat: message 2 must have text as its content"),
+        (CONTENT % "7", "line 2 is not a chat: message 2 must have text as its content, got 7"),
+        (CONTENT % '["Hi"]', "line 2 is not a chat: message 2 must have text"),
+        (CONTENT % '[{"type": "image"}]', "line 2 is not a chat: message 2 must have text"),
+        (CONTENT % "1".ljust(400, "0"), "line 2 is not JSON: the number 10000"),
         ('{"messages": [{"role": "user"}], "seed": 1}', "line 2 has 'seed'"),
     ],
 )
@@ -49,6 +57,13 @@ def test_what_is_no_chat(line: str, message: str, tmp_path: Path) -> None:
     file.write_text(f"{json.dumps(CHAT)}\n{line}\n", "utf-8")
     with pytest.raises(CompareError, match=rf"chats\.jsonl, {message}"):
         read_chats(file)
+
+
+def test_tool_calls_stand_in_for_text(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
+    file = tmp_path / "chats.jsonl"
+    file.write_text(json.dumps({"messages": [call]}), "utf-8")
+    assert read_chats(file).chats == ((call,),)
 
 
 def test_a_file_without_chats(tmp_path: Path) -> None:

@@ -167,6 +167,19 @@ def test_merging_adds_what_two_texts_gave(tiny_bpe_path: Path, tmp_path: Path) -
         merge_imatrices([first.path], output=tmp_path / "one.gguf")
 
 
+def test_nothing_counts_twice_in_silence(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """The same file under two names is refused; the same text in two files is told."""
+    first, longer = (make(tiny_bpe_path, tmp_path / f"{n}.gguf", n_chunks=n) for n in (1, 2))
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(first.path.read_bytes())
+    for again in (first.path, copy):
+        with pytest.raises(ValueError, match=r"1\.gguf are the same importance matrix"):
+            merge_imatrices([first.path, longer.path, again], output=tmp_path / "all.gguf")
+    assert not (tmp_path / "all.gguf").exists()
+    with pytest.warns(UserWarning, match=r"2\.gguf are made from the same text, which counts 2 t"):
+        merge_imatrices([first.path, longer.path], output=tmp_path / "all.gguf")
+
+
 def test_a_matrix_of_another_model_is_not_merged(tiny_bpe_path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     make_llama_bpe(other, n_embd=32)

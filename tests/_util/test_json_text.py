@@ -1,0 +1,35 @@
+"""JSON from outside: what Python's own reader accepts and arithmetic does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from localgen._util.json_text import read_json
+
+
+def test_numbers_of_64_bits_are_kept() -> None:
+    assert read_json(f'[{2**63 - 1}, {-(2**63)}, 1.5, "x", null]') == [
+        2**63 - 1, -(2**63), 1.5, "x", None,
+    ]  # fmt: skip
+    assert read_json(b'{"a": 1}') == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (str(2**63), "9223372036854775808"),
+        (str(-(2**63) - 1), "-9223372036854775809"),
+        ("9" * 400, "99999999999999999999…"),
+        ("9" * 5000, "99999999999999999999…"),  # int() raises an error about Python's settings
+    ],
+)
+def test_larger_ones_are_refused_wherever_they_stand(number: str, shown: str) -> None:
+    """10**400 * 1.0 raises OverflowError, which is no ValueError."""
+    with pytest.raises(ValueError, match=f"^the number {shown} is too large$"):
+        read_json(f'{{"a": [{{"b": {number}}}]}}')
+
+
+def test_what_is_no_json_or_too_deep_is_a_value_error() -> None:
+    for text in ("", "{", "[" * 10**6):
+        with pytest.raises(ValueError, match=r"Expecting|nested"):
+            read_json(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import types
 import typing
@@ -14,12 +15,17 @@ def check_fields(instance: Any) -> None:
 
     An int counts as a float. Of a dict only the keys are checked.
     """
-    kind = type(instance)
-    for name, hint in typing.get_type_hints(kind).items():
+    kind: Any = type(instance)
+    for name, hint in _hints(kind).items():
         value = getattr(instance, name)
         if not _is_of(value, hint):
             expected = hint.__name__ if isinstance(hint, type) else str(hint)
             raise TypeError(f"{name} of {kind.__name__} must be {expected}, got {value!r:.40}")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)  # slow: it compiles each annotation
 
 
 def _is_of(value: Any, hint: Any) -> bool:

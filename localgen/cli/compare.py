@@ -26,7 +26,7 @@ from localgen.compare.formats import (
     Column,
     fixed_line,
     noise_line,
-    share_of_most,
+    shares_of_most,
 )
 from localgen.compare.level_result import LevelResult
 from localgen.compare.machines import by_machine, merge
@@ -310,7 +310,8 @@ def _print_table(result: Comparison) -> None:
     columns = [column for column in COLUMNS if column.in_terminal and _is_measured(column, levels)]
     titles = [column.title for column in columns]
     rows = [
-        [text for column in columns for text in _cells(column, level, result)] for level in levels
+        [text for column in columns for text in _cells(column, level, share)]
+        for level, share in zip(levels, shares_of_most(levels), strict=True)
     ]
     right = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD", "KLD p99.9", "flips")
     headers = [title for column in columns for title in _headers(column)]
@@ -340,13 +341,13 @@ def _headers(column: Column) -> list[str]:
     return [column.title, ""] if column is KLD else [column.title]
 
 
-def _cells(column: Column, level: LevelResult, result: Comparison) -> list[str]:
+def _cells(column: Column, level: LevelResult, share: float) -> list[str]:
     """Return a figure, and after the KLD a bar, which has a column without a title."""
     # A figure and its error are two words: a narrow terminal breaks between them.
     text = column.text(level).replace("± ", "±")
     if column is not KLD:
         return [text]
-    return [text, "█" * round(_BAR_WIDTH * share_of_most(level, result))]
+    return [text, "█" * round(_BAR_WIDTH * share)]
 
 
 def _recommend(result: Comparison, budget: str | None, max_kld: float | None) -> None:

@@ -31,8 +31,13 @@ side_by_side.py       figures of several machines, as a table
 sensitivity.py        heat maps of what parts of a model lose alone
 formats.py            a level's figures as text
 extra_tables.py       figures that are measured where asked for, as tables
-report.py, page/      the result as PNG and as an HTML page
-plots.py, labels.py   what is drawn
+report.py             the result as PNG and as an HTML page
+html_page.py, page/   that page
+text_sides.py         two texts cut where they diverge
+drawn.py              which levels are drawn, of too many
+plots.py              quality, speed and the distribution over tokens, drawn
+plot_parts.py         what plots have in common
+labels.py             labels, placed where they cover the least
 task_plot.py          right answers with their intervals, drawn
 pictures.py           drawings as files
 command.py            the command that repeats a run

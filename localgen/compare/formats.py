@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,10 +195,11 @@ COLUMNS = (
 )
 
 
-def share_of_most(level: LevelResult, result: Comparison) -> float:
-    """Return a level's mean KLD as a share of the largest one, for a bar."""
-    most = max((each.kld_mean or 0.0 for each in result.levels), default=0.0)
-    return max(0.0, (level.kld_mean or 0.0) / most) if most else 0.0
+def shares_of_most(levels: Sequence[LevelResult]) -> list[float]:
+    """Return each level's mean KLD as a share of the largest one, for bars."""
+    klds = [level.kld_mean or 0.0 for level in levels]
+    most = max(klds, default=0.0)
+    return [max(0.0, kld / most) if most else 0.0 for kld in klds]
 
 
 def fixed_line(result: Comparison) -> str | None:

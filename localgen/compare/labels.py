@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
+
+# Boxes in pixels, (n, 4): left, bottom, right, top.
+Boxes: TypeAlias = npt.NDArray[np.float64]
 
 # One colour per role, all different: a page replaces each of them by its own.
 PALETTE = {
@@ -33,6 +36,8 @@ _PLACES = tuple(
     for distance in (1.0, 1.8, 2.8)
     for x, y in ((6, 0), (-6, 0), (0, 6), (0, -6), (5, 4), (-5, 4), (5, -4), (-5, -4))
 )
+# On which side of its point a label is at each: -1 is left or below, 1 is right or above.
+_SIDES = np.sign(_PLACES).astype(int)
 _ALIGN: dict[int, tuple[Any, Any]] = {
     -1: ("right", "top"),
     0: ("center", "center"),
@@ -58,52 +63,51 @@ def place(labels: Sequence[Label], renderer: Any) -> None:
 
     The recommended level's label is placed first.
     """
-    taken = {label.axes: _drawn(label.axes, renderer) for label in labels}
-    for label in labels:
-        taken[label.axes] += _point_boxes(label, renderer)
+    by_axes: dict[Axes, list[Label]] = {}
     for label in sorted(labels, key=lambda label: not label.is_kept):
-        box = _write_label(label, taken[label.axes], renderer)
-        if box is not None:
-            taken[label.axes].append(box)
+        by_axes.setdefault(label.axes, []).append(label)
+    for axes, group in by_axes.items():
+        taken = np.array([*_drawn(axes, renderer), *_point_boxes(axes, group, renderer)])
+        for label in group:
+            box = _write_label(label, taken, renderer)
+            if box is not None:
+                taken = np.vstack([taken, box])
 
 
-def _drawn(axes: Axes, renderer: Any) -> list[Bbox]:
-    """Return the boxes of the legend and of the front's line, in pixels."""
-    from matplotlib.transforms import Bbox  # noqa: PLC0415
-
+def _drawn(axes: Axes, renderer: Any) -> Boxes:
+    """Return the boxes of the legend and of the front's line."""
     legend = axes.get_legend()
-    boxes = [] if legend is None else [legend.get_window_extent(renderer)]
+    found = [] if legend is None else [legend.get_window_extent(renderer).extents]
     reach = renderer.points_to_pixels(1.0)
     for line in axes.get_lines():
         if line.get_gid() == FRONT:
             corners = axes.transData.transform(line.get_xydata())
             for start, end in itertools.pairwise(corners):
-                n_dots = 1 + int(abs(end - start).max() / (2 * reach))
-                for x, y in np.linspace(start, end, n_dots):
-                    boxes.append(Bbox([(x - reach, y - reach), (x + reach, y + reach)]))
-    return boxes
+                dots = np.linspace(start, end, 1 + int(abs(end - start).max() / (2 * reach)))
+                found += [*np.hstack([dots - reach, dots + reach])]
+    return np.array(found).reshape(-1, 4)
 
 
-def _point_boxes(label: Label, renderer: Any) -> list[Bbox]:
-    """Return the boxes of a point and its error bar, in pixels."""
-    from matplotlib.transforms import Bbox  # noqa: PLC0415
-
-    corners = [(label.x, label.low), (label.x, label.y), (label.x, label.high)]
-    (x, low), (_, y), (_, high) = label.axes.transData.transform(corners)
+def _point_boxes(axes: Axes, labels: Sequence[Label], renderer: Any) -> Boxes:
+    """Return the boxes of points and of their error bars."""
+    data = [(each.x, y) for each in labels for y in (each.low, each.y, each.high)]
+    corners = axes.transData.transform(data).reshape(-1, 3, 2)
     reach = renderer.points_to_pixels(4.0)
-    return [
-        Bbox([(x - reach, y - reach), (x + reach, y + reach)]),
-        Bbox([(x - reach / 2, low), (x + reach / 2, high)]),
-    ]
+    sides = np.array([reach / 2, 0.0])
+    points = np.hstack([corners[:, 1] - reach, corners[:, 1] + reach])
+    bars = np.hstack([corners[:, 0] - sides, corners[:, 2] + sides])
+    return np.vstack([points, bars])
 
 
-def _write_label(label: Label, taken: Sequence[Bbox], renderer: Any) -> Bbox | None:
-    """Write a label and return its box, in pixels; None if there was no room for it."""
+def _write_label(label: Label, taken: Boxes, renderer: Any) -> Boxes | None:
+    """Write a label and return its box; None if there was no room for it."""
     text = label.axes.annotate(
         cut(label.text, NAME_LENGTH),
         (label.x, label.y),
         xytext=(0, 0),
         textcoords="offset points",
+        ha="left",
+        va="bottom",
         fontsize=7.5,
         weight="bold" if label.is_kept else "normal",
         color=PALETTE["accent"] if label.is_kept else PALETTE["ink"],
@@ -111,33 +115,35 @@ def _write_label(label: Label, taken: Sequence[Bbox], renderer: Any) -> Bbox | N
         annotation_clip=False,
         zorder=6,
     )
-    inside = label.axes.get_window_extent(renderer)
-
-    def stand(place: tuple[float, float]) -> Bbox:
-        text.set_position(place)
-        sides = [(value > 0) - (value < 0) for value in place]
-        text.set_horizontalalignment(_ALIGN[sides[0]][0])
-        text.set_verticalalignment(_ALIGN[sides[1]][1])
-        return text.get_window_extent(renderer)
-
-    def covered(place: tuple[float, float]) -> float:
-        """Return the share of the label that is outside the axes or over something else."""
-        box = stand(place)
-        area = float(box.width * box.height) or 1.0
-        return 1 - (_overlap(box, inside) - sum(_overlap(box, each) for each in taken)) / area
-
-    best = min(_PLACES, key=covered)
-    if not label.is_kept and covered(best) > _MOST_COVERED:
+    boxes = _boxes_at_places(np.array(text.get_window_extent(renderer).extents), renderer)
+    inside = np.array([label.axes.get_window_extent(renderer).extents])
+    free = _overlaps(boxes, inside)[:, 0] - _overlaps(boxes, taken).sum(axis=1)
+    # Rounded: of places that are equally free, the first is the best.
+    covered = np.round(1 - free / max(float(np.prod(boxes[0, 2:] - boxes[0, :2])), 1.0), 6)
+    best = int(covered.argmin())
+    if not label.is_kept and covered[best] > _MOST_COVERED:
         text.remove()
         return None
-    return stand(best)
+    text.set_position(_PLACES[best])
+    text.set_horizontalalignment(_ALIGN[_SIDES[best, 0]][0])
+    text.set_verticalalignment(_ALIGN[_SIDES[best, 1]][1])
+    return boxes[best : best + 1]
 
 
-def _overlap(a: Bbox, b: Bbox) -> float:
-    """Return the area that two boxes have in common, in pixels."""
-    width = float(min(a.x1, b.x1) - max(a.x0, b.x0))
-    height = float(min(a.y1, b.y1) - max(a.y0, b.y0))
-    return max(0.0, width) * max(0.0, height)
+def _boxes_at_places(box: Boxes, renderer: Any) -> Boxes:
+    """Return the boxes of a label at each of ``_PLACES``, of the one above and right of a point."""
+    low, size = box[:2], box[2:] - box[:2]
+    corners = low + renderer.points_to_pixels(1.0) * np.array(_PLACES) - (1 - _SIDES) / 2 * size
+    return np.hstack([corners, corners + size])
+
+
+def _overlaps(a: Boxes, b: Boxes) -> Boxes:
+    """Return the areas that each of ``a`` has in common with each of ``b``, (len(a), len(b))."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    sides: Boxes = np.maximum(high - low, 0.0)
+    areas: Boxes = sides[..., 0] * sides[..., 1]
+    return areas
 
 
 def cut(text: str, most: int) -> str:

@@ -20,7 +20,12 @@ def by_machine(result: Comparison) -> dict[str, Comparison]:
     """Return each machine's own comparison by its number, "" if it is the only one."""
     if not is_merged(result.settings):
         return {"": result}
-    return {number: _part(result, number) for number in result.settings}
+    levels: dict[str, list[LevelResult]] = {number: [] for number in result.settings}
+    for level in result.levels:
+        name, _, number = level.name.rpartition(" ")
+        if number in levels:
+            levels[number].append(dataclasses.replace(level, name=name))
+    return {number: _part(result, number, levels[number]) for number in levels}
 
 
 def is_merged(settings: Mapping[str, Any]) -> bool:
@@ -42,9 +47,7 @@ def merge(results: Iterable[Comparison]) -> Comparison:
     Merged ones are taken apart first, and a machine's results count once. A note says if the
     models or texts differ. Raises ValueError for no comparisons.
     """
-    parts: list[Comparison] = []
-    for result in results:
-        parts += [part for part in by_machine(result).values() if not _has(parts, part)]
+    parts = _distinct(part for result in results for part in by_machine(result).values())
     if not parts:
         raise ValueError("there is no comparison to merge")
     if len(parts) == 1:
@@ -52,6 +55,15 @@ def merge(results: Iterable[Comparison]) -> Comparison:
     merged = Comparison.merged(parts)
     notes = tuple(dict.fromkeys((*merged.notes, *_differences(parts))))
     return dataclasses.replace(merged, notes=notes, noise=_largest_noise(parts))
+
+
+def _distinct(parts: Iterable[Comparison]) -> list[Comparison]:
+    """Return the comparisons without those whose settings and levels an earlier one has."""
+    found: dict[str, Comparison] = {}
+    for part in parts:
+        bare = dataclasses.replace(part, source="", noise=None, notes=())
+        found.setdefault(bare.to_json(), part)
+    return [*found.values()]
 
 
 def _largest_noise(parts: Sequence[Comparison]) -> LevelResult | None:
@@ -105,20 +117,12 @@ def collect(paths: Sequence[Path]) -> Collected:
     return Collected(merge(results), tuple(heat_maps), tuple(skipped))
 
 
-def _part(result: Comparison, number: str) -> Comparison:
-    end = f" {number}"
-    levels = tuple(
-        dataclasses.replace(level, name=level.name.removesuffix(end))
-        for level in result.levels
-        if level.name.endswith(end)
-    )
+def _part(result: Comparison, number: str, levels: Sequence[LevelResult]) -> Comparison:
     settings = dict(result.settings[number])
     source = str(settings.pop("source", result.source))
-    return dataclasses.replace(result, source=source, settings=settings, levels=levels, noise=None)
-
-
-def _has(parts: Sequence[Comparison], part: Comparison) -> bool:
-    return any((each.settings, each.levels) == (part.settings, part.levels) for each in parts)
+    return dataclasses.replace(
+        result, source=source, settings=settings, levels=tuple(levels), noise=None
+    )
 
 
 def _differences(parts: Sequence[Comparison]) -> list[str]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from localgen.compare.labels import PALETTE, Label, cut, place
-from localgen.compare.plots import Panel
+from localgen.compare.plot_parts import Panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure

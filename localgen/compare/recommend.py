@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,13 +85,31 @@ def recommend(
 
 def pareto(levels: Sequence[LevelResult]) -> tuple[LevelResult, ...]:
     """Return the levels that no other beats in size, speed and KLD at once, smallest first."""
-    kept = [a for a in levels if not any(_beats(b, a) for b in levels)]
-    return tuple(sorted(kept, key=_bytes))
+    unbeaten = _unbeaten({_costs(level) for level in levels})
+    return tuple(sorted((each for each in levels if _costs(each) in unbeaten), key=_bytes))
 
 
-def _beats(a: LevelResult, b: LevelResult) -> bool:
-    ours, theirs = _costs(a), _costs(b)
-    return all(x <= y for x, y in zip(ours, theirs, strict=True)) and ours != theirs
+def _unbeaten(costs: set[tuple[float, float, float]]) -> set[tuple[float, float, float]]:
+    """Return the costs that no others equal or undercut in all three.
+
+    Whatever beats one sorts before it. Of those before, it suffices to know the stairs: the lowest
+    KLD for each slowness, which falls as the slowness rises.
+    """
+    found = set()
+    slownesses: list[float] = []
+    klds: list[float] = []
+    for each in sorted(costs):
+        _, slowness, kld = each
+        place = bisect.bisect_right(slownesses, slowness)
+        if place and klds[place - 1] <= kld:
+            continue
+        found.add(each)
+        start = bisect.bisect_left(slownesses, slowness)
+        end = start
+        while end < len(klds) and klds[end] >= kld:
+            end += 1
+        slownesses[start:end], klds[start:end] = [slowness], [kld]
+    return found
 
 
 def _costs(level: LevelResult) -> tuple[float, float, float]:

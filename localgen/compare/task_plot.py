@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from localgen._util.format import counted
+from localgen.compare.drawn import MOST_ROWS, drawn, left_out
 from localgen.compare.labels import NAME_LENGTH, PALETTE, Label, cut
 from localgen.compare.level_result import LevelResult
-from localgen.compare.plots import Panel, height_of_rows, is_kept
+from localgen.compare.plot_parts import Panel, height_of_rows, is_kept
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison
 from localgen.compare.task_metrics import PairedDifference
@@ -16,10 +16,7 @@ from localgen.compare.task_metrics import PairedDifference
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from localgen.compare.plots import Canvas
-
-# More rows would be a picture that nobody reads; the tables have all.
-_MOST_ROWS = 36
+    from localgen.compare.plot_parts import Canvas
 
 # A level's name and its difference in one task.
 Row = tuple[LevelResult, PairedDifference]
@@ -27,7 +24,13 @@ Row = tuple[LevelResult, PairedDifference]
 
 def task_panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel, ...]:
     """Return the panel of all tasks, or none if no level answered one beside the reference."""
-    tasks = dict(_by_task(result.levels))
+    answering = [
+        level
+        for level in result.levels
+        if level.error is None and any(task.difference is not None for task in level.tasks)
+    ]
+    levels = drawn(answering, kept, MOST_ROWS - 1)
+    tasks = _by_task(levels)
     shown = dict(_first(tasks))
     if not shown:
         return ()
@@ -53,27 +56,22 @@ def task_panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel,
         axes.set_ylim(y - 0.4, -0.6)
         return []
 
-    more = len(tasks) - len(shown)
     caption = (
         "The difference in right answers from the reference's, with its 95 % interval: one that "
         "reaches over 0 does not tell them apart."
     )
-    if more:
-        caption += f" {counted(more, 'more task')} only in the tables."
+    caption += left_out(len(tasks) - len(shown), "task")
+    caption += left_out(len(answering) - len(levels), "level")
     return (Panel("Right answers in tasks", caption, height_of_rows(n_rows), draw),)
 
 
-def _by_task(levels: Sequence[LevelResult]) -> Iterator[tuple[str, list[Row]]]:
-    found = [
-        (task.name, level, task.difference)
-        for level in levels
-        if level.error is None
-        for task in level.tasks
-    ]
-    for name in dict.fromkeys(name for name, _, _ in found):
-        rows = [(level, each) for task, level, each in found if task == name and each is not None]
-        if rows:
-            yield name, rows
+def _by_task(levels: Sequence[LevelResult]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for level in levels:
+        for task in level.tasks:
+            if task.difference is not None:
+                found.setdefault(task.name, []).append((level, task.difference))
+    return found
 
 
 def _first(tasks: dict[str, list[Row]]) -> Iterator[tuple[str, list[Row]]]:
@@ -81,7 +79,7 @@ def _first(tasks: dict[str, list[Row]]) -> Iterator[tuple[str, list[Row]]]:
     n_rows = 0
     for name, rows in tasks.items():
         n_rows += 1 + len(rows)
-        if n_rows > _MOST_ROWS and n_rows > 1 + len(rows):
+        if n_rows > MOST_ROWS and n_rows > 1 + len(rows):
             return
         yield name, rows
 

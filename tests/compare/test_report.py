@@ -31,9 +31,13 @@ from localgen.compare import (
     save_png,
 )
 from localgen.compare.command import command_line
+from localgen.compare.drawn import MOST_MACHINES, MOST_POINTS, MOST_TEXTS
 from localgen.compare.formats import COLUMNS, fixed_line
 from localgen.compare.level_result import Divergence
+from localgen.compare.machines import merge
 from localgen.compare.metrics import KLD_PROBABILITIES
+from localgen.compare.plot_parts import Panel
+from localgen.compare.text_sides import sides
 from tests.cli.test_generate import ENVIRONMENT, localgen_command
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile, level
 from tests.conftest import ROOT, RunChild
@@ -147,7 +151,7 @@ def test_labels_do_not_overlap(n_kv_types: int) -> None:
             assert area <= 0.15 * min(a.width * a.height, b.width * b.height)
 
 
-def _name_boxes(panel: plots.Panel) -> list[tuple[str, Any]]:
+def _name_boxes(panel: Panel) -> list[tuple[str, Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -352,7 +356,7 @@ def test_a_page_of_nothing(tmp_path: Path) -> None:
 def test_texts_are_cut_where_they_diverge(
     reference: str, text: str, same: str, theirs: Any, ours: Any
 ) -> None:
-    found = report.sides(Divergence("prompt", reference, text, 1))
+    found = sides(Divergence("prompt", reference, text, 1))
     assert (found.same, found.reference, found.text) == (same, theirs, ours)
     assert found.is_same == (reference == text)
 
@@ -410,6 +414,56 @@ def test_what_was_fixed_is_named() -> None:
     assert fixed_line(Comparison.merged([both, other])) == f"fixed: 1 or 2 threads, {attention}"
     assert fixed_line(other) == "fixed: 1 thread, flash attention off"
     assert fixed_line(Comparison(source="old.gguf", settings={})) is None
+
+
+# --- very many levels, or machines ---
+
+
+def _many(n: int, **more: Any) -> Comparison:
+    """Levels that all are on the front; the knee is among the smallest."""
+    lossy = [level(f"L{i}", (1 + i) * 10**6, 1 / (1 + i), n - i, **more) for i in range(n - 1)]
+    reference = level("F16", n * 10**6, 0.0, 1, is_reference=True, **more)
+    return comparison(levels=(*lossy, reference))
+
+
+def test_of_very_many_levels_some_are_drawn(tmp_path: Path) -> None:
+    """Regression: with 3,000 levels the page took hours. The caption says what is not drawn."""
+    result = _many(3000)
+    loss, speed, tokens = plots.panels(result, result.recommend())
+    assert len(_name_boxes(loss)) <= MOST_POINTS
+    assert loss.caption.endswith(" 2920 more levels only in the tables.")
+    assert speed.caption.endswith(" 2920 more levels only in the tables.")
+    assert tokens.caption.endswith(" 2963 more levels only in the tables.")  # F16 loses nothing
+    assert tokens.n_inches < 14
+    page = _page(result, tmp_path)
+    assert page.count("<tr") > 3000
+    assert page.count('class="kept"') == 1
+
+
+def test_texts_of_some_levels_are_shown(tmp_path: Path) -> None:
+    """The recommended level's are among them."""
+    texts = (Divergence("prompt", "one", "two", 0),)
+    result = _many(MOST_TEXTS + 5, divergences=texts)
+    kept = result.recommend().level
+    assert kept is not None
+    last = dataclasses.replace(
+        result, levels=(*(each for each in result.levels if each != kept), kept)
+    )
+    page = _page(last, tmp_path)
+    assert page.count("<details") == 1 + MOST_TEXTS
+    assert f"<details open>\n<summary>{kept.label}<" in page
+    assert "The texts of 5 more levels are left out." in page
+    assert "more levels are left out" not in _page(_many(9, divergences=texts), tmp_path)
+
+
+def test_some_of_many_machines_have_plots(tmp_path: Path) -> None:
+    machines = [comparison(settings={"cpu": f"CPU {i}"}) for i in range(MOST_MACHINES + 1)]
+    few, many = merge(machines[:2]), merge(machines)
+    assert "no plots here" not in _page(few, tmp_path)
+    page = _page(many, tmp_path)
+    assert page.count("<svg") == 3 * MOST_MACHINES
+    assert "1 more machine has no plots here." in page
+    assert f"CPU {MOST_MACHINES}" in page
 
 
 # --- files, and what is missing ---

@@ -501,6 +501,26 @@ def test_the_pareto_front() -> None:
     assert [level.name for level in pareto(LEVELS)] == ["Q2_K", "Q4_0", "Q5_0", "Q8_0", "F16"]
 
 
+def test_the_pareto_front_of_many_levels() -> None:
+    """As found by comparing each level with each; figures often tie."""
+    random = np.random.default_rng(7)
+    for _ in range(50):
+        levels = [
+            _result(f"L{number}", int(n_bytes), float(kld), float(speed))
+            for number, (n_bytes, kld, speed) in enumerate(random.integers(1, 9, (30, 3)))
+        ]
+        front = [each for each in levels if not any(_beats(other, each) for other in levels)]
+        assert {*pareto(levels)} == {*front}
+
+
+def _beats(a: LevelResult, b: LevelResult) -> bool:
+    ours, theirs = (
+        (each.file_bytes or 0, each.kld_mean or 0.0, -(each.decode_tps or Spread(0, 0, 0)).median)
+        for each in (a, b)
+    )
+    return all(x <= y for x, y in zip(ours, theirs, strict=True)) and ours != theirs
+
+
 @pytest.mark.parametrize(
     ("memory", "max_kld", "name"),
     [

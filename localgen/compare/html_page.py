@@ -1,0 +1,180 @@
+"""Makes the page of a comparison from the templates in ``page/``; it writes no file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from localgen._util.format import as_size
+from localgen.compare import pictures
+from localgen.compare.advice import MachineAdvice
+from localgen.compare.command import TEXT_FILE
+from localgen.compare.drawn import MOST_MACHINES, MOST_TEXTS
+from localgen.compare.extra_tables import extra_tables
+from localgen.compare.formats import (
+    COLUMNS,
+    KLD,
+    attention_text,
+    machine_settings,
+    sampling_error,
+    shares_of_most,
+)
+from localgen.compare.level_result import LevelResult
+from localgen.compare.machines import numbered
+from localgen.compare.memory_sizes import SHARE
+from localgen.compare.plot_parts import Panel
+from localgen.compare.results import Comparison
+from localgen.compare.sensitivity import HeatMap
+from localgen.compare.side_by_side import side_by_side
+from localgen.compare.task_table import TASK_COLUMNS, task_tables
+from localgen.compare.text_sides import sides
+
+# Names of settings on the page; others keep their keys.
+_SETTINGS = {
+    "source": "model",
+    "localgen": "localgen",
+    "llama_cpp": "llama-cpp-python (llama.cpp)",
+    "features": "llama.cpp build",
+    "python": "Python",
+    "numpy": "NumPy",
+    "platform": "system",
+    "machine": "machine",
+    "cpu": "CPU",
+    "n_threads": "threads",
+    "n_ctx": "tokens per chunk",
+    "n_chunks": "chunks",
+    "kv_types": "KV cache types",
+    "text_sha256": "SHA-256 of the text",
+    "source_sha256": "SHA-256 of the model",
+    "tasks_sha256": "SHA-256 of the tasks",
+    "task_limit": "questions of each task",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A cell of the table: the text to show and the value to sort by, "" if not measured."""
+
+    text: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the table; ``share`` is the percentage of the largest mean KLD, for a bar."""
+
+    level: LevelResult
+    cells: tuple[_Cell, ...]
+    share: float
+    is_kept: bool
+
+
+def html_page(
+    result: Comparison,
+    advice: Mapping[str, MachineAdvice],
+    panels: Sequence[Panel],
+    heat_maps: Sequence[HeatMap],
+) -> str:
+    """Return the page. advice: for each machine. panels: what to draw."""
+    import jinja2  # noqa: PLC0415  # only where a page is made
+
+    files = jinja2.Environment(
+        loader=jinja2.PackageLoader("localgen.compare", "page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = files.get_template("page.js").render()
+    digest = hashlib.sha256(script.encode()).digest()
+    return files.get_template("page.html.jinja").render(
+        result=result,
+        advice=advice.values(),
+        share=SHARE,
+        text_file=TEXT_FILE,
+        as_size=as_size,
+        attention_text=attention_text,
+        sampling_error=sampling_error(result),
+        machines=_machines(result.settings),
+        heat_maps=heat_maps,
+        pictures=[(panel, pictures.as_svg(panel)) for panel in panels],
+        n_undrawn_machines=max(0, len(advice) - MOST_MACHINES),
+        script=script,
+        script_hash=base64.b64encode(digest).decode(),
+        **_tables(result, advice),
+        **_texts(result, _kept_labels(advice)),
+    )
+
+
+def _tables(result: Comparison, advice: Mapping[str, MachineAdvice]) -> dict[str, Any]:
+    kept = _kept_labels(advice)
+    shares = shares_of_most(result.levels)
+    return {
+        "columns": COLUMNS,
+        "kld": KLD,
+        "rows": [
+            _row(level, share, is_kept=level.label in kept)
+            for level, share in zip(result.levels, shares, strict=True)
+            if level.error is None
+        ],
+        "failed": [level for level in result.levels if level.error is not None],
+        "tasks": task_tables(result),
+        "task_columns": TASK_COLUMNS,
+        "extra": extra_tables(result),
+        "side_by_side": side_by_side({number: each.result for number, each in advice.items()}),
+    }
+
+
+def _texts(result: Comparison, kept: Collection[str]) -> dict[str, Any]:
+    """Return the texts of some levels, beside the reference's."""
+    levels = [level for level in result.levels if level.divergences]
+    # Stable: those that are kept first, the others as in the table.
+    shown = sorted(levels, key=lambda level: level.label not in kept)[:MOST_TEXTS]
+    return {
+        "kept": kept,
+        "texts": [(level, [sides(each) for each in level.divergences]) for level in shown],
+        "n_unshown_texts": len(levels) - len(shown),
+    }
+
+
+def _kept_labels(advice: Mapping[str, MachineAdvice]) -> set[str]:
+    """Return the labels of the recommended levels, as they are in the whole comparison."""
+    return {
+        numbered(each.kept.level, number).label
+        for number, each in advice.items()
+        if each.kept is not None and each.kept.level is not None
+    }
+
+
+def _row(level: LevelResult, share: float, *, is_kept: bool) -> _Row:
+    values = [(column, column.value(level)) for column in COLUMNS]
+    return _Row(
+        level,
+        tuple(_Cell(column.text(level), "" if v is None else str(v)) for column, v in values),
+        round(100 * share, 1),
+        is_kept,
+    )
+
+
+def _machines(settings: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return each machine's number ("" if it is the only one), command and settings."""
+    return [
+        (number, str(part.get("command", "")), list(_named(part)))
+        for number, part in machine_settings(settings).items()
+    ]
+
+
+def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        if key != "command":
+            yield _SETTINGS.get(key, key), _shown(value)
+
+
+def _shown(value: object) -> str:
+    """Return a setting as text: lists and dicts without their brackets."""
+    if isinstance(value, dict):
+        value = [f"{name}: {each}" for name, each in value.items()]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,15 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+_are_errors: ContextVar[bool] = ContextVar("are_errors", default=False)
 _subject: ContextVar[str | None] = ContextVar("subject", default=None)
 
 
 def warn(message: str) -> None:
-    """Warn at the line outside localgen that called into it, however deep the call is."""
+    """Warn at the line outside localgen that called into it, however deep the call is.
+
+    Raises ValueError inside ``warnings_as_errors()``.
+    """
+    if _are_errors.get():
+        raise ValueError(message)
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, UserWarning, stacklevel=level)
+
+
+@contextmanager
+def warnings_as_errors() -> Iterator[None]:
+    """Raise ValueError for a warning in the block, or in a thread that ``asyncio`` starts there: for
+    callers that nobody watches, who could not show it."""
+    token = _are_errors.set(True)
+    try:
+        yield
+    finally:
+        _are_errors.reset(token)
 
 
 @contextmanager

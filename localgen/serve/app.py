@@ -1,0 +1,51 @@
+"""The ASGI application: the paths of the API, and which endpoint answers each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from localgen.serve.answering import Endpoint
+from localgen.serve.config import ServeConfig
+from localgen.serve.endpoints.chat import chat_completions
+from localgen.serve.endpoints.completions import completions
+from localgen.serve.refusals import Refusal
+from localgen.serve.sse import json_bytes
+
+
+def create_app(pool: Any, config: ServeConfig) -> Starlette:
+    """Return the server of a ``ModelPool``'s models as an ASGI application."""
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", Endpoint(chat_completions), methods=["POST"]),
+            Route("/v1/completions", Endpoint(completions), methods=["POST"]),
+        ],
+        exception_handlers={404: _no_such_path, 405: _no_such_method},
+    )
+    app.state.pool = pool
+    app.state.config = config
+    return app
+
+
+async def _no_such_path(request: Request, _: Exception) -> Response:
+    return _refused(Refusal(404, f"there is no {request.url.path!r:.200} here", code="not_found"))
+
+
+async def _no_such_method(request: Request, error: Exception) -> Response:
+    message = f"{request.method} is not a method of {request.url.path}"
+    response = _refused(Refusal(405, message, code="method_not_allowed"))
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+def _refused(refusal: Refusal) -> Response:
+    return Response(
+        json_bytes(refusal.body()),
+        refusal.status,
+        refusal.headers(),
+        media_type="application/json",
+    )

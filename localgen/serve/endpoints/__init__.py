@@ -1,0 +1,1 @@
+"""The endpoints: a request → what the model is asked → the answer."""

@@ -1,0 +1,107 @@
+"""Every error → OpenAI's error object; never a stack trace, a path or a message of C code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from localgen.errors import (
+    BackendError,
+    ClosedError,
+    ContextFullError,
+    DecodeError,
+    KvBudgetError,
+    ModelFileError,
+    NotEnoughMemoryError,
+    TemplateError,
+)
+from localgen.serve.refusals import INVALID, SERVER, Refusal, stopping
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 10.0
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Return what a client is told of an error; those that are no client's fault are logged."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, ContextFullError):
+        return _context_full(error)
+    if isinstance(error, (TemplateError, ValueError)):
+        return Refusal(400, str(error))
+    if isinstance(error, ClosedError):
+        return stopping()
+    logger.error("a request failed: %s", type(error).__name__, exc_info=error)
+    return _fault(error)
+
+
+def _context_full(error: ContextFullError) -> Refusal:
+    return Refusal(
+        400,
+        f"This model's maximum context length is {error.n_ctx} tokens. However, your messages "
+        f"resulted in {error.n_prompt} tokens. Shorten them, or start the server with a larger "
+        f"--n-ctx.",
+        param="messages",
+        code="context_length_exceeded",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What is said of an error of the server, the model or the machine."""
+
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+    retry_after: float | None = None
+
+
+# The first kind that an error is.
+_FAULTS: dict[type[Exception], _Fault] = {
+    KvBudgetError: _Fault(
+        400,
+        "context_length_exceeded",
+        "the request needs more memory for its context than this server has: ask for fewer tokens",
+    ),
+    NotEnoughMemoryError: _Fault(
+        503,
+        "no_memory",
+        "the model does not fit the memory that is available now",
+        "model",
+        _RETRY_SECONDS,
+    ),
+    ModelFileError: _Fault(
+        503,
+        "model_not_loaded",
+        "this model cannot be loaded; the log of the server has the reason",
+        "model",
+    ),
+    DecodeError: _Fault(500, "decode", "the model failed to compute this text"),
+    BackendError: _Fault(500, "backend", "this server cannot compute that; its log has the reason"),
+    Exception: _Fault(500, "internal_error", "the server failed at this request"),
+}
+
+
+def _fault(error: Exception) -> Refusal:
+    found = next(fault for kind, fault in _FAULTS.items() if isinstance(error, kind))
+    return Refusal(
+        found.status,
+        found.message,
+        type=INVALID if found.status == 400 else SERVER,
+        param=found.param,
+        code=found.code,
+        retry_after=found.retry_after,
+    )
+
+
+@contextmanager
+def blaming(param: str) -> Iterator[None]:
+    """Refuse what the block raises as ValueError, TypeError or TemplateError: a field is wrong."""
+    try:
+        yield
+    except (ValueError, TypeError, TemplateError) as error:
+        raise Refusal(400, str(error), param=param) from None

@@ -1,0 +1,1 @@
+"""What requests may have and what answers have, as pydantic models and typed dicts."""

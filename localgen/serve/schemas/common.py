@@ -1,0 +1,119 @@
+"""What requests of several endpoints have in common.
+
+Everywhere, ``null`` means that a field was not given.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+
+class RequestModel(BaseModel):
+    """A part of a request: unknown fields and values of other types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def text_or_list(value: Any) -> str:
+    """Return which of two kinds a value is, for errors that speak of one alone."""
+    return "list" if isinstance(value, list) else "text"
+
+
+TextOrTexts = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[str], Tag("list")],
+    Discriminator(text_or_list),
+]
+
+
+class StreamOptions(RequestModel):
+    """What a stream has besides its pieces."""
+
+    include_usage: bool | None = Field(
+        None, description="Send a last chunk with the usage, and no choices."
+    )
+    include_obfuscation: Literal[False] | None = Field(
+        None, description="Only false: streams have no padding."
+    )
+
+
+class JsonSchemaFormat(RequestModel):
+    """A schema that the text must follow."""
+
+    name: str
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = Field(None, description="The schema is enforced in any case.")
+    description: str | None = None
+
+
+class TextResponse(RequestModel):
+    type: Literal["text"]
+
+
+class JsonObjectResponse(RequestModel):
+    type: Literal["json_object"]
+
+
+class JsonSchemaResponse(RequestModel):
+    type: Literal["json_schema"]
+    json_schema: JsonSchemaFormat
+
+
+ResponseFormat = Annotated[
+    TextResponse | JsonObjectResponse | JsonSchemaResponse, Discriminator("type")
+]
+
+
+def _schema_kind(value: Any) -> str:
+    return "text" if isinstance(value, str) else "schema"
+
+
+class StructuredOutputs(RequestModel):
+    """What the text must be, as vLLM names it: one of these fields."""
+
+    json_: (
+        Annotated[
+            Annotated[str, Tag("text")] | Annotated[dict[str, Any], Tag("schema")],
+            Discriminator(_schema_kind),
+        ]
+        | None
+    ) = Field(None, alias="json", description="A JSON Schema.")
+    json_object: Literal[True] | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = Field(None, description="A grammar: GBNF or Lark.")
+
+
+class FunctionSchema(RequestModel):
+    """A function that the model may call."""
+
+    name: str = Field(min_length=1, max_length=256)
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="The JSON Schema of its arguments.")
+    strict: bool | None = Field(None, description="The schema is enforced in any case.")
+
+
+class FunctionTool(RequestModel):
+    type: Literal["function"]
+    function: FunctionSchema
+
+
+class FunctionName(RequestModel):
+    name: str
+
+
+class NamedToolChoice(RequestModel):
+    type: Literal["function"]
+    function: FunctionName
+
+
+def _choice_kind(value: Any) -> str:
+    return "named" if isinstance(value, dict) else "mode"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("mode")]
+    | Annotated[NamedToolChoice, Tag("named")],
+    Discriminator(_choice_kind),
+]

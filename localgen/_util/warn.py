@@ -27,8 +27,8 @@ def warn(message: str) -> None:
 
 @contextmanager
 def warnings_as_errors() -> Iterator[None]:
-    """Raise ValueError for a warning in the block, or in a thread that ``asyncio`` starts there: for
-    callers that nobody watches, who could not show it."""
+    """Raise ValueError for a warning in the block, or in a thread that ``asyncio`` starts there: a
+    server cannot show it to those who caused it."""
     token = _are_errors.set(True)
     try:
         yield

@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope, Send
 
 from localgen.serve.problems import refusal_of
+from localgen.serve.refusals import Refusal
+from localgen.serve.sse import STREAM_TYPE, event
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,10 @@ class Served:
 @asynccontextmanager
 async def serving(request: Request, name: str | None, n_rows: int) -> AsyncIterator[Served]:
     """Wait until a request of ``n_rows`` texts may run, and lend it its model."""
-    pool = request.app.state.pool
-    known = pool.find(name)  # before it waits, so that a wrong name is answered at once
-    async with pool.use(name) as model:
-        yield Served(model, known.name, None)
+    state = request.app.state
+    known = state.pool.find(name)  # before it waits, so that a wrong name is answered at once
+    async with state.admission.turn(request, n_rows) as turn, state.pool.use(name) as model:
+        yield Served(model, known.name, turn.seconds_left())
 
 
 def new_id(prefix: str) -> str:
@@ -48,32 +50,58 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(12)}"
 
 
+def error_event(refusal: Refusal) -> bytes:
+    """Return the last event of a stream that failed."""
+    return event(refusal.body())
+
+
 class Endpoint:
     """An ASGI application of one path: ``answer(request, send)`` writes the whole response.
 
-    Errors before its first byte become error objects, and a client that goes away ends it.
+    An error before its first byte becomes an error object with a status; in a stream, whose status
+    was sent, it becomes the last event, by ``last_event``. A client that goes away ends it.
     """
 
-    def __init__(self, answer: Callable[[Request, Send], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request, Send], Awaitable[None]],
+        last_event: Callable[[Refusal], bytes] = error_event,
+    ) -> None:
         self._answer = answer
+        self._last_event = last_event
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        has_begun = False
-
-        async def sending(message: Any) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
+        sent = _Sent(send)
         try:
             await request.body()
             async with ended_when_left(receive):
-                await self._answer(request, sending)
+                await self._answer(request, sent)
+        except ClientDisconnect:  # in the middle of its request
+            return
         except Exception as error:
-            if has_begun:
+            refusal = refusal_of(error)
+            if not sent.has_begun:
+                await refusal.answer(send)
+            elif sent.is_stream:
+                last = self._last_event(refusal)
+                await send({"type": "http.response.body", "body": last})
+            else:
                 raise
-            await refusal_of(error).answer(send)
+
+
+class _Sent:
+    """Sends messages, and knows how far the response is."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = self.is_stream = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            self.is_stream = STREAM_TYPE in message["headers"]
+        await self._send(message)
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from localgen.config import ModelConfig
+from localgen.serve.admission import Admission
 from localgen.serve.answering import Endpoint
 from localgen.serve.config import ServeConfig
 from localgen.serve.endpoints.chat import chat_completions
@@ -28,6 +30,11 @@ def create_app(pool: Any, config: ServeConfig) -> Starlette:
     )
     app.state.pool = pool
     app.state.config = config
+    app.state.admission = Admission(
+        config.max_running or ModelConfig().max_sequences,
+        config.max_waiting,
+        config.deadline_seconds,
+    )
     return app
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from starlette.types import Send
 
 DONE = b"data: [DONE]\n\n"
+STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 _STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+    STREAM_TYPE,
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # a proxy such as nginx passes each event on at once
 ]
@@ -37,12 +38,21 @@ async def send_json(send: Send, value: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+async def send_chunks(send: Send, chunks: AsyncIterator[Sequence[Any]]) -> None:
+    """Send chunks as they come, those of one item together, and the mark of a whole stream."""
+    stream = EventStream(send)
+    async for some in chunks:
+        await stream.write(map(event, some))
+    await stream.write([DONE])
+    await stream.end()
+
+
 class EventStream:
     """A response of events, which begins with the first one."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.has_begun = False
+        self._has_begun = False
 
     async def write(self, events: Iterable[bytes]) -> None:
         """Send events together, if there are any."""
@@ -56,7 +66,7 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _start(self) -> None:
-        if not self.has_begun:
-            self.has_begun = True
+        if not self._has_begun:
+            self._has_begun = True
             start = {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
             await self._send(start)

@@ -19,8 +19,7 @@ from localgen.serve.chat_requests import chat_options, check_chat, prompt_argume
 from localgen.serve.problems import blaming
 from localgen.serve.reading import read_body
 from localgen.serve.schemas.chat import ChatRequest
-from localgen.serve.sse import send_json
-from localgen.serve.streams import send_chunks
+from localgen.serve.sse import send_chunks, send_json
 from localgen.serve.usage import usage
 
 

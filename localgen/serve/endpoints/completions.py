@@ -22,8 +22,7 @@ from localgen.serve.reading import read_body
 from localgen.serve.refusals import Refusal
 from localgen.serve.sampling_fields import Options, sampling_options
 from localgen.serve.schemas.completions import CompletionRequest
-from localgen.serve.sse import send_json
-from localgen.serve.streams import send_chunks
+from localgen.serve.sse import send_chunks, send_json
 from localgen.serve.text_choices import TextChoice
 from localgen.serve.usage import counts, usage
 

@@ -5,8 +5,6 @@ Without both (Debian's packages chromium and chromium-driver) these tests are sk
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,30 +14,16 @@ import pytest
 from localgen.compare import save_html
 from localgen.compare.machines import merge
 from localgen.compare.sensitivity import HeatCell, HeatMap
+from tests.browsers import chromium, needs_browser, prefer, requests_of, resize
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile
-from tests.systems import is_root
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="chromium or chromedriver is not installed"
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium that keeps a log of its console and of its requests."""
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
-
-    options = ChromeOptions()
-    options.binary_location = str(BROWSER)
-    options.add_argument("--headless=new")
-    if is_root():
-        options.add_argument("--no-sandbox")  # root cannot have one
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -49,24 +33,13 @@ def opened(browser: Any, tmp_path: Path) -> Any:
     def opened(result: Any, width: int = 1200, **more: Any) -> Any:
         path = tmp_path / "page.html"
         save_html(result, path, **more)
-        is_phone = width < 500
-        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": is_phone}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        resize(browser, width)
         browser.get_log("browser")
         browser.get_log("performance")
         browser.get(path.as_uri())
         return browser
 
     return opened
-
-
-def _requests(browser: Any) -> list[str]:
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-    ]
 
 
 def _column(browser: Any, number: int) -> list[str]:
@@ -90,7 +63,7 @@ def _has_sideways_scroll(browser: Any) -> bool:
 @pytest.mark.parametrize("make", [comparison, hostile])
 def test_a_page_makes_no_requests_and_logs_no_errors(opened: Any, make: Any) -> None:
     browser = opened(make())
-    assert [url.rpartition("/")[2] for url in _requests(browser)] == ["page.html"]
+    assert [url.rpartition("/")[2] for url in requests_of(browser)] == ["page.html"]
     assert browser.get_log("browser") == []
 
 
@@ -170,8 +143,7 @@ def test_the_group_that_loses_most_is_the_darkest(opened: Any) -> None:
     heat_map = HeatMap(SCRIPT, ("early", "middle", "late"), {IMAGE: cells}, ("Q4_K",), BREAKOUT)
     for scheme in ("light", "dark"):
         browser = opened(comparison(), 375, heat_maps=[heat_map])
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        prefer(browser, prefers_color_scheme=scheme)
         colours = browser.execute_script(COLOURS_OF_CELLS)
         paper, ink = colours[:2]
         contrasts = [_contrast(cell, ink) for cell in colours[2:]]
@@ -224,8 +196,7 @@ def test_dark_mode(opened: Any) -> None:
     colours = []
     for scheme in ("light", "dark"):
         browser = opened(comparison())
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        prefer(browser, prefers_color_scheme=scheme)
         script = (
             "const style = (each) => getComputedStyle(document.querySelector(each));"
             "return [style('body').backgroundColor, style('body').color, style('svg text').fill]"

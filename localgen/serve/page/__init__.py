@@ -1,0 +1,24 @@
+"""The page of the server: a chat at ``/``.
+
+assemble.py    one self-contained file of a page's sources, and the policy that allows nothing else
+endpoints.py   its route
+
+``files/`` has the sources, which also work as they stand. Text and bytes:
+
+theme.js kept.js                         light or dark before the first paint; small values kept
+server.js events.js reply.js models.js   requests, errors, streams, a reply of chunks, the models
+settings.js request.js                   options, and a branch as the body of a request
+conversation.js conversation_check.js    a tree of messages; the form of a file of conversations
+storage.js library.js transfer.js        the browser's database; in memory and other tabs; files
+markdown_blocks.js markdown_inline.js    Markdown as data
+meters.js                                figures as people read them
+
+What is seen:
+
+dom.js icons.js clipboard.js announcer.js dialogs.js shortcuts.js theme_switch.js
+markdown_view.js message_view.js tool_calls_view.js thread_view.js
+sidebar.js composer.js settings_form.js model_choice.js
+run.js chat_runs.js                      one reply on its way; those of all conversations
+chat.html chat.js                        the page, and what people do on it
+base.css chat.css markdown.css           colours and controls; the page; what models write
+"""

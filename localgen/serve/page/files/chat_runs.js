@@ -1,0 +1,52 @@
+// The replies that are on their way, at most one in each conversation.
+import { announce } from "./announcer.js";
+import { tokensText } from "./meters.js";
+import { chatRequest } from "./request.js";
+import { Run } from "./run.js";
+
+export class ChatRuns {
+  // onShow(): a reply began or ended. onGrow(run): there is more of one.
+  constructor(library, { onShow, onGrow }) {
+    this.library = library;
+    this.onShow = onShow;
+    this.onGrow = onGrow;
+    this.running = new Map();
+  }
+
+  of(conversationId) {
+    return this.running.get(conversationId);
+  }
+
+  // Reads the reply to the messages before it into its message; returns the run once it ended.
+  async start(conversation, message, before) {
+    const run = new Run(conversation, message, {
+      onUpdate: () => this.onGrow(run),
+      onSave: () => this.save(conversation),
+    });
+    this.running.set(conversation.id, run);
+    conversation.updated = Date.now();
+    this.library.save(conversation);
+    announce("Waiting for the reply");
+    this.onShow();
+    await run.read(
+      chatRequest(conversation.model, conversation.system, before, conversation.settings),
+    );
+    this.onGrow(run);
+    this.running.delete(conversation.id);
+    announce(outcomeOf(run));
+    this.onShow();
+    return run;
+  }
+
+  // A conversation that was deleted meanwhile stays deleted.
+  save(conversation) {
+    if (this.library.conversations.has(conversation.id)) this.library.save(conversation);
+  }
+}
+
+function outcomeOf({ message, reply }) {
+  if (message.error) return `The reply failed: ${message.error}`;
+  return message.finishReason === "stopped"
+    ? "Reply stopped"
+    : `Reply complete, ${tokensText(reply.nTokens)}`;
+}

@@ -1,0 +1,74 @@
+// Dialogs and notices of both pages.
+import { byId, h } from "./dom.js";
+import { setApiKey } from "./server.js";
+
+// Each [data-opens] button opens its dialog, and each [data-closes] button closes the one it is in.
+export function connectDialogs() {
+  for (const button of document.querySelectorAll("[data-opens]")) {
+    button.addEventListener("click", () => byId(button.dataset.opens).showModal());
+  }
+  for (const button of document.querySelectorAll("[data-closes]")) {
+    button.addEventListener("click", () => button.closest("dialog").close());
+  }
+  for (const dialog of document.querySelectorAll("dialog")) {
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  }
+}
+
+export function isDialogOpen() {
+  return document.querySelector("dialog[open]") !== null;
+}
+
+// Asks a question; resolves with whether the answer is yes.
+export function confirmed(question, yes) {
+  const dialog = byId("confirm");
+  byId("confirm-question").textContent = question;
+  byId("confirm-yes").textContent = yes;
+  return answerOf(dialog);
+}
+
+// Asks for the API key and keeps it until the tab is closed; resolves with whether one was given.
+export async function askForKey(message) {
+  byId("key-message").textContent = message;
+  const isGiven = await answerOf(byId("key-dialog"));
+  if (isGiven) setApiKey(byId("key").value);
+  byId("key").value = "";
+  return isGiven;
+}
+
+function answerOf(dialog) {
+  if (dialog.open) dialog.close();
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+// Shows a message until it is dismissed or another one takes its place.
+export function notify(message, action = null) {
+  const place = byId("notice");
+  const close = () => place.replaceChildren();
+  const act =
+    action &&
+    h(
+      "button",
+      {
+        type: "button",
+        onclick: () => {
+          close();
+          action.run();
+        },
+      },
+      action.label,
+    );
+  place.replaceChildren(
+    h(
+      "div",
+      { class: "notice" },
+      h("p", { dir: "auto" }, message),
+      act ?? "",
+      h("button", { type: "button", onclick: close }, "Dismiss"),
+    ),
+  );
+}

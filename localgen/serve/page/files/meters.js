@@ -1,0 +1,34 @@
+// Figures of a reply as people read them.
+const whole = new Intl.NumberFormat("en");
+
+export function tokensText(n) {
+  return `${whole.format(n)} ${n === 1 ? "token" : "tokens"}`;
+}
+
+export function speedText(speed) {
+  return `${speed.toFixed(speed < 10 ? 1 : 0)} tokens/s`;
+}
+
+const ENDINGS = {
+  length: "cut at the longest length",
+  stopped: "stopped by you",
+  content_filter: "cut by a filter",
+};
+
+// Returns what is known about a complete reply, the most interesting first.
+export function replyFacts(message) {
+  const { usage, speed, wait, model, finishReason } = message;
+  return [
+    usage && tokensText(usage.completion_tokens),
+    speed && speedText(speed),
+    wait !== null && wait !== undefined && `first after ${wait.toFixed(1)} s`,
+    model,
+    ENDINGS[finishReason],
+  ].filter(Boolean);
+}
+
+// Returns {used, total, share, text} of a model's context; total is null if the server does not say.
+export function contextUse(used, total) {
+  const text = total ? `${whole.format(used)} of ${tokensText(total)}` : tokensText(used);
+  return { used, total, share: total ? Math.min(used / total, 1) : 0, text: `Context: ${text}` };
+}

@@ -1,0 +1,94 @@
+// Shows the branch of a conversation, and keeps its end in sight while a reply grows.
+import { branchOf, siblingsOf } from "./conversation.js";
+import { byId, setText } from "./dom.js";
+import { MessageView } from "./message_view.js";
+
+const NEAR = 80; // pixels from the end that count as at the end
+
+export class ThreadView {
+  constructor(actions) {
+    this.actions = actions;
+    this.frame = byId("thread");
+    this.list = byId("messages");
+    this.views = new Map();
+    this.isAtEnd = true;
+    this.frame.addEventListener("scroll", () => this.noteScroll());
+    byId("to-end").addEventListener("click", () => this.scrollToEnd());
+  }
+
+  // Shows a conversation from the start, or what changed in the one that is shown.
+  show(conversation, run) {
+    if (this.conversation?.id !== conversation.id) this.clear();
+    this.conversation = conversation;
+    const branch = branchOf(conversation);
+    byId("welcome").hidden = branch.length > 0;
+    this.showSystem(conversation.system);
+    const elements = branch.map((message) => this.viewOf(message).element);
+    elements.forEach((element, n) => {
+      if (this.list.children[n] !== element)
+        this.list.insertBefore(element, this.list.children[n] ?? null);
+    });
+    while (this.list.children.length > elements.length) this.list.lastChild.remove();
+    branch.forEach((message, n) => this.update(message, run, n === branch.length - 1));
+    this.follow();
+  }
+
+  showSystem(system) {
+    byId("system-shown").hidden = system.trim() === "";
+    setText(byId("system-text"), system);
+  }
+
+  clear() {
+    this.views.clear();
+    this.list.replaceChildren();
+    this.isAtEnd = true;
+  }
+
+  viewOf(message) {
+    const known = this.views.get(message.id);
+    if (known) {
+      known.message = message; // the same one, as another tab wrote it
+      return known;
+    }
+    const made = new MessageView(message, this.actions);
+    this.views.set(message.id, made);
+    return made;
+  }
+
+  update(message, run, isLast) {
+    const siblings = siblingsOf(this.conversation, message);
+    this.viewOf(message).update({
+      siblings,
+      isRunning: run?.message === message,
+      isLast,
+      isFree: !run,
+    });
+  }
+
+  // Shows what came for the reply that is on its way, and nothing else.
+  grow(run) {
+    this.update(run.message, run, true);
+    this.follow();
+  }
+
+  blocksOf(message) {
+    return [...this.viewOf(message).parts.markdown.element.children];
+  }
+
+  noteScroll() {
+    const { scrollHeight, scrollTop, clientHeight } = this.frame;
+    this.isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR;
+    byId("to-end").hidden = this.isAtEnd;
+  }
+
+  follow() {
+    if (this.isAtEnd) this.frame.scrollTop = this.frame.scrollHeight;
+    else this.noteScroll();
+  }
+
+  scrollToEnd() {
+    this.isAtEnd = true;
+    this.follow();
+    byId("to-end").hidden = true;
+  }
+}

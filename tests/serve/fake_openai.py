@@ -47,7 +47,9 @@ class Reply:
 
     def deltas(self) -> list[dict[str, Any]]:
         """Return the delta of each chunk."""
-        pieces = [{"reasoning_content": each} for each in _pieces(self.reasoning)]
+        pieces: list[dict[str, Any]] = [
+            {"reasoning_content": each} for each in _pieces(self.reasoning)
+        ]
         pieces += [{"content": each} for each in _pieces(self.content)]
         for index, (name, arguments) in enumerate(self.tool_calls):
             call = {"index": index, "id": f"call_{index}", "type": "function"}

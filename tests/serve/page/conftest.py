@@ -11,7 +11,6 @@ from tests.browsers import chromium, prefer, resize
 from tests.serve.fake_openai import FakeServer
 from tests.serve.page.chat_page import ChatPage
 
-
 CLEAR = """
 localStorage.clear();
 sessionStorage.clear();

@@ -19,7 +19,7 @@ from typing import Any
 
 from common import Row, argument_parser, progress, report, run_child, run_tool, usable_cpus
 
-N_CTX, N_BATCH = 512, 512
+N_BATCH = 512
 _SHOWN = {
     "perplexity": r"Mean PPL\(Q\)\s*:\s*([\d.]+)",
     "kld_mean": r"Mean\s+KLD:\s*([-\d.]+)",
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--tools", type=Path)
     parser.add_argument("--level", help="measure the loss of this file against --model")
     parser.add_argument("--chunks", type=int, default=16)
+    parser.add_argument("--n-ctx", type=int, default=512, help="tokens of a chunk")
     options = parser.parse_args()
     if options.child:
         print(json.dumps(_ours(**options.child)))
@@ -58,6 +59,7 @@ def perplexity(options: Any) -> None:
                 "level": options.level,
                 "text": str(text),
                 "n_chunks": options.chunks,
+                "n_ctx": options.n_ctx,
             }
             started = time.perf_counter()
             ours = run_child(task)
@@ -83,7 +85,7 @@ def perplexity(options: Any) -> None:
         }
     )
     note = (
-        f"{options.chunks} chunks of {N_CTX} tokens of CPython's own prose; "
+        f"{options.chunks} chunks of {options.n_ctx} tokens of CPython's own prose; "
         f"{Path(options.level).name} against {Path(options.model).name}; whole processes; "
         f"llama-perplexity's logits file: {theirs['file_bytes'] / 1e6:.0f} MB, localgen's: none."
     )
@@ -99,7 +101,7 @@ def _theirs(options: Any, text: Path) -> Row:
     """Return what llama-perplexity prints and its wall time: a pass that writes the reference's
     logits, and one that reads them."""
     logits = text.with_name("logits.kld")
-    common = ["-f", str(text), "-c", str(N_CTX), "-b", str(N_BATCH), "-ub", str(N_BATCH)]
+    common = ["-f", str(text), "-c", str(options.n_ctx), "-b", str(N_BATCH), "-ub", str(N_BATCH)]
     common += ["--chunks", str(options.chunks), "-t", str(usable_cpus()), "-fa", "off"]
     tool = str(options.tools / "llama-perplexity")
     started = time.perf_counter()
@@ -118,7 +120,7 @@ def _theirs(options: Any, text: Path) -> Row:
     return found
 
 
-def _ours(model: str, level: str, text: str, n_chunks: int) -> Row:
+def _ours(model: str, level: str, text: str, n_chunks: int, n_ctx: int) -> Row:
     """Return the same from localgen's paired evaluation, in a process that does nothing else."""
     # Only the child needs them, and its time is measured.
     import dataclasses  # noqa: PLC0415
@@ -132,17 +134,17 @@ def _ours(model: str, level: str, text: str, n_chunks: int) -> Row:
     from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
     from localgen.text.chunks import chunks  # noqa: PLC0415
 
-    config = ModelConfig(n_ctx=N_CTX, max_sequences=1, flash_attention="off")
+    config = ModelConfig(n_ctx=n_ctx, max_sequences=1, flash_attention="off")
     reference = LlamaBackend(Path(model), config)
     rows = rows_at_a_time(reference.n_vocab)
     reference.close()
     config = dataclasses.replace(config, n_batch=rows)
     reference, candidate = (LlamaBackend(Path(file), config) for file in (model, level))
     for backend in (reference, candidate):
-        backend.reserve(1, N_CTX)
+        backend.reserve(1, n_ctx)
     vocab = reference.vocab
     token_ids = np.array(Tokenizer(vocab).encode(Path(text).read_text("utf-8")), np.int32)
-    parts = chunks(token_ids, N_CTX, n_chunks, vocab.bos_token_id if vocab.adds_bos else None)
+    parts = chunks(token_ids, n_ctx, n_chunks, vocab.bos_token_id if vocab.adds_bos else None)
     live = LiveReference(reference, parts)
     found = metrics.TokenMetrics.joined(
         [

@@ -40,6 +40,9 @@ _TITLES = {
     "quant_levels": "Quantization levels of SmolLM2",
     "imatrix": "Levels with an importance matrix",
     "mixtures": "Mixtures of types for a size",
+    "serving": "The server beside the same rows in process, and other servers",
+    "serving_first": "The server's time to the first text",
+    "serving_load": "The server under load",
 }
 _INTRODUCTION = """\
 # Benchmark results

@@ -128,3 +128,34 @@ def test_the_oracle_puts_drafts_into_a_pass_that_pay() -> None:
     assert oracle.best_passes([text], float) == [[1]] * 4
     both = oracle.best_passes([text, ([1, 2], [3, 4, 5])], lambda n_tokens: 1.0)
     assert both == [[4, 1], [0, 1]]
+
+
+def test_an_answer_is_whole_only_with_its_last_event() -> None:
+    clients = importlib.import_module("http_clients")
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    events = [
+        b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n',
+        b'data: {"choices": [{"delta": {"content": "b"}, "finish_reason": "stop"}]}\n\n',
+        b'data: {"choices": [], "usage": {"completion_tokens": 5}}\n\n',
+        b"data: [DONE]\n\n",
+    ]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in events)
+    whole = clients.parsed(head + chunks + b"0\r\n\r\n", 0.0, None, cut=False)
+    assert (whole.text, whole.n_tokens, whole.finish_reason, whole.ended) == ("ab", 5, "stop", True)
+    part = clients.parsed(head + chunks[: chunks.index(b'"b"')], 0.0, None, cut=True)
+    assert (part.text, part.n_tokens, part.ended) == ("a", 1, False)
+    failed = clients.parsed(
+        b'HTTP/1.1 429 No\r\n\r\n{"error": {"type": "a"}}', 0.0, None, cut=False
+    )
+    assert (failed.status, failed.error) == (429, {"type": "a"})
+    assert clients.parsed(b"", 0.0, None, cut=False).status == 0
+
+
+def test_a_text_that_differs_from_a_likely_token_on_is_wrong() -> None:
+    load = importlib.import_module("serving_load")
+    expected = load.Expected("a fine day", [1, 6, 10], [5.0, 0.01, 3.0])
+    assert [expected.verdict(text) for text in ("", "a fine", "a fine day")] == ["equal"] * 3
+    assert expected.verdict("a fist") == "tie"
+    assert expected.verdict("a fine dog") == expected.verdict("I") == "wrong"

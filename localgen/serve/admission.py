@@ -11,6 +11,7 @@ from typing import Any
 from localgen.serve.client import client_of
 from localgen.serve.fair_queue import FairQueue, Ticket
 from localgen.serve.refusals import RATE_LIMIT, SERVER, Refusal, stopping
+from localgen.serve.request_record import record_of
 
 # A request that runs is asked to end by its deadline. If it has not after so many more seconds,
 # because it still loads a model or reads its prompt, it is cut.
@@ -21,11 +22,10 @@ _NEWEST = 0.2
 
 
 class Turn:
-    """A request that runs. deadline: a time of ``time.monotonic()``, or None. waited: seconds."""
+    """A request that runs. deadline: a time of ``time.monotonic()``, or None."""
 
-    def __init__(self, deadline: float | None, waited: float) -> None:
+    def __init__(self, deadline: float | None) -> None:
         self.deadline = deadline
-        self.waited = waited
         self._refusal: Refusal | None = None
         self._task: asyncio.Task[Any]
         self.adopt()
@@ -66,7 +66,8 @@ class Admission:
     """Lets requests run in a fair order. It belongs to one event loop.
 
     max_running: rows that run at a time. max_waiting: requests that wait for them.
-    deadline_seconds: for a request, its wait included; None is no limit.
+    deadline_seconds: for a request, its wait included; None is no limit. is_stopping: whether
+    requests are refused, since the server stops.
     """
 
     def __init__(self, max_running: int, max_waiting: int, deadline_seconds: float | None) -> None:
@@ -75,7 +76,7 @@ class Admission:
         self._woken: dict[Ticket, asyncio.Future[None]] = {}
         self._running: set[Turn] = set()
         self._row_seconds: float | None = None  # of the last requests, their mean
-        self._is_stopping = False
+        self.is_stopping = False
 
     @property
     def n_waiting(self) -> int:
@@ -105,7 +106,8 @@ class Admission:
         ticket = await self._wait(client_of(request.scope), n_rows)
         begun = time.monotonic()
         try:
-            turn = Turn(deadline, begun - started)
+            turn = Turn(deadline)
+            record_of(request.scope).waited = begun - started
             with turn.raising(), self._in_time(turn):
                 yield turn
         finally:
@@ -114,7 +116,7 @@ class Admission:
 
     def stop(self) -> None:
         """Refuse those that wait and those that come; those that run go on."""
-        self._is_stopping = True
+        self.is_stopping = True
         for ticket in list(self._woken):
             self._refuse(ticket, stopping())
 
@@ -132,7 +134,7 @@ class Admission:
 
     async def _wait(self, client: str, n_rows: int) -> Ticket:
         """Return the ticket of a request that may run."""
-        if self._is_stopping:
+        if self.is_stopping:
             raise stopping()
         ticket, dropped = self._queue.enter(client, n_rows)
         if dropped is ticket:

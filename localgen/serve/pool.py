@@ -34,6 +34,7 @@ class _Slot:
     loading: asyncio.Task[None] | None = None
     progress: float = 0.0
     n_users: int = 0
+    n_restarts: int = 0  # of the workers that were unloaded
     last_used: float = 0.0
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
@@ -47,7 +48,8 @@ class ModelPool:
 
     load: called in a thread, for one model at a time. idle_unload: seconds after which a model that
     nobody uses is unloaded; None is never. max_loaded: models in memory at a time; None is as many
-    as fit. any_name: unknown names mean the first model.
+    as fit. any_name: unknown names mean the first model. is_ready: whether requests find what the
+    server was started with.
     """
 
     def __init__(
@@ -67,6 +69,13 @@ class ModelPool:
         self._lock = asyncio.Lock()  # loads and unloads, one at a time: each counts free memory
         self._unloading: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        self.is_ready = True
+
+    async def preload(self) -> None:
+        """Load the first model; until then the pool is not ready. Raises what loading it raises."""
+        self.is_ready = False
+        async with self.use(self.names.models[0].name):
+            self.is_ready = True
 
     def find(self, name: str | None) -> ServedModel:
         """Return the model of a name; None means the only one. Raises Refusal, 404 or 400."""
@@ -88,6 +97,11 @@ class ModelPool:
         it may be unloaded at any time."""
         found: LocalModel | None = self._slots[model].model
         return found
+
+    def n_restarts(self, model: ServedModel) -> int:
+        """Return how often the worker of a model has crashed and was started again."""
+        slot = self._slots[model]
+        return slot.n_restarts + int(getattr(slot.model, "n_restarts", 0))
 
     @asynccontextmanager
     async def use(self, name: str | None) -> AsyncIterator[LocalModel]:
@@ -189,6 +203,7 @@ class ModelPool:
         """Close a model; whoever wants it from now on loads it again."""
         model, slot.model = slot.model, None
         if model is not None:
+            slot.n_restarts += int(getattr(model, "n_restarts", 0))
             await asyncio.to_thread(model.close)
             logger.info("unloaded %s", slot.about.name)
 

@@ -1,0 +1,100 @@
+"""What Prometheus reads."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from localgen.serve.admission import Admission
+from localgen.serve.metrics import Metrics
+from localgen.serve.pool import ModelPool
+from localgen.serve.request_record import RequestRecord
+from localgen.serve.served_model import ServedModel
+from tests.serve.asgi import scope_of
+from tests.serve.stats import make_stats
+
+SMALL = ServedModel(names=("small", "alias"), source="/secret/small.gguf")
+
+
+class FakeModel:
+    n_restarts = 3
+
+    def close(self) -> None:
+        pass
+
+
+def read(metrics: Metrics) -> dict[str, float]:
+    families = text_string_to_metric_families(metrics.text().decode())
+    return {
+        ",".join([sample.name, *sample.labels.values()]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def ended(metrics: Metrics, path: str, *, status: int, **scope: Any) -> RequestRecord:
+    record = RequestRecord()
+    record.status = status
+    metrics.ended({**scope_of("POST", path, {}), **scope}, record)
+    return record
+
+
+def test_requests_tokens_and_times_are_counted() -> None:
+    metrics = Metrics(ModelPool([SMALL], lambda *_: None), Admission(1, 1, None))
+    record = RequestRecord()
+    record.status, record.waited = 200, 0.2
+    stats = make_stats(n_prompt=7, n_cached=5, n_new=4, ttft=0.1, tokens_per_second=40.0)
+    record.count("small", [stats])
+    metrics.ended({**scope_of("POST", "/v1/completions", {}), "endpoint": 1}, record)
+    ended(metrics, "/wp-login.php", status=404)
+    ended(metrics, "/etc/passwd", status=404)
+    found = read(metrics)
+    assert found["localgen_requests_total,/v1/completions,200"] == 1
+    assert found["localgen_requests_total,other,404"] == 2
+    assert found["localgen_prompt_tokens_total,small"] == 7
+    assert found["localgen_cached_tokens_total,small"] == 5
+    assert found["localgen_generated_tokens_total,small"] == 4
+    assert found["localgen_time_to_first_token_seconds_sum,small"] == pytest.approx(0.3)
+    assert found["localgen_time_per_output_token_seconds_sum,small"] == pytest.approx(1 / 40)
+    assert found["localgen_request_seconds_count,other"] == 2
+
+
+def test_the_queue_and_the_models_are_read_when_asked_for() -> None:
+    async def main() -> None:
+        admission = Admission(2, 5, None)
+        pool = ModelPool([SMALL], lambda *_: FakeModel())
+        metrics = Metrics(pool, admission)
+        assert read(metrics)["localgen_model_loaded,small"] == 0
+        request = SimpleNamespace(scope=scope_of("POST", "/", {}))
+        async with admission.turn(request, 2), pool.use("small"):
+            waiting = asyncio.create_task(admission.turn(request).__aenter__())
+            await asyncio.sleep(0)
+            found = read(metrics)
+            waiting.cancel()
+        assert found["localgen_requests_running"] == 1
+        assert found["localgen_rows_running"] == 2
+        assert found["localgen_requests_waiting"] == 1
+        assert found["localgen_model_loaded,small"] == 1
+        await pool.close()
+        found = read(metrics)
+        assert found["localgen_model_loaded,small"] == 0
+        assert found["localgen_worker_restarts_total,small"] == 3
+        assert "secret" not in metrics.text().decode()
+
+    asyncio.run(main())
+
+
+def test_two_servers_in_a_process_do_not_share_their_metrics() -> None:
+    first, second = (
+        Metrics(ModelPool([SMALL], lambda *_: None), Admission(1, 1, None)) for _ in range(2)
+    )
+    ended(first, "/", status=200)
+    assert "localgen_requests_total,other,200" in read(first)
+    assert "localgen_requests_total,other,200" not in read(second)

@@ -27,8 +27,9 @@ class Turn:
     def __init__(self, deadline: float | None) -> None:
         self.deadline = deadline
         self._refusal: Refusal | None = None
-        self._task: asyncio.Task[Any]
-        self.adopt()
+        task = asyncio.current_task()
+        assert task is not None, "a turn belongs to a task"
+        self._task = task
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the deadline, above 0; None if there is none.
@@ -36,12 +37,6 @@ class Turn:
         Pass it as ``max_time``: the request then ends by itself with what it has.
         """
         return None if self.deadline is None else max(1e-3, self.deadline - time.monotonic())
-
-    def adopt(self) -> None:
-        """Let the current task be the one that ``cut`` ends: call it where another task goes on."""
-        task = asyncio.current_task()
-        assert task is not None, "a turn belongs to a task"
-        self._task = task
 
     def cut(self, refusal: Refusal) -> None:
         """End the request: its task is cancelled, and the block of its turn raises ``refusal``."""

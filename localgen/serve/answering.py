@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,25 +15,39 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
+from localgen.completion import Stats
+from localgen.generation.row_stream import RowStream
+from localgen.serve.admission import Turn
 from localgen.serve.problems import refusal_of
 from localgen.serve.refusals import Refusal
+from localgen.serve.request_record import record_of
 from localgen.serve.sse import STREAM_TYPE, event
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Served:
     """A model that a request may use now.
 
-    name: the model's, as answers have it. seconds: the most that the request may take, if limited.
+    name: the model's, as answers have it. turn: that of the request, which limits its time.
     """
 
     model: Any
     name: str
-    seconds: float | None
+    turn: Turn
+    _rows: RowStream | None = None
 
-    def options(self) -> dict[str, Any]:
-        """Return the options that follow from the server's own limits."""
-        return {} if self.seconds is None else {"max_time": self.seconds}
+    def rows(self, prompts: Sequence[Any], **options: Any) -> RowStream:
+        """Return ``model.astream_rows()`` within the time that the request has, counted."""
+        seconds = self.turn.seconds_left()
+        if seconds is not None:
+            options["max_time"] = seconds
+        rows: RowStream = self.model.astream_rows(prompts, **options)
+        self._rows = rows
+        return rows
+
+    def stats(self) -> list[Stats]:
+        """Return the statistics of the rows so far."""
+        return [] if self._rows is None else [each.stats for each in self._rows.completions]
 
 
 @asynccontextmanager
@@ -42,7 +56,11 @@ async def serving(request: Request, name: str | None, n_rows: int) -> AsyncItera
     state = request.app.state
     known = state.pool.find(name)  # before it waits, so that a wrong name is answered at once
     async with state.admission.turn(request, n_rows) as turn, state.pool.use(name) as model:
-        yield Served(model, known.name, turn.seconds_left())
+        served = Served(model, known.name, turn)
+        try:
+            yield served
+        finally:
+            record_of(request.scope).count(known.name, served.stats())
 
 
 def new_id(prefix: str) -> str:

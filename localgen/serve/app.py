@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,27 +13,45 @@ from localgen.serve.answering import Endpoint
 from localgen.serve.config import ServeConfig
 from localgen.serve.endpoints.chat import chat_completions
 from localgen.serve.endpoints.completions import completions
+from localgen.serve.endpoints.health import health, write_metrics
+from localgen.serve.endpoints.models import get_model, list_models
+from localgen.serve.metrics import Metrics
+from localgen.serve.middleware import middleware
+from localgen.serve.pool import ModelPool
+from localgen.serve.problems import refusal_of
 from localgen.serve.refusals import Refusal
 from localgen.serve.sse import json_bytes
 
 
-def create_app(pool: Any, config: ServeConfig) -> Starlette:
+def create_app(pool: ModelPool, config: ServeConfig) -> Starlette:
     """Return the server of a ``ModelPool``'s models as an ASGI application."""
-    app = Starlette(
-        routes=[
-            Route("/v1/chat/completions", Endpoint(chat_completions), methods=["POST"]),
-            Route("/v1/completions", Endpoint(completions), methods=["POST"]),
-        ],
-        exception_handlers={404: _no_such_path, 405: _no_such_method},
-    )
-    app.state.pool = pool
-    app.state.config = config
-    app.state.admission = Admission(
+    admission = Admission(
         config.max_running or ModelConfig().max_sequences,
         config.max_waiting,
         config.deadline_seconds,
     )
+    metrics = Metrics(pool, admission)
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", Endpoint(chat_completions), methods=["POST"]),
+            Route("/v1/completions", Endpoint(completions), methods=["POST"]),
+            Route("/v1/models", list_models),
+            Route("/v1/models/{id:path}", get_model),
+            Route("/health", health),
+            Route("/metrics", write_metrics),
+        ],
+        middleware=middleware(config, admission, metrics),
+        exception_handlers={404: _no_such_path, 405: _no_such_method, Refusal: _refusal},
+    )
+    app.state.pool = pool
+    app.state.config = config
+    app.state.admission = admission
+    app.state.metrics = metrics
     return app
+
+
+async def _refusal(_: Request, error: Exception) -> Response:
+    return _refused(refusal_of(error))
 
 
 async def _no_such_path(request: Request, _: Exception) -> Response:

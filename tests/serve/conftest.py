@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from localgen.serve.app import create_app
 from localgen.serve.config import ServeConfig
-from tests.serve.pools import Pool
+from tests.serve.pools import pool_of
 
 Serve = Callable[..., TestClient]
 
@@ -25,7 +25,7 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(model: Any, **config: Any) -> TestClient:
-            app = create_app(Pool(model), ServeConfig(**config))
+            app = create_app(pool_of(model), ServeConfig(**config))
             client = TestClient(app, base_url="http://127.0.0.1:8080")
             return stack.enter_context(client)
 

@@ -1,37 +1,14 @@
-"""Pools of models that are loaded already."""
+"""Pools of models that need no loading."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from localgen.serve.refusals import Refusal
+from localgen.serve.pool import ModelPool
+from localgen.serve.served_model import ServedModel
 
 
-@dataclass(frozen=True)
-class Known:
-    name: str
-
-
-class Pool:
-    """One model under one name, or under any if no name is asked for."""
-
-    def __init__(self, model: Any, name: str = "fake") -> None:
-        self._model = model
-        self._name = name
-        self.n_users = 0
-
-    def find(self, name: str | None) -> Known:
-        if name not in (None, self._name):
-            raise Refusal(404, f"there is no model {name!r}", param="model", code="model_not_found")
-        return Known(self._name)
-
-    @asynccontextmanager
-    async def use(self, _: str | None) -> AsyncIterator[Any]:
-        self.n_users += 1
-        try:
-            yield self._model
-        finally:
-            self.n_users -= 1
+def pool_of(model: Any, *names: str, **options: Any) -> ModelPool:
+    """Return a pool of one model, named "fake" unless names are given."""
+    served = ServedModel(names=names or ("fake",), source="fake")
+    return ModelPool([served], lambda *_: model, **options)

@@ -182,46 +182,6 @@ def test_a_server_whose_time_is_up_cuts_those_that_run_with_a_typed_error() -> N
     run(main)
 
 
-def test_the_task_that_adopts_a_turn_is_the_one_that_is_cut() -> None:
-    """A stream may be sent by another task than the one that waited for the turn."""
-
-    async def main() -> None:
-        admission = Admission(1, 5, None)
-        context = admission.turn(request())
-        turn = await context.__aenter__()
-        ended = []
-
-        async def send() -> None:
-            turn.adopt()
-            try:
-                async with context_exit(context):
-                    await asyncio.Event().wait()
-            except Refusal as refusal:
-                ended.append(refusal.code)
-                await asyncio.sleep(0)  # the task can go on, to send it
-                ended.append("sent")
-
-        task = asyncio.create_task(send())
-        await settle()
-        admission.cut()
-        await task
-        assert ended == ["server_stopping", "sent"]
-        assert admission.n_running == 0
-
-    run(main)
-
-
-class context_exit:  # a context that was entered elsewhere
-    def __init__(self, context: Any) -> None:
-        self.context = context
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, *error: Any) -> bool | None:
-        return await self.context.__aexit__(*error)
-
-
 @given(
     st.lists(
         st.tuples(

@@ -46,8 +46,7 @@ async def _rows(given: ChatRequest, served: Served) -> RowStream:
     options = chat_options(given, served.model)
     with blaming("messages"), warnings_as_errors():
         prompt = await served.model.achat_prompt(**prompt_arguments(given))
-    rows: RowStream = served.model.astream_rows([prompt], **options, **served.options())
-    return rows
+    return served.rows([prompt], **options)
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ async def completions(request: Request, send: Send) -> None:
         if given.max_tokens == 0:
             await answer.send(send, None)
             return
-        rows = served.model.astream_rows(prompts, **options, **served.options())
+        rows = served.rows(prompts, **options)
         async with aclosing(rows):
             await answer.send(send, rows)
 

@@ -19,6 +19,6 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-async def metrics(request: Request) -> Response:
+async def write_metrics(request: Request) -> Response:
     """Answer with the metrics, in Prometheus's text format."""
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE)

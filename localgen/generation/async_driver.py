@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass, field
 
 from localgen.engine.request import Request
 from localgen.generation.driver import Driver
@@ -23,6 +24,8 @@ class AsyncDriver:
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._is_running = False
+        self._waiters: tuple[_Waiter, ...] = ()
+        driver.watch(self._wake_tasks)
 
     async def run(self, request: Request) -> None:
         """Return when a request is done; raises its error. Being cancelled cancels the request."""
@@ -36,18 +39,13 @@ class AsyncDriver:
 
         Raises RuntimeError where no event loop of asyncio runs.
         """
-        loop = check_asyncio()
+        waiter = _Waiter(request, is_enough, check_asyncio())
         started, counted = time.perf_counter(), request.timings.total
         try:
             self._driver.submit(request)
-            self._drive(request)
+            self._drive(waiter)
             while not request.done:
-                woken = asyncio.Event()
-                self._driver.call_when(
-                    lambda: request.done or is_enough(),
-                    lambda woken=woken: _wake(loop, woken, request),  # type: ignore[misc]
-                )
-                await woken.wait()
+                await waiter.wait()
                 request.timings.count_wait(started, counted)
                 if not request.done:
                     yield
@@ -57,10 +55,13 @@ class AsyncDriver:
             yield
         finally:
             request.is_cancelled = True
+            with self._lock:
+                self._waiters = tuple(each for each in self._waiters if each is not waiter)
 
-    def _drive(self, request: Request) -> None:
+    def _drive(self, waiter: _Waiter) -> None:
         with self._lock:
-            self._requests.append(request)
+            self._waiters += (waiter,)
+            self._requests.append(waiter.request)
             if not self._is_running:
                 threading.Thread(target=self._work, name="localgen-async", daemon=True).start()
                 self._is_running = True
@@ -79,6 +80,50 @@ class AsyncDriver:
                 # It is the request's, and is raised where that is awaited.
                 continue
 
+    def _wake_tasks(self) -> None:
+        """Wake the tasks whose time has come: those of one event loop together, which costs as much
+        as one."""
+        due: dict[asyncio.AbstractEventLoop, list[_Waiter]] = {}
+        for waiter in self._waiters:
+            if waiter.is_waiting and waiter.is_time:
+                due.setdefault(waiter.loop, []).append(waiter)
+        for loop, waiters in due.items():
+            try:
+                loop.call_soon_threadsafe(_wake, waiters)
+            except RuntimeError:
+                # The event loop was closed, so nobody waits any more; whoever drives must not
+                # suffer.
+                for waiter in waiters:
+                    waiter.request.is_cancelled = True
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A task that waits for its request. is_waiting: read by the thread that drives."""
+
+    request: Request
+    is_enough: Callable[[], bool]
+    loop: asyncio.AbstractEventLoop
+    is_waiting: bool = False
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_time(self) -> bool:
+        return self.request.done or self.is_enough()
+
+    async def wait(self) -> None:
+        """Return when it is time."""
+        self.is_waiting = True  # before it looks, so that no step is missed in between
+        while not self.is_time:
+            await self.woken.wait()
+            self.woken.clear()
+        self.is_waiting = False
+
+
+def _wake(waiters: Iterable[_Waiter]) -> None:
+    for waiter in waiters:
+        waiter.woken.set()
+
 
 def check_asyncio() -> asyncio.AbstractEventLoop:
     """Return the running event loop. Raises RuntimeError where none of asyncio runs."""
@@ -89,12 +134,3 @@ def check_asyncio() -> asyncio.AbstractEventLoop:
             "acomplete(), achat() and astream() need a running asyncio event loop. In trio, run "
             "complete(), chat() or stream() in a thread: await trio.to_thread.run_sync(...)"
         ) from None
-
-
-def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event, request: Request) -> None:
-    """Tell a task, from another thread, that its request has moved on."""
-    try:
-        loop.call_soon_threadsafe(woken.set)
-    except RuntimeError:
-        # The event loop was closed, so nobody waits any more; whoever drives must not suffer.
-        request.is_cancelled = True

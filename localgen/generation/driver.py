@@ -45,7 +45,7 @@ class Driver:
         # Those that need the turn between two steps only: a driver lets them in, every other turn.
         self._n_urgent = 0
         self._was_urgent = False
-        self._alarms: list[tuple[Callable[[], bool], Callable[[], object]]] = []
+        self._watch: Callable[[], object] | None = None
         self._is_closing = False
         self._closed_by: BaseException | None = None
 
@@ -85,14 +85,10 @@ class Driver:
             request.is_cancelled = True  # nobody will drive for it
             raise
 
-    def call_when(self, is_time: Callable[[], bool], call: Callable[[], object]) -> None:
-        """Call once, after a step in whatever thread, as soon as ``is_time()``."""
-        with DeferredInterrupt():
-            with self._changed:
-                if not is_time():
-                    self._alarms.append((is_time, call))
-                    return
-            call()
+    def watch(self, look: Callable[[], object]) -> None:
+        """Call ``look`` after each step and each end of a turn, in whatever thread: in two at a
+        time, perhaps. It must not wait."""
+        self._watch = look
 
     def cancel(self, request: Request) -> None:
         """End a request, and wait until it has ended.
@@ -263,15 +259,12 @@ class Driver:
             self._give_turn_back()
 
     def _wake(self) -> None:
-        """Let other threads, and alarms, see what a step has changed."""
-        if not (self._n_asleep or self._alarms):
-            return
-        with self._changed:
-            self._changed.notify_all()
-            due = [alarm for alarm in self._alarms if alarm[0]()]
-            self._alarms = [alarm for alarm in self._alarms if alarm not in due]
-        for _, call in due:
-            call()
+        """Let other threads, and who watches, see what a step has changed."""
+        if self._n_asleep:
+            with self._changed:
+                self._changed.notify_all()
+        if self._watch is not None:
+            self._watch()
 
 
 # --- when Python ends ---

@@ -276,17 +276,35 @@ def test_a_score_that_no_longer_fits_does_not_wait_for_ever():
     assert engine_of(model).kv_cache.n_pinned == 1
 
 
-def test_an_alarm_rings_once_when_it_is_time():
-    """``call_when`` calls at once, or after the step that makes it true, and never again."""
+def test_who_watches_sees_each_step_and_the_end_of_a_turn():
+    """Both may be what a task waits for: a token, and the end of a call by another thread."""
     model = fake_model()
-    rings: list[str | int] = []
-    model._driver.call_when(lambda: True, lambda: rings.append("now"))
-    stream = model.stream(A, max_new_tokens=6)
+    seen: list[int] = []
+    stream = model.stream(A, max_new_tokens=3)
     row = stream._call.sequences[0]
-    model._driver.call_when(lambda: row.n_new >= 2, lambda: rings.append(row.n_new))
-    assert rings == ["now"]
+    model._driver.watch(lambda: seen.append(row.n_new))
     list(stream)
-    assert rings == ["now", 2]
+    assert sorted(set(seen)) == [1, 2, 3]
+    seen.clear()
+    model.score(B)
+    assert seen == [3]
+
+
+def test_a_task_whose_time_has_come_already_does_not_wait():
+    """A step that ends between two looks of a task wakes nobody, and none is needed."""
+    model = fake_model()
+
+    async def main() -> list[int]:
+        call = model._requests.from_texts([A], None, {"max_new_tokens": 5}, False)
+        (row,) = call.sequences
+        counts = []
+        async for _ in model._async_driver.steps(call.request, lambda: True):
+            counts.append(row.n_new)
+        return counts
+
+    counts = asyncio.run(asyncio.wait_for(main(), SECONDS))
+    assert counts == sorted(counts)
+    assert counts[-1] == 5
 
 
 def test_an_error_in_a_step_reaches_the_task_that_waits():

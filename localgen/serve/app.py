@@ -15,6 +15,7 @@ from localgen.serve.endpoints.chat import chat_completions
 from localgen.serve.endpoints.completions import completions
 from localgen.serve.endpoints.health import health, write_metrics
 from localgen.serve.endpoints.models import get_model, list_models
+from localgen.serve.endpoints.responses import responses
 from localgen.serve.metrics import Metrics
 from localgen.serve.middleware import middleware
 from localgen.serve.pool import ModelPool
@@ -35,6 +36,7 @@ def create_app(pool: ModelPool, config: ServeConfig) -> Starlette:
         routes=[
             Route("/v1/chat/completions", Endpoint(chat_completions), methods=["POST"]),
             Route("/v1/completions", Endpoint(completions), methods=["POST"]),
+            Route("/v1/responses", Endpoint(responses), methods=["POST"]),
             Route("/v1/models", list_models),
             Route("/v1/models/{id:path}", get_model),
             Route("/health", health),

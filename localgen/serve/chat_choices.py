@@ -9,6 +9,7 @@ from typing import Any
 from localgen.engine.sequence import FinishReason
 from localgen.generation.row_stream import RowUpdate
 from localgen.serve.token_texts import TokenBytes, chat_logprobs
+from localgen.serve.usage import ReasoningCount
 from localgen.text.replies.results import ReplyDelta
 
 _REASONS: dict[FinishReason, str] = {
@@ -35,18 +36,17 @@ class ChatChoice:
 
     def __init__(self, index: int, n_top: int | None, token_bytes: TokenBytes) -> None:
         self.index = index
-        self.n_reasoning = 0
+        self._reasoning = ReasoningCount()
         self._n_top = n_top
         self._token_bytes = token_bytes
         self._texts: dict[str, list[str]] = {"text": [], "reasoning": []}
         self._calls: list[dict[str, Any]] = []
         self._logprobs: list[dict[str, Any]] = []
         self._reason: FinishReason | None = None
-        self._n_unplaced = 0  # tokens whose text has not come
 
     def add(self, update: RowUpdate) -> list[dict[str, Any]]:
         """Take what is new, and return it as the choices of chunks."""
-        self._count_reasoning(update)
+        self._reasoning.add(update)
         logprobs = self._new_logprobs(update)
         deltas = [delta for each in update.deltas for delta in self._delta(each)]
         if logprobs and not deltas:
@@ -62,6 +62,11 @@ class ChatChoice:
     def begin(self) -> dict[str, Any]:
         """Return the first choice of a stream."""
         return self._chunk({"role": "assistant", "content": ""})
+
+    @property
+    def n_reasoning(self) -> int:
+        """The tokens of the reasoning so far."""
+        return self._reasoning.n_tokens
 
     @property
     def whole(self) -> dict[str, Any]:
@@ -117,14 +122,6 @@ class ChatChoice:
         logprobs = chat_logprobs(found, self._n_top, self._token_bytes)
         self._logprobs += logprobs
         return logprobs
-
-    def _count_reasoning(self, update: RowUpdate) -> None:
-        """Count the tokens of an update as reasoning if that is what they turn out to be."""
-        self._n_unplaced += len(update.token_ids)
-        kinds = [delta.kind for delta in update.deltas]
-        if kinds:
-            self.n_reasoning += self._n_unplaced if kinds[0] == "reasoning" else 0
-            self._n_unplaced = 0
 
 
 def choices_of(

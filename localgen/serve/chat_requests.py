@@ -1,11 +1,15 @@
-"""A request of a chat → the arguments of ``chat_prompt()`` and the options of its rows."""
+"""A request of a chat → the arguments of ``chat_prompt()``, the options of its rows, and these."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from localgen._util.warn import warnings_as_errors
+from localgen.generation.row_stream import RowStream
+from localgen.serve.answering import Served
 from localgen.serve.chat_messages import template_messages, template_tools, text_of
 from localgen.serve.config import ServeConfig
+from localgen.serve.problems import blaming
 from localgen.serve.refusals import Refusal
 from localgen.serve.sampling_fields import Options, sampling_options
 from localgen.serve.schemas.chat import ChatRequest
@@ -93,6 +97,14 @@ def _check_tools(given: ChatRequest) -> None:
     if given.parallel_tool_calls is not None:
         message = "parallel_tool_calls needs tools, and there are none"
         raise Refusal(400, message, param="parallel_tool_calls")
+
+
+async def chat_rows(given: ChatRequest, served: Served) -> RowStream:
+    """Return the rows of a request's replies."""
+    options = chat_options(given, served.model)
+    with blaming("messages"), warnings_as_errors():
+        prompt = await served.model.achat_prompt(**prompt_arguments(given))
+    return served.rows([prompt], **options)
 
 
 def chat_options(given: ChatRequest, model: Any) -> Options:

@@ -50,7 +50,9 @@ def checked(body: bytes, kind: type[AnyRequest]) -> AnyRequest:
 
 def _refusal(error: ValidationError, body: bytes, kind: type[RequestModel]) -> Refusal:
     """Return what is said of the first thing that is wrong."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    found = error.errors(include_url=False, include_input=False)
+    # A wrong value, such as another type of tool, is why other fields are missing or unknown.
+    first = min(found, key=lambda each: each["type"] in ("missing", "extra_forbidden"))
     if first["type"] == "json_invalid":
         return Refusal(400, f"the body must be JSON: {first['ctx']['error']}", code="invalid_json")
     data = json.loads(body)

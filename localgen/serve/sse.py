@@ -52,7 +52,7 @@ class EventStream:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._has_begun = False
+        self.has_begun = False
 
     async def write(self, events: Iterable[bytes]) -> None:
         """Send events together, if there are any."""
@@ -66,7 +66,7 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _start(self) -> None:
-        if not self._has_begun:
-            self._has_begun = True
+        if not self.has_begun:
+            self.has_begun = True
             start = {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
             await self._send(start)

@@ -11,12 +11,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import Send
 
-from localgen._util.warn import warnings_as_errors
 from localgen.generation.row_stream import RowStream
-from localgen.serve.answering import Served, new_id, serving
+from localgen.serve.answering import new_id, serving
 from localgen.serve.chat_choices import ChatChoice, choices_of
-from localgen.serve.chat_requests import chat_options, check_chat, prompt_arguments
-from localgen.serve.problems import blaming
+from localgen.serve.chat_requests import chat_rows, check_chat
 from localgen.serve.reading import read_body
 from localgen.serve.schemas.chat import ChatRequest
 from localgen.serve.sse import send_chunks, send_json
@@ -29,7 +27,7 @@ async def chat_completions(request: Request, send: Send) -> None:
     check_chat(given, request.app.state.config)
     n_rows = given.n or 1
     async with serving(request, given.model, n_rows) as served:
-        rows = await _rows(given, served)
+        rows = await chat_rows(given, served)
         n_top = (given.top_logprobs or 0) if given.logprobs else None
         choices = choices_of(n_rows, n_top, served.model.tokenizer.token_bytes)
         answer = _Answer(served.name, n_rows, choices)
@@ -39,14 +37,6 @@ async def chat_completions(request: Request, send: Send) -> None:
                 await send_chunks(send, answer.chunks(rows, with_usage=bool(wants_usage)))
             else:
                 await send_json(send, await answer.whole(rows))
-
-
-async def _rows(given: ChatRequest, served: Served) -> RowStream:
-    """Return the rows of a request's replies."""
-    options = chat_options(given, served.model)
-    with blaming("messages"), warnings_as_errors():
-        prompt = await served.model.achat_prompt(**prompt_arguments(given))
-    return served.rows([prompt], **options)
 
 
 @dataclass(slots=True)

@@ -109,7 +109,7 @@ class NamedToolChoice(RequestModel):
 
 
 def _choice_kind(value: Any) -> str:
-    return "named" if isinstance(value, dict) else "mode"
+    return "mode" if isinstance(value, str) else "named"
 
 
 ToolChoice = Annotated[

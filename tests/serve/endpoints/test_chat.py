@@ -88,7 +88,7 @@ def test_null_is_not_given(serve: Serve) -> None:
     from localgen.serve.schemas.chat import ChatRequest
 
     names = set(ChatRequest.model_fields) - {"messages"}
-    body = {"messages": ASK, **dict.fromkeys(names)}
+    body = {"messages": ASK, **dict.fromkeys(names), "temperature": 0}
     assert serve(replying_model("Hi.")).post(PATH, json=body).status_code == 200
 
 

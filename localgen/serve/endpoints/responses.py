@@ -1,0 +1,82 @@
+"""/v1/responses: OpenAI's Responses API without a store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
+
+from starlette.requests import Request
+from starlette.types import Send
+
+from localgen.generation.row_stream import RowStream
+from localgen.serve.answering import serving
+from localgen.serve.chat_requests import chat_rows, check_chat
+from localgen.serve.problems import refusal_of
+from localgen.serve.reading import read_body
+from localgen.serve.refusals import Refusal
+from localgen.serve.response_items import Event
+from localgen.serve.response_object import new_response
+from localgen.serve.response_request import as_chat, own_param
+from localgen.serve.response_row import ResponseRow
+from localgen.serve.schemas.responses import ResponsesRequest
+from localgen.serve.sse import EventStream, event, send_json
+
+
+async def responses(request: Request, send: Send) -> None:
+    """Answer a conversation."""
+    given = await read_body(request, ResponsesRequest)
+    answer = _Answer(given, send)
+    try:
+        await answer.write(request)
+    except Exception as error:
+        await answer.fail(refusal_of(error))
+
+
+class _Answer:
+    """Writes the answer to one request."""
+
+    def __init__(self, given: ResponsesRequest, send: Send) -> None:
+        self._given = given
+        self._send = send
+        self._stream = EventStream(send)
+        self._row: ResponseRow | None = None
+
+    async def write(self, request: Request) -> None:
+        """Write the answer."""
+        chat = as_chat(self._given)
+        check_chat(chat, request.app.state.config)
+        async with serving(request, self._given.model, 1) as served:
+            n_top = (chat.top_logprobs or 0) if chat.logprobs else None
+            response = new_response(self._given, served.name)
+            self._row = ResponseRow(response, n_top, served.model.tokenizer.token_bytes)
+            rows = await chat_rows(chat, served)
+            async with aclosing(rows):
+                async for events in _events(self._row, rows):
+                    if self._given.stream:
+                        await self._stream.write(_named(events))
+                if self._given.stream:
+                    await self._stream.end()
+                else:
+                    await send_json(self._send, response)
+
+    async def fail(self, refusal: Refusal) -> None:
+        """Write an error as the last event of a stream; raise it if no stream has begun."""
+        refusal.param = own_param(refusal.param)
+        if self._row is None or not self._stream.has_begun:
+            raise refusal
+        await self._stream.write(_named(self._row.fail(str(refusal))))
+        await self._stream.end()
+
+
+async def _events(row: ResponseRow, rows: RowStream) -> AsyncIterator[list[Event]]:
+    """Yield the events of a response, those of one or more steps together."""
+    begun = row.begin()
+    async for updates in rows:
+        yield [*begun, *(each for update in updates for each in row.add(update))]
+        begun = []
+    (done,) = rows.completions
+    yield row.end(done)
+
+
+def _named(events: Iterable[Event]) -> Iterator[bytes]:
+    return (event(each, each["type"]) for each in events)

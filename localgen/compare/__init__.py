@@ -25,6 +25,7 @@ level_result.py       what was measured of one level
 results.py            the whole result, and its JSON
 machines.py           results of several machines as one, and the files in a folder
 recommend.py          which level to keep, and why
+pareto.py             what no other level beats
 memory_sizes.py       which level to keep on a machine of 4, 8 or 16 GB
 advice.py             both for each machine, as text
 side_by_side.py       figures of several machines, as a table

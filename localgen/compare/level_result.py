@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from localgen.benchmark.measuring import Spread
 from localgen.compare.task_metrics import PairedDifference
 
+# At the end of the name of a reference that is not here, but has a reference pack.
+PACK = " (pack)"
+
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
@@ -135,6 +138,11 @@ class LevelResult:
     divergences: tuple[Divergence, ...] = ()
     chats: ChatAgreement | None = None
     tasks: tuple[TaskResult, ...] = ()
+
+    @property
+    def is_pack(self) -> bool:
+        """Whether this is the reference of a pack, of which there is no file to keep."""
+        return self.is_reference and self.name.endswith(PACK)
 
     @property
     def label(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from localgen._util.format import as_size
 from localgen.compare.level_result import LevelResult
-from localgen.compare.recommend import facts, kld_of, memory_of, recommend
+from localgen.compare.recommend import facts, kld_of, memory_of, recommend, without_reference
 from localgen.errors import CompareError
 
 GB = 10**9
@@ -21,8 +21,8 @@ SHARE = 0.75
 class Advice:
     """What to keep on machines with ``sizes`` bytes of memory, the smallest first.
 
-    is_open: whether it holds for all larger machines, too. keep: None if no level fits. best: the
-    level with the lowest KLD of those that fit.
+    is_open: whether it holds for all larger machines, too. keep: None if no level fits; not the
+    reference. best: the level with the lowest KLD of those that fit, which may be the reference.
     """
 
     sizes: tuple[int, ...]
@@ -44,21 +44,30 @@ class Advice:
 def advice_by_size(
     levels: Sequence[LevelResult], *, max_kld: float | None = None
 ) -> tuple[Advice, ...]:
-    """Return what to keep for each size of machine; () if no level's quality was measured.
+    """Return what to keep for each size of machine; () if only the reference was measured.
 
     It is the recommended level where that fits into ``SHARE`` of the memory, else the one with the
     lowest KLD that fits. Sizes with the same answer share one.
     """
-    measured = [each for each in levels if each.error is None and kld_of(each) is not None]
-    if all(each.kld_mean is None for each in measured):
+    measured = [
+        each
+        for each in levels
+        if each.error is None and kld_of(each) is not None and not each.is_pack
+    ]
+    choices = without_reference(measured)
+    if not choices:
         return ()
     wanted = _recommended(levels, max_kld)
     found: list[tuple[int, LevelResult | None, LevelResult | None]] = []
     for size in _sizes(max(map(memory_of, measured))):
         fitting = [each for each in measured if memory_of(each) <= SHARE * size]
-        best = min(fitting, key=lambda each: kld_of(each) or 0.0, default=None)
-        found.append((size, wanted if wanted in fitting else best, best))
-    return tuple(_grouped(found, min(measured, key=memory_of), max_kld))
+        keep = wanted if wanted in fitting else _closest(without_reference(fitting))
+        found.append((size, keep, _closest(fitting)))
+    return tuple(_grouped(found, min(choices, key=memory_of), max_kld))
+
+
+def _closest(levels: Sequence[LevelResult]) -> LevelResult | None:
+    return min(levels, key=lambda each: kld_of(each) or 0.0, default=None)
 
 
 def _recommended(levels: Sequence[LevelResult], max_kld: float | None) -> LevelResult | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from localgen._util.home import expand_user
 from localgen.compare.compute_device import AUTO_DEVICE
+from localgen.compare.level_result import PACK
 from localgen.compare.levels import Level, Variant
 from localgen.compare.record import Record
 from localgen.compare.reference_pack import ReferencePack, tokenizer_sha256
@@ -64,7 +65,7 @@ def packed_reference(pack: ReferencePack, record: Record) -> Variant:
     """Make the model that a pack was made from the reference of a comparison."""
     about = pack.about
     model = about.reference
-    reference = Variant(Level(f"{model.name} (pack)", None), model.kv_type, AUTO_DEVICE)
+    reference = Variant(Level(f"{model.name}{PACK}", None), model.kv_type, AUTO_DEVICE)
     known = dataclasses.asdict(model)
     del known["name"], known["kv_type"]
     record.describe(reference, **known)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from localgen._util.format import as_size
 from localgen.compare.level_result import LevelResult
+from localgen.compare.pareto import Costs, unbeaten
 from localgen.errors import CompareError
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -54,99 +54,93 @@ def recommend(
     """Return the level to keep: the smallest on the Pareto front with at most ``max_kld``.
 
     Without ``max_kld``, it is the knee of size against KLD. memory: the most that a process may
-    take at its peak (or that its file may take, if the peak was not measured). Without a limit,
-    two levels have no knee, so neither is recommended; nor is a single one. Raises CompareError
-    with the closest level if none fits.
+    take at its peak (or that its file may take, if the peak was not measured). The reference, which
+    the others are measured by, is on the front and is not recommended. Without a limit, two levels
+    have no knee, so neither is recommended; nor is a single one. Raises CompareError with the
+    closest level if none fits.
     """
     measured = [level for level in levels if level.error is None and kld_of(level) is not None]
     if all(level.kld_mean is None for level in measured):
         raise CompareError("no level's quality was measured, so none can be recommended")
     limit = None if memory is None else parse_bytes(memory)
+    if all(level.is_reference for level in measured):
+        return _only(measured)
+    good = _within(measured, limit, max_kld)
+    front = pareto(good)
+    if limit is None and max_kld is None and len(front) < _LEAST_FOR_A_KNEE:
+        return _without_knee(front, measured)
+    choices = [level for level in front if not level.is_reference]
+    if not choices:
+        return _beaten_by_reference(front)
+    chosen = min(choices, key=_bytes) if max_kld is not None else _knee(front)
+    return Recommendation(chosen, _sentence(chosen, front, measured, limit, max_kld), front)
+
+
+def _within(
+    measured: Sequence[LevelResult], limit: int | None, max_kld: float | None
+) -> list[LevelResult]:
+    """Return the levels within both limits, with at least one beside the reference."""
     fitting = [level for level in measured if limit is None or memory_of(level) <= limit]
-    if not fitting:
-        least = min(measured, key=memory_of)
+    if not (others := without_reference(fitting)):
+        least = min(without_reference(measured), key=memory_of)
         raise CompareError(
             f"no level fits in {as_size(limit or 0)}: the smallest, {least.label}, needs "
             f"{as_size(memory_of(least))}"
         )
     good = [level for level in fitting if max_kld is None or (kld_of(level) or 0.0) <= max_kld]
-    if not good:
-        best = min(fitting, key=lambda level: kld_of(level) or 0.0)
+    if not without_reference(good):
+        best = min(others, key=lambda level: kld_of(level) or 0.0)
         raise CompareError(
             f"no level that fits has a mean KLD of at most {max_kld}: the best, {best.label}, has "
             f"{best.kld_mean:.4f}"
         )
-    front = pareto(good)
-    if limit is None and max_kld is None and len(front) < _LEAST_FOR_A_KNEE:
-        return _without_knee(front, measured)
-    chosen = min(front, key=_bytes) if max_kld is not None else _knee(front)
-    return Recommendation(chosen, _sentence(chosen, front, measured, limit, max_kld), front)
+    return good
+
+
+def without_reference(levels: Sequence[LevelResult]) -> list[LevelResult]:
+    """Return the levels that can be recommended: all but the one that they are measured by."""
+    return [level for level in levels if not level.is_reference]
 
 
 def pareto(levels: Sequence[LevelResult]) -> tuple[LevelResult, ...]:
     """Return the levels that no other beats in size, speed and KLD at once, smallest first."""
-    unbeaten = _unbeaten({_costs(level) for level in levels})
-    return tuple(sorted((each for each in levels if _costs(each) in unbeaten), key=_bytes))
+    front = unbeaten({_costs(level) for level in levels})
+    return tuple(sorted((each for each in levels if _costs(each) in front), key=_bytes))
 
 
-def _unbeaten(costs: set[tuple[float, float, float]]) -> set[tuple[float, float, float]]:
-    """Return the costs that no others equal or undercut in all three.
-
-    Whatever beats one sorts before it. Of those before, it suffices to know the stairs: the lowest
-    KLD for each slowness, which falls as the slowness rises.
-    """
-    found = set()
-    slownesses: list[float] = []
-    klds: list[float] = []
-    for each in sorted(costs):
-        _, slowness, kld = each
-        place = bisect.bisect_right(slownesses, slowness)
-        if place and klds[place - 1] <= kld:
-            continue
-        found.add(each)
-        start = bisect.bisect_left(slownesses, slowness)
-        end = start
-        while end < len(klds) and klds[end] >= kld:
-            end += 1
-        slownesses[start:end], klds[start:end] = [slowness], [kld]
-    return found
-
-
-def _costs(level: LevelResult) -> tuple[float, float, float]:
+def _costs(level: LevelResult) -> Costs:
     speed = level.decode_tps.median if level.decode_tps else 0.0
     return _bytes(level), -speed, kld_of(level) or 0.0
 
 
 def _knee(front: Sequence[LevelResult]) -> LevelResult:
-    """Return the point farthest below the line from the smallest level to the best.
+    """Return the level farthest below the line from the smallest to the best; not the reference.
 
     Both axes are scaled to 0 to 1 (Satopää et al., "Finding a Kneedle in a Haystack", 2011).
     """
+    choices = without_reference(front)
     small, best = front[0], min(front, key=lambda level: kld_of(level) or 0.0)
     width = _bytes(best) - _bytes(small)
     height = (kld_of(small) or 0.0) - (kld_of(best) or 0.0)
     if not width or not height:
-        return best
+        return min(choices, key=lambda level: kld_of(level) or 0.0)
 
     def depth(level: LevelResult) -> float:
         x = (_bytes(level) - _bytes(small)) / width
         y = ((kld_of(level) or 0.0) - (kld_of(best) or 0.0)) / height
         return 1 - x - y
 
-    return max(front, key=depth)
+    return max(choices, key=depth)
 
 
 def _without_knee(
     front: tuple[LevelResult, ...], measured: Sequence[LevelResult]
 ) -> Recommendation:
     """Return the level that beats all others, or no level."""
+    if not without_reference(front):
+        return _beaten_by_reference(front)
     if len(measured) == 1:
-        return Recommendation(
-            None,
-            f"Only {front[0].label} was measured ({facts(front[0])}). Compare more levels to get "
-            f"a recommendation.",
-            front,
-        )
+        return _only(measured)
     if len(front) == 1:
         why = "is the smallest, and no other level is faster or has a lower KLD"
         return Recommendation(front[0], _keep(front[0], why, measured), front)
@@ -158,6 +152,23 @@ def _without_knee(
         f"levels that no other beats. Compare more levels, or set --max-kld or --budget.",
         front,
     )
+
+
+def _only(measured: Sequence[LevelResult]) -> Recommendation:
+    first = measured[0]
+    sentence = (
+        f"Only {first.label} was measured ({facts(first)}). Compare more levels to get a "
+        f"recommendation."
+    )
+    return Recommendation(None, sentence, tuple(measured))
+
+
+def _beaten_by_reference(front: tuple[LevelResult, ...]) -> Recommendation:
+    first = front[0]
+    sentence = (
+        f"Nothing to recommend: no level is smaller or faster than {first.label} ({facts(first)})."
+    )
+    return Recommendation(None, sentence, front)
 
 
 def _sentence(

@@ -63,6 +63,16 @@ def test_the_measured_peak_counts_not_the_file() -> None:
     assert [each.machine for each in advice_by_size(levels)] == ["4 GB", "8 GB and more"]
 
 
+def test_the_reference_is_mentioned_and_not_kept() -> None:
+    """Regression: a machine with enough memory was to keep the reference; a pack has no file."""
+    small = level("Q4_0", GB // 2, 0.1, 2)
+    for name, mention in (("F16", True), ("F16 (pack)", False)):
+        (only,) = advice_by_size([level(name, GB, 0.0, 1, is_reference=True), small])
+        assert only.keep == small
+        assert (name in only.sentence) == mention
+    assert advice_by_size([level("F16", GB, 0.0, 1, is_reference=True)]) == ()
+
+
 def test_one_answer_for_all_sizes_is_one_line() -> None:
     levels = [level("F16", GB, 0.0, 1, is_reference=True), level("Q4_0", GB // 2, 0.1, 2)]
     (only,) = advice_by_size(levels)

@@ -565,6 +565,44 @@ def test_two_levels_have_no_knee() -> None:
     assert "10 tokens/s), which beat the others." in recommend((*LEVELS[::4], beaten)).sentence
 
 
+KV_TYPES = (
+    _result("Q4_0", 5 * 10**9, 0.0, 25, is_reference=True),
+    _result("Q4_0", 5 * 10**9, 0.01, 24, kv_type="q8_0"),
+    _result("Q4_0", 5 * 10**9, 0.03, 23, kv_type="q4_0"),
+)
+
+
+@pytest.mark.parametrize("name", ["F16", "F16 (pack)"])
+def test_the_reference_is_not_recommended(name: str) -> None:
+    """Regression: "Keep F16 (pack)", of which there may be no file."""
+    levels = (dataclasses.replace(LEVELS[0], name=name), *LEVELS[1:])
+    with pytest.raises(CompareError, match=r"at most 0\.0001: the best, Q8_0, has 0\.0010"):
+        recommend(levels, max_kld=0.0001)
+    slower = [
+        _result("F16", 9, 0.0, 9, is_reference=True),
+        *(_result(f"Q{n}", 9 + n, n, 9 - n) for n in (1, 2, 3)),
+    ]
+    assert (recommend(slower).level, recommend(slower, memory="1GB").level) == (None, None)
+    for limits in ({}, {"max_kld": 0.5}, {"memory": "100GB"}):
+        assert recommend(levels[:1], **limits).level is None
+
+
+def test_kv_types_that_gain_nothing_are_not_recommended() -> None:
+    assert recommend(KV_TYPES).sentence == (
+        "Nothing to recommend: no level is smaller or faster than Q4_0 (5.00 GB, the reference, "
+        "25 tokens/s)."
+    )
+
+
+def test_a_faster_kv_type_of_the_same_size_is_recommended() -> None:
+    faster = [
+        dataclasses.replace(each, decode_tps=Spread(26 + n, 26, 28))
+        for n, each in enumerate(KV_TYPES[1:])
+    ]
+    found = recommend((KV_TYPES[0], *faster))
+    assert found.level == faster[0]
+
+
 def test_a_level_that_beats_all_others_is_kept() -> None:
     found = recommend(LEVELS[2:4])
     assert (found.level, found.front) == (LEVELS[2], (LEVELS[2],))

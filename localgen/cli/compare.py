@@ -16,7 +16,6 @@ from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table, printable
 from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
-from localgen.compare.advice import machine_name
 from localgen.compare.compute_device import FORMS
 from localgen.compare.extra_tables import extra_tables
 from localgen.compare.formats import (
@@ -29,8 +28,9 @@ from localgen.compare.formats import (
     shares_of_most,
 )
 from localgen.compare.level_result import LevelResult
-from localgen.compare.machines import by_machine, merge
+from localgen.compare.machines import by_machine, machine_settings, merge
 from localgen.compare.recommend import parse_bytes
+from localgen.compare.result_names import result_names
 from localgen.compare.task_table import TASK_TITLES, task_tables
 from localgen.errors import CompareError, GenerationInterrupted
 
@@ -354,7 +354,8 @@ def _recommend(result: Comparison, budget: str | None, max_kld: float | None) ->
     is_asked = budget is not None or max_kld is not None
     if not is_asked and all(level.kld_mean is None for level in result.levels):
         return
+    names = result_names(machine_settings(result.settings))
     for number, part in by_machine(result).items():
-        name = f"{machine_name(number, part.settings)}: " if number else ""
+        name = f"{names[number]}: " if number else ""
         sentence = part.recommend(memory=budget, max_kld=max_kld).sentence
         print(printable(f"{name}{sentence}"), file=sys.stderr)

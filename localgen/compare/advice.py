@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from localgen._util.format import counted
-from localgen.compare.machines import by_machine
+from localgen.compare.machines import by_machine, machine_settings
 from localgen.compare.memory_sizes import Advice, advice_by_size
 from localgen.compare.recommend import Recommendation
+from localgen.compare.result_names import result_names
 from localgen.compare.results import Comparison
 from localgen.errors import CompareError
 
 
 @dataclass(frozen=True, slots=True)
 class MachineAdvice:
-    """What to keep on a machine. name: its number and processor, "" if it is the only one.
+    """What to keep on a machine. name: see ``result_names``; "" if it is the only one.
 
     kept: None if no level can be recommended; the sentence then says why. by_size: what to keep on
     machines like it, by their memory.
@@ -42,11 +40,11 @@ def advice_by_machine(
     memory, max_kld: as in ``Comparison.recommend``.
     """
     found = {}
+    names = result_names(machine_settings(result.settings))
     for number, part in by_machine(result).items():
         kept, sentence = recommended(part, memory, max_kld)
         by_size = advice_by_size(part.levels, max_kld=max_kld)
-        name = machine_name(number, part.settings) if number else ""
-        found[number] = MachineAdvice(name, part, kept, sentence, by_size)
+        found[number] = MachineAdvice(names[number], part, kept, sentence, by_size)
     return found
 
 
@@ -60,11 +58,3 @@ def recommended(
         message = str(error)
         return None, f"{message[:1].upper()}{message[1:]}."
     return found, found.sentence
-
-
-def machine_name(number: str, settings: Mapping[str, Any]) -> str:
-    """Return a machine's number, processor and threads: "#1, A CPU, 2 threads"."""
-    parts = [number, str(settings.get("cpu") or settings.get("machine") or "")]
-    if isinstance(settings.get("n_threads"), int):
-        parts.append(counted(settings["n_threads"], "thread"))
-    return ", ".join(part for part in parts if part)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from localgen._util.format import as_size, counted, either
 from localgen.compare.level_result import LevelResult
-from localgen.compare.machines import is_merged
+from localgen.compare.machines import machine_settings
 from localgen.compare.results import Comparison
 
 MISSING = "-"
@@ -237,11 +236,6 @@ def _attention(result: Comparison) -> str | None:
 
 def attention_text(setting: str) -> str:
     return "as llama.cpp decides" if setting == "auto" else setting
-
-
-def machine_settings(settings: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Return each machine's settings by its number, "" if it is the only one."""
-    return settings if is_merged(settings) else {"": settings}
 
 
 def sampling_error(result: Comparison) -> float | None:

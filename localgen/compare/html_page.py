@@ -18,40 +18,19 @@ from localgen.compare.formats import (
     COLUMNS,
     KLD,
     attention_text,
-    machine_settings,
     sampling_error,
     shares_of_most,
 )
 from localgen.compare.level_result import LevelResult
-from localgen.compare.machines import numbered
+from localgen.compare.machines import machine_settings, numbered
 from localgen.compare.memory_sizes import SHARE
 from localgen.compare.plot_parts import Panel
+from localgen.compare.result_names import SETTING_NAMES, result_names, shown
 from localgen.compare.results import Comparison
 from localgen.compare.sensitivity import HeatMap
 from localgen.compare.side_by_side import side_by_side
 from localgen.compare.task_table import TASK_COLUMNS, task_tables
 from localgen.compare.text_sides import sides
-
-# Names of settings on the page; others keep their keys.
-_SETTINGS = {
-    "source": "model",
-    "localgen": "localgen",
-    "llama_cpp": "llama-cpp-python (llama.cpp)",
-    "features": "llama.cpp build",
-    "python": "Python",
-    "numpy": "NumPy",
-    "platform": "system",
-    "machine": "machine",
-    "cpu": "CPU",
-    "n_threads": "threads",
-    "n_ctx": "tokens per chunk",
-    "n_chunks": "chunks",
-    "kv_types": "KV cache types",
-    "text_sha256": "SHA-256 of the text",
-    "source_sha256": "SHA-256 of the model",
-    "tasks_sha256": "SHA-256 of the tasks",
-    "task_limit": "questions of each task",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +77,10 @@ def html_page(
         as_size=as_size,
         attention_text=attention_text,
         sampling_error=sampling_error(result),
-        machines=_machines(result.settings),
+        runs=_runs(result.settings),
         heat_maps=heat_maps,
         pictures=[(panel, pictures.as_svg(panel)) for panel in panels],
-        n_undrawn_machines=max(0, len(advice) - MOST_MACHINES),
+        n_undrawn=max(0, len(advice) - MOST_MACHINES),
         script=script,
         script_hash=base64.b64encode(digest).decode(),
         **_tables(result, advice),
@@ -159,22 +138,17 @@ def _row(level: LevelResult, share: float, *, is_kept: bool) -> _Row:
     )
 
 
-def _machines(settings: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """Return each machine's number ("" if it is the only one), command and settings."""
+def _runs(settings: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return each result's name ("" if it is the only one), command and settings."""
+    parts = machine_settings(settings)
+    names = result_names(parts)
     return [
-        (number, str(part.get("command", "")), list(_named(part)))
-        for number, part in machine_settings(settings).items()
+        (names[number], str(part.get("command", "")), list(_named(part)))
+        for number, part in parts.items()
     ]
 
 
 def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in settings.items():
         if key != "command":
-            yield _SETTINGS.get(key, key), _shown(value)
-
-
-def _shown(value: object) -> str:
-    """Return a setting as text: lists and dicts without their brackets."""
-    if isinstance(value, dict):
-        value = [f"{name}: {each}" for name, each in value.items()]
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield SETTING_NAMES.get(key, key), shown(value)

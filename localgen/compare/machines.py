@@ -36,6 +36,11 @@ def is_merged(settings: Mapping[str, Any]) -> bool:
     )
 
 
+def machine_settings(settings: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return each machine's settings by its number, "" if it is the only one."""
+    return settings if is_merged(settings) else {"": settings}
+
+
 def numbered(level: LevelResult, number: str) -> LevelResult:
     """Return a machine's level as it is named in the merged comparison."""
     return dataclasses.replace(level, name=f"{level.name} {number}") if number else level
@@ -126,15 +131,15 @@ def _part(result: Comparison, number: str, levels: Sequence[LevelResult]) -> Com
 
 
 def _differences(parts: Sequence[Comparison]) -> list[str]:
-    """Return notes on what keeps figures of different machines from being compared."""
+    """Return notes on what keeps figures of different results from being compared."""
     notes = []
     if _n_values(parts, "source_sha256") > 1:
-        notes.append("the machines compared levels of different models")
+        notes.append("the results are of different models")
     names = [name for key, name in _OF_QUALITY.items() if _n_values(parts, key) > 1]
     if names:
         notes.append(
-            f"the machines measured quality with a different {', '.join(names)}: compare "
-            f"perplexity and KLD only within one machine"
+            f"the results have a different {', '.join(names)}: compare perplexity and KLD only "
+            f"within one result"
         )
     return notes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from localgen.compare.task_answers import Task
 from localgen.quantization.calibration import sha256_of
 
 # Recorded settings that may differ when a comparison is resumed.
-MAY_CHANGE = ("command", "python", "numpy", "platform")
+MAY_CHANGE = ("command", "date", "python", "numpy", "platform")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class Settings:
         }
         return {
             "command": self.command,
+            "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
             **surroundings(),
             "n_threads": self.n_threads,
             "n_ctx": self.n_ctx,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from localgen.compare.advice import advice_by_machine, machine_name
+from localgen.compare.advice import advice_by_machine
 from localgen.compare.machines import by_machine, merge
 from localgen.compare.side_by_side import side_by_side
 from tests.comparisons import comparison, level
@@ -38,11 +38,6 @@ def test_limits_hold_for_each_machine() -> None:
     first, second = advice_by_machine(merge([SLOW, FAST]), "2GB", None).values()
     assert first.kept is second.kept is None
     assert first.sentence == "No level fits in 2.00 GB: the smallest, Q2_K, needs 3.00 GB."
-
-
-def test_a_machine_of_unknown_processor_has_its_number() -> None:
-    assert machine_name("#3", {}) == "#3"
-    assert machine_name("#3", {"machine": "arm64", "n_threads": 1}) == "#3, arm64, 1 thread"
 
 
 def test_figures_side_by_side() -> None:

@@ -84,8 +84,8 @@ def test_all_that_differs_is_in_one_note() -> None:
     sizes = {"n_ctx": 512, "n_chunks": 16, "source_sha256": "ab" * 32}
     other = {"n_ctx": 4096, "n_chunks": 2, "source_sha256": "cd" * 32}
     *_, models, quality = merge([_with_settings(**sizes), _with_settings(**other)]).notes
-    assert models == "the machines compared levels of different models"
-    assert "with a different n_ctx, n_chunks:" in quality
+    assert models == "the results are of different models"
+    assert "have a different n_ctx, n_chunks:" in quality
 
 
 def test_nothing_to_merge() -> None:

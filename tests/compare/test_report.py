@@ -305,7 +305,13 @@ def test_a_merged_page_has_every_machine(tmp_path: Path) -> None:
     """Each has its recommendation, its plots and its column."""
     other = comparison(source="other.gguf", settings={"cpu": "Another CPU"}, notes=("a note",))
     page = _page(Comparison.merged([comparison(), other]), tmp_path)
-    for expected in ("model-F16.gguf, other.gguf", "Machine #2", "A CPU", "Another CPU", "a note"):
+    for expected in (
+        "model-F16.gguf, other.gguf",
+        "<h3>#2, Another CPU</h3>",
+        "A CPU",
+        "Another CPU",
+        "a note",
+    ):
         assert expected in page
     assert "<strong>#1, A CPU, 2 threads:</strong> Keep Q4_0: it is the knee" in page
     assert "<strong>#2, Another CPU:</strong> Keep Q4_0" in page
@@ -462,7 +468,7 @@ def test_some_of_many_machines_have_plots(tmp_path: Path) -> None:
     assert "no plots here" not in _page(few, tmp_path)
     page = _page(many, tmp_path)
     assert page.count("<svg") == 3 * MOST_MACHINES
-    assert "1 more machine has no plots here." in page
+    assert "1 more result has no plots here." in page
     assert f"CPU {MOST_MACHINES}" in page
 
 
@@ -521,7 +527,7 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
     done = localgen_command("compare", *merged)
     assert done.returncode == 1
     assert "no level fits in 1.00 GB" in done.stderr
-    assert "Machine #2" in page.read_text("utf-8")
+    assert "<h3>#2, Another CPU</h3>" in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

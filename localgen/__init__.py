@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         QuantizeError,
         StateError,
         TemplateError,
+        WorkerCrashedError,
     )
     from localgen.generation.choosing import ChoiceScores, ChoiceStats, ScoredChoice
     from localgen.generation.continuation_scores import ContinuationScore
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from localgen.text.tokenizer import Tokenizer
     from localgen.tuning import Trial, TuneResult, forget_profile, tune
     from localgen.watermarking import WatermarkDetector, WatermarkDetectorOutput
+    from localgen.worker.config import WorkerConfig
+    from localgen.worker.model import IsolatedModel
 
 __all__ = [
     "BackendError",
@@ -76,6 +79,7 @@ __all__ = [
     "GenerationInterrupted",
     "ImportanceMatrix",
     "InvalidGGUFError",
+    "IsolatedModel",
     "JobError",
     "KvBudgetError",
     "LocalModel",
@@ -105,6 +109,8 @@ __all__ = [
     "WatermarkDetector",
     "WatermarkDetectorOutput",
     "WatermarkingConfig",
+    "WorkerConfig",
+    "WorkerCrashedError",
     "__version__",
     "bench",
     "forget_profile",
@@ -146,6 +152,7 @@ _NAMES_IN = {
         "QuantizeError",
         "StateError",
         "TemplateError",
+        "WorkerCrashedError",
     ),
     "localgen.generation.choosing": ("ChoiceScores", "ChoiceStats", "ScoredChoice"),
     "localgen.generation.continuation_scores": ("ContinuationScore",),
@@ -164,6 +171,8 @@ _NAMES_IN = {
     "localgen.text.tokenizer": ("Tokenizer",),
     "localgen.tuning": ("Trial", "TuneResult", "forget_profile", "tune"),
     "localgen.watermarking": ("WatermarkDetector", "WatermarkDetectorOutput"),
+    "localgen.worker.config": ("WorkerConfig",),
+    "localgen.worker.model": ("IsolatedModel",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
 

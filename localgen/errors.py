@@ -9,7 +9,8 @@
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
     ├── BackendError              this build, machine or process cannot do what was asked
     │   ├── NotEnoughMemoryError  a model does not fit the available memory
-    │   └── KvBudgetError         a sequence is too long for the KV budget
+    │   ├── KvBudgetError         a sequence is too long for the KV budget
+    │   └── WorkerCrashedError    the process of an isolated model ended during the call
     ├── TemplateError             there is no chat template, or it fails on these messages
     ├── CompareError              levels cannot be compared, or none recommended
     ├── QuantizeError             a quantized file cannot be made
@@ -99,6 +100,30 @@ class NotEnoughMemoryError(BackendError):
 
 class KvBudgetError(BackendError):
     """A sequence could never run: the KV budget has no room for it beside what is pinned."""
+
+
+class WorkerCrashedError(BackendError):
+    """The process of an isolated model ended while it computed this call.
+
+    signal: the name of the signal that ended it, such as "SIGABRT"; None if it exited with
+    ``exit_code``. output: the last lines that it wrote to stderr. is_refused: whether the call did
+    not run, because the process has ended twice while it computed the same call.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        signal: str | None = None,
+        exit_code: int | None = None,
+        output: str = "",
+        is_refused: bool = False,
+    ) -> None:
+        self.signal = signal
+        self.exit_code = exit_code
+        self.output = output
+        self.is_refused = is_refused
+        super().__init__(message)
 
 
 class TemplateError(LocalgenError):

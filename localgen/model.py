@@ -78,6 +78,7 @@ from localgen.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from localgen.text.chat_template import Message
     from localgen.text.tool_schema import Tool
+    from localgen.worker.config import WorkerConfig
 
 
 class LocalModel(ModelMethods):
@@ -118,6 +119,7 @@ class LocalModel(ModelMethods):
         local_files_only: bool = False,
         progress: Callable[[float], object] | None = None,
         use_profile: bool = True,
+        isolated: bool | WorkerConfig = False,
         **options: Any,
     ) -> LocalModel:
         """Load a model.
@@ -129,6 +131,9 @@ class LocalModel(ModelMethods):
         progress: called with the loaded fraction, 0 to 1; an exception in it stops the load.
         use_profile: use the settings that ``localgen tune`` found for this model on this machine,
         where ``options`` do not set them; never with deterministic=True.
+        isolated: run the model in a process of its own, an ``IsolatedModel``: where llama.cpp
+        aborts, calls raise WorkerCrashedError, and the model is loaded again. A ``WorkerConfig``
+        says how the process is watched.
         options: the fields of ``ModelConfig``.
         Raises ModelNotFoundError, DownloadError, InvalidGGUFError, BackendError, or ValueError.
         """
@@ -136,6 +141,10 @@ class LocalModel(ModelMethods):
         check_bool("use_profile", use_profile)
         _check_source(source)
         path = hub.resolve(source, revision=revision, local_files_only=local_files_only)
+        if isolated:
+            from localgen.worker.loading import load_isolated  # noqa: PLC0415  # a circle otherwise
+
+            return load_isolated(path, options, isolated, progress, use_profile=use_profile)
         # llama.cpp is loaded only now, so that importing localgen stays light.
         from localgen.llama.backend import LlamaBackend  # noqa: PLC0415
         from localgen.llama.tuned import find_tuned, logger  # noqa: PLC0415

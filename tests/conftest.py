@@ -37,7 +37,7 @@ SLOW_FOLDERS = (
     *("benchmark", "cli", "compare", "conformance", "docs", "doctor", "examples", "hostile"),
     *("llama", "models", "platforms", "quantization", "real"),
 )
-SLOW_FIXTURES = {"fork_child", "hub", "run_child", "tiny"}
+SLOW_FIXTURES = {"fork_child", "hub", "isolated", "run_child", "tiny"}
 # "ci" runs the same examples each time and has no limit of time; "long" looks for new ones:
 # pytest --hypothesis-profile=long.
 _SETTINGS = hypothesis.settings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,12 +20,15 @@ LAYERS = [
     ["generation", "gguf", "hub"],
     ["llama"],
     ["model", "inspection", "watermarking"],
+    ["worker"],
     ["quantization", "benchmark", "evaluate"],
     ["compare", "doctor", "jobs", "serve", "tuning"],
     ["mixtures"],
     ["cli"],
     ["__init__", "__main__"],
 ]
+# ``from_pretrained(isolated=True)`` imports what runs a model in another process when it is called.
+LATE = ("localgen.model", "localgen.worker")
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
 
@@ -58,8 +61,10 @@ def _imports_of(module: str) -> Iterator[str]:
                 yield full if full in MODULES else node.module
 
 
-def own(names: Iterable[str]) -> set[str]:
-    return {name for name in names if name.split(".")[0] == "localgen"}
+def own(module: str) -> set[str]:
+    """What a module of localgen imports of localgen."""
+    names = {name for name in imports_of(module) if name.split(".")[0] == "localgen"}
+    return {name for name in names if module != LATE[0] or not name.startswith(LATE[1])}
 
 
 def test_every_room_has_a_level() -> None:
@@ -70,14 +75,14 @@ def test_no_import_points_upwards() -> None:
     wrong = [
         f"{module} imports {name}"
         for module in MODULES
-        for name in own(imports_of(module))
+        for name in own(module)
         if LEVEL[room_of(name)] > LEVEL[room_of(module)]
     ]
     assert not wrong
 
 
 def test_nothing_inside_imports_the_package_itself() -> None:
-    wrong = [m for m in MODULES if "localgen" in own(imports_of(m)) and room_of(m) != "__main__"]
+    wrong = [m for m in MODULES if "localgen" in own(m) and room_of(m) != "__main__"]
     assert not wrong
 
 
@@ -92,7 +97,7 @@ def test_only_llama_imports_llama_cpp() -> None:
 
 
 def test_no_circle_of_modules_or_of_rooms() -> None:
-    modules = {module: own(imports_of(module)) - {module} for module in MODULES}
+    modules = {module: own(module) - {module} for module in MODULES}
     rooms: dict[str, set[str]] = {}
     for module, names in modules.items():
         own_room = room_of(module)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -76,18 +76,28 @@ def interpreter() -> str:
     return sys.executable
 
 
+def module_command(module: str, *args: str) -> list[str]:
+    """Return the command that runs a module as a program in a new interpreter, which needs
+    ``module_environment``. Raises BackendError as ``interpreter``."""
+    return [interpreter(), "-c", _RUN, module, *args]
+
+
+def module_environment(path: Iterable[str]) -> dict[str, str]:
+    """Return the environment of a child that imports from ``path``."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONIOENCODING": "utf-8",
+    }
+
+
 def run_json_child(module: str, *args: str, limit_seconds: float) -> Any:
     """Return what ``python -m module args…`` answers, or a Failure."""
-    path = os.pathsep.join(filter(None, sys.path))
     try:
-        python = interpreter()
+        command = module_command(module, *args)
     except BackendError as error:
         return Failure(f"could not be started: {error}")
-    ended = run(
-        [python, "-c", _RUN, module, *args],
-        limit_seconds,
-        {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
-    )
+    ended = run(command, limit_seconds, module_environment(filter(None, sys.path)))
     if isinstance(ended, Failure):
         return ended
     last = _last_object(ended.stdout)
@@ -158,7 +168,7 @@ def _kill_descendants(process: subprocess.Popen[Any]) -> None:
 
 
 def _failure(ended: Ended) -> Failure:
-    name = _signal_name(ended.code)
+    name = signal_name(ended.code)
     if name:
         reason = f"was killed by {name}"
     elif ended.code:
@@ -171,7 +181,7 @@ def _failure(ended: Ended) -> Failure:
     return Failure(reason, name)
 
 
-def _signal_name(code: int) -> str | None:
+def signal_name(code: int) -> str | None:
     """Return the name of the signal that an exit code stands for; None if it is no signal."""
     if code >= 0:
         return _NTSTATUS.get(code)

@@ -12,7 +12,7 @@ _are_errors: ContextVar[bool] = ContextVar("are_errors", default=False)
 _subject: ContextVar[str | None] = ContextVar("subject", default=None)
 
 
-def warn(message: str) -> None:
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line outside localgen that called into it, however deep the call is.
 
     Raises ValueError inside ``warnings_as_errors()``.
@@ -22,7 +22,7 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 @contextmanager

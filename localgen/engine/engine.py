@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from itertools import count
@@ -51,6 +51,10 @@ class Engine:
         self._accept_seconds = self._choosing_seconds = self._drafting_seconds = 0.0
         self._changing: Sequence | None = None  # see ``decoding.Step``
         self.should_stop: Callable[[], bool] = self._is_overdue  # see ``decoding.Step``
+        # Called with the requests of a pass before it runs, unless the last one had the same; with
+        # none before sequences that are evaluated alone.
+        self.on_pass: Callable[[Collection[Request]], object] | None = None
+        self._announced: Pass | None = None
         # The outputs of the last pass: the next one mostly has the same, in the same memory.
         self._pass: Pass | None = None
         self._last: tuple[Pass, float] | None = None
@@ -133,6 +137,9 @@ class Engine:
                 raise KeyboardInterrupt
             self.kv_cache.check_fits(len(sequence.tokens))  # what ended may be pinned now
         with self._reset_on_error():
+            if self.on_pass is not None:
+                self._announced = None
+                self.on_pass(())
             try:
                 return compute(self._backend, sequence, interrupted)
             finally:
@@ -184,6 +191,9 @@ class Engine:
         if found is None:
             self._end_unfit()
             return
+        if self.on_pass is not None and found is not self._announced:
+            self._announced = found
+            self.on_pass({self._request_of[each.sequence] for each in found.scheduled})
         requests = list(self._requests)
         idle = self._idle_in(found)
         before = time.perf_counter()

@@ -42,8 +42,9 @@ class AsyncDriver:
         waiter = _Waiter(request, is_enough, check_asyncio())
         started, counted = time.perf_counter(), request.timings.total
         try:
-            self._driver.submit(request)
-            self._drive(waiter)
+            with self._lock:
+                self._waiters += (waiter,)
+            self.start(request)
             while not request.done:
                 await waiter.wait()
                 request.timings.count_wait(started, counted)
@@ -58,10 +59,11 @@ class AsyncDriver:
             with self._lock:
                 self._waiters = tuple(each for each in self._waiters if each is not waiter)
 
-    def _drive(self, waiter: _Waiter) -> None:
+    def start(self, request: Request) -> None:
+        """Submit a request, and run it to its end, whoever waits for it."""
+        self._driver.submit(request)
         with self._lock:
-            self._waiters += (waiter,)
-            self._requests.append(waiter.request)
+            self._requests.append(request)
             if not self._is_running:
                 threading.Thread(target=self._work, name="localgen-async", daemon=True).start()
                 self._is_running = True

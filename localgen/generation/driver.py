@@ -14,7 +14,7 @@ import atexit
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from copy import copy
 from weakref import ref
@@ -45,9 +45,13 @@ class Driver:
         # Those that need the turn between two steps only: a driver lets them in, every other turn.
         self._n_urgent = 0
         self._was_urgent = False
-        self._watch: Callable[[], object] | None = None
+        self._watchers: tuple[Callable[[], object], ...] = ()
         self._is_closing = False
         self._closed_by: BaseException | None = None
+
+    def announce_passes(self, on_pass: Callable[[Collection[Request]], object]) -> None:
+        """Call ``on_pass`` with the requests of each pass before it runs; see ``Engine``."""
+        self._engine.on_pass = on_pass
 
     def run(
         self,
@@ -88,7 +92,7 @@ class Driver:
     def watch(self, look: Callable[[], object]) -> None:
         """Call ``look`` after each step and each end of a turn, in whatever thread: in two at a
         time, perhaps. It must not wait."""
-        self._watch = look
+        self._watchers += (look,)
 
     def cancel(self, request: Request) -> None:
         """End a request, and wait until it has ended.
@@ -263,8 +267,8 @@ class Driver:
         if self._n_asleep:
             with self._changed:
                 self._changed.notify_all()
-        if self._watch is not None:
-            self._watch()
+        for look in self._watchers:
+            look()
 
 
 # --- when Python ends ---

@@ -18,7 +18,7 @@ from localgen.generation import results
 from localgen.generation.async_driver import AsyncDriver, check_asyncio
 from localgen.generation.call import GenerationCall
 from localgen.generation.streaming import partial_on_error
-from localgen.generation.text_tracker import text_tracker
+from localgen.generation.text_tracker import TextTracker, text_tracker
 from localgen.text.replies.parser import ReplyParser
 from localgen.text.replies.results import ReplyDelta
 
@@ -102,7 +102,7 @@ class CallRows:
         """Yield the updates of a call."""
         self._call = call
         rows = [
-            _Row(index, sequence, self._parser(call, sequence))
+            RowProgress(index, sequence, self._parser(call, sequence))
             for index, sequence in enumerate(call.sequences)
         ]
         steps = self._driver.steps(call.request, lambda: any(row.has_more for row in rows))
@@ -121,12 +121,22 @@ class CallRows:
         return results.reply_parser(call, sequence) if self._takes_apart else None
 
 
-class _Row:
-    """A sequence, and how much of it was given out."""
+class RowProgress:
+    """A sequence, and how much of it was given out; one of ``generate()`` has no text."""
 
-    __slots__ = ("_index", "_is_over", "_n_given", "_n_logprobs", "_parser", "_recorder", "_seq")
+    __slots__ = (
+        "_has_text",
+        "_index",
+        "_is_over",
+        "_n_given",
+        "_n_logprobs",
+        "_parser",
+        "_recorder",
+        "_seq",
+    )
 
     def __init__(self, index: int, sequence: Sequence, parser: ReplyParser | None) -> None:
+        self._has_text = any(isinstance(each, TextTracker) for each in sequence.trackers)
         self._index = index
         self._seq = sequence
         self._parser = parser
@@ -156,6 +166,8 @@ class _Row:
         return RowUpdate(self._index, deltas, token_ids, self._logprobs(len(token_ids)), reason)
 
     def _deltas(self, *, is_over: bool) -> tuple[ReplyDelta, ...]:
+        if not self._has_text:
+            return ()
         text = text_tracker(self._seq).stream
         if is_over:
             text.finish()

@@ -1,0 +1,5 @@
+"""The program of the worker process."""
+
+from localgen.worker.child import main
+
+main()

@@ -1,0 +1,67 @@
+"""Functions that tests send to a worker, which imports them from here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+
+def abort(token_ids: Any, scores: Any) -> Any:
+    """A logits processor that ends the process as GGML_ASSERT does."""
+    os.abort()
+
+
+def segfault(token_ids: Any, scores: Any) -> Any:
+    """A logits processor that ends the process as a bad pointer does."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class AbortAfter:
+    """A logits processor that ends the process once ``n`` tokens were chosen."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.n_calls = 0
+
+    def __call__(self, token_ids: Any, scores: Any) -> Any:
+        self.n_calls += 1
+        if self.n_calls > self.n:
+            os.abort()
+        return scores
+
+
+def favour_five(token_ids: Any, scores: Any) -> Any:
+    """A logits processor after which token 5 is the likeliest."""
+    scores = np.array(scores)
+    scores[:, 5] = 1e3
+    return scores
+
+
+def fail(token_ids: Any, scores: Any) -> Any:
+    """A logits processor that raises."""
+    raise LookupError("no such score")
+
+
+def warn(token_ids: Any, scores: Any) -> Any:
+    """A logits processor that warns."""
+    warnings.warn("scores look odd", RuntimeWarning, stacklevel=1)
+    return scores
+
+
+class HangAfter:
+    """A logits processor that does not return once ``n`` tokens were chosen."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.n_calls = 0
+
+    def __call__(self, token_ids: Any, scores: Any) -> Any:
+        self.n_calls += 1
+        if self.n_calls > self.n:
+            time.sleep(600)
+        return scores

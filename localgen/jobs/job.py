@@ -36,7 +36,7 @@ from localgen.text.replies.reasoning import Reasoning
 
 # Errors of a single row. Any other, such as a lost GPU, would hit every row. A Warning is raised
 # with ``python -W error``.
-_ROW_ERRORS = (
+ROW_ERRORS = (
     ValueError, TypeError, ContextFullError, DecodeError, KvBudgetError, TemplateError, Warning,
 )  # fmt: skip
 _STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_seconds", "seed")
@@ -125,7 +125,7 @@ class Job:
                         raise row.error
                     prompt = self._prompt(model, row)
                     most = limit.with_row(row.config, len(_token_ids(prompt)))
-                except _ROW_ERRORS as error:
+                except ROW_ERRORS as error:
                     self._write(_error_record(row.line, row.id, error), report)
                     await asyncio.sleep(0)  # lets rows that end be written between many bad lines
                     continue
@@ -170,7 +170,7 @@ class Job:
         try:
             with warnings_about(f"line {row.line.number}"):
                 (completion,) = await model.acomplete([prompt], generation_config=row.config)
-        except _ROW_ERRORS as error:
+        except ROW_ERRORS as error:
             self._write(_error_record(row.line, row.id, error), report)
             return
         if completion.finish_reason == "cancelled":

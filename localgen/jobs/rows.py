@@ -127,16 +127,30 @@ def read_rows(
             fields = _object(line.data)
             row_id = _row_id(fields, line.number)
             _check_new(row_id, line.number, ids)
-            _check_depth(fields)
-            kind, prompt = _prompt(fields)
-            chat = _chat(fields, kind)
-            config = _config(fields, defaults, seed, row_id)
-            result = Row(line, row_id, kind, prompt, config, chat)
+            result = as_row(line, row_id, fields, defaults, seed)
         except RecursionError:
             result = BadLine(line, row_id, ValueError(_TOO_DEEP))
         except (ValueError, TypeError, Warning) as error:  # a Warning with ``python -W error``
             result = BadLine(line, row_id, error)
         yield result
+
+
+def as_row(
+    line: Line, row_id: RowId, fields: dict[str, Any], defaults: GenerationConfig, seed: int
+) -> Row:
+    """Return the row of a line's fields; the other arguments are those of ``read_rows()``.
+
+    Raises ValueError, TypeError or RecursionError if a field is wrong.
+    """
+    _check_depth(fields)
+    kind, prompt = _prompt(fields)
+    chat = _chat(fields, kind)
+    return Row(line, row_id, kind, prompt, _config(fields, defaults, seed, row_id), chat)
+
+
+def fields_of_rows() -> list[str]:
+    """Return the names of all fields that a row may have."""
+    return list(_NAMES)
 
 
 def row_seed(seed: int, row_id: RowId) -> int:

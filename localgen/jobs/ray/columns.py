@@ -1,0 +1,144 @@
+"""The columns of a dataset ↔ a job's rows and their results. It knows neither Ray nor models.
+
+The names are those of ``ray.data.llm``, besides those of a job's lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from localgen._util.arrays import plain
+from localgen.completion import Completion
+from localgen.config import GenerationConfig
+from localgen.jobs.rows import Line, Row, RowId, as_row, fields_of_rows
+
+Columns = dict[str, list[Any]]
+
+# The columns that results add, and what a row that failed has there.
+_EMPTY: Mapping[str, Any] = {
+    "generated_text": None,
+    "generated_tokens": [],
+    "num_input_tokens": None,
+    "num_generated_tokens": None,
+    "finish_reason": None,
+    "reasoning": None,
+    "tool_calls": None,
+    "error": None,
+}
+RESULTS = tuple(_EMPTY)
+# vLLM's names of sampling parameters → the names of a job's line. Other names are the same.
+_OWN_NAMES = {
+    "max_tokens": "max_new_tokens",
+    "min_tokens": "min_new_tokens",
+    "stop": "stop_strings",
+}
+# Parameters of vLLM whose only value here changes nothing.
+_FIXED = {"n": 1, "detokenize": True, "skip_special_tokens": True, "ignore_eos": False}
+_STRUCTURES = {
+    "json": "json_schema",
+    "json_object": "json_object",
+    "regex": "regex",
+    "choice": "choices",
+    "grammar": "grammar",
+}
+
+
+def rows_of(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield each row of a batch, a dict of columns, as plain Python values.
+
+    Arrow fills what only other rows have with null, so null means not given.
+    """
+    names = list(batch)
+    for values in zip(*batch.values(), strict=True):
+        yield {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+
+def _plain(value: Any) -> Any:
+    value = value.tolist() if isinstance(value, np.ndarray) else plain(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def call_of(given: Mapping[str, Any], defaults: GenerationConfig, seed: int) -> Row:
+    """Return what a dataset's row asks for; columns that are no option are not read.
+
+    Raises ValueError or TypeError if something is wrong with it.
+    """
+    fields = {name: given[name] for name in fields_of_rows() if given.get(name) is not None}
+    fields |= _sampling(given.get("sampling_params") or {}, fields)
+    row_id = fields.get("id", content_id(fields))
+    line = Line(0, b"")
+    return as_row(line, row_id, fields, defaults, seed)
+
+
+def content_id(fields: Mapping[str, Any]) -> RowId:
+    """Return the id of a row that has none: a hash of its fields, so that its draws depend on
+    nothing else. Equal rows give equal texts."""
+    text = json.dumps(fields, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _sampling(given: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a row's ``sampling_params``."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"sampling_params must be a dict, got {type(given).__name__}")
+    options: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in _FIXED:
+            if value != _FIXED[name]:
+                raise ValueError(f"sampling_params: {name} must be {_FIXED[name]!r}, got {value!r}")
+        elif name in ("structured_outputs", "guided_decoding"):
+            options |= _structure(name, value)
+        else:
+            options[_OWN_NAMES.get(name, name)] = value
+    if options.get("top_k") == -1:
+        options["top_k"] = 0
+    if options.get("temperature") == 0:
+        del options["temperature"]
+        options["do_sample"] = False
+    if both := sorted(options.keys() & fields.keys()):
+        raise ValueError(f"{both[0]} is given twice: as a column and in sampling_params")
+    return options
+
+
+def _structure(name: str, given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping) or len(given) != 1 or not given.keys() <= _STRUCTURES.keys():
+        raise ValueError(
+            f"sampling_params: {name} takes one of {', '.join(_STRUCTURES)}, got {given!r:.200}"
+        )
+    return {_STRUCTURES[kind]: value for kind, value in given.items()}
+
+
+def result_of(done: Completion) -> dict[str, Any]:
+    """Return what a completion adds to its row."""
+    calls = [{"id": each.id, "name": each.name, "arguments": each.arguments, "error": each.error}
+             for each in done.tool_calls]  # fmt: skip
+    return {
+        **_EMPTY,
+        "generated_text": done.text,
+        "generated_tokens": done.token_ids,
+        "num_input_tokens": done.stats.n_prompt,
+        "num_generated_tokens": done.stats.n_new,
+        "finish_reason": done.finish_reason,
+        "reasoning": done.reasoning,
+        "tool_calls": json.dumps(calls, ensure_ascii=False) if calls else None,
+    }
+
+
+def error_of(error: Exception) -> dict[str, Any]:
+    """Return what a row that failed gets."""
+    return {**_EMPTY, "error": f"{type(error).__name__}: {error}"}
+
+
+def with_results(batch: Mapping[str, Any], results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a batch with the columns of its results, one result for each row."""
+    found = list(results)
+    return {**batch, **{name: [each[name] for each in found] for name in RESULTS}}

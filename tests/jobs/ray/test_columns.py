@@ -1,0 +1,87 @@
+"""A dataset's columns become calls, and results columns: no Ray, no model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from localgen.config import GenerationConfig
+from localgen.jobs.ray.columns import RESULTS, call_of, error_of, rows_of, with_results
+
+DEFAULTS = GenerationConfig(max_new_tokens=32)
+
+
+def test_a_batch_of_arrays_becomes_rows_of_plain_values() -> None:
+    messages = np.array([{"role": "user", "content": "Hi", "name": None}], dtype=object)
+    batch = {"id": np.array([7]), "messages": [messages]}
+    (row,) = rows_of(batch)
+    assert row == {"id": 7, "messages": [{"role": "user", "content": "Hi"}]}
+    assert type(row["id"]) is int
+
+
+def test_sampling_params_have_vllms_names() -> None:
+    given = {
+        "prompt": "x",
+        "sampling_params": {"max_tokens": 5, "stop": ["."], "top_k": -1, "temperature": 0.5},
+    }
+    config = call_of(given, DEFAULTS, 0).config
+    assert (config.max_new_tokens, config.stop_strings) == (5, (".",))
+    assert (config.top_k, config.temperature, config.do_sample) == (0, 0.5, True)
+
+
+def test_a_temperature_of_0_is_greedy() -> None:
+    config = call_of({"prompt": "x", "sampling_params": {"temperature": 0}}, DEFAULTS, 0).config
+    assert config.do_sample is False
+
+
+def test_columns_may_be_the_fields_of_a_jobs_line() -> None:
+    row = call_of({"prompt": "x", "min_p": 0.1, "topic": "birds"}, DEFAULTS, 0)
+    assert (row.config.min_p, row.config.max_new_tokens) == (0.1, 32)
+
+
+def test_null_is_not_given() -> None:
+    row = call_of({"prompt": "x", "messages": None, "min_p": None}, DEFAULTS, 0)
+    assert (row.kind, row.config.min_p) == ("prompt", None)
+
+
+def test_structured_outputs_constrain_the_text() -> None:
+    given = {"prompt": "x", "sampling_params": {"structured_outputs": {"choice": ["a", "b"]}}}
+    assert call_of(given, DEFAULTS, 0).config.choices == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n": 2}, "n must be 1, got 2"),
+        ({"max_tokenz": 2}, "unknown option 'max_tokenz'"),
+        ({"structured_outputs": {"json": "{}", "regex": "a"}}, "takes one of json"),
+        ({"max_new_tokens": 3}, "is given twice"),
+        ("fast", "must be a dict, got str"),
+    ],
+)
+def test_what_cannot_be_honoured_is_an_error(params: object, message: str) -> None:
+    given = {"prompt": "x", "max_new_tokens": 2, "sampling_params": params}
+    with pytest.raises((ValueError, TypeError), match=message):
+        call_of(given, DEFAULTS, 0)
+
+
+def seed_of(given: dict[str, object], seed: int = 0) -> object:
+    return call_of({"temperature": 0.7, **given}, DEFAULTS, seed).config.seed
+
+
+def test_a_rows_draws_depend_on_its_id_alone() -> None:
+    assert seed_of({"prompt": "x", "id": 1}) == seed_of({"prompt": "y", "id": 1})
+    assert seed_of({"prompt": "x", "id": 1}) != seed_of({"prompt": "x", "id": 2})
+    assert seed_of({"prompt": "x", "id": 1}, seed=1) != seed_of({"prompt": "x", "id": 1})
+
+
+def test_without_an_id_a_rows_draws_depend_on_its_content_alone() -> None:
+    assert seed_of({"prompt": "x"}) == seed_of({"prompt": "x", "topic": "birds"})
+    assert seed_of({"prompt": "x"}) != seed_of({"prompt": "y"})
+
+
+def test_a_row_that_failed_has_empty_results_and_the_reason() -> None:
+    batch = with_results({"prompt": ["x"]}, [error_of(ValueError("too long"))])
+    assert batch["error"] == ["ValueError: too long"]
+    assert batch["generated_text"] == [None]
+    assert set(batch) == {"prompt", *RESULTS}

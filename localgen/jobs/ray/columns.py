@@ -98,7 +98,8 @@ def _sampling(given: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
         elif name in ("structured_outputs", "guided_decoding"):
             options |= _structure(name, value)
         else:
-            options[_OWN_NAMES.get(name, name)] = value
+            own = str(name)
+            options[_OWN_NAMES.get(own, own)] = value
     if options.get("top_k") == -1:
         options["top_k"] = 0
     if options.get("temperature") == 0:

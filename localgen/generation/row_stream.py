@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from localgen.completion import Completion, TokenLogprob
 from localgen.engine.recorders import LogprobRecorder
@@ -83,10 +83,18 @@ class CallRows:
         self._driver = driver
         self._takes_apart = takes_apart
         self._call: GenerationCall | None = None
+        self._final: list[Completion] | None = None
 
     def completions(self) -> list[Completion]:
         """Return the completions so far, none before the call was built."""
-        return [] if self._call is None else results.completions(self._call)
+        if self._call is None:
+            return []
+        if self._final is None:
+            found = results.completions(self._call)
+            if not self._call.request.done:
+                return found
+            self._final = found
+        return list(self._final)
 
     async def build_and_run(
         self, build: Callable[[], GenerationCall]
@@ -108,17 +116,32 @@ class CallRows:
         steps = self._driver.steps(call.request, lambda: any(row.has_more for row in rows))
         with partial_on_error(self.completions):
             async with aclosing(steps):
-                async for _ in steps:
-                    if call.request.done:
-                        _ = call.sequences  # of beams: filled when it is asked for
-                    updates = [update for row in rows if (update := row.update()) is not None]
-                    if updates:
-                        call.leave()
-                        yield updates
-                        call.resume()
+                try:
+                    async for _ in steps:
+                        if call.request.done:
+                            _ = call.sequences  # of beams: filled when it is asked for
+                        if updates := [each for row in rows if (each := row.update())]:
+                            call.leave()
+                            yield updates
+                            call.resume()
+                except Exception as error:
+                    # What came before it was generated all the same.
+                    if error is call.request.error and (last := _before_error(rows)):
+                        yield last
+                    raise
 
     def _parser(self, call: GenerationCall, sequence: Sequence) -> ReplyParser | None:
         return results.reply_parser(call, sequence) if self._takes_apart else None
+
+
+def _before_error(rows: list[RowProgress]) -> list[RowUpdate]:
+    """Return the updates of rows that an error has ended."""
+    updates = [each for row in rows if (each := row.update())]
+    unended = (
+        replace(each, finish_reason=None) if each.finish_reason == "cancelled" else each
+        for each in updates
+    )
+    return [each for each in unended if each != RowUpdate(each.row)]
 
 
 class RowProgress:

@@ -141,7 +141,7 @@ def test_arguments_are_checked_when_it_is_read() -> None:
             asyncio.run(read(model.astream_rows([prompt], **options)))
 
 
-def test_an_error_carries_what_came() -> None:
+def test_an_error_comes_after_what_came_and_carries_it() -> None:
     backend = FakeBackend()
 
     def fail() -> None:
@@ -149,10 +149,19 @@ def test_an_error_carries_what_came() -> None:
             raise DecodeError("planned")
 
     backend.on_decode = fail
+    updates: list[RowUpdate] = []
+
+    async def main() -> None:
+        async for some in fake_model(backend=backend).astream_rows(["abc"], max_new_tokens=40):
+            updates.extend(some)
+
     with pytest.raises(DecodeError, match="planned") as caught:
-        asyncio.run(read(fake_model(backend=backend).astream_rows(["abc"], max_new_tokens=40)))
-    assert [each.finish_reason for each in caught.value.partial] == ["cancelled"]
-    assert len(caught.value.partial[0].token_ids) > 1
+        asyncio.run(main())
+    (partial,) = caught.value.partial
+    assert partial.finish_reason == "cancelled"
+    assert [token for each in updates for token in each.token_ids] == partial.token_ids
+    assert len(partial.token_ids) == 4
+    assert {each.finish_reason for each in updates} == {None}
 
 
 def test_a_call_is_built_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:

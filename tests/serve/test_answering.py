@@ -1,0 +1,125 @@
+"""What happens around an answer: clients that leave, errors before and after its first byte."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from localgen import DecodeError
+from tests.fakes import FakeBackend, FakeModel, engine_of, fake_model
+from tests.serve.conftest import Serve
+from tests.serve.live import SECONDS, listening
+
+COMPLETIONS = "/v1/completions"
+
+
+class PacedBackend(FakeBackend):
+    """A backend that runs a pass each time that it is allowed one."""
+
+    def __init__(self) -> None:
+        super().__init__(n_batch=64)
+        self.allowed = threading.Semaphore(0)
+        self.reached = threading.Semaphore(0)
+        self.on_decode = self._wait
+
+    def _wait(self) -> None:
+        self.reached.release()
+        assert self.allowed.acquire(timeout=SECONDS)
+
+
+def connect(url: str, body: dict[str, Any]) -> socket.socket:
+    """Send a request, and return its connection."""
+    place = urlsplit(url)
+    data = json.dumps(body).encode()
+    head = (
+        f"POST {COMPLETIONS} HTTP/1.1\r\nHost: {place.netloc}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    connection = socket.create_connection(("127.0.0.1", place.port or 0), SECONDS)
+    connection.sendall(head.encode() + data)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_frees_its_rows_within_a_step(stream: bool) -> None:
+    """While a pass runs, and before anything was sent to it."""
+    backend = PacedBackend()
+    model = FakeModel(backend, fake_model(n_ctx=2048).config)
+    with listening(model) as (url, app):
+        body = {"prompt": "abc", "max_tokens": 1000, "n": 2, "stream": stream}
+        connection = connect(url, body)
+        for _ in range(3):
+            assert backend.reached.acquire(timeout=SECONDS)
+            backend.allowed.release()
+        assert backend.reached.acquire(timeout=SECONDS)  # within the fourth pass
+        (request,) = engine_of(model)._requests
+        connection.close()
+        left = threading.Event()
+        while not request.is_cancelled:
+            left.wait(0.001)
+        backend.allowed.release()
+        while not engine_of(model).idle:
+            left.wait(0.001)
+        assert backend.count("decode") <= 5
+        while app.state.admission.n_running:
+            left.wait(0.001)
+
+
+def failing_model(after: int) -> FakeModel:
+    backend = FakeBackend()
+
+    def fail() -> None:
+        if backend.n_decoded > after:
+            raise DecodeError("llama_decode returned -3 in /some/path")
+
+    backend.on_decode = fail
+    return fake_model(backend=backend)
+
+
+def test_an_error_before_the_first_token_has_a_status(serve: Serve) -> None:
+    for stream in (False, True):
+        body = {"prompt": "abc", "stream": stream}
+        response = serve(failing_model(0)).post(COMPLETIONS, json=body)
+        assert response.status_code == 500
+        error = response.json()["error"]
+        assert (error["type"], error["code"]) == ("server_error", "decode")
+        assert "/some/path" not in response.text
+
+
+def test_an_error_within_a_stream_is_its_last_event(serve: Serve) -> None:
+    body = {"prompt": "abc", "stream": True, "max_tokens": 20, "temperature": 0}
+    response = serve(failing_model(6)).post(COMPLETIONS, json=body)
+    assert response.status_code == 200
+    *chunks, last, _ = response.text.split("\n\n")
+    assert len(chunks) > 1
+    assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
+    assert "[DONE]" not in response.text
+    assert "/some/path" not in response.text
+
+
+def test_an_error_within_an_answer_loses_it(serve: Serve) -> None:
+    response = serve(failing_model(6)).post(COMPLETIONS, json={"prompt": "abc", "max_tokens": 20})
+    assert response.status_code == 500
+
+
+def test_a_prompt_that_is_too_long_has_openais_code(serve: Serve) -> None:
+    response = serve(fake_model(n_ctx=64)).post(COMPLETIONS, json={"prompt": "a" * 65})
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_a_text_that_the_limit_of_time_ends_is_an_answer(serve: Serve) -> None:
+    """OpenAI's API has no reason for it but "length"."""
+    body = {"prompt": "abc", "max_tokens": 400, "temperature": 0}
+    response = serve(fake_model(), request_timeout=1e-6).post(COMPLETIONS, json=body)
+    assert response.status_code == 200
+    (choice,) = response.json()["choices"]
+    assert choice["finish_reason"] == "length"
+    assert len(choice["text"]) < 400

@@ -16,8 +16,10 @@ from localgen.serve.endpoints.completions import completions
 from localgen.serve.endpoints.health import health, write_metrics
 from localgen.serve.endpoints.models import get_model, list_models
 from localgen.serve.endpoints.responses import responses
+from localgen.serve.endpoints.text import apply_template, detokenize, tokenize
 from localgen.serve.metrics import Metrics
 from localgen.serve.middleware import middleware
+from localgen.serve.openapi import openapi_document
 from localgen.serve.pool import ModelPool
 from localgen.serve.problems import refusal_of
 from localgen.serve.refusals import Refusal
@@ -37,6 +39,10 @@ def create_app(pool: ModelPool, config: ServeConfig) -> Starlette:
             Route("/v1/chat/completions", Endpoint(chat_completions), methods=["POST"]),
             Route("/v1/completions", Endpoint(completions), methods=["POST"]),
             Route("/v1/responses", Endpoint(responses), methods=["POST"]),
+            Route("/tokenize", Endpoint(tokenize), methods=["POST"]),
+            Route("/detokenize", Endpoint(detokenize), methods=["POST"]),
+            Route("/apply-template", Endpoint(apply_template), methods=["POST"]),
+            Route("/openapi.json", openapi_document),
             Route("/v1/models", list_models),
             Route("/v1/models/{id:path}", get_model),
             Route("/health", health),

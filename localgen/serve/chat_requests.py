@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localgen._util.warn import warnings_as_errors
@@ -14,6 +15,7 @@ from localgen.serve.refusals import Refusal
 from localgen.serve.sampling_fields import Options, sampling_options
 from localgen.serve.schemas.chat import ChatRequest
 from localgen.serve.schemas.common import NamedToolChoice
+from localgen.serve.schemas.messages import ChatMessage
 
 # Arguments of the template's own, which a variable must not change.
 _NOT_VARIABLES = frozenset(
@@ -36,7 +38,7 @@ _NOT_VARIABLES = frozenset(
 
 def check_chat(given: ChatRequest, config: ServeConfig) -> None:
     """Refuse a request that exceeds the server's limits, or whose fields exclude each other."""
-    _check_sizes(given, config)
+    check_messages(given.messages, config)
     check_rows(given.n or 1, config, "n")
     if given.max_tokens is not None and given.max_completion_tokens is not None:
         raise Refusal(
@@ -55,7 +57,12 @@ def check_chat(given: ChatRequest, config: ServeConfig) -> None:
             param="add_generation_prompt",
         )
     _check_tools(given)
-    for name in given.chat_template_kwargs or ():
+    check_variables(given.chat_template_kwargs)
+
+
+def check_variables(given: Mapping[str, Any] | None) -> None:
+    """Refuse variables of a template that it gets otherwise."""
+    for name in given or ():
         if name in _NOT_VARIABLES:
             raise Refusal(
                 400,
@@ -72,14 +79,15 @@ def check_rows(n_rows: int, config: ServeConfig, param: str) -> None:
         )
 
 
-def _check_sizes(given: ChatRequest, config: ServeConfig) -> None:
-    if len(given.messages) > config.max_messages:
+def check_messages(messages: Sequence[ChatMessage], config: ServeConfig) -> None:
+    """Refuse more messages than a chat may have, and longer ones."""
+    if len(messages) > config.max_messages:
         raise Refusal(
             400,
-            f"a chat may have {config.max_messages} messages at most, got {len(given.messages)}",
+            f"a chat may have {config.max_messages} messages at most, got {len(messages)}",
             param="messages",
         )
-    for index, message in enumerate(given.messages):
+    for index, message in enumerate(messages):
         n_chars = len(text_of(message.content or ""))
         if n_chars > config.max_message_chars:
             raise Refusal(

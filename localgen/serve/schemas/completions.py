@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from localgen.serve.schemas.common import StreamOptions
 from localgen.serve.schemas.sampling import SamplingFields, WithoutEffect
 
 TokenIds = list[int]
+
+_IDS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+_TEXT = {"type": "string"}
+_SEVERAL = {"type": "array", "items": {"anyOf": [_TEXT, _IDS]}, "minItems": 1}
+_PROMPTS = {"anyOf": [_TEXT, _IDS, _SEVERAL]}
 
 
 def _prompts(value: Any) -> list[str | TokenIds]:
@@ -34,7 +39,9 @@ class CompletionRequest(SamplingFields, WithoutEffect):
     """Prompts that the model continues."""
 
     model: str | None = Field(None, description="The only one, if left out.")
-    prompt: Annotated[list[str | TokenIds], BeforeValidator(_prompts)]
+    prompt: Annotated[
+        list[str | TokenIds], BeforeValidator(_prompts), WithJsonSchema(_PROMPTS, "validation")
+    ]
     n: int | None = Field(None, ge=1)
     best_of: int | None = Field(None, ge=1, description="Only the value of n.")
     max_tokens: int | None = Field(None, ge=0, description="16 if left out; 0 only with echo.")

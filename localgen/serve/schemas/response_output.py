@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, with_config
+from pydantic import with_config
 from typing_extensions import NotRequired, TypedDict
 
+from localgen.serve.schemas.answers import EXACT, Logprob
 from localgen.serve.schemas.response_input import ItemStatus
-
-EXACT = ConfigDict(extra="forbid")  # an answer has the fields that are declared, and no others
-
-
-@with_config(EXACT)
-class TopLogprob(TypedDict):
-    """One of the likeliest tokens at a place."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-@with_config(EXACT)
-class Logprob(TopLogprob):
-    """A token of the text, and the likeliest ones at its place."""
-
-    top_logprobs: list[TopLogprob]
 
 
 @with_config(EXACT)

@@ -7,9 +7,8 @@ from typing import Literal
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from localgen.serve.schemas.answers import EXACT, Logprob
 from localgen.serve.schemas.response_output import (
-    EXACT,
-    Logprob,
     OutputItem,
     OutputTextPart,
     ReasoningTextPart,

@@ -14,6 +14,7 @@
     ├── TemplateError             there is no chat template, or it fails on these messages
     ├── CompareError              levels cannot be compared, or none recommended
     ├── QuantizeError             a quantized file cannot be made
+    ├── ServeError                the server cannot start
     ├── StateError                a session cannot be saved, or its file not used here
     ├── ClosedError               the model was closed
     └── JobError                  the job cannot be resumed from this output file
@@ -140,6 +141,10 @@ class EvaluateError(LocalgenError):
 
 class QuantizeError(LocalgenError):
     """A quantized file cannot be made, because of the source, options, disk or llama.cpp."""
+
+
+class ServeError(LocalgenError):
+    """The server cannot start: a package is missing, or it cannot listen on its port."""
 
 
 class StateError(LocalgenError):

@@ -36,6 +36,7 @@ PLACES = {
     "generate": _Place("generate:generate"),
     "batch": _Place("batch:batch", "Generate text for every prompt in a JSON Lines file."),
     "chat": _Place("chat:chat"),
+    "serve": _Place("serve:serve", "Serve models over HTTP, with OpenAI's API and a page."),
     "classify": _Place(
         "classify:classify", "Print the probability of labels for every line of a file."
     ),

@@ -7,6 +7,8 @@ RENAMED = {
     "n_rounds": "rounds", "n_chunks": "chunks", "n_sequences": "sequences",
     "stop_strings": "stop", "choices": "choice", "use_profile": "profile",
     "assistant_model": "draft", "tensor_types": "tensor_type",
+    "api_keys": "api_key", "allowed_hosts": "allowed_host", "cors_origins": "cors_origin",
+    "isolated": "isolation",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from localgen._util.json_text import read_json
 from localgen.cli.constraint_flags import check_flags
 from localgen.cli.files import read_file
 from localgen.cli.flag_names import RENAMED, flag_of
+from localgen.cli.serve_options import ServeOptions
 from localgen.completion import Stats
 from localgen.config import (
     DEFAULT_MAX_NEW_TOKENS,
@@ -185,7 +186,7 @@ class LoadingOptions:
         return ModelConfig(**self.given(), **more)
 
 
-_GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions)
+_GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions, ServeOptions)
 
 
 def _json(text: str) -> Any:

@@ -22,9 +22,18 @@ _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
-def _option(default: Any, check: Check, *, help: str = "", shown: str | None = None) -> Any:  # noqa: A002
-    """Declare an option. help: of its flag. shown: the default in words, where None is no value."""
-    return field(default=default, metadata={"check": check, "help": help, "shown": shown})
+def _option(
+    default: Any,
+    check: Check,
+    *,
+    help: str = "",  # noqa: A002
+    shown: str | None = None,
+    metavar: str | None = None,
+    is_secret: bool = False,
+) -> Any:
+    """Declare an option. help, metavar: of its flag. shown: the default in words, for None."""
+    told = {"check": check, "help": help, "shown": shown, "metavar": metavar}
+    return field(default=default, repr=not is_secret, metadata=told)
 
 
 def is_loopback(host: str) -> bool:
@@ -112,18 +121,24 @@ class ServeConfig:
     host: str = _option(LOOPBACK, _check_host, help="Listen on this name or address.")
     port: int = _option(8080, integer(0, 65535), help="Listen on this port; 0 takes a free one.")
     api_keys: tuple[str, ...] = field(
-        default=(), repr=False, metadata={"check": _check_keys, "help": "", "shown": None}
+        default=(),
+        repr=False,
+        metadata={"check": _check_keys, "help": "", "shown": None, "metavar": None},
     )
     no_auth: bool = _option(
         False, check_bool, help="Serve other machines without a key. Anyone who reaches it uses it."
     )
     allowed_hosts: tuple[str, ...] = _option(
-        (), _check_hosts, help="Accept this Host header, too; can be repeated."
+        (),
+        _check_hosts,
+        help="Accept this name in the Host header, too; can be repeated.",
+        metavar="NAME",
     )
     cors_origins: tuple[str, ...] = _option(
         (),
         _check_origins,
         help="Let web pages of this origin use the server, * for all; can be repeated.",
+        metavar="ORIGIN",
     )
     max_running: int | None = _option(
         None,
@@ -175,7 +190,7 @@ class ServeConfig:
         shown="as many as fit",
     )
     isolated: bool = _option(
-        True, check_bool, help="Run each model in a process of its own, which may crash alone."
+        False, check_bool, help="Run each model in a process of its own, which may crash alone."
     )
     access_log: bool = _option(True, check_bool, help="Write a line for each request to stderr.")
     log_prompts: bool = _option(

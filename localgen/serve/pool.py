@@ -74,8 +74,14 @@ class ModelPool:
     async def preload(self) -> None:
         """Load the first model; until then the pool is not ready. Raises what loading it raises."""
         self.is_ready = False
-        async with self.use(self.names.models[0].name):
-            self.is_ready = True
+        try:
+            async with self.use(self.names.models[0].name):
+                self.is_ready = True
+        except Refusal as refusal:
+            # To whoever starts the server, more is said than to its clients.
+            if isinstance(refusal.__context__, NotEnoughMemoryError):
+                raise refusal.__context__ from None
+            raise
 
     def find(self, name: str | None) -> ServedModel:
         """Return the model of a name; None means the only one. Raises Refusal, 404 or 400."""

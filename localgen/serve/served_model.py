@@ -60,6 +60,11 @@ def _own_name(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]", "-", stem)[:200] or "model"
 
 
+def check_names(models: Iterable[tuple[tuple[str, ...], str]]) -> None:
+    """Raise ValueError if two of ``parse_model()``'s results share a name."""
+    Names(ServedModel(names=names, source=source) for names, source in models)
+
+
 class Names:
     """Which model a request means. Raises ValueError if two models share a name.
 
@@ -72,8 +77,7 @@ class Names:
         self._by_name: dict[str, ServedModel] = {}
         for model in self.models:
             for name in model.names:
-                other = self._by_name.setdefault(name, model)
-                if other is not model:
+                if self._by_name.setdefault(name, model) is not model:
                     raise ValueError(
                         f"two models have the name {name!r}; give one of them another: NAME=MODEL"
                     )

@@ -1,0 +1,63 @@
+"""The socket that the server listens on, opened before a model loads, and its address."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from localgen.errors import ServeError
+from localgen.serve.config import LOOPBACK
+
+_BACKLOG = 1024
+_EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "[::1]"}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on a host and a port; 0 takes a free one. Raises ServeError."""
+    family, address = _address(host, port)
+    try:
+        return socket.create_server(
+            address,
+            family=family,
+            backlog=_BACKLOG,
+            dualstack_ipv6=family == socket.AF_INET6 and host == "::" and _has_both(),
+        )
+    except OSError as error:
+        raise ServeError(_reason(error, host, port)) from None
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL at which this machine reaches a listening socket."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{_EVERY_ADDRESS.get(host, shown)}:{port}"
+
+
+def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """Return the family and the address of a host; of several, an IPv4 one first."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except OSError:
+        raise ServeError(
+            f"host {host} has no address; use --host with a name or an address of this machine"
+        ) from None
+    found.sort(key=lambda each: each[0] != socket.AF_INET)
+    family, _, _, _, address = found[0]
+    return family, (str(address[0]), port)
+
+
+def _has_both() -> bool:
+    return socket.has_dualstack_ipv6()
+
+
+def _reason(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} of {host} is used by another program; choose another one with --port, or "
+            f"--port 0 for a free one"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"this user may not listen on port {port}; choose one above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine; choose one with --host"
+    return f"cannot listen on {host} port {port}: {error.strerror or error}"

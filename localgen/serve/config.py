@@ -190,7 +190,7 @@ class ServeConfig:
         shown="as many as fit",
     )
     isolated: bool = _option(
-        False, check_bool, help="Run each model in a process of its own, which may crash alone."
+        True, check_bool, help="Run each model in a process of its own, which may crash alone."
     )
     access_log: bool = _option(True, check_bool, help="Write a line for each request to stderr.")
     log_prompts: bool = _option(

@@ -53,11 +53,11 @@ def _has_both() -> bool:
 def _reason(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} of {host} is used by another program; choose another one with --port, or "
-            f"--port 0 for a free one"
+            f"cannot listen on {host}:{port}: another program uses this port; choose another one "
+            f"with --port, or --port 0 for a free one"
         )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"this user may not listen on port {port}; choose one above 1023 with --port"
+        return f"cannot listen on {host}:{port}: this user may not; choose a port above 1023 with --port"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{host} is not an address of this machine; choose one with --host"
-    return f"cannot listen on {host} port {port}: {error.strerror or error}"
+    return f"cannot listen on {host}:{port}: {error.strerror or error}"

@@ -31,7 +31,8 @@ def make_pool(
             model.source,
             progress=note,
             use_profile=use_profile,
-            **{**options, **({"isolated": True} if config.isolated else {})},
+            isolated=config.isolated,
+            **options,
         )
 
     return ModelPool(

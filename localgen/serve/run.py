@@ -88,10 +88,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, and load the first model."""
+        if self._serve_config.preload:  # first, so that nobody finds a server that seems ready
+            self._preloading = asyncio.create_task(self._preload())
         await super().startup(sockets)
         self._started(url_of((sockets or [])[0]))
-        if self._serve_config.preload:
-            self._preloading = asyncio.create_task(self._preload())
 
     async def _preload(self) -> None:
         try:

@@ -22,7 +22,7 @@ SECONDS = 60
 
 
 class Server:
-    """A server that was started, and has printed its URL."""
+    """A server that was started, and has loaded its model."""
 
     def __init__(self, arguments: list[str], env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -41,6 +41,8 @@ class Server:
         self.first_line = self.process.stdout.readline()
         self.url = next((w for w in self.first_line.split() if w.startswith("http://")), "")
         assert self.url, self.end()
+        while self.get("/health").json()["status"] == "loading":
+            pass
 
     def _read_stderr(self) -> None:
         assert self.process.stderr is not None

@@ -57,7 +57,7 @@ def _reason(error: OSError, host: str, port: int) -> str:
             f"with --port, or --port 0 for a free one"
         )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"cannot listen on {host}:{port}: this user may not; choose a port above 1023 with --port"
+        return f"cannot listen on {host}:{port}: permission denied; use --port with one above 1023"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{host} is not an address of this machine; choose one with --host"
     return f"cannot listen on {host}:{port}: {error.strerror or error}"

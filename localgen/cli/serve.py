@@ -64,8 +64,8 @@ def serve(
     reaches the server unless --host says otherwise, which needs --api-key or --no-auth. Ctrl-C or
     SIGTERM ends it after the requests that run.
     """
-    config = server.config(api_keys=_keys(api_key, api_key_file))
     loading.config(max_sequences=max_sequences)
+    config = server.config(max_sequences, api_keys=_keys(api_key, api_key_file))
     check_names(parse_model(text) for text in models)
     check_installed()
     from localgen.serve.listening import listen  # noqa: PLC0415  # needs the extra

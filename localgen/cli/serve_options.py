@@ -51,7 +51,10 @@ class ServeOptions:
     def __init__(self, **values: Any) -> None:
         self._values = values
 
-    def config(self, **more: Any) -> ServeConfig:
-        """Return a ServeConfig with these options and ``more``. Raises ValueError."""
+    def config(self, max_sequences: int, **more: Any) -> ServeConfig:
+        """Return a ServeConfig with these options and ``more``. Raises ValueError.
+
+        max_sequences: of each model, and so the default of ``max_running``.
+        """
         given = {name: value for name, value in self._values.items() if value is not None}
-        return ServeConfig(**given, **more)
+        return ServeConfig(**{"max_running": max_sequences, **given, **more})

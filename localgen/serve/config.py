@@ -103,8 +103,8 @@ class ServeConfig:
     ``host``; "*" is not one of them. cors_origins: web pages of these origins may use the server;
     ``("*",)`` is every page.
     max_running: rows (one for each text of a request) that are computed at a time; None is what
-    ``max_sequences`` of a model is by default. max_waiting: requests that may wait for a place; a further one is
-    answered with 429. max_rows: texts of one request.
+    ``max_sequences`` of a model is by default. max_waiting: requests that may wait for a place; a
+    further one is answered with 429. max_rows: texts of one request.
     request_timeout: seconds from when a request has arrived to the end of its answer. One that then
     still waits is answered with 503; one that runs ends with what it has. 0 is no limit.
     body_timeout: seconds for a request's body to arrive. max_body_bytes: its size. max_messages and

@@ -16,12 +16,15 @@ from localgen.errors import (
     ModelFileError,
     NotEnoughMemoryError,
     TemplateError,
+    WorkerCrashedError,
 )
 from localgen.serve.refusals import INVALID, SERVER, Refusal, stopping
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 10.0
+# Not a status that clients retry.
+_CRASHES = "this request is refused: each time that the model computed it, its process crashed"
 
 
 def refusal_of(error: Exception) -> Refusal:
@@ -34,6 +37,8 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(400, str(error))
     if isinstance(error, ClosedError):
         return stopping()
+    if isinstance(error, WorkerCrashedError) and error.is_refused:
+        return Refusal(400, _CRASHES, code="request_crashes_model")
     logger.error("a request failed: %s", type(error).__name__, exc_info=error)
     return _fault(error)
 
@@ -79,6 +84,12 @@ _FAULTS: dict[type[Exception], _Fault] = {
         "model_not_loaded",
         "this model cannot be loaded; the log of the server has the reason",
         "model",
+    ),
+    WorkerCrashedError: _Fault(
+        503,
+        "model_crashed",
+        "the model's process crashed at this request and starts again; send the request again",
+        retry_after=1.0,
     ),
     DecodeError: _Fault(500, "decode", "the model failed to compute this text"),
     BackendError: _Fault(500, "backend", "this server cannot compute that; its log has the reason"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 
 class RequestModel(BaseModel):
@@ -27,13 +27,24 @@ TextOrTexts = Annotated[
 ]
 
 
+def _bool(value: Any) -> Any:
+    """Return a truth value; ``Literal`` alone takes the numbers 0 and 1 for one."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+OnlyTrue = Annotated[Literal[True], BeforeValidator(_bool)]
+OnlyFalse = Annotated[Literal[False], BeforeValidator(_bool)]
+
+
 class StreamOptions(RequestModel):
     """What a stream has besides its pieces."""
 
     include_usage: bool | None = Field(
         None, description="Send a last chunk with the usage, and no choices."
     )
-    include_obfuscation: Literal[False] | None = Field(
+    include_obfuscation: OnlyFalse | None = Field(
         None, description="Only false: streams have no padding."
     )
 
@@ -79,7 +90,7 @@ class StructuredOutputs(RequestModel):
         ]
         | None
     ) = Field(None, alias="json", description="A JSON Schema.")
-    json_object: Literal[True] | None = None
+    json_object: OnlyTrue | None = None
     regex: str | None = None
     choice: list[str] | None = None
     grammar: str | None = Field(None, description="A grammar: GBNF or Lark.")

@@ -10,6 +10,7 @@ from localgen.serve.schemas.common import (
     FunctionSchema,
     JsonObjectResponse,
     JsonSchemaFormat,
+    OnlyFalse,
     RequestModel,
     TextResponse,
 )
@@ -81,7 +82,7 @@ class ReasoningOptions(RequestModel):
 class ResponsesStreamOptions(RequestModel):
     """Options of a stream."""
 
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: OnlyFalse | None = None
 
 
 Metadata = Annotated[
@@ -114,7 +115,7 @@ class ResponsesRequest(SamplingFields, WithoutEffect):
     truncation: Literal["disabled"] | None = Field(None, description="Prompts are never cut.")
 
     # What needs a store, or a server that does more than generate.
-    background: Literal[False] | None = Field(None, description="Only false.")
+    background: OnlyFalse | None = Field(None, description="Only false.")
     previous_response_id: None = Field(
         None, description="Nothing is stored: send the items of earlier answers as input."
     )

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from localgen.serve.schemas.common import (
+    OnlyFalse,
+    OnlyTrue,
     RequestModel,
     ResponseFormat,
     StructuredOutputs,
@@ -58,9 +60,9 @@ class SamplingFields(RequestModel):
     mirostat_tau: float | None = None
     mirostat_eta: float | None = None
     samplers: TextOrTexts | None = None
-    cache_prompt: Literal[True] | None = Field(None, description="Only true: prompts are cached.")
-    skip_special_tokens: Literal[True] | None = Field(None, description="Only true.")
-    include_stop_str_in_output: Literal[False] | None = Field(None, description="Only false.")
+    cache_prompt: OnlyTrue | None = Field(None, description="Only true: prompts are cached.")
+    skip_special_tokens: OnlyTrue | None = Field(None, description="Only true.")
+    include_stop_str_in_output: OnlyFalse | None = Field(None, description="Only false.")
 
     # localgen
     epsilon_cutoff: float | None = None
@@ -89,5 +91,5 @@ class WithoutEffect(RequestModel):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     metadata: dict[str, str] | None = None
-    store: Literal[False] | None = Field(None, description="Only false: nothing is stored.")
+    store: OnlyFalse | None = Field(None, description="Only false: nothing is stored.")
     service_tier: Literal["auto", "default"] | None = None

@@ -1,23 +1,21 @@
-"""A server on loopback with SmolLM2, which its chat template tells of tools, for real clients."""
+"""``localgen serve`` with SmolLM2, whose chat template here shows tools, for real clients."""
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("openai")
 
 import openai
-import pytest
-import uvicorn
 
-from localgen import LocalModel
-from localgen.serve.app import create_app
-from localgen.serve.config import ServeConfig
 from tests.real.conftest import N_THREADS, smollm2_path  # noqa: F401
 from tests.serve.clients.tool_model import write_tool_model
-from tests.serve.pools import pool_of
+from tests.serve.processes import server
 
 NAME = "smollm2"
 
@@ -35,24 +33,11 @@ def tool_model_path(
 @pytest.fixture(scope="session")
 def origin(tool_model_path: Path) -> Iterator[str]:
     """The server's address, such as http://127.0.0.1:40000."""
-    with (
-        LocalModel.from_pretrained(
-            tool_model_path, n_ctx=2048, max_sequences=4, n_threads=N_THREADS
-        ) as model,
-        socket.socket() as listening,
-    ):
-        listening.bind(("127.0.0.1", 0))
-        app = create_app(pool_of(model, NAME), ServeConfig(access_log=False))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    options = ["--port", "0", "--n-ctx", "2048", "--max-sequences", "4", "--no-access-log"]
+    if N_THREADS is not None:
+        options += ["--n-threads", str(N_THREADS)]
+    with server("-m", "localgen", "serve", f"{NAME}={tool_model_path}", *options) as started:
+        yield started.url
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +51,6 @@ def model() -> str:
 
 
 @pytest.fixture(scope="session")
-def client(base_url: str) -> Iterator[openai.OpenAI]:
+def client(base_url: str) -> Iterator[Any]:
     with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=120) as client:
         yield client

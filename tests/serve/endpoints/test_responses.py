@@ -107,6 +107,8 @@ def test_what_was_given_is_in_the_answer(serve: Serve) -> None:
     [
         ({"store": True}, "store"),
         ({"background": True}, "background"),
+        ({"background": 0}, "background"),
+        ({"cache_prompt": 1}, "cache_prompt"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"conversation": {"id": "conv_1"}}, "conversation"),
         ({"max_token": 5}, "max_token"),

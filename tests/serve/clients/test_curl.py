@@ -18,7 +18,8 @@ pytestmark = [
 ]
 
 GUIDE = (ROOT / "docs" / "serve.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```sh\n(curl .*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+# A command may go on in the next line.
+COMMANDS = re.findall(r"^curl (?:.*\\\n)*.*$", GUIDE, re.MULTILINE)
 OWN = "http://127.0.0.1:8080"
 
 
@@ -43,7 +44,7 @@ def checked(text: str) -> Any:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-@pytest.mark.parametrize("command", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.parametrize("command", COMMANDS, ids=range(len(COMMANDS)))
 def test_a_command_of_the_guide_gets_an_answer(command: str, origin: str) -> None:
     answer = checked(answer_of(command, origin))
     assert answer

@@ -53,11 +53,12 @@ def llm(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("model_id", ["local", "local-responses", "local-completion"])
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_prompt(user_folder: Path, model_id: str, stream: bool) -> None:
+@pytest.mark.parametrize(
+    ("model_id", "flags"),
+    [("local", []), ("local-responses", ["--no-stream"]), ("local-completion", [])],
+)
+def test_a_prompt(user_folder: Path, model_id: str, flags: list[str]) -> None:
     options = ["-o", "max_tokens", "12", "-o", "temperature", "0"]
-    flags = [] if stream else ["--no-stream"]
     assert llm(user_folder, "-m", model_id, *options, *flags, "Say hello.").strip()
 
 

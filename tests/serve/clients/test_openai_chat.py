@@ -43,8 +43,11 @@ def test_chat(client: openai.OpenAI, model: str) -> None:
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
-def test_a_seed_gives_the_same_text_streamed_and_whole(client: openai.OpenAI, model: str) -> None:
-    given: Any = {"model": model, "messages": HI, "max_tokens": 12, "temperature": 0}
+def test_a_stream_has_the_text_of_an_answer_and_its_usage_last(
+    client: openai.OpenAI, model: str
+) -> None:
+    only: Any = {"structured_outputs": {"choice": ["one, two, three"]}}
+    given: Any = {"model": model, "messages": HI, "extra_body": only}
     whole = client.chat.completions.create(**given).choices[0].message.content
     chunks = client.chat.completions.create(
         **given, stream=True, stream_options={"include_usage": True}
@@ -53,7 +56,7 @@ def test_a_seed_gives_the_same_text_streamed_and_whole(client: openai.OpenAI, mo
     for chunk in chunks:
         usages.append(chunk.usage)
         text += "".join(choice.delta.content or "" for choice in chunk.choices)
-    assert text == whole
+    assert text == whole == "one, two, three"
     assert usages[-1] is not None
     assert not any(usages[:-1])
 

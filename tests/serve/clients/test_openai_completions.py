@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import openai
 import pytest
 
@@ -20,15 +22,14 @@ def test_a_prompt_is_continued(client: openai.OpenAI, model: str) -> None:
 
 
 def test_several_prompts_streamed_and_whole(client: openai.OpenAI, model: str) -> None:
-    prompts = [PROMPT, "1, 2, 3,"]
-    whole = client.completions.create(model=model, prompt=prompts, max_tokens=4, temperature=0)
+    only: Any = {"structured_outputs": {"choice": [" one, two"]}}
+    given: Any = {"model": model, "prompt": [PROMPT, "1, 2, 3,"], "extra_body": only}
+    whole = client.completions.create(**given)
     texts = ["", ""]
-    for chunk in client.completions.create(
-        model=model, prompt=prompts, max_tokens=4, temperature=0, stream=True
-    ):
+    for chunk in client.completions.create(**given, stream=True):
         for choice in chunk.choices:
             texts[choice.index] += choice.text
-    assert texts == [choice.text for choice in whole.choices]
+    assert texts == [choice.text for choice in whole.choices] == [" one, two"] * 2
 
 
 def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI, model: str) -> None:

@@ -1,4 +1,4 @@
-"""Serves the page; all that it shows it gets from the API, as any other client does."""
+"""Serves the pages; all that they show they get from the API, as any other client does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from localgen.serve.page.assemble import Page, assemble
 
-PAGES = {"/": "chat"}
+PAGES = {"/": "chat", "/compare": "compare"}
 
 
 def page_routes() -> list[Route]:

@@ -2,16 +2,14 @@
 import { announce, announceBlocks } from "./announcer.js";
 import { ChatRuns } from "./chat_runs.js";
 import { Composer } from "./composer.js";
+import { showContext } from "./context_view.js";
 import { addMessage, branchOf, newConversation, showBranch, titleOf } from "./conversation.js";
 import { askForKey, confirmed, connectDialogs, notify } from "./dialogs.js";
 import { byId, setText } from "./dom.js";
+import { Drawer } from "./drawer.js";
 import { drawIcons } from "./icons.js";
-import { keep, recall } from "./kept.js";
 import { Library } from "./library.js";
-import { contextUse } from "./meters.js";
-import { ModelChoice } from "./model_choice.js";
-import { checkSettings } from "./settings.js";
-import { SettingsForm } from "./settings_form.js";
+import { OptionsPanel } from "./options_panel.js";
 import { connectShortcuts } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
 import { connectThemeSwitch } from "./theme_switch.js";
@@ -20,17 +18,21 @@ import { exportFile, importFile } from "./transfer.js";
 
 class Chat {
   constructor() {
-    this.library = new Library({ onChange: (id) => this.onChangeElsewhere(id), onProblem: notify });
-    this.models = new ModelChoice(byId("model"), {
-      onChoose: (model) => this.changeDefaults({ model }),
-      onLoad: () => this.showContext(),
+    this.drawer = new Drawer();
+    this.library = new Library({
+      onChange: (id) => this.onChangeElsewhere(id),
+      onProblem: notify,
+    });
+    this.options = new OptionsPanel({
+      onChange: () => this.saveOptions(),
+      onModels: () => this.showContext(),
     });
     this.runs = new ChatRuns(this.library, {
       onShow: () => this.show(),
       onGrow: (run) => this.grow(run),
     });
     this.thread = new ThreadView({
-      edit: (message, text) => this.ask(message.parent, { role: "user", content: text }),
+      edit: (message, text) => this.ask(message.parent, text),
       regenerate: (message) => this.reply(message.parent),
       retry: (message) => this.retry(message),
       show: (message, label) => this.showVersion(message, label),
@@ -42,20 +44,17 @@ class Chat {
       remove: (conversation) => this.remove(conversation),
     });
     this.composer = new Composer({
-      send: (text) => this.ask(this.conversation.leaf, { role: "user", content: text }),
+      send: (text) => this.ask(this.conversation.leaf, text),
       stop: () => this.stop(),
       editLast: () => this.editLast(),
     });
-    this.form = new SettingsForm(byId("settings-fields"), (settings) =>
-      this.changeDefaults({ settings }),
-    );
   }
 
   async start() {
     const address = location.hash; // the first conversation is a new one, until the others are here
     this.connect();
     this.openNew();
-    this.models.load();
+    this.options.load();
     await this.library.open();
     history.replaceState(null, "", address || location.pathname);
     this.openFromAddress();
@@ -65,38 +64,27 @@ class Chat {
 
   connect() {
     byId("new").addEventListener("click", () => this.openNew());
-    byId("system").addEventListener("input", (event) => this.changeSystem(event.target.value));
     byId("export").addEventListener("click", () => exportFile([this.conversation]));
     byId("export-all").addEventListener("click", () => exportFile(this.library.sorted));
     byId("import").addEventListener("click", () => byId("import-file").click());
     byId("import-file").addEventListener("change", (event) => this.import(event.target));
-    byId("sidebar-toggle").addEventListener("click", () => this.toggleSidebar());
-    byId("shade").addEventListener("click", () => this.toggleSidebar(false));
     window.addEventListener("hashchange", () => this.openFromAddress());
     connectShortcuts({
       stop: () => this.stop(),
       open: () => this.openNew(),
-      search: () => {
-        this.toggleSidebar(true);
-        byId("search").focus();
-      },
+      search: () => this.openSearch(),
       write: () => this.composer.focus(),
       settings: () => byId("settings").showModal(),
       help: () => byId("shortcuts").showModal(),
-      closeSidebar: () => this.toggleSidebar(false),
+      closeSidebar: () => this.drawer.set(false),
     });
   }
 
   // --- which conversation ---
 
   openNew() {
-    const defaults = readDefaults();
-    this.open(
-      newConversation({
-        model: this.models.current || defaults.model,
-        settings: defaults.settings,
-      }),
-    );
+    const { model, settings } = this.options.defaults;
+    this.open(newConversation({ model, settings }));
   }
 
   openFromAddress() {
@@ -108,10 +96,15 @@ class Chat {
     this.conversation = conversation;
     const isKept = this.library.conversations.has(conversation.id);
     history.replaceState(null, "", isKept ? `#${conversation.id}` : location.pathname);
-    this.showOptions();
-    this.toggleSidebar(false);
+    this.options.show(conversation);
+    this.drawer.set(false);
     this.show();
     this.composer.focus();
+  }
+
+  openSearch() {
+    this.drawer.set(true);
+    byId("search").focus();
   }
 
   // Another tab changed or removed a conversation.
@@ -120,7 +113,7 @@ class Chat {
     if (id === this.conversation.id && !this.runs.of(id)) {
       if (!changed) return this.openNew();
       this.conversation = changed;
-      this.showOptions();
+      this.options.show(changed);
     }
     this.show();
   }
@@ -132,12 +125,12 @@ class Chat {
   }
 
   async remove(conversation) {
-    if (!(await confirmed(`Delete “${titleOf(conversation)}”? This cannot be undone.`, "Delete")))
-      return;
+    const question = `Delete “${titleOf(conversation)}”? This cannot be undone.`;
+    if (!(await confirmed(question, "Delete"))) return;
     this.runs.of(conversation.id)?.stop();
     await this.library.remove(conversation.id);
     if (conversation.id === this.conversation.id) this.openNew();
-    this.sidebar.show(this.conversation.id);
+    this.show();
     announce("Deleted");
   }
 
@@ -148,19 +141,19 @@ class Chat {
       for (const conversation of imported) await this.library.save(conversation);
       if (imported.length) this.open(imported[0]);
       notify(
-        `Imported: ${imported.length} ${imported.length === 1 ? "conversation" : "conversations"}.`,
+        `Imported ${imported.length === 1 ? "1 conversation" : `${imported.length} conversations`}.`,
       );
     } catch (error) {
       notify(`Nothing was imported. ${error.message}`);
     }
-    field.value = "";
+    field.value = ""; // so that the same file can be chosen again
   }
 
   // --- what is said ---
 
-  ask(parent, message) {
+  ask(parent, text) {
     if (this.runs.of(this.conversation.id)) return;
-    const added = addMessage(this.conversation, parent, message);
+    const added = addMessage(this.conversation, parent, { role: "user", content: text });
     this.thread.isAtEnd = true;
     this.reply(added.id);
   }
@@ -169,11 +162,12 @@ class Chat {
   async reply(parent) {
     const { conversation } = this;
     if (this.runs.of(conversation.id)) return;
-    conversation.model = this.models.current;
+    conversation.model = this.options.models.current;
     const before = branchOf(conversation, parent);
+    const { model } = conversation;
     const message = addMessage(conversation, parent, {
       role: "assistant",
-      model: conversation.model,
+      model,
       reasoning: "",
       toolCalls: [],
     });
@@ -187,7 +181,8 @@ class Chat {
   // A reply that failed and says nothing makes way for the new one.
   retry(message) {
     if (!message.content && !message.reasoning && !message.toolCalls.length) {
-      this.conversation.messages = this.conversation.messages.filter((each) => each !== message);
+      const { conversation } = this;
+      conversation.messages = conversation.messages.filter((each) => each !== message);
     }
     this.reply(message.parent);
   }
@@ -200,15 +195,12 @@ class Chat {
     this.reply(parent);
   }
 
+  // label: of the button that was pressed, which keeps the focus on the version that comes.
   showVersion(message, label) {
     showBranch(this.conversation, message);
     this.library.save(this.conversation);
     this.show();
-    const { element } = this.thread.viewOf(message);
-    const same = [...element.querySelectorAll(".versions button")].find(
-      (each) => each.title === label && !each.disabled,
-    );
-    (same ?? element).focus();
+    this.thread.focusVersions(message, label);
   }
 
   stop() {
@@ -224,33 +216,13 @@ class Chat {
     return true;
   }
 
-  // --- options ---
-
-  changeSystem(system) {
-    this.conversation.system = system;
-    this.saveOptions();
-  }
-
-  // What is chosen here holds for this conversation and for new ones.
-  changeDefaults(changed) {
-    Object.assign(this.conversation, changed);
-    keep("local", "defaults", JSON.stringify({ ...readDefaults(), ...changed }));
-    this.saveOptions();
-  }
-
   saveOptions() {
-    if (this.library.conversations.has(this.conversation.id)) this.library.save(this.conversation);
+    const isKept = this.library.conversations.has(this.conversation.id);
+    if (isKept) this.library.save(this.conversation);
     this.show();
   }
 
   // --- what is shown ---
-
-  showOptions() {
-    const { model, settings, system } = this.conversation;
-    this.models.choose(model);
-    this.form.show(settings);
-    byId("system").value = system;
-  }
 
   show() {
     const { conversation } = this;
@@ -261,7 +233,7 @@ class Chat {
     this.thread.show(conversation, run);
     this.sidebar.show(conversation.id);
     this.composer.show(run !== undefined);
-    this.showSettingsCount();
+    this.options.showCount();
     this.showContext();
   }
 
@@ -272,52 +244,10 @@ class Chat {
     this.showContext();
   }
 
-  showSettingsCount() {
-    const { settings, system } = this.conversation;
-    const n = Object.keys(settings).length + (system.trim() ? 1 : 0);
-    setText(byId("settings-count"), n ? String(n) : "");
-    byId("open-settings").setAttribute("aria-label", n ? `Settings, ${n} set` : "Settings");
-  }
-
   showContext() {
-    const run = this.runs.of(this.conversation.id);
-    const counted = branchOf(this.conversation).findLast((message) => message.usage);
-    const before = counted ? counted.usage.prompt_tokens + counted.usage.completion_tokens : 0;
-    const growing = run && counted !== run.message ? run.reply.nTokens : 0;
-    const use = contextUse(before + growing, this.models.nCtx(this.conversation.model));
-    const meter = byId("context");
-    meter.hidden = use.used === 0;
-    setText(byId("context-text"), use.text);
-    byId("context-bar").hidden = use.total === null;
-    byId("context-fill").style.width = `${100 * use.share}%`;
-    meter.classList.toggle("full", use.share > 0.9);
-    const speed = run?.reply.speed;
-    setText(byId("speed"), speed ? `${speed.toFixed(1)} tokens/s` : "");
-  }
-
-  toggleSidebar(isOpen = !document.body.classList.contains("with-sidebar")) {
-    document.body.classList.toggle("with-sidebar", isOpen);
-    byId("sidebar-toggle").setAttribute("aria-expanded", String(isOpen));
-    const isOver = isOpen && matchMedia("(max-width: 52rem)").matches;
-    byId("main").inert = isOver;
-    if (isOver) byId("new").focus();
-    else if (
-      byId("sidebar").contains(document.activeElement) &&
-      matchMedia("(max-width: 52rem)").matches
-    )
-      byId("sidebar-toggle").focus();
-  }
-}
-
-function readDefaults() {
-  try {
-    const { model, settings } = JSON.parse(recall("local", "defaults") ?? "{}");
-    return {
-      model: typeof model === "string" ? model : "",
-      settings: checkSettings(settings ?? {}),
-    };
-  } catch {
-    return { model: "", settings: {} }; // written by another version of this page
+    const { conversation, options } = this;
+    const nCtx = options.models.nCtx(options.models.current);
+    showContext(conversation, this.runs.of(conversation.id), nCtx);
   }
 }
 

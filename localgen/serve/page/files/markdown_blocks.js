@@ -9,14 +9,15 @@ const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?: +|$)/;
 const DELIMITERS = /^ *\|? *:?-+:? *(?:\| *:?-+:? *)*\|? *$/;
 const READERS = [readFence, readHeading, readRule, readQuote, readList, readTable];
 
-// Returns a text without its last characters that are in a set; a pattern would take quadratic time.
+// Returns a text without its last characters that are in a set. A pattern would take quadratic time.
 export function withoutEnd(text, characters) {
   let end = text.length;
   while (end > 0 && characters.includes(text[end - 1])) end -= 1;
   return text.slice(0, end);
 }
 
-// Returns a list of blocks: {kind: "heading" | "paragraph" | "code" | "quote" | "list" | "table" | "rule", …}.
+// Returns a list of blocks: {kind, …}, where kind is "heading", "paragraph", "code", "quote", "list",
+// "table" or "rule".
 export function readMarkdown(text) {
   const lines = text.split(/\r\n|\r|\n/).map((line) => line.replace(/^[ \t]+/, expandTabs));
   return readBlocks(lines, 0);

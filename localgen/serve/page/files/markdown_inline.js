@@ -10,7 +10,8 @@ const BREAK = /(?: {2,}|\\)\n/y;
 const PLAIN = /[^\\`*_~[\]!<h\n ]+/y;
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
 
-// Returns a list of nodes: strings, {kind: "code" | "break", …}, {kind: "em" | "strong" | "del" | "link", children, …}.
+// Returns a list of nodes: strings, {kind: "code" or "break", …}, and {kind, children, …}, where kind is
+// "em", "strong", "del" or "link".
 export function readInline(text, { hasLinks = true } = {}) {
   return new InlineReader(text, hasLinks).read();
 }

@@ -4,11 +4,10 @@ import { h } from "./dom.js";
 import { loadModels } from "./models.js";
 
 export class ModelChoice {
-  // select: its node. onChoose(model): another one was chosen. onLoad(): the list of models came.
-  constructor(select, { onChoose, onLoad }) {
+  // select: its node. onChoose(model): a person chose another one.
+  constructor(select, onChoose = () => {}) {
     this.select = select;
     this.models = [];
-    this.onLoad = onLoad;
     select.addEventListener("change", () => onChoose(select.value));
   }
 
@@ -18,6 +17,11 @@ export class ModelChoice {
 
   nCtx(model) {
     return this.models.find(({ id }) => id === model)?.nCtx ?? null;
+  }
+
+  setModels(models) {
+    this.models = models;
+    this.choose(this.current);
   }
 
   // Shows a model as chosen; "" means the first one. A model that is not served is shown as such.
@@ -30,23 +34,18 @@ export class ModelChoice {
   }
 
   label(id) {
-    return this.models.length && !this.models.some((model) => model.id === id)
-      ? `${id} (not served)`
-      : id;
+    const isServed = !this.models.length || this.models.some((model) => model.id === id);
+    return isServed ? id : `${id} (not served)`;
   }
+}
 
-  async load() {
-    try {
-      this.models = await loadModels();
-      this.choose(this.current);
-      this.onLoad();
-    } catch (error) {
-      if (error.status === 401 && (await askForKey(error.message))) await this.load();
-      else
-        notify(`The models cannot be listed. ${error.message}`, {
-          label: "Retry",
-          run: () => this.load(),
-        });
-    }
+// Gets the models; asks for the API key if the server wants one, and offers to retry.
+export async function fetchModels(onModels) {
+  try {
+    onModels(await loadModels());
+  } catch (error) {
+    if (error.status === 401 && (await askForKey(error.message))) return fetchModels(onModels);
+    const retry = { label: "Retry", run: () => fetchModels(onModels) };
+    notify(`The models cannot be listed. ${error.message}`, retry);
   }
 }

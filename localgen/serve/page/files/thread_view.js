@@ -75,6 +75,13 @@ export class ThreadView {
     return [...this.viewOf(message).parts.markdown.element.children];
   }
 
+  // Focuses the button with this label that steps through the versions of a message.
+  focusVersions(message, label) {
+    const { element } = this.viewOf(message);
+    const buttons = [...element.querySelectorAll(".versions button")];
+    (buttons.find((each) => each.title === label && !each.disabled) ?? element).focus();
+  }
+
   noteScroll() {
     const { scrollHeight, scrollTop, clientHeight } = this.frame;
     this.isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR;

@@ -1,0 +1,102 @@
+// One side of a comparison: a model with its settings, and its reply as it comes.
+import { byId, h, setText } from "./dom.js";
+import { HeatView } from "./heat_view.js";
+import { speedText, tokensText } from "./meters.js";
+import { ModelChoice } from "./model_choice.js";
+import { Reply } from "./reply.js";
+import { chatRequest } from "./request.js";
+import { postStream } from "./server.js";
+import { SettingsForm } from "./settings_form.js";
+import { TokenTexts } from "./token_texts.js";
+
+const TOP_LOGPROBS = 5;
+// What shows the difference between two models and not the luck of a draw.
+export const DEFAULTS = { temperature: 0, max_completion_tokens: 256 };
+
+export class Side {
+  constructor(name, details) {
+    this.name = name; // "left" or "right"
+    this.models = new ModelChoice(byId(`${name}-model`));
+    this.form = new SettingsForm(byId(`${name}-settings`), () => this.showOptions(), name);
+    this.heat = new HeatView(details);
+    this.facts = byId(`${name}-facts`);
+    this.reasoning = h("div", { class: "plain", dir: "auto" });
+    this.fold = h(
+      "details",
+      { class: "fold", hidden: true },
+      h("summary", {}, "Reasoning"),
+      this.reasoning,
+    );
+    this.error = h("p", { class: "error", role: "alert", hidden: true });
+    byId(`${name}-reply`).append(this.fold, this.heat.element, this.error);
+    this.form.show(DEFAULTS);
+    this.showOptions();
+    this.reset();
+  }
+
+  reset() {
+    this.reply = new Reply();
+    this.texts = new TokenTexts();
+    this.isEnded = false;
+    this.heat.clear();
+    this.error.hidden = true;
+  }
+
+  showOptions() {
+    const words = Object.entries(this.form.settings).map(
+      ([name, value]) => `${name} ${JSON.stringify(value)}`,
+    );
+    setText(byId(`${this.name}-options`), words.join(", ") || "the server’s defaults");
+  }
+
+  // Reads the reply to a prompt; onGrow() is called for each part of it, and at its end.
+  async run(system, prompt, signal, onGrow) {
+    this.reset();
+    const messages = [{ role: "user", content: prompt }];
+    const settings = { logprobs: true, top_logprobs: TOP_LOGPROBS, ...this.form.settings };
+    const body = chatRequest(this.models.current, system, messages, settings);
+    try {
+      for await (const chunk of postStream("/v1/chat/completions", body, signal)) {
+        this.add(chunk);
+        onGrow();
+      }
+    } catch (error) {
+      if (!signal.aborted) this.showError(error.message);
+    }
+    this.isEnded = true;
+    onGrow();
+  }
+
+  add(chunk) {
+    this.reply.add(chunk);
+    const choice = chunk.choices?.[0];
+    if (choice?.logprobs?.content) this.texts.add(choice.logprobs.content);
+    else this.texts.addText(choice?.delta?.content);
+  }
+
+  showError(message) {
+    this.error.hidden = false;
+    setText(this.error, message);
+  }
+
+  // range: of the word that differs, or null.
+  show(range) {
+    const { reply, texts } = this;
+    this.fold.hidden = reply.reasoning === "";
+    setText(this.reasoning, reply.reasoning);
+    const label = `Reply of ${this.models.current}. Arrow keys move between its tokens`;
+    this.heat.update(texts.tokens, range, label);
+    setText(this.facts, this.factsText());
+  }
+
+  factsText() {
+    const { reply, texts, isEnded } = this;
+    const parts = [
+      reply.nTokens > 0 && tokensText(reply.nTokens),
+      reply.speed && speedText(reply.speed),
+      isEnded && texts.perplexity && `perplexity ${texts.perplexity.toFixed(2)}`,
+      reply.finishReason === "length" && "cut at the longest length",
+    ];
+    return parts.filter(Boolean).join(" · ");
+  }
+}

@@ -20,6 +20,7 @@ from localgen.serve.endpoints.text import apply_template, detokenize, tokenize
 from localgen.serve.metrics import Metrics
 from localgen.serve.middleware import middleware
 from localgen.serve.openapi import openapi_document
+from localgen.serve.page.endpoints import page_routes
 from localgen.serve.pool import ModelPool
 from localgen.serve.problems import refusal_of
 from localgen.serve.refusals import Refusal
@@ -36,6 +37,7 @@ def create_app(pool: ModelPool, config: ServeConfig) -> Starlette:
     metrics = Metrics(pool, admission)
     app = Starlette(
         routes=[
+            *page_routes(),
             Route("/v1/chat/completions", Endpoint(chat_completions), methods=["POST"]),
             Route("/v1/completions", Endpoint(completions), methods=["POST"]),
             Route("/v1/responses", Endpoint(responses), methods=["POST"]),

@@ -14,8 +14,14 @@ from tests.serve.page.chat_page import ChatPage
 CLEAR = """
 localStorage.clear();
 sessionStorage.clear();
-const deletion = indexedDB.deleteDatabase("localgen");
-deletion.onsuccess = () => arguments[0]();
+const opening = indexedDB.open("localgen");
+opening.onupgradeneeded = () => opening.transaction.abort();  // there was none
+opening.onerror = () => arguments[0]();
+opening.onsuccess = () => {
+  const transaction = opening.result.transaction("conversations", "readwrite");
+  transaction.objectStore("conversations").clear();
+  transaction.oncomplete = () => { opening.result.close(); arguments[0](); };
+};
 """
 
 
@@ -49,3 +55,22 @@ def page(browser: Any, server: FakeServer) -> Iterator[ChatPage]:
     opened.open()
     yield opened
     browser.get(f"{server.address}/blank")  # ends what the page still reads
+
+
+@pytest.fixture
+def run(browser: Any, server: FakeServer) -> Any:
+    """``run(module, script, *arguments)`` returns what a script returns; ``m`` is the module."""
+    browser.get(f"{server.address}/blank")
+
+    def run(module: str, script: str, *arguments: Any) -> Any:
+        code = f"""
+            const [args, done] = [[...arguments].slice(0, -1), arguments[arguments.length - 1]];
+            import("/modules/{module}.js").then(async (m) => {{ {script} }})
+              .then((value) => done({{ value }}), (error) => done({{ error: error.message }}));
+        """
+        found = browser.execute_async_script(code, *arguments)
+        if "error" in found:
+            raise ValueError(found["error"])
+        return found["value"]
+
+    return run

@@ -140,9 +140,8 @@ class Chat {
       const imported = await importFile(file);
       for (const conversation of imported) await this.library.save(conversation);
       if (imported.length) this.open(imported[0]);
-      notify(
-        `Imported ${imported.length === 1 ? "1 conversation" : `${imported.length} conversations`}.`,
-      );
+      const n = imported.length;
+      notify(n === 1 ? "Imported 1 conversation." : `Imported ${n} conversations.`);
     } catch (error) {
       notify(`Nothing was imported. ${error.message}`);
     }
@@ -174,6 +173,8 @@ class Chat {
     const ended = this.runs.start(conversation, message, before);
     history.replaceState(null, "", `#${conversation.id}`);
     const { error } = await ended;
+    // The server knows the context of a model once it is in memory.
+    if (!error && this.options.models.nCtx(model) === null) this.options.load();
     const isHere = conversation === this.conversation;
     if (error?.status === 401 && isHere && (await askForKey(error.message))) this.retry(message);
   }

@@ -5,12 +5,12 @@
 // goes on has an empty range at its end. isEnded: whether both texts are complete.
 export function firstDifference(left, right, isEnded) {
   const n = commonLength(left, right);
-  const isOpen = n === left.length || n === right.length;
-  if (isOpen && (!isEnded || left === right)) {
-    return { isSame: isEnded, nSameWords: countWords(left.slice(0, n)), left: null, right: null };
-  }
   const start = startOfWord(left, right, n);
   const nSameWords = countWords(left.slice(0, start));
+  const isOpen = n === left.length || n === right.length;
+  if (isOpen && (!isEnded || left === right)) {
+    return { isSame: isEnded, nSameWords, left: null, right: null };
+  }
   return { isSame: false, nSameWords, left: wordAt(left, start), right: wordAt(right, start) };
 }
 

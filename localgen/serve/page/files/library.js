@@ -4,7 +4,7 @@ import { erase, loadAll, loadOne, save } from "./storage.js";
 const MAX_BYTES = 100 * 2 ** 20; // of all conversations, as JSON
 
 export class Library {
-  // onChange(id): another tab changed or removed a conversation. onProblem(message): it is not saved.
+  // onChange(id): another tab changed or removed a conversation. onProblem(message): one is not saved.
   constructor({ onChange, onProblem }) {
     this.conversations = new Map();
     this.sizes = new Map();

@@ -5,8 +5,8 @@ const MAX_OPEN = 16; // emphasis inside emphasis; marks beyond are text
 const CODE = /`+/y;
 const MARKS = /\*{1,3}|_{1,3}|~~/y;
 const ADDRESS = /https?:\/\/[^\s<>"'`]+/y;
-const ESCAPE = /\\[\\`*_#+\-.!|>~<]/y;
-const BREAK = /(?: {2,}|\\)\n/y;
+const ESCAPE = /\\[\\`*_#+\-.!|>~<\n]/y;
+const SPACES = / +/y;
 const PLAIN = /[^\\`*_~[\]!<h\n ]+/y;
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
 
@@ -40,7 +40,7 @@ class InlineReader {
   readNext() {
     const found =
       this.readCode() ||
-      this.readBreak() ||
+      this.readSpaces() ||
       this.readEscape() ||
       this.readLink() ||
       this.readAddress() ||
@@ -91,13 +91,18 @@ class InlineReader {
     return -1;
   }
 
-  readBreak() {
-    return this.take(BREAK) !== null && this.push({ kind: "break" });
+  // Two spaces before the end of a line break it.
+  readSpaces() {
+    const spaces = this.take(SPACES);
+    if (!spaces) return false;
+    if (spaces.length < 2 || this.text[this.at] !== "\n") return this.push(spaces);
+    this.at += 1;
+    return this.push({ kind: "break" });
   }
 
   readEscape() {
     const escape = this.take(ESCAPE);
-    return escape !== null && this.push(escape[1]);
+    return escape !== null && this.push(escape[1] === "\n" ? { kind: "break" } : escape[1]);
   }
 
   // [text](address "title"), and images, which become links: a page never fetches what a model names.

@@ -17,7 +17,7 @@ const TAGS = { em: "em", strong: "strong", del: "del" };
 
 export class MarkdownView {
   constructor() {
-    this.element = h("div", { class: "markdown", dir: "auto" });
+    this.element = h("div", { class: "markdown" });
     this.shown = []; // {key, node} of each block
   }
 
@@ -48,7 +48,9 @@ export class MarkdownView {
 }
 
 function blockNode(block) {
-  return MAKERS[block.kind](block);
+  const node = MAKERS[block.kind](block);
+  node.dir = "auto"; // each by itself: to find the direction of all of them takes quadratic time
+  return node;
 }
 
 // Headings of a reply are below those of the page, which has one for each message.

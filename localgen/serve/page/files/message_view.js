@@ -17,7 +17,8 @@ function button(label, name, action) {
 }
 
 export class MessageView {
-  // actions: {edit(message, text), regenerate(message), retry(message), show(message), answer(message, results)}.
+  // actions: {edit(message, text), regenerate(message), retry(message), show(message, label),
+  // answer(message, results)}.
   constructor(message, actions) {
     this.message = message;
     this.actions = actions;
@@ -34,7 +35,7 @@ export class MessageView {
     this.parts = message.role === "assistant" ? new ReplyParts(this) : new PlainParts(this);
   }
 
-  // state: {siblings, isRunning, isLast, isFree}; isFree: no reply of this conversation is on its way.
+  // state: {siblings, isRunning, isLast, isFree}. isFree: no reply of the conversation is on its way.
   update(state) {
     this.state = state;
     setText(this.heading, NAMES[this.message.role]);

@@ -27,7 +27,7 @@ export function replyFacts(message) {
   ].filter(Boolean);
 }
 
-// Returns {used, total, share, text} of a model's context; total is null if the server does not say.
+// Returns {used, total, share, text} of a model's context. total is null if the server does not say.
 export function contextUse(used, total) {
   const text = total ? `${whole.format(used)} of ${tokensText(total)}` : tokensText(used);
   return { used, total, share: total ? Math.min(used / total, 1) : 0, text: `Context: ${text}` };

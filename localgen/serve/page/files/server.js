@@ -1,4 +1,4 @@
-// Talks to the server that this page came from: JSON requests, streams, and errors as it words them.
+// Talks to the server that this page came from: requests, streams, and errors as it words them.
 import { readEvents } from "./events.js";
 import { keep, recall } from "./kept.js";
 

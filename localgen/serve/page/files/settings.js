@@ -1,6 +1,6 @@
 // The options that people set. An option without a value is not sent: the server's default holds.
 
-const EFFORTS = ["none", "minimal", "low", "medium", "high"];
+const EFFORTS = ["none", "low", "medium", "high"];
 
 export const FIELDS = [
   {
@@ -92,7 +92,7 @@ export const FIELDS = [
   },
 ];
 
-// Returns the value of a field's text, undefined if it is empty. Throws an Error that says what is wrong.
+// Returns the value of a field's text, undefined if it is empty. Throws an Error for a bad value.
 export function readField(field, text) {
   if (text.trim() === "") return undefined;
   if (field.kind === "choice") return readChoice(field, text);
@@ -137,7 +137,8 @@ function readTools(field, text) {
   );
 }
 
-// Returns the settings of an object from outside, without what no field knows. Throws an Error for a bad value.
+// Returns the settings of an object from outside, without what no field knows. Throws an Error for a
+// bad value.
 export function checkSettings(values) {
   const settings = {};
   for (const field of FIELDS) {

@@ -1,7 +1,7 @@
 // Keys of the whole page. Those without Ctrl or ⌘ do nothing while a text is written.
 import { isDialogOpen } from "./dialogs.js";
 
-// actions: {stop(): whether a reply was stopped, open, search, write, settings, help, closeSidebar}.
+// actions: {stop, open, search, write, settings, help, closeSidebar}; stop() returns whether it did.
 export function connectShortcuts(actions) {
   document.addEventListener("keydown", (event) => {
     const action = isDialogOpen() || event.isComposing ? null : actionOf(event, actions);

@@ -20,15 +20,8 @@ export class Side {
     this.form = new SettingsForm(byId(`${name}-settings`), () => this.showOptions(), name);
     this.heat = new HeatView(details);
     this.facts = byId(`${name}-facts`);
-    this.reasoning = h("div", { class: "plain", dir: "auto" });
-    this.fold = h(
-      "details",
-      { class: "fold", hidden: true },
-      h("summary", {}, "Reasoning"),
-      this.reasoning,
-    );
     this.error = h("p", { class: "error", role: "alert", hidden: true });
-    byId(`${name}-reply`).append(this.fold, this.heat.element, this.error);
+    byId(`${name}-reply`).append(this.heat.element, this.error);
     this.form.show(DEFAULTS);
     this.showOptions();
     this.reset();
@@ -37,6 +30,7 @@ export class Side {
   reset() {
     this.reply = new Reply();
     this.texts = new TokenTexts();
+    this.hasLogprobs = false;
     this.isEnded = false;
     this.heat.clear();
     this.error.hidden = true;
@@ -70,8 +64,11 @@ export class Side {
   add(chunk) {
     this.reply.add(chunk);
     const choice = chunk.choices?.[0];
-    if (choice?.logprobs?.content) this.texts.add(choice.logprobs.content);
-    else this.texts.addText(choice?.delta?.content);
+    if (choice?.logprobs?.content) this.hasLogprobs = true;
+    // With log-probabilities come all tokens, those of the reasoning and its marks too.
+    if (this.hasLogprobs) this.texts.add(choice?.logprobs?.content ?? []);
+    else
+      this.texts.addText((choice?.delta?.reasoning_content ?? "") + (choice?.delta?.content ?? ""));
   }
 
   showError(message) {
@@ -81,11 +78,8 @@ export class Side {
 
   // range: of the word that differs, or null.
   show(range) {
-    const { reply, texts } = this;
-    this.fold.hidden = reply.reasoning === "";
-    setText(this.reasoning, reply.reasoning);
     const label = `Reply of ${this.models.current}. Arrow keys move between its tokens`;
-    this.heat.update(texts.tokens, range, label);
+    this.heat.update(this.texts.tokens, range, label);
     setText(this.facts, this.factsText());
   }
 

@@ -8,14 +8,22 @@ function openDatabase() {
     const request = indexedDB.open("localgen", 1);
     request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
     request.onsuccess = () => {
-      request.result.onclose = () => {
-        opening = null;
-      }; // the browser's data was cleared: open it anew
-      resolve(request.result);
+      const database = request.result;
+      database.onclose = forget; // the browser's data was cleared
+      database.onversionchange = () => {
+        database.close(); // another page removes or replaces it
+        forget();
+      };
+      resolve(database);
     };
     request.onerror = () => reject(request.error);
   });
   return opening;
+}
+
+// The next use opens it anew.
+function forget() {
+  opening = null;
 }
 
 async function transact(mode, act) {

@@ -1,4 +1,4 @@
-// Switches between the system's scheme, light and dark; theme.js reads the choice at the next start.
+// Switches between the system's scheme, light and dark. theme.js reads the choice at the next start.
 import { byId } from "./dom.js";
 import { announce } from "./announcer.js";
 import { keep } from "./kept.js";

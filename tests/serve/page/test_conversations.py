@@ -1,0 +1,210 @@
+"""Conversations on the chat page: kept, found, renamed, deleted, exported and imported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browsers import needs_browser
+from tests.serve.fake_openai import Reply
+from tests.serve.page.chat_page import CONTROL, ENTER, ESCAPE, SHIFT, ChatPage
+
+pytestmark = [needs_browser, pytest.mark.slow]
+
+BREAKOUT = "</script><script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
+
+
+def _two_conversations(page: ChatPage) -> None:
+    page.server.script(Reply("About the sea."), Reply("About hills."))
+    page.ask("First topic")
+    page.press(CONTROL, SHIFT, "o")
+    page.ask("Second topic")
+
+
+def _import(page: ChatPage, path: Path, content: Any) -> None:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    page.find("#import-file").send_keys(str(path))
+    page.until(lambda: page.texts(".notice p"))
+
+
+def _downloaded(page: ChatPage, folder: Path, button: str) -> Any:
+    page.browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
+    )
+    page.click(button)
+    page.until(lambda: list(folder.glob("*.json")))
+    [path] = folder.glob("*.json")
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_conversations_survive_a_reload_and_the_address_names_one(page: ChatPage) -> None:
+    _two_conversations(page)
+    assert page.conversations() == ["Second topic", "First topic"]
+    page.reload()
+    page.until(lambda: len(page.conversations()) == 2)
+    assert page.messages() == ["Second topic", "About hills."]
+    page.click("#conversations li:nth-child(2) .open")
+    assert page.messages() == ["First topic", "About the sea."]
+    page.reload()
+    page.until(page.messages)
+    assert page.messages() == ["First topic", "About the sea."]
+    page.open()
+    assert page.messages() == [], "without a name in the address, a new one"
+
+
+def test_an_interrupted_page_keeps_what_came(page: ChatPage) -> None:
+    """A reply is saved while it grows, so that a closed tab loses about a second of it."""
+    page.server.script(Reply(" ".join(map(str, range(200))), hold_after=100))
+    page.js("const now = performance.now; performance.now = () => 1000 * now.call(performance);")
+    page.send("Count")
+    page.wait_for_text("98 99")
+    saved = (
+        "const done = arguments[0]; indexedDB.open('localgen').onsuccess = (event) => {"
+        "const all = event.target.result.transaction('conversations')"
+        ".objectStore('conversations').getAll();"
+        "all.onsuccess = () => done(all.result[0].messages.at(-1).content); }"
+    )
+    page.until(lambda: page.browser.execute_async_script(saved).startswith("0 1 2"))
+
+
+def test_a_reply_goes_on_while_another_conversation_is_shown(page: ChatPage) -> None:
+    page.server.script(Reply("one two three", hold_after=1), Reply("Meanwhile."))
+    page.send("Count")
+    page.wait_for_text("one")
+    page.press(CONTROL, SHIFT, "o")
+    assert page.messages() == []
+    page.send("Hi")
+    page.server.go()
+    page.wait_for_text("Meanwhile.")
+    page.click("#conversations li:nth-child(2) .open")
+    page.wait_for_text("one two three")
+
+
+def test_search_finds_words_of_titles_and_messages(page: ChatPage) -> None:
+    _two_conversations(page)
+    for query, found in [("hills", ["Second topic"]), ("TOPIC first", ["First topic"]), ("x", [])]:
+        page.find("#search").clear()
+        page.find("#search").send_keys(query)
+        assert page.conversations() == found
+    assert page.texts("#none-found") == ["No conversation has these words."]
+
+
+def test_rename_and_delete(page: ChatPage) -> None:
+    _two_conversations(page)
+    page.click('[aria-label="Rename: First topic"]')
+    field = page.find("#conversations input")
+    field.clear()
+    field.send_keys("The sea", ENTER)
+    assert page.conversations() == ["Second topic", "The sea"]
+    page.click('[aria-label="Rename: Second topic"]')
+    page.find("#conversations input").send_keys("unwanted", ESCAPE)
+    assert page.conversations() == ["Second topic", "The sea"]
+    page.click('[aria-label="Delete: Second topic"]')
+    assert page.texts("#confirm-question") == ["Delete “Second topic”? This cannot be undone."]
+    page.press(ESCAPE)
+    assert len(page.conversations()) == 2
+    page.click('[aria-label="Delete: Second topic"]')
+    page.click("#confirm-yes")
+    page.until(lambda: page.conversations() == ["The sea"])
+    assert page.messages() == [], "the one that was shown is gone"
+    page.reload()
+    page.until(lambda: page.conversations() == ["The sea"])
+
+
+def test_a_conversation_that_is_deleted_while_its_reply_comes_stays_deleted(page: ChatPage) -> None:
+    page.server.script(Reply("one two three", hold_after=1))
+    page.send("Count")
+    page.wait_for_text("one")
+    page.click('[aria-label="Delete: Count"]')
+    page.click("#confirm-yes")
+    page.until(lambda: page.server.n_cut_by_client == 1)
+    assert page.conversations() == []
+    page.reload()
+    assert page.conversations() == []
+
+
+def test_an_export_comes_back_with_its_branches(page: ChatPage, tmp_path: Path) -> None:
+    page.server.script(Reply("First.", reasoning="Because."), Reply("Second."))
+    page.ask("Hi")
+    page.click('[aria-label="Generate another reply"]')
+    page.wait_for_text("Second.")
+    page.wait_for_end()
+    exported = _downloaded(page, tmp_path, "#export")
+    assert (exported["format"], exported["version"]) == ("localgen-conversations", 1)
+    page.click('[aria-label="Delete: Hi"]')
+    page.click("#confirm-yes")
+    page.until(lambda: page.conversations() == [])
+    _import(page, tmp_path / "in.json", exported)
+    assert page.texts(".notice p") == ["Imported 1 conversation."]
+    assert (page.messages(), page.texts(".count")) == (["Hi", "Second."], ["2/2"])
+    page.click('[aria-label="Previous version"]')
+    assert page.replies() == ["First."]
+    page.reload()
+    page.until(lambda: page.conversations() == ["Hi"])
+
+
+def test_all_conversations_are_exported_at_once(page: ChatPage, tmp_path: Path) -> None:
+    _two_conversations(page)
+    exported = _downloaded(page, tmp_path, "#export-all")
+    assert len(exported["conversations"]) == 2
+
+
+def test_a_file_that_is_none_changes_nothing(page: ChatPage, tmp_path: Path) -> None:
+    _import(page, tmp_path / "in.json", '{"format": "localgen-conversations", "version": 1}')
+    assert page.texts(".notice p") == [
+        "Nothing was imported. conversations: expected a list, found nothing."
+    ]
+    assert page.conversations() == []
+
+
+def test_an_imported_text_is_never_markup(page: ChatPage, tmp_path: Path) -> None:
+    reply = {
+        "reasoning": BREAKOUT, "model": BREAKOUT, "error": BREAKOUT, "finishReason": BREAKOUT,
+        "toolCalls": [{"id": BREAKOUT, "name": BREAKOUT, "arguments": BREAKOUT}],
+    }  # fmt: skip
+    messages = [
+        {"id": "1", "parent": None, "role": "user", "content": BREAKOUT},
+        {"id": "2", "parent": "1", "role": "assistant", "content": BREAKOUT, **reply},
+        {"id": "3", "parent": "2", "role": "tool", "content": BREAKOUT, "toolCallId": BREAKOUT},
+    ]
+    conversation = {
+        "title": BREAKOUT, "model": BREAKOUT, "system": BREAKOUT, "leaf": "3", "messages": messages,
+    }  # fmt: skip
+    exported = {"format": "localgen-conversations", "version": 1, "conversations": [conversation]}
+    _import(page, tmp_path / "in.json", exported)
+    shown = page.js("return document.body.textContent")
+    assert shown.count(BREAKOUT) >= 9
+    assert page.js("return window.harmed ?? null") is None
+    assert page.js("return document.querySelectorAll('img, #messages script').length") == 0
+    assert page.browser.get_log("browser") == []
+
+
+def test_what_changes_in_one_tab_is_shown_in_the_other(page: ChatPage) -> None:
+    page.server.script(Reply("First."), Reply("Second."))
+    page.ask("Hi")
+    first = page.browser.current_window_handle
+    address = page.browser.current_url
+    page.browser.switch_to.new_window("tab")
+    try:
+        page.browser.get(address)
+        page.until(lambda: page.replies() == ["First."])
+        page.ask("More")
+    finally:
+        page.browser.close()
+        page.browser.switch_to.window(first)
+    page.until(lambda: page.replies() == ["First.", "Second."])
+
+
+def test_a_full_disk_is_said_and_the_conversation_goes_on(page: ChatPage) -> None:
+    page.js(
+        "IDBObjectStore.prototype.put = () => {"
+        "throw new DOMException('full', 'QuotaExceededError'); };"
+    )
+    page.server.script(Reply("Hello."))
+    assert page.ask("Hi") == "Hello."
+    assert page.texts(".notice p") == [
+        "Not saved: the browser's storage is full. Export this conversation to keep it."
+    ]

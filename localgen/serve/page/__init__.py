@@ -1,7 +1,7 @@
-"""The page of the server: a chat at ``/``.
+"""The pages of the server: a chat at ``/`` and a comparison at ``/compare``.
 
 assemble.py    one self-contained file of a page's sources, and the policy that allows nothing else
-endpoints.py   its route
+endpoints.py   their routes
 
 ``files/`` has the sources, which also work as they stand. Text and bytes:
 
@@ -11,14 +11,16 @@ settings.js request.js                   options, and a branch as the body of a 
 conversation.js conversation_check.js    a tree of messages; the form of a file of conversations
 storage.js library.js transfer.js        the browser's database; in memory and other tabs; files
 markdown_blocks.js markdown_inline.js    Markdown as data
-meters.js                                figures as people read them
+meters.js token_texts.js difference.js   figures as people read them; tokens; the first difference
 
 What is seen:
 
 dom.js icons.js clipboard.js announcer.js dialogs.js shortcuts.js theme_switch.js
 markdown_view.js message_view.js tool_calls_view.js thread_view.js
-sidebar.js composer.js settings_form.js model_choice.js
+sidebar.js drawer.js composer.js settings_form.js model_choice.js options_panel.js context_view.js
 run.js chat_runs.js                      one reply on its way; those of all conversations
-chat.html chat.js                        the page, and what people do on it
-base.css chat.css markdown.css           colours and controls; the page; what models write
+chat.html chat.js                        the chat, and what people do on it
+heat_view.js token_details.js side.js    tokens and their colours; one side of a comparison
+compare.html compare.js                  the comparison
+base.css chat.css compare.css markdown.css
 """

@@ -136,8 +136,8 @@ def test_a_phone_scrolls_only_vertically(page: ChatPage) -> None:
 
 
 def test_on_a_phone_the_conversations_open_and_close(page: ChatPage) -> None:
-    resize(page.browser, 360, 740)
     prefer(page.browser, prefers_reduced_motion="reduce")
+    resize(page.browser, 360, 740)
     page.server.script(Reply("Hello."))
     page.ask("Hi")
     assert not page.find("#new").is_displayed()
@@ -157,7 +157,7 @@ def test_on_a_phone_the_conversations_open_and_close(page: ChatPage) -> None:
 
 
 def test_a_reply_is_announced_by_paragraphs_and_at_its_end(page: ChatPage) -> None:
-    page.server.script(Reply("One a.\n\nTwo b.\n\n```py\nx\n```\n\nThree c.", hold_after=5))
+    page.server.script(Reply("One a.\n\nTwo b.\n\n```py\nx\n```\n\nThree c.", hold_after=3))
     page.send("Write")
     page.until(lambda: page.texts("#announcer p") == ["Waiting for the reply", "One a."])
     page.server.go()

@@ -159,7 +159,7 @@ def test_an_error_of_one_side_leaves_the_other(comparison: Comparison) -> None:
 def test_a_server_without_probabilities_gives_plain_texts(comparison: Comparison) -> None:
     verdict = comparison.compare("Hi", Reply("a b", reasoning="Hm. "), Reply("a c"))
     assert verdict == "From the start: “Hm.” on the left and “a” on the right."
-    assert comparison.texts("#left-facts") == ["3 tokens"]
+    assert comparison.texts("#left-facts") == ["4 tokens"]
 
 
 def test_what_a_model_writes_is_text(comparison: Comparison) -> None:

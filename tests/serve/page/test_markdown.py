@@ -29,7 +29,8 @@ def html(run: Any) -> Any:
     [
         ("one\ntwo\n\nthree", "<p>one\ntwo</p><p>three</p>"),
         ("a  \nb", "<p>a<br>b</p>"),
-        ("# A\n### B ##", '<h3 class="level-1">A</h3><h5 class="level-3">B</h5>'),
+        ("# A\n### B ##", '<h3 class="level-1">A</h3><h4 class="level-3">B</h4>'),
+        ("## A\n# B", '<h3 class="level-2">A</h3><h3 class="level-1">B</h3>'),
         ("#hash", "<p>#hash</p>"),
         ("*a* **b** ~~c~~", "<p><em>a</em> <strong>b</strong> <del>c</del></p>"),
         ("***a***", "<p><em><strong>a</strong></em></p>"),

@@ -71,7 +71,7 @@ class Comparison {
   show() {
     if (this.frame !== null) cancelAnimationFrame(this.frame);
     this.frame = null;
-    const isEnded = this.left.isEnded && this.right.isEnded;
+    const isEnded = this.left.isComplete && this.right.isComplete;
     const [left, right] = [this.left.texts.text, this.right.texts.text];
     const difference = firstDifference(left, right, isEnded);
     this.left.show(difference.left);

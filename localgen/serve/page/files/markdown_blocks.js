@@ -20,7 +20,22 @@ export function withoutEnd(text, characters) {
 // "table" or "rule".
 export function readMarkdown(text) {
   const lines = text.split(/\r\n|\r|\n/).map((line) => line.replace(/^[ \t]+/, expandTabs));
-  return readBlocks(lines, 0);
+  const blocks = readBlocks(lines, 0);
+  setDepths(blocks, []);
+  return blocks;
+}
+
+// Gives each heading its depth below the text: 1 for the first, and never two more than before.
+// open: the levels of the headings that this part of the text is below.
+function setDepths(blocks, open) {
+  for (const block of blocks) {
+    if (block.kind === "heading") {
+      while (open.length && open.at(-1) >= block.level) open.pop();
+      open.push(block.level);
+      block.depth = open.length;
+    }
+    for (const part of block.items ?? [block]) setDepths(part.blocks ?? [], open);
+  }
 }
 
 function expandTabs(space) {

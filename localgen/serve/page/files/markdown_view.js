@@ -54,8 +54,8 @@ function blockNode(block) {
 }
 
 // Headings of a reply are below those of the page, which has one for each message.
-function headingNode({ level, text }) {
-  return h(`h${Math.min(level + 2, 6)}`, { class: `level-${level}` }, ...inlineNodes(text));
+function headingNode({ level, depth, text }) {
+  return h(`h${Math.min(depth + 2, 6)}`, { class: `level-${level}` }, ...inlineNodes(text));
 }
 
 function paragraphNode({ text }) {

@@ -71,6 +71,11 @@ export class Side {
       this.texts.addText((choice?.delta?.reasoning_content ?? "") + (choice?.delta?.content ?? ""));
   }
 
+  // Whether the model ended its reply: one that failed or was stopped may have gone on.
+  get isComplete() {
+    return this.isEnded && this.reply.finishReason !== null;
+  }
+
   showError(message) {
     this.error.hidden = false;
     setText(this.error, message);

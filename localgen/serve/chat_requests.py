@@ -8,6 +8,7 @@ from typing import Any
 from localgen._util.warn import warnings_as_errors
 from localgen.generation.row_stream import RowStream
 from localgen.serve.answering import Served
+from localgen.serve.blame import blaming_fields, rows_blaming_fields
 from localgen.serve.chat_messages import template_messages, template_tools, text_of
 from localgen.serve.config import ServeConfig
 from localgen.serve.problems import blaming
@@ -110,9 +111,9 @@ def _check_tools(given: ChatRequest) -> None:
 async def chat_rows(given: ChatRequest, served: Served) -> RowStream:
     """Return the rows of a request's replies."""
     options = chat_options(given, served.model)
-    with blaming("messages"), warnings_as_errors():
+    with blaming("messages", (TypeError,)), blaming_fields(given, "messages"), warnings_as_errors():
         prompt = await served.model.achat_prompt(**prompt_arguments(given))
-    return served.rows([prompt], **options)
+    return rows_blaming_fields(served.rows([prompt], **options), given, "messages")
 
 
 def chat_options(given: ChatRequest, model: Any) -> Options:

@@ -46,10 +46,8 @@ def refusal_of(error: Exception) -> Refusal:
 def _context_full(error: ContextFullError) -> Refusal:
     return Refusal(
         400,
-        f"This model's maximum context length is {error.n_ctx} tokens. However, your messages "
-        f"resulted in {error.n_prompt} tokens. Shorten them, or start the server with a larger "
-        f"--n-ctx.",
-        param="messages",
+        f"This model's maximum context length is {error.n_ctx} tokens. However, your prompt has "
+        f"{error.n_prompt} tokens. Shorten it, or start the server with a larger --n-ctx.",
         code="context_length_exceeded",
     )
 
@@ -110,9 +108,12 @@ def _fault(error: Exception) -> Refusal:
 
 
 @contextmanager
-def blaming(param: str) -> Iterator[None]:
-    """Refuse what the block raises as ValueError, TypeError or TemplateError: a field is wrong."""
+def blaming(
+    param: str,
+    kinds: tuple[type[Exception], ...] = (ValueError, TypeError, TemplateError),
+) -> Iterator[None]:
+    """Refuse errors of these kinds in the block: a field is wrong."""
     try:
         yield
-    except (ValueError, TypeError, TemplateError) as error:
+    except kinds as error:
         raise Refusal(400, str(error), param=param) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from localgen.serve.schemas.common import RequestModel
 
 AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
+# Bytes of a body that would hold up others while it is checked.
+_LONG_BODY = 2**17
 # Fields of other servers and older APIs → what to write.
 _INSTEAD = {
     "functions": "use tools",
@@ -37,7 +40,10 @@ _INSTEAD = {
 
 async def read_body(request: Request, kind: type[AnyRequest]) -> AnyRequest:
     """Return a request's body as a ``kind``. Raises Refusal."""
-    return checked(await request.body(), kind)
+    body = await request.body()
+    if len(body) < _LONG_BODY:
+        return checked(body, kind)
+    return await asyncio.to_thread(checked, body, kind)
 
 
 def checked(body: bytes, kind: type[AnyRequest]) -> AnyRequest:
@@ -75,6 +81,8 @@ def _what(error: Mapping[str, Any]) -> str:
         return (
             f"{about['discriminator']} must be {about['expected_tags']}, got {about['tag']!r:.40}"
         )
+    if error["type"] == "literal_error" and error["loc"][-3:-2] == ("list",):
+        return f"should be {error['ctx']['expected']}: this server takes text alone"
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return f"{text[:1].lower()}{text[1:]}"
 

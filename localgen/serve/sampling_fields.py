@@ -11,6 +11,7 @@ from typing import Any
 from localgen._util.warn import warnings_as_errors
 from localgen.config import GenerationConfig
 from localgen.generation.resolve import check_guidance, with_sampling_resolved
+from localgen.serve.blame import refused
 from localgen.serve.refusals import Refusal
 from localgen.serve.schemas.common import ResponseFormat, StructuredOutputs
 from localgen.serve.schemas.sampling import SamplingFields
@@ -151,13 +152,6 @@ def _of_structure(given: StructuredOutputs) -> Options:
 
 # --- checks ---
 
-_FIELDS_OF = {
-    "sequence_bias": "logit_bias",
-    "eos_token_id": "stop_token_ids",
-    "num_return_sequences": "n",
-    "max_new_tokens": "max_tokens",
-}
-
 
 def check_options(options: Options, given: SamplingFields, max_sequences: int) -> None:
     """Refuse options of wrong values, and those that have no effect beside the others."""
@@ -166,19 +160,4 @@ def check_options(options: Options, given: SamplingFields, max_sequences: int) -
             config = with_sampling_resolved(GenerationConfig(**options), infer=True)
             check_guidance([config], max_sequences)
     except ValueError as error:
-        raise Refusal(400, str(error), param=field_of(str(error), given)) from None
-
-
-def field_of(message: str, given: SamplingFields) -> str | None:
-    """Return the field of a request that an error's message begins with, as localgen names it."""
-    name = message.replace(",", " ").replace("=", " ").replace(":", " ").split(" ", 1)[0]
-    if name in ("json_schema", "json_object", "regex", "choices", "grammar"):
-        if given.structured_outputs is not None:
-            return "structured_outputs"
-        return "response_format" if given.response_format is not None else None
-    name = _FIELDS_OF.get(name, name)
-    old = {own: other for other, own in _RENAMED.items()}
-    for each in (name, old.get(name)):
-        if each is not None and getattr(given, each, None) is not None:
-            return each
-    return None
+        raise refused(error, given, None) from None

@@ -14,6 +14,7 @@ from starlette.types import Send
 
 from localgen.generation.row_stream import RowStream
 from localgen.serve.answering import Served, new_id, serving
+from localgen.serve.blame import blaming_fields, rows_blaming_fields
 from localgen.serve.chat_requests import check_rows
 from localgen.serve.config import ServeConfig
 from localgen.serve.problems import blaming
@@ -38,13 +39,13 @@ async def completions(request: Request, send: Send) -> None:
     async with serving(request, given.model, n_rows) as served:
         options = _options(given, n, served.model)
         prompts = await _prompts(given, served.model)
-        with blaming("prompt"):
+        with blaming_fields(given, "prompt"):
             echoes = await echoes_of(given, prompts, served.model)
         answer = _Answer(served, given, n, _choices(given, n, echoes, served))
         if given.max_tokens == 0:
             await answer.send(send, None)
             return
-        rows = served.rows(prompts, **options)
+        rows = rows_blaming_fields(served.rows(prompts, **options), given, "prompt")
         async with aclosing(rows):
             await answer.send(send, rows)
 

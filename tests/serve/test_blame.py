@@ -1,0 +1,71 @@
+"""Refusals name the field as the client wrote it, whatever localgen calls it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pydantic")
+
+from tests.fakes import fake_model
+from tests.generation.replying import replying_model
+from tests.serve.conftest import Serve
+
+ASK = [{"role": "user", "content": "Lima?"}]
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+SCHEMA = {"name": "x", "schema": {"type": "foo"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"logit_bias": {"999999": 1}}, "logit_bias"),
+        ({"stop_token_ids": [999999]}, "stop_token_ids"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+            "response_format",
+        ),
+        ({"structured_outputs": {"regex": "("}}, "structured_outputs"),
+        ({"chat_template_kwargs": {"unread": True}}, "chat_template_kwargs.unread"),
+        ({"chat_template_kwargs": {"tokenize": False}}, "chat_template_kwargs.tokenize"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"reply_format": "unknown"}, "reply_format"),
+        ({"tools": [TOOL, TOOL]}, "tools"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+         "tool_choice"),
+        ({"documents": [{"title": "a", "text": "b"}]}, "documents"),
+        ({"messages": [{"role": "user", "content": "a" * 5000}]}, "messages"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "messages[0].content[0].type",
+        ),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, "max_tokens"),
+        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"n": 65}, "n"),
+        ({"repeat_penalty": -1}, "repeat_penalty"),
+    ],
+)  # fmt: skip
+def test_a_chat(serve: Serve, fields: dict[str, Any], param: str) -> None:
+    client = serve(replying_model("Hi."))
+    for stream in (False, True):
+        body = {"messages": ASK, "stream": stream, **fields}
+        response = client.post("/v1/chat/completions", json=body)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": "a" * 600}, "prompt"),
+        ({"prompt": [999999]}, "prompt"),
+        ({"prompt": [999999], "echo": True, "logprobs": 1}, "prompt"),
+        ({"logit_bias": {"999999": 1}}, "logit_bias"),
+    ],
+)
+def test_a_completion(serve: Serve, fields: dict[str, Any], param: str) -> None:
+    response = serve(fake_model()).post("/v1/completions", json={"prompt": "abc", **fields})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param

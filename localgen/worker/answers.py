@@ -20,13 +20,15 @@ class Built:
     """A call that generates, ready to run.
 
     parsers: of each row, what takes its reply apart; None where nothing does. sends_each: whether
-    each row's completion is sent as soon as it is finished. facts: what the program is sent before
+    each row's completion is sent as soon as it is finished. is_eager: whether what is new is sent
+    after each step, for somebody who reads it, or because a caller's function runs. facts: what the program is sent before
     the first update. outcome: returns the results so far.
     """
 
     call: GenerationCall
     parsers: list[Any]
     sends_each: bool
+    is_eager: bool
     facts: Any
     outcome: Callable[[], Any]
     partial: Callable[[], Any]
@@ -44,6 +46,7 @@ def _text_call(
     is_single: bool,
     takes_apart: bool,
     sends_each: bool,
+    is_streamed: bool,
     generation_config: Any = None,
     logits_processor: Any = None,
     stopping_criteria: Any = None,
@@ -66,6 +69,7 @@ def _text_call(
         call=call,
         parsers=parsers,
         sends_each=sends_each,
+        is_eager=is_streamed or sends_each or bool(logits_processor or stopping_criteria),
         facts=None,
         outcome=(lambda: None) if sends_each else done,
         partial=done,
@@ -109,6 +113,7 @@ def _ids_call(
         call=call,
         parsers=[None] * len(call.sequences),
         sends_each=False,
+        is_eager=has_streamer or bool(logits_processor or stopping_criteria),
         facts=(results.prompt_rows(call), call.pad_token_id, config.return_dict_in_generate),
         outcome=lambda: results.generated(call),
         partial=lambda: results.generate_output(call),

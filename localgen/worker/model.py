@@ -259,7 +259,12 @@ class IsolatedModel(LocalModel):
         sends_each: bool = False,
     ) -> RemoteCall:
         check_cancel(cancel)
-        how = {"is_single": is_single, "takes_apart": takes_apart, "sends_each": sends_each}
+        how = {
+            "is_single": is_single,
+            "takes_apart": takes_apart,
+            "sends_each": sends_each,
+            "is_streamed": keeps_updates,
+        }
         arguments = {"prompts": prompts, **options.options, **how}
         return self._client.new_call("text", arguments, keeps_updates=keeps_updates, cancel=cancel)
 

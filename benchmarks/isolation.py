@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Any
 
 import common
 from common import Row
@@ -104,7 +105,8 @@ def main() -> None:
     parser = common.argument_parser(__doc__, rounds=15, new_tokens=64)
     parser.add_argument("--only", choices=CASES, help="one case alone")
     options = parser.parse_args()
-    given = {"device": "cpu", "n_ctx": 512, "max_sequences": 8, "use_profile": False}
+    given: dict[str, Any] = {"device": "cpu", "n_ctx": 512, "max_sequences": 8}
+    given["use_profile"] = False
     with (
         LocalModel.from_pretrained(options.model, **given) as here,
         LocalModel.from_pretrained(options.model, isolated=True, **given) as there,

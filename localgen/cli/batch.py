@@ -62,6 +62,12 @@ def batch(
             "--deterministic", help="Run prompts one at a time, bitwise the same in every run."
         ),
     ] = False,
+    isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated", help="Run the model in a process of its own, whose crash costs one line."
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start over and discard what OUT holds.")
     ] = False,
@@ -106,6 +112,7 @@ def batch(
             use_profile=profile,
             max_sequences=max_sequences,
             deterministic=deterministic,
+            isolated=isolated,
             **options,
         ) as loaded:
             n_failed = _run(job, loaded, quiet=quiet, with_bar=not quiet and _can_show_bar(target))

@@ -25,6 +25,7 @@ from localgen.errors import (
     KvBudgetError,
     LocalgenError,
     TemplateError,
+    WorkerCrashedError,
 )
 from localgen.generation.inputs import ChatPrompt
 from localgen.generation.resolve import new_token_limit
@@ -38,6 +39,7 @@ from localgen.text.replies.reasoning import Reasoning
 # with ``python -W error``.
 ROW_ERRORS = (
     ValueError, TypeError, ContextFullError, DecodeError, KvBudgetError, TemplateError, Warning,
+    WorkerCrashedError,
 )  # fmt: skip
 _STATS = ("n_prompt", "n_cached", "n_new", "ttft", "tokens_per_second", "wall_seconds", "seed")
 
@@ -117,7 +119,7 @@ class Job:
         """
         limit = _SubmissionLimit(model)
         tasks: set[asyncio.Task[None]] = set()
-        starved: list[Row] = []
+        again: list[Row] = []
         try:
             for row in self._pending():
                 try:
@@ -130,11 +132,10 @@ class Job:
                     await asyncio.sleep(0)  # lets rows that end be written between many bad lines
                     continue
                 await _wait(tasks, most)
-                crowded = starved if most > 1 else None
-                generated = self._generate(model, row, prompt, report, crowded)
+                generated = self._generate(model, row, prompt, report, again, is_alone=most == 1)
                 tasks.add(asyncio.create_task(generated))
             await _wait(tasks, 1)
-            for row in starved:
+            for row in again:
                 await self._generate(model, row, self._prompt(model, row), report)
         finally:
             for task in tasks:
@@ -160,24 +161,31 @@ class Job:
         row: Row,
         prompt: list[int] | ChatPrompt,
         report: Callable[[Record], object],
-        starved: list[Row] | None = None,
+        again: list[Row] | None = None,
+        *,
+        is_alone: bool = True,
     ) -> None:
         """Generate a row's text and write its record.
 
-        starved: gets the row if its time ran out before its first token. Rows that share KV cells
-        may leave none for one that has a slot; it is retried when it is alone.
+        again: gets the row if it is to be tried again when all others are done: its time ran out
+        before its first token, though it was not alone, since rows that share KV cells may leave
+        none for one that has a slot; or the model's process ended, which another row may have done.
         """
         try:
             with warnings_about(f"line {row.line.number}"):
                 (completion,) = await model.acomplete([prompt], generation_config=row.config)
         except ROW_ERRORS as error:
+            if again is not None and isinstance(error, WorkerCrashedError):
+                again.append(row)
+                return
             self._write(_error_record(row.line, row.id, error), report)
             return
         if completion.finish_reason == "cancelled":
             # Not by this job, but by an error outside of any row's own work.
             raise LocalgenError(f"line {row.line.number} was cancelled. Run the job again.")
-        if starved is not None and completion.finish_reason == "time" and not completion.token_ids:
-            starved.append(row)
+        is_starved = completion.finish_reason == "time" and not completion.token_ids
+        if again is not None and is_starved and not is_alone:
+            again.append(row)
             return
         self._write(_record(row, completion), report)
 

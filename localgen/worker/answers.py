@@ -21,8 +21,8 @@ class Built:
 
     parsers: of each row, what takes its reply apart; None where nothing does. sends_each: whether
     each row's completion is sent as soon as it is finished. is_eager: whether what is new is sent
-    after each step, for somebody who reads it, or because a caller's function runs. facts: what the program is sent before
-    the first update. outcome: returns the results so far.
+    after each step, for somebody who reads it, or because a caller's function runs. facts: what the
+    program is sent before the first update. outcome: returns the results so far.
     """
 
     call: GenerationCall

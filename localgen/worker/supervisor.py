@@ -267,7 +267,7 @@ class Supervisor:
             return None
         if isinstance(loaded, BaseException):
             return loaded
-        return _crash(f"the worker process {end.reason} while it loaded the model", end)
+        return BackendError(f"the worker process {end.reason} while it loaded the model")
 
     def _serve(self, process: WorkerProcess, facts: Facts) -> None:
         with self._lock:

@@ -65,3 +65,17 @@ class HangAfter:
         if self.n_calls > self.n:
             time.sleep(600)
         return scores
+
+
+class InterruptParent:
+    """A logits processor that sends Ctrl-C to the program once ``n`` tokens were chosen."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.n_calls = 0
+
+    def __call__(self, token_ids: Any, scores: Any) -> Any:
+        self.n_calls += 1
+        if self.n_calls == self.n + 1:
+            os.kill(os.getppid(), signal.SIGINT)
+        return scores

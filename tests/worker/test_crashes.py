@@ -1,0 +1,256 @@
+"""Workers that end at any time: every call gets an answer or a typed error, and none is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from localgen import BackendError, LocalModel, ModelNotFoundError, WorkerConfig, WorkerCrashedError
+from localgen.completion import Completion
+from localgen.worker.model import IsolatedModel
+from tests.children import NO_FORK, ROOT
+from tests.worker import functions
+from tests.worker.conftest import load_isolated
+
+pytestmark = pytest.mark.slow
+GREEDY: dict[str, Any] = {"max_new_tokens": 24, "min_new_tokens": 24, "do_sample": False}
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+SIGNALS = ("SIGKILL", "SIGSEGV", "SIGABRT")
+END_SECONDS = 60
+
+
+async def follow(model: IsolatedModel, text: str, on_step: Any) -> Completion | None:
+    """Return a completion, None if the worker ended."""
+    rows = model.astream_rows([text], **GREEDY)
+    try:
+        async with aclosing(rows):
+            async for _ in rows:
+                on_step()
+    except WorkerCrashedError:
+        return None
+    return rows.completions[0]
+
+
+@POSIX
+@pytest.mark.parametrize("seed", range(3))
+def test_every_call_gets_an_answer_or_a_typed_error(
+    seed: int, tiny: LocalModel, tiny_bpe_path: Path
+) -> None:
+    """The worker is killed after random steps, while six clients ask."""
+    chance = random.Random(seed)
+    texts = [f"the {n} cat {seed}" for n in range(30)]
+    wanted = [each.text for each in tiny.complete(texts, **GREEDY)]
+    with load_isolated(tiny_bpe_path, max_sequences=4) as model:
+
+        def on_step() -> None:
+            if chance.random() < 0.004 and model.worker_pid is not None:
+                os.kill(model.worker_pid, getattr(signal, chance.choice(SIGNALS)))
+
+        async def client(number: int) -> list[Completion | None]:
+            return [await follow(model, text, on_step) for text in texts[number::6]]
+
+        async def all_clients() -> list[list[Completion | None]]:
+            return await asyncio.gather(*map(client, range(6)))
+
+        for number, found in enumerate(asyncio.run(all_clients())):
+            for text, completion in zip(wanted[number::6], found, strict=True):
+                assert completion is None or completion.text == text
+        assert not model._client.supervisor._calls
+        # A signal of the last step may come only now.
+        done = [asyncio.run(follow(model, f"the end {n}", lambda: None)) for n in range(2)]
+        assert done[-1] is not None
+        assert not model._client.supervisor._calls
+
+
+@POSIX
+def test_waiting_calls_go_on(tiny: LocalModel, tiny_bpe_path: Path) -> None:
+    with load_isolated(tiny_bpe_path, max_sequences=1) as model:
+        running = model.stream("first", logits_processor=functions.HangAfter(3), **GREEDY)
+        next(running)
+        waiting = [model.stream(text, **GREEDY) for text in ("second", "third")]
+        assert model.worker_pid is not None
+        os.kill(model.worker_pid, signal.SIGKILL)
+        with pytest.raises(WorkerCrashedError):
+            list(running)
+        for text, stream in zip(("second", "third"), waiting, strict=True):
+            assert "".join(stream) == tiny.complete(text, **GREEDY).text
+        assert model.n_restarts == 1
+
+
+def test_a_call_that_ran_beside_the_cause_is_not_refused_for_it(
+    tiny: LocalModel, isolated: IsolatedModel
+) -> None:
+    """Of the calls of the pass, which one ended the process is not known: both are suspects."""
+
+    async def one(text: str, **more: Any) -> Any:
+        try:
+            return (await isolated.acomplete(text, **GREEDY, **more)).text
+        except WorkerCrashedError as error:
+            return error
+
+    async def both() -> list[Any]:
+        cause = one("cause", logits_processor=functions.AbortAfter(6))
+        return [*await asyncio.gather(cause, one("bystander"))]
+
+    first, second, third = (asyncio.run(both()) for _ in range(3))
+    assert [type(each) for each in first] == [WorkerCrashedError, WorkerCrashedError]
+    assert isinstance(second[0], WorkerCrashedError)
+    assert third[0].is_refused
+    wanted = tiny.complete("bystander", **GREEDY).text
+    assert second[1] == third[1] == wanted
+
+
+def test_a_worker_that_hangs_is_killed(tiny_bpe_path: Path) -> None:
+    with load_isolated(tiny_bpe_path, isolated=WorkerConfig(stall_seconds=0.5)) as model:
+        with pytest.raises(WorkerCrashedError, match=r"took over 0\.5 seconds") as error:
+            model.complete("the", logits_processor=functions.HangAfter(2), **GREEDY)
+        assert len(error.value.partial[0].token_ids) == 2
+        assert model.complete("the", **GREEDY).finish_reason == "length"
+
+
+@POSIX
+def test_a_model_that_cannot_be_loaded_again_fails_its_calls_until_it_can(
+    tiny_bpe_path: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "copy.gguf"
+    path.write_bytes(tiny_bpe_path.read_bytes())
+    with load_isolated(path, isolated=WorkerConfig(n_load_attempts=2)) as model:
+        assert model.worker_pid is not None
+        path.unlink()
+        os.kill(model.worker_pid, signal.SIGKILL)
+        with pytest.raises(ModelNotFoundError):
+            model.complete("the", **GREEDY)
+        path.write_bytes(tiny_bpe_path.read_bytes())
+        assert model.complete("the", **GREEDY).finish_reason == "length"
+
+
+# --- the program's own end ---
+
+
+SCRIPT = """\
+import sys
+from localgen import LocalModel
+model = LocalModel.from_pretrained(sys.argv[1], n_ctx=512, n_threads=1, isolated=True)
+print(model.worker_pid, flush=True)
+"""
+
+
+def start(tmp_path: Path, model: Path, code: str) -> subprocess.Popen[str]:
+    """Run a program from a file without a guard for __main__."""
+    script = tmp_path / "program.py"
+    script.write_text(SCRIPT + code)
+    return subprocess.Popen(
+        [sys.executable, str(script), str(model)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def line_of(program: subprocess.Popen[str]) -> str:
+    assert program.stdout is not None
+    return program.stdout.readline().strip()
+
+
+def assert_ends(pid: int) -> None:
+    """Wait for the end of a process that is no child of this one."""
+    try:
+        psutil.Process(pid).wait(END_SECONDS)
+    except psutil.NoSuchProcess:
+        return
+
+
+@pytest.mark.parametrize("code", ["", "model.stream('the', max_new_tokens=400)\n", "del model\n"])
+def test_a_program_that_ends_leaves_no_process(
+    code: str, tmp_path: Path, tiny_bpe_path: Path
+) -> None:
+    with start(tmp_path, tiny_bpe_path, code) as program:
+        pid = int(line_of(program))
+        assert program.wait(END_SECONDS) == 0
+    assert_ends(pid)
+
+
+def test_a_program_that_is_killed_leaves_no_process(tmp_path: Path, tiny_bpe_path: Path) -> None:
+    with start(tmp_path, tiny_bpe_path, "input()\n") as program:
+        pid = int(line_of(program))
+        program.kill()
+        program.wait(END_SECONDS)
+    assert_ends(pid)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason=NO_FORK)
+def test_a_fork_refuses_the_model_and_does_not_keep_its_process_alive(
+    tmp_path: Path, tiny_bpe_path: Path
+) -> None:
+    code = """\
+import os
+if os.fork() == 0:
+    try:
+        model.complete("the")
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+    model.close()
+    input()  # outlives its parent
+    os._exit(0)
+os.wait() if len(sys.argv) > 2 else input()
+"""
+    with start(tmp_path, tiny_bpe_path, code) as program:
+        pid = int(line_of(program))
+        assert line_of(program).startswith(f"{BackendError.__name__} this process was forked")
+        fork = psutil.Process(program.pid).children()
+        program.kill()
+        program.wait(END_SECONDS)
+        assert_ends(pid)
+        for each in fork:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+
+
+@POSIX
+def test_ctrl_c_ends_the_call_and_not_the_worker(tmp_path: Path, tiny_bpe_path: Path) -> None:
+    code = """\
+from localgen import GenerationInterrupted
+from tests.worker.functions import InterruptParent
+pid = model.worker_pid
+try:
+    many = {"max_new_tokens": 480, "min_new_tokens": 480}
+    model.complete("the", logits_processor=InterruptParent(3), **many)
+except GenerationInterrupted as error:
+    print(error.partial[0].finish_reason, len(error.partial[0].token_ids) >= 3, flush=True)
+print(len(model.complete("the", max_new_tokens=3, min_new_tokens=3).token_ids))
+print(model.worker_pid == pid, model.n_restarts, flush=True)
+"""
+    with start(tmp_path, tiny_bpe_path, code) as program:
+        line_of(program)
+        assert [line_of(program) for _ in range(3)] == [
+            "cancelled True",
+            "3",
+            "True 0",
+        ]
+        assert program.wait(END_SECONDS) == 0
+
+
+def test_closing_does_not_wait_for_a_worker_that_hangs(tiny_bpe_path: Path) -> None:
+    model = load_isolated(tiny_bpe_path, isolated=WorkerConfig(close_seconds=0.2))
+    stream = model.stream("the", logits_processor=functions.HangAfter(2), **GREEDY)
+    next(stream)
+    pid = model.worker_pid
+    closing = threading.Thread(target=model.close)
+    closing.start()
+    closing.join(END_SECONDS)
+    assert not closing.is_alive()
+    assert pid is not None
+    assert_ends(pid)

@@ -14,6 +14,7 @@ from localgen._util.warn import warning_subject
 from localgen._version import __version__
 from localgen.cli.commands import CommandGroup
 from localgen.cli.options import as_flags, error_message
+from localgen.cli.termination import TERMINATION
 from localgen.cli.unknown_flags import name_the_flag
 from localgen.errors import LocalgenError
 
@@ -60,7 +61,8 @@ def run() -> None:
     """Run the command, flush stdout and exit with the command's code."""
     prepare_streams()
     warnings.showwarning = _print_warning
-    code = run_command()
+    TERMINATION.start()
+    code = TERMINATION.exit_code_or(run_command())
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # its reader has seen enough (``| head``)

@@ -30,6 +30,7 @@ from localgen.cli.options import (
 )
 from localgen.cli.queued_keys import ctrl_d_queued
 from localgen.cli.reply_printer import print_reply
+from localgen.cli.termination import TERMINATION
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, replace_options
 from localgen.errors import ContextFullError, LocalgenError, TemplateError
@@ -97,6 +98,7 @@ def chat(
         )
         if load is not None:
             conversation.load(load)
+        TERMINATION.stop()  # in a chat, Ctrl-C only ends an answer
         terminal = Chat(loaded, conversation, history)
         terminal.run()
     if terminal.n_errors and not sys.stdin.isatty():

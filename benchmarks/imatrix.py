@@ -20,7 +20,7 @@ from localgen import hub, imatrix, quantize
 from localgen.compare.metrics import mean
 from localgen.compare.settings import default_text
 from localgen.gguf import gate
-from localgen.mixtures.meter import Meter
+from localgen.mixtures.meter import Meter, text_parts
 
 LEVELS = ("Q4_K_M", "IQ3_S", "Q2_K")
 N_CTX = 512
@@ -70,7 +70,8 @@ def main() -> None:
         made = imatrix(source, output=folder / "matrix.gguf", n_chunks=options.calibration)
         progress(f"a matrix of {made.n_chunks} chunks")
         file, threads = gate.check_model(source), usable_cpus()
-        with closing(Meter(file, folder, default_text(), N_CTX, options.chunks, threads)) as meter:
+        parts = text_parts(source, default_text(), N_CTX, options.chunks)
+        with closing(Meter(file, folder, parts, threads)) as meter:
             rows = rows_of(source, made.path, options.levels, folder, meter)
     note = f"""Mean KL divergence from the F16 file, in nats, over {options.chunks} chunks of
         {N_CTX} tokens that the matrix was not made from. The matrix is of {made.n_chunks} chunks of

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen.compare.calibration import calibration
+from localgen.errors import CompareError
 
 Rows = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
@@ -25,6 +26,8 @@ KLD_PROBABILITIES = (
     0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0,
 )  # fmt: skip
 
+# Of a token, in nats; the perplexity is its exponential.
+_MOST_NLL = 700.0
 # Rows processed at a time, few enough for a CPU's caches.
 _BLOCK = 4
 
@@ -157,11 +160,19 @@ class Quality:
 
 
 def quality(tokens: TokenMetrics) -> Quality:
-    """Return the statistics of a whole text."""
+    """Return the statistics of a whole text.
+
+    Raises CompareError for a perplexity that no number can hold.
+    """
     nll, ratio, kld = mean(tokens.nll), mean(tokens.nll - tokens.nll_reference), mean(tokens.kld)
     flips = mean(1 - tokens.same_top)
     quantiles = tuple(float(q) for q in np.quantile(tokens.kld, KLD_PROBABILITIES))
     at = dict(zip(KLD_PROBABILITIES, quantiles, strict=True))
+    if nll.value > _MOST_NLL:
+        raise CompareError(
+            f"the text's tokens have a mean negative log-likelihood of {nll.value:.0f} nats, too "
+            f"large for a perplexity: the weights are probably corrupt"
+        )
     perplexity = math.exp(nll.value)
     calibrated = calibration(tokens.confidence, tokens.is_right)
     return Quality(

@@ -103,7 +103,9 @@ class _Log:
             self._read(line)
 
     def _read(self, line: str) -> None:
-        if found := _TYPES.match(line):
+        if _FAILED in line:  # also at the end of a tensor's line
+            self.errors.append(line.split(_FAILED, 1)[1])
+        elif found := _TYPES.match(line):
             name, old, rest = found.groups()
             new = _NEW_TYPE.search(rest)
             self.types[name] = (new[1] or new[2] if new else old).upper()
@@ -111,8 +113,6 @@ class _Log:
             self.n_fallback = int(found[1])
         elif _NEEDS_IMATRIX in line:
             self.needs_imatrix = True
-        elif _FAILED in line:
-            self.errors.append(line.split(_FAILED, 1)[1])
 
 
 def _emit(**event: Any) -> None:

@@ -28,6 +28,8 @@ _KINDS = {
 }  # fmt: skip
 _DEPTHS = ("early", "middle", "late")
 _BLOCK_OF = {kind.name: kind.block for kind in TENSOR_TYPES.values()}
+# The data of each tensor in a file begins at a multiple of this.
+_ALIGNMENT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,19 @@ class Group:
     ladder: tuple[str, ...]
 
     def n_bytes(self, kind: str | None) -> int:
-        """Return the bytes of all as one type; None keeps those of the source."""
-        return sum(stored_bytes(n, kind or self.source[name]) for name, n in self.sizes.items())
+        """Return the bytes of all in a file as one type; None keeps those of the source."""
+        return sum(
+            aligned(stored_bytes(n, kind or self.source[name])) for name, n in self.sizes.items()
+        )
 
     def types(self, kind: str | None) -> dict[str, str]:
         """Return each tensor's type; None keeps that of the source."""
         return {name: kind or self.source[name] for name in self.sizes}
+
+
+def aligned(n_bytes: int) -> int:
+    """Return the bytes that a tensor takes up in a file."""
+    return -(-n_bytes // _ALIGNMENT) * _ALIGNMENT
 
 
 def groups_of(tensors: Sequence[Tensor], with_data: Container[str]) -> list[Group]:

@@ -16,6 +16,7 @@ from localgen.engine.backend import TokenIds
 from localgen.errors import QuantizeError
 from localgen.gguf.gate import ModelFile
 from localgen.llama.backend import LlamaBackend
+from localgen.llama.vocab_only import open_vocabulary
 from localgen.text.chunks import chunks
 from localgen.text.tokenizer import Tokenizer
 
@@ -32,18 +33,19 @@ class Meter:
     """
 
     def __init__(
-        self, source: ModelFile, folder: Path, text: str, n_ctx: int, n_chunks: int, n_threads: int
+        self, source: ModelFile, folder: Path, parts: Sequence[TokenIds], n_threads: int
     ) -> None:
-        """See ``store``. Raises QuantizeError for a text that is too short."""
+        """Store the predictions. parts: of the text, an even number from ``text_parts``."""
+        n_ctx = len(parts[0])
         self._config = ModelConfig(
             n_ctx=n_ctx,
             n_batch=rows_at_a_time(len(source.shards[0].tokens)),
             max_sequences=1,
             n_threads=n_threads,
         )
-        self._n_chunks = n_chunks
+        self._n_chunks = len(parts) // 2
+        self._parts = parts
         with self._open(source.path) as backend:
-            self._parts = _parts(backend, text, n_ctx, 2 * n_chunks)
             self._stored = StoredReference(folder, self._parts, backend.n_vocab, backend.n_batch)
             self._store(backend)
 
@@ -83,14 +85,24 @@ class Meter:
             yield backend
 
 
-def _parts(backend: LlamaBackend, text: str, n_ctx: int, n_chunks: int) -> list[TokenIds]:
-    vocab = backend.vocab
-    token_ids = np.array(Tokenizer(vocab).encode(text), np.int32)
-    parts = chunks(token_ids, n_ctx, n_chunks, vocab.bos_token_id if vocab.adds_bos else None)
-    if len(parts) < n_chunks:
+def text_parts(source: Path, text: str, n_ctx: int, n_chunks: int) -> list[TokenIds]:
+    """Return ``n_chunks`` chunks of a text to search on, and as many to verify.
+
+    Raises QuantizeError for a text that is too short, ValueError for an n_ctx that is too large.
+    """
+    with open_vocabulary(source) as vocab:
+        if vocab.n_ctx_train is not None and n_ctx > vocab.n_ctx_train:
+            raise ValueError(
+                f"n_ctx={n_ctx} exceeds the {vocab.n_ctx_train} tokens the model was trained on; "
+                f"use at most that"
+            )
+        token_ids = np.array(Tokenizer(vocab).encode(text), np.int32)
+        bos = vocab.bos_token_id if vocab.adds_bos else None
+    parts = chunks(token_ids, n_ctx, 2 * n_chunks, bos)
+    if len(parts) < 2 * n_chunks:
         raise QuantizeError(
-            f"the text has {len(token_ids)} tokens, and a search needs {n_chunks * n_ctx}: "
-            f"{n_chunks // 2} chunks of n_ctx={n_ctx} to search on, and as many to verify. Use a "
+            f"the text has {len(token_ids)} tokens, and a search needs {2 * n_chunks * n_ctx}: "
+            f"{n_chunks} chunks of n_ctx={n_ctx} to search on, and as many to verify. Use a "
             f"longer text, or a smaller n_chunks or n_ctx."
         )
     return parts

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from localgen.gguf.gate import ModelFile
 from localgen.llama.quantize import quantization_types
-from localgen.mixtures.groups import Group, groups_of
+from localgen.mixtures.groups import Group, aligned, groups_of, ladder_of
 from localgen.mixtures.losses import Mixture
 from localgen.quantization.levels import spelled_level
 from localgen.quantization.options import QuantizeOptions
@@ -18,9 +18,8 @@ from localgen.quantization.process import QuantizerProcess
 from localgen.quantization.runner import Plan, QuantizedFile, Runner
 from localgen.quantization.type_overrides import TypeOverrides, Wish
 
-# What a file has beside its tensors and the source's header, at most.
-_SPARE_BYTES = 4096
-_ALIGNMENT = 32
+# What the quantizer adds to the source's header, at most: its version and the file's level.
+_SPARE_BYTES = 256
 # Types that llama.cpp's quantizer refuses without data.
 _NEED_DATA = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M")
 # The level whose rules say which tensors are quantized at all.
@@ -34,7 +33,8 @@ _LEVELS_WITH_IMATRIX = ("IQ4_XS", "IQ3_M", "IQ3_S", "IQ3_XXS", "IQ2_M", "IQ2_S",
 class Mixer:
     """Writes files of one model: mixtures, whose groups are in ``groups``, and levels.
 
-    with_data: the tensors that the importance matrix has.
+    with_data: the tensors that the importance matrix has. could_use_imatrix: whether one with more
+    tensors would allow smaller types.
     """
 
     def __init__(
@@ -57,9 +57,13 @@ class Mixer:
         quantized = [tensor for tensor in tensors if plan.types[tensor.name] == _ANY_LEVEL]
         self.groups = groups_of(quantized, with_data)
         grouped = {name for group in self.groups for name in group.sizes}
-        others = sum(tensor.n_bytes for tensor in tensors if tensor.name not in grouped)
+        others = sum(aligned(tensor.n_bytes) for tensor in tensors if tensor.name not in grouped)
         header = sum(shard.data_offset for shard in file.shards)
-        self.n_fixed = others + header + _ALIGNMENT * len(tensors) + _SPARE_BYTES
+        self.n_fixed = others + header + _SPARE_BYTES * len(file.shards)
+        self.could_use_imatrix = any(
+            ladder_of(tensor, has_data=True) != ladder_of(tensor, has_data=tensor.name in with_data)
+            for tensor in quantized
+        )
 
     def n_bytes(self, mixture: Mixture) -> int:
         """Return the size of a mixture's file, or a little more."""

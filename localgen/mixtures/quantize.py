@@ -19,7 +19,7 @@ from localgen.gguf import gate
 from localgen.gguf.fingerprint import fingerprint
 from localgen.gguf.imatrix_file import read_imatrix
 from localgen.mixtures.loss_file import LossFile
-from localgen.mixtures.meter import Meter, stored_predictions
+from localgen.mixtures.meter import Meter, stored_predictions, text_parts
 from localgen.mixtures.mixer import Mixer
 from localgen.mixtures.search import QuantizedMixture, Search, check_size
 from localgen.mixtures.target import Target, target_of
@@ -201,6 +201,7 @@ def _write_mixture(
     folder = expand_user(options.output)
     targets = target_paths(file, folder, target.label, options)
     _check_text(options.imatrix, text)
+    parts = text_parts(path, text, n_ctx, n_chunks)
     n_threads = usable_cpus() if options.n_threads is None else options.n_threads
     with ExitStack() as stack:
         process = stack.enter_context(QuantizerProcess())
@@ -226,9 +227,7 @@ def _write_mixture(
         n_predictions = stored_predictions(n_ctx, n_chunks, len(file.shards[0].tokens))
         check_disk(folder, 2 * sum(shard.size for shard in file.shards) + n_predictions)
         search = Search(mixer, target, known, _work_folder(stack, folder), progress)
-        return search.find(
-            lambda work: Meter(file, work, text, n_ctx, n_chunks, n_threads), targets
-        )
+        return search.find(lambda work: Meter(file, work, parts, n_threads), targets)
 
 
 def _work_folder(stack: ExitStack, folder: Path) -> Path:

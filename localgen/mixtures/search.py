@@ -67,10 +67,10 @@ def check_size(mixer: Mixer, target: Target) -> None:
         return
     smallest = mixer.n_bytes(tuple(group.ladder[-1] for group in groups))
     if target.n_bytes < smallest:
+        hint = ", or an importance matrix, which allows smaller types"
         raise QuantizeError(
             f"{target.option} cannot be reached: the smallest mixture has {as_size(smallest)} "
-            f"({smallest} bytes). Give at least that, or an importance matrix, which allows "
-            f"smaller types."
+            f"({smallest} bytes). Give at least that{hint * mixer.could_use_imatrix}."
         )
     if target.n_bytes >= mixer.n_bytes((None,) * len(groups)):
         raise QuantizeError(f"{target.option} is no smaller than the source itself")
@@ -98,7 +98,7 @@ class Search:
         self._plan = planned(mixer.groups)
         self._known = known
         # The source, the plan, the corrections, the result and the level below it.
-        self._n_steps = 3 + len(self._plan) + (0 if target.n_bytes else _MOST_ROUNDS)
+        self._n_steps = 3 + len(self._plan) + (0 if target.n_bytes else _MOST_ROUNDS + 1)
         self._n_done = 0
 
     def find(self, open_meter: Callable[[Path], Meter], targets: list[Path]) -> QuantizedMixture:
@@ -121,7 +121,8 @@ class Search:
             [group.n_bytes(kind) for kind in kinds]
             for group, kinds in zip(self._groups, options, strict=True)
         ]
-        frontier = Frontier(sizes, predicted(self._groups, self._known.losses))
+        losses = predicted(self._groups, self._known.losses)
+        frontier = Frontier(sizes, losses)
 
         def mixture(chosen: list[int]) -> Mixture:
             return tuple(kinds[i] for kinds, i in zip(options, chosen, strict=True))
@@ -131,12 +132,18 @@ class Search:
             # Rounding up may leave out the very smallest one.
             return mixture(found) if found else tuple(group.ladder[-1] for group in self._groups)
         assert self._target.kld is not None
-        return self._corrected(meter, lambda loss: mixture(frontier.smallest(loss) or []))
+        mildest = min(range(len(losses)), key=lambda number: losses[number][1])
+        least = mixture([int(number == mildest) for number in range(len(losses))])
 
-    def _corrected(self, meter: Meter, smallest: Callable[[float], Mixture]) -> Mixture:
+        return self._corrected(meter, lambda loss: mixture(frontier.smallest(loss) or []), least)
+
+    def _corrected(
+        self, meter: Meter, smallest: Callable[[float], Mixture], least: Mixture
+    ) -> Mixture:
         """Return the smallest mixture that was measured with the loss of the target.
 
-        smallest: the smallest one with a predicted loss.
+        smallest: the smallest one with a predicted loss; all None if only the source has so little.
+        least: the one that is tried if no other reaches the target.
         """
         allowed = self._target.kld or 0.0
         wanted = allowed
@@ -152,12 +159,17 @@ class Search:
                 if loss >= _CLOSE * allowed:
                     break
             wanted *= min(max(allowed / loss if loss > 0 else math.inf, 0.25), 4.0)
+        losses = self._known.losses
+        if min(losses.values()) > allowed:
+            self._tell(f"a mixture of {as_size(self._mixer.n_bytes(least))}")
+            self._measure(meter, least)
+        reached = [mixture for mixture, loss in losses.items() if loss <= allowed]
         if not reached:
-            nearest, loss = min(self._known.losses.items(), key=lambda each: each[1])
+            nearest = min(losses, key=losses.__getitem__)
             size = as_size(self._mixer.n_bytes(nearest))
             raise QuantizeError(
                 f"{self._target.option} cannot be reached: the nearest mixture that was measured "
-                f"has a mean KL divergence of {loss:.2g} and {size}"
+                f"has a mean KL divergence of {losses[nearest]:.2g} and {size}"
             )
         return min(reached, key=self._mixer.n_bytes)
 

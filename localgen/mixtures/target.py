@@ -10,19 +10,20 @@ from localgen._util.checks import check_float
 from localgen._util.format import as_size
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+# Nats. More than any mixture loses.
+_MOST_KLD = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Either is None. n_bytes: of the file, at most. kld: mean KL divergence in nats, at most."""
+    """Either is None. n_bytes: of the file, at most. kld: mean KL divergence in nats, at most.
 
+    option: as the user wrote it.
+    """
+
+    option: str
     n_bytes: int | None = None
     kld: float | None = None
-
-    @property
-    def option(self) -> str:
-        """The option as a user would write it."""
-        return f"target_size={self.label}" if self.n_bytes else f"target_kld={self.kld:g}"
 
     @property
     def label(self) -> str:
@@ -35,8 +36,11 @@ def target_of(size: int | str | None, kld: float | None) -> Target:
     if (size is None) == (kld is None):
         raise ValueError("give either target_size or target_kld, not both")
     if size is not None:
-        return Target(n_bytes=_bytes(size))
-    return Target(kld=check_float("target_kld", kld, "greater than 0", math.ulp(0.0), 1e6))
+        return Target("target_size=" + "".join(str(size).split()), n_bytes=_bytes(size))
+    loss = check_float(
+        "target_kld", kld, "greater than 0 and at most 1000000", math.ulp(0.0), _MOST_KLD
+    )
+    return Target(f"target_kld={loss:g}", kld=loss)
 
 
 def _bytes(size: int | str) -> int:

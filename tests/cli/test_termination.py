@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does, which cleans up; by default they clean nothing."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does, which cleans up; by default they do not."""
 
 from __future__ import annotations
 

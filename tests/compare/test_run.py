@@ -100,6 +100,16 @@ def _metrics(kld: Any, same_top: Any) -> TokenMetrics:
     return TokenMetrics(**{**others, "kld": kld, "same_top": same_top})
 
 
+def test_a_perplexity_that_no_number_holds_is_an_error_of_the_level() -> None:
+    """math.exp() raised OverflowError, which ended the whole comparison."""
+    rows = np.zeros((2, 4), np.float32)
+    wrong = rows.copy()
+    wrong[:, 0] = 1e4
+    found = token_metrics(rows, wrong, np.array([1, 2], np.int32))
+    with pytest.raises(CompareError, match="of 10000 nats, too large for a perplexity"):
+        quality(found)
+
+
 def test_flips() -> None:
     """One of four tokens has another most likely token: 1/4 ± sqrt(1/4 * 3/4 / 3)."""
     zeros = np.zeros(4)

@@ -120,9 +120,9 @@ def test_options_that_do_not_go_together(
     ("options", "message"),
     [
         ({"target_size": "50kB"}, r"target_size=50kB cannot be reached: the smallest mixture has"),
-        ({"target_size": "1GB"}, "target_size=1.00GB is no smaller than the source itself"),
+        ({"target_size": "1GB"}, "target_size=1GB is no smaller than the source itself"),
         ({"target_size": "90kB", "text": "short"}, r"\d+ tokens, and a search needs 64"),
-        ({"target_kld": 1e-12}, "target_kld=1e-12 cannot be reached: the nearest mixture"),
+        ({"target_kld": 1e-300}, "target_kld=1e-300 cannot be reached: the nearest mixture"),
         ({"target_kld": 1.0, "keep_split": True}, "keep_split=True has no effect"),
     ],
 )  # fmt: skip
@@ -131,6 +131,37 @@ def test_targets_that_cannot_be_reached(
 ) -> None:
     with pytest.raises(QuantizeError, match=message):
         quantize(tiny_bpe_path, output=tmp_path, **options, **SHORT)
+    assert not left_in(tmp_path)
+
+
+def test_a_target_at_the_border_is_reached(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """The smallest size that the message names can be had, and is nearly what the file has."""
+    with pytest.raises(QuantizeError, match=r"\(\d+ bytes\)\. Give at least that\.$") as caught:
+        quantize(tiny_bpe_path, target_size="1B", output=tmp_path, **SHORT)
+    least = int(str(caught.value).split("(")[1].split()[0])
+    done = quantize(tiny_bpe_path, target_size=least, output=tmp_path, **SHORT)
+    assert least - 600 < done.file.n_bytes <= least
+
+
+def test_a_small_loss_is_reached_by_the_mildest_mixture(
+    tiny_bpe_path: Path, tmp_path: Path
+) -> None:
+    """The prediction had none but the source itself, and the search gave up."""
+    done = quantize(tiny_bpe_path, target_kld=1e-4, output=tmp_path, **SHORT)
+    assert done.file.n_bytes < tiny_bpe_path.stat().st_size
+    kept = tmp_path / "losses.json"
+    with pytest.raises(QuantizeError, match="cannot be reached"):
+        quantize(tiny_bpe_path, target_kld=1e-300, output=tmp_path, losses=kept, **SHORT)
+    least = min(loss for _, loss in json.loads(kept.read_text("utf-8"))["losses"])
+    again = quantize(tiny_bpe_path, target_kld=2 * least, output=tmp_path, losses=kept, **SHORT)
+    assert again.file.n_bytes < tiny_bpe_path.stat().st_size
+
+
+def test_a_context_beyond_the_models_training_is_refused(
+    tiny_bpe_path: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="n_ctx=1024 exceeds the 512 tokens"):
+        quantize(tiny_bpe_path, target_kld=1.0, n_ctx=1024, imatrix="auto", output=tmp_path)
     assert not left_in(tmp_path)
 
 

@@ -22,7 +22,7 @@ from localgen.mixtures.target import target_of
 def test_sizes(given: Any, n_bytes: int, label: str) -> None:
     target = target_of(given, None)
     assert (target.n_bytes, target.label) == (n_bytes, label)
-    assert target.option == f"target_size={label}"
+    assert target.option == f"target_size={given}".replace(" ", "")
 
 
 def test_losses() -> None:
@@ -37,7 +37,8 @@ def test_losses() -> None:
         (True, None, "is not a size"),
         (-5, None, "is not a size"),
         (0, None, "target_size must be greater than 0"),
-        (None, 0, "target_kld must be a number greater than 0, got 0"),
+        (None, 0, "target_kld must be a number greater than 0 and at most 1000000, got 0"),
+        (None, 1e7, "target_kld must be a number greater than 0 and at most 1000000, got 1"),
         (None, float("nan"), "target_kld must be a number"),
         (None, "0.1", "target_kld must be a number"),
         ("1GB", 0.1, "not both"),

@@ -222,6 +222,16 @@ def test_a_bad_source_is_refused_by_the_gate(tmp_path: Path) -> None:
         quantize(tmp_path / "none.gguf", "Q8_0", output=tmp_path)
 
 
+def test_the_reason_of_llama_cpp_is_told(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """It stands at the end of a line about the tensor, and was lost."""
+    source = tmp_path / "nan.gguf"
+    shutil.copy(tiny_bpe_path, source)
+    tensors = gguf.GGUFReader(source, "r+").tensors
+    next(t for t in tensors if t.name == "blk.0.ffn_up.weight").data[0, 0] = np.nan
+    with pytest.raises(QuantizeError, match=r"tensor 'blk\.0\.ffn_up\.weight' has invalid data"):
+        quantize(source, "Q8_0", output=tmp_path)
+
+
 # --- failures in the middle ---
 
 

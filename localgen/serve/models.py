@@ -9,6 +9,7 @@ from localgen import hub
 from localgen.gguf.gate import check_model
 from localgen.serve.config import ServeConfig
 from localgen.serve.pool import ModelPool
+from localgen.serve.room import check_room
 from localgen.serve.served_model import ServedModel, parse_model
 
 
@@ -38,6 +39,7 @@ def make_pool(
     return ModelPool(
         [_found(names, source) for names, source in map(parse_model, texts)],
         load,
+        check_room=check_room if options.get("check_memory", True) else None,
         idle_unload=config.idle_unload,
         max_loaded=config.max_loaded,
         any_name=config.any_model_name,
@@ -47,5 +49,10 @@ def make_pool(
 def _found(names: tuple[str, ...], source: str) -> ServedModel:
     """Return a model whose file is there and passes the check."""
     path = hub.resolve(source)
-    check_model(path)
-    return ServedModel(names=names, source=str(path), created=int(path.stat().st_mtime))
+    file = check_model(path)
+    return ServedModel(
+        names=names,
+        source=str(path),
+        created=int(path.stat().st_mtime),
+        n_bytes=sum(shard.size for shard in file.shards),
+    )

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 # Loads a model, in a thread. It calls the function that it is given with the loaded fraction; an
 # exception of that ends the load.
 Loader = Callable[[ServedModel, Callable[[float], object]], Any]
+RoomCheck = Callable[[ServedModel, int], object]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +47,9 @@ class _Slot:
 class ModelPool:
     """The models of a server by name. It belongs to one event loop.
 
-    load: called in a thread, for one model at a time. idle_unload: seconds after which a model that
+    load: called in a thread, for one model at a time. check_room: called before that with the model
+    and the bytes of the files of those that are loaded; it may raise NotEnoughMemoryError, as
+    ``load`` may, and then others are unloaded. idle_unload: seconds after which a model that
     nobody uses is unloaded; None is never. max_loaded: models in memory at a time; None is as many
     as fit. any_name: unknown names mean the first model. is_ready: whether requests find what the
     server was started with.
@@ -57,12 +60,14 @@ class ModelPool:
         models: Iterable[ServedModel],
         load: Loader,
         *,
+        check_room: RoomCheck | None = None,
         idle_unload: float | None = None,
         max_loaded: int | None = None,
         any_name: bool = False,
     ) -> None:
         self.names = Names(models, any_name=any_name)
         self._load = load
+        self._check_room = check_room
         self._idle_unload = idle_unload
         self._max_loaded = max_loaded
         self._slots = {model: _Slot(model) for model in self.names.models}
@@ -165,6 +170,9 @@ class ModelPool:
         while True:
             slot.progress = 0.0
             try:
+                if self._check_room is not None:
+                    loaded = (each.about for each in self._slots.values() if each.model is not None)
+                    self._check_room(slot.about, sum(each.n_bytes for each in loaded))
                 model = await asyncio.to_thread(self._load, slot.about, self._note(slot))
             except NotEnoughMemoryError as error:
                 await self._unload_idle(slot, _no_room(error))

@@ -18,12 +18,14 @@ class ServedModel:
     """A model that requests can name.
 
     names: the first one stands in answers, the others are aliases. source: what
-    ``LocalModel.from_pretrained`` takes. created: seconds since 1970, of its file.
+    ``LocalModel.from_pretrained`` takes. created: seconds since 1970, of its file. n_bytes: of all
+    its shards.
     """
 
     names: tuple[str, ...]
     source: str
     created: int = 0
+    n_bytes: int = 0
 
     @property
     def name(self) -> str:

@@ -156,6 +156,22 @@ def test_a_model_in_use_is_never_unloaded_and_what_is_missing_is_told(loader: Lo
     run(main)
 
 
+def test_what_loaded_models_hold_is_counted_before_another_is_loaded(loader: Loader) -> None:
+    models = [ServedModel(names=(name,), source=name, n_bytes=4) for name in "abc"]
+
+    def check(wanted: ServedModel, n_bytes_loaded: int) -> None:
+        if wanted.n_bytes + n_bytes_loaded > 10:
+            raise NotEnoughMemoryError("no room", wanted.n_bytes, 10 - n_bytes_loaded)
+
+    async def main() -> None:
+        pool = ModelPool(models, loader, check_room=check)
+        for name in "abc":
+            await use(pool, name)
+        assert loader.events == ["+a", "+b", "-a", "+c"]
+
+    run(main)
+
+
 def test_no_more_models_than_allowed_are_loaded(loader: Loader) -> None:
     async def main() -> None:
         pool = ModelPool([A, B], loader, max_loaded=1)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from localgen.compare.answer_patterns import found_answers
 from localgen.compare.task_file import Question, TaskFile
 from localgen.config import GenerationConfig
 from localgen.evaluate.answers import Answers
@@ -70,8 +71,9 @@ class FileTask:
             right_norm.append(int(np.argmax(np.divide(of_choices, lengths))) == question.right)
         written = [index for index, each in enumerate(questions) if not each.choices]
         texts = _texts(model, [questions[index] for index in written])
-        for index, text in zip(written, texts, strict=True):
-            answers[index] = questions[index].answer_in(text)
+        patterns = [questions[index].pattern for index in written]
+        for index, text in zip(written, answers_in(texts, patterns), strict=True):
+            answers[index] = text
             right[index] = answers[index] in questions[index].answers
         found = Answers(
             name=self.name,
@@ -100,6 +102,16 @@ def _choice_logprobs(model: LocalModel, questions: Sequence[Question]) -> list[l
     ]
     scores = iter(model.score_continuations(pairs))
     return [[next(scores).logprob for _ in each.continuations] for each in tokens]
+
+
+def answers_in(texts: Sequence[str], patterns: Sequence[str | None]) -> list[str]:
+    """Return the answer in each generated text: all of it, or what its pattern finds."""
+    answers = [text.strip() for text in texts]
+    searched = [number for number, pattern in enumerate(patterns) if pattern is not None]
+    found = found_answers([(patterns[number] or "", texts[number]) for number in searched])
+    for number, answer in zip(searched, found, strict=True):
+        answers[number] = answer
+    return answers
 
 
 def _texts(model: LocalModel, questions: Sequence[Question]) -> list[str]:

@@ -24,6 +24,8 @@ from localgen._util.text_file import read_text
 from localgen.errors import CompareError
 
 SUFFIXES = (".jsonl", ".json", ".csv")
+# Of a row of CSV: a question, two choices and a letter.
+_LEAST_FIELDS = 4
 DEFAULT_STOP = "\n"
 DEFAULT_NEW_TOKENS = 64
 _KEYS = {"prompt", "choices", "answer", "stop", "max_new_tokens", "pattern"}
@@ -48,15 +50,6 @@ class Question:
     stop: str = DEFAULT_STOP
     max_new_tokens: int = DEFAULT_NEW_TOKENS
     pattern: str | None = None
-
-    def answer_in(self, text: str) -> str:
-        """Return the answer in a generated text; "" where the pattern finds none."""
-        if self.pattern is None:
-            return text.strip()
-        found = re.search(self.pattern, text)
-        if found is None:
-            return ""
-        return (found[1] if found.re.groups else found[0]).strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +84,7 @@ def read_tasks(path: Path) -> TaskFile:
                 questions.append(dataclasses.replace(make(), line=number))
             except (ValueError, TypeError) as error:
                 problems.append(f"line {number} is left out: {error}")
-    except csv.Error as error:  # after which no row is certain
+    except csv.Error as error:
         raise CompareError(f"{path} cannot be a task: it is not CSV: {error}") from None
     if not questions:
         first = problems[0] if problems else "it is empty"
@@ -114,18 +107,38 @@ def _objects(text: str) -> Lines:
 
 
 def _rows(text: str) -> Lines:
-    rows = csv.reader(io.StringIO(text, newline=""))
-    for row in rows:
+    """Yield a maker for each row, with the number of its first line."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        number = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:  # after which no row is certain
+            raise csv.Error(f"line {number}: {_about_quotes(error)}") from None
         if row:
-            yield rows.line_num, lambda row=row: _from_row(row)  # type: ignore[misc]
+            yield number, lambda row=row: _from_row(row)  # type: ignore[misc]
+
+
+def _about_quotes(error: csv.Error) -> str:
+    if "unexpected end of data" in str(error):
+        return "a quotation mark is not closed. Close it, or write one within a field twice"
+    return str(error)
 
 
 def _from_row(row: list[str]) -> Question:
     """Return a question of MMLU's form, asked by the letters of its choices."""
-    if len(row) < 4:
-        raise ValueError(f"it has {len(row)} fields, not a question, choices and a letter")
+    if len(row) < _LEAST_FIELDS:
+        separated = next((each for each in ";\t|" if row[0].count(each) >= _LEAST_FIELDS - 1), None)
+        hint = f". Separate them by commas, not by {separated!r}" if separated else ""
+        raise ValueError(f"it has {len(row)} fields, not a question, choices and a letter{hint}")
     question, *choices, answer = (field.strip() for field in row)
     letters = string.ascii_uppercase[: len(choices)]
+    if len(choices) > len(letters):
+        raise ValueError(f"it has {len(choices)} choices, more than the {len(letters)} letters")
+    if not question or not all(choices):
+        raise ValueError("its question or one of its choices is empty")
     if len(answer) != 1 or answer not in letters:
         raise ValueError(f"the answer must be one of {', '.join(letters)}, got {answer!r}")
     listed = "".join(f"{a}. {b}\n" for a, b in zip(letters, choices, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,6 @@ def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
         read_tasks(write(tmp_path, "{"))
 
 
-def test_an_answer_is_what_the_pattern_finds() -> None:
-    plain = Question(prompt="p", answers=("2",))
-    assert plain.answer_in(" 2 \n") == "2"
-    grouped = Question(prompt="p", answers=("2",), pattern=r"is (\d)")
-    assert (grouped.answer_in("it is 2."), grouped.answer_in("none")) == ("2", "")
-    assert Question(prompt="p", answers=("2",), pattern=r"\d").answer_in("it is 2.") == "2"
-
-
 @pytest.mark.parametrize("pattern", ["a{99999999999999}", "(" * 20_000])
 def test_a_pattern_too_large_to_compile_is_a_bad_line(tmp_path: Path, pattern: str) -> None:
     found = read_tasks(write(tmp_path, CHOICE, {**TEXT, "pattern": pattern}))
@@ -105,7 +98,37 @@ def test_only_line_feeds_end_a_line_of_json(tmp_path: Path) -> None:
     assert not found.problems
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("q;x;y;B", r"it has 1 fields, .* Separate them by commas, not by ';'"),
+        ("q\tx\ty\tB", r"Separate them by commas, not by '\\t'"),
+        (",".join(["q", *["x"] * 27, "A"]), "it has 27 choices, more than the 26 letters"),
+        ("q,,y,B", "its question or one of its choices is empty"),
+    ],
+)
+def test_a_bad_row_is_told_with_what_to_do(row: str, message: str, tmp_path: Path) -> None:
+    """27 choices raised "zip() argument 2 is longer than argument 1"."""
+    found = read_tasks(write(tmp_path, '"q",x,"a\nb",B', row, name="t.csv"))
+    (problem,) = found.problems
+    assert problem.startswith("line 3 is left out: ")  # the first row has two lines
+    assert re.search(message, problem)
+
+
+def test_a_quotation_mark_that_is_not_closed_is_told_by_its_line(tmp_path: Path) -> None:
+    """It swallowed all that follows, which then was one field."""
+    path = write(tmp_path, "q,a,b,A", 'q,"a,b,A', *["q,a,b,B"] * 9, name="open.csv")
+    with pytest.raises(CompareError, match=r"not CSV: line 2: a quotation mark is not closed"):
+        read_tasks(path)
+    text = "\ufeffq,a,b,A\r\nq,a,b,B\r\n"
+    path.write_bytes(text.encode())
+    assert [(each.prompt[0], each.right) for each in read_tasks(path).questions] == [
+        ("q", 0),
+        ("q", 1),
+    ]
+
+
 def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
     path = write(tmp_path, "q,a,b,A", f'"{"x" * 200_000}",a,b,A', name="long.csv")
-    with pytest.raises(CompareError, match=r"long\.csv cannot be a task: it is not CSV: field"):
+    with pytest.raises(CompareError, match=r"long\.csv cannot be a task: it is not CSV: line 2: f"):
         read_tasks(path)

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from tests.docs.pages import PAGES, ROOT
 REASONS = ("needs a GPU", "needs a larger model", "needs lm-eval", "takes a minute")
 MOST_NOT_RUN = 6
 SHELL_RUNS = ("jobs.md", "sessions.md")
+# A page whose Python blocks and curl commands talk to a server at this place, which runs meanwhile.
+SERVED, PLACE = "serve.md", "http://127.0.0.1:8080"
 SHELL_SECONDS = 120
 # A transcript of such a command is compared with what it prints now.
 TRANSCRIPTS = ("inspect ",)
@@ -125,19 +128,44 @@ def _name(value: object) -> str:
 def test_every_block_runs(page, tmp_path, monkeypatch, capsys):
     """A reader may paste any block after the ones above it."""
     runs_shell = page.name in SHELL_RUNS
-    if runs_shell and (sys.platform == "win32" or shutil.which("bash") is None):
+    needs_bash = runs_shell or page.name == SERVED
+    if needs_bash and (sys.platform == "win32" or shutil.which("bash") is None):
         pytest.skip("its shell blocks need bash")
     monkeypatch.chdir(tmp_path)
+    with _served(page) as place:
+        _run_blocks(page, place, capsys, runs_shell=runs_shell)
+
+
+@contextmanager
+def _served(page: Path) -> Iterator[str]:
+    """Yield where the page's server is, which runs in the block if the page has one."""
+    if page.name != SERVED:
+        yield PLACE
+        return
+    for package in ("starlette", "openai"):
+        pytest.importorskip(package)
+    from tests.serve.live import listening
+
+    with (
+        LocalModel.from_pretrained("smollm2", n_ctx=1024) as model,
+        listening(model, "smollm2") as (place, _),
+    ):
+        yield place
+
+
+def _run_blocks(page, place, capsys, *, runs_shell):
     names: dict[str, Any] = {"__name__": "__main__"}
     try:
         for block in BLOCKS[page]:
             if block.reason is not None:
                 continue
-            if block.language == "sh" and runs_shell:
-                _run_shell(block.code)
+            code = block.code.replace(PLACE, place)
+            asks_server = page.name == SERVED and code.startswith("curl ")
+            if block.language == "sh" and (runs_shell or asks_server):
+                _run_shell(code)
             if block.language == "python":
                 # Lines before it as on the page, so that a traceback names the right one.
-                code = "\n" * block.line + block.code
+                code = "\n" * block.line + code
                 exec(compile(code, str(page), "exec", dont_inherit=True), names)
                 printed = capsys.readouterr().out
                 if block.output is not None and COMPARES and "seed=" not in block.code:

@@ -30,9 +30,9 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def listening(model: Any, **config: Any) -> Iterator[tuple[str, Any]]:
+def listening(model: Any, name: str = "fake", **config: Any) -> Iterator[tuple[str, Any]]:
     """Yield the URL of a server of one model, and its application."""
-    app = create_app(pool_of(model), ServeConfig(**{"access_log": False, **config}))
+    app = create_app(pool_of(model, name), ServeConfig(**{"access_log": False, **config}))
     own = socket.socket()
     own.bind(("127.0.0.1", 0))
     server = _Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="on"))

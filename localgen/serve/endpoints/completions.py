@@ -39,7 +39,7 @@ async def completions(request: Request, send: Send) -> None:
     async with serving(request, given.model, n_rows) as served:
         options = _options(given, n, served.model)
         prompts = await _prompts(given, served.model)
-        with blaming_fields(given, "prompt"):
+        with blaming_fields(given, "prompt"), blaming("prompt", (ValueError,)):
             echoes = await echoes_of(given, prompts, served.model)
         answer = _Answer(served, given, n, _choices(given, n, echoes, served))
         if given.max_tokens == 0:

@@ -49,7 +49,8 @@ def as_chat(request: ResponsesRequest) -> ChatRequest:
             "top_logprobs": request.top_logprobs,
             "tools": tools,
             "tool_choice": choice,
-            "parallel_tool_calls": request.parallel_tool_calls,
+            # Of a chat it needs tools; without any there are no calls, parallel or not.
+            "parallel_tool_calls": request.parallel_tool_calls if tools else None,
         }
     )
 

@@ -57,6 +57,11 @@ def test_tools_lose_their_flat_form() -> None:
     assert chat(tools=[tool("add")], tool_choice="required")["tool_choice"] == "required"
 
 
+def test_calls_without_tools_are_not_parallel() -> None:
+    assert "parallel_tool_calls" not in chat(parallel_tool_calls=True, tools=[])
+    assert chat(parallel_tool_calls=False, tools=[tool("add")])["parallel_tool_calls"] is False
+
+
 def test_allowed_tools_are_the_only_ones() -> None:
     allowed = {
         "type": "allowed_tools",

@@ -118,18 +118,20 @@ async def chat_rows(given: ChatRequest, served: Served) -> RowStream:
 
 def chat_options(given: ChatRequest, model: Any) -> Options:
     """Return the options of a chat's rows."""
-    options = sampling_options(
+    limit = given.max_tokens or given.max_completion_tokens
+    # As in OpenAI's API, only the context limits an answer.
+    other: Options = {"max_length": model.config.n_ctx}
+    if limit is not None:
+        other = {"max_new_tokens": limit}
+    if given.logprobs:
+        other["logprobs"] = given.top_logprobs or 0
+    return sampling_options(
         given,
         n=given.n or 1,
         max_sequences=model.config.max_sequences,
         eos_token_ids=model.tokenizer.eos_token_ids,
+        other=other,
     )
-    limit = given.max_tokens or given.max_completion_tokens
-    # As in OpenAI's API, only the context limits an answer.
-    options |= {"max_length": model.config.n_ctx} if limit is None else {"max_new_tokens": limit}
-    if given.logprobs:
-        options["logprobs"] = given.top_logprobs or 0
-    return options
 
 
 def prompt_arguments(given: ChatRequest) -> dict[str, Any]:

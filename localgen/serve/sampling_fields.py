@@ -10,7 +10,7 @@ from typing import Any
 
 from localgen._util.warn import warnings_as_errors
 from localgen.config import GenerationConfig
-from localgen.generation.resolve import check_guidance, with_sampling_resolved
+from localgen.generation.resolve import check_guidance, warn_of_lengths, with_sampling_resolved
 from localgen.serve.blame import refused
 from localgen.serve.refusals import Refusal
 from localgen.serve.schemas.common import ResponseFormat, StructuredOutputs
@@ -44,15 +44,19 @@ _KEEPS_THE_TOP = ("temperature", "top_k", "top_p", "min_p", "epsilon_cutoff", "e
 
 
 def sampling_options(
-    given: SamplingFields, *, n: int, max_sequences: int, eos_token_ids: Iterable[int]
+    given: SamplingFields,
+    *,
+    n: int,
+    max_sequences: int,
+    eos_token_ids: Iterable[int],
+    other: Options,
 ) -> Options:
     """Return the options of ``astream_rows()`` that a request's sampling fields ask for.
 
-    n: rows of each prompt. Raises Refusal with the field as ``param``.
+    n: rows of each prompt. other: options that follow from further fields, such as the most tokens.
+    Raises Refusal with the field as ``param``.
     """
-    options: Options = {
-        name: value for name in _SAME if (value := getattr(given, name)) is not None
-    }
+    options = {name: value for name in _SAME if (value := getattr(given, name)) is not None}
     for name, own in _RENAMED.items():
         if (value := getattr(given, name)) is not None:
             if own in options:
@@ -66,6 +70,7 @@ def sampling_options(
     options |= constraint_options(given)
     options["num_return_sequences"] = n
     options |= _with_sampling(options, given, n)
+    options |= other
     check_options(options, given, max_sequences)
     return options
 
@@ -159,5 +164,6 @@ def check_options(options: Options, given: SamplingFields, max_sequences: int) -
         with warnings_as_errors():
             config = with_sampling_resolved(GenerationConfig(**options), infer=True)
             check_guidance([config], max_sequences)
+            warn_of_lengths(config)
     except ValueError as error:
         raise refused(error, given, None) from None

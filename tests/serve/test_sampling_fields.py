@@ -16,7 +16,7 @@ from localgen.serve.schemas.sampling import SamplingFields
 
 def options(n: int = 1, **given: Any) -> dict[str, Any]:
     request = SamplingFields.model_validate(given)
-    return sampling_options(request, n=n, max_sequences=4, eos_token_ids=[7])
+    return sampling_options(request, n=n, max_sequences=4, eos_token_ids=[7], other={})
 
 
 def test_nothing_given_is_sampling() -> None:

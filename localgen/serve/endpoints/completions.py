@@ -61,18 +61,19 @@ def _check(given: CompletionRequest, n_rows: int, config: ServeConfig) -> None:
 
 
 def _options(given: CompletionRequest, n: int, model: Any) -> Options:
-    options = sampling_options(
+    limit = _MAX_TOKENS if given.max_tokens is None else given.max_tokens
+    other: Options = {
+        "max_new_tokens": max(1, limit),  # with 0, nothing is generated
+        "logprobs": given.logprobs,
+        "token_healing": bool(given.token_healing),
+    }
+    return sampling_options(
         given,
         n=n,
         max_sequences=model.config.max_sequences,
         eos_token_ids=model.tokenizer.eos_token_ids,
+        other=other,
     )
-    options["max_new_tokens"] = _MAX_TOKENS if given.max_tokens is None else given.max_tokens
-    if given.logprobs is not None:
-        options["logprobs"] = given.logprobs
-    if given.token_healing:
-        options["token_healing"] = True
-    return options
 
 
 async def _prompts(given: CompletionRequest, model: Any) -> list[str | list[int]]:

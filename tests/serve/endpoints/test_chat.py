@@ -74,6 +74,7 @@ def test_a_stream_says_the_same_as_an_answer(serve: Serve) -> None:
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"min_tokens": 9, "max_tokens": 5}, "min_tokens"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(

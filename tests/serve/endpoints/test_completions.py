@@ -41,6 +41,8 @@ def test_an_echo_has_the_logprobs_of_the_prompt(serve: Serve) -> None:
         ({"prompt": []}, "prompt"),
         ({"prompt": [[]]}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"min_tokens": 20}, "min_tokens"),
+        ({"prompt": ""}, "prompt"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(

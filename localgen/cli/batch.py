@@ -26,6 +26,7 @@ from localgen.cli.options import (
     model_or_default,
     with_options,
 )
+from localgen.cli.ray_batch import run_on_ray
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.generation.resolve import check_same_beams
 from localgen.gguf.gate import check_model
@@ -74,6 +75,21 @@ def batch(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Report only the lines that fail.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run on Ray: local starts it here, auto joins the one on this machine; OUT is a "
+            "folder, and IN may be Parquet, CSV or a folder, too.",
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --ray: use so many models at a time [default: 1]."),
+    ] = None,
+    actor_cpus: Annotated[
+        float | None, typer.Option(min=0.01, help="With --ray: give each so many CPUs.")
+    ] = None,
 ) -> None:
     """Generate text for every prompt in IN and write each result to OUT as it finishes.
 
@@ -87,14 +103,31 @@ def batch(
     wanted = as_reasoning(reasoning)
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
     check_same_beams([defaults], config.max_sequences)
-    check_input(source, "JSON Lines")
-    check_not_same(source, target)
+    _check_ray(ray, actors=actors, actor_cpus=actor_cpus, overwrite=overwrite)
+    if ray is None:
+        check_input(source, "JSON Lines")
+        check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)
     of_file = sampling_defaults(check_model(path).metadata)
     defaults = _with_sampling(defaults, of_file, context)
     given = {"split_special_tokens": split_special_tokens, "reasoning": wanted}
     header = make_header(path, config, defaults, **given)
+    if ray is not None:
+        n_failed = run_on_ray(
+            source,
+            target,
+            header,
+            address=ray,
+            pool={"n_actors": actors or 1, "num_cpus": actor_cpus},
+            quiet=quiet,
+            model=str(name),
+            defaults=defaults,
+            load_options=loading.given()
+            | {"max_sequences": max_sequences, "deterministic": deterministic},
+            reasoning=wanted,
+        )
+        raise typer.Exit(1 if n_failed else 0)
     with open_lines(source) as lines, open_results(target, header, overwrite=overwrite) as results:
         job = Job(
             lines,
@@ -118,6 +151,15 @@ def batch(
             n_failed = _run(job, loaded, quiet=quiet, with_bar=not quiet and _can_show_bar(target))
     if n_failed:
         raise typer.Exit(1)
+
+
+def _check_ray(ray: str | None, *, overwrite: bool, **of_ray: Any) -> None:
+    """Raise BadParameter for options that do not go together."""
+    given = [f"--{name.replace('_', '-')}" for name, value in of_ray.items() if value is not None]
+    if ray is None and given:
+        raise typer.BadParameter(f"{given[0]} needs --ray")
+    if ray is not None and overwrite:
+        raise typer.BadParameter("--overwrite does not work with --ray: choose another folder")
 
 
 def _with_sampling(

@@ -128,7 +128,7 @@ class Job:
                     prompt = self._prompt(model, row)
                     most = limit.with_row(row.config, len(_token_ids(prompt)))
                 except ROW_ERRORS as error:
-                    self._write(_error_record(row.line, row.id, error), report)
+                    self._write(error_record(row.line, row.id, error), report)
                     await asyncio.sleep(0)  # lets rows that end be written between many bad lines
                     continue
                 await _wait(tasks, most)
@@ -178,7 +178,7 @@ class Job:
             if again is not None and isinstance(error, WorkerCrashedError):
                 again.append(row)
                 return
-            self._write(_error_record(row.line, row.id, error), report)
+            self._write(error_record(row.line, row.id, error), report)
             return
         if completion.finish_reason == "cancelled":
             # Not by this job, but by an error outside of any row's own work.
@@ -187,7 +187,7 @@ class Job:
         if again is not None and is_starved and not is_alone:
             again.append(row)
             return
-        self._write(_record(row, completion), report)
+        self._write(record_of(row, completion), report)
 
     def _write(self, record: Record, report: Callable[[Record], object]) -> None:
         """Report a record, and write it unless an earlier run wrote the same error."""
@@ -245,7 +245,7 @@ def _other_input(number: int, what: str) -> JobError:
 # --- records ---
 
 
-def _record(row: Row, completion: Completion) -> Record:
+def record_of(row: Row, completion: Completion) -> Record:
     done = asdict(completion)
     record = {
         "id": row.id,
@@ -261,7 +261,7 @@ def _record(row: Row, completion: Completion) -> Record:
     return record
 
 
-def _error_record(line: Line, row_id: str | int | None, error: Exception) -> Record:
+def error_record(line: Line, row_id: str | int | None, error: Exception) -> Record:
     return {
         "id": row_id,
         "line": line.number,

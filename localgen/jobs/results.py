@@ -37,7 +37,7 @@ FORMAT = 1
 SYNC_SECONDS = 5.0
 _BEGINNING = b'{"localgen_batch": '
 # Unicode's own ends of lines, as JSON's escapes: many programs split lines at them too.
-_LINE_ENDS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
+LINE_ENDS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
 # They affect speed and memory, not results: a job that ran out of memory may be resumed with fewer
 # sequences.
 _MAY_CHANGE = ("n_threads", "n_batch", "n_ubatch", "max_sequences", "kv_budget", "check_memory")
@@ -129,7 +129,7 @@ class Results:
 
     def write(self, record: Record) -> None:
         """Append a record. Raises JobError if the file cannot be written, or is there no more."""
-        text = json.dumps(record, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
+        text = json.dumps(record, ensure_ascii=False).translate(LINE_ENDS) + "\n"
         # Only a lone surrogate, of a file's name or a message, has no UTF-8: it becomes JSON's own
         # escape.
         data = memoryview(text.encode("utf-8", "backslashreplace"))
@@ -215,7 +215,7 @@ def open_results(path: str, header: Record, *, overwrite: bool = False) -> Itera
             raise JobError(f"{path} is being written by another process; wait until it ends")
         found = Found() if overwrite else _read(path)
         if found.header is not None:
-            _check_same(found.header, header, path)
+            check_same(found.header, header, path)
         yield Results(file, header, found, path=path)
 
 
@@ -288,7 +288,7 @@ def _add(found: Found, record: Record) -> None:
 # --- is it this job's? ---
 
 
-def _check_same(old: Record, new: Record, path: str) -> None:
+def check_same(old: Record, new: Record, path: str) -> None:
     changes = list(_changes(old, new))
     if changes:
         raise JobError(

@@ -2,7 +2,9 @@
 
 ``generate()`` maps a dataset; ``GenerateActor`` is for ``Dataset.map_batches`` by hand. ``columns``
 turns a dataset's rows into calls and their results into columns, ``actor`` runs them in one
-process, and ``dataset`` spreads them over a pool of such processes.
+process, and ``dataset`` spreads them over a pool of such processes. ``job`` runs files instead:
+``source`` reads them, ``parts`` are the files of its results, in a ``folder``, and
+``read_results()`` reads them.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from localgen.errors import JobError
 if TYPE_CHECKING:
     from localgen.jobs.ray.actor import GenerateActor
     from localgen.jobs.ray.dataset import generate
+    from localgen.jobs.ray.results import read_results
 
-__all__ = ["GenerateActor", "generate"]
+__all__ = ["GenerateActor", "generate", "read_results"]
 
 
 def check_installed() -> None:
@@ -37,6 +40,10 @@ def __getattr__(name: str) -> Any:
         from localgen.jobs.ray.dataset import generate  # noqa: PLC0415
 
         return generate
+    if name == "read_results":
+        from localgen.jobs.ray.results import read_results  # noqa: PLC0415
+
+        return read_results
     from localgen.jobs.ray.actor import GenerateActor  # noqa: PLC0415
 
     return GenerateActor

@@ -4,30 +4,73 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from localgen import hub
+from localgen.completion import Completion
 from localgen.config import GenerationConfig, replace_options
-from localgen.errors import JobError
-from localgen.generation.inputs import ChatPrompt
+from localgen.errors import JobError, WorkerCrashedError
 from localgen.gguf.fingerprint import fingerprint as fingerprint_of
-from localgen.jobs.job import ROW_ERRORS
+from localgen.jobs.job import ROW_ERRORS, error_record, record_of
 from localgen.jobs.ray.columns import call_of, error_of, result_of, rows_of, with_results
-from localgen.jobs.rows import Row
+from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.parts import PartWriter, read_index
+from localgen.jobs.results import Record
+from localgen.jobs.rows import BadLine, Line, Row, read_rows
 from localgen.model import LocalModel
+from localgen.text.replies.reasoning import Reasoning
+
+# What ends a row alone: a call that ended its process twice is one of them.
+_ROW_ERRORS = (*ROW_ERRORS, WorkerCrashedError)
+
+
+class ModelOfActor:
+    """A model in a process of its own, with the threads of its actor.
+
+    It outlives an abort of llama.cpp: rows in flight run again, and one that ends the process twice
+    fails.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        fingerprint: str | None,
+        load_options: Mapping[str, Any] | None,
+    ) -> None:
+        path = hub.resolve(model)
+        _check_fingerprint(path, fingerprint)
+        options = {"n_threads": _threads(), **(load_options or {})}
+        self._model = LocalModel.from_pretrained(path, isolated=True, **options)
+
+    async def run(self, row: Row, reasoning: Reasoning | None = None) -> Completion:
+        """Return a row's completion. Raises one of ``_ROW_ERRORS`` where the row is to blame."""
+        prompt = row.prompt
+        if row.kind == "messages":
+            chat = {"reasoning": reasoning, **row.chat}
+            prompt = await self._model.achat_prompt(row.prompt, **chat)
+        while True:
+            try:
+                (done,) = await self._model.acomplete([prompt], generation_config=row.config)
+            except WorkerCrashedError as error:
+                if error.is_refused:
+                    raise
+            else:
+                return done
 
 
 class GenerateActor:
     """Generates for the batches of ``Dataset.map_batches``; rows of all of them run together.
 
     model: as for ``LocalModel.from_pretrained``; the actors of a node share one file, through the
-    page cache. load_options: the fields of ``ModelConfig``; ``n_threads`` is the
-    actor's CPUs if not given. seed: rows without one of their own get one derived from it and from
-    their id. fingerprint: of the model's file, if it must be that one. options: fields of
+    page cache. load_options: the fields of ``ModelConfig``; ``n_threads`` is the actor's CPUs if
+    not given. seed: rows without one of their own get one derived from it and from their id.
+    fingerprint: of the model's file, if it must be that one. options: fields of
     ``GenerationConfig``, for rows that do not set them.
     Raises JobError for a model of another fingerprint, and what loading a model raises.
     """
@@ -43,11 +86,7 @@ class GenerateActor:
     ) -> None:
         self._defaults = replace_options(GenerationConfig(), options)
         self._seed = seed
-        path = hub.resolve(model)
-        _check_fingerprint(path, fingerprint)
-        self._model = LocalModel.from_pretrained(
-            path, **{"n_threads": _threads(), **(load_options or {})}
-        )
+        self._model = ModelOfActor(model, fingerprint, load_options)
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the batch with its results, in its order."""
@@ -56,18 +95,82 @@ class GenerateActor:
 
     async def _result(self, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            row = call_of(given, self._defaults, self._seed)
-            prompt = await self._prompt(row)
-            (done,) = await self._model.acomplete([prompt], generation_config=row.config)
-        except ROW_ERRORS as error:
+            return result_of(await self._model.run(call_of(given, self._defaults, self._seed)))
+        except _ROW_ERRORS as error:
             return error_of(error)
-        return result_of(done)
 
-    async def _prompt(self, row: Row) -> str | list[int] | ChatPrompt:
-        if row.kind == "messages":
-            return await self._model.achat_prompt(row.prompt, **row.chat)
-        prompt: str | list[int] = row.prompt
-        return prompt
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What the actors of a job have in common.
+
+    run: begins the names of this run's parts. seeds: of each file's rows. reasoning: of lines with
+    messages that set none.
+    """
+
+    model: str
+    fingerprint: str
+    load_options: Mapping[str, Any]
+    defaults: GenerationConfig
+    reasoning: Reasoning | None
+    output: str
+    run: str
+    seeds: tuple[int, ...]
+
+
+class JobActor:
+    """Generates for lines, and writes their records to a part of its own."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._model = ModelOfActor(work.model, work.fingerprint, work.load_options)
+        folder = Folder.at(work.output)
+        self._name = uuid.uuid4().hex[:8]
+        # What an actor of this run has done that died before Ray knew.
+        self._done = read_index(folder, work.run).done
+        self._parts = PartWriter(folder, f"{work.run}-{self._name}")
+
+    async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Yield what became of each line, when their records are written."""
+        lines = [
+            Line(int(n), bytes(data)) for n, data in zip(batch["line"], batch["data"], strict=True)
+        ]
+        files = list(map(int, batch["file"]))
+        ended = await asyncio.gather(*map(self._line, files, lines))
+        self._parts.flush()
+        yield {
+            "file": files,
+            "line": [line.number for line in lines],
+            "n_new": [0 if each is None else _n_new(each) for each in ended],
+            "error": [_error(each) for each in ended],
+            "actor": [self._name] * len(lines),
+        }
+
+    async def _line(self, file: int, line: Line) -> Record | None:
+        """Return the record of a line, which is written; None if it was done already."""
+        if (file, line.number) in self._done:
+            return None
+        (row,) = read_rows([line], self._work.defaults, self._work.seeds[file], {})
+        record = {**await self._record(row), "file": file}
+        self._parts.append(record)
+        return record
+
+    async def _record(self, row: Row | BadLine) -> Record:
+        if isinstance(row, BadLine):
+            return error_record(row.line, row.id, row.error)
+        try:
+            return record_of(row, await self._model.run(row, self._work.reasoning))
+        except _ROW_ERRORS as error:
+            return error_record(row.line, row.id, error)
+
+
+def _n_new(record: Record) -> int:
+    return int(record["stats"]["n_new"]) if "stats" in record else 0
+
+
+def _error(record: Record | None) -> str:
+    """Return why a line failed, "" if it did not: in NumPy's columns null becomes NaN."""
+    return "" if record is None or "error" not in record else str(record["error"]["message"])
 
 
 def _check_fingerprint(path: Path, expected: str | None) -> None:

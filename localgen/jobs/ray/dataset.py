@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import Dataset
 
 from localgen import hub
 from localgen._util.checks import check_bool, check_int
-from localgen.config import GenerationConfig, ModelConfig, replace_options
+from localgen.config import GenerationConfig, replace_options
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.ray.actor import GenerateActor
-
-# Batches are small, so that one long text holds back few rows; each costs Ray some milliseconds.
-_BATCH_SIZE = 16
-_CALLS = "max_concurrent_calls_per_actor"
+from localgen.jobs.ray.pool import BATCH_SIZE, BATCHES_PER_BLOCK, actor_pool
 
 
 def generate(
@@ -29,7 +24,7 @@ def generate(
     num_cpus: float | None = None,
     num_gpus: float | None = None,
     memory: int | None = None,
-    batch_size: int = _BATCH_SIZE,
+    batch_size: int = BATCH_SIZE,
     preserve_order: bool = False,
     seed: int = 0,
     load_options: Mapping[str, Any] | None = None,
@@ -57,12 +52,12 @@ def generate(
     check_int("batch_size", batch_size, 1)
     check_bool("preserve_order", preserve_order)
     replace_options(GenerationConfig(), options)
-    loading = replace_options(ModelConfig(), load_options or {})
     path = hub.resolve(model)
     if preserve_order:
         dataset.context.execution_options.preserve_order = True
-    pool, remote_args = _pool(n_actors, math.ceil(2 * loading.max_sequences / batch_size))
-    return dataset.map_batches(
+    pool, remote_args = actor_pool(n_actors, load_options, batch_size)
+    blocks = dataset.repartition(target_num_rows_per_block=BATCHES_PER_BLOCK * batch_size)
+    return blocks.map_batches(
         GenerateActor,
         batch_size=batch_size,
         batch_format="numpy",
@@ -79,20 +74,3 @@ def generate(
         memory=memory,
         **remote_args,
     )
-
-
-def _pool(
-    n_actors: int | tuple[int, int], n_batches: int
-) -> tuple[ActorPoolStrategy, dict[str, Any]]:
-    """Return a pool whose actors get ``n_batches`` batches at a time, and Ray's other arguments for
-    it: so many that rows of the next batch are there when those of one end."""
-    fewest, most = n_actors if isinstance(n_actors, tuple) else (n_actors, n_actors)
-    n_batches = max(2, n_batches)
-    sizes: dict[str, Any] = {
-        "min_size": check_int("n_actors", fewest, 1),
-        "max_size": check_int("n_actors", most, fewest),
-        "max_tasks_in_flight_per_actor": 2 * n_batches,
-    }
-    if _CALLS not in inspect.signature(ActorPoolStrategy).parameters:  # before Ray 2.60
-        return ActorPoolStrategy(**sizes), {"max_concurrency": n_batches}
-    return ActorPoolStrategy(**sizes, **{_CALLS: n_batches}), {}

@@ -77,6 +77,12 @@ def test_an_actor_that_is_killed_loses_no_row() -> None:
     assert all(row["error"] is None for row in found)
 
 
+def test_the_rows_of_one_block_are_spread_over_the_actors() -> None:
+    dataset = ray.data.from_items(rows(256), override_num_blocks=1)
+    blocks = generate(dataset, "smollm2", batch_size=4).materialize()
+    assert blocks.num_blocks() > 8
+
+
 def test_chats_are_answered() -> None:
     given = [{"messages": [{"role": "user", "content": "Say hi."}], "max_new_tokens": 8}]
     (found,) = run(given)

@@ -1,0 +1,169 @@
+"""A job on Ray, from files to a folder of results: what is done stays done, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data
+
+from localgen.config import GenerationConfig
+from localgen.errors import JobError
+from localgen.jobs.ray.actor import JobActor, Work
+from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.parts import SUFFIX, as_json, read_index
+from localgen.jobs.ray.pool import BATCH_SIZE, ROWS_PER_BLOCK, actor_pool
+from localgen.jobs.ray.source import find_files, pending_lines
+from localgen.jobs.results import Record, check_same
+from localgen.jobs.rows import row_seed
+from localgen.text.replies.reasoning import Reasoning
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The actors of a job: how many, or the fewest and the most; CPUs, GPUs and bytes of each."""
+
+    n_actors: int | tuple[int, int] = 1
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineEnded:
+    """A line that has a record now. error: why it failed, "" if it did not."""
+
+    file: str
+    line: int
+    n_new: int
+    error: str
+    actor: str
+
+
+class RayJob:
+    """The lines of an input and the folder of their results.
+
+    header: as ``results.make_header`` makes it. n_done: lines that earlier runs have done.
+    n_failed: those that failed, and run again.
+    Raises JobError for an input that cannot be read, and for a folder of another job.
+    """
+
+    def __init__(self, source: str, target: str, header: Record) -> None:
+        self._files = find_files(source)
+        self._target = target
+        self._folder = Folder.at(target)
+        self._manifest = self._checked_manifest(header)
+        self._index = read_index(self._folder)
+        self.n_done = len(self._index.done)
+        self.n_failed = len(self._index.failed)
+
+    def run(
+        self,
+        model: str,
+        defaults: GenerationConfig,
+        *,
+        pool: Pool,
+        load_options: Mapping[str, Any],
+        reasoning: Reasoning | None,
+        report: Callable[[LineEnded], object],
+    ) -> None:
+        """Run the lines that are not done on the Ray that ``ray.init()`` joined or started.
+
+        Raises JobError if a line that was done has changed, and what a model raises that cannot be
+        loaded; what was done until then stays.
+        """
+        self._folder.write(MANIFEST, as_json(self._manifest))
+        work = Work(
+            model=model,
+            fingerprint=self._manifest["model"]["fingerprint"],
+            load_options=dict(load_options),
+            defaults=defaults,
+            reasoning=reasoning,
+            output=self._target,
+            run=f"part-{self._next_run():04d}",
+            seeds=self._seeds(),
+        )
+        for batch in _results(self._files, self._index.done, work, pool):
+            for values in zip(*(batch[name] for name in _COLUMNS), strict=True):
+                file, line, n_new, error, actor = values
+                report(
+                    LineEnded(
+                        file=self._files[int(file)],
+                        line=int(line),
+                        n_new=int(n_new),
+                        error=str(error),
+                        actor=str(actor),
+                    )
+                )
+
+    def _checked_manifest(self, header: Record) -> Record:
+        """Return the manifest of the folder, or a new one."""
+        files = [posixpath.basename(file) for file in self._files]
+        new = {**header, "files": files}
+        data = self._folder.read(MANIFEST)
+        if data is None:
+            if self._folder.names(SUFFIX):
+                raise JobError(f"{self._target} holds other files; choose another output folder")
+            return new
+        try:
+            old: Record = json.loads(data)
+        except ValueError:
+            raise JobError(f"{self._target}/{MANIFEST} is corrupt") from None
+        check_same(old, new, self._target)
+        if old.get("files") != files:
+            raise JobError(
+                f"the job in {self._target} read the files {old.get('files')}, and now there are "
+                f"{files}. Restore them, or choose another output folder."
+            )
+        return old
+
+    def _next_run(self) -> int:
+        """Return the number of this run, above those of the parts that there are."""
+        numbers = [name.split("-")[1] for name in self._folder.names(SUFFIX) if "-" in name]
+        return max((int(each) for each in numbers if each.isdecimal()), default=0) + 1
+
+    def _seeds(self) -> tuple[int, ...]:
+        """Return the seed of each file's rows; with a single file it is the job's."""
+        seed = int(self._manifest["seed"])
+        if len(self._files) == 1:
+            return (seed,)
+        return tuple(row_seed(seed, name) for name in self._manifest["files"])
+
+
+_COLUMNS = ("file", "line", "n_new", "error", "actor")
+
+
+def _results(
+    files: list[str], done: Mapping[tuple[int, int], str], work: Work, pool: Pool
+) -> Iterator[Mapping[str, Any]]:
+    """Yield what became of the lines, in batches, as they end."""
+    done_ref = ray.put(done)
+
+    def read(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        for number in batch["file"]:
+            yield from pending_lines(int(number), files[int(number)], ray.get(done_ref))
+
+    numbers = ray.data.from_items(
+        [{"file": number} for number in range(len(files))], override_num_blocks=len(files)
+    )
+    lines = numbers.map_batches(read, batch_size=1)
+    blocks = lines.repartition(target_num_rows_per_block=ROWS_PER_BLOCK)
+    strategy, remote_args = actor_pool(pool.n_actors, work.load_options)
+    ended = blocks.map_batches(
+        JobActor,
+        batch_size=BATCH_SIZE,
+        batch_format="numpy",
+        compute=strategy,
+        fn_constructor_args=(work,),
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
+        memory=pool.memory,
+        **remote_args,
+    )
+    yield from ended.iter_batches(batch_size=None, prefetch_batches=0)

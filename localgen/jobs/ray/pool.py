@@ -1,0 +1,43 @@
+"""The pool of actors: how many batches of rows each works on at a time."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ray.data import ActorPoolStrategy
+
+from localgen._util.checks import check_int
+from localgen.config import ModelConfig, replace_options
+
+# Batches are small, so that one long text holds back few rows; each costs Ray some milliseconds.
+BATCH_SIZE = 16
+# A block is one task of one actor: small ones spread the rows over all of them.
+BATCHES_PER_BLOCK = 4
+ROWS_PER_BLOCK = BATCHES_PER_BLOCK * BATCH_SIZE
+_CALLS = "max_concurrent_calls_per_actor"
+
+
+def actor_pool(
+    n_actors: int | tuple[int, int],
+    load_options: Mapping[str, Any] | None,
+    batch_size: int = BATCH_SIZE,
+) -> tuple[ActorPoolStrategy, dict[str, Any]]:
+    """Return the strategy of a pool, and Ray's other arguments for it.
+
+    Each actor gets so many batches at a time that rows of the next ones are there when those of one
+    end: rows for twice ``max_sequences``.
+    """
+    n_rows = 2 * replace_options(ModelConfig(), load_options or {}).max_sequences
+    n_batches = max(2, math.ceil(n_rows / batch_size))
+    fewest, most = n_actors if isinstance(n_actors, tuple) else (n_actors, n_actors)
+    sizes: dict[str, Any] = {
+        "min_size": check_int("n_actors", fewest, 1),
+        "max_size": check_int("n_actors", most, fewest),
+        "max_tasks_in_flight_per_actor": 2 * n_batches,
+    }
+    if _CALLS not in inspect.signature(ActorPoolStrategy).parameters:  # before Ray 2.60
+        return ActorPoolStrategy(**sizes), {"max_concurrency": n_batches}
+    return ActorPoolStrategy(**sizes, **{_CALLS: n_batches}), {}

@@ -1,0 +1,75 @@
+"""Parts of a job: which record of a row counts, whatever was written twice or cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyarrow", reason="needs the extra localgen[ray]")
+
+from localgen.errors import JobError
+from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.parts import PartWriter, read_index, read_records
+
+
+def record(line: int, *, error: bool = False, text: str = "x") -> dict[str, Any]:
+    kind = {"error": {"type": "ValueError", "message": text}} if error else {"text": text}
+    return {"id": line, "line": line, "file": 0, "line_hash": f"h{line}", **kind}
+
+
+def write(folder: Folder, name: str, *records: dict[str, Any]) -> None:
+    writer = PartWriter(folder, name)
+    for each in records:
+        writer.append(each)
+    writer.close()
+
+
+@pytest.fixture(params=["files", "objects"])
+def folder(request: Any, tmp_path: Path) -> Folder:
+    """A folder whose files can grow, and one of objects, which are written whole."""
+    if request.param == "files":
+        return Folder.at(str(tmp_path / "out"))
+    pytest.importorskip("fsspec")
+    return Folder.at(f"memory://{tmp_path.name}")
+
+
+def test_each_row_is_read_once_and_a_result_counts_before_an_error(folder: Folder) -> None:
+    write(folder, "part-0001-a", record(1), record(2, error=True), record(3, error=True))
+    write(folder, "part-0001-b", record(1, text="again"), record(2), record(4))
+    found = {each["line"]: each for each in read_records(folder)}
+    assert len(list(read_records(folder))) == 4
+    assert [found[n].get("text") for n in (1, 2, 3, 4)] == ["x", "x", None, "x"]
+
+
+def test_the_index_tells_what_is_done_and_what_failed(folder: Folder) -> None:
+    write(folder, "part-0001-a", record(1), record(2, error=True))
+    index = read_index(folder)
+    assert index.done == {(0, 1): "h1"}
+    assert index.failed == {(0, 2)}
+
+
+def test_the_index_of_a_run_knows_its_own_parts_only(folder: Folder) -> None:
+    write(folder, "part-0001-a", record(1))
+    write(folder, "part-0002-a", record(2))
+    assert read_index(folder, "part-0002").done == {(0, 2): "h2"}
+
+
+def test_a_line_that_was_cut_while_it_was_written_does_not_count(tmp_path: Path) -> None:
+    folder = Folder.at(str(tmp_path))
+    write(folder, "part-0001-a", record(1), record(2))
+    path = tmp_path / "part-0001-a.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    assert list(read_index(folder).done) == [(0, 1)]
+
+
+def test_a_corrupt_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "part-0001-a.jsonl").write_text("{}}\n")
+    with pytest.raises(JobError, match=r"part-0001-a.jsonl, line 1 is corrupt"):
+        read_index(Folder.at(str(tmp_path)))
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(JobError, match="nowhere://x cannot be opened"):
+        Folder.at("nowhere://x")

@@ -1,0 +1,74 @@
+"""The input of a job on Ray: JSON Lines, Parquet and CSV give the same rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pyarrow: Any = pytest.importorskip("pyarrow", reason="needs the extra localgen[ray]")
+
+from pyarrow import csv, parquet  # noqa: E402
+
+from localgen.errors import JobError  # noqa: E402
+from localgen.jobs.ray.source import find_files, lines_of, pending_lines  # noqa: E402
+
+ROWS = [{"id": 1, "prompt": "One"}, {"id": 2, "prompt": 'Two, "three"\n'}]
+
+
+def write(folder: Path, kind: str) -> str:
+    path = folder / f"in.{kind}"
+    table = pyarrow.Table.from_pylist(ROWS)
+    if kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, ROWS)) + "\n\n", encoding="utf-8")
+    elif kind == "parquet":
+        parquet.write_table(table, path)
+    else:
+        csv.write_csv(table, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+def test_each_format_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    lines = list(lines_of(write(tmp_path, kind)))
+    assert [line.number for line in lines] == [1, 2]
+    assert [json.loads(line.data) for line in lines] == ROWS
+
+
+def test_null_is_left_out(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_pylist([{"prompt": "x", "top_k": None}, {"prompt": "y", "top_k": 3}])
+    parquet.write_table(table, tmp_path / "in.parquet")
+    first, second = lines_of(str(tmp_path / "in.parquet"))
+    assert json.loads(first.data) == {"prompt": "x"}
+    assert json.loads(second.data) == {"prompt": "y", "top_k": 3}
+
+
+def test_lines_that_are_done_are_left_out(tmp_path: Path) -> None:
+    file = write(tmp_path, "jsonl")
+    first, _ = lines_of(file)
+    (batch,) = pending_lines(0, file, {(0, 1): first.hash})
+    assert batch["line"] == [2]
+
+
+def test_a_line_that_changed_since_it_was_done_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, "jsonl")
+    with pytest.raises(JobError, match=r"line 1 of .* has changed"):
+        list(pending_lines(0, file, {(0, 1): "another"}))
+
+
+def test_a_folder_is_all_of_its_files_in_order(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    assert [Path(file).name for file in find_files(str(tmp_path))] == ["a.jsonl", "b.jsonl"]
+
+
+def test_an_input_that_is_missing_empty_or_of_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="there is no input at"):
+        find_files(str(tmp_path / "none.jsonl"))
+    with pytest.raises(JobError, match="is empty"):
+        find_files(str(tmp_path))
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(JobError, match="unknown format"):
+        find_files(str(tmp_path / "a.txt"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,6 +49,14 @@ def connect(url: str, body: dict[str, Any]) -> socket.socket:
     return connection
 
 
+def until(is_time: Callable[[], bool]) -> None:
+    """Return once it is time, which must come."""
+    pause, deadline = threading.Event(), time.monotonic() + SECONDS
+    while not is_time():
+        assert time.monotonic() < deadline
+        pause.wait(0.001)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_rows_within_a_step(stream: bool) -> None:
     """While a pass runs, and before anything was sent to it."""
@@ -61,15 +71,11 @@ def test_a_client_that_leaves_frees_its_rows_within_a_step(stream: bool) -> None
         assert backend.reached.acquire(timeout=SECONDS)  # within the fourth pass
         (request,) = engine_of(model)._requests
         connection.close()
-        left = threading.Event()
-        while not request.is_cancelled:
-            left.wait(0.001)
+        until(lambda: request.is_cancelled)
         backend.allowed.release()
-        while not engine_of(model).idle:
-            left.wait(0.001)
+        until(lambda: engine_of(model).idle)
         assert backend.count("decode") <= 5
-        while app.state.admission.n_running:
-            left.wait(0.001)
+        until(lambda: not app.state.admission.n_running)
 
 
 def failing_model(after: int) -> FakeModel:

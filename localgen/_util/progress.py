@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from localgen._util.console import is_terminal
+from localgen._util.plain_progress import PlainProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -32,7 +33,7 @@ def job_bar(n_rows: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar for each pass over a model's tensors.
+    """Show a bar for each pass over a model's tensors; without a terminal, lines.
 
     Call the yielded function with (tensor's number, number of tensors, name); a smaller number than
     before, or another number of tensors, starts the next bar.
@@ -40,6 +41,7 @@ def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str
     waiting = iter(descriptions)
     bar = new_bar()
     tasks = []
+    plain: list[PlainProgress] = []
     last = (0, 0)
 
     def tensor_started(index: int, n_tensors: int, name: str) -> None:
@@ -47,8 +49,12 @@ def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str
         is_new = index < last[0] or n_tensors != last[1]
         last = (index, n_tensors)
         if is_new:
-            tasks.append(bar.add_task(next(waiting), total=n_tensors, speed=""))
+            title = next(waiting)
+            plain.append(PlainProgress(title))
+            tasks.append(bar.add_task(title, total=n_tensors, speed=""))
             bar.start()  # only now: an error before the first tensor is printed without a bar
+        if bar.disable:
+            plain[-1].step(index, n_tensors, name)
         bar.update(tasks[-1], completed=index, speed=name)
 
     try:
@@ -59,8 +65,12 @@ def tensor_bars(descriptions: Sequence[str]) -> Iterator[Callable[[int, int, str
 
 @contextmanager
 def step_bar(description: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar for steps; call the yielded function with (steps done, steps, next step)."""
+    """Show a bar for steps, without a terminal lines; call the yielded function with (steps done,
+    steps, next step)."""
     bar = new_bar()
+    if bar.disable:
+        yield PlainProgress(description).step
+        return
     task = bar.add_task(description, total=None, speed="")
 
     def step(n_done: int, n_steps: int, what: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from localgen.cli.options import note_command
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -71,6 +73,13 @@ class CommandGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands(PLACES)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command's name, itself and its arguments, and note its flags for messages."""
+        found = super().resolve_command(ctx, args)
+        if found[1] is not None:
+            note_command(found[1])
+        return found
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in the order of ``PLACES``."""

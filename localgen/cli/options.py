@@ -259,6 +259,12 @@ _OTHERS = (
     "task_limit", "template", "tensor_type", "token_embedding_type",
 )  # fmt: skip
 
+# The flags of the command that runs, by their parameters' names.
+_of_the_command: dict[str, str] = {}
+# Parameters whose names begin messages that are not about them.
+_ORDINARY_WORDS = ("model", "load", "stats", "history", "session", "system")
+_NEEDS = re.compile(r"\bneeds (\w+)=True\b")
+
 # What stands around an option's name in messages that refuse several together.
 _BEFORE_A_NAME = ("cannot be used with ", "leave out ", "each of ")
 _AFTER_A_NAME = re.compile(r"(?: and \w+)* cannot be used| out or\b")
@@ -275,10 +281,11 @@ def error_message(error: Exception) -> str:
 def as_flags(message: str) -> str:
     """Return a message of the library with its options named as on the command line."""
     own = [flag.name for group in _GROUPS for flag in _flags(group)]
-    names = "|".join([*own, *_OTHERS, *RENAMED])
+    names = "|".join([*own, *_OTHERS, *RENAMED, *_of_the_command])
+    message = _NEEDS.sub(_excludes, message)
 
     def flag(match: re.Match[str]) -> str:
-        own_flag, value = flag_of(match[1]), match[2]
+        own_flag, value = _flag_of(match[1]), match[2]
         is_named = "_" in match[1] or not match.start() or _is_named(message, match)
         if value is None and not is_named:
             return match[0]  # also an ordinary word: temperature, seed
@@ -288,6 +295,25 @@ def as_flags(message: str) -> str:
 
     # What is in quotes is a value, such as the name of a sampler.
     return re.sub(rf"(?<!['\w])({names})\b(?:=([\w'-]+(?:\.[\w'-]+)*))?", flag, message)
+
+
+def note_command(command: Any) -> None:
+    """Let messages name the flags of this command; ``command`` is typer's."""
+    _of_the_command.clear()
+    for parameter in command.params:
+        flag = next((each for each in parameter.opts if each.startswith("--")), None)
+        if flag is not None and parameter.name not in _ORDINARY_WORDS:
+            _of_the_command[parameter.name] = flag
+
+
+def _flag_of(name: str) -> str:
+    return _of_the_command.get(name) or flag_of(name)
+
+
+def _excludes(needs: re.Match[str]) -> str:
+    """Say that a switch which only turns off must not be given."""
+    off = _of_the_command.get(f"no_{needs[1]}")
+    return needs[0] if off is None else f"cannot be used with {off}"
 
 
 def _is_named(message: str, word: re.Match[str]) -> bool:

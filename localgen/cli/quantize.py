@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +12,16 @@ from typing import Annotated
 import typer
 
 from localgen._util.format import as_size, counted
+from localgen._util.plain_progress import as_duration
 from localgen._util.progress import tensor_bars
 from localgen._util.text_file import read_text
 from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table
 from localgen.compare.metrics import Mean
 from localgen.mixtures.quantize import quantize as write
-from localgen.mixtures.search import QuantizedMixture
+from localgen.mixtures.search import SOURCE, QuantizedMixture
 from localgen.quantization.options import AUTO
+from localgen.quantization.process import Progress
 from localgen.quantization.runner import QuantizedFile
 
 
@@ -128,12 +131,39 @@ def quantize(
             keep_split=keep_split,
             allow_requantize=allow_requantize,
             n_threads=n_threads,
-            progress=begun,
+            progress=begun if levels else _Estimated(begun),
         )
     if isinstance(done, QuantizedMixture):
         _print_mixture(done, as_json=as_json)
     else:
         _print_files(done, as_json=as_json)
+
+
+class _Estimated:
+    """Passes progress of a search on, and says on stderr how much there is to do.
+
+    The time is that of the first mixture times their number: larger ones take about as long.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._started: float | None = None
+        self._is_told = False
+
+    def __call__(self, n_done: int, n_steps: int, what: str) -> None:
+        self._progress(n_done, n_steps, what)
+        if what == SOURCE:
+            _say(f"up to {counted(n_steps - 1, 'file')} to write and measure, one after another")
+        elif self._started is None and n_done == 1:
+            self._started = time.monotonic()
+        elif self._started is not None and n_done == 2 and not self._is_told:
+            self._is_told = True
+            seconds = (time.monotonic() - self._started) * (n_steps - 1)
+            _say(f"the search takes about {as_duration(seconds)}, by the first of them")
+
+
+def _say(message: str) -> None:
+    print(f"localgen: {message}", file=sys.stderr)
 
 
 def _print_mixture(done: QuantizedMixture, *, as_json: bool) -> None:

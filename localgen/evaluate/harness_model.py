@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from localgen._util.checks import check_int
+from localgen._util.console import is_terminal
 from localgen._util.warn import warn
 from localgen.config import GenerationConfig
 from localgen.errors import TemplateError
@@ -31,6 +33,8 @@ Item = TypeVar("Item")
 Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 # Requests of one call of the model. After each, the progress is shown and lm-eval may cache.
 _AT_ONCE = 512
+# In a log, each bar is a line; on a terminal, it is drawn over the last one.
+_SECONDS_BETWEEN_BARS = {False: 30.0, True: 0.1}
 # Of the KV cache: with F16, log-likelihoods are farther from those of lm-eval's HF model.
 _KV_TYPE = "f32"
 
@@ -328,7 +332,8 @@ class LocalgenLM(TemplateLM):
     def _parts(self, items: list[Item], title: str, disable_tqdm: bool) -> Iterator[list[Item]]:
         """Yield ``_AT_ONCE`` items after the other, and show how many are done."""
         is_hidden = disable_tqdm or not self._show_progress or not items
-        with tqdm(total=len(items), desc=title, disable=is_hidden) as bar:
+        pause = _SECONDS_BETWEEN_BARS[is_terminal(sys.stderr)]
+        with tqdm(total=len(items), desc=title, disable=is_hidden, mininterval=pause) as bar:
             for start in range(0, len(items), _AT_ONCE):
                 some = items[start : start + _AT_ONCE]
                 yield some

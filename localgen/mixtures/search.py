@@ -24,6 +24,8 @@ from localgen.mixtures.target import Target
 from localgen.quantization.process import Progress
 from localgen.quantization.runner import QuantizedFile
 
+# What progress calls the first step.
+SOURCE = "the source"
 # How often a loss is measured and the prediction corrected by it.
 _MOST_ROUNDS = 5
 # A loss of at least this part of what is allowed ends the search.
@@ -95,7 +97,7 @@ class Search:
         self._folder = folder
         self._progress = progress
         self._groups = mixer.groups
-        self._plan = planned(mixer.groups)
+        self._plan = [each for each in planned(mixer.groups) if each not in known]
         self._known = known
         # The source, the plan, the corrections, the result and the level below it.
         self._n_steps = 3 + len(self._plan) + (0 if target.n_bytes else _MOST_ROUNDS + 1)
@@ -103,7 +105,7 @@ class Search:
 
     def find(self, open_meter: Callable[[Path], Meter], targets: list[Path]) -> QuantizedMixture:
         """Measure, write the mixture to ``targets``, and return what it is."""
-        self._tell("the source")
+        self._tell(SOURCE)
         meter = open_meter(self._folder)
         try:
             for mixture in self._plan:

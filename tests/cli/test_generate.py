@@ -16,11 +16,9 @@ from typing import Any
 
 import pexpect
 import pytest
-import typer
 from gguf import GGUFWriter
 
 import localgen
-from localgen.cli.app import app
 from localgen.cli.generate import generate as cli_generate
 from localgen.cli.options import _SAMPLING_FLAGS, GenerationOptions, as_flags
 from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
@@ -618,21 +616,3 @@ def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Pa
 )
 def test_messages_name_options_as_they_are_typed(message: str, expected: str) -> None:
     assert as_flags(message) == expected
-
-
-# Names of more than a word that nothing but the command line reads; and words that messages of the
-# library begin with.
-OF_THE_COMMAND = {
-    "apply_chat_template", "as_json", "dry_run", "from_json", "list_tasks", "no_probe",
-    "no_quality", "no_speed",
-}  # fmt: skip
-OF_THE_LIBRARY = {"normalization", "overflow", "reasoning", "template"}
-
-
-@pytest.mark.parametrize("command", sorted(typer.main.get_group(app).commands))
-def test_messages_name_all_flags_of_a_command(command: str) -> None:
-    for each in typer.main.get_group(app).commands[command].params:
-        name = each.name or ""
-        if name in OF_THE_LIBRARY or ("_" in name and name not in OF_THE_COMMAND):
-            said = as_flags(f"{name} must be one of a, b").split()[0]
-            assert said in (*each.opts, *each.secondary_opts)

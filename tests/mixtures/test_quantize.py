@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,8 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     done = localgen_command("quantize", tiny_bpe_path, "--target-size", "90kB", *short, "--json")
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)
+    assert re.search(r"up to \d+ files to write and measure", done.stderr)
+    assert re.search(r"the search takes about \d+ s, by the first", done.stderr)
     assert os.path.getsize(found["path"]) == found["n_bytes"] <= 90_000
     assert found["below"]["level"]
     again = localgen_command("quantize", tiny_bpe_path, "--target-size", "90kB", *short)

@@ -172,8 +172,8 @@ def servers_of(options: Any, path: str, threads: int) -> list[Server]:
     """Return the servers to compare; localgen's comes first."""
     context = ("--n-ctx", str(N_CTX))
     found = [own_server(path, *context)]
-    if options.no_isolated:
-        found.append(own_server(path, *context, "--no-isolated", name="localgen --no-isolated"))
+    if options.no_isolation:
+        found.append(own_server(path, *context, "--no-isolation", name="localgen --no-isolation"))
     if options.tools:
         found.append(llama_server(options.tools, path, threads, options.clients))
     if options.peer_python:
@@ -186,7 +186,7 @@ def main() -> None:
     parser = argument_parser(__doc__, rounds=8, new_tokens=64)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--first-token", action="store_true", help="time it, with one client")
-    parser.add_argument("--no-isolated", action="store_true", help="also without the worker")
+    parser.add_argument("--no-isolation", action="store_true", help="also without the worker")
     parser.add_argument("--tools", type=Path, help="also llama-server, in this folder")
     parser.add_argument("--peer-python", type=Path, help="also llama-cpp-python's server")
     options = parser.parse_args()

@@ -31,7 +31,6 @@ from serving import chats
 from localgen import LocalModel, hub
 
 N_CHATS = 48
-MOST_NEW = 64
 # A text may differ from a token on whose log-probability exceeds the next one's by less than this.
 TIE = 0.1
 _STUCK_SECONDS = 180.0
@@ -63,11 +62,11 @@ class Expected:
         return "tie" if token is not None and self.margins[token] < TIE else "wrong"
 
 
-def expected_texts(path: str, given: Sequence[Any]) -> list[Expected]:
+def expected_texts(path: str, given: Sequence[Any], n_new: int) -> list[Expected]:
     """Return what a model in this process answers to each chat."""
     with LocalModel.from_pretrained(path, n_ctx=N_CTX) as model:
         prompts = [model.chat_prompt(messages) for messages in given]
-        done = model.complete(prompts, max_new_tokens=MOST_NEW, do_sample=False, logprobs=2)
+        done = model.complete(prompts, max_new_tokens=n_new, do_sample=False, logprobs=2)
         return [_expected(model, each) for each in done]
 
 
@@ -128,12 +127,12 @@ class Load:
         self.seconds: list[float] = []
         self.n_tokens = self.n_kills = 0
 
-    async def client(self, number: int, n_requests: int, kill_every: int | None) -> None:
-        draw = random.Random(number)
-        for _ in range(n_requests):
+    async def client(self, number: int, options: Any) -> None:
+        draw, kill_every = random.Random(number), options.kill_worker
+        for _ in range(options.requests):
             index = draw.randrange(len(self._given))
             leaves = draw.uniform(0, 3) if draw.random() < 1 / 3 else None
-            await self._ask(index, draw.randint(1, MOST_NEW), leaves)
+            await self._ask(index, draw.randint(1, options.new_tokens), leaves)
             if kill_every and sum(self.outcomes.values()) % kill_every == 0:
                 self._kill()
 
@@ -188,10 +187,7 @@ class Load:
 
     async def run(self, options: Any) -> None:
         following = asyncio.create_task(self.watch.follow())
-        clients = [
-            self.client(number, options.requests, options.kill_worker)
-            for number in range(options.clients)
-        ]
+        clients = [self.client(number, options) for number in range(options.clients)]
         await asyncio.gather(*clients)
         following.cancel()
         await asyncio.sleep(2 * _SECONDS_BETWEEN_SAMPLES)
@@ -232,16 +228,16 @@ def gauges_of(server: Server) -> Row:
 
 def main() -> None:
     """Load a server, print and write what came of it."""
-    parser = argument_parser(__doc__, rounds=1)
+    parser = argument_parser(__doc__, rounds=1, new_tokens=64)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=50, help="of each client")
     parser.add_argument("--kill-worker", type=int, metavar="N", help="after every N answers")
-    parser.add_argument("--no-isolated", action="store_true", help="compute in the server")
+    parser.add_argument("--no-isolation", action="store_true", help="compute in the server")
     options = parser.parse_args()
     path = str(hub.resolve(options.model))
     given = chats(0, N_CHATS)
-    expected = expected_texts(path, given)
-    more = ["--n-ctx", str(N_CTX), *(["--no-isolated"] if options.no_isolated else [])]
+    expected = expected_texts(path, given, options.new_tokens)
+    more = ["--n-ctx", str(N_CTX), *(["--no-isolation"] if options.no_isolation else [])]
     with own_server(path, *more) as server:
         load = Load(server, given, expected)
         started = time.perf_counter()

@@ -26,9 +26,6 @@ from localgen.jobs.rows import BadLine, Line, Row, read_rows
 from localgen.model import LocalModel
 from localgen.text.replies.reasoning import Reasoning
 
-# What ends a row alone: a call that ended its process twice is one of them.
-_ROW_ERRORS = (*ROW_ERRORS, WorkerCrashedError)
-
 
 class ModelOfActor:
     """A model in a process of its own, with the threads of its actor.
@@ -49,7 +46,7 @@ class ModelOfActor:
         self._model = LocalModel.from_pretrained(path, isolated=True, **options)
 
     async def run(self, row: Row, reasoning: Reasoning | None = None) -> Completion:
-        """Return a row's completion. Raises one of ``_ROW_ERRORS`` where the row is to blame."""
+        """Return a row's completion. Raises one of ``ROW_ERRORS`` where the row is to blame."""
         prompt = row.prompt
         if row.kind == "messages":
             chat = {"reasoning": reasoning, **row.chat}
@@ -96,7 +93,7 @@ class GenerateActor:
     async def _result(self, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return result_of(await self._model.run(call_of(given, self._defaults, self._seed)))
-        except _ROW_ERRORS as error:
+        except ROW_ERRORS as error:
             return error_of(error)
 
 
@@ -160,7 +157,7 @@ class JobActor:
             return error_record(row.line, row.id, row.error)
         try:
             return record_of(row, await self._model.run(row, self._work.reasoning))
-        except _ROW_ERRORS as error:
+        except ROW_ERRORS as error:
             return error_record(row.line, row.id, error)
 
 

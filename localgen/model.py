@@ -141,7 +141,7 @@ class LocalModel(ModelMethods):
         check_bool("use_profile", use_profile)
         _check_source(source)
         path = hub.resolve(source, revision=revision, local_files_only=local_files_only)
-        if isolated:
+        if isolated is not False:
             from localgen.worker.loading import load_isolated  # noqa: PLC0415  # a circle otherwise
 
             return load_isolated(path, options, isolated, progress, use_profile=use_profile)

@@ -19,7 +19,11 @@ def test_a_retry_waits_for_as_long_as_the_server_says(monkeypatch: pytest.Monkey
         base_url = f"{busy.url}/v1"
         with openai.OpenAI(base_url=base_url, api_key="none", max_retries=1) as client:
             first = client.completions.create(
-                model="fake", prompt="abc", max_tokens=50_000, stream=True
+                model="fake",
+                prompt="abc",
+                max_tokens=90_000,
+                stream=True,
+                extra_body={"ignore_eos": True},
             )
             next(iter(first))
             slept: list[float] = []

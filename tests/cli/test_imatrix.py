@@ -31,19 +31,23 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_matrix_is_made_resumed_and_merged(run: Run, tiny_bpe_path: Path, tmp_path: Path) -> None:
-    text, first, second = (tmp_path / name for name in ("a.txt", "1.gguf", "2.gguf"))
+    text, other, first, second = (
+        tmp_path / name for name in ("a.txt", "b.txt", "1.gguf", "2.gguf")
+    )
     text.write_text("The quick brown fox jumps over the lazy dog. " * 9)
-    common = (tiny_bpe_path, text, "--n-ctx", 32, "--n-threads", 1)
+    other.write_text("Pack my box with five dozen liquor jugs! " * 9)
+    size = ("--n-ctx", 32, "--n-threads", 1)
+    common = (tiny_bpe_path, text, *size)
     code, out, _ = run("imatrix", *common, "-o", first, "--chunks", 1)
     assert (code, out) == (0, f"{first}: 14 tensors from 1 chunk of 32 tokens\n")
     assert run("imatrix", *common, "-o", first, "--chunks", 2, "--resume")[0] == 0
-    assert run("imatrix", *common, "-o", second, "--chunks", 1)[0] == 0
+    assert run("imatrix", tiny_bpe_path, other, *size, "-o", second, "--chunks", 1)[0] == 0
     code, out, _ = run(
         "imatrix", "--merge", first, "--merge", second, "-o", tmp_path / "3.gguf", "--json"
     )
     assert code == 0
     assert json.loads(out)["n_chunks"] == 3
-    assert read_sums(tmp_path / "3.gguf").datasets == ("a.txt", "a.txt")
+    assert read_sums(tmp_path / "3.gguf").datasets == ("a.txt", "b.txt")
 
 
 @pytest.mark.parametrize(

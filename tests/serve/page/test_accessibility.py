@@ -135,6 +135,21 @@ def test_a_phone_scrolls_only_vertically(page: ChatPage) -> None:
     assert page.js(wide) == []
 
 
+def test_a_smaller_screen_still_shows_the_end(page: ChatPage) -> None:
+    """A phone's keys take half of its screen while one writes."""
+    page.server.script(Reply("\n\n".join(f"line {n}" for n in range(60))))
+    page.ask("Write")
+    for width, height in ((1200, 400), (360, 740), (360, 400)):
+        resize(page.browser, width, height)
+        page.until(lambda: page.js(AT_END))
+
+
+AT_END = (
+    "const frame = document.querySelector('#thread');"
+    "return frame.scrollHeight - frame.scrollTop - frame.clientHeight < 2"
+)
+
+
 def test_on_a_phone_the_conversations_open_and_close(page: ChatPage) -> None:
     prefer(page.browser, prefers_reduced_motion="reduce")
     resize(page.browser, 360, 740)

@@ -18,10 +18,13 @@ const TAGS = { em: "em", strong: "strong", del: "del" };
 export class MarkdownView {
   constructor() {
     this.element = h("div", { class: "markdown" });
-    this.shown = []; // {key, node} of each block
+    this.text = "";
+    this.shown = []; // {key, block, node} of each block
   }
 
   update(text) {
+    if (text === this.text) return; // most messages of a conversation stay as they are
+    this.text = text;
     const blocks = readMarkdown(text);
     blocks.forEach((block, n) => this.show(n, block));
     for (const { node } of this.shown.splice(blocks.length)) node.remove();

@@ -14,6 +14,8 @@ export class ThreadView {
     this.isAtEnd = true;
     this.frame.addEventListener("scroll", () => this.noteScroll());
     byId("to-end").addEventListener("click", () => this.scrollToEnd());
+    const observer = new ResizeObserver(() => this.follow()); // a phone is turned, its keys appear
+    observer.observe(this.frame);
   }
 
   // Shows a conversation from the start, or what changed in the one that is shown.
@@ -82,15 +84,22 @@ export class ThreadView {
     (buttons.find((each) => each.title === label && !each.disabled) ?? element).focus();
   }
 
+  // A scroll that follows from another size is nobody's wish to leave the end.
   noteScroll() {
+    if (this.isAtEnd && this.size !== this.sizeNow) return this.follow();
     const { scrollHeight, scrollTop, clientHeight } = this.frame;
     this.isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR;
     byId("to-end").hidden = this.isAtEnd;
   }
 
   follow() {
+    this.size = this.sizeNow;
     if (this.isAtEnd) this.frame.scrollTop = this.frame.scrollHeight;
     else this.noteScroll();
+  }
+
+  get sizeNow() {
+    return `${this.frame.scrollHeight} ${this.frame.clientHeight}`;
   }
 
   scrollToEnd() {

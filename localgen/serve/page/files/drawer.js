@@ -8,7 +8,7 @@ export class Drawer {
     this.isOpen = false;
     byId("sidebar-toggle").addEventListener("click", () => this.set(!this.isOpen));
     byId("shade").addEventListener("click", () => this.set(false));
-    narrow.addEventListener("change", () => this.set(false));
+    narrow.addEventListener("change", () => this.set(this.isOpen)); // a wide screen needs none
   }
 
   set(isOpen) {

@@ -16,14 +16,14 @@ from localgen.cli.options import MODEL_FORMS, Threads
 from localgen.cli.tables import print_table, printable
 from localgen.compare import Comparison, report
 from localgen.compare import compare as measure
+from localgen.compare.checks import check_new
 from localgen.compare.compute_device import FORMS
 from localgen.compare.extra_tables import extra_tables
 from localgen.compare.formats import (
-    COLUMNS,
     KLD,
-    LEVEL,
     Column,
     fixed_line,
+    measured_columns,
     noise_line,
     shares_of_most,
 )
@@ -38,7 +38,7 @@ _BAR_WIDTH = 12
 _LEVELS = "F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K"
 _PACKS = ("reference_pack", "save_reference_pack")
 # Options that apply to earlier results too.
-_OF_A_RESULT = {"from_json", "output", "png", "html", "budget", "max_kld", "as_json"}
+_OF_A_RESULT = {"from_json", "output", "overwrite", "png", "html", "budget", "max_kld", "as_json"}
 
 
 def compare(
@@ -143,6 +143,9 @@ def compare(
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume from the results in --output.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start over and discard what --output holds.")
+    ] = False,
     from_json: Annotated[
         list[Path] | None,
         typer.Option(
@@ -169,16 +172,12 @@ def compare(
     if (source is None) == (from_json is None):
         raise ValueError("give either SRC or --from-json FILE")
     _check_use(context, from_json=bool(from_json), no_quality=no_quality)
-    if resume and output is None:
-        raise ValueError("--resume needs --output, the file to resume from")
     report.check_targets([path for path in (png, html) if path is not None])
     if budget is not None:
         parse_bytes(budget)  # before the measurements: it may be wrong
     unsaved: CompareError | None = None
     if from_json:
-        result = merge([Comparison.load(path) for path in from_json])
-        if output is not None:
-            result.save(output)
+        result = _merged(from_json, output, overwrite=overwrite)
     else:
         names, types = _level_names(levels, source or "", reference_pack), _parts(kv_types)
         try:
@@ -207,6 +206,7 @@ def compare(
                     keep=keep,
                     results=output,
                     resume=resume,
+                    overwrite=overwrite,
                     progress=progress,
                 )
         except GenerationInterrupted as error:
@@ -241,12 +241,25 @@ def _check_use(context: typer.Context, *, from_json: bool, no_quality: bool) -> 
             f"{_flags(unused)} cannot be used with --from-json, which measures nothing. Leave "
             f"out {'it' if len(unused) == 1 else 'them'}, or give SRC instead of --from-json."
         )
+    for name in ("resume", "overwrite"):
+        if name in given and "output" not in given:
+            raise ValueError(f"{_flags([name])} needs --output, the file of the results")
     if no_quality and (unused := [name for name in given if name in _PACKS]):
         raise ValueError(f"{_flags(unused)} cannot be used with --no-quality: it is for quality")
     if no_quality and (unused := [name for name in given if name in ("budget", "max_kld")]):
         raise ValueError(
             f"{_flags(unused)} cannot be used with --no-quality: recommending a level needs its KLD"
         )
+
+
+def _merged(paths: Sequence[Path], output: Path | None, *, overwrite: bool) -> Comparison:
+    """Return earlier results as one, written to ``output``."""
+    result = merge([Comparison.load(path) for path in paths])
+    if output is not None:
+        if not overwrite:
+            check_new(output, "--overwrite replaces them")
+        result.save(output)
+    return result
 
 
 def _flags(names: list[str]) -> str:
@@ -307,7 +320,7 @@ def _print(result: Comparison, *, as_json: bool) -> None:
 
 def _print_table(result: Comparison) -> None:
     levels = [level for level in result.levels if level.error is None]
-    columns = [column for column in COLUMNS if column.in_terminal and _is_measured(column, levels)]
+    columns = [column for column in measured_columns(levels) if column.in_terminal]
     titles = [column.title for column in columns]
     rows = [
         [text for column in columns for text in _cells(column, level, share)]
@@ -331,10 +344,6 @@ def _print_table(result: Comparison) -> None:
         print(noise)
     for note in result.notes:
         print(f"note: {note}")
-
-
-def _is_measured(column: Column, levels: Sequence[LevelResult]) -> bool:
-    return column is LEVEL or any(column.value(level) is not None for level in levels)
 
 
 def _headers(column: Column) -> list[str]:

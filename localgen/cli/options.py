@@ -254,9 +254,9 @@ _OTHERS = (
     "allow_kv_types", "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix",
     "include_path", "keep_split", "kv_types", "log_samples", "logprobs", "losses",
     "max_kld", "max_sequences", "new_tokens", "normalization", "num_fewshot", "output_tensor_type",
-    "overflow", "process_output", "prompt_lengths", "pure", "reasoning", "save_reference_pack",
-    "reference_pack", "split_special_tokens", "system_instruction", "target_kld", "target_size",
-    "task_limit", "template", "tensor_type", "token_embedding_type",
+    "overflow", "overwrite", "process_output", "prompt_lengths", "pure", "reasoning",
+    "save_reference_pack", "reference_pack", "resume", "split_special_tokens", "system_instruction",
+    "target_kld", "target_size", "task_limit", "template", "tensor_type", "token_embedding_type",
 )  # fmt: skip
 
 # The flags of the command that runs, by their parameters' names.

@@ -54,19 +54,37 @@ def check_packs(
         check_target(expand_user(save_reference_pack))
 
 
-def results_file(results: str | os.PathLike[str] | None) -> Path | None:
+def results_file(
+    results: str | os.PathLike[str] | None, *, resume: bool = False, overwrite: bool = False
+) -> Path | None:
     """Return the file of the results, whose folder is made before anything is measured.
 
-    Raises CompareError if that is not possible.
+    Raises CompareError if that is not possible, or for a file with results that are neither to be
+    kept nor discarded.
     """
+    given = [name for name, value in (("resume", resume), ("overwrite", overwrite)) if value]
     if results is None:
+        if given:
+            raise ValueError(f"{given[0]}=True needs results=, the file to {given[0]}")
         return None
+    if len(given) > 1:
+        raise ValueError("resume=True and overwrite=True exclude each other: choose one")
     path = expand_user(results)
+    if not given:
+        check_new(path, "resume=True keeps them, and overwrite=True starts over")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CompareError(f"{path} cannot be written: {path.parent}: {error.strerror}") from error
     return path
+
+
+def check_new(path: Path, otherwise: str) -> None:
+    """Raise CompareError for a file that has something in it. otherwise: how it can be used."""
+    if path.is_file() and path.stat().st_size:
+        raise CompareError(
+            f"{path} exists, and its results would be lost: {otherwise}. Or write to another file."
+        )
 
 
 def check_depths(settings: Settings, *, speed: bool) -> None:

@@ -194,6 +194,15 @@ COLUMNS = (
 )
 
 
+def measured_columns(levels: Sequence[LevelResult]) -> list[Column]:
+    """Return the columns with a figure of one of the levels, after their names."""
+    return [
+        column
+        for column in COLUMNS
+        if column is LEVEL or any(column.value(level) is not None for level in levels)
+    ]
+
+
 def shares_of_most(levels: Sequence[LevelResult]) -> list[float]:
     """Return each level's mean KLD as a share of the largest one, for bars."""
     klds = [level.kld_mean or 0.0 for level in levels]

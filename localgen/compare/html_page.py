@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from localgen._util.format import as_size
 from localgen.compare import pictures
@@ -15,13 +15,14 @@ from localgen.compare.command import TEXT_FILE
 from localgen.compare.drawn import MOST_MACHINES, MOST_TEXTS
 from localgen.compare.extra_tables import extra_tables
 from localgen.compare.formats import (
-    COLUMNS,
     KLD,
+    Column,
     attention_text,
+    measured_columns,
     sampling_error,
     shares_of_most,
 )
-from localgen.compare.level_result import LevelResult
+from localgen.compare.level_result import Divergence, LevelResult
 from localgen.compare.machines import machine_settings, numbered
 from localgen.compare.memory_sizes import SHARE
 from localgen.compare.plot_parts import Panel
@@ -30,7 +31,7 @@ from localgen.compare.results import Comparison
 from localgen.compare.sensitivity import HeatMap
 from localgen.compare.side_by_side import side_by_side
 from localgen.compare.task_table import TASK_COLUMNS, task_tables
-from localgen.compare.text_sides import sides
+from localgen.compare.text_sides import Sides, sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,18 @@ class _Row:
     cells: tuple[_Cell, ...]
     share: float
     is_kept: bool
+
+
+# A level and its texts.
+_LevelTexts: TypeAlias = tuple[LevelResult, tuple[Divergence, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The texts of levels that are shown, and how many levels more have some."""
+
+    levels: list[tuple[LevelResult, list[Sides]]]
+    n_more: int
 
 
 def html_page(
@@ -91,11 +104,12 @@ def html_page(
 def _tables(result: Comparison, advice: Mapping[str, MachineAdvice]) -> dict[str, Any]:
     kept = _kept_labels(advice)
     shares = shares_of_most(result.levels)
+    columns = measured_columns([level for level in result.levels if level.error is None])
     return {
-        "columns": COLUMNS,
+        "columns": columns,
         "kld": KLD,
         "rows": [
-            _row(level, share, is_kept=level.label in kept)
+            _row(level, columns, share, is_kept=level.label in kept)
             for level, share in zip(result.levels, shares, strict=True)
             if level.error is None
         ],
@@ -108,15 +122,17 @@ def _tables(result: Comparison, advice: Mapping[str, MachineAdvice]) -> dict[str
 
 
 def _texts(result: Comparison, kept: Collection[str]) -> dict[str, Any]:
-    """Return the texts of some levels, beside the reference's."""
-    levels = [level for level in result.levels if level.divergences]
-    # Stable: those that are kept first, the others as in the table.
-    shown = sorted(levels, key=lambda level: level.label not in kept)[:MOST_TEXTS]
-    return {
-        "kept": kept,
-        "texts": [(level, [sides(each) for each in level.divergences]) for level in shown],
-        "n_unshown_texts": len(levels) - len(shown),
-    }
+    """Return texts and replies of some levels, beside the reference's."""
+    texts = [(level, level.divergences) for level in result.levels if level.divergences]
+    replies = [(level, level.chats.replies) for level in result.levels if level.chats is not None]
+    return {"kept": kept, "texts": _shown(texts, kept), "replies": _shown(replies, kept)}
+
+
+def _shown(found: Sequence[_LevelTexts], kept: Collection[str]) -> _Shown:
+    """Return the texts of those that are kept first, and of others in the order of the table."""
+    first = sorted(found, key=lambda each: each[0].label not in kept)[:MOST_TEXTS]
+    cut = [(level, [sides(each) for each in texts]) for level, texts in first]
+    return _Shown(cut, len(found) - len(first))
 
 
 def _kept_labels(advice: Mapping[str, MachineAdvice]) -> set[str]:
@@ -128,8 +144,8 @@ def _kept_labels(advice: Mapping[str, MachineAdvice]) -> set[str]:
     }
 
 
-def _row(level: LevelResult, share: float, *, is_kept: bool) -> _Row:
-    values = [(column, column.value(level)) for column in COLUMNS]
+def _row(level: LevelResult, columns: Sequence[Column], share: float, *, is_kept: bool) -> _Row:
+    values = [(column, column.value(level)) for column in columns]
     return _Row(
         level,
         tuple(_Cell(column.text(level), "" if v is None else str(v)) for column, v in values),

@@ -27,7 +27,8 @@ PALETTE = {
 }
 # The gid of lines that labels must not cover.
 FRONT = "front"
-NAME_LENGTH = 24
+# The most characters of a level's name in a plot.
+NAME_LENGTH = 20
 # A label is left out if more than this share of it would be covered.
 _MOST_COVERED = 0.15
 # Possible positions of a label relative to its point, in points; the best first.
@@ -102,7 +103,7 @@ def _point_boxes(axes: Axes, labels: Sequence[Label], renderer: Any) -> Boxes:
 def _write_label(label: Label, taken: Boxes, renderer: Any) -> Boxes | None:
     """Write a label and return its box; None if there was no room for it."""
     text = label.axes.annotate(
-        cut(label.text, NAME_LENGTH),
+        short_name(label.text),
         (label.x, label.y),
         xytext=(0, 0),
         textcoords="offset points",
@@ -144,6 +145,13 @@ def _overlaps(a: Boxes, b: Boxes) -> Boxes:
     sides: Boxes = np.maximum(high - low, 0.0)
     areas: Boxes = sides[..., 0] * sides[..., 1]
     return areas
+
+
+def short_name(name: str) -> str:
+    """Return a level's name on one line, cut in the middle: the ends tell files apart."""
+    name = " ".join(name.split())
+    half = NAME_LENGTH // 2
+    return name if len(name) <= NAME_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def cut(text: str, most: int) -> str:

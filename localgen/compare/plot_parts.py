@@ -98,12 +98,12 @@ def size_axis(axes: Axes, levels: Sequence[LevelResult]) -> float:
     return unit
 
 
-def plain_log_ticks(axis: Any, low: float, high: float) -> None:
-    """Label a logarithmic axis with plain numbers, and more of them on a short one."""
+def plain_log_ticks(axis: Any, low: float, high: float, *, most: int = 8) -> None:
+    """Label a logarithmic axis with at most so many plain numbers, with more on a short one."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     decades = math.log10(high / low)
     steps = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 1 else (1.0, 2.0, 3.0, 4.0, 6.0)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    axis.set_major_locator(LogLocator(subs=steps, numticks=most))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

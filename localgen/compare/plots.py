@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from localgen.benchmark.measuring import Spread
 from localgen.compare.drawn import MOST_POINTS, MOST_ROWS, drawn, left_out
-from localgen.compare.labels import FRONT, NAME_LENGTH, PALETTE, Label, cut
+from localgen.compare.labels import FRONT, PALETTE, Label, short_name
 from localgen.compare.level_result import LevelResult
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.plot_parts import (
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # The largest quantile drawn; the maximum depends mostly on the text's length.
 _RIGHT = 0.999
+# Labels of the axis beside levels' names, which leave little room.
+_MOST_TICKS = 4
 _LEGEND = {"frameon": False, "fontsize": 7, "handletextpad": 0.4, "labelcolor": PALETTE["muted"]}
 
 
@@ -185,7 +187,7 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
         left = max(min((row[0.01] for row in rows if row[0.01] > 0), default=0.0), right * 1e-7)
         axes.set_xscale("log")
         axes.set_xlim(left / 1.5, right * 1.5)
-        plain_log_ticks(axes.xaxis, *axes.get_xlim())
+        plain_log_ticks(axes.xaxis, *axes.get_xlim(), most=_MOST_TICKS)
         axes.set_xlabel("KLD of a token, nats")
         axes.grid(visible=False, axis="y")
         box = 0.5 * min(1.0, len(levels) / 6)
@@ -198,7 +200,7 @@ def _tokens_panel(levels: Sequence[LevelResult], kept: Recommendation | None) ->
             axes.vlines(max(row[0.5], left), y - box / 2, y + box / 2, colour, lw=1.8, zorder=4)
             if level.kld_mean and level.kld_mean > left:
                 axes.plot(level.kld_mean, y, "D", ms=4, c=colour, mec=PALETTE["paper"], zorder=5)
-        names = [cut(level.label, NAME_LENGTH) for level in levels]
+        names = [short_name(level.label) for level in levels]
         axes.set_yticks(range(len(levels)), names, parse_math=False)
         axes.tick_params("y", length=0, labelcolor=PALETTE["ink"])
         axes.set_ylim(len(levels) - 0.4, -0.6)

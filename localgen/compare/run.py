@@ -70,6 +70,7 @@ def compare(
     keep: str | os.PathLike[str] | None = None,
     results: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Measure quantization levels of a model side by side.
@@ -90,14 +91,15 @@ def compare(
     save_reference_pack: a file for the reference's predictions. reference_pack: such a file, in
     place of the reference, which need not be there: it has the text, ``n_ctx`` and ``n_chunks``;
     without ``levels``, ``source`` is the level. keep: a folder for the files that are made; without
-    it they are removed. results: a file that is rewritten after each result; with ``resume``,
-    results in it are not measured again. progress: called with (steps done, all steps, what is
-    next).
+    it they are removed. results: a file that is rewritten after each result. If it exists,
+    ``resume`` keeps its results, which are not measured again, and ``overwrite`` discards them.
+    progress: called with (steps done, all steps, what is next).
 
     A level that fails gets an ``error``, and the others continue. Raises ValueError for a wrong
     level or setting, CompareError if the text is too short or the importance matrix was made from
     it, or the reference pack is for another tokenizer or text, or a chat is no prompt, or
-    ``results`` has other settings, or cannot be written in the end; BackendError for a device that
+    ``results`` exists without ``resume`` or ``overwrite``, or has other settings, or cannot be
+    written in the end; BackendError for a device that
     this build lacks, and for energy where the system does not report it; on Ctrl-C
     GenerationInterrupted. ``partial`` of the last two is the Comparison so far.
     """
@@ -116,6 +118,7 @@ def compare(
     check_names("devices", devices, FORMS)
     where = tuple(map(ComputeDevice.of, devices))
     check_names("devices", list(map(str, where)), FORMS)  # cuda:020 is cuda:20
+    path_of_results = results_file(results, resume=resume, overwrite=overwrite)
     asked = find_tasks(tasks, limit=task_limit, include_path=include_path)
     conversations = None if chats is None else read_chats(chats)
     if not (speed or quality or asked or conversations):
@@ -171,7 +174,7 @@ def compare(
     check_depths(settings, speed=speed)
     check_imatrix(imatrix, settings.text_sha256)
     wanted = levels_of(levels)
-    record = Record(settings, results_file(results), progress)
+    record = Record(settings, path_of_results, progress)
     if resume:
         record.resume()
     prompts = chat_prompts(settings.source, conversations) if conversations else []

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from localgen.compare.drawn import MOST_ROWS, drawn, left_out
-from localgen.compare.labels import NAME_LENGTH, PALETTE, Label, cut
+from localgen.compare.labels import PALETTE, Label, short_name
 from localgen.compare.level_result import LevelResult
 from localgen.compare.plot_parts import Panel, height_of_rows, is_kept
 from localgen.compare.recommend import Recommendation
@@ -41,11 +41,11 @@ def task_panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel,
         names: list[tuple[int, str]] = []
         y = 0
         for task, rows in shown.items():
-            names.append((y, cut(task, NAME_LENGTH)))
+            names.append((y, short_name(task)))
             axes.axhline(y, color=PALETTE["rule"], lw=0.5)
             for level, found in rows:
                 y += 1
-                names.append((y, cut(level.label, NAME_LENGTH)))
+                names.append((y, short_name(level.label)))
                 _interval(axes, y, found, kept=is_kept(level, kept))
             y += 1
         axes.axvline(0, color=PALETTE["muted"], lw=0.8)

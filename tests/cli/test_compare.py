@@ -141,6 +141,26 @@ def test_earlier_results_are_written_as_one(compare: Command) -> None:
     assert Comparison.load(again) == Comparison.load(compare.output)
 
 
+def test_an_earlier_result_is_replaced_only_if_asked(compare: Command) -> None:
+    """Regression: -o of the same command again replaced the file."""
+    comparison().save(compare.output)
+    old = compare.output.read_text("utf-8")
+    code, said = compare("no-model", "-o", compare.output)
+    assert (code, compare.output.read_text("utf-8")) == (1, old)
+    assert "--resume keeps them, and --overwrite starts over" in said
+    code, said = compare("--from-json", compare.earlier, "-o", compare.output)
+    assert (code, compare.output.read_text("utf-8")) == (1, old)
+    assert "--overwrite replaces them" in said
+    assert compare("--from-json", compare.earlier, "-o", compare.output, "--overwrite")[0] == 0
+    assert Comparison.load(compare.output) == MEASURED
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_what_is_done_with_results_needs_their_file(flag: str, compare: Command) -> None:
+    code, said = compare("no-model", flag)
+    assert (code, said) == (2, f"localgen: {flag} needs --output, the file of the results\n")
+
+
 def test_each_machine_has_its_recommendation(compare: Command) -> None:
     """Regression: the levels of all machines were weighed against each other."""
     slow, fast = comparison(), comparison(settings={"cpu": "Another CPU"})
@@ -239,7 +259,7 @@ def test_each_output_is_made_even_if_another_fails(
     [
         ([], "give either SRC or --from-json FILE"),
         (["m.gguf", "--from-json", "r.json"], "give either SRC or --from-json FILE"),
-        (["m.gguf", "--resume"], "--resume needs --output, the file to resume from"),
+        (["m.gguf", "--resume"], "--resume needs --output, the file of the results"),
     ],
 )
 def test_what_to_compare_is_given_once(compare: Command, args: list[str], message: str) -> None:

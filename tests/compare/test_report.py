@@ -33,7 +33,8 @@ from localgen.compare import (
 from localgen.compare.command import command_line
 from localgen.compare.drawn import MOST_MACHINES, MOST_POINTS, MOST_TEXTS
 from localgen.compare.formats import COLUMNS, fixed_line
-from localgen.compare.level_result import Divergence
+from localgen.compare.labels import short_name
+from localgen.compare.level_result import ChatAgreement, Divergence
 from localgen.compare.machines import merge
 from localgen.compare.metrics import KLD_PROBABILITIES
 from localgen.compare.plot_parts import Panel
@@ -420,6 +421,35 @@ def test_what_was_fixed_is_named() -> None:
     assert fixed_line(Comparison.merged([both, other])) == f"fixed: 1 or 2 threads, {attention}"
     assert fixed_line(other) == "fixed: 1 thread, flash attention off"
     assert fixed_line(Comparison(source="old.gguf", settings={})) is None
+
+
+def test_what_no_level_has_is_no_column(tmp_path: Path) -> None:
+    """Regression: without speed, five columns of dashes pushed figures off the screen."""
+    page = _page(_only(comparison(), prefill_tps=None), tmp_path)
+    assert ">decode</button>" in page
+    assert not any(f">{title}</button>" in page for title in ("prefill", "load", "ECE"))
+
+
+def test_names_in_plots_are_cut_in_the_middle() -> None:
+    """Regression: names of files that differ in their end looked the same."""
+    assert short_name("Q4_K_M kv q8_0") == "Q4_K_M kv q8_0"
+    found = short_name("SmolLM2-135M-Instruct\n-90MB")
+    assert found == "SmolLM2-1…ruct -90MB"
+
+
+def test_replies_to_chats_are_side_by_side(tmp_path: Path) -> None:
+    """With the first different word marked, as in other texts."""
+    found = (
+        Divergence("What is it?", "It is a cat.", "It is one cat.", 2),
+        Divergence("Where is it?", "Here.", "Here.", 3),
+    )
+    chats = ChatAgreement(share_equal=0.5, low=0.1, high=0.9, first_difference=2.0, replies=found)
+    page = _page(comparison(levels=(level("Q4_0", 10**9, 0.1, 20, chats=chats),)), tmp_path)
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", page, re.DOTALL) == ["a", "one"]
+    assert "1 of 2 replies are the reference's" in page
+    assert page.count('class="prompt"') == 2
+    assert "Where the texts diverge" not in page
+    assert "Where the replies diverge" not in _page(comparison(), tmp_path)
 
 
 # --- very many levels, or machines ---

@@ -724,6 +724,23 @@ def test_the_folder_of_results_is_made_first(tmp_path: Path) -> None:
     assert results_file(None) is None
 
 
+def test_earlier_results_are_neither_kept_nor_lost_unasked(tmp_path: Path) -> None:
+    """Regression: the same command again replaced what hours had measured."""
+    path = tmp_path / "r.json"
+    path.touch()
+    assert results_file(path) == path  # nothing in it
+    path.write_text("earlier")
+    with pytest.raises(CompareError, match=r"r\.json exists.*resume=True keeps.*overwrite=True"):
+        compare("no-model", ["Q4_0"], results=path)
+    assert path.read_text() == "earlier"
+    for choice in ("resume", "overwrite"):
+        assert results_file(path, **{choice: True}) == path
+        with pytest.raises(ValueError, match=f"{choice}=True needs results="):
+            compare("no-model", ["Q4_0"], **{choice: True})
+    with pytest.raises(ValueError, match="exclude each other"):
+        results_file(path, resume=True, overwrite=True)
+
+
 FEW: dict[str, Any] = {
     "text": TEXT, "n_ctx": 16, "n_chunks": 1, "speed": False, "n_threads": 1,
 }  # fmt: skip

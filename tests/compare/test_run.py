@@ -733,10 +733,11 @@ def test_earlier_results_are_neither_kept_nor_lost_unasked(tmp_path: Path) -> No
     with pytest.raises(CompareError, match=r"r\.json exists.*resume=True keeps.*overwrite=True"):
         compare("no-model", ["Q4_0"], results=path)
     assert path.read_text() == "earlier"
-    for choice in ("resume", "overwrite"):
-        assert results_file(path, **{choice: True}) == path
-        with pytest.raises(ValueError, match=f"{choice}=True needs results="):
-            compare("no-model", ["Q4_0"], **{choice: True})
+    for name in ("resume", "overwrite"):
+        choice: dict[str, Any] = {name: True}
+        assert results_file(path, **choice) == path
+        with pytest.raises(ValueError, match=f"{name}=True needs results="):
+            compare("no-model", ["Q4_0"], **choice)
     with pytest.raises(ValueError, match="exclude each other"):
         results_file(path, resume=True, overwrite=True)
 

@@ -8,9 +8,10 @@ from typing import Any
 import psutil
 import pytest
 
-from localgen.jobs.ray import generate
-
 ray: Any = pytest.importorskip("ray", reason="needs the extra localgen[ray]")
+
+from localgen.jobs.ray import generate  # noqa: E402
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.real,

@@ -138,7 +138,7 @@ def test_what_does_not_fit(rich_path, run, monkeypatch):
     code, out, _ = run(rich_path, "--ctx", 65536)
     assert code == 0
     assert "It does not fit: it needs" in out
-    assert "--n-ctx 2048 would fit" in out
+    assert "--ctx 2048 would fit" in out
     info = localgen.inspect(rich_path, n_ctx=65536)
     assert info.fits is False
     monkeypatch.setattr(system, "available_memory", lambda: None)

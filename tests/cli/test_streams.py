@@ -91,7 +91,9 @@ CASES = {
     "batch - -": Case(("batch", "-", "-", "-m", "m.gguf", *FOUR), ROWS, reads=True, same=texts),
     "inspect": Case(("inspect", "m.gguf"), same=n_lines),
     "inspect --json": Case(("inspect", "m.gguf", "--json"), same=names),
-    "compare": Case(("compare", "--from-json", "measured.json", "-o", "merged.json")),
+    "compare": Case(
+        ("compare", "--from-json", "measured.json", "-o", "merged.json", "--overwrite")
+    ),
     "models list": Case(("models", "list", "."), same=n_lines),
     "models aliases": Case(("models", "aliases")),
     "models path": Case(("models", "path", "./m.gguf")),

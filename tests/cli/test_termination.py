@@ -16,7 +16,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends n
 
 # A command that holds a temporary folder, which it announces, and waits.
 HOLDING = """
-import sys, tempfile, typer
+import signal, sys, tempfile, typer
+if sys.platform != "win32":  # the tests may run where it is ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from localgen.cli import app as module
 app = module.app
 @app.command()

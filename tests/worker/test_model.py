@@ -293,7 +293,12 @@ def test_a_call_that_ended_the_worker_twice_is_refused(isolated: IsolatedModel) 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM"])
 def test_each_way_to_end_is_named(isolated: IsolatedModel, name: str) -> None:
     hang = functions.HangAfter(4)
-    stream = isolated.stream(f"the {name}", logits_processor=hang, max_new_tokens=9)
+    stream = isolated.stream(
+        f"the {name}",
+        logits_processor=hang,
+        min_new_tokens=9,  # an end token must not come first
+        max_new_tokens=9,
+    )
     next(stream)
     assert isolated.worker_pid is not None
     os.kill(isolated.worker_pid, getattr(signal, name))

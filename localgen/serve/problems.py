@@ -28,7 +28,7 @@ _CRASHES = "this request is refused: each time that the model computed it, its p
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """Return what a client is told of an error; those that are no client's fault are logged."""
+    """Return the answer to a client for an error; log the error unless the client caused it."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, ContextFullError):

@@ -22,7 +22,7 @@ REPLY = f"<think>Hm.</think>\n\nI look.\n{CALL}"
 CHAT = {"messages": [{"role": "user", "content": "Lima?"}], "temperature": 0}
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {**CHAT, "logprobs": True, "top_logprobs": 2},
-    "/v1/completions": {"prompt": "abc", "echo": True, "logprobs": 1, "temperature": 0},
+    "/v1/completions": {"prompt": ["abc", "abd"], "echo": True, "logprobs": 1, "temperature": 0},
     "/v1/responses": {"input": "Lima?", "temperature": 0, "top_logprobs": 2},
     "/tokenize": {"content": "Hi", "with_pieces": True},
     "/detokenize": {"tokens": [72, 105]},
@@ -74,7 +74,7 @@ def test_events_are_as_described(serve: Serve, path: str) -> None:
     schema = schema["anyOf"][1] if "anyOf" in schema else schema
     response = serve(model_of(path)).post(path, json={**BODIES[path], "stream": True})
     lines = [line for line in response.text.split("\n") if line.startswith("data: {")]
-    assert lines
+    assert len(lines) > 2
     for line in lines:
         check(json.loads(line.removeprefix("data: ")), schema["contentSchema"])
 

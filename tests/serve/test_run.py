@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 
 import httpx
@@ -150,7 +150,7 @@ def test_a_flood_is_served_or_told_when_to_come_back() -> None:
 
 def test_a_client_with_one_request_overtakes_one_with_many() -> None:
     keys = ["many", "few"]
-    with slow_server(pass_seconds=0.005, max_running=1, api_keys=keys) as server:
+    with slow_server(pass_seconds=0.02, max_running=1, api_keys=keys) as server:
         ended: list[str] = []
 
         def ask(key: str) -> None:
@@ -159,9 +159,9 @@ def test_a_client_with_one_request_overtakes_one_with_many() -> None:
 
         with ThreadPoolExecutor(20) as pool:
             many = [pool.submit(ask, "many") for _ in range(12)]
-            many[0].result()  # the others wait
+            wait(many, return_when=FIRST_COMPLETED)  # whichever came first; the others wait
             pool.submit(ask, "few").result()
-        assert ended.index("few") < 12  # in the order of arrival it is the last
+        assert ended.index("few") < 6
 
 
 def test_a_request_that_takes_too_long_ends_with_what_it_has() -> None:

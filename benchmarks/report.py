@@ -43,6 +43,7 @@ _TITLES = {
     "serving": "The server beside the same rows in process, and other servers",
     "serving_first": "The server's time to the first text",
     "serving_load": "The server under load",
+    "isolation": "What a process of its own costs",
 }
 _INTRODUCTION = """\
 # Benchmark results

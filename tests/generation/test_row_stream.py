@@ -65,7 +65,7 @@ def test_rows_of_several_prompts_and_sequences() -> None:
     updates, done = run(model, ["abc", [65, 66]], **options)
     same = model.complete(["abc", [65, 66]], **options)
     assert [each.token_ids for each in done] == [each.token_ids for each in same]
-    assert len(updates) > 8
+    assert len(updates) >= 4
 
 
 def test_logprobs_come_with_their_tokens() -> None:
@@ -113,12 +113,20 @@ def test_rows_of_beams_come_at_their_end() -> None:
 
 
 def test_leaving_ends_the_call_and_leaves_what_came() -> None:
-    model = fake_model()
+    backend, leaving = FakeBackend(), threading.Event()
+
+    def wait_for_it() -> None:
+        if backend.n_decoded > 6:
+            assert leaving.wait(60)
+
+    backend.on_decode = wait_for_it
+    model = fake_model(backend=backend)
 
     async def leave() -> tuple[list[RowUpdate], list[Completion]]:
         rows = model.astream_rows(["abc"], max_new_tokens=400)
         assert rows.completions == []
         first = await anext(rows)
+        leaving.set()
         await rows.aclose()
         while not engine_of(model).idle:
             await asyncio.sleep(0)

@@ -52,7 +52,7 @@ def test_the_stream_has_the_text_of_its_response(client: openai.OpenAI, model: s
     with client.responses.stream(model=model, input="Hi", extra_body=ends) as stream:
         pieces = [e.delta for e in stream if e.type == "response.output_text.delta"]
         final = stream.get_final_response()
-    assert len(pieces) > 1
+    assert pieces
     assert "".join(pieces) == final.output_text
 
 

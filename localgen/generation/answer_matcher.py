@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localgen.engine.constraint import Matcher, PackedMask
+from localgen.generation.step_matcher import StepMatcher
 from localgen.generation.thought_matcher import Thoughts
 from localgen.text.byte_index import ByteIndex
 from localgen.text.replies.thoughts import Place
@@ -98,7 +99,7 @@ class _State(NamedTuple):
     is_told: bool = False
 
 
-class AnswerMatcher:
+class AnswerMatcher(StepMatcher):
     """Follows a reply; a ``Matcher`` itself, around the one of the answer."""
 
     def __init__(self, thoughts: Thoughts, tokens: AnswerTokens, inner: Matcher) -> None:
@@ -185,19 +186,11 @@ class AnswerMatcher:
         return self._inner.forced_tokens()
 
     def n_allowed(self, token_ids: Sequence[int]) -> int:
-        """Return how many of these tokens, from the first on, may come one after the other."""
         if self.is_in_answer:
             return self._inner.n_allowed(token_ids)
-        if len(token_ids) == 1:
-            return int(self._allows(token_ids[0]))
-        twin = self.fork()
-        for index, token_id in enumerate(token_ids):
-            if not twin._allows(token_id):
-                return index
-            twin.accept(token_id)
-        return len(token_ids)
+        return super().n_allowed(token_ids)
 
-    def _allows(self, token_id: int) -> bool:
+    def allows(self, token_id: int) -> bool:
         return bool(self.mask()[token_id // 8] >> token_id % 8 & 1)
 
     @property

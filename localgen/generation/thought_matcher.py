@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from localgen.engine.constraint import Matcher, PackedMask
+from localgen.generation.step_matcher import StepMatcher
 from localgen.text.replies.thoughts import Place, ThoughtMarks
 
 
@@ -61,7 +62,7 @@ class _State(NamedTuple):
     ending: tuple[int, ...] = ()
 
 
-class ThoughtMatcher:
+class ThoughtMatcher(StepMatcher):
     """Follows a reply; a ``Matcher`` itself, around another one or none.
 
     limit: the most tokens of the reasoning.
@@ -133,18 +134,7 @@ class ThoughtMatcher:
             return ending
         return () if self._inner is None else self._inner.forced_tokens()
 
-    def n_allowed(self, token_ids: Sequence[int]) -> int:
-        """Return how many of these tokens, from the first on, may come one after the other."""
-        if len(token_ids) == 1:
-            return int(self._allows(token_ids[0]))
-        twin = self.fork()
-        for index, token_id in enumerate(token_ids):
-            if not twin._allows(token_id):
-                return index
-            twin.accept(token_id)
-        return len(token_ids)
-
-    def _allows(self, token_id: int) -> bool:
+    def allows(self, token_id: int) -> bool:
         if ending := self._states[-1].ending:
             return token_id == ending[0]
         return self._inner is None or self._inner.n_allowed([token_id]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
-class OpenItem:
+class OpenItem(ABC):
     """An item that is being written. place: its index in the output."""
 
     prefix: str
@@ -30,15 +31,16 @@ class OpenItem:
         self.id = new_id(self.prefix)
         self._place = place
 
+    @abstractmethod
     def snapshot(self, status: ItemStatus) -> Any:
         """Return the item as it is."""
-        raise NotImplementedError
 
     def open(self) -> list[Event]:
         return [self._item_event("added", "in_progress")]
 
+    @abstractmethod
     def add(self, text: str, logprobs: Sequence[Any] = ()) -> list[Event]:
-        raise NotImplementedError
+        """Write more text."""
 
     def close(self, status: ItemStatus) -> list[Event]:
         return [self._item_event("done", status)]
@@ -73,8 +75,9 @@ class _TextItem(OpenItem):
     def text(self) -> str:
         return "".join(self._pieces)
 
+    @abstractmethod
     def _part(self) -> Any:
-        raise NotImplementedError
+        """Return the part as it is."""
 
     def _parts(self) -> list[Any]:
         return [self._part()] if self._is_begun else []

@@ -64,12 +64,20 @@ class _Connection(asyncio.Protocol):
 
 
 async def exchange(
-    port: int, body: dict[str, Any], *, path: str = CHAT, cut_after: float | None = None
+    port: int,
+    body: dict[str, Any],
+    *,
+    path: str = CHAT,
+    cut_after: float | None = None,
+    request_id: str | None = None,
 ) -> Answer:
-    """Send a request and return its answer; leave after ``cut_after`` seconds."""
+    """Send a request and return its answer; leave after ``cut_after`` seconds.
+
+    request_id: what the server's log calls it.
+    """
     loop = asyncio.get_running_loop()
     over: asyncio.Future[None] = loop.create_future()
-    request = _request(port, path, body)
+    request = _request(port, path, body, request_id)
     _, connection = await loop.create_connection(lambda: _Connection(request, over), HOST, port)
     try:
         await asyncio.wait_for(asyncio.shield(over), cut_after)
@@ -81,9 +89,11 @@ async def exchange(
     return parsed(b"".join(connection.parts), connection.over_at, connection.first, cut=cut)
 
 
-def _request(port: int, path: str, body: dict[str, Any]) -> bytes:
+def _request(port: int, path: str, body: dict[str, Any], request_id: str | None) -> bytes:
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n"
+    if request_id is not None:
+        head += f"X-Request-Id: {request_id}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
 

@@ -61,10 +61,10 @@ class Server:
         self.log.close()
 
     def output(self) -> str:
-        """Return the end of what the server has printed."""
+        """Return what the server has printed."""
         self.log.seek(0)
         text: str = self.log.read().decode(errors="replace")
-        return text[-4000:]
+        return text
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body of a GET request."""
@@ -88,7 +88,7 @@ class Server:
             if ready == status == 200:
                 return str(json.loads(body)["data"][0]["id"])
             time.sleep(0.1)
-        raise RuntimeError(f"{self.name} did not start:\n{self.output()}")
+        raise RuntimeError(f"{self.name} did not start:\n{self.output()[-4000:]}")
 
 
 def free_port() -> int:
@@ -100,8 +100,8 @@ def free_port() -> int:
 
 
 def own_server(model: str, *more: str, name: str = "localgen") -> Server:
-    """Return `localgen serve`, without its access log."""
-    command = [sys.executable, "-m", "localgen", "serve", model, "--no-access-log", *more]
+    """Return `localgen serve`."""
+    command = [sys.executable, "-m", "localgen", "serve", model, *more]
     return Server(name, lambda port: [*command, "--port", str(port)])
 
 

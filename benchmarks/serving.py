@@ -170,10 +170,10 @@ def first_rows(found: list[dict[str, float]]) -> list[Row]:
 
 def servers_of(options: Any, path: str, threads: int) -> list[Server]:
     """Return the servers to compare; localgen's comes first."""
-    context = ("--n-ctx", str(N_CTX))
-    found = [own_server(path, *context)]
+    own = ("--n-ctx", str(N_CTX), "--no-access-log")
+    found = [own_server(path, *own)]
     if options.no_isolation:
-        found.append(own_server(path, *context, "--no-isolation", name="localgen --no-isolation"))
+        found.append(own_server(path, *own, "--no-isolation", name="localgen --no-isolation"))
     if options.tools:
         found.append(llama_server(options.tools, path, threads, options.clients))
     if options.peer_python:

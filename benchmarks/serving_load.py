@@ -1,14 +1,17 @@
 """Load `localgen serve` with many clients that leave at random times, and look for what is lost.
 
-    python benchmarks/serving_load.py [--clients N] [--requests N] [--kill-worker N]
+    python benchmarks/serving_load.py [--clients N] [--requests N] [--leave-within SECONDS]
+    python benchmarks/serving_load.py --kill-worker N
+    python benchmarks/serving_load.py --deterministic
 
 Each client sends its requests one after the other: one of some chats, greedy, with a random number
-of new tokens. A third of the requests is left at a random time. A text must begin like the one that
-a model in this process gives to the chat, up to a token that is about as likely as another.
-``--kill-worker N`` kills the process that computes after every N answers; requests may then end
-with an error of a named type. Memory, files and threads of the server's processes are read all the
-while. The last line of the output is one JSON object; the exit status is 1 if anything was lost,
-wrong or stuck.
+of new tokens. A third of the requests is left at a random time. A text must be the one that a model
+in this process gives to the chat, up to a token that is about as likely as another; to the last
+byte with ``--deterministic``, which both models then are. ``--kill-worker N`` kills the process
+that computes after every N answers; requests that have a place may then end with an error of a
+named type, those that wait for one may not. Memory, files and threads of the server's processes are
+read all the while. The last line of the output is one JSON object; the exit status is 1 if anything
+was lost, harmed, wrong or stuck.
 """
 
 from __future__ import annotations
@@ -19,124 +22,72 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 from common import Row, argument_parser, progress, report, usable_cpus
+from greedy_texts import GreedyText, greedy_texts
 from http_clients import Answer, exchange
+from server_watch import Turn, Watch, turns_of
 from servers import N_CTX, Server, own_server
 from serving import chats
 
-from localgen import LocalModel, hub
+from localgen import hub
 
 N_CHATS = 48
-# A text may differ from a token on whose log-probability exceeds the next one's by less than this.
-TIE = 0.1
+# Rounding, which depends on the other rows of a batch, moves a difference of two logits of a
+# quantized model by up to 0.8.
+TIE = 1.0
+BAD = ("lost", "harmed", "wrong", "stuck")
 _STUCK_SECONDS = 180.0
-_SECONDS_BETWEEN_SAMPLES = 1.0
+# Between a time in the log and one of this process.
+_CLOCK_SECONDS = 0.005
+_SECONDS_TO_SETTLE = 2.0
 _NOTE = """\
-{clients} clients of {requests} requests each. whole: answered to the end; cut: the client left;
-error: answered with an error of a named type; tie: the text differs from a token on that is about
-as likely as another. Memory and files are those of all processes of the server, after a quarter of
-the requests and when all are over."""
-
-
-@dataclass
-class Expected:
-    """The text of a chat in process, where its tokens end, and how sure each was."""
-
-    text: str
-    ends: list[int]
-    margins: list[float]
-
-    def verdict(self, text: str) -> str:
-        """Return "equal" if the text begins like this one, else "tie" or "wrong"."""
-        if self.text.startswith(text):
-            return "equal"
-        same = next(
-            (i for i, (a, b) in enumerate(zip(text, self.text, strict=False)) if a != b),
-            len(self.text),
-        )
-        token = next((i for i, end in enumerate(self.ends) if end > same), None)
-        return "tie" if token is not None and self.margins[token] < TIE else "wrong"
-
-
-def expected_texts(path: str, given: Sequence[Any], n_new: int) -> list[Expected]:
-    """Return what a model in this process answers to each chat."""
-    with LocalModel.from_pretrained(path, n_ctx=N_CTX) as model:
-        prompts = [model.chat_prompt(messages) for messages in given]
-        done = model.complete(prompts, max_new_tokens=n_new, do_sample=False, logprobs=2)
-        return [_expected(model, each) for each in done]
-
-
-def _expected(model: Any, done: Any) -> Expected:
-    ids = done.token_ids
-    ends = [len(model.tokenizer.decode(ids[: n + 1])) for n in range(len(ids))]
-    margins = [each.top[0][1] - each.top[1][1] for each in done.logprobs]
-    return Expected(done.text, ends, margins)
-
-
-# --- the server's processes ---
-
-
-@dataclass
-class Watch:
-    """Samples of memory (MB), open files and threads of a process and its children."""
-
-    pid: int
-    samples: list[tuple[float, int, int]] = field(default_factory=list)
-
-    def processes(self) -> list[psutil.Process]:
-        server = psutil.Process(self.pid)
-        return [server, *server.children(recursive=True)]
-
-    def sample(self) -> None:
-        found = [(0.0, 0, 0)]
-        for each in self.processes():
-            try:
-                found.append((each.memory_info().rss / 1e6, each.num_fds(), each.num_threads()))
-            except psutil.Error:  # it ended meanwhile
-                continue
-        memory, files, threads = zip(*found, strict=True)
-        self.samples.append((sum(memory), sum(files), sum(threads)))
-
-    def worker(self) -> psutil.Process | None:
-        """Return the process that computes: the child with the most memory."""
-        children = [each for each in self.processes()[1:] if each.is_running()]
-        return max(children, key=lambda each: each.memory_info().rss, default=None)
-
-    async def follow(self) -> None:
-        while True:
-            self.sample()
-            await asyncio.sleep(_SECONDS_BETWEEN_SAMPLES)
-
-
-# --- the clients ---
+{clients} clients of {requests} requests each. whole: answered to the end; tie: whole, and other
+than in process from a token on that is about as likely as another; widest_tie: the largest
+difference of their log-probabilities; cut: the client left; error: of a named type, of a request
+that had a place when the worker was killed; harmed: an error of any other; waited_through: requests
+without a place when the worker was killed, that were answered. Memory and files are those of all
+processes of the server, after a quarter of the requests and when all are over."""
 
 
 class Load:
     """What was asked, and what came of it."""
 
-    def __init__(self, server: Server, given: Sequence[Any], expected: Sequence[Expected]) -> None:
-        self._server, self._given, self._expected = server, given, expected
+    def __init__(
+        self, server: Server, given: Sequence[Any], texts: Sequence[GreedyText], tie: float
+    ) -> None:
+        """tie: how much less likely a text may be where it differs."""
+        self._server, self._given, self._texts, self._tie = server, given, texts, tie
         self.watch = Watch(server.process.pid)
         self.outcomes: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
-        self.bad: list[str] = []
         self.seconds: list[float] = []
-        self.n_tokens = self.n_kills = 0
+        self.kills: list[float] = []
+        self.failed: list[str] = []
+        self.widest_tie = 0.0
+        self.n_tokens = self.n_waited_through = 0
 
-    async def client(self, number: int, options: Any) -> None:
+    async def run(self, options: Any) -> None:
+        """Let all clients send their requests."""
+        following = asyncio.create_task(self.watch.follow())
+        clients = [self._client(number, options) for number in range(options.clients)]
+        await asyncio.gather(*clients)
+        following.cancel()
+        await asyncio.sleep(_SECONDS_TO_SETTLE)
+        self.watch.sample()
+
+    async def _client(self, number: int, options: Any) -> None:
         draw, kill_every = random.Random(number), options.kill_worker
-        for _ in range(options.requests):
+        for n in range(options.requests):
             index = draw.randrange(len(self._given))
-            leaves = draw.uniform(0, 3) if draw.random() < 1 / 3 else None
-            await self._ask(index, draw.randint(1, options.new_tokens), leaves)
+            leaves = draw.uniform(0, options.leave_within) if draw.random() < 1 / 3 else None
+            n_new = draw.randint(1, options.new_tokens)
+            await self._ask(f"{number}-{n}", index, n_new, leaves)
             if kill_every and sum(self.outcomes.values()) % kill_every == 0:
                 self._kill()
 
-    async def _ask(self, index: int, n_new: int, leaves: float | None) -> None:
+    async def _ask(self, name: str, index: int, n_new: int, leaves: float | None) -> None:
         started = time.perf_counter()
         body = {
             "model": self._server.model,
@@ -148,59 +99,72 @@ class Load:
         }
         limit = _STUCK_SECONDS if leaves is None else leaves
         try:
-            answer = await exchange(self._server.port, body, cut_after=limit)
+            answer = await exchange(self._server.port, body, cut_after=limit, request_id=name)
         except OSError as error:
             self._count("lost", f"{type(error).__name__}: {error}")
             return
         self.seconds.append(time.perf_counter() - started)
-        self._judge(answer, self._expected[index], left=leaves is not None)
-
-    def _judge(self, answer: Answer, expected: Expected, *, left: bool) -> None:
         self.n_tokens += answer.n_tokens
         if answer.error:
-            kind = answer.error.get("type"), answer.error.get("code")
-            named = all(isinstance(answer.error.get(key), str) for key in ("type", "message"))
-            self.errors[f"{answer.status} {kind[0]} {kind[1]}"] += 1
-            self._count("error" if named else "lost", str(answer))
-            return
-        verdict = expected.verdict(answer.text)
-        if verdict == "wrong":
-            self._count("wrong", f"{answer.text!r} for {expected.text!r}")
-        elif answer.cut:
-            self._count("cut" if left else "stuck", str(answer))
-        elif answer.status == 200 and answer.ended and answer.finish_reason:
-            self._count("whole" if verdict == "equal" else "tie", "")
+            self._judge_error(name, answer)
+        else:
+            self._judge_text(answer, self._texts[index], n_new, left=leaves is not None)
+
+    def _judge_error(self, name: str, answer: Answer) -> None:
+        self.errors[f"{answer.status} {answer.error.get('type')} {answer.error.get('code')}"] += 1
+        if all(isinstance(answer.error.get(key), str) for key in ("type", "code", "message")):
+            self.failed.append(name)
+            self._count("error")
         else:
             self._count("lost", str(answer))
 
-    def _count(self, outcome: str, told: str) -> None:
+    def _judge_text(self, answer: Answer, wanted: GreedyText, n_new: int, *, left: bool) -> None:
+        is_whole = answer.status == 200 and answer.ended and answer.finish_reason is not None
+        gap = wanted.gap(answer.text, n_new=n_new, is_whole=is_whole)
+        if gap > self._tie:
+            told = f"{answer.text!r} of {n_new} tokens, for {wanted.text!r}: {gap:.3f} less likely"
+            self._count("wrong", told)
+        elif answer.cut:
+            self._count("cut" if left else "stuck", str(answer))
+        elif is_whole:
+            self.widest_tie = max(self.widest_tie, gap)
+            self._count("tie" if gap else "whole")
+        else:
+            self._count("lost", str(answer))
+
+    def _count(self, outcome: str, told: str = "") -> None:
         self.outcomes[outcome] += 1
-        if outcome in ("lost", "wrong", "stuck"):
-            self.bad.append(told)
-            progress(f"{outcome}: {told[:400]}")
+        if outcome in BAD:
+            progress(f"{outcome}: {told[:600]}")
 
     def _kill(self) -> None:
         worker = self.watch.worker()
         if worker is not None:
-            self.n_kills += 1
             worker.kill()
+            self.kills.append(time.time())
 
-    async def run(self, options: Any) -> None:
-        following = asyncio.create_task(self.watch.follow())
-        clients = [self.client(number, options) for number in range(options.clients)]
-        await asyncio.gather(*clients)
-        following.cancel()
-        await asyncio.sleep(2 * _SECONDS_BETWEEN_SAMPLES)
-        self.watch.sample()
+    def blame(self, turns: dict[str, Turn]) -> None:
+        """Tell errors of requests that had a place when the worker was killed from others."""
+        for name in self.failed:
+            turn = turns[name]
+            if not any(turn.began - _CLOCK_SECONDS <= at <= turn.ended for at in self.kills):
+                self.outcomes["error"] -= 1
+                self._count("harmed", f"{name}: {turn}, of the kills {self.kills}")
+        answered = [turn for name, turn in turns.items() if name not in self.failed]
+        self.n_waited_through = sum(
+            any(turn.arrived < at < turn.began for at in self.kills) for turn in answered
+        )
 
 
 def row_of(load: Load, seconds: float, gauges: Row) -> Row:
+    """Return what a load came to."""
     samples = load.watch.samples
     early, last = samples[len(samples) // 4], samples[-1]
-    names = ("whole", "tie", "cut", "error", "lost", "wrong", "stuck")
     return {
-        **{name: load.outcomes[name] for name in names},
-        "kills": load.n_kills,
+        **{name: load.outcomes[name] for name in ("whole", "tie", "cut", "error", *BAD)},
+        "widest_tie": load.widest_tie,
+        "kills": len(load.kills),
+        "waited_through": load.n_waited_through,
         "seconds": seconds,
         "tokens_per_second": load.n_tokens / seconds,
         "slowest": max(load.seconds),
@@ -226,27 +190,44 @@ def gauges_of(server: Server) -> Row:
     }
 
 
-def main() -> None:
-    """Load a server, print and write what came of it."""
+def parsed_options() -> Any:
+    """Return the options of the command line."""
     parser = argument_parser(__doc__, rounds=1, new_tokens=64)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=50, help="of each client")
+    parser.add_argument(
+        "--leave-within",
+        type=float,
+        default=3.0,
+        metavar="SECONDS",
+        help="those that leave do so before this time, default: %(default)s",
+    )
     parser.add_argument("--kill-worker", type=int, metavar="N", help="after every N answers")
     parser.add_argument("--no-isolation", action="store_true", help="compute in the server")
-    options = parser.parse_args()
+    parser.add_argument("--deterministic", action="store_true", help="expect no tie at all")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Load a server, print and write what came of it."""
+    options = parsed_options()
     path = str(hub.resolve(options.model))
     given = chats(0, N_CHATS)
-    expected = expected_texts(path, given, options.new_tokens)
-    more = ["--n-ctx", str(N_CTX), *(["--no-isolation"] if options.no_isolation else [])]
-    with own_server(path, *more) as server:
-        load = Load(server, given, expected)
+    texts = greedy_texts(path, given, options.new_tokens, deterministic=options.deterministic)
+    flags = [name for name in ("no_isolation", "deterministic") if getattr(options, name)]
+    more = [f"--{name.replace('_', '-')}" for name in flags]
+    with own_server(path, "--n-ctx", str(N_CTX), *more) as server:
+        load = Load(server, given, texts, 0.0 if options.deterministic else TIE)
         started = time.perf_counter()
         asyncio.run(load.run(options))
-        row = row_of(load, time.perf_counter() - started, gauges_of(server))
+        seconds = time.perf_counter() - started
+        load.blame(turns_of(server.output().splitlines()))
+        row = row_of(load, seconds, gauges_of(server))
     note = _NOTE.format(clients=options.clients, requests=options.requests)
     errors = dict(load.errors.most_common())
-    report("serving_load", [row], options, threads=usable_cpus(), note=note, errors=errors)
-    sys.exit(bool(load.bad))
+    name = "serving_load-kills" if options.kill_worker else "serving_load"
+    report(name, [row], options, threads=usable_cpus(), note=note, errors=errors)
+    sys.exit(any(load.outcomes[each] for each in BAD))
 
 
 if __name__ == "__main__":

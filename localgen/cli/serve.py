@@ -57,6 +57,13 @@ def serve(
     loading: LoadingOptions,
     profile: UseProfile = True,
     max_sequences: MaxSequences = _MODEL.max_sequences,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="Compute texts one at a time: a request then always gets the same text.",
+        ),
+    ] = False,
 ) -> None:
     """Serve models over HTTP, with OpenAI's API and a page to chat.
 
@@ -64,7 +71,7 @@ def serve(
     reaches the server unless --host says otherwise, which needs --api-key or --no-auth. Ctrl-C or
     SIGTERM ends it after the requests that run.
     """
-    loading.config(max_sequences=max_sequences)
+    loading.config(max_sequences=max_sequences, deterministic=deterministic)
     config = server.config(max_sequences, api_keys=_keys(api_key, api_key_file))
     check_names(parse_model(text) for text in models)
     check_installed()
@@ -74,7 +81,11 @@ def serve(
 
     log_to_stderr()
     with listen(config.host, config.port) as listener:
-        options = {**loading.given(), "max_sequences": max_sequences}
+        options = {
+            **loading.given(),
+            "max_sequences": max_sequences,
+            "deterministic": deterministic,
+        }
         pool = make_pool(models, config, options, use_profile=profile)
         names = [model.name for model in pool.names.models]
         serve_on(listener, pool, config, lambda url: _say_started(url, names, config))

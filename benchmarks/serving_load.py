@@ -43,12 +43,13 @@ _STUCK_SECONDS = 180.0
 _CLOCK_SECONDS = 0.005
 _SECONDS_TO_SETTLE = 2.0
 _NOTE = """\
-{clients} clients of {requests} requests each. whole: answered to the end; tie: whole, and other
-than in process from a token on that is about as likely as another; widest_tie: the largest
-difference of their log-probabilities; cut: the client left; error: of a named type, of a request
-that had a place when the worker was killed; harmed: an error of any other; waited_through: requests
-without a place when the worker was killed, that were answered. Memory and files are those of all
-processes of the server, after a quarter of the requests and when all are over."""
+{clients} clients of {requests} requests each, {rows} of which have a place at a time. whole:
+answered to the end; tie: whole, and other than in process from a token on that is about as likely
+as another; widest_tie: the largest difference of their log-probabilities; cut: the client left;
+error: of a named type, of a request that had a place when the worker was killed; harmed: an error
+of any other; waited_through: requests without a place when the worker was killed, that were
+answered. Memory and files are those of all processes of the server, after a quarter of the requests
+and when all are over."""
 
 
 class Load:
@@ -196,6 +197,9 @@ def parsed_options() -> Any:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=50, help="of each client")
     parser.add_argument(
+        "--rows", type=int, default=8, help="that run at a time, default: %(default)s"
+    )
+    parser.add_argument(
         "--leave-within",
         type=float,
         default=3.0,
@@ -216,14 +220,15 @@ def main() -> None:
     texts = greedy_texts(path, given, options.new_tokens, deterministic=options.deterministic)
     flags = [name for name in ("no_isolation", "deterministic") if getattr(options, name)]
     more = [f"--{name.replace('_', '-')}" for name in flags]
-    with own_server(path, "--n-ctx", str(N_CTX), *more) as server:
+    size = ["--n-ctx", str(N_CTX), "--max-sequences", str(options.rows)]
+    with own_server(path, *size, *more) as server:
         load = Load(server, given, texts, 0.0 if options.deterministic else TIE)
         started = time.perf_counter()
         asyncio.run(load.run(options))
         seconds = time.perf_counter() - started
         load.blame(turns_of(server.output().splitlines()))
         row = row_of(load, seconds, gauges_of(server))
-    note = _NOTE.format(clients=options.clients, requests=options.requests)
+    note = _NOTE.format(**vars(options))
     errors = dict(load.errors.most_common())
     name = "serving_load-kills" if options.kill_worker else "serving_load"
     report(name, [row], options, threads=usable_cpus(), note=note, errors=errors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,9 +154,38 @@ def test_an_answer_is_whole_only_with_its_last_event() -> None:
     assert clients.parsed(b"", 0.0, None, cut=False).status == 0
 
 
-def test_a_text_that_differs_from_a_likely_token_on_is_wrong() -> None:
-    load = importlib.import_module("serving_load")
-    expected = load.Expected("a fine day", [1, 6, 10], [5.0, 0.01, 3.0])
-    assert [expected.verdict(text) for text in ("", "a fine", "a fine day")] == ["equal"] * 3
-    assert expected.verdict("a fist") == "tie"
-    assert expected.verdict("a fine dog") == expected.verdict("I") == "wrong"
+def test_a_text_is_compared_where_it_first_differs() -> None:
+    """A text that forks is as wrong as its first other token was unlikely."""
+    greedy = importlib.import_module("greedy_texts")
+    top = (
+        (("a", -0.1), ("I", -3.0)),
+        ((" fine", -0.5), (" fist", -0.6), ("", -0.9)),
+        ((" day", -0.1), ("", -0.4), (" dog", -5.0)),
+    )
+    wanted = greedy.GreedyText("a fine day", (1, 6, 10), top)
+
+    def gap(text: str, n_new: int = 3, *, is_whole: bool = True) -> float:
+        return round(float(wanted.gap(text, n_new=n_new, is_whole=is_whole)), 6)
+
+    assert gap("a fine day") == gap("a fine", 2) == gap("a f", is_whole=False) == 0
+    assert gap("a fist goes") == gap("a fis", is_whole=False) == 0.1
+    assert gap("a fine dog") == 4.9
+    assert gap("a fine") == 0.3  # it ended a token earlier
+    assert gap("a") == 0.4
+    assert gap("I do") == 2.9
+    assert gap("another") == gap("a fine day at", 5) == math.inf
+
+
+def test_a_turn_is_read_from_the_access_log() -> None:
+    watch = importlib.import_module("server_watch")
+    lines = [
+        "2026-01-02 03:04:05,500 1-2 127.0.0.1 POST /v1/x 200 model=m prompt=4 new=3 "
+        "waited=1.250s 3.000s",
+        "2026-01-02 03:04:05,500 1-3 127.0.0.1 POST /v1/x 503 0.500s",
+        "2026-01-02 03:04:05,500 loaded m in 1.0 s",
+    ]
+    turns = watch.turns_of(lines)
+    assert [*turns] == ["1-2", "1-3"]
+    ended = turns["1-2"].ended
+    assert turns["1-2"] == watch.Turn(ended - 3, ended - 1.75, ended)
+    assert turns["1-3"] == watch.Turn(ended - 0.5, ended - 0.5, ended)

@@ -144,7 +144,8 @@ def log_to_stderr() -> None:
     """Let the server's log go to stderr, with the time of each line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    own = logging.getLogger("localgen.serve")
-    own.addHandler(handler)
-    own.setLevel(logging.INFO)
-    own.propagate = False
+    for name, level in (("localgen.serve", logging.INFO), ("localgen.worker", logging.WARNING)):
+        own = logging.getLogger(name)
+        own.addHandler(handler)
+        own.setLevel(level)
+        own.propagate = False

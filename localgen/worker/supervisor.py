@@ -17,6 +17,7 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from localgen._util.format import counted
 from localgen._util.interrupts import DeferredInterrupt
 from localgen.config import GenerationConfig
 from localgen.errors import CLOSED, BackendError, ClosedError, WorkerCrashedError
@@ -356,14 +357,14 @@ class Supervisor:
         how = end.reason
         if self._has_stalled:
             how = f"was killed: a forward pass took over {self._config.stall_seconds:g} seconds"
-        logger.warning("the worker process %s; the model is loaded again", how)
         with self._lock:
             computed = self._computed()
             suspects = computed or [
                 call for call in self._calls.values() if call.stage is Stage.SENT
             ]
             self._events.forget_pass()
-            for call in list(self._calls.values()):
+            calls = list(self._calls.values())
+            for call in calls:
                 n_ends = self._ledger.blame(call.fingerprint) if call in suspects else 0
                 if call.has_tokens or call in computed:
                     self._end(call, error=_crash(f"the worker process {how} during this call", end))
@@ -372,6 +373,13 @@ class Supervisor:
                 else:
                     call.stage = Stage.HELD
                     call.is_on_trial = call.is_on_trial or n_ends > 0
+            n_held = sum(not call.over for call in calls)
+        logger.warning(
+            "the worker process %s: %s with an error, %d to run again; the model is loaded again",
+            how,
+            counted(len(calls) - n_held, "call"),
+            n_held,
+        )
 
 
 def _crash(what: str, end: WorkerEnd) -> WorkerCrashedError:

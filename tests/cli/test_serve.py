@@ -43,6 +43,7 @@ def fails(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]
         (["--max-waiting", "-1"], "--max-waiting must be"),
         (["--log-prompts", "--no-access-log"], "--log-prompts needs the access log"),
         (["--n-ctx", "0"], "--n-ctx must be"),
+        (["--deterministic", "--flash-attention", "on"], "without flash attention"),
         (["x=/no/such.gguf", "x=smollm2"], "two models have the name 'x'"),
         (['a"b=smollm2'], "NAME=MODEL"),
     ],
@@ -88,6 +89,18 @@ def test_a_host_that_is_not_this_machines() -> None:
     code, stderr = fails("x", "--host", "192.0.2.1", "--no-auth", "--port", "0")
     assert code == 1
     assert "192.0.2.1 is not an address of this machine" in stderr
+
+
+def test_options_of_loading_reach_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def make_pool(models: object, config: object, options: dict[str, object], **_: object) -> None:
+        given.update(options)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("localgen.serve.models.make_pool", make_pool)
+    run("x", "--port", "0", "--deterministic", "--max-sequences", "3", "--n-ctx", "512")
+    assert {"deterministic": True, "max_sequences": 3, "n_ctx": 512}.items() <= given.items()
 
 
 def test_every_option_is_in_the_help() -> None:

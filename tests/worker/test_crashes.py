@@ -75,7 +75,9 @@ def test_every_call_gets_an_answer_or_a_typed_error(
 
 
 @POSIX
-def test_waiting_calls_go_on(tiny: LocalModel, tiny_bpe_path: Path) -> None:
+def test_waiting_calls_go_on(
+    tiny: LocalModel, tiny_bpe_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with load_isolated(tiny_bpe_path, max_sequences=1) as model:
         running = model.stream("first", logits_processor=functions.HangAfter(3), **GREEDY)
         next(running)
@@ -87,6 +89,7 @@ def test_waiting_calls_go_on(tiny: LocalModel, tiny_bpe_path: Path) -> None:
         for text, stream in zip(("second", "third"), waiting, strict=True):
             assert "".join(stream) == tiny.complete(text, **GREEDY).text
         assert model.n_restarts == 1
+    assert "killed by SIGKILL: 1 call with an error, 2 to run again" in caplog.text
 
 
 def test_a_call_that_ran_beside_the_cause_is_not_refused_for_it(

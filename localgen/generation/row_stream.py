@@ -126,7 +126,7 @@ class CallRows:
                             call.resume()
                 except Exception as error:
                     # What came before it was generated all the same.
-                    if error is call.request.error and (last := _before_error(rows)):
+                    if error is call.request.error and (last := updates_before_error(rows)):
                         yield last
                     raise
 
@@ -134,8 +134,8 @@ class CallRows:
         return results.reply_parser(call, sequence) if self._takes_apart else None
 
 
-def _before_error(rows: list[RowProgress]) -> list[RowUpdate]:
-    """Return the updates of rows that an error has ended."""
+def updates_before_error(rows: list[RowProgress]) -> list[RowUpdate]:
+    """Return the last updates of rows that an error has ended: their ends are the error's."""
     updates = [each for row in rows if (each := row.update())]
     unended = (
         replace(each, finish_reason=None) if each.finish_reason == "cancelled" else each

@@ -107,6 +107,8 @@ class ServeConfig:
     further one is answered with 429. max_rows: texts of one request.
     request_timeout: seconds from when a request has arrived to the end of its answer. One that then
     still waits is answered with 503; one that runs ends with what it has. 0 is no limit.
+    sse_keep_alive_interval: seconds of silence after which a stream sends a comment, also while its
+    request waits; 0 is never.
     body_timeout: seconds for a request's body to arrive. max_body_bytes: its size. max_messages and
     max_message_chars: of a chat, the latter for each message.
     any_model_name: a request for a model that is not here gets the first one, not a 404.
@@ -156,6 +158,11 @@ class ServeConfig:
         600.0,
         number("at least 0", 0.0, MAX_SECONDS),
         help=f"End a request after this many seconds; {_NO_LIMIT}.",
+    )
+    sse_keep_alive_interval: float = _option(
+        15.0,
+        number("at least 0", 0.0, MAX_SECONDS),
+        help="Send a comment in a stream that is silent for this many seconds; 0 for never.",
     )
     body_timeout: float = _option(
         30.0,
@@ -213,6 +220,11 @@ class ServeConfig:
             )
         if self.log_prompts and not self.access_log:
             raise ValueError("log_prompts needs the access log: leave out access_log=False")
+
+    @property
+    def keep_alive_seconds(self) -> float | None:
+        """The seconds after which a silent stream sends a comment; None is never."""
+        return self.sse_keep_alive_interval or None
 
     @property
     def deadline_seconds(self) -> float | None:

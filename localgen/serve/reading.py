@@ -38,6 +38,12 @@ _INSTEAD = {
 }
 
 
+_REFERENCE = (
+    "an item_reference names an item that a server has stored, and nothing is stored here: send "
+    "the item itself, as the answer had it. Clients do that if the request has store=false"
+)
+
+
 async def read_body(request: Request, kind: type[AnyRequest]) -> AnyRequest:
     """Return a request's body as a ``kind``. Raises Refusal."""
     body = await request.body()
@@ -78,6 +84,8 @@ def _what(error: Mapping[str, Any]) -> str:
         return "this field is required"
     if error["type"] == "union_tag_invalid":
         about = error["ctx"]
+        if about["tag"] == "item_reference":
+            return _REFERENCE
         return (
             f"{about['discriminator']} must be {about['expected_tags']}, got {about['tag']!r:.40}"
         )

@@ -60,10 +60,11 @@ class ResponseWriter:
             self.response["incomplete_details"] = {"reason": incomplete_because}
         return self._numbered([*events, self._state(status)])
 
-    def fail(self, code: str, message: str) -> list[Event]:
+    def fail(self, code: str, message: str, usage: ResponseUsage | None) -> list[Event]:
         """Return the last event of a reply that ended in an error."""
         self._close("incomplete")
         self.response["status"] = "failed"
+        self.response["usage"] = usage
         self.response["error"] = {"code": code, "message": message}
         return self._numbered([self._state("failed")])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from localgen.completion import Completion
 from localgen.engine.sequence import FinishReason
 from localgen.generation.row_stream import RowUpdate
@@ -30,6 +32,7 @@ class ResponseRow:
         self._writer = ResponseWriter(response)
         self._tokens = TextTokens(n_top, token_bytes)
         self._reasoning = ReasoningCount()
+        self._has_begun = False
 
     @property
     def response(self) -> ResponseObject:
@@ -37,8 +40,9 @@ class ResponseRow:
         return self._writer.response
 
     def begin(self) -> list[Event]:
-        """Return the events before the first piece."""
-        return self._writer.begin()
+        """Return the events before the first piece, the first time."""
+        has_begun, self._has_begun = self._has_begun, True
+        return [] if has_begun else self._writer.begin()
 
     def add(self, update: RowUpdate) -> list[Event]:
         """Return the events of what is new."""
@@ -54,9 +58,11 @@ class ResponseRow:
         because = _INCOMPLETE.get(done.finish_reason)
         return self._writer.end(_usage(done, self._reasoning.n_tokens), because)
 
-    def fail(self, message: str) -> list[Event]:
-        """Return the last event of a reply that an error ended."""
-        return self._writer.fail("server_error", message)
+    def fail(self, message: str, done: Sequence[Completion]) -> list[Event]:
+        """Return the last events of a reply that an error ended. done: what there is, if it has
+        begun."""
+        counts = _usage(done[0], self._reasoning.n_tokens) if done else None
+        return [*self.begin(), *self._writer.fail("server_error", message, counts)]
 
     def _delta(self, delta: ReplyDelta) -> list[Event]:
         if delta.kind != "text":

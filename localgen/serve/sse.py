@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.types import Send
 
 DONE = b"data: [DONE]\n\n"
+# Clients ignore it; proxies, which close silent connections, do not.
+COMMENT = b": keep-alive\n\n"
 STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 _STREAM_HEADERS = [
     STREAM_TYPE,
@@ -38,9 +43,8 @@ async def send_json(send: Send, value: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_chunks(send: Send, chunks: AsyncIterator[Sequence[Any]]) -> None:
+async def send_chunks(stream: EventStream, chunks: AsyncIterator[Sequence[Any]]) -> None:
     """Send chunks as they come, those of one item together, and the mark of a whole stream."""
-    stream = EventStream(send)
     async for some in chunks:
         await stream.write(map(event, some))
     await stream.write([DONE])
@@ -48,25 +52,60 @@ async def send_chunks(send: Send, chunks: AsyncIterator[Sequence[Any]]) -> None:
 
 
 class EventStream:
-    """A response of events, which begins with the first one."""
+    """A response of events, which begins with the first one.
+
+    last_words: returns what is sent before the event of an error, if the response has begun.
+    """
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self._writing = asyncio.Lock()
+        self._written_at = time.monotonic()
         self.has_begun = False
+        self.last_words: Callable[[], Iterable[bytes]] | None = None
 
     async def write(self, events: Iterable[bytes]) -> None:
         """Send events together, if there are any."""
         if data := b"".join(events):
-            await self._start()
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._write(data, more=True)
 
     async def end(self) -> None:
         """End the response."""
-        await self._start()
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._write(b"", more=False)
 
-    async def _start(self) -> None:
-        if not self.has_begun:
-            self.has_begun = True
-            start = {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
-            await self._send(start)
+    async def keep_alive(self, seconds: float) -> None:
+        """Send a comment each time that nothing was sent for so many seconds, until cancelled."""
+        while True:
+            silent = time.monotonic() - self._written_at
+            if silent < seconds:
+                await asyncio.sleep(seconds - silent)
+            elif self._writing.locked():  # for a client that reads slowly
+                await asyncio.sleep(seconds)
+            else:
+                await self._write(COMMENT, more=True)
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        async with self._writing:
+            if not self.has_begun:
+                start = {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
+                await self._send(start)
+                self.has_begun = True
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            self._written_at = time.monotonic()
+
+
+@asynccontextmanager
+async def event_stream(send: Send, seconds: float | None) -> AsyncIterator[EventStream]:
+    """Lend a stream, with a comment after each ``seconds`` of silence (None is never), and with its
+    last words if the block raises."""
+    stream = EventStream(send)
+    keeper = None if seconds is None else asyncio.create_task(stream.keep_alive(seconds))
+    try:
+        yield stream
+    except Exception:
+        if stream.has_begun and stream.last_words is not None:
+            await stream.write(stream.last_words())
+        raise
+    finally:
+        if keeper is not None:
+            keeper.cancel()

@@ -14,7 +14,7 @@ from typing import Any
 
 from localgen.engine.request import Request
 from localgen.generation import results
-from localgen.generation.row_stream import RowProgress, RowUpdate
+from localgen.generation.row_stream import RowProgress, RowUpdate, updates_before_error
 from localgen.model import LocalModel
 from localgen.worker.answers import ANSWERS, ASYNC_ANSWERS, Built, build
 from localgen.worker.calls import WireRow
@@ -55,6 +55,8 @@ class _Running:
         self._due_at = time.monotonic() + _SECONDS_BETWEEN_COPIES
         if self.request.done:
             _ = self.built.call.sequences  # of beams: filled when it is asked for
+        if self.request.error is not None:
+            return list(map(_wire, updates_before_error(self.rows)))
         updates = [row.update() for row in self.rows]
         return [_wire(update) for update in updates if update is not None]
 

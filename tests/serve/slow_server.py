@@ -30,7 +30,7 @@ class PacedBackend(FakeBackend):
 
     def decode(self, batch: Any, should_stop: Callable[[], bool] | None = None) -> Any:
         time.sleep(self._pass_seconds)
-        if FAILS_AT in bytes(token for token in batch.token_ids if token < 256).decode():
+        if FAILS_AT in bytes(token for token in batch.token_ids if token < 256).decode("latin-1"):
             raise RuntimeError("bug at /secret/path")
         return super().decode(batch, should_stop)
 

@@ -6,18 +6,21 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 pytest.importorskip("starlette")
 
 from localgen import DecodeError
-from tests.fakes import FakeBackend, FakeModel, engine_of, fake_model
+from tests.fakes import FakeBackend, FakeModel, engine_of, fake_model, reference_greedy
 from tests.serve.conftest import Serve
 from tests.serve.live import SECONDS, listening
+from tests.serve.processes import events
 
 COMPLETIONS = "/v1/completions"
 
@@ -100,15 +103,91 @@ def test_an_error_before_the_first_token_has_a_status(serve: Serve) -> None:
         assert "/some/path" not in response.text
 
 
-def test_an_error_within_a_stream_is_its_last_event(serve: Serve) -> None:
-    body = {"prompt": "abc", "stream": True, "max_tokens": 20, "temperature": 0}
-    response = serve(failing_model(6)).post(COMPLETIONS, json=body)
+STREAM = {"prompt": "abc", "stream": True, "max_tokens": 20, "temperature": 0}
+
+
+def test_an_error_within_a_stream_is_its_last_event_after_all_that_came(serve: Serve) -> None:
+    response = serve(failing_model(6)).post(COMPLETIONS, json=STREAM)
     assert response.status_code == 200
     *chunks, last, _ = response.text.split("\n\n")
-    assert chunks
+    choices = [json.loads(each.removeprefix("data: "))["choices"][0] for each in chunks]
+    came = bytes(reference_greedy([*b"abc"], 4)).decode()
+    assert "".join(each["text"] for each in choices) == came
+    assert {each["finish_reason"] for each in choices} == {None}
     assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
     assert "[DONE]" not in response.text
     assert "/some/path" not in response.text
+
+
+def test_the_usage_of_a_stream_that_fails_comes_before_its_error(serve: Serve) -> None:
+    body = {**STREAM, "stream_options": {"include_usage": True}}
+    response = serve(failing_model(6)).post(COMPLETIONS, json=body)
+    *chunks, with_usage, _, _ = response.text.split("\n\n")
+    chunk = json.loads(with_usage.removeprefix("data: "))
+    assert chunk["choices"] == []
+    assert (chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"]) == (3, 4)
+    assert {json.loads(each.removeprefix("data: "))["usage"] for each in chunks} == {None}
+
+
+@contextmanager
+def stream_from(url: str, **fields: Any) -> Iterator[Iterator[str]]:
+    """Yield the lines of a stream as they come."""
+    with (
+        httpx.Client(timeout=SECONDS, trust_env=False) as client,
+        client.stream("POST", url + COMPLETIONS, json={**STREAM, **fields}) as response,
+    ):
+        assert response.status_code == 200
+        yield response.iter_lines()
+
+
+def test_each_event_leaves_before_the_next_pass() -> None:
+    backend = PacedBackend()
+    backend.allowed.release()
+    with (
+        listening(FakeModel(backend, fake_model().config)) as (url, _),
+        stream_from(url, max_tokens=3) as lines,
+    ):
+        found = events(lines)
+        texts = []
+        for _ in range(3):
+            texts.append(next(found)["choices"][0]["text"])  # type: ignore[index]
+            backend.allowed.release()
+        assert "".join(texts).encode() == bytes(reference_greedy([*b"abc"], 3))
+        assert list(found) == ["[DONE]"]
+
+
+def test_a_stream_is_kept_alive_while_it_waits_and_while_its_prompt_is_read() -> None:
+    backend = PacedBackend()
+    model = FakeModel(backend, fake_model().config)
+    with (
+        listening(model, sse_keep_alive_interval=1e-3, max_running=1) as (url, app),
+        stream_from(url) as first,
+        stream_from(url) as second,
+    ):
+        assert app.state.admission.n_waiting == 1
+        for lines in (first, second):
+            assert [next(lines) for _ in range(4)] == [": keep-alive", ""] * 2
+        backend.allowed.release(1000)
+        assert [list(events(lines))[-1] for lines in (first, second)] == ["[DONE]"] * 2
+
+
+def test_an_error_before_the_first_token_is_an_event_of_a_stream_that_was_kept_alive() -> None:
+    backend, may_fail = FakeBackend(), threading.Event()
+
+    def fail() -> None:
+        assert may_fail.wait(SECONDS)
+        raise DecodeError("llama_decode returned -3")
+
+    backend.on_decode = fail
+    model = fake_model(backend=backend)
+    with (
+        listening(model, sse_keep_alive_interval=1e-3) as (url, _),
+        stream_from(url) as lines,
+    ):
+        assert next(lines) == ": keep-alive"
+        may_fail.set()
+        (found,) = events(lines)
+        assert found["error"]["code"] == "decode"  # type: ignore[index]
 
 
 def test_an_error_within_an_answer_loses_it(serve: Serve) -> None:

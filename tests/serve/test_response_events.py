@@ -189,7 +189,7 @@ def test_a_call_without_a_name_is_still_an_item(writer: ResponseWriter) -> None:
 def test_an_error_ends_the_stream_with_what_came(writer: ResponseWriter) -> None:
     writer.begin()
     writer.add(text("Half"))
-    (event,) = writer.fail("server_error", "the model stopped")
+    (event,) = writer.fail("server_error", "the model stopped", None)
     EVENTS.validate_python(event)
     assert event["type"] == "response.failed"
     assert event["response"]["error"] == {"code": "server_error", "message": "the model stopped"}

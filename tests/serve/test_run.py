@@ -58,7 +58,8 @@ def test_a_stream_goes_on_to_its_end_while_new_requests_are_refused() -> None:
 def test_a_stream_that_takes_too_long_is_cut_with_an_error(how: str) -> None:
     seconds = 0.1 if how == "time is up" else 1000.0
     with slow_server(pass_seconds=0.02, shutdown_seconds=seconds) as server:
-        with server.client() as client, stream_of(client) as answer:
+        given = body(50_000, stream=True, stream_options={"include_usage": True})
+        with server.client() as client, client.stream("POST", PATH, json=given) as answer:
             found = events(answer.iter_lines())
             next(found)
             server.stop()
@@ -68,6 +69,7 @@ def test_a_stream_that_takes_too_long_is_cut_with_an_error(how: str) -> None:
             rest = list(found)
         assert "[DONE]" not in rest
         assert rest[-1]["error"]["code"] == "server_stopping"  # type: ignore[index]
+        assert rest[-2]["usage"]["completion_tokens"] > 0  # type: ignore[index]
         assert server.end()[0] == 0
 
 

@@ -53,6 +53,20 @@ def warn(token_ids: Any, scores: Any) -> Any:
     return scores
 
 
+class FailAfter:
+    """A logits processor that raises once ``n`` tokens were chosen."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.n_calls = 0
+
+    def __call__(self, token_ids: Any, scores: Any) -> Any:
+        self.n_calls += 1
+        if self.n_calls > self.n:
+            raise LookupError("no such score")
+        return scores
+
+
 class HangAfter:
     """A logits processor that does not return once ``n`` tokens were chosen."""
 

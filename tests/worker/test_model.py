@@ -24,6 +24,7 @@ from localgen.errors import (
     ModelNotFoundError,
     WorkerCrashedError,
 )
+from localgen.generation.row_stream import RowUpdate
 from localgen.worker.model import IsolatedModel
 from tests.worker import functions
 from tests.worker.conftest import load_isolated
@@ -220,6 +221,26 @@ def test_an_error_of_a_function_ends_its_call_alone(isolated: IsolatedModel) -> 
     with pytest.raises(LookupError, match="no such score") as error:
         isolated.complete("the", logits_processor=functions.fail)
     assert error.value.partial[0].finish_reason == "cancelled"  # type: ignore[attr-defined]
+
+
+def test_rows_give_all_that_came_before_an_error_and_no_end_of_their_own(
+    isolated: IsolatedModel,
+) -> None:
+    updates: list[RowUpdate] = []
+
+    async def run() -> None:
+        rows = isolated.astream_rows(["the"], logits_processor=functions.FailAfter(3), **GREEDY)
+        async with aclosing(rows):
+            async for some in rows:
+                updates.extend(some)
+
+    with pytest.raises(LookupError) as error:
+        asyncio.run(run())
+    (partial,) = error.value.partial  # type: ignore[attr-defined]
+    assert [token for each in updates for token in each.token_ids] == partial.token_ids
+    assert len(partial.token_ids) == 3
+    assert "".join(delta.text for each in updates for delta in each.deltas) == partial.text
+    assert {each.finish_reason for each in updates} == {None}
 
 
 def test_a_function_that_cannot_be_sent_is_refused_before_it_is(isolated: IsolatedModel) -> None:

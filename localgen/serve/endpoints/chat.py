@@ -12,31 +12,40 @@ from starlette.requests import Request
 from starlette.types import Send
 
 from localgen.generation.row_stream import RowStream
-from localgen.serve.answering import new_id, serving
+from localgen.serve.answering import Served, new_id, serving
 from localgen.serve.chat_choices import ChatChoice, choices_of
 from localgen.serve.chat_requests import chat_rows, check_chat
 from localgen.serve.reading import read_body
 from localgen.serve.schemas.chat import ChatRequest
-from localgen.serve.sse import send_chunks, send_json
+from localgen.serve.schemas.common import StreamOptions
+from localgen.serve.sse import EventStream, event, event_stream, send_chunks, send_json
 from localgen.serve.usage import usage
+
+Chunk = dict[str, Any]
 
 
 async def chat_completions(request: Request, send: Send) -> None:
     """Answer a conversation."""
     given = await read_body(request, ChatRequest)
-    check_chat(given, request.app.state.config)
-    n_rows = given.n or 1
-    async with serving(request, given.model, n_rows) as served:
-        rows = await chat_rows(given, served)
-        n_top = (given.top_logprobs or 0) if given.logprobs else None
-        choices = choices_of(n_rows, n_top, served.model.tokenizer.token_bytes)
-        answer = _Answer(served.name, n_rows, choices)
-        async with aclosing(rows):
+    config = request.app.state.config
+    check_chat(given, config)
+    async with (
+        event_stream(send, config.keep_alive_seconds if given.stream else None) as stream,
+        serving(request, given.model, given.n or 1) as served,
+    ):
+        answer = await _begin(given, served)
+        async with aclosing(answer.rows):
             if given.stream:
-                wants_usage = given.stream_options and given.stream_options.include_usage
-                await send_chunks(send, answer.chunks(rows, with_usage=bool(wants_usage)))
+                await answer.send_chunks(stream, given.stream_options)
             else:
-                await send_json(send, await answer.whole(rows))
+                await send_json(send, await answer.whole())
+
+
+async def _begin(given: ChatRequest, served: Served) -> _Answer:
+    rows = await chat_rows(given, served)
+    n_top = (given.top_logprobs or 0) if given.logprobs else None
+    choices = choices_of(given.n or 1, n_top, served.model.tokenizer.token_bytes)
+    return _Answer(served.name, rows, choices)
 
 
 @dataclass(slots=True)
@@ -44,32 +53,39 @@ class _Answer:
     """The answer to one request. model: its name."""
 
     model: str
-    n_rows: int
+    rows: RowStream
     choices: Sequence[ChatChoice]
 
-    async def whole(self, rows: RowStream) -> dict[str, Any]:
+    async def whole(self) -> dict[str, Any]:
         """Return the answer when the rows have ended."""
         answer = self._object("chat.completion")
-        async for updates in rows:
+        async for updates in self.rows:
             for update in updates:
                 self.choices[update.row].add(update)
         choices = [choice.whole for choice in self.choices]
-        return {**answer, "choices": choices, "usage": self._usage(rows)}
+        return {**answer, "choices": choices, "usage": self._usage()}
 
-    async def chunks(
-        self, rows: RowStream, *, with_usage: bool
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        """Yield the chunks of a stream, those of one or more steps together."""
+    async def send_chunks(self, stream: EventStream, options: StreamOptions | None) -> None:
+        """Send the chunks of a stream, those of one or more steps together."""
         chunk = self._object("chat.completion.chunk")
+        with_usage = options is not None and bool(options.include_usage)
         if with_usage:
             chunk["usage"] = None
+            stream.last_words = lambda: [event(self._last(chunk))]
+        await send_chunks(stream, self._chunks(chunk, with_usage=with_usage))
+
+    async def _chunks(self, chunk: Chunk, *, with_usage: bool) -> AsyncIterator[list[Chunk]]:
         begun = [choice.begin() for choice in self.choices]
-        async for updates in rows:
+        async for updates in self.rows:
             new = [each for update in updates for each in self.choices[update.row].add(update)]
             yield [{**chunk, "choices": [each]} for each in [*begun, *new]]
             begun = []
         if with_usage:
-            yield [{**chunk, "choices": [], "usage": self._usage(rows)}]
+            yield [self._last(chunk)]
+
+    def _last(self, chunk: Chunk) -> Chunk:
+        """Return the chunk with the usage."""
+        return {**chunk, "choices": [], "usage": self._usage()}
 
     def _object(self, kind: str) -> dict[str, Any]:
         return {
@@ -80,6 +96,6 @@ class _Answer:
             "system_fingerprint": None,
         }
 
-    def _usage(self, rows: RowStream) -> dict[str, Any]:
+    def _usage(self) -> dict[str, Any]:
         n_reasoning = sum(choice.n_reasoning for choice in self.choices)
-        return usage(rows.completions, self.n_rows, n_reasoning)
+        return usage(self.rows.completions, len(self.choices), n_reasoning)

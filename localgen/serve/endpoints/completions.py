@@ -23,7 +23,7 @@ from localgen.serve.reading import read_body
 from localgen.serve.refusals import Refusal
 from localgen.serve.sampling_fields import Options, sampling_options
 from localgen.serve.schemas.completions import CompletionRequest
-from localgen.serve.sse import send_chunks, send_json
+from localgen.serve.sse import EventStream, event, event_stream, send_chunks, send_json
 from localgen.serve.text_choices import TextChoice
 from localgen.serve.usage import counts, usage
 
@@ -35,19 +35,32 @@ async def completions(request: Request, send: Send) -> None:
     given = await read_body(request, CompletionRequest)
     n = given.n or 1
     n_rows = n * len(given.prompt)
-    _check(given, n_rows, request.app.state.config)
-    async with serving(request, given.model, n_rows) as served:
-        options = _options(given, n, served.model)
-        prompts = await _prompts(given, served.model)
-        with blaming_fields(given, "prompt"), blaming("prompt", (ValueError,)):
-            echoes = await echoes_of(given, prompts, served.model)
-        answer = _Answer(served, given, n, _choices(given, n, echoes, served))
-        if given.max_tokens == 0:
-            await answer.send(send, None)
+    config = request.app.state.config
+    _check(given, n_rows, config)
+    async with (
+        event_stream(send, config.keep_alive_seconds if given.stream else None) as stream,
+        serving(request, given.model, n_rows) as served,
+    ):
+        answer, rows = await _begin(given, n, served)
+        if rows is None:
+            await answer.send(send, stream, None)
             return
-        rows = rows_blaming_fields(served.rows(prompts, **options), given, "prompt")
         async with aclosing(rows):
-            await answer.send(send, rows)
+            await answer.send(send, stream, rows)
+
+
+async def _begin(
+    given: CompletionRequest, n: int, served: Served
+) -> tuple[_Answer, RowStream | None]:
+    """Return the answer before anything was generated, and the rows, if there are to be any."""
+    options = _options(given, n, served.model)
+    prompts = await _prompts(given, served.model)
+    with blaming_fields(given, "prompt"), blaming("prompt", (ValueError,)):
+        echoes = await echoes_of(given, prompts, served.model)
+    answer = _Answer(served, given, n, _choices(given, n, echoes, served))
+    if given.max_tokens == 0:
+        return answer, None
+    return answer, rows_blaming_fields(served.rows(prompts, **options), given, "prompt")
 
 
 def _check(given: CompletionRequest, n_rows: int, config: ServeConfig) -> None:
@@ -112,12 +125,15 @@ class _Answer:
     n: int
     choices: Sequence[TextChoice]
 
-    async def send(self, send: Send, rows: RowStream | None) -> None:
+    async def send(self, send: Send, stream: EventStream, rows: RowStream | None) -> None:
         """Send it. rows: None if nothing is generated."""
-        options = self.given.stream_options
         if self.given.stream:
+            options, chunk = self.given.stream_options, self._object()
             with_usage = options is not None and bool(options.include_usage)
-            await send_chunks(send, self.chunks(rows, with_usage=with_usage))
+            if with_usage:
+                chunk["usage"] = None
+                stream.last_words = lambda: [event(self._last(chunk, rows))]
+            await send_chunks(stream, self.chunks(chunk, rows, with_usage=with_usage))
         else:
             await send_json(send, await self.whole(rows))
 
@@ -132,12 +148,9 @@ class _Answer:
         return {**answer, "choices": choices, "usage": self._usage(rows)}
 
     async def chunks(
-        self, rows: RowStream | None, *, with_usage: bool
+        self, chunk: dict[str, Any], rows: RowStream | None, *, with_usage: bool
     ) -> AsyncIterator[list[dict[str, Any]]]:
         """Yield the chunks of a stream, those of one or more steps together."""
-        chunk = self._object()
-        if with_usage:
-            chunk["usage"] = None
         begun = [each for choice in self.choices for each in choice.begin(ends=rows is None)]
         if rows is None:
             yield [{**chunk, "choices": [each]} for each in begun]
@@ -147,7 +160,11 @@ class _Answer:
                 yield [{**chunk, "choices": [each]} for each in [*begun, *new]]
                 begun = []
         if with_usage:
-            yield [{**chunk, "choices": [], "usage": self._usage(rows)}]
+            yield [self._last(chunk, rows)]
+
+    def _last(self, chunk: dict[str, Any], rows: RowStream | None) -> dict[str, Any]:
+        """Return the chunk with the usage."""
+        return {**chunk, "choices": [], "usage": self._usage(rows)}
 
     def _object(self) -> dict[str, Any]:
         return {

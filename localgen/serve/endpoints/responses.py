@@ -19,27 +19,30 @@ from localgen.serve.response_object import new_response
 from localgen.serve.response_request import as_chat, own_param
 from localgen.serve.response_row import ResponseRow
 from localgen.serve.schemas.responses import ResponsesRequest
-from localgen.serve.sse import EventStream, event, send_json
+from localgen.serve.sse import EventStream, event, event_stream, send_json
 
 
 async def responses(request: Request, send: Send) -> None:
     """Answer a conversation."""
     given = await read_body(request, ResponsesRequest)
-    answer = _Answer(given, send)
-    try:
-        await answer.write(request)
-    except Exception as error:
-        await answer.fail(refusal_of(error))
+    seconds = request.app.state.config.keep_alive_seconds if given.stream else None
+    async with event_stream(send, seconds) as stream:
+        answer = _Answer(given, send, stream)
+        try:
+            await answer.write(request)
+        except Exception as error:
+            await answer.fail(refusal_of(error))
 
 
 class _Answer:
     """Writes the answer to one request."""
 
-    def __init__(self, given: ResponsesRequest, send: Send) -> None:
+    def __init__(self, given: ResponsesRequest, send: Send, stream: EventStream) -> None:
         self._given = given
         self._send = send
-        self._stream = EventStream(send)
+        self._stream = stream
         self._row: ResponseRow | None = None
+        self._rows: RowStream | None = None
 
     async def write(self, request: Request) -> None:
         """Write the answer."""
@@ -49,7 +52,7 @@ class _Answer:
             n_top = (chat.top_logprobs or 0) if chat.logprobs else None
             response = new_response(self._given, served.name)
             self._row = ResponseRow(response, n_top, served.model.tokenizer.token_bytes)
-            rows = await chat_rows(chat, served)
+            rows = self._rows = await chat_rows(chat, served)
             async with aclosing(rows):
                 async for events in _events(self._row, rows):
                     if self._given.stream:
@@ -64,16 +67,15 @@ class _Answer:
         refusal.param = own_param(refusal.param)
         if self._row is None or not self._stream.has_begun:
             raise refusal
-        await self._stream.write(_named(self._row.fail(str(refusal))))
+        done = self._rows.completions if self._rows is not None else []
+        await self._stream.write(_named(self._row.fail(str(refusal), done)))
         await self._stream.end()
 
 
 async def _events(row: ResponseRow, rows: RowStream) -> AsyncIterator[list[Event]]:
     """Yield the events of a response, those of one or more steps together."""
-    begun = row.begin()
     async for updates in rows:
-        yield [*begun, *(each for update in updates for each in row.add(update))]
-        begun = []
+        yield [*row.begin(), *(each for update in updates for each in row.add(update))]
     (done,) = rows.completions
     yield row.end(done)
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
+
+from tests.fakes import FakeBackend, fake_model
+from tests.serve.live import SECONDS, listening
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +50,38 @@ def test_a_prompt_that_is_too_long(client: openai.OpenAI, model: str) -> None:
 def test_an_unknown_path(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         client.get("/nothing", cast_to=object)
+
+
+def test_a_retry_waits_as_long_as_retry_after_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself the package would wait for half a second at most before its first retry."""
+    backend, may_run = FakeBackend(), threading.Event()
+    started = threading.Event()
+
+    def wait() -> None:
+        started.set()
+        assert may_run.wait(SECONDS)
+
+    backend.on_decode = wait
+    waits: list[float] = []
+    with (
+        listening(fake_model(backend=backend), max_running=1, max_waiting=0) as (url, app),
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=SECONDS) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+
+        def ask() -> Any:
+            return client.completions.create(model="fake", prompt="abc", max_tokens=2)
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            may_run.set()
+            while app.state.admission.n_running:
+                pass
+
+        clock = SimpleNamespace(**{**vars(time), "sleep": sleep})
+        monkeypatch.setattr("openai._base_client.time", clock)
+        busy = pool.submit(ask)
+        assert started.wait(SECONDS)
+        assert ask().choices[0].finish_reason == "length"
+        assert busy.result(SECONDS).choices[0].finish_reason == "length"
+    assert waits == [1.0]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from localgen import DecodeError
 from localgen.serve.schemas.response_output import ResponseObject
 from localgen.serve.schemas.response_stream import ResponseEvent
 from localgen.serve.schemas.responses import ResponsesRequest
@@ -151,3 +152,33 @@ def test_a_prompt_that_is_too_long_is_the_input(serve: Serve) -> None:
     response = serve(replying_model("Hi.")).post(PATH, json={"input": "long " * 100_000})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "input"
+
+
+def test_a_reference_to_a_stored_item_says_what_to_send(serve: Serve) -> None:
+    given = [{"role": "user", "content": "Hi"}, {"type": "item_reference", "id": "msg_1"}]
+    error = serve(replying_model("Hi.")).post(PATH, json={"input": given}).json()["error"]
+    assert error["param"] == "input[1]"
+    assert "send the item itself" in error["message"]
+    assert "store=false" in error["message"]
+
+
+def test_a_response_that_fails_has_what_came_and_its_usage(serve: Serve) -> None:
+    model = replying_model("A long reply.")
+    n_prompt = len(model.chat_prompt([{"role": "user", "content": "Hi"}]).token_ids)
+
+    def fail() -> None:
+        if model.backend.n_decoded > n_prompt + 4:
+            raise DecodeError("llama_decode returned -3")
+
+    model.backend.on_decode = fail
+    body = {"input": "Hi", "temperature": 0, "stream": True}
+    found = events(serve(model).post(PATH, json=body).text)
+    for each in found:
+        EVENTS.validate_python(each, strict=True)
+    deltas = [each["delta"] for each in found if each["type"] == "response.output_text.delta"]
+    assert "".join(deltas) == "A lon"
+    last = found[-1]
+    assert last["type"] == "response.failed"
+    assert last["response"]["output"][0]["content"][0]["text"] == "A lon"
+    assert last["response"]["usage"]["output_tokens"] == 5
+    assert last["response"]["usage"]["input_tokens"] == n_prompt

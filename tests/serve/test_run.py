@@ -69,7 +69,7 @@ def test_a_stream_that_takes_too_long_is_cut_with_an_error(how: str) -> None:
             rest = list(found)
         assert "[DONE]" not in rest
         assert rest[-1]["error"]["code"] == "server_stopping"  # type: ignore[index]
-        assert rest[-2]["usage"]["completion_tokens"] > 0  # type: ignore[index]
+        assert rest[-2]["usage"]["completion_tokens"]  # type: ignore[index]
         assert server.end()[0] == 0
 
 

@@ -25,14 +25,14 @@ _OF_MERGING = {"output", "merge", "as_json"}
 def imatrix(
     context: typer.Context,
     source: Annotated[
-        str | None, typer.Argument(metavar="[SRC]", help=f"Use this model: {MODEL_FORMS}.")
+        str | None, typer.Argument(metavar="MODEL", help=f"Use this model: {MODEL_FORMS}.")
     ] = None,
     texts: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[TEXT…]",
+            metavar="TEXT",
             help="Compute it on these UTF-8 files.",
-            show_default="sources of Python's standard library",
+            show_default="sources of Python's standard library, about 100 chunks of 512 tokens",
         ),
     ] = None,
     output: Annotated[
@@ -40,7 +40,7 @@ def imatrix(
     ] = Path("imatrix.gguf"),
     n_ctx: Annotated[int, typer.Option(help="Cut the text into chunks of this many tokens.")] = 512,
     chunks: Annotated[
-        int | None, typer.Option(help="Use this many chunks of the text.", show_default="all")
+        int | None, typer.Option(help="Use the first chunks of the text, this many.", show_default="all")
     ] = None,
     process_output: Annotated[
         bool, typer.Option("--process-output", help="Include the output matrix.")
@@ -63,9 +63,9 @@ def imatrix(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Write an importance matrix of SRC, which quantization below 4 bits needs."""
+    """Write an importance matrix of MODEL, which quantization below 4 bits needs."""
     if (source is None) == (not merge):
-        raise ValueError("give either SRC or --merge FILE, at least twice")
+        raise ValueError("give either MODEL or --merge FILE, at least twice")
     if merge:
         _check_merging(context)
         _print(merge_imatrices(merge, output=output), as_json=as_json)

@@ -21,7 +21,7 @@ def report(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DIR…", help="Read the results in these folders (*.json) or files; merge them."
+            metavar="DIR", help="Read the results in these folders (*.json) or files; merge them."
         ),
     ],
     output: Annotated[

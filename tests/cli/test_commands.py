@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 import typer
 
 from localgen.cli.app import app
@@ -37,3 +41,18 @@ def test_a_command_does_not_import_the_others(run_child: RunChild) -> None:
     assert "localgen.cli.models" in imported
     for other in ("generate", "compare", "doctor"):
         assert f"localgen.cli.{other}" not in imported
+
+
+def test_the_first_line_of_help_names_each_argument_once() -> None:
+    """Regression: brackets and an ellipsis of our own came on top of the library's: [[TEXT…]]..."""
+    group = typer.main.get_command(app)
+    for path, command in _leaves(group):
+        usage = command.get_usage(command.context_class(command, info_name=path))
+        assert not re.search(r"\[\[|\{\[|…|\{\{", usage), usage
+
+
+def _leaves(group: Any, path: str = "localgen") -> Iterator[tuple[str, Any]]:
+    """Yield each command that has no commands of its own, with what is typed for it."""
+    for name, command in group.commands.items():
+        typed = f"{path} {name}"
+        yield from _leaves(command, typed) if hasattr(command, "commands") else [(typed, command)]

@@ -53,8 +53,8 @@ def test_a_matrix_is_made_resumed_and_merged(run: Run, tiny_bpe_path: Path, tmp_
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "give either SRC or --merge FILE, at least twice"),
-        (["model.gguf", "--merge", "a.gguf"], "give either SRC or --merge FILE"),
+        ([], "give either MODEL or --merge FILE, at least twice"),
+        (["model.gguf", "--merge", "a.gguf"], "give either MODEL or --merge FILE"),
         (["--merge", "a.gguf", "--chunks", "3"], "--chunks cannot be used with --merge"),
         (["--merge", "a.gguf"], "merging needs at least two files, got 1"),
     ],

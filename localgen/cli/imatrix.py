@@ -40,7 +40,8 @@ def imatrix(
     ] = Path("imatrix.gguf"),
     n_ctx: Annotated[int, typer.Option(help="Cut the text into chunks of this many tokens.")] = 512,
     chunks: Annotated[
-        int | None, typer.Option(help="Use the first chunks of the text, this many.", show_default="all")
+        int | None,
+        typer.Option(metavar="N", help="Use the first N chunks only.", show_default="all"),
     ] = None,
     process_output: Annotated[
         bool, typer.Option("--process-output", help="Include the output matrix.")

@@ -7,10 +7,8 @@ those that are right. A row of CSV is a question, its choices and the letter of 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import re
 import string
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from typing import Any
 from localgen._util.checks import check_int
 from localgen._util.json_text import read_json
 from localgen._util.text_file import read_text
+from localgen.compare.csv_records import BrokenLineError, read_records
 from localgen.errors import CompareError
 
 SUFFIXES = (".jsonl", ".json", ".csv")
@@ -78,14 +77,11 @@ def read_tasks(path: Path) -> TaskFile:
     lines = _rows(text) if path.suffix.lower() == ".csv" else _objects(text)
     questions: list[Question] = []
     problems: list[str] = []
-    try:
-        for number, make in lines:
-            try:
-                questions.append(dataclasses.replace(make(), line=number))
-            except (ValueError, TypeError) as error:
-                problems.append(f"line {number} is left out: {error}")
-    except csv.Error as error:
-        raise CompareError(f"{path} cannot be a task: it is not CSV: {error}") from None
+    for number, make in lines:
+        try:
+            questions.append(dataclasses.replace(make(), line=number))
+        except (ValueError, TypeError) as error:
+            problems.append(f"line {number} is left out: {error}")
     if not questions:
         first = problems[0] if problems else "it is empty"
         raise CompareError(f"{path} has no question: {first}")
@@ -108,27 +104,14 @@ def _objects(text: str) -> Lines:
 
 def _rows(text: str) -> Lines:
     """Yield a maker for each row, with the number of its first line."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        number = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:  # after which no row is certain
-            raise csv.Error(f"line {number}: {_about_quotes(error)}") from None
-        if row:
-            yield number, lambda row=row: _from_row(row)  # type: ignore[misc]
+    for number, row in read_records(text, _LEAST_FIELDS):
+        yield number, lambda row=row: _from_row(row)  # type: ignore[misc]
 
 
-def _about_quotes(error: csv.Error) -> str:
-    if "unexpected end of data" in str(error):
-        return "a quotation mark is not closed. Close it, or write one within a field twice"
-    return str(error)
-
-
-def _from_row(row: list[str]) -> Question:
+def _from_row(row: list[str] | BrokenLineError) -> Question:
     """Return a question of MMLU's form, asked by the letters of its choices."""
+    if isinstance(row, BrokenLineError):
+        raise row
     if len(row) < _LEAST_FIELDS:
         separated = next((each for each in ";\t|" if row[0].count(each) >= _LEAST_FIELDS - 1), None)
         hint = f". Separate them by commas, not by {separated!r}" if separated else ""

@@ -115,20 +115,27 @@ def test_a_bad_row_is_told_with_what_to_do(row: str, message: str, tmp_path: Pat
     assert re.search(message, problem)
 
 
-def test_a_quotation_mark_that_is_not_closed_is_told_by_its_line(tmp_path: Path) -> None:
-    """It swallowed all that follows, which then was one field."""
-    path = write(tmp_path, "q,a,b,A", 'q,"a,b,A', *["q,a,b,B"] * 9, name="open.csv")
-    with pytest.raises(CompareError, match=r"not CSV: line 2: a quotation mark is not closed"):
-        read_tasks(path)
-    text = "\ufeffq,a,b,A\r\nq,a,b,B\r\n"
-    path.write_bytes(text.encode())
+def test_the_rows_around_a_broken_line_are_kept(tmp_path: Path) -> None:
+    """A quotation mark that is not closed swallowed all that follows, and the file was refused."""
+    rows = ["q,a,b,A", 'q,"a,b,A', *["q,a,b,B"] * 9, 'q,"a"x,b,A', f'"{"x" * 200_000}",a,b,A']
+    found = read_tasks(write(tmp_path, *rows, name="open.csv"))
+    assert [each.line for each in found.questions] == [1, *range(3, 12)]
+    unclosed, stray, long = found.problems
+    assert unclosed.startswith("line 2 is left out: a quotation mark is not closed")
+    assert stray.startswith("line 12 is left out: a quotation mark is not closed, or text follows")
+    assert long.startswith("line 13 is left out: it follows a broken line")
+
+
+def test_csv_with_a_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
+    path = tmp_path / "bom.csv"
+    path.write_bytes("\ufeffq,a,b,A\r\nq,a,b,B\r\n".encode())
     assert [(each.prompt[0], each.right) for each in read_tasks(path).questions] == [
         ("q", 0),
         ("q", 1),
     ]
 
 
-def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
-    path = write(tmp_path, "q,a,b,A", f'"{"x" * 200_000}",a,b,A', name="long.csv")
-    with pytest.raises(CompareError, match=r"long\.csv cannot be a task: it is not CSV: line 2: f"):
+def test_csv_without_a_good_line_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, 'q,"a,b,A', name="open.csv")
+    with pytest.raises(CompareError, match=r"has no question: line 1 is left out: a quotation"):
         read_tasks(path)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from localgen.config import GenerationConfig, ModelConfig, WatermarkingConfig
     from localgen.errors import (
+        ActorsDoNotFitError,
         BackendError,
         ClosedError,
         CompareError,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from localgen.worker.model import IsolatedModel
 
 __all__ = [
+    "ActorsDoNotFitError",
     "BackendError",
     "BatchEncoding",
     "BenchResult",
@@ -136,6 +138,7 @@ _NAMES_IN = {
     ),
     "localgen.config": ("GenerationConfig", "ModelConfig", "WatermarkingConfig"),
     "localgen.errors": (
+        "ActorsDoNotFitError",
         "BackendError",
         "ClosedError",
         "CompareError",

@@ -18,6 +18,7 @@
     ├── StateError                a session cannot be saved, or its file not used here
     ├── ClosedError               the model was closed
     └── JobError                  the job cannot be resumed from this output file
+        └── ActorsDoNotFitError   the nodes of a cluster have no room for the actors of a job
 
     GenerationInterrupted         a KeyboardInterrupt that carries what was already generated
 
@@ -157,6 +158,18 @@ class ClosedError(LocalgenError):
 
 class JobError(LocalgenError):
     """A job's output file belongs to another job, is damaged, in use or gone, or takes no more."""
+
+
+class ActorsDoNotFitError(JobError):
+    """The nodes of a cluster have room for ``n_fit`` of the ``n_actors`` actors of a job."""
+
+    def __init__(self, message: str, n_actors: int, n_fit: int) -> None:
+        self.n_actors = n_actors
+        self.n_fit = n_fit
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.n_actors, self.n_fit), self.__dict__
 
 
 class GenerationInterrupted(KeyboardInterrupt):

@@ -32,6 +32,7 @@ from localgen.generation.resolve import check_same_beams
 from localgen.gguf.gate import check_model
 from localgen.gguf.metadata import sampling_defaults
 from localgen.jobs.job import Job, check_not_same, open_lines
+from localgen.jobs.ray.actor_memory import actor_memory
 from localgen.jobs.results import Record, Results, make_header, open_results, other_versions
 from localgen.model import LocalModel
 from localgen.samplers import fitting_defaults
@@ -85,10 +86,18 @@ def batch(
     ] = None,
     actors: Annotated[
         int | None,
-        typer.Option(min=1, help="With --ray: use so many models at a time [default: 1]."),
+        typer.Option(
+            min=1,
+            help="With --ray: use so many models at a time [default: as many as fit].",
+        ),
     ] = None,
     actor_cpus: Annotated[
-        float | None, typer.Option(min=0.01, help="With --ray: give each so many CPUs.")
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="With --ray: give each so many CPUs, and as many threads [default: all of its "
+            "node, or what lets --actors fit].",
+        ),
     ] = None,
 ) -> None:
     """Generate text for every prompt in IN and write each result to OUT as it finishes.
@@ -109,8 +118,8 @@ def batch(
         check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)
-    of_file = sampling_defaults(check_model(path).metadata)
-    defaults = _with_sampling(defaults, of_file, context)
+    file = check_model(path)
+    defaults = _with_sampling(defaults, sampling_defaults(file.metadata), context)
     given = {"split_special_tokens": split_special_tokens, "reasoning": wanted}
     header = make_header(path, config, defaults, **given)
     if ray is not None:
@@ -119,7 +128,9 @@ def batch(
             target,
             header,
             address=ray,
-            pool={"n_actors": actors or 1, "num_cpus": actor_cpus},
+            needs=actor_memory(file, config),
+            n_actors=actors,
+            actor_cpus=actor_cpus,
             quiet=quiet,
             model=str(name),
             defaults=defaults,

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from localgen.jobs.ray import check_installed
+from localgen.jobs.ray.sizing import ActorMemory, Layout, lay_out
 
 if TYPE_CHECKING:
     from localgen.jobs.ray.job import LineEnded, Pool, RayJob
@@ -24,19 +25,24 @@ def run_on_ray(
     header: dict[str, Any],
     *,
     address: str,
-    pool: dict[str, Any],
+    needs: ActorMemory,
+    n_actors: int | None,
+    actor_cpus: float | None,
     quiet: bool,
+    load_options: dict[str, Any],
     **work: Any,
 ) -> int:
     """Run a job on Ray, report on stderr, and return how many lines failed.
 
-    address: "local" starts a Ray on this machine, "auto" joins the one that runs here. pool: the
-    fields of ``Pool``. work: the arguments of ``RayJob.run``.
+    address: "local" starts a Ray on this machine, "auto" joins the one that runs here. needs: of
+    each actor. work: further arguments of ``RayJob.run``.
+    Raises ActorsDoNotFitError.
     """
     check_installed()
     import ray  # noqa: PLC0415
 
-    from localgen.jobs.ray.job import Pool, RayJob  # noqa: PLC0415
+    from localgen.jobs.ray.cluster import nodes_of_cluster  # noqa: PLC0415
+    from localgen.jobs.ray.job import RayJob  # noqa: PLC0415
 
     job = RayJob(source, target, header)
     if not quiet and job.n_done:
@@ -49,9 +55,19 @@ def run_on_ray(
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
-        return _Report(quiet=quiet).of(job, Pool(**pool), work)
+        layout = lay_out(nodes_of_cluster(), needs, n_actors=n_actors, cpus=actor_cpus)
+        if not quiet:
+            _say(str(layout))
+        work["load_options"] = layout.load_options | load_options
+        return _Report(quiet=quiet).of(job, _pool(layout), work)
     finally:
         ray.shutdown()
+
+
+def _pool(layout: Layout) -> Pool:
+    from localgen.jobs.ray.job import Pool  # noqa: PLC0415
+
+    return Pool(n_actors=layout.n_actors, num_cpus=layout.ray_cpus, memory=layout.memory)
 
 
 class _Report:

@@ -1,0 +1,15 @@
+"""The nodes of the Ray that this process has joined."""
+
+from __future__ import annotations
+
+import ray
+
+from localgen.jobs.ray.sizing import Node
+
+
+def nodes_of_cluster() -> list[Node]:
+    """Return what each node offers to actors: without the memory of Ray's object store."""
+    found = [each["Resources"] for each in ray.nodes() if each["Alive"]]
+    return [
+        Node(cpus=float(each.get("CPU", 0)), memory=int(each.get("memory", 0))) for each in found
+    ]

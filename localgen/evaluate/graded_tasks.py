@@ -10,13 +10,13 @@ from typing import Any
 
 import lm_eval
 import numpy as np
-from lm_eval import tasks as lm_eval_tasks
+from lm_eval.tasks import TaskManager
 
 from localgen._util.format import either
 from localgen.errors import EvaluateError, LocalgenError
 from localgen.evaluate.answers import Answers
 from localgen.evaluate.harness_model import LocalgenLM
-from localgen.evaluate.run import find_tasks
+from localgen.evaluate.run import find_tasks, load_parts, told
 from localgen.model import LocalModel
 
 # Metrics that are 0 or 1 for each question; a task's answers are right by the first that it has.
@@ -67,7 +67,7 @@ class GradedTask:
         except LocalgenError:
             raise
         except Exception as error:  # tasks bring code of their own
-            raise EvaluateError(f"lm-eval fails at {self.name}: {_told(error)}") from error
+            raise EvaluateError(f"lm-eval fails at {self.name}: {told(error)}") from error
 
     def _answers(self, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Answers]:
         by_filter: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
@@ -115,31 +115,13 @@ def load_tasks(
     return [_load(name, manager, limit) for name in names]
 
 
-def _load(name: str, manager: lm_eval_tasks.TaskManager, limit: int | None) -> GradedTask:
+def _load(name: str, manager: TaskManager, limit: int | None) -> GradedTask:
     try:
-        return GradedTask(name, _parts(name, manager), limit)
+        return GradedTask(name, load_parts(name, manager), limit)
     except LocalgenError:
         raise
     except Exception as error:  # lm-eval's, its data sets', or of a task's own code
-        raise EvaluateError(f"lm-eval cannot load {name}: {_told(error)}") from error
-
-
-def _parts(name: str, manager: lm_eval_tasks.TaskManager) -> dict[str, Any]:
-    """Return the tasks of a group by name, or the one that has this name."""
-    if hasattr(manager, "load"):
-        found: dict[str, Any] = manager.load([name])["tasks"]
-        return found
-    # lm-eval before 0.4.12
-    return dict(_leaves(lm_eval_tasks.get_task_dict([name], manager)))
-
-
-def _leaves(found: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the tasks within groups."""
-    for name, task in found.items():
-        if isinstance(task, Mapping):
-            yield from _leaves(task)
-        else:
-            yield str(name), task
+        raise EvaluateError(f"lm-eval cannot load {name}: {told(error)}") from error
 
 
 def _metric(name: str, task: Any) -> str:
@@ -166,10 +148,6 @@ def _answer(task: Any, sample: Mapping[str, Any]) -> str:
     if task.OUTPUT_TYPE == "loglikelihood":
         return str(bool(responses[0][1]))
     return str(responses[0])
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _type_name(value: object) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import lm_eval
-from lm_eval.tasks import TaskManager
+from lm_eval.tasks import TaskManager, get_task_dict
 
-from localgen._util.format import either
+from localgen._util.format import either, some_of
+from localgen.errors import EvaluateError, LocalgenError
 from localgen.evaluate.harness_model import LocalgenLM
+from localgen.evaluate.task_files import unreadable_files
 
 
 def evaluate(
@@ -29,13 +31,57 @@ def evaluate(
 
     tasks: names of lm-eval's tasks and groups, or of those in ``include_path``, a folder of YAML
     files. task_manager: what ``find_tasks`` returned for them. options: further arguments of
-    ``simple_evaluate``. Raises ValueError for tasks that do not exist.
+    ``simple_evaluate``. Raises ValueError for tasks that do not exist, and EvaluateError if lm-eval
+    fails, with the name of a task that it cannot load.
     """
     manager = task_manager or find_tasks(tasks, include_path)
-    found: dict[str, Any] = lm_eval.simple_evaluate(
-        model=model, tasks=[*tasks], task_manager=manager, **options
-    )
-    return found
+    try:
+        found: dict[str, Any] = lm_eval.simple_evaluate(
+            model=model, tasks=[*tasks], task_manager=manager, **options
+        )
+        return found
+    except LocalgenError:
+        raise
+    except Exception as error:  # lm-eval's, its data sets', or of a task's own code
+        _check_loading(tasks, manager)
+        raise EvaluateError(f"lm-eval fails at {', '.join(tasks)}: {told(error)}") from error
+
+
+def load_parts(name: str, manager: TaskManager) -> dict[str, Any]:
+    """Return the tasks of a group by name, or the one that has this name.
+
+    Raises EvaluateError if lm-eval cannot load them.
+    """
+    try:
+        if hasattr(manager, "load"):
+            found: dict[str, Any] = manager.load([name])["tasks"]
+            return found
+        # lm-eval before 0.4.12
+        return dict(_leaves(get_task_dict([name], manager)))
+    except LocalgenError:
+        raise
+    except Exception as error:  # lm-eval's, its data sets', or of a task's own code
+        raise EvaluateError(f"lm-eval cannot load {name}: {told(error)}") from error
+
+
+def told(error: Exception) -> str:
+    """Return an error of lm-eval or of a task as text."""
+    return f"{type(error).__name__}: {error}"
+
+
+def _leaves(found: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the tasks within groups."""
+    for name, task in found.items():
+        if isinstance(task, Mapping):
+            yield from _leaves(task)
+        else:
+            yield str(name), task
+
+
+def _check_loading(tasks: Sequence[str], manager: TaskManager) -> None:
+    """Raise EvaluateError for the first task that lm-eval cannot load."""
+    for name in tasks:
+        load_parts(name, manager)
 
 
 def find_tasks(
@@ -62,6 +108,7 @@ def find_tasks(
         raise ValueError(
             f"lm-eval has no task {either([repr(name) for name in unknown])}. {hint}"
             f"`localgen eval --list` prints its own, and include_path adds a folder of YAML files"
+            f"{_skipped(include_path)}"
         )
     return manager
 
@@ -78,6 +125,12 @@ def task_names(
     if not patterns:
         return names
     return [name for name in names if any(fnmatch.fnmatchcase(name, each) for each in patterns)]
+
+
+def _skipped(include_path: str | os.PathLike[str] | None) -> str:
+    """Return what to add to an error: the files that lm-eval skips, some of them."""
+    files = [] if include_path is None else [*unreadable_files(include_path)]
+    return f". It skips {some_of(files, 'file')}" if files else ""
 
 
 def _similar(name: str, known: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,34 @@ def test_own_tasks_are_found_without_reading_lm_evals(
         find_tasks(["sums", "prosa"], folder)
     assert asked == [False, False, True]
     assert task_names(["co*", "sum?"], folder) == ["colours", "sums"]
+
+
+def test_unknown_tasks_are_told_with_the_files_that_cannot_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lm-eval skips them without a word: their tasks seemed to be missing."""
+    own_only = functools.partial(
+        find_tasks.__globals__["TaskManager"], include_path=str(folder), include_defaults=False
+    )
+    monkeypatch.setattr("localgen.evaluate.run.TaskManager", lambda **_: own_only())
+    (folder / "birds.yaml").write_text("task: birds\nmetric_list: [\n", "utf-8")
+    with pytest.raises(ValueError, match=r"no task 'birds'.*skips 1 file \(.*birds.yaml: it is not"):
+        find_tasks(["birds"], folder)
+    assert find_tasks(["colours"], folder)
+
+
+@pytest.mark.slow
+def test_evaluate_names_the_task_that_fails(folder: Path) -> None:
+    """A missing file was told without its task; code of a task failed with a traceback."""
+    path = folder / "colours.yaml"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("colours.jsonl", "missing.jsonl"), "utf-8")
+    with pytest.raises(EvaluateError, match=r"lm-eval cannot load colours: .*missing\.jsonl"):
+        evaluate(LocalgenLM(fake_model()), ["colours"], include_path=folder)
+    path.write_text(f"{text}\nprocess_results: !function nowhere.score\n", "utf-8")
+    with pytest.raises(EvaluateError, match=r"lm-eval cannot load colours: ImportError"):
+        evaluate(LocalgenLM(fake_model()), ["colours"], include_path=folder)
+    (folder / "own.py").write_text("def score(doc, results):\n    raise KeyError('gone')\n", "utf-8")
+    path.write_text(f"{text}\nprocess_results: !function own.score\n", "utf-8")
+    with pytest.raises(EvaluateError, match=r"lm-eval fails at colours: KeyError: 'gone'"):
+        evaluate(LocalgenLM(fake_model()), ["colours"], include_path=folder)

@@ -50,6 +50,11 @@ def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
         _sync_folder(target.parent)
 
 
+def holds_data(path: Path) -> bool:
+    """Return whether there is a file with something in it, which writing would replace."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def replace(source: Path, target: Path) -> None:
     """Rename ``source`` to ``target``, which may exist.
 

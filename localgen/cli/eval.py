@@ -68,6 +68,9 @@ def eval_tasks(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write results as JSON.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results in --output.")
+    ] = False,
     log_samples: Annotated[
         bool,
         typer.Option("--log-samples", help="Include every question and answer in the results."),
@@ -91,6 +94,7 @@ def eval_tasks(
         include_path=include_path,
         limit=limit,
         output=output,
+        overwrite=overwrite,
         log_samples=log_samples,
     )
     raise_all([*checks, lambda: loading.config(max_sequences=max_sequences)])

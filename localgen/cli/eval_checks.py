@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from localgen import hub
+from localgen._util.atomic_write import holds_data
 from localgen.cli.options import error_message
 from localgen.errors import EvaluateError, LocalgenError
 from localgen.evaluate import check_installed
@@ -42,6 +43,7 @@ def check_eval(
     include_path: Path | None,
     limit: float | None,
     output: Path | None,
+    overwrite: bool,
     log_samples: bool,
 ) -> list[Callable[[], object]]:
     """Return the checks of a run: of the arguments, of files, and whether lm-eval is installed."""
@@ -50,7 +52,7 @@ def check_eval(
         lambda: _check_names(names),
         lambda: check_folder(include_path),
         lambda: _check_limit(limit),
-        lambda: _check_output(output, log_samples=log_samples),
+        lambda: _check_output(output, overwrite=overwrite, log_samples=log_samples),
         check_installed,
     ]
 
@@ -82,8 +84,10 @@ def _check_limit(limit: float | None) -> None:
         )
 
 
-def _check_output(output: Path | None, *, log_samples: bool) -> None:
+def _check_output(output: Path | None, *, overwrite: bool, log_samples: bool) -> None:
     if output is None:
+        if overwrite:
+            raise ValueError("--overwrite needs --output, the file of the results")
         if log_samples:
             raise ValueError("--log-samples writes into the results: add --output FILE")
         return
@@ -91,3 +95,10 @@ def _check_output(output: Path | None, *, log_samples: bool) -> None:
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", os.fspath(output))
     if not output.absolute().parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "its folder does not exist", os.fspath(output))
+    if holds_data(output) and not overwrite:
+        raise FileExistsError(
+            errno.EEXIST,
+            "exists, and its results would be lost: --overwrite replaces them. Or write to another "
+            "file",
+            os.fspath(output),
+        )

@@ -19,7 +19,7 @@ from localgen.quantization.imatrix_merge import merge_imatrices
 from localgen.quantization.imatrix_result import ImportanceMatrix
 
 # Options that apply to merging too.
-_OF_MERGING = {"output", "merge", "as_json"}
+_OF_MERGING = {"output", "overwrite", "merge", "as_json"}
 
 
 def imatrix(
@@ -49,6 +49,9 @@ def imatrix(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue what an interrupted run wrote to --output.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the matrix in --output.")
+    ] = False,
     merge: Annotated[
         list[Path] | None,
         typer.Option(
@@ -69,7 +72,7 @@ def imatrix(
         raise ValueError("give either MODEL or --merge FILE, at least twice")
     if merge:
         _check_merging(context)
-        _print(merge_imatrices(merge, output=output), as_json=as_json)
+        _print(merge_imatrices(merge, output=output, overwrite=overwrite), as_json=as_json)
         return
     try:
         with step_bar("importance matrix") as progress:
@@ -81,6 +84,7 @@ def imatrix(
                 n_chunks=chunks,
                 process_output=process_output,
                 resume=resume,
+                overwrite=overwrite,
                 n_threads=n_threads,
                 device=device,
                 n_gpu_layers=n_gpu_layers,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localgen._util import system
+from localgen._util.atomic_write import holds_data
 from localgen._util.checks import check_bool, check_int
 from localgen._util.home import expand_user
 from localgen.compare.pack_making import check_target
@@ -81,7 +82,7 @@ def results_file(
 
 def check_new(path: Path, otherwise: str) -> None:
     """Raise CompareError for a file that has something in it. otherwise: how it can be used."""
-    if path.is_file() and path.stat().st_size:
+    if holds_data(path):
         raise CompareError(
             f"{path} exists, and its results would be lost: {otherwise}. Or write to another file."
         )

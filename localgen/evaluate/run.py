@@ -44,6 +44,8 @@ def evaluate(
         raise
     except Exception as error:  # lm-eval's, its data sets', or of a task's own code
         _check_loading(tasks, manager)
+        if isinstance(error, ValueError | TypeError):  # of options and requests: see LocalgenLM
+            raise
         raise EvaluateError(f"lm-eval fails at {', '.join(tasks)}: {told(error)}") from error
 
 

@@ -38,6 +38,7 @@ from localgen.text.tokenizer import Tokenizer
 
 Progress = Callable[[int, int, str], object]
 
+_OTHERWISE = "resume=True continues it, and overwrite=True starts over"
 _MOST_ROWS = 512
 _LOGIT_BYTES = 2**28
 _SECONDS_BETWEEN_SAVES = 60.0
@@ -54,6 +55,7 @@ def imatrix(
     n_chunks: int | None = None,
     process_output: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
     n_threads: int | None = None,
     device: str = "auto",
     n_gpu_layers: int | None = None,
@@ -67,19 +69,21 @@ def imatrix(
     it on: a str is a text, a Path a UTF-8 file, several are joined; by default sources of Python's
     standard library. output: the GGUF file to write. n_ctx, n_chunks: use ``n_chunks`` chunks of
     ``n_ctx`` tokens; by default the whole text. process_output: include the output matrix. resume:
-    continue what an interrupted run has written to ``output``. n_threads, device, n_gpu_layers,
+    continue what an interrupted run has written to ``output``. overwrite: start over and replace a
+    matrix there. n_threads, device, n_gpu_layers,
     flash_attention, check_memory: as in ``LocalModel.from_pretrained``; "auto" turns flash
     attention off on a CPU. progress: called with (chunks done, all chunks, a word).
 
     The file is saved every minute; Ctrl-C saves it too and raises GenerationInterrupted, whose
     ``partial`` is the ImportanceMatrix so far. Warns of experts and columns without data. Raises
     ValueError for an argument, ModelFileError for the source, BackendError, and QuantizeError for a
-    text that is too short, a file that cannot be resumed, or inputs that are not finite.
+    text that is too short, a matrix in ``output`` without ``resume`` or ``overwrite``, a file that
+    cannot be resumed, or inputs that are not finite.
     """
     check_int("n_ctx", n_ctx, LEAST_ROWS, 2**20)
     if n_chunks is not None:
         check_int("n_chunks", n_chunks, 1)
-    target = target_of(output)
+    target = target_of(output, resume=resume, overwrite=overwrite, otherwise=_OTHERWISE)
     used = calibration_texts(texts)
     file = gate.check_model(hub.resolve(source))
     if process_output and file.tensor(OUTPUT) is None:

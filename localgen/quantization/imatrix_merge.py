@@ -25,18 +25,22 @@ _FEWEST = 2
 
 
 def merge_imatrices(
-    files: Sequence[str | os.PathLike[str]], *, output: str | os.PathLike[str]
+    files: Sequence[str | os.PathLike[str]],
+    *,
+    output: str | os.PathLike[str],
+    overwrite: bool = False,
 ) -> ImportanceMatrix:
     """Write one importance matrix with the sums of several, of one model and different texts.
 
-    files: GGUF files or those of the older format, at least two. Warns of a text that several are
-    made from. Raises ValueError for the arguments, also for two files with the same contents, and
-    QuantizeError for files of different models.
+    files: GGUF files or those of the older format, at least two. overwrite: replace a matrix in
+    ``output``. Warns of a text that several are made from. Raises ValueError for the arguments,
+    also for two files with the same contents, and QuantizeError for files of different models and
+    for a matrix in ``output`` without ``overwrite``.
     """
     paths = [expand_user(file) for file in files]
     if len(paths) < _FEWEST:
         raise ValueError(f"merging needs at least two files, got {len(paths)}")
-    target = target_of(output)
+    target = target_of(output, overwrite=overwrite, otherwise="overwrite=True replaces it")
     found = [read_sums(path) for path in paths]
     _check_different(paths)
     chunk_size = next((each.chunk_size for each in found if each.chunk_size), _CHUNK_SIZE)

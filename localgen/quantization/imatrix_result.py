@@ -6,10 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from localgen._util.atomic_write import holds_data
 from localgen._util.format import some_of
 from localgen._util.home import expand_user
 from localgen._util.warn import warn
-from localgen.errors import ModelFileError
+from localgen.errors import ModelFileError, QuantizeError
 from localgen.gguf.imatrix_file import Imatrix, read_sums
 from localgen.gguf.reader import read_gguf
 from localgen.quantization.calibration import sha256_of
@@ -35,11 +36,17 @@ class ImportanceMatrix:
     seconds: float
 
 
-def target_of(output: str | os.PathLike[str]) -> Path:
+def target_of(
+    output: str | os.PathLike[str], *, otherwise: str, resume: bool = False, overwrite: bool = False
+) -> Path:
     """Return the path to write to.
 
-    Raises ValueError for one that cannot hold a GGUF file, and for a model's, which would be lost.
+    resume, overwrite: a matrix there is kept or may be lost. otherwise: how it could be used.
+    Raises ValueError for a path that cannot hold a GGUF file, and for a model's, which would be
+    lost, and QuantizeError for a matrix that would be lost.
     """
+    if resume and overwrite:
+        raise ValueError("resume=True and overwrite=True exclude each other: choose one")
     path = expand_user(output)
     if path.suffix.lower() != ".gguf":
         raise ValueError(
@@ -54,6 +61,11 @@ def target_of(output: str | os.PathLike[str]) -> Path:
         raise ValueError(
             f"output {path} is a GGUF file that is not an importance matrix, and would be "
             f"replaced. Name another file."
+        )
+    if holds_data(path) and not resume and not overwrite:
+        raise QuantizeError(
+            f"{path} exists, and its importance matrix would be lost: {otherwise}. Or write to "
+            f"another file."
         )
     return path
 

@@ -128,6 +128,19 @@ def test_samples_without_a_file_for_them_are_refused(
     assert "add --output FILE" in capsys.readouterr().err
 
 
+def test_earlier_results_are_replaced_only_on_request(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results.json"
+    out.write_text("{}")
+    assert run("--tasks", "animals", "-o", out, "--include-path", tmp_path) != 0
+    assert "results.json: exists, and its results would be lost: --overwrite" in (
+        capsys.readouterr().err
+    )
+    assert run("--tasks", "animals", "--overwrite") == 2
+    assert "--overwrite needs --output" in capsys.readouterr().err
+
+
 @needs_lm_eval
 def test_names_of_tasks_are_listed(
     list_tasks: Any, folder: Path, capsys: pytest.CaptureFixture[str]

@@ -109,7 +109,9 @@ def test_unknown_tasks_are_told_with_the_files_that_cannot_be_read(
     )
     monkeypatch.setattr("localgen.evaluate.run.TaskManager", lambda **_: own_only())
     (folder / "birds.yaml").write_text("task: birds\nmetric_list: [\n", "utf-8")
-    with pytest.raises(ValueError, match=r"no task 'birds'.*skips 1 file \(.*birds.yaml: it is not"):
+    with pytest.raises(
+        ValueError, match=r"no task 'birds'.*skips 1 file \(.*birds.yaml: it is not"
+    ):
         find_tasks(["birds"], folder)
     assert find_tasks(["colours"], folder)
 
@@ -125,7 +127,9 @@ def test_evaluate_names_the_task_that_fails(folder: Path) -> None:
     path.write_text(f"{text}\nprocess_results: !function nowhere.score\n", "utf-8")
     with pytest.raises(EvaluateError, match=r"lm-eval cannot load colours: ImportError"):
         evaluate(LocalgenLM(fake_model()), ["colours"], include_path=folder)
-    (folder / "own.py").write_text("def score(doc, results):\n    raise KeyError('gone')\n", "utf-8")
+    (folder / "own.py").write_text(
+        "def score(doc, results):\n    raise KeyError('gone')\n", "utf-8"
+    )
     path.write_text(f"{text}\nprocess_results: !function own.score\n", "utf-8")
     with pytest.raises(EvaluateError, match=r"lm-eval fails at colours: KeyError: 'gone'"):
         evaluate(LocalgenLM(fake_model()), ["colours"], include_path=folder)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("yaml", reason="PyYAML comes with lm-eval")
 
-from localgen.evaluate.task_files import unreadable_files  # noqa: E402
+from localgen.evaluate.task_files import unreadable_files
 
 
 @pytest.mark.parametrize(

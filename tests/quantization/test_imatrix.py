@@ -125,6 +125,22 @@ def test_an_interrupt_before_the_first_chunk_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_earlier_matrix_is_replaced_only_on_request(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """It may have taken hours, and was replaced by the next run in the same folder."""
+    path = make(tiny_bpe_path, tmp_path / "a.gguf", n_chunks=2).path
+    before = path.read_bytes()
+    with pytest.raises(QuantizeError, match=r"a\.gguf exists, .*resume=True .*overwrite=True"):
+        make(tiny_bpe_path, path, n_chunks=1)
+    with pytest.raises(ValueError, match="exclude each other"):
+        make(tiny_bpe_path, path, resume=True, overwrite=True)
+    other = make(tiny_bpe_path, tmp_path / "b.gguf", OTHER, n_chunks=1).path
+    with pytest.raises(QuantizeError, match=r"a\.gguf exists, .*overwrite=True replaces it"):
+        merge_imatrices([path, other], output=path)
+    assert path.read_bytes() == before
+    assert merge_imatrices([path, other], output=path, overwrite=True).n_chunks == 3
+    assert make(tiny_bpe_path, path, n_chunks=1, overwrite=True).n_chunks == 1
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -99,6 +99,11 @@ class WorkerProcess:
         """The process id."""
         return self._popen.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process runs no more."""
+        return self._popen.poll() is not None
+
     def send(self, message: Message) -> None:
         """Send a message; nothing happens if the process has ended, which ``receive`` shows."""
         with contextlib.suppress(OSError, ValueError):
@@ -115,7 +120,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kill the process and all that it has started."""
-        if self._popen.poll() is None:
+        if not self.has_ended:
             kill_tree(self._popen)
 
     def end(self, seconds: float) -> WorkerEnd:

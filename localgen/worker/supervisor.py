@@ -146,9 +146,10 @@ class Supervisor:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the worker; None while there is none."""
+        """The process id of the worker; None while none runs: another process may get the id of
+        one that has ended."""
         process = self._process
-        return None if process is None else process.pid
+        return None if process is None or process.has_ended else process.pid
 
     def close(self) -> None:
         """End all calls with ClosedError, and the worker; kill it if that takes too long."""

@@ -20,6 +20,7 @@ import pytest
 from localgen import BackendError, LocalModel, ModelNotFoundError, WorkerConfig, WorkerCrashedError
 from localgen.completion import Completion
 from localgen.worker.model import IsolatedModel
+from localgen.worker.process import WorkerEnd, WorkerProcess
 from tests.children import NO_FORK, ROOT
 from tests.worker import functions
 from tests.worker.conftest import load_isolated
@@ -52,11 +53,15 @@ def test_every_call_gets_an_answer_or_a_typed_error(
     chance = random.Random(seed)
     texts = [f"the {n} cat {seed}" for n in range(30)]
     wanted = [each.text for each in tiny.complete(texts, **GREEDY)]
+    killed = set()
     with load_isolated(tiny_bpe_path, max_sequences=4) as model:
 
         def on_step() -> None:
-            if chance.random() < 0.004 and model.worker_pid is not None:
-                os.kill(model.worker_pid, getattr(signal, chance.choice(SIGNALS)))
+            pid = model.worker_pid
+            if chance.random() < 0.004 and pid is not None:
+                killed.add(pid)
+                with contextlib.suppress(ProcessLookupError):  # it ended since it was asked for
+                    os.kill(pid, getattr(signal, chance.choice(SIGNALS)))
 
         async def client(number: int) -> list[Completion | None]:
             return [await follow(model, text, on_step) for text in texts[number::6]]
@@ -68,10 +73,33 @@ def test_every_call_gets_an_answer_or_a_typed_error(
             for text, completion in zip(wanted[number::6], found, strict=True):
                 assert completion is None or completion.text == text
         assert not model._client.supervisor._calls
-        # A signal of the last step may come only now.
-        done = [asyncio.run(follow(model, f"the end {n}", lambda: None)) for n in range(2)]
-        assert done[-1] is not None
+        while model.worker_pid in killed:  # after SIGSEGV it writes a traceback first
+            pass
+        assert asyncio.run(follow(model, "the end", lambda: None)) is not None
         assert not model._client.supervisor._calls
+
+
+@POSIX
+def test_a_process_that_has_ended_has_no_id(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its id may be another process's by the time that somebody sends it a signal."""
+    noticed, end = threading.Event(), WorkerProcess.end
+
+    def late(process: WorkerProcess, seconds: float) -> WorkerEnd:
+        noticed.wait(END_SECONDS)
+        return end(process, seconds)
+
+    monkeypatch.setattr(WorkerProcess, "end", late)
+    with load_isolated(tiny_bpe_path) as model:
+        assert model.worker_pid is not None
+        process = psutil.Process(model.worker_pid)
+        process.kill()
+        while process.status() != psutil.STATUS_ZOMBIE:
+            pass
+        assert model.worker_pid is None
+        noticed.set()
+        assert model.complete("the", **GREEDY).finish_reason == "length"
 
 
 @POSIX

@@ -7,9 +7,12 @@ everything else to stderr.
 
 from __future__ import annotations
 
+from localgen.cli.starting import QuietInterrupts
+
 
 def main() -> None:
     """Run the ``localgen`` command."""
-    from localgen.cli.app import run  # noqa: PLC0415  # typer is imported only for the command
+    with QuietInterrupts():
+        from localgen.cli.app import run  # noqa: PLC0415  # typer is imported only for the command
 
     run()

@@ -14,11 +14,12 @@ from localgen._util.warn import warning_subject
 from localgen._version import __version__
 from localgen.cli.commands import CommandGroup
 from localgen.cli.options import as_flags, error_message
+from localgen.cli.starting import INTERRUPTED
 from localgen.cli.termination import TERMINATION
 from localgen.cli.unknown_flags import name_the_flag
 from localgen.errors import LocalgenError
 
-ERROR, USAGE, INTERRUPTED = 1, 2, 130
+ERROR, USAGE = 1, 2
 
 app = typer.Typer(
     name="localgen",

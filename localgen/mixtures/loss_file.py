@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,17 @@ class LossFile:
     """
 
     def __init__(self, path: Path | None, origin: Mapping[str, Any]) -> None:
-        """Read the file if there is one.
+        """Read the file if there is one, else make its folder.
 
-        Raises QuantizeError for one of another origin, and for a place without a folder.
+        Raises QuantizeError for a file of another origin, and if the folder cannot be made.
         """
         self._path = path
         self._origin = dict(origin)
         self.losses: dict[Mixture, float] = {}
         if path is not None and path.exists():
             self.losses = _read(path, self._origin)
-        elif path is not None and not path.absolute().parent.is_dir():
-            raise QuantizeError(f"losses={path} cannot be written: its folder does not exist")
+        elif path is not None:
+            _make_folder(path)
 
     def __contains__(self, mixture: Mixture) -> bool:
         return mixture in self.losses
@@ -52,12 +52,21 @@ class LossFile:
         atomic_write_bytes(self._path, json.dumps(content, indent=1).encode())
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QuantizeError(
+            f"losses={path} cannot be written: {path.parent}: {error.strerror}"
+        ) from error
+
+
 def _read(path: Path, origin: Mapping[str, Any]) -> dict[Mixture, float]:
     try:
         found = read_json(read_text(path))
         if found["format"] != _FORMAT:
             raise ValueError(found["format"])
-        losses = {tuple(types): float(value) for types, value in found["losses"]}
+        losses = {_mixture(types): float(value) for types, value in found["losses"]}
         if not all(map(math.isfinite, losses.values())):
             raise ValueError("a loss is not finite")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -70,4 +79,19 @@ def _read(path: Path, origin: Mapping[str, Any]) -> dict[Mixture, float]:
             f"{path} cannot be used: its losses were measured with a different "
             f"{', '.join(changed)}. Use the same, or name another file."
         )
+    if any(not _fits(mixture, origin["groups"]) for mixture in losses):
+        raise QuantizeError(f"{path} is damaged: it has losses of types that no group can have")
     return losses
+
+
+def _mixture(types: object) -> Mixture:
+    if not isinstance(types, list):
+        raise TypeError(f"the types of a mixture must be a list, got {types!r:.40}")
+    return tuple(types)
+
+
+def _fits(mixture: Mixture, groups: Sequence[tuple[str, Sequence[str]]]) -> bool:
+    """Return whether each group has a type of its ladder, or the source's."""
+    return len(mixture) == len(groups) and all(
+        kind is None or kind in ladder for kind, (_, ladder) in zip(mixture, groups, strict=True)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from localgen import QuantizeError
 from localgen.mixtures.loss_file import LossFile
 
-ORIGIN = {"model": "a", "n_ctx": 512, "groups": [["attn_v.early", ["Q8_0"]]]}
+ORIGIN = {"model": "a", "n_ctx": 512, "groups": [["a", ["Q4_K"]], ["b", ["Q8_0"]]]}
 
 
 def test_losses_are_kept_exactly(tmp_path: Path) -> None:
@@ -25,16 +26,35 @@ def test_losses_are_kept_exactly(tmp_path: Path) -> None:
 
 def test_without_a_file_nothing_is_written(tmp_path: Path) -> None:
     kept = LossFile(None, ORIGIN)
-    kept.add(("Q8_0",), 0.5)
-    assert kept.losses == {("Q8_0",): 0.5}
+    kept.add((None, "Q8_0"), 0.5)
+    assert kept.losses == {(None, "Q8_0"): 0.5}
     assert not list(tmp_path.iterdir())
 
 
 def test_losses_of_another_model_or_way_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "losses.json"
-    LossFile(path, ORIGIN).add(("Q8_0",), 0.5)
+    LossFile(path, ORIGIN).add((None, "Q8_0"), 0.5)
     with pytest.raises(QuantizeError, match=r"measured with a different model, n_ctx\. Use"):
         LossFile(path, {**ORIGIN, "model": "b", "n_ctx": 256})
+
+
+@pytest.mark.parametrize("types", [[], ["Q8_0", None, None], [None, "Q9"], ["IQ3_S", None]])
+def test_losses_of_impossible_mixtures_are_refused(types: list[str | None], tmp_path: Path) -> None:
+    """Such a line of a damaged file ended the search with a KeyError."""
+    path = tmp_path / "losses.json"
+    LossFile(path, ORIGIN).add((None, "Q8_0"), 0.5)
+    content = json.loads(path.read_text())
+    content["losses"].append([types, 0.1])
+    path.write_text(json.dumps(content))
+    with pytest.raises(QuantizeError, match="losses of types that no group can have"):
+        LossFile(path, ORIGIN)
+
+
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    """As ``compare -o`` makes it: ``--losses runs/model.json`` was refused."""
+    path = tmp_path / "runs" / "new" / "losses.json"
+    LossFile(path, ORIGIN).add((None, "Q8_0"), 0.5)
+    assert LossFile(path, ORIGIN).losses == {(None, "Q8_0"): 0.5}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +62,8 @@ def test_losses_of_another_model_or_way_are_refused(tmp_path: Path) -> None:
     [
         *("", "{}", "[1]", '{"format": "other", "losses": []}', "[" * 100_000),
         '{"format": "localgen losses 1", "losses": [[["Q4_K"], NaN]]}',
+        '{"format": "localgen losses 1", "losses": [["Q4", 1.0]]}',
+        '{"format": "localgen losses 1", "losses": [[[["Q4"]], 1.0]]}',
     ],
 )
 def test_another_file_is_not_overwritten(text: str, tmp_path: Path) -> None:
@@ -53,7 +75,8 @@ def test_another_file_is_not_overwritten(text: str, tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(QuantizeError, match="its folder does not exist"):
-        LossFile(tmp_path / "none" / "losses.json", ORIGIN)
+    (tmp_path / "file").touch()
+    with pytest.raises(QuantizeError, match=r"losses\.json cannot be written: .*file: "):
+        LossFile(tmp_path / "file" / "losses.json", ORIGIN)
     with pytest.raises(QuantizeError, match="is not a file of measured losses"):
         LossFile(tmp_path, ORIGIN)

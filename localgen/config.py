@@ -134,6 +134,9 @@ class ModelConfig:
     generates, cgroup limits included, but with ``check_memory`` never less than one sequence of
     ``n_ctx`` tokens needs. By default there is no budget for GPU memory, nor for a model that is
     entirely on GPUs.
+    reserved_new_tokens: new tokens that a sequence has room for in the KV cache when it starts. One
+    that comes to have more gets room for as many again; where the budget has none, it waits until
+    others have ended. None is room for all that it may generate, so that it never waits.
     kv_type: the data type of the KV cache, one of ``KV_TYPES``.
     flash_attention: "on", "off" or "auto": on a CPU whichever was measured to be faster for the
     work, and off where that cannot be changed or results are compared, unless ``kv_type`` is
@@ -155,6 +158,7 @@ class ModelConfig:
     n_ubatch: int | None = option(None, optional(integer(1, 2**16)))
     max_sequences: int = option(32, integer(1, 256))
     kv_budget: int | None = option(None, optional(integer(1)))
+    reserved_new_tokens: int | None = option(None, optional(integer(1)))
     kv_type: str = option("f16", choice(KV_TYPES))
     flash_attention: str = option("auto", choice(FLASH_ATTENTION))
     deterministic: bool = option(False, check_bool)
@@ -178,6 +182,11 @@ class ModelConfig:
             raise ValueError(
                 f"kv_type={self.kv_type!r} needs flash attention: only its kernels read a "
                 f"quantized KV cache; use flash_attention='on' or 'auto'"
+            )
+        if self.deterministic and self.reserved_new_tokens is not None:
+            raise ValueError(
+                "deterministic=True gives a sequence all its room at its start; it cannot be used "
+                "with reserved_new_tokens"
             )
         if self.deterministic and (quantized or self.flash_attention == "on"):
             raise ValueError(

@@ -102,7 +102,12 @@ class LocalModel(ModelMethods):
         }
         self.config = loaded_config(config, {**backend.sizes, **ids})
         self._backend = backend
-        engine = Engine(backend, config.max_sequences, deterministic=config.deterministic)
+        engine = Engine(
+            backend,
+            config.max_sequences,
+            deterministic=config.deterministic,
+            reserved_new_tokens=config.reserved_new_tokens,
+        )
         self._driver = Driver(engine)
         self._async_driver = AsyncDriver(self._driver)
         self._assistants = Assistants(backend, config, self._load_assistant)

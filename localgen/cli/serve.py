@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from localgen.serve.config import ServeConfig
 
 _MODEL = ModelConfig()
+# A reply is seldom longer, and a client that states no limit means none.
+_RESERVED_NEW_TOKENS = 256
 
 
 @with_options
@@ -57,6 +59,13 @@ def serve(
     loading: LoadingOptions,
     profile: UseProfile = True,
     max_sequences: MaxSequences = _MODEL.max_sequences,
+    reserved_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Give a text room in the KV cache for this many new tokens at a time.",
+            show_default=f"{_RESERVED_NEW_TOKENS}; all with --deterministic",
+        ),
+    ] = None,
     deterministic: Annotated[
         bool,
         typer.Option(
@@ -71,7 +80,14 @@ def serve(
     reaches the server unless --host says otherwise, which needs --api-key or --no-auth. Ctrl-C or
     SIGTERM ends it after the requests that run.
     """
-    loading.config(max_sequences=max_sequences, deterministic=deterministic)
+    if reserved_new_tokens is None and not deterministic:
+        reserved_new_tokens = _RESERVED_NEW_TOKENS
+    shared = {
+        "max_sequences": max_sequences,
+        "reserved_new_tokens": reserved_new_tokens,
+        "deterministic": deterministic,
+    }
+    loading.config(**shared)
     config = server.config(max_sequences, api_keys=_keys(api_key, api_key_file))
     check_names(parse_model(text) for text in models)
     check_installed()
@@ -81,11 +97,7 @@ def serve(
 
     log_to_stderr()
     with listen(config.host, config.port) as listener:
-        options = {
-            **loading.given(),
-            "max_sequences": max_sequences,
-            "deterministic": deterministic,
-        }
+        options = {**loading.given(), **shared}
         pool = make_pool(models, config, options, use_profile=profile)
         names = [model.name for model in pool.names.models]
         serve_on(listener, pool, config, lambda url: _say_started(url, names, config))

@@ -82,12 +82,12 @@ class Capacity:
         if slots.is_unified:  # streams have to be made, long enough for what is cached
             n_slots, n_tokens = 0, max((len(c.token_ids) for c in slots.cached), default=0)
         wanted = min(len(sequences) + slots.n_pinned, self._max_slots)
-        lengths = {max(len(sequence.tokens), n_tokens) for sequence in sequences}
+        lengths = {max(sequence.n_room, n_tokens) for sequence in sequences}
         if wanted <= n_slots and lengths == {n_tokens}:
             return None
         # The longest that leaves enough for those that run, and for the first of those that wait,
         # which no other may overtake, with its group.
-        needed = max(len(each.tokens) for each in waiting[0].group or waiting[:1])
+        needed = max(each.n_room for each in waiting[0].group or waiting[:1])
         n_first = max(len(waiting[0].group), 1)
         lengths = {length for length in lengths if length >= needed}
         if not slots.n_running:
@@ -108,7 +108,7 @@ class Capacity:
         n_kept = self._slots.n_running + self._slots.n_pinned
         n_now = self._backend.n_ctx_seq
         if self._slots.is_unified:  # streams are made, which need not be as long
-            running = (len(sequence.tokens) for sequence in self._slots.running)
+            running = (sequence.n_room for sequence in self._slots.running)
             n_now = max(self._slots.longest_pinned, *running, 0)
         for n_left_out in range(len(lengths)):
             n_tokens = max(n_now, *lengths[n_left_out:])

@@ -33,15 +33,23 @@ Ending = FinishReason | BaseException
 class Engine:
     """Generates for any number of requests until each of their sequences has a ``finish_reason``.
 
-    deterministic: sequences run one at a time and reuse nothing.
+    deterministic: sequences run one at a time and reuse nothing. reserved_new_tokens: those that a
+    sequence gets room for at a time; None is all of them.
     """
 
     def __init__(
-        self, backend: Backend, max_sequences: int, *, deterministic: bool = False
+        self,
+        backend: Backend,
+        max_sequences: int,
+        *,
+        deterministic: bool = False,
+        reserved_new_tokens: int | None = None,
     ) -> None:
         self._backend = backend
         self.kv_cache = KvCache(backend, max_sequences, reuses=not deterministic)
-        self._scheduler = Scheduler(backend, self.kv_cache, serial=deterministic)
+        self._scheduler = Scheduler(
+            backend, self.kv_cache, serial=deterministic, reserved=reserved_new_tokens
+        )
         self._submitted: deque[Request] = deque()
         self._requests: list[Request] = []
         self._request_of: dict[Sequence, Request] = {}

@@ -215,7 +215,8 @@ class KvCache:
     def admit(self, sequence: Sequence, *, reuse: bool = True) -> bool:
         """Give a waiting sequence a seq_id, with as much of its tokens as is there already or will
         soon be if ``reuse``; False if there is none for it now."""
-        if len(sequence.tokens) > self._backend.n_ctx_seq:
+        n_room = sequence.n_room if self._shared is None else len(sequence.tokens)
+        if n_room > self._backend.n_ctx_seq:
             return False
         prompt_of = sequence.prompt_of
         shares_prompt = prompt_of is not None and prompt_of.is_computing_prompt
@@ -334,7 +335,10 @@ class KvCache:
 
     def _keep_prefix(self, sequence: Sequence, n_shared: int) -> None:
         """Cut a sequence's KV to the first ``n_shared`` tokens, which are its own."""
-        if self._slots.truncate(sequence, n_shared):
+        is_kept = self._slots.truncate(sequence, n_shared)
+        if sequence.n_new:
+            return  # it has come back: what it found of its prompt is known
+        if is_kept:
             sequence.n_cached = min(n_shared, sequence.n_prompt)
             sequence.cache_miss_reason = None
         else:

@@ -52,13 +52,22 @@ class Scheduler:
     """The sequences of all calls: those that run, in seq_id order, and those that wait.
 
     serial: a forward pass holds tokens of one sequence only, so that no sequence's logits depend on
-    what else runs.
+    what else runs. reserved: new tokens that a sequence gets room for at a time; None is all of
+    them.
     """
 
-    def __init__(self, backend: Backend, kv_cache: KvCache, *, serial: bool = False) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        kv_cache: KvCache,
+        *,
+        serial: bool = False,
+        reserved: int | None = None,
+    ) -> None:
         self._backend = backend
         self._kv_cache = kv_cache
         self._serial = serial
+        self._reserved = reserved
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         # The pass of a step in which every running sequence decodes: until one comes or goes, the
@@ -68,7 +77,9 @@ class Scheduler:
 
     def add(self, sequences: Iterable[Sequence]) -> None:
         """Let sequences wait."""
-        self.waiting.extend(sequences)
+        for sequence in sequences:
+            self._reserve(sequence)
+            self.waiting.append(sequence)
         self._steady = None
 
     def add_first(self, sequence: Sequence) -> None:
@@ -96,6 +107,7 @@ class Scheduler:
             self._steady = None
         if self._steady is not None and self._fill_steady(self._steady.batch):
             return self._steady
+        self._requeue_full()
         self._admit(should_stop)
         scheduled = self._choose()
         if not scheduled:
@@ -125,12 +137,33 @@ class Scheduler:
         what they need now."""
         # Plain stores: after a forward pass the caches are cold, NumPy's machinery included.
         token_ids, positions = batch.token_ids, batch.positions
+        n_ctx_seq = self._backend.n_ctx_seq
         for index, sequence in enumerate(self.running):
-            if sequence.n_tokens - sequence.n_kv != 1 or sequence.draft:
+            n_kv = sequence.n_kv
+            if sequence.n_tokens - n_kv != 1 or sequence.draft or n_kv >= n_ctx_seq:
                 return False
             token_ids[index] = sequence.last_token
-            positions[index] = sequence.n_kv
+            positions[index] = n_kv
         return True
+
+    def _reserve(self, sequence: Sequence) -> None:
+        """Let a sequence ask for room for its next tokens. Those of a group, which starts together,
+        and those that are evaluated have room for all from their start."""
+        if self._reserved is not None and not sequence.group and not sequence.is_evaluated:
+            sequence.reserve(self._reserved)
+
+    def _requeue_full(self) -> None:
+        """Let running sequences that have no room left wait for more. They find what they leave in
+        the KV cache as soon as there is a longer one, or others have ended."""
+        n_ctx_seq = self._backend.n_ctx_seq
+        full = [sequence for sequence in self.running if sequence.n_tokens > n_ctx_seq]
+        for sequence in full:
+            self.running.remove(sequence)
+            self._kv_cache.release(sequence)
+            sequence.n_kv, sequence.waits_for, sequence.draft = 0, None, ()
+            self._reserve(sequence)
+        if full:
+            self.waiting = deque(sorted([*full, *self.waiting], key=lambda each: each.order))
 
     def decoded(self, done: Pass) -> None:
         """Record that a pass is in the KV cache."""
@@ -207,7 +240,7 @@ class Scheduler:
         else:
             most = room
         for each in drafting:
-            each.draft = _draft(each.sequence, most)
+            each.draft = self._draft(each.sequence, most)
             room -= len(each.draft)
         for sequence in sorted(prompts, key=lambda sequence: sequence.order):
             num_scheduled_tokens = min(sequence.n_pending, room)
@@ -222,9 +255,17 @@ class Scheduler:
         room = self._backend.n_batch
         for sequence in sorted(self.running, key=lambda sequence: sequence.order):
             if sequence.n_pending and not _waits(sequence):
-                draft = _draft(sequence, room - 1) if sequence.n_pending == 1 else ()
+                draft = self._draft(sequence, room - 1) if sequence.n_pending == 1 else ()
                 return [Scheduled(sequence, min(sequence.n_pending, room), draft)]
         return []
+
+    def _draft(self, sequence: Sequence, room: int) -> tuple[int, ...]:
+        """The part of a sequence's draft that there is room for: in the pass, in the KV cache, and
+        among its tokens."""
+        n_left = len(sequence.tokens) - sequence.n_tokens
+        n_cells = self._backend.n_ctx_seq - sequence.n_tokens
+        # A pass gives one token more than its draft.
+        return sequence.draft[: min(room, n_left - 1, n_cells)]
 
 
 def _waits(sequence: Sequence) -> bool:
@@ -234,12 +275,6 @@ def _waits(sequence: Sequence) -> bool:
     source = sequence.prompt_of
     started = sequence.n_kv or sequence.n_new
     return source is not None and not started and source.is_computing_prompt
-
-
-def _draft(sequence: Sequence, room: int) -> tuple[int, ...]:
-    """The part of a sequence's draft that there is room for, in the pass and after its tokens."""
-    n_left = len(sequence.tokens) - sequence.n_tokens
-    return sequence.draft[: min(room, n_left - 1)]  # a pass gives one token more than its draft
 
 
 def _batch(scheduled: list[Scheduled]) -> Batch:

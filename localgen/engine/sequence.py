@@ -97,7 +97,8 @@ class Sequence:
     ``is_evaluated``, whether its tokens are given and only their probabilities are asked for.
 
     Its state: ``tokens`` (capacity,) int32 holds prompt and new tokens, ``n_tokens`` of them; the
-    first ``n_kv`` are in the KV cache under ``seq_id``. ``draft``: tokens that may follow, to go
+    first ``n_kv`` are in the KV cache under ``seq_id``, which was given room for ``n_reserved``.
+    ``draft``: tokens that may follow, to go
     through the next pass with the last token. ``output_from``: the index of the first token whose
     logits are still wanted. ``n_cached`` counts prompt tokens that it did not have to compute;
     ``cache_miss_reason`` says why none, where some were cached. ``waits_for``: a running sequence
@@ -128,6 +129,7 @@ class Sequence:
     constraint: ConstraintTracker | None = field(init=False)
     tokens: TokenIds = field(init=False)
     n_tokens: int = field(init=False)
+    n_reserved: int = field(init=False)
     last_token: int = field(init=False)
     output_from: int = field(init=False)
     draft: tuple[int, ...] = ()
@@ -151,6 +153,7 @@ class Sequence:
         self.n_tokens = len(self.prompt_ids)
         self.tokens = np.empty(self.n_tokens + self.max_new_tokens, np.int32)
         self.tokens[: self.n_tokens] = self.prompt_ids
+        self.n_reserved = len(self.tokens)
         self.last_token = int(self.prompt_ids[-1])
         self.output_from = self.n_tokens - 1
         self._find_trackers()
@@ -185,6 +188,15 @@ class Sequence:
     @property
     def new_token_ids(self) -> TokenIds:
         return self.tokens[len(self.prompt_ids) : self.n_tokens]
+
+    @property
+    def n_room(self) -> int:
+        """Tokens that there must be room for where it has a KV stream of its own."""
+        return max(self.n_reserved, self.n_tokens)
+
+    def reserve(self, n_new_tokens: int) -> None:
+        """Ask for room for so many further tokens, but not for more than it may come to have."""
+        self.n_reserved = min(len(self.tokens), self.n_tokens + n_new_tokens)
 
     @property
     def is_computing_prompt(self) -> bool:

@@ -40,7 +40,8 @@ _BEGINNING = b'{"localgen_batch": '
 LINE_ENDS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
 # They affect speed and memory, not results: a job that ran out of memory may be resumed with fewer
 # sequences.
-_MAY_CHANGE = ("n_threads", "n_batch", "n_ubatch", "max_sequences", "kv_budget", "check_memory")
+_MAY_CHANGE = ("n_threads", "n_batch", "n_ubatch", "max_sequences", "kv_budget",
+               "reserved_new_tokens", "check_memory")  # fmt: skip
 _DEFAULTS = {**dataclasses.asdict(ModelConfig()), **dataclasses.asdict(GenerationConfig())}
 _START_OVER = "choose another output file, or start over with --overwrite."
 

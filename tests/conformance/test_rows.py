@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localgen import Completion, ContextFullError, GenerationConfig, LocalModel
+from localgen import Completion, ContextFullError, GenerationConfig, LocalModel, ModelConfig
+from localgen.gguf import gate
+from localgen.gguf.memory import estimate
 from tests.conformance.compare import OPTIONS, TOLERANCE, Alone, prompt
-from tests.conformance.invariants import check_idle
+from tests.conformance.invariants import backend_of, check_idle
 
 N_NEW = 12
 GREEDY: dict[str, Any] = {"max_new_tokens": N_NEW, "do_sample": False, "logprobs": 2}
@@ -201,4 +203,22 @@ def test_a_full_context_is_an_error_or_length(path: Path) -> None:
         assert [row.finish_reason for row in rows] == ["length", "length"]
         assert len(model.score(prompt(1, 256))) == 255
         assert model.complete([RAGGED[0]], **GREEDY)[0].token_ids == before
+        check_idle(model)
+
+
+def test_rows_that_get_room_as_they_grow_equal_those_that_had_it(path: Path, alone: Alone) -> None:
+    """Protects what moves to a longer KV cache, or waits for one, on every kind of memory."""
+    prompts = [prompt(row, length) for row, length in enumerate([508, 500, 505])]
+    grow: dict[str, Any] = {**OPTIONS, "max_sequences": 3, "reserved_new_tokens": 2}
+    with LocalModel.from_pretrained(path, **grow) as model:
+        check_rows(model.complete(prompts, **GREEDY), prompts, alone)
+        assert backend_of(model).n_ctx_seq == 1024
+        check_idle(model)
+    file = gate.check_model(path)
+    short, long = (
+        estimate(file, ModelConfig(n_ctx=n_ctx, kv_type="f32")).ram.kv_cache for n_ctx in (512, 1024)
+    )
+    budget = max(3 * short, long)
+    with LocalModel.from_pretrained(path, **grow, kv_budget=budget, check_memory=False) as model:
+        check_rows(model.complete(prompts, **GREEDY), prompts, alone)
         check_idle(model)

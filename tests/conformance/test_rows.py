@@ -216,7 +216,8 @@ def test_rows_that_get_room_as_they_grow_equal_those_that_had_it(path: Path, alo
         check_idle(model)
     file = gate.check_model(path)
     short, long = (
-        estimate(file, ModelConfig(n_ctx=n_ctx, kv_type="f32")).ram.kv_cache for n_ctx in (512, 1024)
+        estimate(file, ModelConfig(n_ctx=n_ctx, kv_type="f32")).ram.kv_cache
+        for n_ctx in (512, 1024)
     )
     budget = max(3 * short, long)
     with LocalModel.from_pretrained(path, **grow, kv_budget=budget, check_memory=False) as model:

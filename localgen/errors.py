@@ -18,7 +18,8 @@
     ├── StateError                a session cannot be saved, or its file not used here
     ├── ClosedError               the model was closed
     └── JobError                  the job cannot be resumed from this output file
-        └── ActorsDoNotFitError   the nodes of a cluster have no room for the actors of a job
+        ├── ActorsDoNotFitError   the nodes of a cluster have no room for the actors of a job
+        └── RepeatedIdError       two rows of the input have the same id
 
     GenerationInterrupted         a KeyboardInterrupt that carries what was already generated
 
@@ -170,6 +171,25 @@ class ActorsDoNotFitError(JobError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.n_actors, self.n_fit), self.__dict__
+
+
+class RepeatedIdError(JobError):
+    """Two rows of the input have the same ``id``; ``lines`` are the first two that have it.
+
+    file: the input's, as it was given.
+    """
+
+    def __init__(self, file: str, row_id: str | int, lines: tuple[int, int]) -> None:
+        self.file = file
+        self.id = row_id
+        self.lines = lines
+        super().__init__(
+            f"the id {row_id!r} of line {lines[1]} of {file} is already used by line {lines[0]} (a "
+            f"line without an id uses its number). Give each row of a file an id of its own."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.file, self.id, self.lines), self.__dict__
 
 
 class GenerationInterrupted(KeyboardInterrupt):

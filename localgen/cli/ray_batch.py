@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from localgen.cli.ray_progress import RayProgress
 from localgen.jobs.ray import check_installed
 from localgen.jobs.ray.sizing import ActorMemory, Layout, lay_out
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from localgen.jobs.ray.job import LineEnded, Pool, RayJob
 
 LOCAL = "local"
-_SECONDS_BETWEEN_REPORTS = 10.0
-_RESUME = " Run the same command again to resume."
 
 
 def run_on_ray(
@@ -71,51 +68,30 @@ def _pool(layout: Layout) -> Pool:
 
 
 class _Report:
-    """Counts lines and tokens, and prints a line about them now and then."""
+    """Prints lines that fail, and a line about the others now and then."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._n_failed = 0
-        self._n_done = 0
-        self._tokens: Counter[str] = Counter()
-        self._started: float | None = None
-        self._said_at = 0.0
+        self._progress = RayProgress()
 
     def of(self, job: RayJob, pool: Pool, work: dict[str, Any]) -> int:
         """Run a job and return how many lines failed."""
         try:
-            job.run(pool=pool, report=self._ended, **work)
+            for line in job.run(pool=pool, **work):
+                self._progress.n_rows = job.n_rows - job.n_done
+                self._ended(line)
         finally:
             if not self._quiet:
-                self._say_counts(
-                    " Run the same command again to resume." if sys.exc_info()[0] else ""
-                )
-        return self._n_failed
+                more = " Run the same command again to resume." if sys.exc_info()[0] else ""
+                _say(self._progress.summary() + (f".{more}" if more else ""))
+        return self._progress.n_failed
 
     def _ended(self, line: LineEnded) -> None:
-        now = time.monotonic()
-        self._started = self._started or now
-        self._tokens[line.actor] += line.n_new
+        self._progress.add(line.worker, line.n_new, is_failed=bool(line.error))
         if line.error:
-            self._n_failed += 1
             _say(f"{line.file}, line {line.line}: {line.error}")
-        else:
-            self._n_done += 1
-        if not self._quiet and now - self._said_at > _SECONDS_BETWEEN_REPORTS:
-            self._said_at = now
-            self._say_counts("")
-
-    def _say_counts(self, more: str) -> None:
-        seconds = time.monotonic() - (self._started or time.monotonic())
-        parts = [f"{self._n_done} done"]
-        if self._n_failed:
-            parts.append(f"{self._n_failed} failed")
-        if seconds > 1:
-            rates = ", ".join(
-                f"{actor} {n / seconds:.1f}" for actor, n in sorted(self._tokens.items())
-            )
-            parts.append(f"{self._n_done / seconds:.1f} rows/s; tokens/s by actor: {rates}")
-        _say(", ".join(parts) + (f".{more}" if more else ""))
+        if not self._quiet and self._progress.is_due:
+            _say(self._progress.line())
 
 
 def _say(message: str) -> None:

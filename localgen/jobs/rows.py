@@ -148,6 +148,22 @@ def as_row(
     return Row(line, row_id, kind, prompt, _config(fields, defaults, seed, row_id), chat)
 
 
+def fields_of(line: Line) -> dict[str, Any]:
+    """Return the fields of a line; none if it cannot be read."""
+    try:
+        return _object(line.data)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def id_of(line: Line) -> RowId | None:
+    """Return the id of a line's row; None if the line cannot be read."""
+    try:
+        return _row_id(_object(line.data), line.number)
+    except (ValueError, RecursionError):
+        return None
+
+
 def fields_of_rows() -> list[str]:
     """Return the names of all fields that a row may have."""
     return list(_NAMES)

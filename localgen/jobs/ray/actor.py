@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -122,10 +123,10 @@ class JobActor:
         self._work = work
         self._model = ModelOfActor(work.model, work.fingerprint, work.load_options)
         folder = Folder.at(work.output)
-        self._name = uuid.uuid4().hex[:8]
+        self._worker = f"{platform.node()}:{os.getpid()}"
         # What an actor of this run has done that died before Ray knew.
-        self._done = read_index(folder, work.run).done
-        self._parts = PartWriter(folder, f"{work.run}-{self._name}")
+        self._index = read_index(folder, work.run)
+        self._parts = PartWriter(folder, f"{work.run}-{uuid.uuid4().hex[:8]}")
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield what became of each line, when their records are written."""
@@ -140,12 +141,12 @@ class JobActor:
             "line": [line.number for line in lines],
             "n_new": [0 if each is None else _n_new(each) for each in ended],
             "error": [_error(each) for each in ended],
-            "actor": [self._name] * len(lines),
+            "worker": [self._worker] * len(lines),
         }
 
     async def _line(self, file: int, line: Line) -> Record | None:
         """Return the record of a line, which is written; None if it was done already."""
-        if (file, line.number) in self._done:
+        if self._index.hash_of((file, line.number)) is not None:
             return None
         (row,) = read_rows([line], self._work.defaults, self._work.seeds[file], {})
         record = {**await self._record(row), "file": file}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,11 @@ import ray
 import ray.data
 
 from localgen.config import GenerationConfig
-from localgen.errors import JobError
+from localgen.errors import JobError, RepeatedIdError
 from localgen.jobs.ray.actor import JobActor, Work
 from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.ids import look_through
+from localgen.jobs.ray.index import Index
 from localgen.jobs.ray.parts import SUFFIX, as_json, read_index
 from localgen.jobs.ray.pool import BATCH_SIZE, ROWS_PER_BLOCK, actor_pool
 from localgen.jobs.ray.source import find_files, pending_lines
@@ -37,20 +39,23 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineEnded:
-    """A line that has a record now. error: why it failed, "" if it did not."""
+    """A line that has a record now.
+
+    error: why it failed, "" if it did not. worker: the actor's host and process.
+    """
 
     file: str
     line: int
     n_new: int
     error: str
-    actor: str
+    worker: str
 
 
 class RayJob:
     """The lines of an input and the folder of their results.
 
     header: as ``results.make_header`` makes it. n_done: lines that earlier runs have done.
-    n_failed: those that failed, and run again.
+    n_failed: those that failed, and run again. n_rows: all lines; 0 until they run.
     Raises JobError for an input that cannot be read, and for a folder of another job.
     """
 
@@ -60,8 +65,9 @@ class RayJob:
         self._folder = Folder.at(target)
         self._manifest = self._checked_manifest(header)
         self._index = read_index(self._folder)
-        self.n_done = len(self._index.done)
-        self.n_failed = len(self._index.failed)
+        self.n_done = self._index.n_done
+        self.n_failed = self._index.n_failed
+        self.n_rows = 0
 
     def run(
         self,
@@ -71,13 +77,15 @@ class RayJob:
         pool: Pool,
         load_options: Mapping[str, Any],
         reasoning: Reasoning | None,
-        report: Callable[[LineEnded], object],
-    ) -> None:
+    ) -> Iterator[LineEnded]:
         """Run the lines that are not done on the Ray that ``ray.init()`` joined or started.
 
+        Yields each line when its record is written.
+
         Raises JobError if a line that was done has changed, and what a model raises that cannot be
-        loaded; what was done until then stays.
+        loaded; what was done until then stays. Raises RepeatedIdError before anything runs.
         """
+        self.n_rows = self._count_rows()
         self._folder.write(MANIFEST, as_json(self._manifest))
         work = Work(
             model=model,
@@ -89,18 +97,24 @@ class RayJob:
             run=f"part-{self._next_run():04d}",
             seeds=self._seeds(),
         )
-        for batch in _results(self._files, self._index.done, work, pool):
+        for batch in _results(self._files, self._index, work, pool):
             for values in zip(*(batch[name] for name in _COLUMNS), strict=True):
-                file, line, n_new, error, actor = values
-                report(
-                    LineEnded(
-                        file=self._files[int(file)],
-                        line=int(line),
-                        n_new=int(n_new),
-                        error=str(error),
-                        actor=str(actor),
-                    )
+                file, line, n_new, error, worker = values
+                yield LineEnded(
+                    file=self._files[int(file)],
+                    line=int(line),
+                    n_new=int(n_new),
+                    error=str(error),
+                    worker=str(worker),
                 )
+
+    def _count_rows(self) -> int:
+        """Return how many rows there are. Raises RepeatedIdError."""
+        facts = ray.get([ray.remote(look_through).remote(file) for file in self._files])
+        for file, (_, repeat) in zip(self._files, facts, strict=True):
+            if repeat is not None:
+                raise RepeatedIdError(file, repeat.id, (repeat.line, repeat.other_line))
+        return sum(each.n_rows for each in facts)
 
     def _checked_manifest(self, header: Record) -> Record:
         """Return the manifest of the folder, or a new one."""
@@ -136,12 +150,10 @@ class RayJob:
         return tuple(row_seed(seed, name) for name in self._manifest["files"])
 
 
-_COLUMNS = ("file", "line", "n_new", "error", "actor")
+_COLUMNS = ("file", "line", "n_new", "error", "worker")
 
 
-def _results(
-    files: list[str], done: Mapping[tuple[int, int], str], work: Work, pool: Pool
-) -> Iterator[Mapping[str, Any]]:
+def _results(files: list[str], done: Index, work: Work, pool: Pool) -> Iterator[Mapping[str, Any]]:
     """Yield what became of the lines, in batches, as they end."""
     done_ref = ray.put(done)
 

@@ -6,40 +6,21 @@ they had done it. One of them counts, the first that is no error.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from localgen.errors import JobError
 from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.index import Index, Place
 from localgen.jobs.results import LINE_ENDS, Record
 
 SUFFIX = ".jsonl"
 # Where a file cannot grow, records are written in files of so many.
 _MOST_KEPT = 512
-# (file of the input, line)
-Place = tuple[int, int]
-
-
-@dataclass(slots=True)
-class Index:
-    """Which rows have records. done: line hashes; failed: those with errors only."""
-
-    done: dict[Place, str] = field(default_factory=dict)
-    failed: set[Place] = field(default_factory=set)
-
-    def add(self, record: Record) -> bool:
-        """Note a record; return whether it is the one that counts so far."""
-        place = record["file"], record["line"]
-        if place in self.done:
-            return False
-        if "error" in record:
-            self.failed.add(place)
-            return False
-        self.done[place] = record["line_hash"]
-        self.failed.discard(place)
-        return True
+_HASH = re.compile("[0-9a-f]{32}")
 
 
 def read_index(folder: Folder, run: str = "") -> Index:
@@ -48,35 +29,64 @@ def read_index(folder: Folder, run: str = "") -> Index:
     for name in folder.names(SUFFIX):
         if name.startswith(run):
             for record in _records(folder, name):
-                index.add(record)
+                _add(index, record)
     return index
 
 
 def read_records(folder: Folder) -> Iterator[Record]:
-    """Yield the record of each row once: the result, or the last error where there is none."""
+    """Yield the record of each row once: the first result, or an error of the last run where there
+    is none."""
+    names = folder.names(SUFFIX)
     index = Index()
-    errors: dict[Place, Record] = {}
-    for name in folder.names(SUFFIX):
+    for name in names:
         for record in _records(folder, name):
-            if index.add(record):
+            if _add(index, record) and "error" not in record:
                 yield record
-            elif "error" in record:
-                errors[record["file"], record["line"]] = record
-    yield from (record for place, record in errors.items() if place in index.failed)
+    if index.n_failed:
+        yield from _last_errors(folder, names, index)
+
+
+def _last_errors(folder: Folder, names: list[str], index: Index) -> Iterator[Record]:
+    told = Index()
+    for name in reversed(names):  # later runs have later names
+        for record in _records(folder, name):
+            place = _place(record)
+            if index.is_failed(place) and told.set_failed(place):
+                yield record
+
+
+def _add(index: Index, record: Record) -> bool:
+    """Note a record; return whether it tells something new."""
+    if "error" in record:
+        return index.set_failed(_place(record))
+    return index.set_done(_place(record), record["line_hash"])
+
+
+def _place(record: Record) -> Place:
+    return record["file"], record["line"]
 
 
 def _records(folder: Folder, name: str) -> Iterator[Record]:
     for number, line in enumerate(folder.lines(name), 1):
-        try:
+        record: Any = None
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
-        except ValueError:
-            if not line.endswith(b"\n"):
-                return  # cut while it was written
+        if _is_record(record):
+            yield record
+        elif line.endswith(b"\n"):
             raise JobError(
                 f"{name}, line {number} is corrupt. Delete this line; the job then generates it "
                 f"again."
-            ) from None
-        yield record
+            )
+
+
+def _is_record(given: Any) -> bool:
+    """Return whether this is a record; a line that was cut while it was written is none."""
+    return (
+        isinstance(given, dict)
+        and type(given.get("file")) is type(given.get("line")) is int
+        and _HASH.fullmatch(str(given.get("line_hash"))) is not None
+    )
 
 
 class PartWriter:

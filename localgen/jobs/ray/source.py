@@ -15,13 +15,18 @@ import pyarrow.parquet
 
 from localgen.errors import JobError
 from localgen.jobs.ray.folder import find_filesystem
-from localgen.jobs.rows import Line, read_lines
+from localgen.jobs.ray.index import Index, short_hash
+from localgen.jobs.ray.prefixes import beginning_of, windows
+from localgen.jobs.rows import Line, fields_of, read_lines
 
 _LINES, _PARQUET, _CSV = "lines", "parquet", "csv"
 _FORMATS = {
     ".jsonl": _LINES, ".ndjson": _LINES, ".json": _LINES, ".parquet": _PARQUET, ".csv": _CSV,
 }  # fmt: skip
 _ROWS_AT_A_TIME = 1024
+# So many lines are sorted at a time.
+_WINDOW_ROWS = 2**14
+_WINDOW_BYTES = 2**26
 
 
 def find_files(location: str) -> list[str]:
@@ -80,15 +85,14 @@ def _batches(kind: str, filesystem: Any, path: str) -> Iterator[Iterable[Mapping
             yield batch.to_pylist()
 
 
-def pending_lines(
-    number: int, file: str, done: Mapping[tuple[int, int], str]
-) -> Iterator[dict[str, list[Any]]]:
+def pending_lines(number: int, file: str, done: Index) -> Iterator[dict[str, list[Any]]]:
     """Yield the lines of a file that are not done, as columns of a dataset.
 
-    number: of the file. done: the hashes of the lines that are, by file and line. Raises JobError
-    for one that has changed since.
+    Of many lines, those whose prompts begin alike come together.
+    number: of the file. done: what is known of the rows. Raises JobError for a line that has
+    changed since it was done.
     """
-    lines = _pending(number, file, done)
+    lines = _grouped(_pending(number, file, done))
     while some := list(islice(lines, _ROWS_AT_A_TIME)):
         yield {
             "file": [number] * len(some),
@@ -97,12 +101,21 @@ def pending_lines(
         }
 
 
-def _pending(number: int, file: str, done: Mapping[tuple[int, int], str]) -> Iterator[Line]:
+def _grouped(lines: Iterator[Line]) -> Iterator[Line]:
+    for window in windows(lines, _n_bytes, most_items=_WINDOW_ROWS, most_bytes=_WINDOW_BYTES):
+        yield from sorted(window, key=lambda line: beginning_of(fields_of(line)))
+
+
+def _n_bytes(line: Line) -> int:
+    return len(line.data)
+
+
+def _pending(number: int, file: str, done: Index) -> Iterator[Line]:
     for line in lines_of(file):
-        known = done.get((number, line.number))
+        known = done.hash_of((number, line.number))
         if known is None:
             yield line
-        elif known != line.hash:
+        elif known != short_hash(line.hash):
             raise JobError(
                 f"line {line.number} of {file} has changed since its result was written. Restore "
                 f"the line, or choose another output folder."

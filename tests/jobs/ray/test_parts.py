@@ -11,12 +11,17 @@ pytest.importorskip("pyarrow", reason="needs the extra localgen[ray]")
 
 from localgen.errors import JobError
 from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.index import short_hash
 from localgen.jobs.ray.parts import PartWriter, read_index, read_records
+
+
+def hash_of(line: int) -> str:
+    return f"{line:032x}"[::-1]
 
 
 def record(line: int, *, error: bool = False, text: str = "x") -> dict[str, Any]:
     kind = {"error": {"type": "ValueError", "message": text}} if error else {"text": text}
-    return {"id": line, "line": line, "file": 0, "line_hash": f"h{line}", **kind}
+    return {"id": line, "line": line, "file": 0, "line_hash": hash_of(line), **kind}
 
 
 def write(folder: Folder, name: str, *records: dict[str, Any]) -> None:
@@ -43,17 +48,27 @@ def test_each_row_is_read_once_and_a_result_counts_before_an_error(folder: Folde
     assert [found[n].get("text") for n in (1, 2, 3, 4)] == ["x", "x", None, "x"]
 
 
+def test_of_a_row_that_only_failed_the_error_of_the_last_run_counts(folder: Folder) -> None:
+    write(folder, "part-0001-a", record(1, error=True, text="old"), record(2, error=True))
+    write(folder, "part-0002-a", record(1, error=True, text="new"), record(2))
+    found = {each["line"]: each for each in read_records(folder)}
+    assert found[1]["error"]["message"] == "new"
+    assert found[2]["text"] == "x"
+
+
 def test_the_index_tells_what_is_done_and_what_failed(folder: Folder) -> None:
     write(folder, "part-0001-a", record(1), record(2, error=True))
     index = read_index(folder)
-    assert index.done == {(0, 1): "h1"}
-    assert index.failed == {(0, 2)}
+    assert (index.n_done, index.n_failed) == (1, 1)
+    assert index.hash_of((0, 1)) == short_hash(hash_of(1))
+    assert index.is_failed((0, 2))
 
 
 def test_the_index_of_a_run_knows_its_own_parts_only(folder: Folder) -> None:
     write(folder, "part-0001-a", record(1))
     write(folder, "part-0002-a", record(2))
-    assert read_index(folder, "part-0002").done == {(0, 2): "h2"}
+    index = read_index(folder, "part-0002")
+    assert (index.n_done, index.hash_of((0, 1))) == (1, None)
 
 
 def test_a_line_that_was_cut_while_it_was_written_does_not_count(tmp_path: Path) -> None:
@@ -61,11 +76,19 @@ def test_a_line_that_was_cut_while_it_was_written_does_not_count(tmp_path: Path)
     write(folder, "part-0001-a", record(1), record(2))
     path = tmp_path / "part-0001-a.jsonl"
     path.write_bytes(path.read_bytes()[:-5])
-    assert list(read_index(folder).done) == [(0, 1)]
+    index = read_index(folder)
+    assert (index.n_done, index.hash_of((0, 2))) == (1, None)
 
 
 def test_a_corrupt_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "part-0001-a.jsonl").write_text("{}}\n")
+    with pytest.raises(JobError, match=r"part-0001-a.jsonl, line 1 is corrupt"):
+        read_index(Folder.at(str(tmp_path)))
+
+
+@pytest.mark.parametrize("data", ["[]", '{"line": 1}', '{"file": 0, "line": "1", "text": ""}'])
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, data: str) -> None:
+    (tmp_path / "part-0001-a.jsonl").write_text(f"{data}\n")
     with pytest.raises(JobError, match=r"part-0001-a.jsonl, line 1 is corrupt"):
         read_index(Folder.at(str(tmp_path)))
 

@@ -13,6 +13,7 @@ pyarrow: Any = pytest.importorskip("pyarrow", reason="needs the extra localgen[r
 from pyarrow import csv, parquet  # noqa: E402
 
 from localgen.errors import JobError  # noqa: E402
+from localgen.jobs.ray.index import Index  # noqa: E402
 from localgen.jobs.ray.source import find_files, lines_of, pending_lines  # noqa: E402
 
 ROWS = [{"id": 1, "prompt": "One"}, {"id": 2, "prompt": 'Two, "three"\n'}]
@@ -48,14 +49,38 @@ def test_null_is_left_out(tmp_path: Path) -> None:
 def test_lines_that_are_done_are_left_out(tmp_path: Path) -> None:
     file = write(tmp_path, "jsonl")
     first, _ = lines_of(file)
-    (batch,) = pending_lines(0, file, {(0, 1): first.hash})
+    done = Index()
+    done.set_done((0, 1), first.hash)
+    (batch,) = pending_lines(0, file, done)
     assert batch["line"] == [2]
 
 
 def test_a_line_that_changed_since_it_was_done_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path, "jsonl")
+    done = Index()
+    done.set_done((0, 1), "a" * 32)
     with pytest.raises(JobError, match=r"line 1 of .* has changed"):
-        list(pending_lines(0, file, {(0, 1): "another"}))
+        list(pending_lines(0, file, done))
+
+
+def test_rows_that_begin_alike_come_together_and_none_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    rows: list[dict[str, Any]] = []
+    for i in range(6):
+        system = {"role": "system", "content": f"Rules {i % 2}"}
+        rows.append({"messages": [system, {"role": "user", "content": str(i)}]})
+        rows.append({"prompt": f"Text {i % 3}, number {i}"})
+        rows.append({"prompt_token_ids": [i % 2, 7, i]})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no JSON\n")
+    (batch,) = pending_lines(0, str(path), Index())
+    assert sorted(batch["line"]) == list(range(1, 20))
+    given = [rows[n - 1] for n in batch["line"] if n < 19]
+    systems = [row["messages"][0]["content"] for row in given if "messages" in row]
+    assert systems == sorted(systems)
+    texts = [row["prompt"][:6] for row in given if "prompt" in row]
+    assert texts == sorted(texts)
+    firsts = [row["prompt_token_ids"][0] for row in given if "prompt_token_ids" in row]
+    assert firsts == sorted(firsts)
 
 
 def test_a_folder_is_all_of_its_files_in_order(tmp_path: Path) -> None:

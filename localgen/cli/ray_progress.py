@@ -1,0 +1,79 @@
+"""The progress of a job on Ray, as text; it knows neither Ray nor models."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from localgen._util.plain_progress import as_duration
+
+SECONDS_BETWEEN_LINES = 10.0
+# More workers are summed up.
+_MOST_NAMED = 8
+
+
+class RayProgress:
+    """Counts rows and tokens, in all and by worker.
+
+    n_rows: how many this run has; 0 if unknown. clock: seconds, as ``time.monotonic``.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.n_rows = 0
+        self.n_done = 0
+        self.n_failed = 0
+        self._clock = clock
+        self._n_new = 0
+        self._started: float | None = None
+        # Since the last line, by worker: tokens. All that have ever worked.
+        self._recent: Counter[str] = Counter()
+        self._since = 0.0
+
+    def add(self, worker: str, n_new: int, *, is_failed: bool) -> None:
+        """Note that a row has ended."""
+        if self._started is None:
+            self._started = self._since = self._clock()
+        self.n_done += not is_failed
+        self.n_failed += is_failed
+        self._n_new += n_new
+        self._recent[worker] += n_new
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next line."""
+        return self._started is not None and self._clock() - self._since >= SECONDS_BETWEEN_LINES
+
+    def line(self) -> str:
+        """Return what has ended, how fast, how long the rest takes, and each worker's speed since
+        the last line."""
+        now = self._clock()
+        workers = self._workers(now - self._since)
+        self._since = now
+        self._recent = Counter(dict.fromkeys(self._recent, 0))
+        return "; ".join(part for part in (self.summary(), workers) if part)
+
+    def summary(self) -> str:
+        """Return what has ended, how fast, and how long the rest takes."""
+        n_ended = self.n_done + self.n_failed
+        parts = [f"{self.n_done} of {self.n_rows} done" if self.n_rows else f"{self.n_done} done"]
+        if self.n_failed:
+            parts.append(f"{self.n_failed} failed")
+        seconds = 0.0 if self._started is None else self._clock() - self._started
+        if seconds >= 1:
+            parts.append(f"{n_ended / seconds:.1f} rows/s")
+            parts.append(f"{self._n_new / seconds:.0f} tokens/s")
+        if seconds >= 1 and n_ended < self.n_rows:
+            left = (self.n_rows - n_ended) * seconds / n_ended
+            parts.append(f"about {as_duration(left)} left")
+        return ", ".join(parts)
+
+    def _workers(self, seconds: float) -> str:
+        """Return the tokens per second of each worker, or of the slowest and the fastest."""
+        if seconds <= 0 or not self._recent:
+            return ""
+        speeds = {name: n / seconds for name, n in sorted(self._recent.items())}
+        if len(speeds) > _MOST_NAMED:
+            slowest, fastest = min(speeds.values()), max(speeds.values())
+            return f"{len(speeds)} workers, {slowest:.0f} to {fastest:.0f} tokens/s each"
+        return "tokens/s by worker: " + ", ".join(f"{name} {n:.0f}" for name, n in speeds.items())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
+import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,8 @@ from typing import BinaryIO
 
 # Windows' ERROR_ACCESS_DENIED and ERROR_SHARING_VIOLATION: what renaming over an open file gives.
 _IN_USE = (5, 32)
+_PARTIAL = re.compile(r"\.localgen-[0-9a-f]{8}\.part")
+_LEFT_AFTER = 24 * 3600.0  # seconds
 _RETRY_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 
@@ -26,7 +31,8 @@ def atomic_write_bytes(path: Path, data: bytes, *, is_private: bool = False) -> 
 def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
     """Open a new file that replaces ``path`` once it is on the disk, unless an exception is raised.
 
-    A symbolic link is followed: the file that it points to is replaced. is_private: only its owner
+    A symbolic link is followed: the file that it points to is replaced. Files that a killed process
+    left in that folder more than a day ago are removed. is_private: only its owner
     may read the new file, whatever the old one's mode was; on Windows its folder decides. An
     OSError names ``path``, not the temporary file beside it.
     """
@@ -34,6 +40,7 @@ def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
     partial = target.with_name(f".localgen-{secrets.token_hex(4)}.part")
     with _errors_as_of(path, partial, target):
         _check_target(target)
+        _remove_left(target.parent)
         descriptor = os.open(
             partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private else 0o666
         )
@@ -83,6 +90,22 @@ def _errors_as_of(path: Path, *others: Path) -> Iterator[None]:
         if error.errno is None or error.filename not in (None, *map(str, others)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@functools.cache  # once in a process
+def _remove_left(folder: Path) -> None:
+    """Remove what killed processes left in a folder: files that nobody has written to for a day."""
+    with contextlib.suppress(OSError):  # a folder that may be written to, but not listed
+        for path in folder.iterdir():
+            if _PARTIAL.fullmatch(path.name):
+                _remove_if_left(path)
+
+
+def _remove_if_left(path: Path) -> None:
+    with contextlib.suppress(OSError):  # of another user, or removed meanwhile
+        about = path.lstat()
+        if stat.S_ISREG(about.st_mode) and time.time() - about.st_mtime > _LEFT_AFTER:
+            path.unlink()
 
 
 def _check_target(target: Path) -> None:

@@ -13,6 +13,7 @@ from localgen._util import system
 from localgen._util.checks import check_choice, check_int
 from localgen._util.home import expand_user
 from localgen._util.warn import warn
+from localgen._util.work_folder import work_folder
 from localgen.compare.chat_file import read_chats
 from localgen.compare.chats import Prompts, chat_prompts, measure_chats
 from localgen.compare.checks import (
@@ -245,7 +246,7 @@ def _measure(
 
 
 def _temporary(stack: ExitStack) -> Path:
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="localgen-compare-")))
+    return stack.enter_context(work_folder(Path(tempfile.gettempdir())))
 
 
 def _variants(settings: Settings, levels: Sequence[Level]) -> list[Variant]:

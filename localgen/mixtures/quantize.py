@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,7 +36,7 @@ from localgen.quantization.quantize import (
     target_paths,
     write_levels,
 )
-from localgen.quantization.runner import QuantizedFile
+from localgen.quantization.runner import QuantizedFile, enter_work_folder
 
 _N_CTX, _N_CHUNKS = 512, 4
 
@@ -226,17 +225,8 @@ def _write_mixture(
         make_folder(folder)
         n_predictions = stored_predictions(n_ctx, n_chunks, len(file.shards[0].tokens))
         check_disk(folder, 2 * sum(shard.size for shard in file.shards) + n_predictions)
-        search = Search(mixer, target, known, _work_folder(stack, folder), progress)
+        search = Search(mixer, target, known, enter_work_folder(stack, folder), progress)
         return search.find(lambda work: Meter(file, work, parts, n_threads), targets)
-
-
-def _work_folder(stack: ExitStack, folder: Path) -> Path:
-    """Return a folder in another one, until the stack closes."""
-    try:
-        made = tempfile.TemporaryDirectory(prefix=".localgen-", dir=folder)
-    except OSError as error:
-        raise QuantizeError(f"cannot write to the folder {folder}: {error.strerror}") from error
-    return Path(stack.enter_context(made))
 
 
 def _check_text(imatrix: str | os.PathLike[str] | None, text: str) -> None:

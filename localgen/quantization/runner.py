@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 from localgen._util.atomic_write import replace
 from localgen._util.system import usable_cpus
+from localgen._util.work_folder import work_folder
 from localgen.errors import InvalidGGUFError, QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
@@ -167,16 +167,20 @@ def _number(wish: Wish | None) -> int | None:
 
 @contextlib.contextmanager
 def _partial(targets: list[Path]) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield what the quantizer writes to, and the files that come of it, beside ``targets``.
+    """Yield what the quantizer writes to, and the files that come of it, in a folder beside
+    ``targets``.
 
     They are one, or shards whose names begin with it. Files left there are removed.
     """
     stem = gate.shard_stem(targets[0]) if len(targets) > 1 else targets[0].name
-    base = targets[0].with_name(f".{stem}.{secrets.token_hex(4)}.part")
-    names = [base.name + target.name.removeprefix(stem) for target in targets]
-    partial = [base.with_name(name) for name in names]
+    with contextlib.ExitStack() as stack:
+        folder = enter_work_folder(stack, targets[0].parent)
+        yield folder / stem, [folder / target.name for target in targets]
+
+
+def enter_work_folder(stack: contextlib.ExitStack, parent: Path) -> Path:
+    """Return a folder in another one, until the stack closes. Raises QuantizeError."""
     try:
-        yield base, partial
-    finally:
-        for path in partial:
-            path.unlink(missing_ok=True)
+        return stack.enter_context(work_folder(parent))
+    except OSError as error:
+        raise QuantizeError(f"cannot write to the folder {parent}: {error.strerror}") from error

@@ -152,3 +152,27 @@ def test_a_system_that_opens_no_folders(path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "open", refuse)
     atomic_write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    old, new, other = (
+        tmp_path / name
+        for name in (".localgen-00112233.part", ".localgen-44556677.part", ".localgen-notes.part")
+    )
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    atomic_write_bytes(tmp_path / "file", b"")
+    assert {*tmp_path.iterdir()} == {new, other, tmp_path / "file"}
+
+
+def test_a_folder_that_cannot_be_listed_can_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    atomic_write_bytes(tmp_path / "file", b"data")
+    assert (tmp_path / "file").read_bytes() == b"data"

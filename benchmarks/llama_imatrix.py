@@ -59,7 +59,7 @@ def _ways(options: Any, text: Path, folder: Path) -> dict[str, Callable[[], obje
     tool = [str(options.tools / "llama-imatrix"), "-m", options.model, "-f", str(text)]
     tool += ["-t", str(usable_cpus()), "--chunks", str(options.chunks)]
     own = [sys.executable, "-m", "localgen", "imatrix", options.model, str(text)]
-    own += ["--chunks", str(options.chunks), "--n-ctx", str(N_CTX)]
+    own += ["--chunks", str(options.chunks), "--n-ctx", str(N_CTX), "--overwrite"]
 
     def theirs(name: str, *more: str) -> Callable[[], object]:
         return lambda: run_tool([*tool, *more, "-o", str(folder / f"{name}.gguf")])

@@ -27,6 +27,7 @@ from localgen.gguf.imatrix_sums import Sums, merged
 from localgen.llama.backend import LlamaBackend
 from localgen.llama.input_sums import LEAST_ROWS, OUTPUT, InputSums
 from localgen.quantization.calibration import CalibrationText, TextLike, calibration_texts
+from localgen.quantization.imatrix_check import layer_matrices
 from localgen.quantization.imatrix_result import (
     ImportanceMatrix,
     described,
@@ -42,8 +43,6 @@ _OTHERWISE = "resume=True continues it, and overwrite=True starts over"
 _MOST_ROWS = 512
 _LOGIT_BYTES = 2**28
 _SECONDS_BETWEEN_SAVES = 60.0
-# Weights of layers that are no factors of matrix products.
-_NOT_MULTIPLIED = ("_norm.weight", "ssm_conv1d", "shortconv.conv")
 
 
 def imatrix(
@@ -277,18 +276,5 @@ class _Run:
         self._contents().write(self._path)
 
     def result(self, file: ModelFile) -> ImportanceMatrix:
-        missing = tuple(name for name in _matrices(file) if name not in self._total)
+        missing = tuple(name for name in layer_matrices(file) if name not in self._total)
         return described(self._contents(), self._path, missing, self._seconds)
-
-
-def _matrices(file: ModelFile) -> list[str]:
-    """Return the names of the layers' weights that inputs are multiplied with."""
-    return [
-        tensor.name
-        for shard in file.shards
-        for tensor in shard.tensors
-        if tensor.name.startswith("blk.")
-        and tensor.name.endswith(".weight")
-        and not any(part in tensor.name for part in _NOT_MULTIPLIED)
-        and sum(size > 1 for size in tensor.shape) > 1
-    ]

@@ -470,6 +470,16 @@ def test_an_imatrix_of_another_model(tmp_path: Path, tiny_bpe_path: Path) -> Non
         quantize(tiny_bpe_path, "Q8_0", output=tmp_path, imatrix=matrix)
 
 
+def test_an_imatrix_of_a_model_that_is_alike_in_part(tmp_path: Path, tiny_bpe_path: Path) -> None:
+    """Such as one without experts: what it lacks was quantized without it, and without a word."""
+    matrix = tmp_path / "matrix.gguf"
+    columns = _columns(tiny_bpe_path)
+    first, *others = columns
+    _write_imatrix(matrix, {name: ([1.0] * columns[name], [1]) for name in others})
+    with pytest.warns(UserWarning, match=rf"has nothing for 1 weight \({first}\) of the layers"):
+        quantize(tiny_bpe_path, "Q8_0", output=tmp_path, imatrix=matrix)
+
+
 # --- the command ---
 
 

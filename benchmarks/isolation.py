@@ -106,7 +106,8 @@ def main() -> None:
     parser.add_argument("--only", choices=CASES, help="one case alone")
     options = parser.parse_args()
     given: dict[str, Any] = {"device": "cpu", "n_ctx": 512, "max_sequences": 8}
-    given["use_profile"] = False
+    # A number that adapts would change with what the other model does.
+    given |= {"use_profile": False, "n_threads": common.usable_cpus()}
     with (
         LocalModel.from_pretrained(options.model, **given) as here,
         LocalModel.from_pretrained(options.model, isolated=True, **given) as there,

@@ -8,7 +8,8 @@ import socket
 from localgen.errors import ServeError
 from localgen.serve.config import LOOPBACK
 
-_BACKLOG = 1024
+# Connections that the system keeps until they are accepted.
+BACKLOG = 1024
 _EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "[::1]"}
 
 
@@ -19,7 +20,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(
             address,
             family=family,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             dualstack_ipv6=family == socket.AF_INET6 and host == "::" and _has_both(),
         )
     except OSError as error:

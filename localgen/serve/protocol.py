@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import h11
@@ -10,8 +11,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # For the first line and the headers of a request; uvicorn itself waits for ever.
 HEAD_SECONDS = 20.0
-# A connection needs a file descriptor, of which a process often has 1024.
-MAX_CONNECTIONS = 900
+# A connection is an open file, of which a process may often have 1024, on macOS 256. It needs some
+# for models, and for the connections that are accepted before the first of them is refused.
+_MOST_CONNECTIONS, _LEAST_CONNECTIONS = 900, 16
+_OTHER_FILES = 124
+
+
+def most_connections() -> int:
+    """Return how many connections may be open at a time."""
+    if sys.platform == "win32":
+        return _MOST_CONNECTIONS
+    import resource  # noqa: PLC0415  # Windows has none
+
+    n_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if n_files == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return min(_MOST_CONNECTIONS, max(_LEAST_CONNECTIONS, n_files - _OTHER_FILES))
 
 
 class HttpProtocol(H11Protocol):
@@ -24,7 +39,7 @@ class HttpProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection, unless there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > most_connections():
             transport.abort()
         else:
             self._wait_for_head()

@@ -18,7 +18,7 @@ from localgen._util.format import counted
 from localgen.serve.admission import Admission
 from localgen.serve.app import create_app
 from localgen.serve.config import ServeConfig
-from localgen.serve.listening import url_of
+from localgen.serve.listening import BACKLOG, url_of
 from localgen.serve.pool import ModelPool
 from localgen.serve.protocol import HttpProtocol
 
@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 # Requests that were cut send their last words; what is left then is cancelled.
 _SECONDS_FOR_LAST_WORDS = 3
 _TICK = 0.05
+# asyncio accepts so many connections before it looks at one, and where the process has no more open
+# files it fails, and writes a traceback, as often.
+_ACCEPTED_TOGETHER = 32
 
 
 def serve_on(
@@ -48,6 +51,7 @@ def serve_on(
         loop="asyncio",
         lifespan="off",
         log_config=None,
+        backlog=_ACCEPTED_TOGETHER,
         access_log=False,
         proxy_headers=False,  # an address that a client states itself is not its address
         server_header=False,
@@ -91,6 +95,8 @@ class _Server(uvicorn.Server):
         if self._serve_config.preload:  # first, so that nobody finds a server that seems ready
             self._preloading = asyncio.create_task(self._preload())
         await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(BACKLOG)  # asyncio has told the system its own number
         self._started(url_of((sockets or [])[0]))
 
     async def _preload(self) -> None:

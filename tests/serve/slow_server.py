@@ -1,6 +1,7 @@
 """A server process whose model takes its time: ``python -m tests.serve.slow_server JSON``.
 
-The JSON has the fields of ServeConfig, and "pass_seconds": how long each forward pass takes.
+The JSON has the fields of ServeConfig, and "pass_seconds": how long each forward pass takes;
+"n_files": how many the process may open.
 """
 
 from __future__ import annotations
@@ -35,9 +36,19 @@ class PacedBackend(FakeBackend):
         return super().decode(batch, should_stop)
 
 
+def limit_files(n_files: int) -> None:
+    """Let this process open no more files."""
+    assert sys.platform != "win32"
+    import resource  # Windows has none
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_files, n_files))
+
+
 def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     protocol.HEAD_SECONDS = given.pop("head_seconds", protocol.HEAD_SECONDS)
+    if (n_files := given.pop("n_files", None)) is not None:
+        limit_files(n_files)
     model = fake_model(backend=PacedBackend(given.pop("pass_seconds", 0.0)), n_ctx=100_000)
     config = ServeConfig(port=0, **given)
     log_to_stderr()

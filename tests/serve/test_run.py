@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
@@ -300,6 +301,25 @@ def test_connections_that_say_nothing_do_not_keep_others_out() -> None:
         assert server.end()[0] == 0
         for connection in silent:
             connection.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
+def test_more_connections_than_the_process_may_open_are_closed() -> None:
+    with slow_server(n_files=160, pass_seconds=0.01) as server, server.client() as client:
+        with stream_of(client) as answer:
+            found = events(answer.iter_lines())
+            next(found)
+            silent = [server.raw() for _ in range(200)]
+            assert read_all(silent[-1]) == b""
+            next(found)
+        for connection in silent:
+            connection.close()
+        server.wait_until(RUNNING, 0)
+        assert post(server, 1).status_code == 200
+        server.stop()
+        code, stderr = server.end()
+        assert code == 0
+        assert "Traceback" not in stderr
 
 
 def test_clients_from_several_threads_get_their_own_answers() -> None:

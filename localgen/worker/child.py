@@ -17,6 +17,8 @@ import warnings
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
+from localgen._version import __version__
+from localgen.errors import BackendError
 from localgen.worker.events import Facts, VocabFacts
 from localgen.worker.pickled_errors import pickled_error
 from localgen.worker.wire import Message, Receiver, Sender
@@ -42,6 +44,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
     _send_warnings(sender)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    _refuse_other_version(sender)
     first = receiver.receive()
     if first is not None:
         _, path, options, uses_profile, wants_progress, log_level = first
@@ -56,6 +59,18 @@ def main() -> NoReturn:
             runner.serve(receiver)
     # Nothing of Python or C may hold it up; what is in the pipe stays readable.
     os._exit(0)
+
+
+def _refuse_other_version(sender: Sender) -> None:
+    """End if the program is of another version, whose messages may differ."""
+    (wanted,) = sys.argv[1:]
+    if wanted != __version__:
+        error = BackendError(
+            f"localgen has changed on disk from version {wanted} to {__version__} since this "
+            f"program started: restart the program"
+        )
+        sender.send(("failed", pickled_error(error)))
+        os._exit(0)
 
 
 def _take_pipes() -> tuple[Receiver, Sender]:

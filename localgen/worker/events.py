@@ -167,4 +167,5 @@ def _set_all(events: list[asyncio.Event]) -> None:
 
 
 def _log(name: str, level: int, text: str) -> None:
-    logging.getLogger(name).log(level, "%s", text)
+    with contextlib.suppress(Exception):  # of a filter that the program has set
+        logging.getLogger(name).log(level, "%s", text)

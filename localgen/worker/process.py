@@ -21,6 +21,7 @@ from localgen._util.child import (
     module_environment,
     signal_name,
 )
+from localgen._version import __version__
 from localgen.worker.wire import Message, Receiver, Sender
 
 logger = logging.getLogger("localgen.worker")
@@ -70,7 +71,7 @@ class WorkerProcess:
         # What this process imports from a folder that it changes later, the worker finds as well.
         path = [each or os.getcwd() for each in sys.path]
         self._popen = subprocess.Popen(
-            module_command("localgen.worker"),
+            module_command("localgen.worker", __version__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -149,4 +150,5 @@ class WorkerProcess:
             for data in lines:
                 line = data.decode("utf-8", errors="replace").rstrip()
                 self._lines.append(line)
-                logger.info("%s", line)
+                with contextlib.suppress(Exception):  # of a filter that the program has set
+                    logger.info("%s", line)

@@ -111,7 +111,7 @@ class CallRunner:
             if name == "cancel":
                 self._cancel(*rest)
             elif name == "defaults":
-                self._model.generation_config = rest[0]
+                self._model.generation_config = pickle.loads(rest[0])["generation_config"]
             elif name == "close":
                 self._model.close()
                 return

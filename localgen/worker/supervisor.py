@@ -21,6 +21,7 @@ from localgen._util.format import counted
 from localgen._util.interrupts import DeferredInterrupt
 from localgen.config import GenerationConfig
 from localgen.errors import CLOSED, BackendError, ClosedError, WorkerCrashedError
+from localgen.worker.arguments import packed
 from localgen.worker.calls import Kind, RemoteCall, Stage
 from localgen.worker.config import WorkerConfig
 from localgen.worker.events import Facts, WorkerEvents
@@ -46,7 +47,7 @@ class Supervisor:
         self._calls: dict[int, RemoteCall] = {}
         self._numbers = count(1)
         self._ledger = CrashLedger()
-        self._defaults: GenerationConfig | None = None
+        self._defaults: bytes | None = None
         self._process: WorkerProcess | None = None
         self._is_ready = False
         self._is_productive = False
@@ -123,11 +124,14 @@ class Supervisor:
                 self._send_held()
 
     def set_defaults(self, config: GenerationConfig) -> None:
-        """Let later calls start from these options, after a restart as well."""
+        """Let later calls start from these options, after a restart as well.
+
+        Raises TypeError if they cannot be sent.
+        """
+        payload = packed({"generation_config": config})
         with DeferredInterrupt(), self._lock:
-            if config is not self._defaults:
-                self._defaults = config
-                self._post(("defaults", config))
+            self._defaults = payload
+            self._post(("defaults", payload))
 
     def check_usable(self) -> None:
         """Raise ClosedError, or BackendError in a forked process."""
@@ -256,10 +260,7 @@ class Supervisor:
             self._process, self._has_stalled, self._is_productive = process, False, False
             if self._closing.is_set():
                 process.kill()
-        process.send(self._load)
-        loaded = self._events.until_loaded(process, self._load_news)
-        if isinstance(loaded, Facts):
-            self._serve(process, loaded)
+        loaded = self._load_and_read(process)
         end = process.end(self._config.close_seconds)
         with self._lock:
             was_ready, self._is_ready, self._process = self._is_ready, False, None
@@ -270,6 +271,27 @@ class Supervisor:
         if isinstance(loaded, BaseException):
             return loaded
         return BackendError(f"the worker process {end.reason} while it loaded the model")
+
+    def _load_and_read(self, process: WorkerProcess) -> Facts | BaseException | None:
+        """Let a worker load the model, and handle what it sends until it ends.
+
+        Return the facts of the model, the error of its load, or None if it ended before. Without
+        this thread every call would wait forever, so a message that cannot be read ends the worker.
+        """
+        try:
+            process.send(self._load)
+            loaded = self._events.until_loaded(process, self._load_news)
+            if isinstance(loaded, Facts):
+                self._serve(process, loaded)
+        except Exception as error:
+            logger.exception("a message of the worker process cannot be read; it is killed")
+            process.kill()
+            return BackendError(
+                f"the worker process sent what this program cannot read "
+                f"({type(error).__name__}: {error}). If localgen has changed on disk since this "
+                f"program started, restart the program"
+            )
+        return loaded
 
     def _serve(self, process: WorkerProcess, facts: Facts) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ import pytest
 
 from localgen import BackendError, LocalModel, ModelNotFoundError, WorkerConfig, WorkerCrashedError
 from localgen.completion import Completion
+from localgen.worker.events import WorkerEvents
 from localgen.worker.model import IsolatedModel
 from localgen.worker.process import WorkerEnd, WorkerProcess
 from tests.children import NO_FORK, ROOT
@@ -164,6 +165,31 @@ def test_a_model_that_cannot_be_loaded_again_fails_its_calls_until_it_can(
         with pytest.raises(ModelNotFoundError):
             model.complete("the", **GREEDY)
         path.write_bytes(tiny_bpe_path.read_bytes())
+        assert model.complete("the", **GREEDY).finish_reason == "length"
+
+
+def test_a_localgen_that_was_updated_meanwhile_is_not_used(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localgen.worker.process.__version__", "0.0.1")
+    with pytest.raises(BackendError, match=r"from version 0\.0\.1 to .* restart the program"):
+        load_isolated(tiny_bpe_path)
+
+
+def test_messages_that_cannot_be_read_fail_the_calls_that_wait(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a worker that runs other code: nobody may wait for them forever."""
+
+    def fail(*_: Any) -> Any:
+        raise TypeError("unknown option 'new'")
+
+    with load_isolated(tiny_bpe_path, isolated=WorkerConfig(n_load_attempts=2)) as model:
+        with monkeypatch.context() as patch:
+            patch.setattr(WorkerEvents, "handle", fail)
+            patch.setattr(WorkerEvents, "until_loaded", fail)
+            with pytest.raises(BackendError, match=r"unknown option 'new'\)\. If localgen has"):
+                model.complete("the", **GREEDY)
         assert model.complete("the", **GREEDY).finish_reason == "length"
 
 

@@ -229,6 +229,14 @@ class Supervisor:
         self._keeper.start()
 
     def _keep(self) -> None:
+        """Run workers, and let nobody wait if that fails: the next call starts another thread."""
+        try:
+            self._run_workers()
+        except Exception as error:
+            self._give_up(error)
+            raise
+
+    def _run_workers(self) -> None:
         """Run workers, one after the other, until there is nothing to run them for."""
         n_failed = n_unproductive = 0
         while not self._closing.is_set():

@@ -12,6 +12,7 @@ from localgen._util.atomic_write import atomic_write_bytes
 from localgen._util.format import counted
 from localgen.compare import pictures, plots
 from localgen.compare.advice import MachineAdvice, advice_by_machine
+from localgen.compare.drawable import drawable
 from localgen.compare.drawn import MOST_MACHINES
 from localgen.compare.html_page import html_page
 from localgen.compare.plot_parts import Panel
@@ -58,6 +59,7 @@ def save_png(
     without matplotlib, or if nothing was measured.
     """
     _require_matplotlib()
+    result = drawable(result)
     advice = advice_by_machine(result, memory, max_kld)
     rows = [row for row in _panels(advice) if row]
     if not rows:
@@ -82,9 +84,10 @@ def save_html(
     losses of single groups of tensors; see ``sensitivity``. Raises CompareError without matplotlib.
     """
     _require_matplotlib()
+    result = drawable(result)
     advice = advice_by_machine(result, memory, max_kld)
-    page = html_page(result, advice, [*chain(*_panels(advice))], heat_maps)
-    atomic_write_bytes(Path(path), page.encode("utf-8", "replace"))
+    page = html_page(result, advice, [*chain(*_panels(advice))], drawable(tuple(heat_maps)))
+    atomic_write_bytes(Path(path), page.encode())
 
 
 def _require_matplotlib() -> None:

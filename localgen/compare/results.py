@@ -14,6 +14,7 @@ from localgen._util.json_text import read_json
 from localgen._util.text_file import read_text
 from localgen._util.typed_fields import check_fields
 from localgen.benchmark.measuring import Spread
+from localgen.compare.figures import check_figures
 from localgen.compare.level_result import (
     ChatAgreement,
     Divergence,
@@ -93,6 +94,8 @@ class Comparison:
         data["notes"] = tuple(data["notes"])
         found = cls(**data)
         check_fields(found)
+        for level in (*found.levels, *([found.noise] if found.noise else [])):
+            check_figures(level)
         return found
 
     @classmethod

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from numbers import Real
 from typing import Any, TypeVar, cast, get_origin
 
 from localgen._util.arrays import plain
-from localgen._util.checks import check_bool, check_choice, check_float, check_int
+from localgen._util.checks import check_bool, check_float, check_int
+from localgen._util.option_fields import (
+    check_fields,
+    choice,
+    hinted,
+    integer,
+    number,
+    option,
+    optional,
+)
 from localgen.option_names import names_checked
 from localgen.samplers import check_order, sampler_names, without_effect
 
@@ -25,7 +33,6 @@ UNQUANTIZED = ("f32", "f16", "bf16")
 KV_TYPES = (*UNQUANTIZED, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 Config = TypeVar("Config", "ModelConfig", "GenerationConfig")
-Check = Callable[[str, Any], Any]
 # A function of the number of the prompt and of its tokens so far, which returns token ids.
 AllowedTokensFn = Callable[[int, Any], Any]
 
@@ -40,68 +47,6 @@ _MAX_NGRAM = 16
 def replace_options(config: Config, overrides: Mapping[str, Any]) -> Config:
     """Return ``config`` with ``overrides``; TypeError for unknown names, ValueError for values."""
     return dataclasses.replace(config, **overrides) if overrides else config
-
-
-# --- how an option is declared ---
-
-
-def option(default: Any, check: Check, *, help: str = "", flag: Any = None) -> Any:  # noqa: A002
-    """Declare an option of a config class.
-
-    check: called with (name, value); returns the value to keep, or raises ValueError.
-    help: what the command line says of it; an option without it has no flag there.
-    flag: the type of the flag, where that is not the option's.
-    """
-    return field(default=default, metadata={"check": check, "help": help, "flag": flag})
-
-
-def integer(low: int, high: int | None = None) -> Check:
-    """Return the check for an integer in [low, high]."""
-    return lambda name, value: check_int(name, value, low, high)
-
-
-def number(allowed: str, low: float, high: float) -> Check:
-    """Return the check for a number in [low, high]; ``allowed`` is the range in words."""
-    return lambda name, value: check_float(name, value, allowed, low, high)
-
-
-def choice(choices: tuple[str, ...]) -> Check:
-    """Return the check for one of ``choices``."""
-    return lambda name, value: check_choice(name, value, choices)
-
-
-def optional(check: Check) -> Check:
-    """Return ``check`` that accepts None as well."""
-    return lambda name, value: None if value is None else check(name, value)
-
-
-def hinted(check: Check, hints: Mapping[Any, str]) -> Check:
-    """Return ``check`` whose error for one of the values of ``hints`` says what to write."""
-
-    def checked(name: str, value: Any) -> Any:
-        try:
-            return check(name, value)
-        except ValueError as error:
-            if isinstance(value, int) and value in hints:
-                raise ValueError(f"{error}; {hints[value]}") from None
-            raise
-
-    return checked
-
-
-@functools.cache
-def _checked_fields(kind: Any) -> tuple[tuple[str, Any, Check], ...]:
-    """Return name, default and check of each field of a config class."""
-    return tuple((each.name, each.default, each.metadata["check"]) for each in fields(kind))
-
-
-def check_fields(config: Any) -> None:
-    """Replace each field by what its check returns; a default passes as it is."""
-    kind: Any = type(config)
-    for name, default, check in _checked_fields(kind):
-        value = getattr(config, name)
-        if value is not default:
-            object.__setattr__(config, name, check(name, value))
 
 
 # --- loading ---
@@ -649,9 +594,7 @@ class SamplingOptions:
     begin_suppress_tokens: Iterable[int] | None = option(
         None, optional(_check_token_ids), help="Do not begin the output with these token ids."
     )
-    prefix_allowed_tokens_fn: AllowedTokensFn | None = option(  # noqa: RUF009 - a field, as all are
-        None, optional(_check_function)
-    )
+    prefix_allowed_tokens_fn: AllowedTokensFn | None = option(None, optional(_check_function))
     forced_bos_token_id: int | None = option(
         None,
         optional(integer(0, _MAX_TOKEN_ID)),
@@ -679,7 +622,7 @@ class SamplingOptions:
         help="Move away from the negative prompt, or without one from what would follow the last "
         "token alone; 1 changes nothing.",
     )
-    watermarking_config: WatermarkingConfig | Mapping[str, Any] | None = option(  # noqa: RUF009
+    watermarking_config: WatermarkingConfig | Mapping[str, Any] | None = option(
         None,
         optional(check_watermark),
         help='Mark the text, by options such as {"bias": 2.0}; {} takes the defaults.',
@@ -819,13 +762,13 @@ class GenerationConfig(SamplingOptions):
     pad_token_id: int | None = option(None, optional(integer(0, _MAX_TOKEN_ID)))
     num_return_sequences: int = option(1, integer(1, 2**16))
     negative_prompt: str | Iterable[int] | None = option(None, optional(_check_negative_prompt))
-    json_schema: Any = option(None, optional(_check_schema))  # noqa: RUF009
+    json_schema: Any = option(None, optional(_check_schema))
     json_object: bool = option(False, _check_flag)
     regex: str | None = option(None, optional(_check_text))
     choices: Iterable[str] | None = option(None, optional(_check_choices))
     grammar: str | None = option(None, optional(_check_grammar))
     seed: int | Iterable[int] | None = option(None, optional(_check_seed))
-    assistant_model: Any = option(None, optional(_check_assistant))  # noqa: RUF009
+    assistant_model: Any = option(None, optional(_check_assistant))
     logprobs: int | None = option(None, optional(integer(0)))
     return_dict_in_generate: bool = option(False, _check_flag)
     output_scores: bool = option(False, _check_flag)

@@ -17,6 +17,7 @@ from localgen import (
     inspect,
     quantize,
 )
+from localgen.compare import Comparison, compare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
             assert_type(model, LocalModel)
         assert_type(inspect("m.gguf"), ModelInfo)
         assert_type(quantize("m.gguf", ["Q8_0"]), list[QuantizedFile])
+        assert_type(compare("m.gguf", ["Q8_0"], kv_types=["f16"], speed=False), Comparison)
+        compare("m.gguf", n_rounds="3")  # type: ignore[arg-type]
+        compare("m.gguf", rounds=3)  # type: ignore[call-arg]
 
     def texts(model: LocalModel) -> None:
         assert_type(model.complete("a"), Completion)

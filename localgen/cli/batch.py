@@ -12,6 +12,7 @@ import typer
 from localgen import hub
 from localgen._util.progress import job_bar
 from localgen.cli.files import check_input
+from localgen.cli.option_groups import with_options
 from localgen.cli.options import (
     LOGPROBS_HELP,
     GenerationOptions,
@@ -24,7 +25,6 @@ from localgen.cli.options import (
     as_reasoning,
     is_given,
     model_or_default,
-    with_options,
 )
 from localgen.cli.ray_batch import run_on_ray
 from localgen.config import GenerationConfig, ModelConfig, replace_options

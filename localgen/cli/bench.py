@@ -14,7 +14,8 @@ from localgen.benchmark import bench as measure
 from localgen.benchmark.measure import INTERRUPTED, N_ROUNDS
 from localgen.benchmark.results import BenchMemory
 from localgen.cli.measuring import print_measured, spread_text
-from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences, with_options
+from localgen.cli.option_groups import with_options
+from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences
 from localgen.cli.tables import print_table, printable
 from localgen.config import ModelConfig
 

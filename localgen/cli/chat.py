@@ -16,6 +16,7 @@ from localgen._util.format import counted
 from localgen._util.home import expand_user
 from localgen.cli.constraint_flags import cut_message
 from localgen.cli.conversation import OVERFLOW, Conversation, MessageTooLongError
+from localgen.cli.option_groups import with_options
 from localgen.cli.options import (
     GenerationOptions,
     LoadingOptions,
@@ -26,7 +27,6 @@ from localgen.cli.options import (
     error_message,
     model_or_default,
     stats_line,
-    with_options,
 )
 from localgen.cli.queued_keys import ctrl_d_queued
 from localgen.cli.reply_printer import print_reply

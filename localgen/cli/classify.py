@@ -12,6 +12,7 @@ import typer
 from localgen._util.console import dump_json, input_lines
 from localgen.cli.files import check_input, read_file, read_input
 from localgen.cli.flag_names import given_once
+from localgen.cli.option_groups import with_options
 from localgen.cli.options import (
     LoadingOptions,
     MaxSequences,
@@ -19,7 +20,6 @@ from localgen.cli.options import (
     SplitSpecialTokens,
     UseProfile,
     model_or_default,
-    with_options,
 )
 from localgen.config import ModelConfig
 from localgen.generation.choice_tokens import (

@@ -10,13 +10,8 @@ import typer
 
 from localgen._util.atomic_write import atomic_write_bytes
 from localgen.cli.eval_checks import check_eval, check_folder, raise_all
-from localgen.cli.options import (
-    MODEL_FORMS,
-    LoadingOptions,
-    MaxSequences,
-    UseProfile,
-    with_options,
-)
+from localgen.cli.option_groups import with_options
+from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences, UseProfile
 from localgen.config import ModelConfig
 from localgen.evaluate import check_installed
 

@@ -13,6 +13,7 @@ import typer
 from localgen._util.console import dump_json, read_stdin
 from localgen._util.format import counted
 from localgen.cli.constraint_flags import cut_message
+from localgen.cli.option_groups import with_options
 from localgen.cli.options import (
     LOGPROBS_HELP,
     GenerationOptions,
@@ -23,7 +24,6 @@ from localgen.cli.options import (
     is_given,
     model_or_default,
     stats_line,
-    with_options,
 )
 from localgen.cli.sessions import kept_session
 from localgen.completion import Completion

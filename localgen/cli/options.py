@@ -1,28 +1,23 @@
-"""The options that several commands share, each declared once; it loads no model.
-
-A command takes a group of options as one parameter; ``with_options`` shows typer its fields.
-"""
+"""The options that several commands share, each declared once; it loads no model."""
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from localgen import hub
 from localgen._util.format import counted, either
-from localgen._util.json_text import read_json
 from localgen.cli.constraint_flags import check_flags
 from localgen.cli.files import read_file
 from localgen.cli.flag_names import RENAMED, flag_of
-from localgen.cli.serve_options import ServeOptions
+from localgen.cli.option_groups import OptionGroup
+from localgen.cli.sampling_flags import SAMPLING_FLAGS
 from localgen.completion import Stats
 from localgen.config import (
     DEFAULT_MAX_NEW_TOKENS,
@@ -31,7 +26,6 @@ from localgen.config import (
     KV_TYPES,
     GenerationConfig,
     ModelConfig,
-    SamplingOptions,
 )
 from localgen.errors import LocalgenError
 from localgen.text.replies.reasoning import Reasoning, checked_reasoning
@@ -86,7 +80,7 @@ UseProfile = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationOptions:
+class GenerationOptions(OptionGroup):
     """Options for sampling and for when generation stops."""
 
     max_new_tokens: Annotated[
@@ -134,6 +128,16 @@ class GenerationOptions:
     # The flags of ``SamplingOptions``, by name.
     sampling: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def flags(cls) -> list[inspect.Parameter]:
+        return [*(flag for flag in super().flags() if flag.name != "sampling"), *SAMPLING_FLAGS]
+
+    @classmethod
+    def taken_from(cls, values: dict[str, Any]) -> GenerationOptions:
+        sampling = {flag.name: values.pop(flag.name) for flag in SAMPLING_FLAGS}
+        own = [each.name for each in fields(cls) if each.name != "sampling"]
+        return cls(sampling=sampling, **{name: values.pop(name) for name in own})
+
     def config(self, **more: Any) -> GenerationConfig:
         """Return a GenerationConfig with these options and ``more``, before any model loads.
 
@@ -159,7 +163,7 @@ class GenerationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadingOptions:
+class LoadingOptions(OptionGroup):
     """Options for loading a model."""
 
     n_ctx: Annotated[int, typer.Option(help="Set the context size in tokens.")] = _MODEL.n_ctx
@@ -186,69 +190,6 @@ class LoadingOptions:
         return ModelConfig(**self.given(), **more)
 
 
-_GROUPS: tuple[Any, ...] = (GenerationOptions, LoadingOptions, ServeOptions)
-
-
-def _json(text: str) -> Any:
-    """Return the value of a flag that takes JSON; a typer error if it is not JSON."""
-    try:
-        return read_json(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r:.40} is not JSON: {error}") from None
-
-
-def _switch_or_word(text: object) -> bool | str:
-    """Return the value of a flag that takes true, false or a word."""
-    return {"true": True, "false": False}.get(str(text).lower(), str(text))
-
-
-def _typed_flag(annotation: Any, text: str) -> Any:
-    """Return what typer reads a flag by; ``text`` is its help."""
-    types = {*(get_args(annotation) or (annotation,))}
-    if types == {bool, str}:
-        return Annotated[Any, typer.Option(help=text, parser=_switch_or_word, metavar="WORD")]
-    if not types <= {bool, int, float, str, type(None)}:
-        return Annotated[Any, typer.Option(help=text, parser=_json, metavar="JSON")]
-    return Annotated[annotation, typer.Option(help=text)]
-
-
-def _sampling_flags() -> list[inspect.Parameter]:
-    """Return a parameter for each of ``SamplingOptions`` that has a help text."""
-    types = get_type_hints(SamplingOptions)
-    return [
-        inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            # A list by default is one that the library fills in.
-            default=None if isinstance(each.default, tuple) else each.default,
-            annotation=_typed_flag(
-                each.metadata["flag"] or types[each.name], each.metadata["help"]
-            ),
-        )
-        for each in fields(SamplingOptions)
-        if each.metadata["help"]
-    ]
-
-
-_SAMPLING_FLAGS = _sampling_flags()
-
-
-def _flags(group: Any) -> list[inspect.Parameter]:
-    """Return a group's options as the parameters that typer reads."""
-    own = inspect.signature(group, eval_str=True).parameters.values()
-    flags = [flag for flag in own if flag.name != "sampling"]
-    return [*flags, *_SAMPLING_FLAGS] if group is GenerationOptions else flags
-
-
-def _grouped(group: Any, values: dict[str, Any]) -> Any:
-    """Take a group's options out of ``values``."""
-    if group is not GenerationOptions:
-        return group(**{flag.name: values.pop(flag.name) for flag in _flags(group)})
-    sampling = {flag.name: values.pop(flag.name) for flag in _SAMPLING_FLAGS}
-    names = [each.name for each in fields(group) if each.name != "sampling"]
-    return group(sampling=sampling, **{name: values.pop(name) for name in names})
-
-
 # Options that single commands declare.
 _OTHERS = (
     "allow_kv_types", "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix",
@@ -261,6 +202,8 @@ _OTHERS = (
 
 # The flags of the command that runs, by their parameters' names.
 _of_the_command: dict[str, str] = {}
+# Those that switch something off, by the same names.
+_off: dict[str, str] = {}
 # Parameters whose names begin messages that are not about them.
 _ORDINARY_WORDS = ("model", "load", "stats", "history", "session", "system")
 _NEEDS = re.compile(r"\bneeds (\w+)=True\b")
@@ -280,13 +223,13 @@ def error_message(error: Exception) -> str:
 
 def as_flags(message: str) -> str:
     """Return a message of the library with its options named as on the command line."""
-    own = [flag.name for group in _GROUPS for flag in _flags(group)]
+    own = [flag.name for group in (GenerationOptions, LoadingOptions) for flag in group.flags()]
     names = "|".join([*own, *_OTHERS, *RENAMED, *_of_the_command])
     message = _NEEDS.sub(_excludes, message)
 
     def flag(match: re.Match[str]) -> str:
         own_flag, value = _flag_of(match[1]), match[2]
-        is_named = "_" in match[1] or not match.start() or _is_named(message, match)
+        is_named = match[3] or "_" in match[1] or not match.start() or _is_named(message, match)
         if value is None and not is_named:
             return match[0]  # also an ordinary word: temperature, seed
         if value == "False":
@@ -294,16 +237,20 @@ def as_flags(message: str) -> str:
         return own_flag if value in (None, "True") else f"{own_flag} {value}"
 
     # What is in quotes is a value, such as the name of a sampler.
-    return re.sub(rf"(?<!['\w])({names})\b(?:=([\w'-]+(?:\.[\w'-]+)*))?", flag, message)
+    value = r"=([\w'-]+(?:\.[\w'-]+)*)|(=)(?!\w)"
+    return re.sub(rf"(?<!['\w-])({names})\b(?:{value})?", flag, message)
 
 
 def note_command(command: Any) -> None:
     """Let messages name the flags of this command; ``command`` is typer's."""
     _of_the_command.clear()
+    _off.clear()
     for parameter in command.params:
         flag = next((each for each in parameter.opts if each.startswith("--")), None)
         if flag is not None and parameter.name not in _ORDINARY_WORDS:
             _of_the_command[parameter.name] = flag
+            if parameter.secondary_opts:
+                _off[parameter.name] = parameter.secondary_opts[0]
 
 
 def _flag_of(name: str) -> str:
@@ -311,8 +258,8 @@ def _flag_of(name: str) -> str:
 
 
 def _excludes(needs: re.Match[str]) -> str:
-    """Say that a switch which only turns off must not be given."""
-    off = _of_the_command.get(f"no_{needs[1]}")
+    """Say that a switch which turns off what is needed must not be given."""
+    off = _off.get(needs[1])
     return needs[0] if off is None else f"cannot be used with {off}"
 
 
@@ -327,27 +274,6 @@ def as_reasoning(text: str | None) -> Reasoning | None:
     if text is not None and text.removeprefix("-").isdecimal():
         return checked_reasoning(int(text))
     return checked_reasoning(text)
-
-
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return ``command`` with each group of options replaced by its fields, for typer to read."""
-    parameters: list[inspect.Parameter] = []
-    groups: dict[str, Any] = {}
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        if parameter.annotation in _GROUPS:
-            groups[parameter.name] = parameter.annotation
-            parameters += _flags(parameter.annotation)
-        else:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = _grouped(group, values)
-        command(**values)
-
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return run
 
 
 def is_given(name: str, context: typer.Context) -> bool:

@@ -8,16 +8,19 @@ from typing import Annotated
 
 import typer
 
+from localgen.cli.option_groups import with_options
+from localgen.cli.recommending import RecommendationLimits
 from localgen.cli.tables import printable
 from localgen.compare import report as reports
 from localgen.compare.advice import MachineAdvice, advice_by_machine
 from localgen.compare.machines import collect
-from localgen.compare.recommend import parse_bytes
 
 _NAME = "report.html"
 
 
+@with_options
 def report(
+    *,
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -37,13 +40,7 @@ def report(
     png: Annotated[
         Path | None, typer.Option("--png", metavar="FILE", help="Write plots to FILE, too.")
     ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(metavar="4GB", help="Recommend a level that needs at most this much memory."),
-    ] = None,
-    max_kld: Annotated[
-        float | None, typer.Option(help="Recommend a level with at most this mean KLD.")
-    ] = None,
+    limits: RecommendationLimits,
 ) -> None:
     """Write one page from the results of localgen compare in DIR; nothing is measured.
 
@@ -52,15 +49,13 @@ def report(
     """
     page = output if output is not None else _folder(paths[0]) / _NAME
     reports.check_targets([path for path in (page, png) if path is not None])
-    if budget is not None:
-        parse_bytes(budget)
     found = collect(paths)
     for reason in found.skipped:
         print(f"localgen: left out: {printable(reason)}", file=sys.stderr)
-    reports.save_html(found.result, page, memory=budget, max_kld=max_kld, heat_maps=found.heat_maps)
+    reports.save_html(found.result, page, heat_maps=found.heat_maps, **limits.given())
     if png is not None:
-        reports.save_png(found.result, png, memory=budget, max_kld=max_kld)
-    for advice in advice_by_machine(found.result, budget, max_kld).values():
+        reports.save_png(found.result, png, **limits.given())
+    for advice in advice_by_machine(found.result, limits.budget, limits.max_kld).values():
         _print(advice)
     print(f"report: {page}")
 

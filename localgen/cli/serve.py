@@ -9,13 +9,8 @@ import typer
 
 from localgen._util.format import some_of
 from localgen.cli.files import read_file
-from localgen.cli.options import (
-    MODEL_FORMS,
-    LoadingOptions,
-    MaxSequences,
-    UseProfile,
-    with_options,
-)
+from localgen.cli.option_groups import with_options
+from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences, UseProfile
 from localgen.cli.serve_options import ServeOptions
 from localgen.config import ModelConfig
 from localgen.serve import check_installed

@@ -10,7 +10,8 @@ import typer
 
 from localgen._util.format import counted
 from localgen.cli.measuring import print_measured, spread_text
-from localgen.cli.options import MODEL_FORMS, LoadingOptions, is_given, with_options
+from localgen.cli.option_groups import with_options
+from localgen.cli.options import MODEL_FORMS, LoadingOptions, is_given
 from localgen.cli.tables import print_table, printable
 from localgen.config import GenerationConfig
 from localgen.jobs.job import open_lines

@@ -1,7 +1,11 @@
 """Compares quantization levels of one model: quality, speed, memory.
 
 run.py                compare(): the steps in order
-checks.py             options that cannot be combined
+options.py            its options, each once; the command's flags are made from them
+preparation.py        what is found out before anything is made or measured
+checks.py             what cannot be used, by what files hold
+making.py             makes the levels' files, and says which can be compared
+steps.py              the measurements in their order
 settings.py           how it measures; what is recorded about the machine
 levels.py             from requested levels to checked files
 record.py             the results so far, and their file

@@ -2,64 +2,54 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Sequence
 
 from localgen._util.home import expand_user
+from localgen._util.option_fields import FilePath
+from localgen.compare.options import CompareOptions
+from localgen.compare.settings import Settings
 
 TEXT_FILE = "TEXT_FILE"
 AUTO = "auto"
 
 
-def command_line(
-    source: str | os.PathLike[str],
-    levels: Sequence[str | os.PathLike[str]],
-    *,
-    own_text: bool,
-    n_ctx: int,
-    n_chunks: int,
-    kv_types: Sequence[str],
-    speed: bool,
-    quality: bool,
-    n_rounds: int,
-    n_threads: int,
-    imatrix: str | os.PathLike[str] | None,
-    tasks: Sequence[str | os.PathLike[str]] = (),
-    devices: Sequence[str] = (AUTO,),
-    chats: str | os.PathLike[str] | None = None,
-    depths: Sequence[int] = (),
-    energy: bool = False,
-    task_limit: int | None = None,
-    include_path: str | os.PathLike[str] | None = None,
-    reference_pack: str | os.PathLike[str] | None = None,
-) -> str:
+def command_line(options: CompareOptions, settings: Settings) -> str:
     """Return the ``localgen compare`` command that measures the same.
 
-    Files are named without their folders. own_text: the text is the user's; it appears as
-    ``TEXT_FILE``.
+    Files are named without their folders. settings: with the chunks and the number of threads that
+    are used. A text of the user's appears as ``TEXT_FILE``.
     """
-    words = ["localgen", "compare", _without_folder(source)]
-    words += ["--levels", ",".join(_without_folder(level) for level in levels)]
-    words += ["--kv-types", ",".join(kv_types)]
-    words += ["--text", TEXT_FILE] if own_text else []
-    words += ["--n-ctx", str(n_ctx), "--chunks", str(n_chunks)]
-    words += ["--rounds", str(n_rounds)] if speed else ["--no-speed"]
-    words += [] if quality else ["--no-quality"]
-    words += ["--imatrix", _without_folder(imatrix)] if imatrix is not None else []
-    for task in tasks:
+    words = ["localgen", "compare", _without_folder(options.source)]
+    words += ["--levels", ",".join(map(_without_folder, options.levels))]
+    words += ["--kv-types", ",".join(options.kv_types)]
+    is_own_text = options.text is not None and settings.reference_pack is None
+    words += ["--text", TEXT_FILE] if is_own_text else []
+    words += ["--n-ctx", str(settings.n_ctx), "--chunks", str(settings.n_chunks)]
+    words += ["--rounds", str(options.n_rounds)] if options.speed else ["--no-speed"]
+    words += [] if options.quality else ["--no-quality"]
+    words += _file("--imatrix", options.imatrix)
+    for task in options.tasks:
         words += ["--tasks", _without_folder(task)]
-    words += ["--devices", ",".join(devices)] if [*devices] != [AUTO] else []
-    words += ["--chats", _without_folder(chats)] if chats is not None else []
-    words += ["--depths", ",".join(map(str, depths))] if depths else []
-    words += ["--energy"] if energy else []
-    words += ["--task-limit", str(task_limit)] if task_limit is not None else []
-    words += ["--include-path", _without_folder(include_path)] if include_path is not None else []
-    words += ["--reference-pack", _without_folder(reference_pack)] if reference_pack else []
-    return shlex.join([*words, "--n-threads", str(n_threads)])
+    words += _extras(options)
+    return shlex.join([*words, "--n-threads", str(settings.n_threads)])
 
 
-def _without_folder(source: str | os.PathLike[str]) -> str:
+def _extras(options: CompareOptions) -> list[str]:
+    """Return the flags of what is measured where it is asked for."""
+    words = ["--devices", ",".join(options.devices)] if [*options.devices] != [AUTO] else []
+    words += _file("--chats", options.chats)
+    words += ["--depths", ",".join(map(str, options.depths))] if options.depths else []
+    words += ["--energy"] if options.energy else []
+    words += ["--task-limit", str(options.task_limit)] if options.task_limit is not None else []
+    words += _file("--include-path", options.include_path)
+    return words + _file("--reference-pack", options.reference_pack)
+
+
+def _file(flag: str, path: FilePath | None) -> list[str]:
+    return [] if path is None else [flag, _without_folder(path)]
+
+
+def _without_folder(source: FilePath) -> str:
     """Return a file's name; a name on the Hub, which is not a path, stays as it is."""
     path = expand_user(source)
     return path.name if not isinstance(source, str) or path.exists() else source

@@ -81,18 +81,6 @@ class Level:
             self.file = gate.check_model(self.path)
 
 
-def check_names(option: str, names: Sequence[str | os.PathLike[str]], what: str) -> None:
-    """Raise ValueError if there is no name, an empty one, or one twice; each must be ``what``."""
-    given = [str(name).strip() for name in names]
-    if not any(given):
-        raise ValueError(f"{option} is empty: name at least one, each {what}")
-    for name in given:
-        if not name:
-            raise ValueError(f"{option} has an empty name ({','.join(given)}): each must be {what}")
-        if given.count(name) > 1:
-            raise ValueError(f"{option} has {name} twice ({','.join(given)}): name each once")
-
-
 def levels_of(levels: Sequence[str | os.PathLike[str]]) -> list[Level]:
     """Return the levels, each with a name of its own. Raises ValueError for one given twice.
 

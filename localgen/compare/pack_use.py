@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 from localgen._util.home import expand_user
 from localgen.compare.compute_device import AUTO_DEVICE
 from localgen.compare.level_result import PACK
 from localgen.compare.levels import Level, Variant
+from localgen.compare.options import CompareOptions
 from localgen.compare.record import Record
 from localgen.compare.reference_pack import ReferencePack, tokenizer_sha256
 from localgen.errors import CompareError
@@ -17,19 +17,13 @@ from localgen.gguf import gate
 from localgen.quantization.calibration import sha256_of
 
 
-def checked_pack(
-    source: str | os.PathLike[str] | None,
-    model: Path,
-    *,
-    text: str | None,
-    n_ctx: int | None,
-    n_chunks: int | None,
-) -> ReferencePack | None:
-    """Return the pack in a file, None for none. Raises CompareError if it is for another tokenizer
-    than the model's, or for another text or other chunks than those given; None is not compared."""
-    if source is None:
+def checked_pack(options: CompareOptions, model: Path) -> ReferencePack | None:
+    """Return the pack of ``options``, None for none. Raises CompareError if it is for another
+    tokenizer than the model's, or for another text or other chunks than those given."""
+    if options.reference_pack is None:
         return None
-    pack = ReferencePack(expand_user(source))
+    text, n_ctx, n_chunks = options.text, options.n_ctx, options.n_chunks
+    pack = ReferencePack(expand_user(options.reference_pack))
     path, about = pack.path, pack.about
     file = gate.check_model(model)
     found = tokenizer_sha256(file)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from localgen.compare.level_result import LevelResult
 from localgen.compare.levels import Variant
+from localgen.compare.options import Progress
 from localgen.compare.results import Comparison
 from localgen.compare.settings import MAY_CHANGE, Settings
 from localgen.errors import CompareError, LocalgenError
-
-Progress = Callable[[int, int, str], object]
 
 
 class Record:

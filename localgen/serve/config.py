@@ -5,11 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from localgen._util.checks import check_bool
-from localgen.config import Check, check_fields, integer, number, optional
+from localgen._util.option_fields import check_fields, integer, number, option, optional
 
 LOOPBACK = "127.0.0.1"
 MAX_SECONDS = 86_400.0  # a day
@@ -20,20 +19,6 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 # A key is sent in a header.
 _KEY = re.compile(r"[\x21-\x7e]+")
-
-
-def _option(
-    default: Any,
-    check: Check,
-    *,
-    help: str = "",  # noqa: A002
-    shown: str | None = None,
-    metavar: str | None = None,
-    is_secret: bool = False,
-) -> Any:
-    """Declare an option. help, metavar: of its flag. shown: the default in words, for None."""
-    told = {"check": check, "help": help, "shown": shown, "metavar": metavar}
-    return field(default=default, repr=not is_secret, metadata=told)
 
 
 def is_loopback(host: str) -> bool:
@@ -120,90 +105,86 @@ class ServeConfig:
     shutdown_seconds: how long requests that run may take after SIGTERM or Ctrl-C.
     """
 
-    host: str = _option(LOOPBACK, _check_host, help="Listen on this name or address.")
-    port: int = _option(8080, integer(0, 65535), help="Listen on this port; 0 takes a free one.")
-    api_keys: tuple[str, ...] = field(
-        default=(),
-        repr=False,
-        metadata={"check": _check_keys, "help": "", "shown": None, "metavar": None},
-    )
-    no_auth: bool = _option(
+    host: str = option(LOOPBACK, _check_host, help="Listen on this name or address.")
+    port: int = option(8080, integer(0, 65535), help="Listen on this port; 0 takes a free one.")
+    api_keys: tuple[str, ...] = option((), _check_keys, is_secret=True)
+    no_auth: bool = option(
         False, check_bool, help="Serve other machines without a key. Anyone who reaches it uses it."
     )
-    allowed_hosts: tuple[str, ...] = _option(
+    allowed_hosts: tuple[str, ...] = option(
         (),
         _check_hosts,
         help="Accept this name in the Host header, too; can be repeated.",
         metavar="NAME",
     )
-    cors_origins: tuple[str, ...] = _option(
+    cors_origins: tuple[str, ...] = option(
         (),
         _check_origins,
         help="Let web pages of this origin use the server, * for all; can be repeated.",
         metavar="ORIGIN",
     )
-    max_running: int | None = _option(
+    max_running: int | None = option(
         None,
         optional(integer(1, 256)),
         help="Compute at most this many texts at a time.",
         shown="as --max-sequences",
     )
-    max_waiting: int = _option(
+    max_waiting: int = option(
         128, integer(0, 100_000), help="Let at most this many requests wait; more get a 429."
     )
-    max_rows: int = _option(
+    max_rows: int = option(
         64, integer(1, 4096), help="Refuse requests for more texts than this (prompts times n)."
     )
-    request_timeout: float = _option(
+    request_timeout: float = option(
         600.0,
         number("at least 0", 0.0, MAX_SECONDS),
         help=f"End a request after this many seconds; {_NO_LIMIT}.",
     )
-    sse_keep_alive_interval: float = _option(
+    sse_keep_alive_interval: float = option(
         15.0,
         number("at least 0", 0.0, MAX_SECONDS),
         help="Send a comment in a stream that is silent for this many seconds; 0 for never.",
     )
-    body_timeout: float = _option(
+    body_timeout: float = option(
         30.0,
         number("above 0", 1e-3, MAX_SECONDS),
         help="Refuse a body that has not arrived after this many seconds.",
     )
-    max_body_bytes: int = _option(
+    max_body_bytes: int = option(
         2**24, integer(1024, 2**30), help="Refuse bodies of more bytes than this."
     )
-    max_messages: int = _option(
+    max_messages: int = option(
         2048, integer(1, 2**20), help="Refuse chats of more messages than this."
     )
-    max_message_chars: int = _option(
+    max_message_chars: int = option(
         2**20, integer(1, 2**30), help="Refuse messages of more characters than this."
     )
-    any_model_name: bool = _option(
+    any_model_name: bool = option(
         False, check_bool, help="Take a model name that is not known for the first model."
     )
-    preload: bool = _option(
+    preload: bool = option(
         True, check_bool, help="Load the first model at the start, not with its first request."
     )
-    idle_unload: float | None = _option(
+    idle_unload: float | None = option(
         None,
         optional(number("above 0", 1e-3, MAX_SECONDS * 365)),
         help="Unload a model that was not used for this many seconds.",
         shown="never",
     )
-    max_loaded: int | None = _option(
+    max_loaded: int | None = option(
         None,
         optional(integer(1, 1024)),
         help="Keep at most this many models in memory.",
         shown="as many as fit",
     )
-    isolated: bool = _option(
+    isolated: bool = option(
         True, check_bool, help="Run each model in a process of its own, which may crash alone."
     )
-    access_log: bool = _option(True, check_bool, help="Write a line for each request to stderr.")
-    log_prompts: bool = _option(
+    access_log: bool = option(True, check_bool, help="Write a line for each request to stderr.")
+    log_prompts: bool = option(
         False, check_bool, help="Write the bodies of requests to the log, prompts included."
     )
-    shutdown_seconds: float = _option(
+    shutdown_seconds: float = option(
         30.0,
         number("at least 0", 0.0, MAX_SECONDS),
         help="At the end, let running requests take this many seconds.",

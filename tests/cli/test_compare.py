@@ -222,7 +222,7 @@ def test_results_that_cannot_be_saved_are_printed(
 
     monkeypatch.setattr(command, "measure", measure)
     shown: list[Comparison] = []
-    monkeypatch.setattr(command, "_print_table", shown.append)
+    monkeypatch.setattr(command, "print_tables", shown.append)
     code, said = compare("m.gguf", "--levels", "Q8_0")
     assert (code, shown) == (1, [MEASURED])
     assert said == "localgen: out.json cannot be written: No space left on device\n"
@@ -240,7 +240,7 @@ def test_each_output_is_made_even_if_another_fails(
 
         return output
 
-    monkeypatch.setattr(command, "_print_table", fail("stdout"))
+    monkeypatch.setattr(command, "print_tables", fail("stdout"))
     monkeypatch.setattr(report, "save_png", fail("r.png"))
     monkeypatch.setattr(report, "save_html", fail("r.html"))
     pictures = (

@@ -20,7 +20,8 @@ from gguf import GGUFWriter
 
 import localgen
 from localgen.cli.generate import generate as cli_generate
-from localgen.cli.options import _SAMPLING_FLAGS, GenerationOptions, as_flags
+from localgen.cli.options import GenerationOptions, as_flags
+from localgen.cli.sampling_flags import SAMPLING_FLAGS
 from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
 from tests.children import run_python
 from tests.conftest import AMX, CHILD_SECONDS, RunChild
@@ -301,7 +302,7 @@ def test_help_does_not_cut_option_names() -> None:
 )
 def test_a_flag_that_takes_a_switch_or_a_word(text: object, value: bool | str) -> None:
     """As it is typed, and the default, which typer reads as well."""
-    (flag,) = (each for each in _SAMPLING_FLAGS if each.name == "early_stopping")
+    (flag,) = (each for each in SAMPLING_FLAGS if each.name == "early_stopping")
     assert flag.annotation.__metadata__[0].parser(text) is value
 
 

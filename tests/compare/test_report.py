@@ -37,7 +37,9 @@ from localgen.compare.labels import short_name
 from localgen.compare.level_result import ChatAgreement, Divergence
 from localgen.compare.machines import merge
 from localgen.compare.metrics import KLD_PROBABILITIES
+from localgen.compare.options import CompareOptions
 from localgen.compare.plot_parts import Panel
+from localgen.compare.settings import Settings
 from localgen.compare.text_sides import sides
 from tests.cli.test_generate import ENVIRONMENT, localgen_command
 from tests.comparisons import BREAKOUT, IMAGE, SCRIPT, comparison, hostile, level
@@ -582,11 +584,15 @@ def test_what_cannot_work_is_reported_first(
 def test_a_command_has_names_and_no_folders(tmp_path: Path) -> None:
     file = tmp_path / "my model.gguf"
     file.touch()
-    command = command_line(
-        str(file), ["Q4_0", file], own_text=True, n_ctx=16, n_chunks=2, kv_types=["f16", "q8_0"],
-        speed=False, quality=True, n_rounds=3, n_threads=2, imatrix=tmp_path / "i.dat",
+    options = CompareOptions(
+        str(file), ["Q4_0", file], text="Some words.", kv_types=["f16", "q8_0"], speed=False,
+        imatrix=tmp_path / "i.dat",
     )  # fmt: skip
-    assert command == (
+    settings = Settings(
+        source=file, command="", text="Some words.", n_ctx=16, n_chunks=2, kv_types=("f16", "q8_0"),
+        n_threads=2, n_rounds=3,
+    )  # fmt: skip
+    assert command_line(options, settings) == (
         "localgen compare 'my model.gguf' --levels 'Q4_0,my model.gguf' --kv-types f16,q8_0 "
         "--text TEXT_FILE --n-ctx 16 --chunks 2 --no-speed --imatrix i.dat --n-threads 2"
     )

@@ -688,8 +688,8 @@ def test_the_command(tiny_bpe_path: Path, tmp_path: Path) -> None:
     assert dataclasses.replace(found, settings={**found.settings, **date}) == recorded
     text.write_bytes(b"\xff")
     refused = localgen_command("compare", tiny_bpe_path, "--levels", "F32", *small)
-    assert refused.returncode == 1
-    assert "is not UTF-8 text" in refused.stderr
+    assert refused.returncode == 2
+    assert f"--text: {text}: it is not UTF-8 text" in refused.stderr
 
 
 def test_a_mark_at_the_start_is_no_text(tiny_bpe_path: Path, tmp_path: Path) -> None:
@@ -709,7 +709,7 @@ def test_a_text_that_is_no_file(tiny_bpe_path: Path, tmp_path: Path) -> None:
     make_pipe(tmp_path / "pipe")
     for text in (tmp_path / "pipe", Path("/dev/zero")):
         done = localgen_command("compare", tiny_bpe_path, "--text", text)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert done.stderr.startswith(f"localgen: {text}: it is a ")
 
 
@@ -738,11 +738,11 @@ def test_earlier_results_are_neither_kept_nor_lost_unasked(tmp_path: Path) -> No
     assert path.read_text() == "earlier"
     for name in ("resume", "overwrite"):
         choice: dict[str, Any] = {name: True}
-        assert results_file(path, **choice) == path
         with pytest.raises(ValueError, match=f"{name}=True needs results="):
             compare("no-model", ["Q4_0"], **choice)
     with pytest.raises(ValueError, match="exclude each other"):
-        results_file(path, resume=True, overwrite=True)
+        compare("no-model", ["Q4_0"], results=path, resume=True, overwrite=True)
+    assert results_file(path, may_exist=True) == path
 
 
 FEW: dict[str, Any] = {

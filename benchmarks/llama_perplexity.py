@@ -75,21 +75,25 @@ def perplexity(options: Any) -> None:
         }
         for name in _SHOWN
     ]
-    seconds = [(a["seconds"], b["seconds"]) for a, b in rounds]
-    rows.append(
-        {
-            "figure": "seconds, both passes",
-            "localgen": sorted(a for a, _ in seconds)[len(seconds) // 2],
-            "llama.cpp": sorted(b for _, b in seconds)[len(seconds) // 2],
-            "ratio": sorted(a / b for a, b in seconds)[len(seconds) // 2],
-        }
-    )
+    if len(rounds) > 1:  # one round alone says nothing about time
+        rows.append(_times(rounds))
     note = (
         f"{options.chunks} chunks of {options.n_ctx} tokens of CPython's own prose; "
         f"{Path(options.level).name} against {Path(options.model).name}; whole processes; "
         f"llama-perplexity's logits file: {theirs['file_bytes'] / 1e6:.0f} MB, localgen's: none."
     )
     report("llama_perplexity", rows, options, threads=usable_cpus(), note=note)
+
+
+def _times(rounds: list[tuple[Row, Row]]) -> Row:
+    seconds = [(a["seconds"], b["seconds"]) for a, b in rounds]
+    middle = len(seconds) // 2
+    return {
+        "figure": "seconds, both passes",
+        "localgen": sorted(a for a, _ in seconds)[middle],
+        "llama.cpp": sorted(b for _, b in seconds)[middle],
+        "ratio": sorted(a / b for a, b in seconds)[middle],
+    }
 
 
 def _prose() -> str:

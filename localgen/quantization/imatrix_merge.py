@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from localgen._util.format import some_of
 from localgen._util.home import expand_user
 from localgen._util.warn import warn
 from localgen.gguf.imatrix_file import Imatrix, read_sums
@@ -33,9 +34,9 @@ def merge_imatrices(
     """Write one importance matrix with the sums of several, of one model and different texts.
 
     files: GGUF files or those of the older format, at least two. overwrite: replace a matrix in
-    ``output``. Warns of a text that several are made from. Raises ValueError for the arguments,
-    also for two files with the same contents, and QuantizeError for files of different models and
-    for a matrix in ``output`` without ``overwrite``.
+    ``output``. Warns of a text that several are made from, and of tensors that a file lacks. Raises
+    ValueError for the arguments, also for two files with the same contents, and QuantizeError for
+    files of different models and for a matrix in ``output`` without ``overwrite``.
     """
     paths = [expand_user(file) for file in files]
     if len(paths) < _FEWEST:
@@ -58,6 +59,7 @@ def merge_imatrices(
     )
     whole.write(target)
     done = described(whole, target, (), 0.0)
+    _warn_of_different_tensors(paths, found)
     _warn_of_shared_texts(paths, found)
     warn_of_gaps(done)
     return done
@@ -74,6 +76,16 @@ def _check_different(paths: Sequence[Path]) -> None:
                 f"count twice. Name it once."
             )
         seen[digest] = path
+
+
+def _warn_of_different_tensors(paths: Sequence[Path], found: Sequence[Imatrix]) -> None:
+    every = dict.fromkeys(name for each in found for name in each.sums)
+    for path, each in zip(paths, found, strict=True):
+        if lacking := [name for name in every if name not in each.sums]:
+            warn(
+                f"{path} lacks {some_of(lacking, 'tensor')} that another file has. Merge only "
+                f"importance matrices of one model."
+            )
 
 
 def _warn_of_shared_texts(paths: Sequence[Path], found: Sequence[Imatrix]) -> None:

@@ -183,6 +183,20 @@ def test_merging_adds_what_two_texts_gave(tiny_bpe_path: Path, tmp_path: Path) -
         merge_imatrices([first.path], output=tmp_path / "one.gguf")
 
 
+def test_files_with_different_tensors_are_told(tiny_bpe_path: Path, tmp_path: Path) -> None:
+    """Models with and without experts have many tensors in common, of equal shapes."""
+    moe = tmp_path / "moe.gguf"
+    make_llama_moe(moe)
+    paths = [
+        make(model, tmp_path / f"{model.stem}-sums.gguf", text, n_chunks=1).path
+        for model, text in ((tiny_bpe_path, TEXT), (moe, OTHER * 9))
+    ]
+    with pytest.warns(UserWarning, match=r"lacks \d+ tensors .* that another file has") as warned:
+        merge_imatrices(paths, output=tmp_path / "both.gguf")
+    told = [str(each.message) for each in warned if "that another file" in str(each.message)]
+    assert [message.split()[0] for message in told] == [str(path) for path in paths]
+
+
 def test_nothing_counts_twice_in_silence(tiny_bpe_path: Path, tmp_path: Path) -> None:
     """The same file under two names is refused; the same text in two files is told."""
     first, longer = (make(tiny_bpe_path, tmp_path / f"{n}.gguf", n_chunks=n) for n in (1, 2))

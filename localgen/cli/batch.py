@@ -26,7 +26,9 @@ from localgen.cli.options import (
     is_given,
     model_or_default,
 )
+from localgen.cli.plan_options import PlanOptions
 from localgen.cli.ray_batch import run_on_ray
+from localgen.cli.ray_plan import PlannedJob, print_plan
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.generation.resolve import check_same_beams
 from localgen.gguf.gate import check_model
@@ -99,6 +101,7 @@ def batch(
             "node, or what lets --actors fit].",
         ),
     ] = None,
+    planning: PlanOptions,
 ) -> None:
     """Generate text for every prompt in IN and write each result to OUT as it finishes.
 
@@ -112,8 +115,11 @@ def batch(
     wanted = as_reasoning(reasoning)
     config = loading.config(max_sequences=max_sequences, deterministic=deterministic)
     check_same_beams([defaults], config.max_sequences)
-    _check_ray(ray, actors=actors, actor_cpus=actor_cpus, overwrite=overwrite)
-    if ray is None:
+    planning.check()
+    is_on_ray = ray is not None or planning.plan
+    of_ray = {"actors": actors, "actor_cpus": actor_cpus, "nodes": planning.nodes}
+    _check_ray(of_ray, is_on_ray=is_on_ray, overwrite=overwrite)
+    if not is_on_ray:
         check_input(source, "JSON Lines")
         check_not_same(source, target)
     name = model_or_default(model)
@@ -122,6 +128,22 @@ def batch(
     defaults = _with_sampling(defaults, sampling_defaults(file.metadata), context)
     given = {"split_special_tokens": split_special_tokens, "reasoning": wanted}
     header = make_header(path, config, defaults, **given)
+    load_options = loading.given() | {
+        "max_sequences": max_sequences,
+        "deterministic": deterministic,
+    }
+    if planning.plan:
+        job_to_plan = PlannedJob(
+            source=source,
+            file=file,
+            header=header,
+            defaults=defaults,
+            config=config,
+            load_options=load_options,
+            reasoning=wanted,
+        )
+        print_plan(job_to_plan, planning, address=ray, n_actors=actors, cpus=actor_cpus)
+        return
     if ray is not None:
         n_failed = run_on_ray(
             source,
@@ -129,13 +151,13 @@ def batch(
             header,
             address=ray,
             needs=actor_memory(file, config),
+            nodes=planning.described_nodes(),
             n_actors=actors,
             actor_cpus=actor_cpus,
             quiet=quiet,
             model=str(name),
             defaults=defaults,
-            load_options=loading.given()
-            | {"max_sequences": max_sequences, "deterministic": deterministic},
+            load_options=load_options,
             reasoning=wanted,
         )
         raise typer.Exit(1 if n_failed else 0)
@@ -164,12 +186,12 @@ def batch(
         raise typer.Exit(1)
 
 
-def _check_ray(ray: str | None, *, overwrite: bool, **of_ray: Any) -> None:
+def _check_ray(of_ray: dict[str, Any], *, is_on_ray: bool, overwrite: bool) -> None:
     """Raise BadParameter for options that do not go together."""
     given = [f"--{name.replace('_', '-')}" for name, value in of_ray.items() if value is not None]
-    if ray is None and given:
+    if not is_on_ray and given:
         raise typer.BadParameter(f"{given[0]} needs --ray")
-    if ray is not None and overwrite:
+    if is_on_ray and overwrite:
         raise typer.BadParameter("--overwrite does not work with --ray: choose another folder")
 
 

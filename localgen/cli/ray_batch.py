@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from localgen.cli.ray_progress import RayProgress
 from localgen.jobs.ray import check_installed
-from localgen.jobs.ray.sizing import ActorMemory, Layout, lay_out
+from localgen.jobs.ray.sizing import ActorMemory, Layout, Node, lay_out
 
 if TYPE_CHECKING:
     from localgen.jobs.ray.job import LineEnded, Pool, RayJob
@@ -23,6 +23,7 @@ def run_on_ray(
     *,
     address: str,
     needs: ActorMemory,
+    nodes: list[Node] | None,
     n_actors: int | None,
     actor_cpus: float | None,
     quiet: bool,
@@ -32,8 +33,8 @@ def run_on_ray(
     """Run a job on Ray, report on stderr, and return how many lines failed.
 
     address: "local" starts a Ray on this machine, "auto" joins the one that runs here. needs: of
-    each actor. work: further arguments of ``RayJob.run``.
-    Raises ActorsDoNotFitError.
+    each actor. nodes: those that the cluster has or will have; None asks Ray. work: further
+    arguments of ``RayJob.run``. Raises ActorsDoNotFitError.
     """
     check_installed()
     import ray  # noqa: PLC0415
@@ -52,7 +53,7 @@ def run_on_ray(
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
-        layout = lay_out(nodes_of_cluster(), needs, n_actors=n_actors, cpus=actor_cpus)
+        layout = lay_out(nodes or nodes_of_cluster(), needs, n_actors=n_actors, cpus=actor_cpus)
         if not quiet:
             _say(str(layout))
         work["load_options"] = layout.load_options | load_options

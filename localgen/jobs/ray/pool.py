@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from typing import Any
-
-from ray.data import ActorPoolStrategy
+from typing import TYPE_CHECKING, Any
 
 from localgen._util.checks import check_int
 from localgen.config import ModelConfig, replace_options
+
+if TYPE_CHECKING:
+    from ray.data import ActorPoolStrategy
 
 # Batches are small, so that one long text holds back few rows; each costs Ray some milliseconds.
 BATCH_SIZE = 16
@@ -30,6 +31,8 @@ def actor_pool(
     Each actor gets so many batches at a time that rows of the next ones are there when those of one
     end: rows for twice ``max_sequences``.
     """
+    from ray.data import ActorPoolStrategy  # noqa: PLC0415  # plans are made without Ray
+
     n_rows = 2 * replace_options(ModelConfig(), load_options or {}).max_sequences
     n_batches = max(2, math.ceil(n_rows / batch_size))
     fewest, most = n_actors if isinstance(n_actors, tuple) else (n_actors, n_actors)

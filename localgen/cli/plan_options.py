@@ -1,0 +1,94 @@
+"""The flags that describe a cluster, and ask for a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from localgen._util import system
+from localgen._util.amounts import bits_per_second_of, n_bytes_of
+from localgen.cli.option_groups import OptionGroup
+from localgen.jobs.ray.sizing import Node
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(OptionGroup):
+    """Options for a plan of a job on a cluster."""
+
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Print how long the job takes on a cluster, and do not run it."
+        ),
+    ] = False
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Size the actors for so many nodes instead of those that --ray finds; without "
+            "both, --plan is for this machine.",
+        ),
+    ] = None
+    node_cpus: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Of each of --nodes.", show_default="as this machine"),
+    ] = None
+    node_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="64GB", help="Of each of --nodes, for actors.", show_default="as this machine"
+        ),
+    ] = None
+    bandwidth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1Gbit",
+            help="With --plan: let each node fetch the model at this rate.",
+            show_default="each has it",
+        ),
+    ] = None
+    speeds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --plan: use the speeds in this file, which another machine may have "
+            "measured, or measure and write them.",
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Raise BadParameter for options that do not go together, ValueError for their values."""
+        if not self.plan and (self.bandwidth or self.speeds):
+            raise typer.BadParameter(
+                f"--{'bandwidth' if self.bandwidth else 'speeds'} needs --plan"
+            )
+        if self.nodes is None and (self.node_cpus or self.node_memory):
+            given = "node-cpus" if self.node_cpus else "node-memory"
+            raise typer.BadParameter(f"--{given} needs --nodes")
+        self.described_nodes()
+        self.bits_per_second()
+
+    def described_nodes(self) -> list[Node] | None:
+        """Return the nodes of the flags; None if they describe none."""
+        return None if self.nodes is None else [self._node()] * self.nodes
+
+    def this_machine(self) -> list[Node]:
+        """Return this machine as the only node."""
+        return [self._node()]
+
+    def _node(self) -> Node:
+        memory = (
+            system.available_memory()
+            if self.node_memory is None
+            else n_bytes_of("node_memory", self.node_memory)
+        )
+        if memory is None:
+            raise typer.BadParameter("this system reports no memory; give --node-memory")
+        return Node(cpus=self.node_cpus or system.usable_cpus(), memory=memory)
+
+    def bits_per_second(self) -> float | None:
+        """Return the bandwidth. Raises ValueError."""
+        return None if self.bandwidth is None else bits_per_second_of("bandwidth", self.bandwidth)

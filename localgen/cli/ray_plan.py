@@ -1,0 +1,230 @@
+"""``localgen batch --plan``: say how long a job takes on a cluster, without running it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localgen._util import system
+from localgen._util.format import as_size, counted
+from localgen.cli.plan_options import PlanOptions
+from localgen.cli.ray_batch import LOCAL
+from localgen.cli.tables import printable
+from localgen.config import GenerationConfig, ModelConfig
+from localgen.errors import JobError
+from localgen.gguf.gate import ModelFile
+from localgen.jobs.ray import check_installed
+from localgen.jobs.ray.actor_memory import actor_memory
+from localgen.jobs.ray.measuring import Measured, measure, n_rows_to_measure
+from localgen.jobs.ray.plan import Arrangement, Plan, Work, arrangement, assumptions, predict
+from localgen.jobs.ray.sample import Sample, lines_of_input, take_sample
+from localgen.jobs.ray.sizing import ActorMemory, Layout, Node, described, lay_out
+from localgen.jobs.ray.speed_file import (
+    Speeds,
+    job_hash,
+    keep_speeds,
+    kept_speeds,
+    read_speeds,
+    write_speeds,
+)
+from localgen.jobs.rows import Row, read_rows
+from localgen.llama.profile_key import profile_key
+from localgen.profiles.store import this_machine
+from localgen.text.replies.reasoning import Reasoning
+
+_LABEL_WIDTH = 10
+_MINUTE, _HOUR = 60.0, 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedJob:
+    """A job as the command describes it. load_options: those that were given."""
+
+    source: str
+    file: ModelFile
+    header: dict[str, Any]
+    defaults: GenerationConfig
+    config: ModelConfig
+    load_options: dict[str, Any]
+    reasoning: Reasoning | None
+
+
+def print_plan(
+    job: PlannedJob,
+    options: PlanOptions,
+    *,
+    address: str | None,
+    n_actors: int | None,
+    cpus: float | None,
+) -> None:
+    """Measure what is not known yet, and print the plan.
+
+    Raises ActorsDoNotFitError, and JobError for speeds of another job, model or machine.
+    """
+    nodes = options.described_nodes() or _live_nodes(address) or options.this_machine()
+    needs = actor_memory(job.file, job.config)
+    layout = lay_out(nodes, needs, n_actors=n_actors, cpus=cpus)
+    lines = lines_of_input(job.source)
+    sample = take_sample(lines, n_rows_to_measure(job.config.max_sequences))
+    speeds = _known_speeds(job, options, sample)
+    found = arrangement(layout, speeds.n_cpus)
+    measured = speeds.of(found)
+    is_here = options.nodes is None and address in (None, LOCAL)
+    _check_machine(speeds, options, None if measured else _named(found), is_here=is_here)
+    if measured is None:
+        measured = _measure(job, sample, found, layout)
+        _keep(job, options, speeds.with_measured(measured))
+    bandwidth = options.bits_per_second()
+    plan = predict(
+        _work(job, sample, measured),
+        layout,
+        needs,
+        measured.speed,
+        factor=found.factor,
+        bandwidth=bandwidth,
+    )
+    for label, text in _lines(job, nodes, needs, sample, measured, plan):
+        print(f"{label:<{_LABEL_WIDTH}}{printable(text)}")
+    print("assumed:")
+    for text in assumptions(plan, nodes, found, machine=speeds.machine, bandwidth=bandwidth):
+        print(f"- {printable(text)}")
+
+
+def _live_nodes(address: str | None) -> list[Node] | None:
+    """Return the nodes of the Ray at an address; "local" starts one to ask it."""
+    if address is None:
+        return None
+    check_installed()
+    import ray  # noqa: PLC0415
+
+    from localgen.jobs.ray.cluster import nodes_of_cluster  # noqa: PLC0415
+
+    ray.init(
+        address=None if address == LOCAL else address,
+        include_dashboard=False,
+        logging_level="ERROR",
+    )
+    try:
+        return nodes_of_cluster()
+    finally:
+        ray.shutdown()
+
+
+# --- speeds ---
+
+
+def _known_speeds(job: PlannedJob, options: PlanOptions, sample: Sample) -> Speeds:
+    wanted = Speeds(
+        model=job.header["model"]["fingerprint"],
+        job=job_hash(job.header, sample.hash),
+        machine=this_machine(),
+        n_cpus=system.usable_cpus(),
+    )
+    if options.speeds is not None:
+        return read_speeds(options.speeds, wanted) or wanted
+    return kept_speeds(profile_key(job.file), wanted)
+
+
+def _check_machine(
+    speeds: Speeds, options: PlanOptions, missing: str | None, *, is_here: bool
+) -> None:
+    """Raise JobError for speeds of another machine that do not tell what is asked.
+
+    missing: what has not been measured. is_here: whether the job is to run on this machine.
+    """
+    if speeds.machine == this_machine():
+        return
+    if is_here:
+        raise JobError(
+            f"the speeds in {options.speeds} were measured on another machine ({speeds.machine}), "
+            f"and the plan is for this one ({this_machine()}). Describe a cluster of such machines "
+            f"with --nodes, or leave out --speeds."
+        )
+    if missing:
+        raise JobError(
+            f"{options.speeds} has no speed of {missing}, which this plan needs, and was measured "
+            f"on another machine ({speeds.machine}). Make the plan there with the same options, "
+            f"and copy the file again."
+        )
+
+
+def _keep(job: PlannedJob, options: PlanOptions, speeds: Speeds) -> None:
+    if options.speeds is not None:
+        write_speeds(options.speeds, speeds)
+    else:
+        keep_speeds(profile_key(job.file), speeds)
+
+
+def _measure(job: PlannedJob, sample: Sample, found: Arrangement, layout: Layout) -> Measured:
+    lay_out(PlanOptions().this_machine(), actor_memory(job.file, job.config),
+            n_actors=found.n_actors, cpus=system.usable_cpus() / found.n_actors)  # fmt: skip
+    rows = [
+        row
+        for row in read_rows(sample.lines, job.defaults, int(job.header["seed"]), {})
+        if isinstance(row, Row)
+    ]
+    print(
+        f"localgen: measuring {_named(found)}, with {counted(len(rows), 'row')} of the input",
+        file=sys.stderr,
+    )
+    options = {**job.load_options, "kv_budget": layout.kv_budget}
+    return measure(Path(job.file.path), rows, found, options, job.reasoning)
+
+
+def _named(found: Arrangement) -> str:
+    return f"{counted(found.n_actors, 'actor')} of {counted(found.n_threads, 'thread')}"
+
+
+def _work(job: PlannedJob, sample: Sample, measured: Measured) -> Work:
+    return Work(
+        n_rows=sample.n_rows,
+        rows=measured.rows,
+        longest=measured.longest,
+        n_slots=1 if job.config.deterministic else job.config.max_sequences,
+        n_ctx=job.config.n_ctx,
+        model_bytes=sum(shard.size for shard in job.file.shards),
+    )
+
+
+# --- output ---
+
+
+def _lines(
+    job: PlannedJob,
+    nodes: Sequence[Node],
+    needs: ActorMemory,
+    sample: Sample,
+    measured: Measured,
+    plan: Plan,
+) -> Iterator[tuple[str, str]]:
+    work = _work(job, sample, measured)
+    layout = plan.layout
+    yield "cluster", described(nodes)
+    yield "actors", f"{layout}, {counted(plan.n_together, 'row')} at a time in each"
+    yield (
+        "memory",
+        f"{as_size(layout.memory)} an actor, {as_size(layout.kv_budget)} of it for the KV cache, "
+        f"and {as_size(needs.shared)} of weights a node",
+    )
+    yield (
+        "rows",
+        f"{work.n_rows:,}, with {work.n_prompt:.1f} prompt tokens to compute and {work.n_new:.1f} "
+        f"new ones each, as {len(work.rows)} of them have",
+    )
+    yield "speed", f"{plan.tokens_per_second:,.0f} new tokens per second"
+    yield (
+        "start",
+        f"{_as_time(plan.download + plan.load)}: download {plan.download:.1f} s, load "
+        f"{plan.load:.1f} s",
+    )
+    yield "generate", _as_time(plan.generate)
+    yield "in all", f"{_as_time(plan.seconds)} ({plan.seconds / _HOUR:.2f} hours)"
+
+
+def _as_time(seconds: float) -> str:
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.1f} s"
+    return f"{seconds / _MINUTE:.1f} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.1f} h"

@@ -31,7 +31,7 @@ from localgen.cli.app import app
 from tests.docs.pages import PAGES, ROOT
 
 REASONS = ("needs a GPU", "needs a larger model", "needs lm-eval", "needs Ray", "takes a minute")
-MOST_NOT_RUN = 8
+MOST_NOT_RUN = 9
 SHELL_RUNS = ("jobs.md", "sessions.md")
 # A page whose Python blocks and curl commands talk to a server at this place, which runs meanwhile.
 SERVED, PLACE = "serve.md", "http://127.0.0.1:8080"

@@ -4,7 +4,8 @@
 turns a dataset's rows into calls and their results into columns, ``actor`` runs them in one
 process, and ``dataset`` spreads them over a pool of such processes. ``job`` runs files instead:
 ``source`` reads them, ``parts`` are the files of its results, in a ``folder``, and
-``read_results()`` reads them.
+``read_results()`` reads them. ``sizing`` says how many actors the nodes of a ``cluster`` hold, and
+``plan`` how long they take, from a ``speed`` that ``measuring`` finds; these need no Ray.
 """
 
 from __future__ import annotations

@@ -1,0 +1,33 @@
+"""Sizes and rates as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from localgen._util.amounts import bits_per_second_of, n_bytes_of
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("64GB", 64 * 10**9), ("3.5GiB", 3758096384), ("800 mb", 800 * 10**6), (4096, 4096)],
+)
+def test_sizes(text: str | int, n_bytes: int) -> None:
+    assert n_bytes_of("node_memory", text) == n_bytes
+
+
+@pytest.mark.parametrize(("text", "rate"), [("1Gbit", 1e9), ("2.5 Mbit/s", 2.5e6), ("9bps", None)])
+def test_rates(text: str, rate: float | None) -> None:
+    if rate is None:
+        with pytest.raises(ValueError, match="bandwidth=.9bps. is not a rate"):
+            bits_per_second_of("bandwidth", text)
+    else:
+        assert bits_per_second_of("bandwidth", text) == rate
+
+
+def test_nothing_is_no_amount() -> None:
+    with pytest.raises(ValueError, match="node_memory must be greater than 0"):
+        n_bytes_of("node_memory", "0GB")
+    with pytest.raises(ValueError, match="bandwidth must be greater than 0"):
+        bits_per_second_of("bandwidth", "0Gbit")
+    with pytest.raises(ValueError, match="node_memory='much' is not a size"):
+        n_bytes_of("node_memory", "much")

@@ -1,0 +1,49 @@
+"""Speeds are measured with a real model in processes of its own; no time is bounded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from localgen.config import GenerationConfig
+from localgen.errors import JobError
+from localgen.jobs.ray.measuring import measure, n_rows_to_measure
+from localgen.jobs.ray.plan import Arrangement
+from localgen.jobs.rows import Line, Row, read_rows
+
+TWO = Arrangement(n_actors=2, n_threads=1, factor=1.0)
+OPTIONS = {"max_sequences": 4, "n_ctx": 256}
+
+
+def rows(n: int, **options: object) -> list[Row]:
+    lines = [Line(i, b'{"prompt_token_ids": [%d, 5, 6, 7]}' % (i + 1)) for i in range(1, n + 1)]
+    config = GenerationConfig(**options)  # type: ignore[arg-type]
+    return [row for row in read_rows(lines, config, 0, {}) if isinstance(row, Row)]
+
+
+@pytest.mark.slow
+def test_each_model_runs_the_rows_and_the_costs_are_none_below_zero(tiny_bpe_path: Path) -> None:
+    found = measure(tiny_bpe_path, rows(20, max_new_tokens=6, eos_token_id=[]), TWO, OPTIONS, None)
+    assert (found.speed.n_actors, found.speed.n_threads) == (2, 1)
+    assert found.speed.load > 0
+    assert min(found.speed.prompt_token, found.speed.forward_pass, found.speed.new_token) >= 0
+    assert len(found.rows) == 9  # two for each of four places, and one
+    assert {new for _, new in found.rows} == {6}
+    assert found.longest == 10
+
+
+@pytest.mark.slow
+def test_rows_that_fail_are_left_out_unless_all_do(tiny_bpe_path: Path) -> None:
+    good = rows(19, max_new_tokens=6, eos_token_id=[])
+    long_line = Line(99, b'{"prompt_token_ids": [%s]}' % b", ".join([b"5"] * 300))
+    bad = [row for row in read_rows([long_line], GenerationConfig(), 0, {}) if isinstance(row, Row)]
+    assert len(measure(tiny_bpe_path, [*good, *bad], TWO, OPTIONS, None).rows) == 9
+    with pytest.raises(JobError, match="none of the rows of the sample can be run"):
+        measure(tiny_bpe_path, bad, TWO, OPTIONS, None)
+
+
+def test_without_rows_there_is_nothing_to_measure() -> None:
+    with pytest.raises(JobError, match="there is no row to measure"):
+        measure(Path("model.gguf"), [], TWO, OPTIONS, None)
+    assert n_rows_to_measure(32) == 4 * 32 + 8

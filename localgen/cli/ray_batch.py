@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from localgen.jobs.ray.job import LineEnded, Pool, RayJob
 
 LOCAL = "local"
+# The first actor would otherwise get the rows of all in a small job; a node may fetch the model.
+_SECONDS_TO_START = 3600
 
 
 def run_on_ray(
@@ -50,7 +52,9 @@ def run_on_ray(
         include_dashboard=False,
         logging_level="ERROR",
     )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.wait_for_min_actors_s = _SECONDS_TO_START
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         layout = lay_out(nodes or nodes_of_cluster(), needs, n_actors=n_actors, cpus=actor_cpus)

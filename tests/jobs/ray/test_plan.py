@@ -97,6 +97,7 @@ def test_what_is_assumed_is_said() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_plan_needs_neither_ray_nor_pyarrow() -> None:
     program = (
         "import sys; sys.modules['ray'] = sys.modules['pyarrow'] = None\n"

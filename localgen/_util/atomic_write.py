@@ -57,6 +57,19 @@ def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
         _sync_folder(target.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Raise OSError if ``atomic_write`` could not write ``path``, before any work.
+
+    A link that points nowhere, a folder, a device, and a folder or disk that may only be read are
+    found; a disk that fills up later is not.
+    """
+    target = Path(os.path.realpath(path))
+    with _errors_as_of(path, target):
+        _check_target(target)
+        if not os.access(target.parent, os.W_OK):
+            raise OSError(errno.EACCES, "its folder cannot be written to")
+
+
 def holds_data(path: Path) -> bool:
     """Return whether there is a file with something in it, which writing would replace."""
     return path.is_file() and path.stat().st_size > 0

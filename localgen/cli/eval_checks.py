@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from localgen import hub
-from localgen._util.atomic_write import holds_data
+from localgen._util.atomic_write import check_writable, holds_data
 from localgen.cli.options import error_message
 from localgen.errors import EvaluateError, LocalgenError
 from localgen.evaluate import check_installed
@@ -95,6 +95,7 @@ def _check_output(output: Path | None, *, overwrite: bool, log_samples: bool) ->
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", os.fspath(output))
     if not output.absolute().parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "its folder does not exist", os.fspath(output))
+    check_writable(output)
     if holds_data(output) and not overwrite:
         raise FileExistsError(
             errno.EEXIST,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from localgen._util.atomic_write import holds_data
+from localgen._util.atomic_write import check_writable, holds_data
 from localgen._util.home import expand_user
 from localgen._util.option_fields import FilePath
 from localgen.compare.settings import Settings
@@ -21,8 +21,13 @@ from localgen.quantization.options import AUTO
 def results_file(results: FilePath | None, *, may_exist: bool = False) -> Path | None:
     """Return the file of the results, whose folder is made before anything is measured.
 
+<<<<<<< HEAD
     may_exist: whether results in it are kept, or discarded. Raises CompareError if they are not,
     and if the folder cannot be made.
+=======
+    Raises CompareError or OSError if that is not possible, or for a file with results that are
+    neither to be kept nor discarded.
+>>>>>>> 34f0139 (Outputs that cannot be written are refused before anything runs; counts of importance matrices are checked)
     """
     if results is None:
         return None
@@ -33,6 +38,7 @@ def results_file(results: FilePath | None, *, may_exist: bool = False) -> Path |
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CompareError(f"{path} cannot be written: {path.parent}: {error.strerror}") from error
+    check_writable(path)
     return path
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from localgen._util.atomic_write import check_writable
 from localgen._util.format import as_size
 from localgen.benchmark.measuring import surroundings
 from localgen.compare.divergence import GreedyText
@@ -27,8 +28,8 @@ _LOGIT_BYTES = 4
 
 
 def check_target(path: Path) -> None:
-    """Raise CompareError if a pack cannot be written to ``path``, before anything is measured, or
-    if that is the name of a model."""
+    """Raise CompareError or OSError if a pack cannot be written to ``path``, before anything is
+    measured, or if that is the name of a model."""
     if path.suffix.lower() == ".gguf":
         raise CompareError(
             f"the reference pack {path} would have the name of a model. Use {path.stem}.pack."
@@ -38,6 +39,7 @@ def check_target(path: Path) -> None:
             f"the reference pack {path} cannot be written: it is a folder, or its parent folder "
             f"does not exist"
         )
+    check_writable(path)
 
 
 def about_reference(

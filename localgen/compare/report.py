@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
-from localgen._util.atomic_write import atomic_write_bytes
+from localgen._util.atomic_write import atomic_write_bytes, check_writable
 from localgen._util.format import counted
 from localgen.compare import pictures, plots
 from localgen.compare.advice import MachineAdvice, advice_by_machine
@@ -26,7 +26,8 @@ _SUFFIXES = ("", ".png", ".html", ".htm")
 
 
 def check_targets(paths: Sequence[Path]) -> None:
-    """Raise CompareError if a report cannot be written to ``paths``, before anything is measured.
+    """Raise CompareError or OSError if a report cannot be written to ``paths``, before anything is
+    measured.
 
     It checks the extension, the folder and matplotlib.
     """
@@ -42,6 +43,7 @@ def check_targets(paths: Sequence[Path]) -> None:
             raise CompareError(
                 f"{path} cannot be written: it is a folder, or its parent folder does not exist"
             )
+        check_writable(path)
 
 
 def save_png(

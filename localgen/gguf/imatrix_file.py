@@ -31,6 +31,8 @@ _DATASETS, _N_CHUNKS, _CHUNK_SIZE = (
 # What only localgen writes, to tell what a file was made of.
 _ORIGIN = f"{IMATRIX}localgen."
 _MOST_ENTRIES = 2**16
+# What the format has room for, and rows that NumPy can add up.
+_MOST_COUNTED, _MOST_ROWS = 2**32 - 1, 2.0**50
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,10 @@ def _sums_of(
         raise QuantizeError(
             f"{file.path} is corrupt: {values.size} sums of {name} for {counts.size} counts"
         )
-    if not np.isfinite(counts).all():
-        raise QuantizeError(f"{file.path} is corrupt: the counts of {name} are not finite")
+    if not (np.isfinite(counts) & (counts <= _MOST_ROWS)).all():
+        raise QuantizeError(
+            f"{file.path} is corrupt: the counts of {name} are not finite, or larger than any text"
+        )
     sums = values.reshape(counts.size, -1).astype(np.float64)
     return Sums(sums, np.rint(counts).astype(np.int64))
 
@@ -173,7 +177,11 @@ def _texts(file: GGUF, key: str) -> tuple[str, ...]:
 
 def _number(file: GGUF, key: str) -> int:
     value = file.metadata.get(key)
-    return value if isinstance(value, int) else 0
+    if not isinstance(value, int):
+        return 0
+    if not 0 <= value <= _MOST_COUNTED:
+        raise QuantizeError(f"{file.path} is corrupt: {key} is {value}")
+    return value
 
 
 def _values(file: GGUF, tensor: Tensor) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from localgen._util.atomic_write import atomic_write_bytes
+from localgen._util.atomic_write import atomic_write_bytes, check_writable
 from localgen._util.json_text import read_json
 from localgen._util.text_file import read_text
 from localgen.errors import QuantizeError
@@ -26,7 +26,8 @@ class LossFile:
     def __init__(self, path: Path | None, origin: Mapping[str, Any]) -> None:
         """Read the file if there is one, else make its folder.
 
-        Raises QuantizeError for a file of another origin, and if the folder cannot be made.
+        Raises QuantizeError for a file of another origin, and if the folder cannot be made, and
+        OSError if the file cannot be written.
         """
         self._path = path
         self._origin = dict(origin)
@@ -35,6 +36,8 @@ class LossFile:
             self.losses = _read(path, self._origin)
         elif path is not None:
             _make_folder(path)
+        if path is not None:
+            check_writable(path)
 
     def __contains__(self, mixture: Mixture) -> bool:
         return mixture in self.losses

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from localgen._util.atomic_write import holds_data
+from localgen._util.atomic_write import check_writable, holds_data
 from localgen._util.format import some_of
 from localgen._util.home import expand_user
 from localgen._util.warn import warn
@@ -43,7 +43,7 @@ def target_of(
 
     resume, overwrite: a matrix there is kept or may be lost. otherwise: how it could be used.
     Raises ValueError for a path that cannot hold a GGUF file, and for a model's, which would be
-    lost, and QuantizeError for a matrix that would be lost.
+    lost, QuantizeError for a matrix that would be lost, and OSError.
     """
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other: choose one")
@@ -57,6 +57,7 @@ def target_of(
         raise ValueError(f"output {path} is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"output {path} cannot be written: its folder does not exist")
+    check_writable(path)
     if _holds_another(path):
         raise ValueError(
             f"output {path} is a GGUF file that is not an importance matrix, and would be "

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from localgen._util.atomic_write import atomic_write, atomic_write_bytes
+from localgen._util.atomic_write import atomic_write, atomic_write_bytes, check_writable
 from tests.systems import make_pipe
 
 
@@ -176,3 +176,30 @@ def test_a_folder_that_cannot_be_listed_can_be_written_to(
     monkeypatch.setattr(Path, "iterdir", refused)
     atomic_write_bytes(tmp_path / "file", b"data")
     assert (tmp_path / "file").read_bytes() == b"data"
+
+
+def test_what_cannot_be_written_is_told_before_there_is_anything_to_write(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("folder", "none/file", "\0"):
+        with pytest.raises((OSError, ValueError)):
+            check_writable(tmp_path / name)
+    check_writable(tmp_path / "file")
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_link_that_points_into_no_folder_cannot_be_written(tmp_path: Path) -> None:
+    """Hours of measurements were lost when the file was written at the end."""
+    link = tmp_path / "link"
+    try:
+        link.symlink_to(tmp_path / "none" / "file")
+    except OSError:
+        pytest.skip("links need a privilege here")
+    with pytest.raises(OSError, match="its folder does not exist") as raised:
+        check_writable(link)
+    assert raised.value.filename == str(link)
+
+
+def test_a_folder_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="its folder cannot be written to"):
+        check_writable(tmp_path / "file")

@@ -48,12 +48,35 @@ def write(path: Path, tensors: dict[str, np.ndarray]) -> Path:
             {SUMS: np.ones(2, np.float32), COUNTS: np.array([-1], np.float32)},
             "the importance of a is negative",
         ),
+        *(
+            (
+                {SUMS: np.ones(2, np.float32), COUNTS: np.array([count], np.float32)},
+                "the counts of a are not finite, or larger than any text",
+            )
+            for count in (np.nan, np.inf, 1e38)
+        ),
     ],
 )
 def test_bad_matrix(tensors: dict[str, np.ndarray], reason: str, tmp_path: Path) -> None:
     """The error says what is wrong with which tensor."""
     path = write(tmp_path / "imatrix.gguf", tensors)
     with pytest.raises(QuantizeError, match=reason):
+        read_imatrix(path)
+
+
+@pytest.mark.parametrize("name", ["chunk_count", "chunk_size"])
+def test_a_number_of_chunks_that_cannot_be(name: str, tmp_path: Path) -> None:
+    """A matrix was made from it that no program could read, or a run was taken for complete."""
+    path = tmp_path / "imatrix.gguf"
+    writer = gguf.GGUFWriter(path, "imatrix")
+    writer.add_int32(f"imatrix.{name}", -1)
+    writer.add_tensor(SUMS, np.ones(2, np.float32))
+    writer.add_tensor(COUNTS, np.ones(1, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(QuantizeError, match=rf"is corrupt: imatrix\.{name} is -1"):
         read_imatrix(path)
 
 

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,8 +121,8 @@ def read_sums(path: Path) -> Imatrix:
     if not found.sums:
         raise QuantizeError(f"{path} has no importance matrix")
     for name, sums in found.sums.items():
-        if not np.isfinite(sums.sums).all() or not np.isfinite(sums.means()).all():
-            raise QuantizeError(f"{path} is corrupt: the importance of {name} is not finite")
+        _check_finite(path, name, sums.sums)
+        _check_finite(path, name, sums.means())
         if (sums.sums < 0).any() or (sums.counts < 0).any():
             raise QuantizeError(
                 f"{path} is corrupt: the importance of {name} is negative, which a mean of squares "
@@ -166,8 +167,14 @@ def _sums_of(
         raise QuantizeError(
             f"{file.path} is corrupt: the counts of {name} are not finite, or larger than any text"
         )
+    _check_finite(file.path, name, values)  # first: NumPy warns of some NaNs that it converts
     sums = values.reshape(counts.size, -1).astype(np.float64)
     return Sums(sums, np.rint(counts).astype(np.int64))
+
+
+def _check_finite(path: Path, name: str, values: npt.NDArray[Any]) -> None:
+    if not np.isfinite(values).all():
+        raise QuantizeError(f"{path} is corrupt: the importance of {name} is not finite")
 
 
 def _texts(file: GGUF, key: str) -> tuple[str, ...]:
@@ -212,6 +219,7 @@ def _read_old(path: Path) -> Imatrix:
             if n_name <= 0 or n_values <= 0:
                 raise QuantizeError(f"{path} is corrupt at byte {at}")
             values = np.frombuffer(data, "<f4", n_values, at + 8)
+            _check_finite(path, name, values)
             at += 8 + 4 * n_values
             sums[name] = Sums(values[None].astype(np.float64), np.array([max(1, n_calls)]))
     except (struct.error, ValueError) as error:

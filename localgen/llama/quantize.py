@@ -37,6 +37,7 @@ _NEW_TYPE = re.compile(r"-> .*\((\w+)\)|converting to (\w+)")
 _FALLBACK = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback")
 _NEEDS_IMATRIX = "will require an imatrix"
 _FAILED = "failed to quantize: "
+_WRITE_FAILED = "iostream error"
 
 
 @functools.cache
@@ -104,7 +105,7 @@ class _Log:
 
     def _read(self, line: str) -> None:
         if _FAILED in line:  # also at the end of a tensor's line
-            self.errors.append(line.split(_FAILED, 1)[1])
+            self.errors.append(_as_reason(line.split(_FAILED, 1)[1]))
         elif found := _TYPES.match(line):
             name, old, rest = found.groups()
             new = _NEW_TYPE.search(rest)
@@ -113,6 +114,11 @@ class _Log:
             self.n_fallback = int(found[1])
         elif _NEEDS_IMATRIX in line:
             self.needs_imatrix = True
+
+
+def _as_reason(text: str) -> str:
+    """Return why a run failed; of a write, C++ only says that it did."""
+    return "a file cannot be written; is the disk full?" if _WRITE_FAILED in text else text
 
 
 def _emit(**event: Any) -> None:

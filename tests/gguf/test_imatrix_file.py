@@ -48,6 +48,10 @@ def write(path: Path, tensors: dict[str, np.ndarray]) -> Path:
             {SUMS: np.ones(2, np.float32), COUNTS: np.array([-1], np.float32)},
             "the importance of a is negative",
         ),
+        (  # a NaN that NumPy warns of when it converts it
+            {SUMS: np.array([0x7F800001], "<u4").view("<f4"), COUNTS: np.ones(1, np.float32)},
+            "the importance of a is not finite",
+        ),
         *(
             (
                 {SUMS: np.ones(2, np.float32), COUNTS: np.array([count], np.float32)},

@@ -508,3 +508,29 @@ def test_the_command_says_what_is_wrong(tiny_bpe_path: Path, tmp_path: Path) -> 
     refused = localgen_command("quantize", source, "-t", "Q8_0", "-o", tmp_path)
     assert refused.returncode == 1
     assert "--allow-requantize" in refused.stderr
+
+
+FULL_DISK = """
+import resource, sys
+from localgen import QuantizeError, quantize
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    quantize(sys.argv[1], "Q8_0", output=sys.argv[2], n_threads=1)
+except QuantizeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files' sizes are POSIX's")
+def test_a_full_disk_is_told_as_such_and_nothing_remains(tmp_path: Path) -> None:
+    """It was told as "basic_ios::clear: iostream error"."""
+    source, folder = _wide(tmp_path), tmp_path / "made"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(source), str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "a file cannot be written; is the disk full?" in done.stdout
+    assert not list(folder.iterdir())

@@ -21,13 +21,8 @@ from localgen.quantization.options import AUTO
 def results_file(results: FilePath | None, *, may_exist: bool = False) -> Path | None:
     """Return the file of the results, whose folder is made before anything is measured.
 
-<<<<<<< HEAD
     may_exist: whether results in it are kept, or discarded. Raises CompareError if they are not,
-    and if the folder cannot be made.
-=======
-    Raises CompareError or OSError if that is not possible, or for a file with results that are
-    neither to be kept nor discarded.
->>>>>>> 34f0139 (Outputs that cannot be written are refused before anything runs; counts of importance matrices are checked)
+    and if the folder cannot be made, and OSError if the file cannot be written.
     """
     if results is None:
         return None

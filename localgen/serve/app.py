@@ -26,6 +26,9 @@ from localgen.serve.problems import refusal_of
 from localgen.serve.refusals import Refusal
 from localgen.serve.sse import json_bytes
 
+# Of /tokenize and its like, which take a CPU and memory, but no place of a text that is generated.
+_TEXTS_AT_A_TIME = 2
+
 
 def create_app(pool: ModelPool, config: ServeConfig) -> Starlette:
     """Return the server of a ``ModelPool``'s models as an ASGI application."""
@@ -34,6 +37,7 @@ def create_app(pool: ModelPool, config: ServeConfig) -> Starlette:
         config.max_waiting,
         config.deadline_seconds,
     )
+    text_admission = Admission(_TEXTS_AT_A_TIME, config.max_waiting, config.deadline_seconds)
     metrics = Metrics(pool, admission)
     app = Starlette(
         routes=[
@@ -56,6 +60,7 @@ def create_app(pool: ModelPool, config: ServeConfig) -> Starlette:
     app.state.pool = pool
     app.state.config = config
     app.state.admission = admission
+    app.state.text_admission = text_admission
     app.state.metrics = metrics
     return app
 

@@ -58,7 +58,8 @@ def serve_on(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=_SECONDS_FOR_LAST_WORDS,
     )
-    server = _Server(asyncio_config, pool, app.state.admission, config, started)
+    admissions = (app.state.admission, app.state.text_admission)
+    server = _Server(asyncio_config, pool, admissions, config, started)
     asyncio.run(server.run_on(listener))
     if server.error is not None:
         raise server.error
@@ -71,13 +72,13 @@ class _Server(uvicorn.Server):
         self,
         uvicorn_config: uvicorn.Config,
         pool: ModelPool,
-        admission: Admission,
+        admissions: tuple[Admission, ...],
         config: ServeConfig,
         started: Callable[[str], object],
     ) -> None:
         super().__init__(uvicorn_config)
         self._pool = pool
-        self._admission = admission
+        self._admissions = admissions
         self._serve_config = config
         self._started = started
         self._is_urgent = False
@@ -112,14 +113,15 @@ class _Server(uvicorn.Server):
         await super().main_loop()
         if self.error is None:
             await self._finish()
-        self._admission.cut()
+        for each in self._admissions:
+            each.cut()
 
     async def _finish(self) -> None:
         """Wait for the requests that run, as long as they may take."""
-        self._admission.stop()
+        for each in self._admissions:
+            each.stop()
         seconds = self._serve_config.shutdown_seconds
-        n_requests = self._admission.n_requests
-        if n_requests:
+        if n_requests := self._n_requests:
             logger.info(
                 "stopping: %s may take %g s to end; Ctrl-C again cuts them",
                 counted(n_requests, "request"),
@@ -127,8 +129,13 @@ class _Server(uvicorn.Server):
             )
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while self._admission.n_requests and loop.time() < end and not self._is_urgent:
+        while self._n_requests and loop.time() < end and not self._is_urgent:
             await asyncio.sleep(_TICK)
+
+    @property
+    def _n_requests(self) -> int:
+        """Requests that run."""
+        return sum(each.n_requests for each in self._admissions)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal; a second one cuts the requests that run."""

@@ -37,7 +37,11 @@ def event(value: Any, name: str | None = None) -> bytes:
 
 async def send_json(send: Send, value: Any) -> None:
     """Send a complete response."""
-    body = json_bytes(value)
+    await send_body(send, json_bytes(value))
+
+
+async def send_body(send: Send, body: bytes) -> None:
+    """Send a complete response of JSON."""
     headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

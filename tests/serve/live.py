@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -45,3 +48,24 @@ def listening(model: Any, name: str = "fake", **config: Any) -> Iterator[tuple[s
         server.should_exit = True
         thread.join(SECONDS)
         own.close()
+
+
+def connect(url: str, path: str, body: dict[str, Any]) -> socket.socket:
+    """Send a request, and return its connection."""
+    place = urlsplit(url)
+    data = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {place.netloc}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    connection = socket.create_connection(("127.0.0.1", place.port or 0), SECONDS)
+    connection.sendall(head.encode() + data)
+    return connection
+
+
+def until(is_time: Callable[[], bool]) -> None:
+    """Return once it is time, which must come."""
+    pause, deadline = threading.Event(), time.monotonic() + SECONDS
+    while not is_time():
+        assert time.monotonic() < deadline
+        pause.wait(0.001)

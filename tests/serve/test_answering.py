@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -19,7 +16,7 @@ pytest.importorskip("starlette")
 from localgen import DecodeError
 from tests.fakes import FakeBackend, FakeModel, engine_of, fake_model, reference_greedy
 from tests.serve.conftest import Serve
-from tests.serve.live import SECONDS, listening
+from tests.serve.live import SECONDS, connect, listening, until
 from tests.serve.processes import events
 
 COMPLETIONS = "/v1/completions"
@@ -40,27 +37,6 @@ class PacedBackend(FakeBackend):
         assert self.allowed.acquire(timeout=4 * SECONDS)
 
 
-def connect(url: str, body: dict[str, Any]) -> socket.socket:
-    """Send a request, and return its connection."""
-    place = urlsplit(url)
-    data = json.dumps(body).encode()
-    head = (
-        f"POST {COMPLETIONS} HTTP/1.1\r\nHost: {place.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    )
-    connection = socket.create_connection(("127.0.0.1", place.port or 0), SECONDS)
-    connection.sendall(head.encode() + data)
-    return connection
-
-
-def until(is_time: Callable[[], bool]) -> None:
-    """Return once it is time, which must come."""
-    pause, deadline = threading.Event(), time.monotonic() + SECONDS
-    while not is_time():
-        assert time.monotonic() < deadline
-        pause.wait(0.001)
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_rows_within_a_step(stream: bool) -> None:
     """While a pass runs, and before anything was sent to it."""
@@ -68,7 +44,7 @@ def test_a_client_that_leaves_frees_its_rows_within_a_step(stream: bool) -> None
     model = FakeModel(backend, fake_model(n_ctx=2048).config)
     with listening(model) as (url, app):
         body = {"prompt": "abc", "max_tokens": 1000, "n": 2, "stream": stream}
-        connection = connect(url, body)
+        connection = connect(url, COMPLETIONS, body)
         for _ in range(3):
             assert backend.reached.acquire(timeout=SECONDS)
             backend.allowed.release()

@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.types import Send
 
 from localgen._util.warn import warnings_as_errors
+from localgen.serve.blame import blaming_fields
 from localgen.serve.chat_messages import template_messages, template_tools
 from localgen.serve.chat_requests import check_messages, check_variables
 from localgen.serve.problems import blaming
 from localgen.serve.reading import read_body
+from localgen.serve.refusals import Refusal
 from localgen.serve.schemas.text import (
     DetokenizeAnswer,
     DetokenizeRequest,
@@ -24,22 +26,24 @@ from localgen.serve.schemas.text import (
     TokenizeAnswer,
     TokenizeRequest,
 )
-from localgen.serve.sse import send_json
+from localgen.serve.sse import json_bytes, send_body
 from localgen.text.tokenizer import Tokenizer
 
 
 async def tokenize(request: Request, send: Send) -> None:
     """Answer with the token ids of a text."""
     given = await read_body(request, TokenizeRequest)
-    answer = await _computed(request, given.model, lambda tokenizer: _tokens(given, tokenizer))
-    await send_json(send, answer)
+    _check_length("content", "characters", len(given.content), request)
+    body = await _computed(request, given.model, lambda tokenizer: _tokens(given, tokenizer))
+    await send_body(send, body)
 
 
 async def detokenize(request: Request, send: Send) -> None:
     """Answer with the text of token ids."""
     given = await read_body(request, DetokenizeRequest)
-    answer = await _computed(request, given.model, lambda tokenizer: _text(given, tokenizer))
-    await send_json(send, answer)
+    _check_length("tokens", "tokens", len(given.tokens), request)
+    body = await _computed(request, given.model, lambda tokenizer: _text(given, tokenizer))
+    await send_body(send, body)
 
 
 async def apply_template(request: Request, send: Send) -> None:
@@ -47,14 +51,34 @@ async def apply_template(request: Request, send: Send) -> None:
     given = await read_body(request, TemplateRequest)
     check_messages(given.messages, request.app.state.config)
     check_variables(given.chat_template_kwargs)
-    answer = await _computed(request, given.model, lambda tokenizer: _prompt(given, tokenizer))
-    await send_json(send, answer)
+    body = await _computed(request, given.model, lambda tokenizer: _prompt(given, tokenizer))
+    await send_body(send, body)
 
 
-async def _computed(request: Request, name: str | None, compute: Callable[[Tokenizer], Any]) -> Any:
-    """Return what ``compute`` makes with a model's tokenizer, in a thread: it may take long."""
-    async with request.app.state.pool.use(name) as model:
-        return await asyncio.to_thread(compute, model.tokenizer)
+def _check_length(param: str, unit: str, n: int, request: Request) -> None:
+    """Refuse what is longer than a message may be."""
+    most = request.app.state.config.max_message_chars
+    if n > most:
+        raise Refusal(400, f"{param} may have {most} {unit} at most, got {n}", param=param)
+
+
+async def _computed(
+    request: Request, name: str | None, compute: Callable[[Tokenizer], Any]
+) -> bytes:
+    """Return what ``compute`` makes with a model's tokenizer, as JSON.
+
+    It may take long, so it runs in a thread, for a few requests at a time; the others wait. A
+    request whose client has left keeps its place until its thread is free.
+    """
+    state = request.app.state
+    state.pool.find(name)  # before it waits, so that a wrong name is answered at once
+    async with state.text_admission.turn(request), state.pool.use(name) as model:
+        task = asyncio.create_task(asyncio.to_thread(lambda: json_bytes(compute(model.tokenizer))))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
 
 
 def _tokens(given: TokenizeRequest, tokenizer: Tokenizer) -> TokenizeAnswer:
@@ -84,7 +108,7 @@ def _text(given: DetokenizeRequest, tokenizer: Tokenizer) -> DetokenizeAnswer:
 
 def _prompt(given: TemplateRequest, tokenizer: Tokenizer) -> TemplateAnswer:
     messages, tools = template_messages(given.messages), template_tools(given.tools)
-    with blaming("messages"), warnings_as_errors():
+    with blaming("messages", (TypeError,)), blaming_fields(given, "messages"), warnings_as_errors():
         text = tokenizer.apply_chat_template(
             messages,
             tools,

@@ -26,7 +26,7 @@ from localgen.serve.schemas.text import (
     TokenizeAnswer,
     TokenizeRequest,
 )
-from localgen.serve.sse import json_bytes, send_body
+from localgen.serve.sse import long_json_bytes, send_body
 from localgen.text.tokenizer import Tokenizer
 
 
@@ -73,7 +73,9 @@ async def _computed(
     state = request.app.state
     state.pool.find(name)  # before it waits, so that a wrong name is answered at once
     async with state.text_admission.turn(request), state.pool.use(name) as model:
-        task = asyncio.create_task(asyncio.to_thread(lambda: json_bytes(compute(model.tokenizer))))
+        task = asyncio.create_task(
+            asyncio.to_thread(lambda: long_json_bytes(compute(model.tokenizer)))
+        )
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

@@ -30,6 +30,15 @@ def test_pieces_that_are_not_utf_8_are_bytes(serve: Serve) -> None:
     assert [each["piece"] for each in tokens] == ["a", [0xC3], [0xBC]]
 
 
+@pytest.mark.parametrize("n", [0, 1, 5000])
+def test_many_tokens_are_a_list_as_few_are(serve: Serve, n: int) -> None:
+    body = {"content": "Ü" * n, "with_pieces": n == 1}
+    tokens = serve(replying_model("Hi.")).post("/tokenize", json=body).json()["tokens"]
+    if n == 1:
+        tokens = [each["id"] for each in tokens]
+    assert tokens == list("Ü".encode()) * n
+
+
 def test_a_conversation_is_written_as_the_model_gets_it(serve: Serve) -> None:
     answer = serve(replying_model("Hi.")).post("/apply-template", json={"messages": ASK})
     prompt = answer.json()["prompt"]

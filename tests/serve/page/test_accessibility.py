@@ -70,9 +70,24 @@ def _filled(page: ChatPage) -> None:
     page.js("document.querySelector('details').open = true")
 
 
+def _loading(page: ChatPage) -> None:
+    page.server.models = [{"id": "small", "status": "loading"}]
+    page.server.script(Reply("one two", hold_after=0))
+    page.send("Count")
+    page.wait_for_text("Loading small")
+
+
+def _cut(page: ChatPage) -> None:
+    page.server.script(Reply("one two", finish_reason="length"))
+    page.ask("Count")
+    assert page.find_all('[aria-label="Continue this reply"]')
+
+
 STATES: dict[str, Callable[[ChatPage], Any]] = {
     "empty": lambda page: None,
     "filled": _filled,
+    "loading": _loading,
+    "cut": _cut,
     "settings": lambda page: page.press(CONTROL, ","),
     "shortcuts": lambda page: page.click("[data-opens=shortcuts]"),
     "drawer": lambda page: page.click("#sidebar-toggle"),

@@ -60,6 +60,51 @@ def test_a_stopped_reply_keeps_what_came_and_frees_the_server(page: ChatPage, ho
     assert page.replies() == ["one two"]
 
 
+def test_a_reply_says_that_its_model_is_being_loaded(page: ChatPage) -> None:
+    page.server.models = [{"id": "small", "status": "loading"}, {"id": "large"}]
+    page.server.script(Reply("Hello.", hold_after=0))
+    page.send("Hi")
+    page.wait_for_text("Loading small")
+    assert "Loading small" in page.texts("#announcer p")
+    page.server.models = [{"id": "small", "status": "loaded"}, {"id": "large"}]
+    page.until(lambda: not any("Loading" in each for each in page.texts("#messages")))
+    page.server.go()
+    page.wait_for_end()
+    assert page.replies() == ["Hello."]
+
+
+CONTINUE = '[aria-label="Continue this reply"]'
+
+
+def test_a_reply_that_was_cut_is_continued(page: ChatPage) -> None:
+    page.server.script(Reply("one two", finish_reason="length"), Reply(" three."), Reply("Fine."))
+    assert page.ask("Count") == "one two"
+    page.click(CONTINUE)
+    page.wait_for_text("three.")
+    page.wait_for_end()
+    assert page.replies() == ["one two three."]
+    body = page.server.bodies[1]
+    assert _said(body) == [("user", "Count"), ("assistant", "one two")]
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    assert "3 tokens" in page.texts(".facts")[0]
+    assert not page.find_all(CONTINUE), "it has ended by itself"
+    page.ask("And you?")
+    assert _said(page.server.bodies[2])[1] == ("assistant", "one two three.")
+    assert "continue_final_message" not in page.server.bodies[2]
+
+
+def test_a_reply_that_was_stopped_can_be_continued(page: ChatPage) -> None:
+    page.server.script(Reply("one two three", hold_after=2), Reply(" and more"))
+    page.send("Count")
+    page.wait_for_text("one two")
+    page.press(ESCAPE)
+    page.wait_for_end()
+    page.click(CONTINUE)
+    page.wait_for_text("and more")
+    page.wait_for_end()
+    assert page.replies() == ["one two and more"]
+
+
 def test_regenerate_adds_a_version_and_one_can_switch_between_them(page: ChatPage) -> None:
     page.server.script(Reply("First."), Reply("Second."), Reply("After the first."))
     page.ask("Hi")

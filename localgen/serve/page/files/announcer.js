@@ -13,7 +13,7 @@ export function announce(text) {
 // Announces the complete blocks of a growing reply; the last one may still grow until it ended.
 export function announceBlocks(run, blocks, isEnded) {
   const end = isEnded ? blocks.length : blocks.length - 1;
-  for (let n = announced.get(run) ?? 0; n < end; n += 1) {
+  for (let n = announced.get(run) ?? run.nBlocks; n < end; n += 1) {
     announce(spoken(blocks[n]));
     announced.set(run, n + 1);
   }

@@ -34,6 +34,7 @@ class Chat {
     this.thread = new ThreadView({
       edit: (message, text) => this.ask(message.parent, text),
       regenerate: (message) => this.reply(message.parent),
+      goOn: (message) => this.goOn(message),
       retry: (message) => this.retry(message),
       show: (message, label) => this.showVersion(message, label),
       answer: (message, results) => this.answerCalls(message, results),
@@ -172,7 +173,24 @@ class Chat {
     });
     const ended = this.runs.start(conversation, message, before);
     history.replaceState(null, "", `#${conversation.id}`);
+    await this.finish(conversation, message, ended);
+  }
+
+  // Continues a reply that was cut, by the model that is chosen now.
+  async goOn(message) {
+    const { conversation } = this;
+    if (this.runs.of(conversation.id)) return;
+    conversation.model = message.model = this.options.models.current;
+    const before = branchOf(conversation, message.parent);
+    const nBlocks = Math.max(0, this.thread.blocksOf(message).length - 1);
+    const ended = this.runs.start(conversation, message, before, nBlocks);
+    this.thread.viewOf(message).element.focus();
+    await this.finish(conversation, message, ended);
+  }
+
+  async finish(conversation, message, ended) {
     const { error } = await ended;
+    const { model } = conversation;
     // The server knows the context of a model once it is in memory.
     if (!error && this.options.models.nCtx(model) === null) this.options.load();
     const isHere = conversation === this.conversation;

@@ -18,19 +18,26 @@ export class ChatRuns {
   }
 
   // Reads the reply to the messages before it into its message; returns the run once it ended.
-  async start(conversation, message, before) {
+  // nBlocks: of a message that is continued, those that are shown.
+  async start(conversation, message, before, nBlocks = 0) {
+    const isContinued = message.content !== "";
     const run = new Run(conversation, message, {
       onUpdate: () => this.onGrow(run),
       onSave: () => this.save(conversation),
+      onLoading: (isLoading) => {
+        if (isLoading) announce(`Loading ${conversation.model}`);
+        this.onGrow(run);
+      },
+      nBlocks,
     });
     this.running.set(conversation.id, run);
     conversation.updated = Date.now();
     this.library.save(conversation);
     announce("Waiting for the reply");
     this.onShow();
-    await run.read(
-      chatRequest(conversation.model, conversation.system, before, conversation.settings),
-    );
+    const { model, system, settings } = conversation;
+    const messages = isContinued ? [...before, message] : before;
+    await run.read(chatRequest(model, system, messages, settings, isContinued));
     this.onGrow(run);
     this.running.delete(conversation.id);
     announce(outcomeOf(run));

@@ -9,6 +9,7 @@ const STROKES = {
   done: "M5 13l4 4L19 7",
   edit: "M5 19l1-4L16 5l3 3L9 18zM14 7l3 3",
   again: "M19 12a7 7 0 1 1-2-5M19 4v4h-4",
+  more: "M5 6v12l8-6zM17 6v12",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10 11v5M14 11v5",
   previous: "M14 6l-6 6 6 6",
   next: "M10 6l6 6-6 6",

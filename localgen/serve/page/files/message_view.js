@@ -17,8 +17,8 @@ function button(label, name, action) {
 }
 
 export class MessageView {
-  // actions: {edit(message, text), regenerate(message), retry(message), show(message, label),
-  // answer(message, results)}.
+  // actions: {edit(message, text), regenerate(message), goOn(message), retry(message),
+  // show(message, label), answer(message, results)}.
   constructor(message, actions) {
     this.message = message;
     this.actions = actions;
@@ -35,7 +35,8 @@ export class MessageView {
     this.parts = message.role === "assistant" ? new ReplyParts(this) : new PlainParts(this);
   }
 
-  // state: {siblings, isRunning, isLast, isFree}. isFree: no reply of the conversation is on its way.
+  // state: {siblings, isRunning, isLoading, isLast, isFree}. isLoading: the reply waits for its model.
+  // isFree: no reply of the conversation is on its way.
   update(state) {
     this.state = state;
     setText(this.heading, NAMES[this.message.role]);
@@ -44,11 +45,12 @@ export class MessageView {
   }
 
   // The footer is made again only if it changes: a button in it may have the focus.
-  updateFooter({ siblings, isRunning, isFree }) {
+  updateFooter({ siblings, isRunning, isLast, isFree }) {
     const key = [
       siblings.length,
       siblings.indexOf(this.message),
       isRunning,
+      isLast,
       isFree,
       this.message.error,
     ].join();
@@ -78,6 +80,10 @@ export class MessageView {
       actions.push(
         button("Generate another reply", "again", () => this.actions.regenerate(this.message)),
       );
+      if (this.state.isLast && canGoOn(this.message))
+        actions.push(
+          button("Continue this reply", "more", () => this.actions.goOn(this.message)),
+        );
     }
     const facts =
       role === "assistant"
@@ -151,6 +157,11 @@ export class MessageView {
   }
 }
 
+// Whether a reply was cut within its text.
+function canGoOn({ content, toolCalls, finishReason }) {
+  return content !== "" && !toolCalls?.length && ["length", "stopped"].includes(finishReason);
+}
+
 // What people and tools say: text as it is.
 class PlainParts {
   constructor(view) {
@@ -183,11 +194,8 @@ class ReplyParts {
       this.reasoning.element,
     );
     this.markdown = new MarkdownView();
-    this.waiting = h(
-      "p",
-      { class: "waiting" },
-      h("span", { class: "hidden" }, "Waiting for the first token"),
-    );
+    this.waitingText = h("span", {});
+    this.waiting = h("p", { class: "waiting" }, this.waitingText);
     this.calls = new ToolCallsView((results) => view.actions.answer(view.message, results));
     this.error = h("div", { class: "error", hidden: true });
     view.body.append(
@@ -211,6 +219,9 @@ class ReplyParts {
       state.isLast && state.isFree && !message.error && message.finishReason !== "stopped",
     );
     this.waiting.hidden = !(state.isRunning && !content && !reasoning && !toolCalls.length);
+    this.waitingText.classList.toggle("hidden", !state.isLoading);
+    const loading = `Loading ${message.model} …`;
+    setText(this.waitingText, state.isLoading ? loading : "Waiting for the first token");
     this.updateError(message, state);
   }
 

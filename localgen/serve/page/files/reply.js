@@ -1,10 +1,11 @@
 // A reply that grows by the chunks of a stream, with the times that its speed is computed from.
 
 export class Reply {
-  constructor(now = () => performance.now()) {
+  // begun: {content, reasoning} of a reply that is continued.
+  constructor({ begun = {}, now = () => performance.now() } = {}) {
     this.now = now;
-    this.content = "";
-    this.reasoning = "";
+    this.content = begun.content ?? "";
+    this.reasoning = begun.reasoning ?? "";
     this.toolCalls = [];
     this.logprobs = [];
     this.finishReason = null;

@@ -1,12 +1,14 @@
 // A branch of a conversation as the body of a request.
 
-export function chatRequest(model, system, messages, settings) {
+// isContinued: the last message is a reply, which goes on.
+export function chatRequest(model, system, messages, settings, isContinued = false) {
   const before = system.trim() ? [{ role: "system", content: system }] : [];
   return {
     model,
     messages: [...before, ...messages.filter(saysSomething).map(asSent)],
     stream: true,
     stream_options: { include_usage: true },
+    ...(isContinued ? { continue_final_message: true, add_generation_prompt: false } : {}),
     ...settings,
   };
 }

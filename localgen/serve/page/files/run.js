@@ -1,4 +1,5 @@
 // One reply on its way: reads the stream into its message, until it ends, is stopped or fails.
+import { LoadingWatch } from "./loading.js";
 import { Reply } from "./reply.js";
 import { postStream } from "./server.js";
 
@@ -6,22 +7,33 @@ const SAVE_SECONDS = 1;
 
 export class Run {
   // onUpdate(): there is more to show, at most once a frame. onSave(): a time to save, and the end.
-  constructor(conversation, message, { onUpdate, onSave }) {
+  // onLoading(isLoading): the load of its model began or ended.
+  // message: what it has stays, and is continued. nBlocks: how many of its blocks are known.
+  constructor(conversation, message, { onUpdate, onSave, onLoading, nBlocks = 0 }) {
     this.conversation = conversation;
     this.message = message;
-    this.reply = new Reply();
+    this.nBlocks = nBlocks;
+    this.reply = new Reply({ begun: message });
+    this.nTokensBefore = message.usage?.completion_tokens ?? 0;
     this.error = null; // ServerError or Error, once it failed
     this.isEnded = false;
     this.controller = new AbortController();
     this.onUpdate = onUpdate;
     this.onSave = onSave;
+    this.onLoading = onLoading;
     this.savedAt = performance.now();
     this.frame = null;
   }
 
+  get isLoading() {
+    return this.loading?.isLoading ?? false;
+  }
+
   async read(body) {
+    this.loading = new LoadingWatch(body.model, this.onLoading);
     try {
       for await (const chunk of postStream("/v1/chat/completions", body, this.controller.signal)) {
+        this.loading.stop();
         this.reply.add(chunk);
         this.write();
         this.frame ??= requestAnimationFrame(() => this.update());
@@ -46,12 +58,23 @@ export class Run {
 
   // Copies what came so far: an interrupted reply keeps it.
   write() {
-    const { content, reasoning, toolCalls, usage } = this.reply;
-    Object.assign(this.message, { content, reasoning, toolCalls, usage });
+    const { content, reasoning, toolCalls } = this.reply;
+    Object.assign(this.message, { content, reasoning, toolCalls, usage: this.usage });
+  }
+
+  // What was there before counts as written, though this time it was a part of the prompt.
+  get usage() {
+    const { usage } = this.reply;
+    return usage && {
+      ...usage,
+      prompt_tokens: usage.prompt_tokens - this.nTokensBefore,
+      completion_tokens: usage.completion_tokens + this.nTokensBefore,
+    };
   }
 
   end() {
     this.isEnded = true;
+    this.loading.stop();
     if (this.frame !== null) cancelAnimationFrame(this.frame);
     const { reply, message } = this;
     message.finishReason = this.controller.signal.aborted ? "stopped" : reply.finishReason;

@@ -62,6 +62,7 @@ export class ThreadView {
     this.viewOf(message).update({
       siblings,
       isRunning: run?.message === message,
+      isLoading: run?.message === message && run.isLoading,
       isLast,
       isFree: !run,
     });

@@ -105,7 +105,11 @@ class IsolatedModel(LocalModel):
     # --- what is not offered ---
 
     __call__ = forward = refused("forward()", "logits do not leave the worker process")
-    prefill = refused("prefill()", "a prefix is memory of the worker process")
+    prefill = refused(
+        "prefill()",
+        "a prefix is pinned in the memory of the worker process, which may be started again without "
+        "it, while prompts that begin alike share their KV cache by themselves",
+    )
 
     # --- calls that generate ---
 

@@ -30,7 +30,7 @@ _UNREAD = re.compile(r"the chat template does not read '?(\w+)")
 _OF_TOOLS = ("the arguments of the tool ", "the parameters of the tool ", "two tools are named ",
              "the chat template shows no format of tool calls")  # fmt: skip
 
-
+_OF_CONTINUING = "so continue_final_message cannot"
 _OF_PROMPTS = re.compile(r"(the )?prompt\b|token_ids\b")
 
 
@@ -42,6 +42,8 @@ def field_of(message: str, given: RequestModel) -> str | None:
         return f"chat_template_kwargs.{name}" if is_variable else name
     if message.startswith(_OF_TOOLS):
         return "tools"
+    if _OF_CONTINUING in message:
+        return "continue_final_message"
     if _OF_PROMPTS.match(message):
         return "prompt" if hasattr(given, "prompt") else "messages"
     first = _FIRST_NAME.match(message)

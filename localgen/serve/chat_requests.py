@@ -151,8 +151,13 @@ def prompt_arguments(given: ChatRequest) -> dict[str, Any]:
 
 
 def _tool_choice(given: ChatRequest) -> str | None:
-    """Return localgen's tool_choice; with tools, "auto" if none is given, as in OpenAI's API."""
+    """Return localgen's tool_choice; with tools, "auto" if none is given, as in OpenAI's API.
+
+    In a message that is continued no choice can be enforced, as it may have begun a call.
+    """
     choice = given.tool_choice
+    if choice is None and given.continue_final_message:
+        return None
     if isinstance(choice, NamedToolChoice):
         return choice.function.name
     return choice or "auto"

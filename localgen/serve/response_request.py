@@ -47,6 +47,7 @@ def as_chat(request: ResponsesRequest) -> ChatRequest:
             "max_completion_tokens": request.max_output_tokens,
             "logprobs": wants_logprobs(request),
             "top_logprobs": request.top_logprobs,
+            "chat_template_kwargs": request.chat_template_kwargs,
             "tools": tools,
             "tool_choice": choice,
             # Of a chat it needs tools; without any there are no calls, parallel or not.

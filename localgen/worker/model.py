@@ -107,8 +107,8 @@ class IsolatedModel(LocalModel):
     __call__ = forward = refused("forward()", "logits do not leave the worker process")
     prefill = refused(
         "prefill()",
-        "a prefix is pinned in the memory of the worker process, which may be started again without "
-        "it, while prompts that begin alike share their KV cache by themselves",
+        "a prefix is pinned in the memory of the worker process, which may be started again "
+        "without it, while prompts that begin alike share their KV cache by themselves",
     )
 
     # --- calls that generate ---

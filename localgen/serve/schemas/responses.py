@@ -114,6 +114,11 @@ class ResponsesRequest(SamplingFields, WithoutEffect):
     prompt_cache_retention: Literal["in_memory"] | None = None
     truncation: Literal["disabled"] | None = Field(None, description="Prompts are never cut.")
 
+    # vLLM and llama.cpp
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables of the chat template."
+    )
+
     # What needs a store, or a server that does more than generate.
     background: OnlyFalse | None = Field(None, description="Only false.")
     previous_response_id: None = Field(

@@ -96,7 +96,6 @@ SILENT = TEMPLATE.replace("{{ enable_thinking }}|{{ reasoning_effort }}", "|")
         (CHAT, {"chat_template_kwargs": {"thinking": 1}}, "chat_template_kwargs.thinking"),
         (CHAT, {"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
         (CHAT, {"chat_template_kwargs": 5}, "chat_template_kwargs"),
-        (CHAT, {"continue_final_message": True}, "continue_final_message"),
         (CHAT, {"add_generation_prompt": False}, "add_generation_prompt"),
         (
             CHAT,
@@ -121,9 +120,8 @@ def test_what_the_template_has_no_place_for_is_refused_by_name(
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_last_message_is_continued(serve: Serve, stream: bool) -> None:
     """The answer has what follows it, and the template adds nothing after it."""
-    begun = [*ASK, {"role": "assistant", "content": "I think 1|"}]
     fake = replying_model("", " so.", template=TEMPLATE)
-    body = {"messages": begun, "continue_final_message": True, "temperature": 0, "stream": stream}
+    body = {"messages": BEGUN, "continue_final_message": True, "temperature": 0, "stream": stream}
     response = serve(fake).post(CHAT, json=body)
     if stream:
         lines = response.text.split("\n\n")[:-2]
@@ -134,6 +132,33 @@ def test_the_last_message_is_continued(serve: Serve, stream: bool) -> None:
     assert text == " so."
     (tokens,) = (tokens for tokens in fake.backend.kv.values() if tokens)
     assert bytes(tokens).decode() == "[user]Lima?[assistant]I think 1| so."
+
+
+TOOL = {"type": "function", "function": {"name": "weather"}}
+BEGUN = [*ASK, {"role": "assistant", "content": "I think 1|"}]
+
+
+@pytest.mark.parametrize(
+    ("template", "fields", "param"),
+    [
+        (TEMPLATE.replace("m.content", "m.content | upper"), {}, "continue_final_message"),
+        (TEMPLATE, {"reasoning_effort": "none"}, "reasoning_effort"),
+        (TEMPLATE, {"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        (TEMPLATE, {"tools": [TOOL], "tool_choice": "auto"}, "tool_choice"),
+    ],
+)
+def test_what_a_continued_message_has_no_place_for_is_refused(
+    serve: Serve, template: str, fields: dict[str, Any], param: str
+) -> None:
+    fields = {"messages": BEGUN, "continue_final_message": True, **fields}
+    error = ask(serve, model(template + "{{ tools }}"), CHAT, **fields)["error"]
+    assert error["param"] == param, error
+
+
+def test_a_message_is_continued_beside_tools(serve: Serve) -> None:
+    fake = replying_model("", " so.", template=TEMPLATE + "{{ '' if tools }}")
+    answer = ask(serve, fake, CHAT, messages=BEGUN, continue_final_message=True, tools=[TOOL])
+    assert answer["choices"][0]["message"]["content"] == " so."
 
 
 def test_a_thought_that_was_cut_is_continued(serve: Serve) -> None:

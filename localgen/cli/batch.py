@@ -90,15 +90,15 @@ def batch(
         int | None,
         typer.Option(
             min=1,
-            help="With --ray: use so many models at a time [default: as many as fit].",
+            help="With --ray or --plan: use so many models at a time [default: as many as fit].",
         ),
     ] = None,
     actor_cpus: Annotated[
         float | None,
         typer.Option(
             min=0.01,
-            help="With --ray: give each so many CPUs, and as many threads [default: all of its "
-            "node, or what lets --actors fit].",
+            help="With --ray or --plan: give each so many CPUs, and as many threads [default: all "
+            "of its node, or what lets --actors fit].",
         ),
     ] = None,
     planning: PlanOptions,
@@ -190,7 +190,7 @@ def _check_ray(of_ray: dict[str, Any], *, is_on_ray: bool, overwrite: bool) -> N
     """Raise BadParameter for options that do not go together."""
     given = [f"--{name.replace('_', '-')}" for name, value in of_ray.items() if value is not None]
     if not is_on_ray and given:
-        raise typer.BadParameter(f"{given[0]} needs --ray")
+        raise typer.BadParameter(f"{given[0]} needs --ray or --plan")
     if is_on_ray and overwrite:
         raise typer.BadParameter("--overwrite does not work with --ray: choose another folder")
 

@@ -34,12 +34,16 @@ class PlanOptions(OptionGroup):
     ] = None
     node_cpus: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Of each of --nodes.", show_default="as this machine"),
+        typer.Option(
+            min=0.01, help="Let each of --nodes have so many CPUs.", show_default="as this machine"
+        ),
     ] = None
     node_memory: Annotated[
         str | None,
         typer.Option(
-            metavar="64GB", help="Of each of --nodes, for actors.", show_default="as this machine"
+            metavar="64GB",
+            help="Let each of --nodes have this memory for actors.",
+            show_default="as this machine",
         ),
     ] = None
     bandwidth: Annotated[

@@ -1,0 +1,71 @@
+"""Actors for ray_jobs.py: one without a model, and one whose model dies of some prompts."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from typing import Any
+from unittest import mock
+
+from localgen.completion import Completion, Stats
+from localgen.jobs.ray.actor import JobActor, ModelOfActor, Work
+
+POISON = 13
+N_NEW = 20
+_STATS = dict.fromkeys(field.name for field in dataclasses.fields(Stats))
+
+
+class StubModel:
+    """Answers with 20 tokens as soon as the other rows have been looked at."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    async def run(self, row: Any, reasoning: Any = None) -> Completion:
+        await asyncio.sleep(0)
+        stats = Stats(**{**_STATS, "n_prompt": 8, "n_new": N_NEW})  # type: ignore[arg-type]
+        return Completion(
+            text="word " * N_NEW,
+            token_ids=list(range(N_NEW)),
+            prompt_token_ids=[],
+            finish_reason="length",
+            stop_match=None,
+            logprobs=None,
+            stats=stats,
+        )
+
+
+class PoisonedModel(ModelOfActor):
+    """Its process aborts at prompts with the token ``POISON``."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        complete = self._model.acomplete
+
+        def poisoned(prompts: Any, **options: Any) -> Any:
+            return complete(prompts, logits_processor=_abort_at_poison, **options)
+
+        self._model.acomplete = poisoned  # type: ignore[method-assign]
+
+
+class StubActor(JobActor):
+    """A job's actor, all of which is real but the model."""
+
+    def __init__(self, work: Work) -> None:
+        with mock.patch("localgen.jobs.ray.actor.ModelOfActor", StubModel):
+            super().__init__(work)
+
+
+class PoisonedActor(JobActor):
+    """A job's actor with a model that some prompts kill."""
+
+    def __init__(self, work: Work) -> None:
+        with mock.patch("localgen.jobs.ray.actor.ModelOfActor", PoisonedModel):
+            super().__init__(work)
+
+
+def _abort_at_poison(token_ids: Any, logits: Any) -> Any:
+    if POISON in token_ids:
+        os.abort()
+    return logits

@@ -1,4 +1,4 @@
-"""Jobs on Ray: their speed, whether texts depend on the actors, and what becomes of rows in crashes.
+"""Jobs on Ray: their speed, whether texts depend on the actors, and what crashes do to rows.
 
     python benchmarks/ray_jobs.py speed --rounds 3
     python benchmarks/ray_jobs.py texts kills poison plumbing prefixes
@@ -44,18 +44,7 @@ actor. kills, poison: rows of the merged result by what became of them. plumbing
 model, and the resident memory of the driver in MB after a tenth of the rows and at the end.
 prefixes: prompt tokens that were not computed, in percent."""
 _SECONDS_BETWEEN_LOOKS = 0.05
-_WORDS = [
-    "river",
-    "stone",
-    "window",
-    "letter",
-    "winter",
-    "garden",
-    "market",
-    "signal",
-    "copper",
-    "harbour",
-]
+_WORDS = ["river", "stone", "window", "letter", "winter", "garden", "market", "signal", "copper"]
 
 Case = Callable[[Any, Path], Iterator[Row]]
 
@@ -72,7 +61,7 @@ def write_rows(path: Path, rows: list[Row]) -> Path:
 def sampled_rows(n_rows: int, n_new: int) -> list[Row]:
     """Return short prompts that differ, to sample from."""
     return [
-        {"prompt": f"Notes on the {_WORDS[i % 10]} number {i}:", "temperature": 0.9,
+        {"prompt": f"Notes on the {_WORDS[i % 9]} number {i}:", "temperature": 0.9,
          "max_new_tokens": n_new, "min_new_tokens": n_new}
         for i in range(n_rows)
     ]  # fmt: skip
@@ -117,7 +106,10 @@ def result_of(target: Path) -> dict[int, Row]:
 
 def speed(options: Any, folder: Path) -> Iterator[Row]:
     """Compare the rows per hour with and without Ray."""
-    source = write_rows(folder / "in.jsonl", sampled_rows(options.n_rows, options.new_tokens))
+    given = sampled_rows(options.n_rows, options.new_tokens)
+    for i, row in enumerate(given):  # unequal, so that slots become free one by one
+        row["max_new_tokens"] = row["min_new_tokens"] = 1 + (7 * i) % (2 * options.new_tokens)
+    source = write_rows(folder / "in.jsonl", given)
     cpus = common.usable_cpus()
     rates: dict[str, list[float]] = {"batch": [], "ray": []}
     for number in range(options.rounds):

@@ -19,7 +19,7 @@ from localgen.config import GenerationConfig, replace_options
 from localgen.errors import JobError, WorkerCrashedError
 from localgen.gguf.fingerprint import fingerprint as fingerprint_of
 from localgen.jobs.job import ROW_ERRORS, error_record, record_of
-from localgen.jobs.ray.columns import call_of, error_of, result_of, rows_of, with_results
+from localgen.jobs.ray.columns import Batch, call_of, error_of, result_of, rows_of, with_results
 from localgen.jobs.ray.folder import Folder
 from localgen.jobs.ray.parts import PartWriter, read_index
 from localgen.jobs.results import Record
@@ -65,6 +65,8 @@ class ModelOfActor:
 class GenerateActor:
     """Generates for the batches of ``Dataset.map_batches``; rows of all of them run together.
 
+    Give ``map_batches`` ``batch_format="pyarrow"`` if columns of numbers have nulls, which NumPy
+    turns into NaN.
     model: as for ``LocalModel.from_pretrained``; the actors of a node share one file, through the
     page cache. load_options: the fields of ``ModelConfig``; ``n_threads`` is the actor's CPUs if
     not given. seed: rows without one of their own get one derived from it and from their id.
@@ -86,7 +88,7 @@ class GenerateActor:
         self._seed = seed
         self._model = ModelOfActor(model, fingerprint, load_options)
 
-    async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def __call__(self, batch: Batch) -> AsyncIterator[Batch]:
         """Yield the batch with its results, in its order."""
         results = await asyncio.gather(*map(self._result, rows_of(batch)))
         yield with_results(batch, results)

@@ -11,26 +11,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow
 
 from localgen._util.arrays import plain
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
 from localgen.jobs.rows import Line, Row, RowId, as_row, fields_of_rows
 
-Columns = dict[str, list[Any]]
+# A batch of Ray Data's: with batch_format="pyarrow", or another.
+Batch = pyarrow.Table | Mapping[str, Any]
 
-# The columns that results add, and what a row that failed has there.
-_EMPTY: Mapping[str, Any] = {
-    "generated_text": None,
-    "generated_tokens": [],
-    "num_input_tokens": None,
-    "num_generated_tokens": None,
-    "finish_reason": None,
-    "reasoning": None,
-    "tool_calls": None,
-    "error": None,
+# The columns that results add, and their types.
+_TYPES: Mapping[str, pyarrow.DataType] = {
+    "generated_text": pyarrow.string(),
+    "generated_tokens": pyarrow.list_(pyarrow.int64()),
+    "num_input_tokens": pyarrow.int64(),
+    "num_generated_tokens": pyarrow.int64(),
+    "finish_reason": pyarrow.string(),
+    "reasoning": pyarrow.string(),
+    "tool_calls": pyarrow.string(),
+    "error": pyarrow.string(),
 }
-RESULTS = tuple(_EMPTY)
+RESULTS = tuple(_TYPES)
+# What a row that failed has there.
+_EMPTY: Mapping[str, Any] = {**dict.fromkeys(RESULTS), "generated_tokens": []}
 # vLLM's names of sampling parameters → the names of a job's line. Other names are the same.
 _OWN_NAMES = {
     "max_tokens": "max_new_tokens",
@@ -38,7 +42,9 @@ _OWN_NAMES = {
     "stop": "stop_strings",
 }
 # Parameters of vLLM whose only value here changes nothing.
-_FIXED = {"n": 1, "detokenize": True, "skip_special_tokens": True, "ignore_eos": False}
+_FIXED = {"n": 1, "skip_special_tokens": True, "ignore_eos": False}
+# It says which stage of ray.data.llm makes the text, which is there either way.
+_WITHOUT_EFFECT = ("detokenize",)
 _STRUCTURES = {
     "json": "json_schema",
     "json_object": "json_object",
@@ -48,11 +54,15 @@ _STRUCTURES = {
 }
 
 
-def rows_of(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield each row of a batch, a dict of columns, as plain Python values.
+def rows_of(batch: Batch) -> Iterator[dict[str, Any]]:
+    """Yield each row of a batch as plain Python values.
 
     Arrow fills what only other rows have with null, so null means not given.
     """
+    if isinstance(batch, pyarrow.Table):
+        for row in batch.to_pylist():
+            yield {name: _plain(value) for name, value in row.items()}
+        return
     names = list(batch)
     for values in zip(*batch.values(), strict=True):
         yield {name: _plain(value) for name, value in zip(names, values, strict=True)}
@@ -70,9 +80,12 @@ def _plain(value: Any) -> Any:
 def call_of(given: Mapping[str, Any], defaults: GenerationConfig, seed: int) -> Row:
     """Return what a dataset's row asks for; columns that are no option are not read.
 
+    Messages count before a prompt: ``ray.data.llm`` makes the prompt of a row with both from them.
     Raises ValueError or TypeError if something is wrong with it.
     """
     fields = {name: given[name] for name in fields_of_rows() if given.get(name) is not None}
+    if "messages" in fields:
+        fields.pop("prompt", None)
     fields |= _sampling(given.get("sampling_params") or {}, fields)
     row_id = fields.get("id", content_id(fields))
     line = Line(0, b"")
@@ -92,6 +105,8 @@ def _sampling(given: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(f"sampling_params must be a dict, got {type(given).__name__}")
     options: dict[str, Any] = {}
     for name, value in given.items():
+        if name in _WITHOUT_EFFECT:
+            continue
         if name in _FIXED:
             if value != _FIXED[name]:
                 raise ValueError(f"sampling_params: {name} must be {_FIXED[name]!r}, got {value!r}")
@@ -139,7 +154,13 @@ def error_of(error: Exception) -> dict[str, Any]:
     return {**_EMPTY, "error": f"{type(error).__name__}: {error}"}
 
 
-def with_results(batch: Mapping[str, Any], results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def with_results(batch: Batch, results: Iterable[Mapping[str, Any]]) -> Batch:
     """Return a batch with the columns of its results, one result for each row."""
     found = list(results)
-    return {**batch, **{name: [each[name] for each in found] for name in RESULTS}}
+    columns = {name: [each[name] for each in found] for name in RESULTS}
+    if not isinstance(batch, pyarrow.Table):
+        return {**batch, **columns}
+    table = batch.drop_columns([name for name in RESULTS if name in batch.column_names])
+    for name, values in columns.items():
+        table = table.append_column(name, pyarrow.array(values, _TYPES[name]))
+    return table

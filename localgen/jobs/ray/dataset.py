@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import pyarrow
 from ray.data import Dataset
 
 from localgen import hub
@@ -13,7 +14,14 @@ from localgen._util.checks import check_bool, check_int
 from localgen.config import GenerationConfig, replace_options
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.ray.actor import GenerateActor
+from localgen.jobs.ray.columns import rows_of
 from localgen.jobs.ray.pool import BATCH_SIZE, BATCHES_PER_BLOCK, actor_pool
+from localgen.jobs.ray.prefixes import beginning_of
+
+# Of so many rows at a time, those that begin alike are put together.
+WINDOW_ROWS = 2048
+
+RowFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def generate(
@@ -26,6 +34,8 @@ def generate(
     memory: int | None = None,
     batch_size: int = BATCH_SIZE,
     preserve_order: bool = False,
+    preprocess: RowFunction | None = None,
+    postprocess: RowFunction | None = None,
     seed: int = 0,
     load_options: Mapping[str, Any] | None = None,
     **options: Any,
@@ -34,11 +44,16 @@ def generate(
 
     dataset: has a column ``prompt``, ``messages`` or ``prompt_token_ids``, and may have ``id``,
     ``sampling_params`` (a dict with vLLM's names) and any field of a job's line. Null is not given.
+    Of a row with both, the messages count, as in ``ray.data.llm``.
     model: as for ``LocalModel.from_pretrained``. It must have the same content on all nodes.
     n_actors: how many, or the fewest and the most. num_cpus, num_gpus, memory (bytes): of each
-    actor; without num_cpus, Ray's own default. batch_size: rows that Ray moves together; the rows
-    of several batches run together in an actor. preserve_order: return the rows in the order of
-    ``dataset``, at the cost of waiting for the slowest.
+    actor; without num_cpus, Ray's own default. Ray needs a CPU besides those of the actors.
+    batch_size: rows that Ray moves together; the rows of several batches run together in an actor.
+    preserve_order: return the rows in the order of ``dataset``, at the cost of waiting for the
+    slowest; otherwise, of some thousand rows at a time, those that begin alike go to one actor.
+    preprocess, postprocess: as for ``ray.data.llm.build_processor``. The first adds the columns
+    that it returns to a row, before its text is generated; the second gets the row with its
+    results and returns what becomes of it. It does not get rows that failed.
     seed: rows without one of their own get one derived from it and from their id, or from their
     content where they have no id: their draws depend neither on the actors nor on the order.
     load_options: the fields of ``ModelConfig``. options: those of ``GenerationConfig``, for rows
@@ -56,11 +71,14 @@ def generate(
     if preserve_order:
         dataset.context.execution_options.preserve_order = True
     pool, remote_args = actor_pool(n_actors, load_options, batch_size)
+    dataset = dataset.map(_adding(preprocess)) if preprocess else dataset
+    if not preserve_order:
+        dataset = dataset.map_batches(group, batch_size=WINDOW_ROWS, batch_format="pyarrow")
     blocks = dataset.repartition(target_num_rows_per_block=BATCHES_PER_BLOCK * batch_size)
-    return blocks.map_batches(
+    results = blocks.map_batches(
         GenerateActor,
         batch_size=batch_size,
-        batch_format="numpy",
+        batch_format="pyarrow",  # NumPy has no null
         compute=pool,
         fn_constructor_args=(model,),
         fn_constructor_kwargs={
@@ -74,3 +92,18 @@ def generate(
         memory=memory,
         **remote_args,
     )
+    return results.map(_unless_failed(postprocess)) if postprocess else results
+
+
+def group(batch: pyarrow.Table) -> pyarrow.Table:
+    """Return a batch whose rows are put together where their prompts begin alike."""
+    beginnings = [beginning_of(row) for row in rows_of(batch)]
+    return batch.take(sorted(range(len(beginnings)), key=beginnings.__getitem__))
+
+
+def _adding(preprocess: RowFunction) -> RowFunction:
+    return lambda row: {**row, **preprocess(row)}
+
+
+def _unless_failed(postprocess: RowFunction) -> RowFunction:
+    return lambda row: postprocess(row) if row["error"] is None else row

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from localgen.config import GenerationConfig
-from localgen.jobs.ray.columns import RESULTS, call_of, error_of, rows_of, with_results
+pyarrow: Any = pytest.importorskip("pyarrow", reason="needs the extra localgen[ray]")
+
+from localgen.config import GenerationConfig  # noqa: E402
+from localgen.jobs.ray.columns import (  # noqa: E402
+    RESULTS,
+    call_of,
+    error_of,
+    rows_of,
+    with_results,
+)
 
 DEFAULTS = GenerationConfig(max_new_tokens=32)
 
@@ -19,6 +29,20 @@ def test_a_batch_of_arrays_becomes_rows_of_plain_values() -> None:
     assert type(row["id"]) is int
 
 
+def test_a_table_becomes_rows_whose_numbers_stay_whole_beside_null() -> None:
+    table = pyarrow.Table.from_pylist(
+        [
+            {"prompt": "x", "max_new_tokens": 3, "messages": None},
+            {"prompt": "y", "messages": [{"role": "user", "content": "Hi"}]},
+        ]
+    )
+    first, second = rows_of(table)
+    assert first == {"prompt": "x", "max_new_tokens": 3, "messages": None}
+    assert type(first["max_new_tokens"]) is int
+    assert second["max_new_tokens"] is None
+    assert second["messages"] == [{"role": "user", "content": "Hi"}]
+
+
 def test_sampling_params_have_vllms_names() -> None:
     given = {
         "prompt": "x",
@@ -27,6 +51,18 @@ def test_sampling_params_have_vllms_names() -> None:
     config = call_of(given, DEFAULTS, 0).config
     assert (config.max_new_tokens, config.stop_strings) == (5, (".",))
     assert (config.top_k, config.temperature, config.do_sample) == (0, 0.5, True)
+
+
+def test_of_a_prompt_and_messages_the_messages_count() -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    row = call_of({"prompt": "Hi", "messages": messages}, DEFAULTS, 0)
+    assert (row.kind, row.prompt) == ("messages", messages)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_detokenize_has_no_effect(value: bool) -> None:
+    given = {"prompt": "x", "sampling_params": {"max_tokens": 5, "detokenize": value}}
+    assert call_of(given, DEFAULTS, 0) == call_of({"prompt": "x", "max_new_tokens": 5}, DEFAULTS, 0)
 
 
 def test_a_temperature_of_0_is_greedy() -> None:
@@ -85,3 +121,12 @@ def test_a_row_that_failed_has_empty_results_and_the_reason() -> None:
     assert batch["error"] == ["ValueError: too long"]
     assert batch["generated_text"] == [None]
     assert set(batch) == {"prompt", *RESULTS}
+
+
+def test_results_of_a_table_have_types_even_where_all_are_null() -> None:
+    table = pyarrow.table({"prompt": ["x"], "error": ["an old column"]})
+    found = with_results(table, [error_of(ValueError("too long"))])
+    assert found.column_names == ["prompt", *RESULTS]
+    assert found["error"].to_pylist() == ["ValueError: too long"]
+    assert found.schema.field("num_generated_tokens").type == pyarrow.int64()
+    assert found.schema.field("generated_tokens").type == pyarrow.list_(pyarrow.int64())

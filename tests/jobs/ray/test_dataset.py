@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
 
+pyarrow: Any = pytest.importorskip("pyarrow", reason="needs the extra localgen[ray]")
 ray: Any = pytest.importorskip("ray", reason="needs the extra localgen[ray]")
 
-from localgen.jobs.ray import generate  # noqa: E402
+from localgen.jobs.ray import GenerateActor, generate  # noqa: E402
+from localgen.jobs.ray.columns import error_of  # noqa: E402
+from localgen.jobs.ray.dataset import group  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,6 +86,76 @@ def test_the_rows_of_one_block_are_spread_over_the_actors() -> None:
     dataset = ray.data.from_items(rows(256), override_num_blocks=1)
     blocks = generate(dataset, "smollm2", batch_size=4).materialize()
     assert blocks.num_blocks() > 8
+
+
+def preprocess(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "messages": [
+            {"role": "system", "content": "You are a calculator."},
+            {"role": "user", "content": f"{row['id']} + 1 = ?"},
+        ],
+        "sampling_params": {"temperature": 0.3, "max_tokens": 8, "detokenize": False},
+    }
+
+
+def postprocess(row: dict[str, Any]) -> dict[str, Any]:
+    return {"answer": row["generated_text"].upper(), **row}
+
+
+def test_functions_written_for_build_processor_get_and_give_its_columns() -> None:
+    dataset = ray.data.range(6)
+    found = generate(dataset, "smollm2", preprocess=preprocess, postprocess=postprocess).take_all()
+    assert sorted(row["id"] for row in found) == list(range(6))
+    for row in found:
+        assert row["answer"] == row["generated_text"].upper()
+        assert row["num_generated_tokens"] == len(row["generated_tokens"]) <= 8
+        assert row["num_input_tokens"] > 10
+        assert {"messages", "sampling_params"} < row.keys()
+
+
+def test_a_row_that_failed_is_not_postprocessed() -> None:
+    given = rows(2)
+    given[1]["sampling_params"] = {"max_tokens": 0, "temperature": 1.0}
+    found = generate(ray.data.from_items(given), "smollm2", postprocess=postprocess).take_all()
+    (failed,) = [row for row in found if row["error"]]
+    assert failed["id"] == 1
+    assert failed.get("answer") is None
+
+
+def test_numbers_that_only_some_rows_have_stay_whole() -> None:
+    given = [{"prompt": "a", "max_new_tokens": 3}, {"prompt": "b"}]
+    dataset = ray.data.from_items(given, override_num_blocks=1)
+    found = generate(dataset, "smollm2", max_new_tokens=5, min_new_tokens=3).take_all()
+    by_prompt = {row["prompt"]: row for row in found}
+    assert [row["error"] for row in found] == [None, None]
+    assert by_prompt["a"]["num_generated_tokens"] == by_prompt["a"]["max_new_tokens"] == 3
+    assert by_prompt["b"]["max_new_tokens"] is None
+
+
+def test_a_long_row_holds_back_no_row_of_later_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A barrier at the end of a batch of 4 would leave its other slots empty for ever."""
+
+    class Waiting(GenerateActor):
+        def __init__(self, *_: object, **__: object) -> None:
+            self.n_ended = 0
+            self.many_ended = asyncio.Event()
+
+        async def _result(self, given: Any) -> dict[str, Any]:
+            if given["id"] == 0:
+                await asyncio.wait_for(self.many_ended.wait(), 100)
+            self.n_ended += 1
+            if self.n_ended == 40:
+                self.many_ended.set()
+            return error_of(ValueError("no model"))
+
+    monkeypatch.setattr("localgen.jobs.ray.dataset.GenerateActor", Waiting)
+    found = run(rows(64), batch_size=4, load_options={"max_sequences": 32})
+    assert sorted(row["id"] for row in found) == list(range(64))
+
+
+def test_rows_that_begin_alike_become_neighbours() -> None:
+    table = pyarrow.table({"prompt": [f"{i % 3}: {i}" for i in range(9)], "n": range(9)})
+    assert group(table)["n"].to_pylist() == [0, 3, 6, 1, 4, 7, 2, 5, 8]
 
 
 def test_chats_are_answered() -> None:

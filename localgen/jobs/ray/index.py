@@ -54,6 +54,11 @@ class Index:
         state = self._state(place)
         return state if state > _FAILED else None
 
+    def n_done_of(self, file: int) -> int:
+        """Return how many rows of a file are done."""
+        pages = (states for (number, _), states in self._pages.items() if number == file)
+        return sum(int((states > _FAILED).sum()) for states in pages)
+
     def is_failed(self, place: Place) -> bool:
         """Return whether a row has errors only."""
         return self._state(place) == _FAILED

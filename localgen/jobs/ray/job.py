@@ -12,11 +12,10 @@ import ray
 import ray.data
 
 from localgen.config import GenerationConfig
-from localgen.errors import JobError, RepeatedIdError
+from localgen.errors import JobError
 from localgen.jobs.ray.actor import JobActor, Work
 from localgen.jobs.ray.folder import Folder
-from localgen.jobs.ray.ids import look_through
-from localgen.jobs.ray.index import Index
+from localgen.jobs.ray.input_check import check_file
 from localgen.jobs.ray.parts import SUFFIX, as_json, read_index
 from localgen.jobs.ray.pool import BATCH_SIZE, ROWS_PER_BLOCK, actor_pool
 from localgen.jobs.ray.source import find_files, pending_lines
@@ -82,10 +81,11 @@ class RayJob:
 
         Yields each line when its record is written.
 
-        Raises JobError if a line that was done has changed, and what a model raises that cannot be
-        loaded; what was done until then stays. Raises RepeatedIdError before anything runs.
+        Raises JobError if a line that was done has changed, and RepeatedIdError, before anything
+        runs; and what a model raises that cannot be loaded. What was done until then stays.
         """
-        self.n_rows = self._count_rows()
+        index_ref = ray.put(self._index)
+        self.n_rows = self._count_rows(index_ref)
         self._folder.write(MANIFEST, as_json(self._manifest))
         work = Work(
             model=model,
@@ -97,7 +97,7 @@ class RayJob:
             run=f"part-{self._next_run():04d}",
             seeds=self._seeds(),
         )
-        for batch in _results(self._files, self._index, work, pool):
+        for batch in _results(self._files, index_ref, work, pool):
             for values in zip(*(batch[name] for name in _COLUMNS), strict=True):
                 file, line, n_new, error, worker = values
                 yield LineEnded(
@@ -108,12 +108,13 @@ class RayJob:
                     worker=str(worker),
                 )
 
-    def _count_rows(self) -> int:
-        """Return how many rows there are. Raises RepeatedIdError."""
-        facts = ray.get([ray.remote(look_through).remote(file) for file in self._files])
-        for file, (_, repeat) in zip(self._files, facts, strict=True):
-            if repeat is not None:
-                raise RepeatedIdError(file, repeat.id, (repeat.line, repeat.other_line))
+    def _count_rows(self, index_ref: Any) -> int:
+        """Return how many rows there are. Raises JobError and RepeatedIdError."""
+        check = ray.remote(check_file)
+        facts = ray.get([check.remote(n, file, index_ref) for n, file in enumerate(self._files)])
+        for each in facts:
+            if each.error is not None:
+                raise each.error
         return sum(each.n_rows for each in facts)
 
     def _checked_manifest(self, header: Record) -> Record:
@@ -153,13 +154,14 @@ class RayJob:
 _COLUMNS = ("file", "line", "n_new", "error", "worker")
 
 
-def _results(files: list[str], done: Index, work: Work, pool: Pool) -> Iterator[Mapping[str, Any]]:
+def _results(
+    files: list[str], index_ref: Any, work: Work, pool: Pool
+) -> Iterator[Mapping[str, Any]]:
     """Yield what became of the lines, in batches, as they end."""
-    done_ref = ray.put(done)
 
     def read(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for number in batch["file"]:
-            yield from pending_lines(int(number), files[int(number)], ray.get(done_ref))
+            yield from pending_lines(int(number), files[int(number)], ray.get(index_ref))
 
     numbers = ray.data.from_items(
         [{"file": number} for number in range(len(files))], override_num_blocks=len(files)

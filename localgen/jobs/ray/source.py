@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from localgen.errors import JobError
 from localgen.jobs.ray.folder import find_filesystem
-from localgen.jobs.ray.index import Index, short_hash
+from localgen.jobs.ray.index import Index
 from localgen.jobs.ray.prefixes import beginning_of, windows
 from localgen.jobs.rows import Line, fields_of, read_lines
 
@@ -89,10 +89,10 @@ def pending_lines(number: int, file: str, done: Index) -> Iterator[dict[str, lis
     """Yield the lines of a file that are not done, as columns of a dataset.
 
     Of many lines, those whose prompts begin alike come together.
-    number: of the file. done: what is known of the rows. Raises JobError for a line that has
-    changed since it was done.
+    number: of the file. done: what is known of the rows.
     """
-    lines = _grouped(_pending(number, file, done))
+    pending = (line for line in lines_of(file) if done.hash_of((number, line.number)) is None)
+    lines = _grouped(pending)
     while some := list(islice(lines, _ROWS_AT_A_TIME)):
         yield {
             "file": [number] * len(some),
@@ -108,15 +108,3 @@ def _grouped(lines: Iterator[Line]) -> Iterator[Line]:
 
 def _n_bytes(line: Line) -> int:
     return len(line.data)
-
-
-def _pending(number: int, file: str, done: Index) -> Iterator[Line]:
-    for line in lines_of(file):
-        known = done.hash_of((number, line.number))
-        if known is None:
-            yield line
-        elif known != short_hash(line.hash):
-            raise JobError(
-                f"line {line.number} of {file} has changed since its result was written. Restore "
-                f"the line, or choose another output folder."
-            )

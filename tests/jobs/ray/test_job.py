@@ -111,6 +111,19 @@ def test_kills_of_actors_workers_and_the_driver_lose_and_repeat_no_row(
     said = run(command)
     assert sorted(texts(target)) == list(range(1, N_ROWS + 1))
     assert "lines are already done" in said
+    changed = tmp_path / source.name
+    changed.write_text(source.read_text().replace("Number 5 ", "Number 500 "))
+    said = run([*command[:4], str(changed), *command[5:]], 1)
+    assert f"line 5 of {changed} has changed" in said
+
+
+def test_ids_that_repeat_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    rows = [{"id": each, "prompt": "x"} for each in ("a", "b", "a")]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = run(on_ray(source, tmp_path / "out"), 1)
+    assert f"the id 'a' of line 3 of {source} is already used by line 1" in said
+    assert n_written(tmp_path / "out") == 0
 
 
 def test_a_job_is_not_resumed_from_another_jobs_folder(source: Path, tmp_path: Path) -> None:

@@ -55,14 +55,6 @@ def test_lines_that_are_done_are_left_out(tmp_path: Path) -> None:
     assert batch["line"] == [2]
 
 
-def test_a_line_that_changed_since_it_was_done_is_refused(tmp_path: Path) -> None:
-    file = write(tmp_path, "jsonl")
-    done = Index()
-    done.set_done((0, 1), "a" * 32)
-    with pytest.raises(JobError, match=r"line 1 of .* has changed"):
-        list(pending_lines(0, file, done))
-
-
 def test_rows_that_begin_alike_come_together_and_none_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     rows: list[dict[str, Any]] = []

@@ -41,7 +41,7 @@ _NOTE = """\
 speed: rows per hour from the first record to the last, so without the start; ratio: with Ray /
 without. texts: of all rows, how many have the seed, and how many the text, that they have on one
 actor. kills, poison: rows of the merged result by what became of them. plumbing: rows without a
-model, and the resident memory of the driver in MB after a tenth of the rows and at the end.
+model, and the resident memory of the driver in MB from the first row on.
 prefixes: prompt tokens that were not computed, in percent."""
 _SECONDS_BETWEEN_LOOKS = 0.05
 _WORDS = ["river", "stone", "window", "letter", "winter", "garden", "market", "signal", "copper"]
@@ -259,7 +259,7 @@ def plumbing(options: Any, folder: Path) -> Iterator[Row]:
         "driver_mb_after_a_tenth": stamps[0][2],
         "driver_mb_most": max(each[2] for each in stamps),
         "driver_mb_at_the_end": stamps[-1][2],
-        "memory_over_time": [[round(t - began, 1), n, round(mb)] for t, n, mb in watched.rows],
+        "driver_mb_each_second": " ".join(f"{mb:.0f}" for _, _, mb in watched.rows),
     }
 
 

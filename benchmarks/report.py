@@ -44,6 +44,13 @@ _TITLES = {
     "serving_first": "The server's time to the first text",
     "serving_load": "The server under load",
     "isolation": "What a process of its own costs",
+    "ray_speed": "A job on Ray beside the same job without it",
+    "ray_texts": "Texts of a job on 1, 2 and 4 actors",
+    "ray_kills": "A job on Ray whose actors and driver are killed",
+    "ray_poison": "A row that ends its model's process",
+    "ray_plumbing": "A job on Ray without a model",
+    "ray_prefixes": "Rows with common beginnings on Ray",
+    "workers": "Several processes with a part of the threads each",
 }
 _INTRODUCTION = """\
 # Benchmark results

@@ -1,15 +1,17 @@
-"""Actors for ray_jobs.py: one without a model, and one whose model dies of some prompts."""
+"""Parts of jobs for ray_jobs.py: actors without a model or with one that dies, lines in order."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 from localgen.completion import Completion, Stats
 from localgen.jobs.ray.actor import JobActor, ModelOfActor, Work
+from localgen.jobs.ray.source import pending_lines
 
 POISON = 13
 N_NEW = 20
@@ -63,6 +65,12 @@ class PoisonedActor(JobActor):
     def __init__(self, work: Work) -> None:
         with mock.patch("localgen.jobs.ray.actor.ModelOfActor", PoisonedModel):
             super().__init__(work)
+
+
+def lines_in_order(*given: Any) -> Iterator[Any]:
+    """Yield what ``pending_lines`` does, without putting any rows together."""
+    with mock.patch("localgen.jobs.ray.source._WINDOW_ROWS", 1):
+        yield from pending_lines(*given)
 
 
 def _abort_at_poison(token_ids: Any, logits: Any) -> Any:

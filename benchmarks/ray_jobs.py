@@ -20,8 +20,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,7 +30,7 @@ import common
 import psutil
 import ray
 from common import Row
-from ray_actors import N_NEW, POISON, PoisonedActor, StubActor
+from ray_actors import N_NEW, POISON, PoisonedActor, StubActor, lines_in_order
 
 from localgen import GenerationConfig, ModelConfig, hub
 from localgen.jobs.ray import read_results
@@ -225,7 +225,7 @@ def poison(options: Any, folder: Path) -> Iterator[Row]:
     rows[bad]["prompt_token_ids"] = [POISON] * 2
     source = write_rows(folder / "in.jsonl", rows)
     with local_ray():
-        ended = run_job(options, source, folder / "out", PoisonedActor, n_actors=2)
+        ended = run_job(options, source, folder / "out", {"JobActor": PoisonedActor}, n_actors=2)
     found = result_of(folder / "out")
     failed = {line: record["error"] for line, record in found.items() if "error" in record}
     yield {
@@ -245,7 +245,8 @@ def plumbing(options: Any, folder: Path) -> Iterator[Row]:
     source = write_rows(folder / "in.jsonl", [{"prompt": f"Row {i}"} for i in range(n_rows)])
     with local_ray(), memory_of_this_process() as watched:
         started = time.perf_counter()
-        ended = run_job(options, source, folder / "out", StubActor, n_actors=1, watched=watched)
+        replaced = {"JobActor": StubActor}
+        ended = run_job(options, source, folder / "out", replaced, n_actors=1, watched=watched)
         seconds = time.perf_counter() - started
     began, first = watched.rows[0][0], watched.rows[0][1]
     stamps = [each for each in watched.rows if each[1] >= n_rows / 10]
@@ -270,12 +271,10 @@ def prefixes(options: Any, folder: Path) -> Iterator[Row]:
         for together in (False, True):
             common.progress(f"prefixes: {n_prefixes}, together: {together}")
             target = folder / f"out-{n_prefixes}-{together}"
-            with (
-                local_ray(),
-                mock.patch("localgen.jobs.ray.source._WINDOW_ROWS", 2**14 if together else 1),
-            ):
+            replaced = {} if together else {"pending_lines": lines_in_order}
+            with local_ray():
                 started = time.perf_counter()
-                run_job(options, source, target, None, n_actors=2)
+                run_job(options, source, target, replaced, n_actors=2)
                 seconds = time.perf_counter() - started
             stats = [record["stats"] for record in result_of(target).values()]
             n_prompt = sum(each["n_prompt"] for each in stats)
@@ -330,20 +329,21 @@ def run_job(
     options: Any,
     source: Path,
     target: Path,
-    actor: type | None,
+    replaced: Mapping[str, Any],
     *,
     n_actors: int,
     watched: Memory | None = None,
 ) -> int:
-    """Run a job with a class of actors, by default its own; return how many rows ended."""
+    """Run a job with other parts under these names; return how many rows ended."""
     defaults = GenerationConfig(do_sample=False)
     header = make_header(hub.resolve(options.model), ModelConfig(), defaults)
     job = RayJob(str(source), str(target), header)
     pool = Pool(n_actors=n_actors, num_cpus=(common.usable_cpus() - 1) / n_actors)
     load_options = {"n_threads": max(1, common.usable_cpus() // n_actors)}
     ended = 0
-    replaced = mock.patch("localgen.jobs.ray.job.JobActor", actor) if actor else mock.patch.dict({})
-    with replaced:
+    with ExitStack() as stack:
+        for name, part in replaced.items():
+            stack.enter_context(mock.patch(f"localgen.jobs.ray.job.{name}", part))
         for _ in job.run(
             options.model, defaults, pool=pool, load_options=load_options, reasoning=None
         ):

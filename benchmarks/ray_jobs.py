@@ -235,7 +235,7 @@ def poison(options: Any, folder: Path) -> Iterator[Row]:
         "rows_once": len(found),
         "failed": len(failed),
         "failed_is_the_poisoned": list(failed) == [bad + 1],
-        "error": next(iter(failed.values()), {}).get("message", "")[:160],
+        "error": " ".join(each["message"] for each in failed.values())[:160],
     }
 
 

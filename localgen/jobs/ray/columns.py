@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow
@@ -19,7 +19,7 @@ from localgen.config import GenerationConfig
 from localgen.jobs.rows import Line, Row, RowId, as_row, fields_of_rows
 
 # A batch of Ray Data's: with batch_format="pyarrow", or another.
-Batch = pyarrow.Table | Mapping[str, Any]
+Batch: TypeAlias = "pyarrow.Table | Mapping[str, Any]"
 
 # The columns that results add, and their types.
 _TYPES: Mapping[str, pyarrow.DataType] = {

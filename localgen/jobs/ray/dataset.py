@@ -98,7 +98,8 @@ def generate(
 def group(batch: pyarrow.Table) -> pyarrow.Table:
     """Return a batch whose rows are put together where their prompts begin alike."""
     beginnings = [beginning_of(row) for row in rows_of(batch)]
-    return batch.take(sorted(range(len(beginnings)), key=beginnings.__getitem__))
+    order = sorted(range(len(beginnings)), key=beginnings.__getitem__)
+    return batch.take(pyarrow.array(order, pyarrow.int64()))
 
 
 def _adding(preprocess: RowFunction) -> RowFunction:

@@ -156,6 +156,7 @@ def test_a_long_row_holds_back_no_row_of_later_batches(monkeypatch: pytest.Monke
 def test_rows_that_begin_alike_become_neighbours() -> None:
     table = pyarrow.table({"prompt": [f"{i % 3}: {i}" for i in range(9)], "n": range(9)})
     assert group(table)["n"].to_pylist() == [0, 3, 6, 1, 4, 7, 2, 5, 8]
+    assert group(table.slice(0, 0)).num_rows == 0
 
 
 def test_chats_are_answered() -> None:

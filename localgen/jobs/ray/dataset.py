@@ -14,8 +14,9 @@ from localgen._util.checks import check_bool, check_int
 from localgen.config import GenerationConfig, replace_options
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.ray.actor import GenerateActor
+from localgen.jobs.ray.cluster import nodes_of_cluster
 from localgen.jobs.ray.columns import rows_of
-from localgen.jobs.ray.pool import BATCH_SIZE, BATCHES_PER_BLOCK, actor_pool
+from localgen.jobs.ray.pool import BATCH_SIZE, BATCHES_PER_BLOCK, actor_pool, cpus_to_ask
 from localgen.jobs.ray.prefixes import beginning_of
 
 # Of so many rows at a time, those that begin alike are put together.
@@ -47,7 +48,8 @@ def generate(
     Of a row with both, the messages count, as in ``ray.data.llm``.
     model: as for ``LocalModel.from_pretrained``. It must have the same content on all nodes.
     n_actors: how many, or the fewest and the most. num_cpus, num_gpus, memory (bytes): of each
-    actor; without num_cpus, Ray's own default. Ray needs a CPU besides those of the actors.
+    actor; without num_cpus, Ray's own default. If actors would hold all CPUs of the cluster, Ray is
+    asked for less than num_cpus, since it needs one to move rows; models keep their threads.
     batch_size: rows that Ray moves together; the rows of several batches run together in an actor.
     preserve_order: return the rows in the order of ``dataset``, at the cost of waiting for the
     slowest; otherwise, of some thousand rows at a time, those that begin alike go to one actor.
@@ -70,6 +72,11 @@ def generate(
     path = hub.resolve(model)
     if preserve_order:
         dataset.context.execution_options.preserve_order = True
+    load_options = dict(load_options or {})
+    if num_cpus is not None:
+        load_options = {"n_threads": max(1, int(num_cpus)), **load_options}
+        most = n_actors[1] if isinstance(n_actors, tuple) else n_actors
+        num_cpus = cpus_to_ask(num_cpus, most, nodes_of_cluster())
     pool, remote_args = actor_pool(n_actors, load_options, batch_size)
     dataset = dataset.map(_adding(preprocess)) if preprocess else dataset
     if not preserve_order:
@@ -84,7 +91,7 @@ def generate(
         fn_constructor_kwargs={
             "seed": check_int("seed", seed, 0),
             "fingerprint": fingerprint(path),
-            "load_options": dict(load_options or {}),
+            "load_options": load_options,
             **options,
         },
         num_cpus=num_cpus,

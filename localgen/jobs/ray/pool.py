@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from localgen._util.checks import check_int
 from localgen.config import ModelConfig, replace_options
+from localgen.jobs.ray.sizing import Node
 
 if TYPE_CHECKING:
     from ray.data import ActorPoolStrategy
@@ -18,7 +19,21 @@ BATCH_SIZE = 16
 # A block is one task of one actor: small ones spread the rows over all of them.
 BATCHES_PER_BLOCK = 4
 ROWS_PER_BLOCK = BATCHES_PER_BLOCK * BATCH_SIZE
+_ROUNDING = 1e-6
 _CALLS = "max_concurrent_calls_per_actor"
+
+
+def cpus_to_ask(num_cpus: float, n_actors: int, nodes: Sequence[Node]) -> float:
+    """Return the CPUs to ask Ray for, for each of ``n_actors`` actors with ``num_cpus``.
+
+    It is less where the actors would hold all CPUs of all nodes: Ray moves rows in tasks of one
+    CPU, and would wait for ever.
+    """
+    held = [int(node.cpus / num_cpus + _ROUNDING) for node in nodes]
+    has_room = any(node.cpus - n * num_cpus >= 1 for node, n in zip(nodes, held, strict=True))
+    if has_room or sum(held) > n_actors or not sum(held):
+        return num_cpus
+    return min(max(0.0, node.cpus - 1) / n for node, n in zip(nodes, held, strict=True) if n)
 
 
 def actor_pool(

@@ -125,7 +125,7 @@ def test_a_row_that_failed_has_empty_results_and_the_reason() -> None:
 
 def test_results_of_a_table_have_types_even_where_all_are_null() -> None:
     table = pyarrow.table({"prompt": ["x"], "error": ["an old column"]})
-    found = with_results(table, [error_of(ValueError("too long"))])
+    found: Any = with_results(table, [error_of(ValueError("too long"))])
     assert found.column_names == ["prompt", *RESULTS]
     assert found["error"].to_pylist() == ["ValueError: too long"]
     assert found.schema.field("num_generated_tokens").type == pyarrow.int64()

@@ -85,21 +85,21 @@ def test_a_process_that_has_ended_has_no_id(
     tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its id may be another process's by the time that somebody sends it a signal."""
-    noticed, end = threading.Event(), WorkerProcess.end
+    reaped, looked, end = threading.Event(), threading.Event(), WorkerProcess.end
 
     def late(process: WorkerProcess, seconds: float) -> WorkerEnd:
-        noticed.wait(END_SECONDS)
-        return end(process, seconds)
+        found = end(process, seconds)
+        reaped.set()
+        looked.wait(END_SECONDS)
+        return found
 
     monkeypatch.setattr(WorkerProcess, "end", late)
     with load_isolated(tiny_bpe_path) as model:
         assert model.worker_pid is not None
-        process = psutil.Process(model.worker_pid)
-        process.kill()
-        while process.status() != psutil.STATUS_ZOMBIE:
-            pass
+        os.kill(model.worker_pid, signal.SIGKILL)
+        assert reaped.wait(END_SECONDS)
         assert model.worker_pid is None
-        noticed.set()
+        looked.set()
         assert model.complete("the", **GREEDY).finish_reason == "length"
 
 

@@ -46,8 +46,8 @@ _NOTE = """\
 {clients} clients of {requests} requests each, {rows} of which have a place at a time. whole:
 answered to the end; tie: whole, and other than in process from a token on that is about as likely
 as another; widest_tie: the largest difference of their log-probabilities; cut: the client left;
-error: of a named type, of a request that had a place when the worker was killed; harmed: an error
-of any other; waited_through: requests without a place when the worker was killed, that were
+error: of a named type, of a request that had a place when the worker was killed; refused: as an
+equal one was computed at two kills; harmed: an error of any other; waited_through: requests without a place when the worker was killed, that were
 answered. Memory and files are those of all processes of the server, after a quarter of the requests
 and when all are over."""
 
@@ -113,7 +113,9 @@ class Load:
 
     def _judge_error(self, name: str, answer: Answer) -> None:
         self.errors[f"{answer.status} {answer.error.get('type')} {answer.error.get('code')}"] += 1
-        if all(isinstance(answer.error.get(key), str) for key in ("type", "code", "message")):
+        if answer.error.get("code") == "request_crashes_model":
+            self._count("refused")
+        elif all(isinstance(answer.error.get(key), str) for key in ("type", "code", "message")):
             self.failed.append(name)
             self._count("error")
         else:
@@ -162,7 +164,7 @@ def row_of(load: Load, seconds: float, gauges: Row) -> Row:
     samples = load.watch.samples
     early, last = samples[len(samples) // 4], samples[-1]
     return {
-        **{name: load.outcomes[name] for name in ("whole", "tie", "cut", "error", *BAD)},
+        **{name: load.outcomes[name] for name in ("whole", "tie", "cut", "error", "refused", *BAD)},
         "widest_tie": load.widest_tie,
         "kills": len(load.kills),
         "waited_through": load.n_waited_through,

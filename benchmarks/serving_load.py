@@ -47,9 +47,9 @@ _NOTE = """\
 answered to the end; tie: whole, and other than in process from a token on that is about as likely
 as another; widest_tie: the largest difference of their log-probabilities; cut: the client left;
 error: of a named type, of a request that had a place when the worker was killed; refused: as an
-equal one was computed at two kills; harmed: an error of any other; waited_through: requests without a place when the worker was killed, that were
-answered. Memory and files are those of all processes of the server, after a quarter of the requests
-and when all are over."""
+equal one was computed at two kills; harmed: an error of any other; waited_through: requests
+without a place when the worker was killed, that were answered. Memory and files are those of all
+processes of the server, after a quarter of the requests and when all are over."""
 
 
 class Load:

@@ -49,7 +49,7 @@ as another; widest_tie: the largest difference of their log-probabilities; cut: 
 error: of a named type, of a request that had a place when the worker was killed; refused: as an
 equal one was computed at two kills; harmed: an error of any other; waited_through: requests
 without a place when the worker was killed, that were answered. Memory and files are those of all
-processes of the server, after a quarter of the requests and when all are over."""
+processes of the server, at most in the first quarter of the time and when all is over."""
 
 
 class Load:
@@ -162,7 +162,8 @@ class Load:
 def row_of(load: Load, seconds: float, gauges: Row) -> Row:
     """Return what a load came to."""
     samples = load.watch.samples
-    early, last = samples[len(samples) // 4], samples[-1]
+    early = [max(each) for each in zip(*samples[: len(samples) // 4 + 1], strict=True)]
+    last = samples[-1]
     return {
         **{name: load.outcomes[name] for name in ("whole", "tie", "cut", "error", "refused", *BAD)},
         "widest_tie": load.widest_tie,

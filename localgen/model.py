@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,8 @@ if TYPE_CHECKING:
     from localgen.text.chat_template import Message
     from localgen.text.tool_schema import Tool
     from localgen.worker.config import WorkerConfig
+
+T = TypeVar("T")
 
 
 class LocalModel(ModelMethods):
@@ -920,7 +922,7 @@ class LocalModel(ModelMethods):
         reasoning: Reasoning | None = None,
     ) -> ChatPrompt:
         """Await ``chat_prompt()``, which runs in a thread: a long conversation takes a while."""
-        return await asyncio.to_thread(
+        return await self._in_thread(
             self.chat_prompt,
             messages,
             tools=tools,
@@ -934,6 +936,10 @@ class LocalModel(ModelMethods):
             parallel_tool_calls=parallel_tool_calls,
             reasoning=reasoning,
         )
+
+    async def _in_thread(self, function: Callable[..., T], *args: Any, **given: Any) -> T:
+        """Return what a function of this model returns, called in a thread."""
+        return await asyncio.to_thread(function, *args, **given)
 
     def _chat_prompts(
         self, messages: Sequence[Message] | Sequence[Sequence[Message]], **given: Any

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import functools
 import inspect
 import os
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
@@ -34,6 +38,9 @@ from localgen.worker.so_far import completions_so_far
 from localgen.worker.streams import RemoteStream
 from localgen.worker.supervisor import Supervisor
 
+T = TypeVar("T")
+_N_THREADS = 32  # they wait for the process most of the time
+
 
 class IsolatedModel(LocalModel):
     """A ``LocalModel`` in a process of its own, which ``from_pretrained(…, isolated=True)`` loads.
@@ -55,6 +62,9 @@ class IsolatedModel(LocalModel):
         )
 
         self._sent: GenerationConfig | None = None
+        # Of its own: those of asyncio would all wait, and others for them, while the process starts
+        # again.
+        self._threads = ThreadPoolExecutor(_N_THREADS, "localgen-isolated")
 
     def __repr__(self) -> str:
         return f"IsolatedModel({self._remote.path}, n_ctx={self.config.n_ctx})"
@@ -250,6 +260,11 @@ class IsolatedModel(LocalModel):
                 yield delta
 
     # --- helpers ---
+
+    async def _in_thread(self, function: Callable[..., T], *args: Any, **given: Any) -> T:
+        context = contextvars.copy_context()
+        call = functools.partial(context.run, function, *args, **given)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _new_call(
         self,

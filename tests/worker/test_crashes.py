@@ -193,6 +193,36 @@ def test_messages_that_cannot_be_read_fail_the_calls_that_wait(
         assert model.complete("the", **GREEDY).finish_reason == "length"
 
 
+@POSIX
+def test_calls_that_wait_for_a_restart_hold_up_nobody_else(
+    tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts are tokenized by the process: who waits for it must not take asyncio's threads."""
+    go_on, until_loaded = threading.Event(), WorkerEvents.until_loaded
+
+    def late(*args: Any) -> Any:
+        assert go_on.wait(END_SECONDS)
+        return until_loaded(*args)
+
+    async def ask(model: IsolatedModel) -> list[Any]:
+        message = {"role": "user", "content": "the"}
+        template = "{{ messages[0].content }}"
+        prompts = [model.achat_prompt([message], chat_template=template) for _ in range(40)]
+        waiting = asyncio.gather(*prompts)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(go_on.set)
+        return await waiting
+
+    with load_isolated(tiny_bpe_path) as model:
+        monkeypatch.setattr(WorkerEvents, "until_loaded", late)
+        pid = model.worker_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        while model.worker_pid == pid:
+            pass
+        assert len(asyncio.run(ask(model))) == 40
+
+
 # --- the program's own end ---
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -103,7 +102,7 @@ async def _prompts(given: CompletionRequest, model: Any) -> list[str | list[int]
         return ids
 
     with blaming("prompt"):
-        return await asyncio.to_thread(lambda: [encoded(prompt) for prompt in given.prompt])
+        return list(await model._in_thread(lambda: [encoded(prompt) for prompt in given.prompt]))
 
 
 def _choices(

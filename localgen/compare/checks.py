@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from localgen._util.atomic_write import check_writable, holds_data
+from localgen._util.atomic_write import holds_data
 from localgen._util.home import expand_user
 from localgen._util.option_fields import FilePath
+from localgen.compare.folders import make_writable
 from localgen.compare.settings import Settings
 from localgen.compare.speed import N_DECODE, N_PREFILL
 from localgen.errors import CompareError
@@ -29,11 +30,7 @@ def results_file(results: FilePath | None, *, may_exist: bool = False) -> Path |
     path = expand_user(results)
     if not may_exist:
         check_new(path, "resume=True keeps them, and overwrite=True starts over")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompareError(f"{path} cannot be written: {path.parent}: {error.strerror}") from error
-    check_writable(path)
+    make_writable(path)
     return path
 
 

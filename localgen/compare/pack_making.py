@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from localgen._util.atomic_write import check_writable
 from localgen._util.format import as_size
 from localgen.benchmark.measuring import surroundings
 from localgen.compare.divergence import GreedyText
+from localgen.compare.folders import make_writable
 from localgen.compare.level_result import LevelResult
 from localgen.compare.packed_rows import N_SAMPLES, N_TOP, Packed
 from localgen.compare.reference import LiveReference
@@ -34,12 +34,7 @@ def check_target(path: Path) -> None:
         raise CompareError(
             f"the reference pack {path} would have the name of a model. Use {path.stem}.pack."
         )
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise CompareError(
-            f"the reference pack {path} cannot be written: it is a folder, or its parent folder "
-            f"does not exist"
-        )
-    check_writable(path)
+    make_writable(path, "the reference pack")
 
 
 def about_reference(

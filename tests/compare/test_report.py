@@ -547,7 +547,7 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
     """Also if nothing fits, which is an error only after the reports."""
-    result, png, page = tmp_path / "r.json", tmp_path / "r.png", tmp_path / "r.html"
+    result, png, page = tmp_path / "r.json", tmp_path / "a" / "r.png", tmp_path / "b" / "r.html"
     comparison().save(result)
     done = localgen_command("compare", "--from-json", result, "--png", png, "--html", page)
     assert done.returncode == 0, done.stderr
@@ -565,7 +565,7 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--html", "no-folder/r.html"], "cannot be written"),
+        (["--html", "file/r.html"], "cannot be written"),
         (["--png", "."], "cannot be written"),
         (["--png", "r.txt"], "plots are written as PNG"),
         (["--png", "r.svg"], "Use r.png or r.html"),
@@ -575,6 +575,7 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
 def test_what_cannot_work_is_reported_first(
     tmp_path: Path, options: list[str], message: str
 ) -> None:
+    (tmp_path / "file").touch()
     done = localgen_command("compare", "no-model", *options, cwd=tmp_path)
     assert done.returncode in (1, 2)
     assert message in done.stderr

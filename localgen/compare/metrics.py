@@ -162,8 +162,12 @@ class Quality:
 def quality(tokens: TokenMetrics) -> Quality:
     """Return the statistics of a whole text.
 
-    Raises CompareError for a perplexity that no number can hold.
+    Raises CompareError for a perplexity or a KL divergence that no number can hold.
     """
+    if not np.isfinite(tokens.kld).all():
+        raise CompareError(
+            "the KL divergence is not finite: the weights or the reference pack are corrupt"
+        )
     nll, ratio, kld = mean(tokens.nll), mean(tokens.nll - tokens.nll_reference), mean(tokens.kld)
     flips = mean(1 - tokens.same_top)
     quantiles = tuple(float(q) for q in np.quantile(tokens.kld, KLD_PROBABILITIES))

@@ -27,11 +27,12 @@ def checked_pack(options: CompareOptions, model: Path) -> ReferencePack | None:
     path, about = pack.path, pack.about
     file = gate.check_model(model)
     found = tokenizer_sha256(file)
-    if about.tokenizer_sha256 != found:
+    n_vocab = len(file.shards[0].tokens)
+    if (about.tokenizer_sha256, about.n_vocab) != (found, n_vocab):
         raise CompareError(
             f"{path.name} was made with another tokenizer than that of {model.name}: "
             f"{about.n_vocab} tokens with SHA-256 {about.tokenizer_sha256[:16]}…, here "
-            f"{len(file.shards[0].tokens)} with {found[:16]}…. Use a pack of the same model."
+            f"{n_vocab} with {found[:16]}…. Use a pack of the same model."
         )
     differing = [
         f"{name}={mine}, not {given}"

@@ -22,6 +22,8 @@ N_SAMPLES = 64
 _MOST = np.iinfo(np.uint16).max
 # Rows processed at a time, few enough for a CPU's caches.
 _BLOCK = 4
+# What ``are_possible`` accepts: logits of float32 differ by less, in any model that works.
+_LEAST_LOGPROB, _ROUNDING = -1e5, 1e-3
 # What float32 leaves of a tail whose tokens underflow one by one.
 _LEAST_TAIL = 1e-40
 
@@ -44,6 +46,26 @@ def packed_type(n_vocab: int, n_top: int, n_samples: int) -> np.dtype[np.void]:
             ("sample_ids", token_id, (n_samples,)),
             ("sample", "<u2", (n_samples,)),
         ]
+    )
+
+
+def are_possible(packed: Packed) -> bool:
+    """Return whether packed positions hold log-probabilities, and of the tail a probability.
+
+    Rounding may take them a little beyond 0 or 1.
+    """
+    highest = packed["low"].astype(np.float64) + packed["step"].astype(np.float64) * _MOST
+    in_range = [
+        (_LEAST_LOGPROB, packed["target"], _ROUNDING),
+        (_LEAST_LOGPROB, packed["low"], _ROUNDING),
+        (0.0, packed["tail"], 1 + _ROUNDING),
+        (0.0, packed["step"], -_LEAST_LOGPROB / _MOST),
+    ]
+    allowed = _ROUNDING - 1e-6 * packed["low"]  # which float32 rounds
+    is_flat = packed["step"] == 1.0  # of equal values, which are all ``low``
+    return bool(
+        all(((low <= values) & (values <= high)).all() for low, values, high in in_range)
+        and ((highest <= allowed) | is_flat).all()
     )
 
 
@@ -161,7 +183,8 @@ def _divergence(
     log_tail = np.log(np.maximum(tail, _LEAST_TAIL))
     log_w = (of_sample - log_tail[:, None]) - (sample - log_tail_reference[:, None])
     log_w[~has_tail] = 0
-    within = np.expm1(log_w) - log_w
+    with np.errstate(over="ignore"):  # of a corrupt pack: the result is not finite, and refused
+        within = np.expm1(log_w) - log_w
     share = tail_reference / total
     kld += share * (log_tail_reference - np.log(total) - log_tail + within.mean(axis=1))
     return kld, share**2 * within.var(axis=1) / max(1, within.shape[1] - 1)

@@ -28,7 +28,7 @@ from localgen._util.json_text import read_json
 from localgen._util.typed_fields import check_fields
 from localgen.compare.divergence import GreedyText
 from localgen.compare.levels import sha256
-from localgen.compare.packed_rows import Packed, packed_type
+from localgen.compare.packed_rows import Packed, are_possible, packed_type
 from localgen.engine.backend import TokenIds
 from localgen.errors import CompareError
 from localgen.gguf.gate import ModelFile
@@ -36,6 +36,7 @@ from localgen.gguf.gate import ModelFile
 VERSION = 1
 _ABOUT, _TOKENS = "pack.json", "tokens.npy"
 _MOST_BYTES_ABOUT = 2**24
+_MOST_BYTES = 2**50  # of a model
 _MOST_BYTES_NPY_HEADER = 2**12
 _CORRUPT = (
     zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError, MemoryError,
@@ -149,6 +150,8 @@ class ReferencePack:
             for name in ("target", "tail", "low", "step"):
                 if not np.isfinite(rows[name]).all():
                     raise ValueError(f"{_rows_name(number)} has a {name} that is not finite")
+            if not are_possible(rows):
+                raise ValueError(f"{_rows_name(number)} has probabilities that cannot be")
         return rows
 
 
@@ -187,7 +190,20 @@ def _read_about(archive: zipfile.ZipFile) -> About:
     check_fields(about)
     for name, low, high in _RANGES:
         check_int(name, getattr(about, name), low, high)
+    _check_reference(about)
     return about
+
+
+def _check_reference(about: About) -> None:
+    """Raise ValueError for figures of the reference that cannot be, and texts that no model has."""
+    for name in ("file_bytes", "bits_per_weight"):
+        value = getattr(about.reference, name)
+        if value is not None and not 0 <= value <= _MOST_BYTES:  # also not a number
+            raise ValueError(f"{name} of its reference is {value}")
+    if not about.texts:
+        raise ValueError("it has no texts of its reference")
+    for each in about.texts:
+        each.prompt.encode()  # half a character cannot be
 
 
 def _read_array(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -119,6 +120,19 @@ def as_npy(path: Path, array: Any) -> bytes:
         ({"texts": [{}]}, "prompt"),
         ({"text_sha256": 5}, "text_sha256 of About must be str, got 5"),
         ({"made_with": []}, "made_with of About"),
+        ({"texts": []}, "it has no texts of its reference"),
+        (
+            {"texts": [{"prompt": "\ud800", "text": "", "token_ids": []}]},
+            "surrogates not allowed",
+        ),
+        (
+            {"reference": {**dataclasses.asdict(about().reference), "file_bytes": -1}},
+            "file_bytes of its reference is -1",
+        ),
+        (
+            {"reference": {**dataclasses.asdict(about().reference), "bits_per_weight": math.nan}},
+            "bits_per_weight of its reference is nan",
+        ),
     ],
 )
 def test_a_pack_that_says_something_wrong(tmp_path: Path, more: Any, message: str) -> None:
@@ -182,6 +196,24 @@ def test_rows_that_would_be_read_wrong(tmp_path: Path, name: str, value: Any) ->
     bad[name] = value
     path = changed(tmp_path / "m.pack", "rows-0.npy", as_npy(tmp_path / "x", bad))
     with pytest.raises(CompareError, match=r"not one of 100|has a tail that is not finite"):
+        ReferencePack(path).rows(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("target", value) for value in (1.0, -1e30)),
+        *(("low", value) for value in (5.0, -1e30)),
+        *(("tail", value) for value in (-0.5, 2.0)),
+        *(("step", value) for value in (-1.0, 1e30)),
+    ],
+)
+def test_probabilities_that_cannot_be(name: str, value: float, tmp_path: Path) -> None:
+    """They gave figures that were infinite, or looked like figures."""
+    bad = rows(0, about())
+    bad[name][0] = value
+    path = changed(tmp_path / "m.pack", "rows-0.npy", as_npy(tmp_path / "x", bad))
+    with pytest.raises(CompareError, match=r"rows-0\.npy has probabilities that cannot be"):
         ReferencePack(path).rows(0)
 
 

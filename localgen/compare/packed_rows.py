@@ -24,6 +24,7 @@ _MOST = np.iinfo(np.uint16).max
 _BLOCK = 4
 # What ``are_possible`` accepts: logits of float32 differ by less, in any model that works.
 _LEAST_LOGPROB, _ROUNDING = -1e5, 1e-3
+_OF_SUM = 1e-2
 # What float32 leaves of a tail whose tokens underflow one by one.
 _LEAST_TAIL = 1e-40
 
@@ -52,7 +53,7 @@ def packed_type(n_vocab: int, n_top: int, n_samples: int) -> np.dtype[np.void]:
 def are_possible(packed: Packed) -> bool:
     """Return whether packed positions hold log-probabilities, and of the tail a probability.
 
-    Rounding may take them a little beyond 0 or 1.
+    Rounding may take them a little beyond 0 or 1, and their sum a little from 1.
     """
     highest = packed["low"].astype(np.float64) + packed["step"].astype(np.float64) * _MOST
     in_range = [
@@ -63,10 +64,19 @@ def are_possible(packed: Packed) -> bool:
     ]
     allowed = _ROUNDING - 1e-6 * packed["low"]  # which float32 rounds
     is_flat = packed["step"] == 1.0  # of equal values, which are all ``low``
-    return bool(
+    if not bool((packed["top_ids"][:, 1:] > packed["top_ids"][:, :-1]).all()):
+        return False
+    is_in_range = bool(
         all(((low <= values) & (values <= high)).all() for low, values, high in in_range)
         and ((highest <= allowed) | is_flat).all()
     )
+    return is_in_range and _add_up_to_one(packed)
+
+
+def _add_up_to_one(packed: Packed) -> bool:
+    with np.errstate(over="ignore"):  # infinite is not 1, either
+        total = np.exp(_logprobs(packed, "top")).sum(axis=1) + packed["tail"]
+    return bool((np.abs(total - 1) <= _OF_SUM + np.minimum(packed["step"], 1.0)).all())
 
 
 def pack_rows(

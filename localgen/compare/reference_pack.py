@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +42,7 @@ _MOST_BYTES = 2**50  # of a model
 _MOST_BYTES_NPY_HEADER = 2**12
 _CORRUPT = (
     zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError, MemoryError,
-    OverflowError, RuntimeError, struct.error,
+    OverflowError, RuntimeError, struct.error, tokenize.TokenError,
 )  # fmt: skip
 # The values that a pack may have.
 _RANGES = (
@@ -165,10 +167,18 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except _CORRUPT as error:
-        raise CompareError(
-            f"{path} is not a reference pack, or is corrupt: {error}. Write it again with "
-            f"--save-reference-pack."
-        ) from error
+        raise _corrupt(path, error) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place in the file before its beginning
+            raise
+        raise _corrupt(path, error) from error
+
+
+def _corrupt(path: Path, error: Exception) -> CompareError:
+    return CompareError(
+        f"{path} is not a reference pack, or is corrupt: {error}. Write it again with "
+        f"--save-reference-pack."
+    )
 
 
 def _read_about(archive: zipfile.ZipFile) -> About:

@@ -178,6 +178,20 @@ def test_what_is_no_file(tmp_path: Path) -> None:
             ReferencePack(path)
 
 
+def test_headers_that_numpy_and_zipfile_fail_at(tmp_path: Path) -> None:
+    """Their errors, a TokenError and an OSError, were no CompareError."""
+    npy = as_npy(tmp_path / "x", np.zeros((2, 8), "<i4")).replace(b"}", b"(", 1)
+    path = changed(tmp_path / "m.pack", "tokens.npy", npy)
+    with pytest.raises(CompareError, match="is not a reference pack, or is corrupt"):
+        ReferencePack(path)
+    data = bytearray(written(tmp_path / "n.pack", about()).read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 16 : end + 20] = b"\xff\xff\xff\x7f"  # where the directory begins
+    (tmp_path / "n.pack").write_bytes(data)
+    with pytest.raises(CompareError, match="is not a reference pack, or is corrupt"):
+        ReferencePack(tmp_path / "n.pack")
+
+
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     path = written(tmp_path / "m.pack", about())
     data = bytearray(path.read_bytes())
@@ -205,7 +219,9 @@ def test_rows_that_would_be_read_wrong(tmp_path: Path, name: str, value: Any) ->
         *(("target", value) for value in (1.0, -1e30)),
         *(("low", value) for value in (5.0, -1e30)),
         *(("tail", value) for value in (-0.5, 2.0)),
-        *(("step", value) for value in (-1.0, 1e30)),
+        *(("step", value) for value in (-1.0, 0.0, 1e30)),
+        *(("top", value) for value in (0, 2**16 - 1)),
+        ("top_ids", 1),
     ],
 )
 def test_probabilities_that_cannot_be(name: str, value: float, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, get_type_hints
 
 Arguments = ParamSpec("Arguments")
 Options = TypeVar("Options")
@@ -22,9 +22,7 @@ def takes(
     """
 
     def decorate(function: Callable[[Options], Result]) -> Callable[Arguments, Result]:
-        returned = inspect.signature(function, eval_str=True).return_annotation
-        signature = inspect.signature(options, eval_str=True)
-        signature = signature.replace(return_annotation=returned)
+        signature = _evaluated(options, returns=get_type_hints(function)["return"])
 
         @functools.wraps(function)
         def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -37,8 +35,17 @@ def takes(
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = {
             **{name: each.annotation for name, each in signature.parameters.items()},
-            "return": returned,
+            "return": signature.return_annotation,
         }
         return call
 
     return decorate
+
+
+def _evaluated(options: Callable[..., object], *, returns: object) -> inspect.Signature:
+    """Return the signature with types for their names, which mean them in other modules only."""
+    signature, types = inspect.signature(options), get_type_hints(options)
+    parameters = [
+        each.replace(annotation=types[name]) for name, each in signature.parameters.items()
+    ]
+    return signature.replace(parameters=parameters, return_annotation=returns)

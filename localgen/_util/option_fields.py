@@ -26,6 +26,7 @@ class FlagForm(Enum):
     WORDS = "words separated by commas"
     INTEGERS = "integers separated by commas"
     NAMES = "names separated by commas, or a file; repeated"
+    PAIRS = "NAME=VALUE; repeated"
     TEXT = "the file of a text"
 
 
@@ -97,6 +98,11 @@ def hinted(check: Check, hints: Mapping[Any, str]) -> Check:
             raise
 
     return checked
+
+
+def as_given(_name: str, value: Any) -> Any:
+    """Return ``value``, which is checked where it is read."""
+    return value
 
 
 def check_path(name: str, value: object) -> FilePath:

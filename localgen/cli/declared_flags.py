@@ -31,7 +31,9 @@ class DeclaredOptions(OptionGroup):
 
     def __init_subclass__(cls, *, of: Any) -> None:
         types = get_type_hints(of)
-        cls._fields = {each.name: each for each in fields(of) if each.metadata["help"]}
+        # The arguments that have a place come first, as in a call.
+        declared = sorted(fields(of), key=lambda each: each.kw_only is True)
+        cls._fields = {each.name: each for each in declared if each.metadata["help"]}
         cls.__signature__ = inspect.Signature(
             [_parameter(each, types[each.name]) for each in cls._fields.values()]
         )
@@ -47,7 +49,7 @@ class DeclaredOptions(OptionGroup):
         return {
             name: _value(self._fields[name], typed)
             for name, typed in self._typed.items()
-            if typed is not None
+            if typed is not None and typed != []
         }
 
 
@@ -82,7 +84,7 @@ def _typed_as(form: Any, annotation: Any, default: Any) -> tuple[Any, Any]:
         return str | None, ",".join(map(str, default)) or None
     if form is FlagForm.TEXT:
         return Path | None, None
-    if isinstance(default, tuple):  # a flag that is repeated
+    if isinstance(default, tuple) or form in (FlagForm.PAIRS, list[str]):  # a flag that is repeated
         return list[str] | None, None
     if os.PathLike in map(_origin, get_args(annotation)):
         return str | None, default
@@ -96,29 +98,54 @@ def _origin(kind: Any) -> Any:
 def _value(option: Field[Any], typed: Any) -> Any:
     """Return what was typed as the option's value."""
     read = _READERS.get(option.metadata["flag"])
-    return typed if read is None else read(_names(option)[-1], typed)
+    return typed if read is None else read(option, typed)
 
 
-def _words(_flag: str, text: str) -> list[str]:
+def _flag(option: Field[Any]) -> str:
+    return _names(option)[-1]
+
+
+def _words(_option: Field[Any], text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def _integers(flag: str, text: str) -> list[int]:
+def _integers(option: Field[Any], text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{flag} must be comma-separated integers, got {text!r}") from None
+        message = f"{_flag(option)} must be comma-separated integers, got {text!r}"
+        raise ValueError(message) from None
 
 
-def _names_or_files(flag: str, given: Sequence[str]) -> list[str]:
+def _names_or_files(option: Field[Any], given: Sequence[str]) -> list[str]:
     """Return names; a comma is part of a file's name if there is such a file."""
-    lists = [[each] if each and Path(each).exists() else _words(flag, each) for each in given]
+    lists = [[each] if each and Path(each).exists() else _words(option, each) for each in given]
     return [name for names in lists for name in names]
 
 
-_READERS: dict[Any, Callable[[str, Any], Any]] = {
+def _pairs(option: Field[Any], given: Sequence[str]) -> dict[str, str]:
+    """Return {name: value}. Raises ValueError for a text that is no pair, or a name given twice."""
+    pairs: dict[str, str] = {}
+    name_of, _, _ = option.metadata["metavar"].partition("=")
+    for each in given:
+        name, _, value = each.rpartition("=")
+        if not (name and value):
+            form = option.metadata["metavar"]
+            raise ValueError(f"{_flag(option)} must be {form}, got {each!r}")
+        if name in pairs:
+            raise ValueError(f"{_flag(option)} names the {name_of.lower()} {name!r} twice")
+        pairs[name] = value
+    return pairs
+
+
+def _text(option: Field[Any], path: Path) -> str:
+    return read_file(_flag(option), path)
+
+
+_READERS: dict[Any, Callable[[Field[Any], Any], Any]] = {
     FlagForm.WORDS: _words,
     FlagForm.INTEGERS: _integers,
     FlagForm.NAMES: _names_or_files,
-    FlagForm.TEXT: read_file,
+    FlagForm.PAIRS: _pairs,
+    FlagForm.TEXT: _text,
 }

@@ -13,7 +13,7 @@ from localgen._util.standard_streams import prepare_streams
 from localgen._util.warn import warning_subject
 from localgen._version import __version__
 from localgen.cli.commands import CommandGroup
-from localgen.cli.options import as_flags, error_message
+from localgen.cli.messages import as_flags, error_message
 from localgen.cli.starting import INTERRUPTED
 from localgen.cli.termination import TERMINATION
 from localgen.cli.unknown_flags import name_the_flag

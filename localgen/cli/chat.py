@@ -16,6 +16,7 @@ from localgen._util.format import counted
 from localgen._util.home import expand_user
 from localgen.cli.constraint_flags import cut_message
 from localgen.cli.conversation import OVERFLOW, Conversation, MessageTooLongError
+from localgen.cli.messages import error_message
 from localgen.cli.option_groups import with_options
 from localgen.cli.options import (
     GenerationOptions,
@@ -24,12 +25,11 @@ from localgen.cli.options import (
     ReasoningText,
     UseProfile,
     as_reasoning,
-    error_message,
     model_or_default,
-    stats_line,
 )
 from localgen.cli.queued_keys import ctrl_d_queued
 from localgen.cli.reply_printer import print_reply
+from localgen.cli.stats_line import stats_line
 from localgen.cli.termination import TERMINATION
 from localgen.completion import Completion
 from localgen.config import GenerationConfig, replace_options

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from localgen.cli.options import note_command
+from localgen.cli.messages import note_command
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from localgen import hub
 from localgen._util.atomic_write import check_writable, holds_data
-from localgen.cli.options import error_message
+from localgen.cli.messages import error_message
 from localgen.errors import EvaluateError, LocalgenError
 from localgen.evaluate import check_installed
 from localgen.hub.names import parse_hub_name

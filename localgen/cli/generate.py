@@ -23,9 +23,9 @@ from localgen.cli.options import (
     UseProfile,
     is_given,
     model_or_default,
-    stats_line,
 )
 from localgen.cli.sessions import kept_session
+from localgen.cli.stats_line import stats_line
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
 from localgen.errors import GenerationInterrupted

@@ -10,14 +10,8 @@ from typing import Annotated
 import typer
 
 from localgen._util.format import as_count, as_size, counted
-from localgen.cli.options import (
-    MODEL_FORMS,
-    Device,
-    FlashAttention,
-    GpuLayers,
-    KvType,
-    as_flags,
-)
+from localgen.cli.messages import as_flags
+from localgen.cli.options import MODEL_FORMS, Device, FlashAttention, GpuLayers, KvType
 from localgen.cli.tables import print_table, printable
 from localgen.config import ModelConfig
 from localgen.gguf.memory import Share

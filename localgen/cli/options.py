@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from localgen import hub
-from localgen._util.format import counted, either
+from localgen._util.format import either
 from localgen.cli.constraint_flags import check_flags
 from localgen.cli.files import read_file
 from localgen.cli.flag_names import RENAMED, flag_of
 from localgen.cli.option_groups import OptionGroup
 from localgen.cli.sampling_flags import SAMPLING_FLAGS
-from localgen.completion import Stats
 from localgen.config import (
     DEFAULT_MAX_NEW_TOKENS,
     DEVICES,
@@ -27,7 +25,6 @@ from localgen.config import (
     GenerationConfig,
     ModelConfig,
 )
-from localgen.errors import LocalgenError
 from localgen.text.replies.reasoning import Reasoning, checked_reasoning
 
 _MODEL = ModelConfig()
@@ -190,85 +187,6 @@ class LoadingOptions(OptionGroup):
         return ModelConfig(**self.given(), **more)
 
 
-# Options that single commands declare.
-_OTHERS = (
-    "allow_kv_types", "allow_requantize", "batch_sizes", "depths", "deterministic", "imatrix",
-    "include_path", "keep_split", "kv_types", "log_samples", "logprobs", "losses",
-    "max_kld", "max_sequences", "new_tokens", "normalization", "num_fewshot", "output_tensor_type",
-    "overflow", "overwrite", "process_output", "prompt_lengths", "pure", "reasoning",
-    "save_reference_pack", "reference_pack", "resume", "split_special_tokens", "system_instruction",
-    "target_kld", "target_size", "task_limit", "template", "tensor_type", "token_embedding_type",
-)  # fmt: skip
-
-# The flags of the command that runs, by their parameters' names.
-_of_the_command: dict[str, str] = {}
-# Those that switch something off, by the same names.
-_off: dict[str, str] = {}
-# Parameters whose names begin messages that are not about them.
-_ORDINARY_WORDS = ("model", "load", "stats", "history", "session", "system")
-_NEEDS = re.compile(r"\bneeds (\w+)=True\b")
-
-# What stands around an option's name in messages that refuse several together.
-_BEFORE_A_NAME = ("cannot be used with ", "leave out ", "each of ")
-_AFTER_A_NAME = re.compile(r"(?: and \w+)* cannot be used| out or\b")
-
-
-def error_message(error: Exception) -> str:
-    """Return an error's message, with options named as on the command line."""
-    if isinstance(error, OSError) and not isinstance(error, LocalgenError):
-        named = error.filename is not None and error.strerror
-        return f"{error.filename}: {error.strerror}" if named else str(error)
-    return as_flags(str(error))
-
-
-def as_flags(message: str) -> str:
-    """Return a message of the library with its options named as on the command line."""
-    own = [flag.name for group in (GenerationOptions, LoadingOptions) for flag in group.flags()]
-    names = "|".join([*own, *_OTHERS, *RENAMED, *_of_the_command])
-    message = _NEEDS.sub(_excludes, message)
-
-    def flag(match: re.Match[str]) -> str:
-        own_flag, value = _flag_of(match[1]), match[2]
-        is_named = match[3] or "_" in match[1] or not match.start() or _is_named(message, match)
-        if value is None and not is_named:
-            return match[0]  # also an ordinary word: temperature, seed
-        if value == "False":
-            return f"--no-{own_flag[2:]}"
-        return own_flag if value in (None, "True") else f"{own_flag} {value}"
-
-    # What is in quotes is a value, such as the name of a sampler.
-    value = r"=([\w'-]+(?:\.[\w'-]+)*)|(=)(?!\w)"
-    return re.sub(rf"(?<!['\w-])({names})\b(?:{value})?", flag, message)
-
-
-def note_command(command: Any) -> None:
-    """Let messages name the flags of this command; ``command`` is typer's."""
-    _of_the_command.clear()
-    _off.clear()
-    for parameter in command.params:
-        flag = next((each for each in parameter.opts if each.startswith("--")), None)
-        if flag is not None and parameter.name not in _ORDINARY_WORDS:
-            _of_the_command[parameter.name] = flag
-            if parameter.secondary_opts:
-                _off[parameter.name] = parameter.secondary_opts[0]
-
-
-def _flag_of(name: str) -> str:
-    return _of_the_command.get(name) or flag_of(name)
-
-
-def _excludes(needs: re.Match[str]) -> str:
-    """Say that a switch which turns off what is needed must not be given."""
-    off = _off.get(needs[1])
-    return needs[0] if off is None else f"cannot be used with {off}"
-
-
-def _is_named(message: str, word: re.Match[str]) -> bool:
-    """Return whether a word of a message stands where an option is named."""
-    before, after = message[: word.start()], message[word.end() :]
-    return before.endswith(_BEFORE_A_NAME) or bool(_AFTER_A_NAME.match(after))
-
-
 def as_reasoning(text: str | None) -> Reasoning | None:
     """Return what was typed for ``reasoning``. Raises ValueError."""
     if text is not None and text.removeprefix("-").isdecimal():
@@ -289,27 +207,3 @@ def model_or_default(model: str | None) -> str:
     path = hub.resolve(hub.DEFAULT_MODEL)
     print(f"localgen: no -m, using {hub.DEFAULT_MODEL} ({path.name})", file=sys.stderr)
     return hub.DEFAULT_MODEL
-
-
-def _drafts(stats: Stats) -> str:
-    if stats.no_speculation_because is not None:
-        return f", no drafts ({stats.no_speculation_because})"
-    n_drafted = stats.n_drafted
-    accepted = f", {stats.n_accepted} of {counted(n_drafted, 'drafted token')} accepted"
-    return accepted if n_drafted else ""
-
-
-def stats_line(stats: Stats) -> str:
-    """Return a line about the speed of a call."""
-    prefill = stats.n_prompt - stats.n_cached
-    rate = prefill / stats.prefill_seconds if stats.prefill_seconds else 0.0
-    decode = f"{stats.tokens_per_second:.1f}" if stats.tokens_per_second else "-"
-    ttft = f"{stats.ttft * 1e3:.0f} ms" if stats.ttft is not None else "-"
-    cached = f" ({stats.n_cached} cached), the rest" if stats.n_cached else ""
-    return (
-        f"localgen: {counted(stats.n_prompt, 'prompt token')}{cached} at {rate:.1f}/s, "
-        f"{stats.n_new} new at {decode}/s, first token after {ttft}, "
-        f"{stats.wall_seconds:.2f} s in total"
-        + _drafts(stats)
-        + (f", seed {stats.seed}" if stats.seed is not None else "")
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from localgen import LocalModel
-from localgen.cli.options import stats_line
+from localgen.cli.stats_line import stats_line
 from models.make_tiny import make_llama_bpe
 from tests.cli.test_chat import SMALL, TEMPLATE
 from tests.cli.test_generate import assert_refused, localgen_command

@@ -20,7 +20,8 @@ from gguf import GGUFWriter
 
 import localgen
 from localgen.cli.generate import generate as cli_generate
-from localgen.cli.options import GenerationOptions, as_flags
+from localgen.cli.messages import as_flags
+from localgen.cli.options import GenerationOptions
 from localgen.cli.sampling_flags import SAMPLING_FLAGS
 from models.make_tiny import LlamaShape, bpe_vocab, finish, write_llama, write_vocab
 from tests.children import run_python
@@ -592,28 +593,3 @@ def test_command_does_not_import_the_rest(run_child: RunChild, tiny_bpe_path: Pa
     child = run_child(code, tiny_bpe_path, warnings="default")
     assert child.returncode == 0, child.stderr
     assert child.stdout.splitlines()[-1] == "[]"
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("n_ctx must be at least 8", "--n-ctx must be at least 8"),
-        ("use kv_type='q8_0'", "use --kv-type 'q8_0'"),
-        ("pass do_sample=False", "pass --no-do-sample"),
-        ("set allow_requantize=True", "set --allow-requantize"),
-        ("set allow_requantize=True.", "set --allow-requantize."),
-        ("use top_p=0.9.", "use --top-p 0.9."),
-        ("n_rounds must be at least 1", "--rounds must be at least 1"),
-        ("kv_types must be one of", "--kv-types must be one of"),
-        # Names that start like an option, and words that are also options.
-        ("n_ctx_train is 2048, the temperature", "n_ctx_train is 2048, the temperature"),
-        ("temperature must be above 0", "--temperature must be above 0"),
-        ("reasoning='high' needs a template", "--reasoning 'high' needs a template"),
-        ("has no reasoning: leave reasoning out or", "has no reasoning: leave --reasoning out or"),
-        ("each of choices must be a text", "each of --choice must be a text"),
-        # In quotes, they are samplers.
-        ("names of 'top_k', 'min_p'", "names of 'top_k', 'min_p'"),
-    ],
-)
-def test_messages_name_options_as_they_are_typed(message: str, expected: str) -> None:
-    assert as_flags(message) == expected

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from localgen._util.atomic_write import atomic_write_bytes
+from localgen.cli.declared_flags import DeclaredOptions
 from localgen.cli.eval_checks import check_eval, check_folder, raise_all
 from localgen.cli.option_groups import with_options
 from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences, UseProfile
 from localgen.config import ModelConfig
 from localgen.evaluate import check_installed
+from localgen.evaluate.options import EvalOptions
 
 _MODEL = ModelConfig()
+
+
+class RunningOptions(DeclaredOptions, of=EvalOptions):
+    """How tasks are run, as it was typed."""
 
 
 @with_options
@@ -39,36 +46,12 @@ def eval_tasks(
     include_path: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also find tasks in the YAML files of DIR.")
     ] = None,
-    num_fewshot: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Put this many examples before each question.",
-            show_default="what the task says",
-        ),
-    ] = None,
-    limit: Annotated[
-        float | None,
-        typer.Option(
-            help="Use this many documents of each task; below 1, this share of them.",
-            show_default="all",
-        ),
-    ] = None,
-    apply_chat_template: Annotated[
-        bool, typer.Option("--apply-chat-template", help="Ask as a chat, by the model's template.")
-    ] = False,
-    system_instruction: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Put this system message first.")
-    ] = None,
+    running: RunningOptions,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write results as JSON.")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results in --output.")
-    ] = False,
-    log_samples: Annotated[
-        bool,
-        typer.Option("--log-samples", help="Include every question and answer in the results."),
     ] = False,
     loading: LoadingOptions,
     profile: UseProfile = True,
@@ -83,42 +66,57 @@ def eval_tasks(
     if list_tasks:
         _print_names(model, names, include_path)
         return
+    options = running.given()
     checks = check_eval(
         model=model,
         names=names,
         include_path=include_path,
-        limit=limit,
         output=output,
         overwrite=overwrite,
-        log_samples=log_samples,
+        log_samples=options["log_samples"],
     )
-    raise_all([*checks, lambda: loading.config(max_sequences=max_sequences)])
-    from lm_eval.utils import handle_non_serializable, make_table  # noqa: PLC0415  # seconds
+    of_options = [
+        lambda: EvalOptions(**options),
+        lambda: loading.config(max_sequences=max_sequences),
+    ]
+    raise_all([*checks, *of_options])
+    how = {"use_profile": profile, "batch_size": max_sequences, **loading.given()}
+    found = _evaluated(model or "", names, include_path, how, options)
+    _print(found)
+    if output is not None:
+        _write(found, output)
 
-    from localgen.evaluate.harness_model import LocalgenLM  # noqa: PLC0415
+
+def _evaluated(
+    model: str,
+    names: Sequence[str],
+    include_path: Path | None,
+    how: dict[str, Any],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the results of tasks. how: the model is loaded. options: of ``EvalOptions``."""
+    from localgen.evaluate.harness_model import LocalgenLM  # noqa: PLC0415  # seconds
     from localgen.evaluate.run import evaluate, find_tasks  # noqa: PLC0415
 
     # Before the model is loaded: a name may be wrong.
     manager = find_tasks(names, include_path)
-    with LocalgenLM(
-        model or "", use_profile=profile, batch_size=max_sequences, **loading.given()
-    ) as loaded:
-        found = evaluate(
-            loaded,
-            names,
-            task_manager=manager,
-            num_fewshot=num_fewshot,
-            limit=limit,
-            apply_chat_template=apply_chat_template,
-            system_instruction=system_instruction,
-            log_samples=log_samples,
-        )
+    with LocalgenLM(model, **how) as loaded:
+        return evaluate(loaded, names, task_manager=manager, **options)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from lm_eval.utils import make_table  # noqa: PLC0415  # seconds
+
     print(make_table(found))
     if found.get("groups"):
         print(make_table(found, "groups"))
-    if output is not None:
-        text = json.dumps(found, indent=2, ensure_ascii=False, default=handle_non_serializable)
-        atomic_write_bytes(output, text.encode() + b"\n")
+
+
+def _write(found: dict[str, Any], output: Path) -> None:
+    from lm_eval.utils import handle_non_serializable  # noqa: PLC0415  # seconds
+
+    text = json.dumps(found, indent=2, ensure_ascii=False, default=handle_non_serializable)
+    atomic_write_bytes(output, text.encode() + b"\n")
 
 
 def _print_names(model: str | None, patterns: list[str], include_path: Path | None) -> None:

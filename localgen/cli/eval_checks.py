@@ -41,7 +41,6 @@ def check_eval(
     model: str | None,
     names: Sequence[str],
     include_path: Path | None,
-    limit: float | None,
     output: Path | None,
     overwrite: bool,
     log_samples: bool,
@@ -51,7 +50,6 @@ def check_eval(
         lambda: _check_model(model),
         lambda: _check_names(names),
         lambda: check_folder(include_path),
-        lambda: _check_limit(limit),
         lambda: _check_output(output, overwrite=overwrite, log_samples=log_samples),
         check_installed,
     ]
@@ -74,14 +72,6 @@ def check_folder(include_path: Path | None) -> None:
     """Raise FileNotFoundError unless the folder of tasks exists."""
     if include_path is not None and not include_path.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder of tasks", os.fspath(include_path))
-
-
-def _check_limit(limit: float | None) -> None:
-    if limit is not None and not (0 < limit < 1 or (limit >= 1 and limit == int(limit))):
-        raise ValueError(
-            f"--limit must be a whole number of documents or, below 1, a share of them, got "
-            f"{limit:g}"
-        )
 
 
 def _check_output(output: Path | None, *, overwrite: bool, log_samples: bool) -> None:

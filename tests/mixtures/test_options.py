@@ -25,7 +25,7 @@ def test_the_function_takes_the_arguments() -> None:
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="typing.get_overloads is of Python 3.11")
 def test_type_checkers_know_every_argument() -> None:
     """They need overloads, since the result depends on ``levels``; these list the names again."""
-    overloads = typing.get_overloads(sys.modules["localgen.mixtures.quantize"].quantize)
+    overloads = typing.get_overloads(quantize)
     named = {name for each in overloads for name in inspect.signature(each).parameters}
     assert named == {*inspect.signature(quantize).parameters}
 

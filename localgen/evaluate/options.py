@@ -11,7 +11,7 @@ from localgen._util.option_fields import check_fields, check_str, integer, optio
 
 def _check_limit(name: str, value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and (0 < value < 1 or (value >= 1 and value == int(value))):
+    if is_number and (0 < value < 1 or (value >= 1 and value % 1 == 0)):
         return float(value)
     raise ValueError(
         f"{name} must be a whole number of documents or, below 1, a share of them, got "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, MISSING, dataclass
+from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from typing import Any
 
 from localgen._util.option_fields import (
@@ -97,6 +97,12 @@ class QuantizeArguments(QuantizeOptions):
             raise ValueError("give levels, such as 'Q4_K_M', or target_size or target_kld")
         else:
             self._refuse(_OF_LEVELS, "a target, which chooses the type of each tensor")
+
+    @property
+    def of_files(self) -> QuantizeOptions:
+        """The options of every file alone."""
+        names = [each.name for each in fields(QuantizeOptions)]
+        return QuantizeOptions(**{name: getattr(self, name) for name in names})
 
     def _refuse(self, names: tuple[str, ...], what: str) -> None:
         given = [name for name in names if getattr(self, name) not in (None, False)]

@@ -101,5 +101,5 @@ def quantize(options: QuantizeArguments) -> QuantizedFile | list[QuantizedFile] 
     if options.levels is None:
         return write_mixture(options)
     names = [options.levels] if isinstance(options.levels, str) else options.levels
-    done = write_levels(options.source, names, options, options.progress)
+    done = write_levels(options.source, names, options.of_files, options.progress)
     return done[0] if isinstance(options.levels, str) else done

@@ -26,8 +26,8 @@ from localgen.quantization.calibration import default_text as default_calibratio
 from localgen.quantization.calibration import sha256_of
 from localgen.quantization.imatrix_check import check_imatrix
 from localgen.quantization.imatrix_result import is_made_from
-from localgen.quantization.options import AUTO
-from localgen.quantization.process import QuantizerProcess
+from localgen.quantization.options import AUTO, QuantizeOptions
+from localgen.quantization.process import Progress, QuantizerProcess
 from localgen.quantization.quantize import (
     check_disk,
     check_source,
@@ -53,7 +53,7 @@ def write_mixture(options: QuantizeArguments) -> QuantizedMixture:
     n_threads = usable_cpus() if options.n_threads is None else options.n_threads
     with ExitStack() as stack:
         process = stack.enter_context(QuantizerProcess())
-        imatrix, mixer = _mixer(process, path, file, target, options)
+        imatrix, mixer = _mixer(process, file, target, options.of_files, options.progress)
         measured_on = {"text": sha256_of(text), "n_ctx": n_ctx, "n_chunks": n_chunks}
         known = _loss_file(options.losses, file, measured_on, imatrix, mixer)
         make_folder(folder)
@@ -66,16 +66,16 @@ def write_mixture(options: QuantizeArguments) -> QuantizedMixture:
 
 def _mixer(
     process: QuantizerProcess,
-    path: Path,
     file: ModelFile,
     target: Target,
-    options: QuantizeArguments,
+    options: QuantizeOptions,
+    progress: Progress | None,
 ) -> tuple[Path | None, Mixer]:
     """Return the file of the importance matrix, made first if it is to be, and the mixer."""
     if options.imatrix == AUTO:  # which takes minutes: first, whether there is any point
         names = {tensor.name for shard in file.shards for tensor in shard.tensors}
         check_size(Mixer(process, file, options, None, names), target)
-    imatrix = imatrix_file(path, expand_user(options.output), options, options.progress)
+    imatrix = imatrix_file(file.path, expand_user(options.output), options, progress)
     if imatrix is not None:
         check_imatrix(imatrix, file)
     with_data = read_imatrix(imatrix) if imatrix is not None else ()

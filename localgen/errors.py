@@ -16,10 +16,10 @@
     ├── QuantizeError             a quantized file cannot be made
     ├── ServeError                the server cannot start
     ├── StateError                a session cannot be saved, or its file not used here
-    ├── ClosedError               the model was closed
-    └── JobError                  the job cannot be resumed from this output file
-        ├── ActorsDoNotFitError   the nodes of a cluster have no room for the actors of a job
-        └── RepeatedIdError       two rows of the input have the same id
+    ├── JobError                  the job cannot be resumed from this output file
+    │   ├── ActorsDoNotFitError   the nodes of a cluster have no room for the actors of a job
+    │   └── RepeatedIdError       two rows of the input have the same id
+    └── ClosedError               the model was closed
 
     GenerationInterrupted         a KeyboardInterrupt that carries what was already generated
 

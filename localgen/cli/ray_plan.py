@@ -69,14 +69,8 @@ def print_plan(
     layout = lay_out(nodes, needs, n_actors=n_actors, cpus=cpus)
     lines = lines_of_input(job.source)
     sample = take_sample(lines, n_rows_to_measure(job.config.max_sequences))
-    speeds = _known_speeds(job, options, sample)
-    found = arrangement(layout, speeds.n_cpus)
-    measured = speeds.of(found)
     is_here = options.nodes is None and address in (None, LOCAL)
-    _check_machine(speeds, options, None if measured else _named(found), is_here=is_here)
-    if measured is None:
-        measured = _measure(job, sample, found, layout)
-        _keep(job, options, speeds.with_measured(measured))
+    machine, found, measured = _speed(job, options, sample, layout, is_here=is_here)
     bandwidth = options.bits_per_second()
     plan = predict(
         _work(job, sample, measured),
@@ -89,7 +83,7 @@ def print_plan(
     for label, text in _lines(job, nodes, needs, sample, measured, plan):
         print(f"{label:<{_LABEL_WIDTH}}{printable(text)}")
     print("assumed:")
-    for text in assumptions(plan, nodes, found, machine=speeds.machine, bandwidth=bandwidth):
+    for text in assumptions(plan, nodes, found, machine=machine, bandwidth=bandwidth):
         print(f"- {printable(text)}")
 
 
@@ -114,6 +108,20 @@ def _live_nodes(address: str | None) -> list[Node] | None:
 
 
 # --- speeds ---
+
+
+def _speed(
+    job: PlannedJob, options: PlanOptions, sample: Sample, layout: Layout, *, is_here: bool
+) -> tuple[str, Arrangement, Measured]:
+    """Return the speed of a node's actors, measured now if need be, and on which machine."""
+    speeds = _known_speeds(job, options, sample)
+    found = arrangement(layout, speeds.n_cpus)
+    measured = speeds.of(found)
+    _check_machine(speeds, options, None if measured else _named(found), is_here=is_here)
+    if measured is None:
+        measured = _measure(job, sample, found, layout)
+        _keep(job, options, speeds.with_measured(measured))
+    return speeds.machine, found, measured
 
 
 def _known_speeds(job: PlannedJob, options: PlanOptions, sample: Sample) -> Speeds:

@@ -40,6 +40,7 @@ _MAX_TOKEN_ID = 2**31 - 1
 _MAX_TOKENS = 2**31 - 1
 _MAX_SEED = 2**64 - 1
 _MAX_DRAFTED = 512
+_MOST_BREAKERS = 128
 SCHEDULES = ("constant", "heuristic", "heuristic_transient")
 _MAX_NGRAM = 16
 
@@ -231,6 +232,11 @@ def _check_negative_prompt(name: str, value: object) -> str | tuple[int, ...]:
 def _check_sequence_breakers(name: str, value: object) -> tuple[str, ...]:
     """An empty list is none, and so is "none" alone, as on llama.cpp's command line."""
     breakers = _check_stop_strings(name, value)
+    if len(breakers) > _MOST_BREAKERS:
+        raise ValueError(
+            f"{name} must hold at most {_MOST_BREAKERS} texts, got {len(breakers):,}: each is "
+            f"looked for in every token of the vocabulary"
+        )
     return () if breakers == ("none",) else breakers
 
 

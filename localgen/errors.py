@@ -7,6 +7,7 @@
     │   └── InvalidGGUFError      it is not a GGUF file, or llama.cpp refuses it
     ├── ContextFullError          the prompt does not fit the context
     ├── DecodeError               a forward pass failed, or gave logits that are not numbers
+    │   └── ConstraintError       a constraint is too complex to follow
     ├── BackendError              this build, machine or process cannot do what was asked
     │   ├── NotEnoughMemoryError  a model does not fit the available memory
     │   ├── KvBudgetError         a sequence is too long for the KV budget
@@ -80,6 +81,10 @@ class ContextFullError(LocalgenError):
 
 class DecodeError(LocalgenError):
     """A forward pass failed, or its logits were not finite."""
+
+
+class ConstraintError(DecodeError):
+    """A constraint is too complex to follow: use a simpler one."""
 
 
 class BackendError(LocalgenError):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llguidance import LLMatcher, LLTokenizer, grammar_from
 
 from localgen._util.big_stack import on_big_stack
+from localgen._util.kept import Kept
 from localgen.constraints.classes import Parse, json_of, schema_of
 from localgen.constraints.enforceable import CheckedGrammar, bounded, enforceable, name_of
 from localgen.constraints.matcher import GrammarMatcher
@@ -23,7 +22,7 @@ from localgen.constraints.refusals import (
     regex_refusal,
     schema_refusal,
 )
-from localgen.errors import DecodeError
+from localgen.errors import ConstraintError
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -54,6 +53,8 @@ _START = re.compile(r"^\s*start\b", re.MULTILINE)
 _JSON_OR_LITERAL = re.compile(
     r'"(?:\\.|[^"\\\n])*"|//[^\n]*|#[^\n]*|/(?:\\.|[^/\\])+/|(?P<json>%json\s*)', re.DOTALL
 )
+# llguidance's error of the first mask of a grammar that allows no text.
+_NO_TEXT = "NoExtension"
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 
 
@@ -87,8 +88,7 @@ class Compiler:
     def __init__(self, tokenizer: Callable[[], LLTokenizer], n_vocab: int) -> None:
         self._tokenizer = tokenizer
         self._n_vocab = n_vocab
-        self._kept: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: Kept[LLMatcher] = Kept(_KEPT)
 
     @functools.cached_property
     def _vocabulary(self) -> LLTokenizer:
@@ -98,13 +98,8 @@ class Compiler:
         """Return the constraint of an option. Raises ValueError for one that cannot be enforced, or
         that no text satisfies."""
         text, parse = _described(name, value)
-        key = name, text
         shown = name_of(name, value)
-        with self._lock:
-            matcher = self._kept.pop(key, None) or self._compiled(name, shown, text)
-            self._kept[key] = matcher
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+        matcher = self._kept.get((name, text), lambda: self._compiled(name, shown, text))
         return CompiledConstraint(matcher, self._n_vocab, shown, parse)
 
     def _compiled(self, name: str, shown: str, text: str) -> LLMatcher:
@@ -119,7 +114,13 @@ class Compiler:
         found = GrammarMatcher(matcher, self._n_vocab, shown, matcher)
         if matcher.is_error():
             raise ValueError(_refusal(name, shown, text, matcher.get_error()))
-        if not _allows_a_token(found.fork()):
+        try:
+            allows_a_token = bool(found.fork().mask().any())
+        except ConstraintError as error:  # so is a grammar without any text
+            if _NO_TEXT not in str(error):
+                raise ValueError(str(error)) from None
+            allows_a_token = False
+        if not allows_a_token:
             what = "only an empty text" if found.may_end else "no text at all"
             raise ValueError(f"{shown} allows {what}, so there is nothing to generate")
         return matcher
@@ -142,13 +143,6 @@ def _compiling(what: str, work: Callable[[], Result]) -> Result:
     return on_big_stack(
         _STACK_BYTES, "localgen-grammar", f"{what} is compiled: use a smaller one", work
     )
-
-
-def _allows_a_token(matcher: GrammarMatcher) -> bool:
-    try:
-        return bool(matcher.mask().any())
-    except DecodeError:  # a grammar without any text is an error of its first mask
-        return False
 
 
 def _described(name: str, value: Any) -> tuple[str, Parse]:

@@ -14,7 +14,7 @@ import numpy as np
 from llguidance import LLExecutor, LLMatcher
 
 from localgen.engine.constraint import Matcher, PackedMask
-from localgen.errors import DecodeError
+from localgen.errors import ConstraintError, DecodeError
 
 _WORD_BYTES = 4  # llguidance writes masks as words of 32 bits
 _MOST_THREADS = 16  # one mask takes less time than waking many threads
@@ -43,8 +43,8 @@ class GrammarMatcher:
         return self._matcher
 
     def accept(self, token_id: int) -> None:
-        """Follow one more token. Raises ValueError for one that is not allowed, DecodeError if the
-        grammar became too complex to follow."""
+        """Follow one more token. Raises ValueError for one that is not allowed, ConstraintError if
+        the grammar became too complex to follow."""
         if not self._matcher.consume_token(token_id):
             if "doesn't satisfy the grammar" in self.reason:
                 raise ValueError(f"token {token_id} is not allowed by {self._name}")
@@ -60,9 +60,9 @@ class GrammarMatcher:
         return masks_of([self])[0]
 
     def check(self) -> None:
-        """Raise DecodeError if the grammar became too complex to follow."""
+        """Raise ConstraintError if the grammar became too complex to follow."""
         if self._matcher.is_error():
-            raise DecodeError(
+            raise ConstraintError(
                 f"{self._name} is too complex to follow here: {self.reason}; use a simpler one"
             )
 
@@ -100,7 +100,7 @@ def masks_of(given: list[Matcher], n_threads: int = 1) -> list[PackedMask]:
 
     Those of different grammars are made by up to ``n_threads`` at once. Matchers of one grammar
     share llguidance's lexer and its lock, so these would only wait for each other. Raises
-    DecodeError if a grammar became too complex to follow.
+    ConstraintError if a grammar became too complex to follow.
     """
     matchers = cast("list[GrammarMatcher]", given)
     n_vocab = matchers[0].n_vocab

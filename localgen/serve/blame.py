@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 
 from localgen.config import CONSTRAINTS
-from localgen.errors import ContextFullError, TemplateError
+from localgen.errors import ConstraintError, ContextFullError, TemplateError
 from localgen.generation.row_stream import RowStream, RowUpdate
 from localgen.serve.problems import refusal_of
 from localgen.serve.refusals import Refusal
@@ -74,7 +74,7 @@ def blaming_fields(given: RequestModel, subject: str) -> Iterator[None]:
         raise refusal from None
     except TemplateError as error:
         raise refused(error, given, subject) from None
-    except ValueError as error:
+    except (ValueError, ConstraintError) as error:
         raise refused(error, given, None) from None
 
 

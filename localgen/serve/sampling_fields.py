@@ -90,7 +90,7 @@ def _with_sampling(options: Options, given: SamplingFields, n: int) -> Options:
 def _biases(given: Mapping[str, float]) -> dict[tuple[int], float]:
     found = {}
     for text, bias in given.items():
-        if not text.isdecimal() or len(text) > 10:
+        if not (text.isascii() and text.isdecimal()) or len(text) > 10:
             raise Refusal(
                 400, f"logit_bias has token ids as keys, got {text!r:.40}", param="logit_bias"
             )

@@ -11,6 +11,7 @@ import numpy as np
 
 from localgen._util.arrays import to_numpy
 from localgen._util.checks import check_int
+from localgen._util.kept import Kept
 from localgen.engine.sampling.dry import Breakers
 from localgen.text.batch_encoding import (
     BatchEncoding,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from localgen.text.chat_prompts import ChatPrompts
     from localgen.text.chat_template import Message
 
+_MOST_BREAKERS_KEPT = 16
+
 
 class Tokenizer(SpecialTokens):
     """Text ↔ token ids, lossless in both directions if the vocabulary has a token for every byte.
@@ -58,7 +61,7 @@ class Tokenizer(SpecialTokens):
         """owner: what ``vocab`` belongs to; it lives as long as this tokenizer does."""
         self._bytes: dict[int, bytes] = {}
         self._text_bytes: dict[int, bytes] = {}
-        self._dry_breakers: dict[tuple[str, ...], Breakers] = {}
+        self._dry_breakers: Kept[Breakers] = Kept(_MOST_BREAKERS_KEPT)
         super().__init__(vocab, TokenTexts(vocab, self.token_bytes))
         self._owner = owner
         self.name_or_path = name_or_path
@@ -636,10 +639,10 @@ class Tokenizer(SpecialTokens):
         return data
 
     def dry_breakers(self, texts: tuple[str, ...]) -> Breakers:
-        """Return DRY's sequence breakers ``texts`` as token ids; found once."""
-        if texts not in self._dry_breakers:
-            self._dry_breakers[texts] = breakers_of(texts, self._vocab, self.token_bytes)
-        return self._dry_breakers[texts]
+        """Return DRY's sequence breakers ``texts`` as token ids; the latest ones are kept."""
+        return self._dry_breakers.get(
+            texts, lambda: breakers_of(texts, self._vocab, self.token_bytes)
+        )
 
     def text_bytes(self, token_id: int) -> bytes:
         """Return the bytes of a token; for a special token, none."""

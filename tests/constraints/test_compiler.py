@@ -19,7 +19,7 @@ from localgen.constraints.enforceable import CheckedGrammar
 from localgen.constraints.matcher import masks_of
 from localgen.constraints.narrowing import narrow
 from localgen.engine.constraint import Matcher
-from localgen.errors import DecodeError
+from localgen.errors import ConstraintError
 from tests.constraints.vocabularies import N_VOCAB, PIECES, allows, byte_compiler
 
 
@@ -259,6 +259,15 @@ def test_threads_that_want_one_constraint_compile_it_once(monkeypatch: pytest.Mo
     assert all(allows(each, "aba") for each in found)
 
 
+def test_a_grammar_that_is_too_complex_from_the_start_is_refused_for_that(
+    compiler: Compiler,
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"grammar is too complex to follow here: .*Too many items"
+    ):
+        compiler("grammar", "root ::= " + '"a"? ' * 20_000)
+
+
 def test_a_matcher_goes_back_and_forks(compiler: Compiler) -> None:
     matcher = compiler("regex", "ab(c|d)e?").matcher()
     assert [matcher.forced_tokens(), matcher.may_end] == [[97, 98], False]
@@ -298,7 +307,7 @@ def test_a_grammar_that_became_too_complex_is_an_error(compiler: Compiler) -> No
         for code in b"x" + 3000 * b"a":
             matcher.accept(code)
 
-    with pytest.raises(DecodeError, match="regex is too complex to follow here"):
+    with pytest.raises(ConstraintError, match="regex is too complex to follow here"):
         follow()
 
 

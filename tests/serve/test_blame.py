@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
 
 pytest.importorskip("pydantic")
 
+from localgen import ConstraintError
+from localgen.generation.row_stream import RowStream, RowUpdate
 from tests.fakes import fake_model
 from tests.generation.replying import replying_model
 from tests.serve.conftest import Serve
@@ -69,3 +72,27 @@ def test_a_completion(serve: Serve, fields: dict[str, Any], param: str) -> None:
     response = serve(fake_model()).post("/v1/completions", json={"prompt": "abc", **fields})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_constraint_that_is_too_complex_to_follow_is_the_fault_of_its_field(
+    serve: Serve, stream: bool
+) -> None:
+    """It compiles, and fails when a token is chosen; that is no failure of the server."""
+
+    def follow(*_: Any) -> None:
+        raise ConstraintError("regex is too complex to follow here: lexer error; use a simpler one")
+
+    model = fake_model()
+    model.astream_rows = lambda *_, **__: RowStream(failing(follow), list)  # type: ignore[method-assign, assignment]
+    body = {"prompt": "a", "structured_outputs": {"regex": "a+"}, "stream": stream}
+    response = serve(model).post("/v1/completions", json=body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == "structured_outputs"
+    assert error["message"].startswith("structured_outputs is too complex")
+
+
+async def failing(follow: Callable[[], None]) -> AsyncGenerator[list[RowUpdate], None]:
+    follow()
+    yield []

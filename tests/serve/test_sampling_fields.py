@@ -56,6 +56,7 @@ def test_names_of_other_servers() -> None:
         ({"stop": ""}, "stop"),
         ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"logit_bias": {"a": 1}}, "logit_bias"),
+        ({"logit_bias": {"٣": 1}}, "logit_bias"),
         ({"repeat_penalty": 1.1, "repetition_penalty": 1.1}, "repeat_penalty"),
         ({"structured_outputs": {}}, "structured_outputs"),
         ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs"),

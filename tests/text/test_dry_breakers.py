@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from localgen import GenerationConfig
 from localgen.text.dry_breakers import breakers_of
 from tests.fakes import FakeVocab
 
@@ -58,3 +61,10 @@ def test_limits() -> None:
     (tails,) = breakers(Words("x"), "x" * 50).values()
     assert tails == ((ord("x"),) * 20,)
     assert breakers(Words("a")) == {}
+
+
+def test_a_list_of_breakers_is_bounded() -> None:
+    texts = [str(number) for number in range(128)]
+    assert GenerationConfig(dry_sequence_breakers=texts).dry_sequence_breakers == tuple(texts)
+    with pytest.raises(ValueError, match="dry_sequence_breakers must hold at most 128 texts"):
+        GenerationConfig(dry_sequence_breakers=[*texts, "one more"])

@@ -262,9 +262,7 @@ def test_threads_that_want_one_constraint_compile_it_once(monkeypatch: pytest.Mo
 def test_a_grammar_that_is_too_complex_from_the_start_is_refused_for_that(
     compiler: Compiler,
 ) -> None:
-    with pytest.raises(
-        ValueError, match=r"grammar is too complex to follow here: .*many items"
-    ):
+    with pytest.raises(ValueError, match=r"grammar is too complex to follow here: .*many items"):
         compiler("grammar", "root ::= " + '"a"? ' * 20_000)
 
 

@@ -213,7 +213,7 @@ def test_calls_that_wait_for_a_restart_hold_up_nobody_else(
         await asyncio.to_thread(go_on.set)
         return await waiting
 
-    with load_isolated(tiny_bpe_path) as model:
+    with load_isolated(tiny_bpe_path, isolated=WorkerConfig(n_load_attempts=1)) as model:
         monkeypatch.setattr(WorkerEvents, "until_loaded", late)
         pid = model.worker_pid
         assert pid is not None

@@ -43,6 +43,7 @@ _TITLES = {
     "serving": "The server beside the same rows in process, and other servers",
     "serving_first": "The server's time to the first text",
     "serving_load": "The server under load",
+    "serving_load-kills": "The server under load while its worker is killed",
     "isolation": "What a process of its own costs",
     "ray_speed": "A job on Ray beside the same job without it",
     "ray_texts": "Texts of a job on 1, 2 and 4 actors",

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from localgen.cli.option_groups import OptionGroup
-from localgen.compare.recommend import parse_bytes
+from localgen.compare.recommend import check_max_kld, parse_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecommendationLimits(OptionGroup):
-    """What the recommended level must keep to. Raises ValueError for no amount of memory."""
+    """What the recommended level must keep to. Raises ValueError for wrong ones."""
 
     budget: Annotated[
         str | None,
@@ -26,6 +26,7 @@ class RecommendationLimits(OptionGroup):
     def __post_init__(self) -> None:
         if self.budget is not None:
             parse_bytes(self.budget)  # before the measurements
+        check_max_kld(self.max_kld)
 
     def given(self) -> dict[str, Any]:
         """Return the limits as the library takes them."""

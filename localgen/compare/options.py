@@ -181,7 +181,11 @@ class CompareOptions:
         metavar="FILE",
     )
     resume: bool = option(False, check_bool, help="Resume from the results in --output.")
-    overwrite: bool = option(False, check_bool, help="Start over and discard what --output holds.")
+    overwrite: bool = option(
+        False,
+        check_bool,
+        help="Start over and discard what --output and --save-reference-pack hold.",
+    )
     progress: Progress | None = option(None, optional(check_callable))
 
     def __post_init__(self) -> None:
@@ -218,8 +222,9 @@ class CompareOptions:
             )
 
     def _check_results(self) -> None:
-        given = [name for name in ("resume", "overwrite") if getattr(self, name)]
-        if given and self.results is None:
-            raise ValueError(f"{given[0]}=True needs results=, the file of the results")
-        if len(given) > 1:
+        if self.resume and self.results is None:
+            raise ValueError("resume=True needs results=, the file of the results")
+        if self.overwrite and self.results is None and self.save_reference_pack is None:
+            raise ValueError("overwrite=True needs results= or save_reference_pack=, a file")
+        if self.resume and self.overwrite:
             raise ValueError("resume=True and overwrite=True exclude each other: choose one")

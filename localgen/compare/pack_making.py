@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from localgen._util.atomic_write import holds_data
 from localgen._util.format import as_size
 from localgen.benchmark.measuring import surroundings
 from localgen.compare.divergence import GreedyText
@@ -27,12 +28,17 @@ from localgen.gguf.gate import ModelFile
 _LOGIT_BYTES = 4
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, *, may_exist: bool) -> None:
     """Raise CompareError or OSError if a pack cannot be written to ``path``, before anything is
-    measured, or if that is the name of a model."""
+    measured, or if that is the name of a model, or of a pack that may not be replaced."""
     if path.suffix.lower() == ".gguf":
         raise CompareError(
             f"the reference pack {path} would have the name of a model. Use {path.stem}.pack."
+        )
+    if not may_exist and holds_data(path):
+        raise CompareError(
+            f"{path} exists, and would be lost: overwrite=True replaces it. Or write to another "
+            f"file."
         )
     make_writable(path, "the reference pack")
 

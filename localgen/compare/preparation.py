@@ -38,9 +38,10 @@ class Preparation:
 def prepare(options: CompareOptions) -> Preparation:
     """Read and check what ``options`` name; nothing is measured. Raises as ``compare``."""
     devices = _devices(options.devices)
+    may_exist = options.resume or options.overwrite
     if options.save_reference_pack is not None:
-        check_target(expand_user(options.save_reference_pack))
-    results = results_file(options.results, may_exist=options.resume or options.overwrite)
+        check_target(expand_user(options.save_reference_pack), may_exist=may_exist)
+    results = results_file(options.results, may_exist=may_exist)
     settings = _settings(options, devices)
     settings, remarks = _checked_tasks(settings)
     check_depths(settings)

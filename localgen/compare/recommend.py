@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from localgen._util.checks import check_float, check_int
 from localgen._util.format import as_size
 from localgen.compare.level_result import LevelResult
 from localgen.compare.pareto import Costs, unbeaten
@@ -36,7 +38,7 @@ class Recommendation:
 def parse_bytes(amount: int | str) -> int:
     """Return the bytes of 4000000000, "4GB", "4G" or "3.5 GiB". Raises ValueError."""
     if isinstance(amount, int):
-        return amount
+        return check_int("memory", amount, 1)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", amount, re.IGNORECASE)
     if match is None:
         raise ValueError(
@@ -45,7 +47,17 @@ def parse_bytes(amount: int | str) -> int:
     unit = _UNITS[match[2].upper()]
     if match[3]:
         unit = 2 ** (10 * list(_UNITS).index(match[2].upper()))
-    return int(float(match[1]) * unit)
+    n_bytes = int(float(match[1]) * unit)
+    if not n_bytes:
+        raise ValueError(f"{amount!r} is no memory at all. Write 4GB, 3.5GiB or a number of bytes.")
+    return n_bytes
+
+
+def check_max_kld(max_kld: float | None) -> float | None:
+    """Return the most that a mean KLD may be; raise ValueError for what none can be."""
+    if max_kld is None:
+        return None
+    return check_float("max_kld", max_kld, "of at least 0", 0.0, math.inf)
 
 
 def recommend(
@@ -62,7 +74,7 @@ def recommend(
     measured = [level for level in levels if level.error is None and kld_of(level) is not None]
     if all(level.kld_mean is None for level in measured):
         raise CompareError("no level's quality was measured, so none can be recommended")
-    limit = None if memory is None else parse_bytes(memory)
+    limit, max_kld = None if memory is None else parse_bytes(memory), check_max_kld(max_kld)
     if all(level.is_reference for level in measured):
         return _only(measured)
     good = _within(measured, limit, max_kld)

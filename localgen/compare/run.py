@@ -34,20 +34,21 @@ def compare(options: CompareOptions) -> Comparison:
     chats: a file of chats that each level answers at temperature 0, see ``chat_file``, or "auto"
     for a few that come with localgen. depths: numbers of tokens in the KV cache after which speed
     is measured, too. energy: whether to measure the joules per token with the speed.
-    save_reference_pack: a file for the reference's predictions. reference_pack: such a file, in
-    place of the reference, which need not be there: it has the text, ``n_ctx`` and ``n_chunks``;
-    without ``levels``, ``source`` is the level. keep: a folder for the files that are made; without
-    it they are removed. results: a file that is rewritten after each result. If it exists,
-    ``resume`` keeps its results, which are not measured again, and ``overwrite`` discards them.
+    save_reference_pack: a file for the reference's predictions, replaced only with ``overwrite``.
+    reference_pack: such a file, in place of the reference, which need not be there: it has the
+    text, ``n_ctx`` and ``n_chunks``; without ``levels``, ``source`` is the level. keep: a folder
+    for the files that are made; without it they are removed. results: a file that is rewritten
+    after each result. If it exists, ``resume`` keeps its results, which are not measured again, and
+    ``overwrite`` discards them.
     progress: called with (steps done, all steps, what is next).
 
     A level that fails gets an ``error``, and the others continue. Raises ValueError for a wrong
     level or setting, CompareError if the text is too short or the importance matrix was made from
     it, or the reference pack is for another tokenizer or text, or a chat is no prompt, or
     ``results`` exists without ``resume`` or ``overwrite``, or has other settings, or cannot be
-    written in the end; BackendError for a device that
-    this build lacks, and for energy where the system does not report it; on Ctrl-C
-    GenerationInterrupted. ``partial`` of the last two is the Comparison so far.
+    written in the end; BackendError for a device that this build lacks, and for energy where the
+    system does not report it; on Ctrl-C GenerationInterrupted. ``partial`` of the last two is the
+    Comparison so far.
     """
     prepared = prepare(options)
     record = prepared.record

@@ -94,8 +94,11 @@ def test_other_json_is_left_out_and_named(report: Report, folder: Path) -> None:
         (["none"], 1, "none: No such file"),
         (["."], 1, "there is no result of a comparison. Make one with: localgen compare MODEL"),
         ([".", "-o", "r.txt"], 1, "the wrong extension"),
-        ([".", "-o", "none/r.html"], 1, "cannot be written"),
+        ([".", "-o", "taken/r.html"], 1, "cannot be written"),
         ([".", "--budget", "much"], 2, "not an amount of memory"),
+        ([".", "--budget", "0"], 2, "no memory at all"),
+        ([".", "--max-kld", "nan"], 2, "--max-kld must be a number of at least 0"),
+        ([".", "--max-kld", "-1"], 2, "--max-kld must be a number of at least 0"),
     ],
 )
 def test_what_cannot_work_is_told(
@@ -107,6 +110,7 @@ def test_what_cannot_work_is_told(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
     found, said, errors = report(*args)
     assert (found, said, report.written) == (code, "", [])
     assert message in errors

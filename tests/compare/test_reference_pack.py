@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localgen import CompareError
+from localgen import CompareError, ModelNotFoundError
 from localgen.compare import Comparison, compare, pack_making, save_html
 from localgen.compare.divergence import GreedyText
 from localgen.compare.formats import noise_line
@@ -375,6 +375,17 @@ def test_what_a_pack_cannot_be_combined_with(tmp_path: Path) -> None:
         compare("m.gguf", ["F16"], save_reference_pack=tmp_path)
     with pytest.raises(CompareError, match=r"would have the name of a model\. Use m\.pack\."):
         compare("m.gguf", ["F16"], save_reference_pack=tmp_path / "m.gguf")
+
+
+def test_a_pack_is_replaced_only_if_that_is_said(tmp_path: Path) -> None:
+    """It takes as long as the measurement of its reference."""
+    pack = tmp_path / "m.pack"
+    pack.write_bytes(b"earlier")
+    with pytest.raises(CompareError, match=r"m\.pack exists, .* overwrite=True replaces it"):
+        compare("m.gguf", ["F16"], save_reference_pack=pack)
+    assert pack.read_bytes() == b"earlier"
+    with pytest.raises(ModelNotFoundError):
+        compare("m.gguf", ["F16"], save_reference_pack=pack, overwrite=True)
 
 
 def test_the_command(made: tuple[Path, Comparison], tmp_path: Path) -> None:

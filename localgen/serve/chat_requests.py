@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from localgen._util.warn import warnings_as_errors
@@ -81,21 +81,25 @@ def check_rows(n_rows: int, config: ServeConfig, param: str) -> None:
 
 
 def check_messages(messages: Sequence[ChatMessage], config: ServeConfig) -> None:
-    """Refuse more messages than a chat may have, and longer ones."""
+    """Refuse more messages than a chat may have, and more text."""
     if len(messages) > config.max_messages:
         raise Refusal(
             400,
             f"a chat may have {config.max_messages} messages at most, got {len(messages)}",
             param="messages",
         )
-    for index, message in enumerate(messages):
-        n_chars = len(text_of(message.content or ""))
-        if n_chars > config.max_message_chars:
-            raise Refusal(
-                400,
-                f"a message may have {config.max_message_chars} characters at most, got {n_chars}",
-                param=f"messages[{index}].content",
-            )
+    check_chars((text_of(message.content or "") for message in messages), config, "messages")
+
+
+def check_chars(texts: Iterable[str], config: ServeConfig, param: str) -> None:
+    """Refuse texts that would hold up others for long while they are tokenized."""
+    n_chars = sum(map(len, texts))
+    if n_chars > config.max_prompt_chars:
+        raise Refusal(
+            400,
+            f"{param} may have {config.max_prompt_chars} characters at most, got {n_chars}",
+            param=param,
+        )
 
 
 def _check_tools(given: ChatRequest) -> None:

@@ -94,8 +94,8 @@ class ServeConfig:
     still waits is answered with 503; one that runs ends with what it has. 0 is no limit.
     sse_keep_alive_interval: seconds of silence after which a stream sends a comment, also while its
     request waits; 0 is never.
-    body_timeout: seconds for a request's body to arrive. max_body_bytes: its size. max_messages and
-    max_message_chars: of a chat, the latter for each message.
+    body_timeout: seconds for a request's body to arrive. max_body_bytes: its size. max_messages: of
+    a chat. max_prompt_chars: the characters of all its messages together, or of all prompts.
     any_model_name: a request for a model that is not here gets the first one, not a 404.
     preload: load the first model when the server starts; the others are loaded at need.
     idle_unload: unload a model that nobody used for this many seconds; None is never. max_loaded:
@@ -156,8 +156,10 @@ class ServeConfig:
     max_messages: int = option(
         2048, integer(1, 2**20), help="Refuse chats of more messages than this."
     )
-    max_message_chars: int = option(
-        2**20, integer(1, 2**30), help="Refuse messages of more characters than this."
+    max_prompt_chars: int = option(
+        2**20,
+        integer(1, 2**30),
+        help="Refuse messages, or prompts, that together have more characters than this.",
     )
     any_model_name: bool = option(
         False, check_bool, help="Take a model name that is not known for the first model."

@@ -71,6 +71,9 @@ def _refusal(error: ValidationError, body: bytes, kind: type[RequestModel]) -> R
     if not isinstance(data, dict):
         return Refusal(400, "the body must be a JSON object", code="invalid_json")
     path = list(_path(first["loc"], data))
+    if first["type"] == "union_tag_invalid":
+        name = first["ctx"]["discriminator"].strip("'")
+        path += [name] if name.isidentifier() else []  # else a function that reads several fields
     param = _spelled(path)
     if first["type"] == "extra_forbidden":
         hint = _hint(str(path[-1]), kind) if len(path) == 1 else ""

@@ -9,6 +9,10 @@ from typing import Any
 INVALID, RATE_LIMIT, SERVER = "invalid_request_error", "rate_limit_error", "server_error"
 
 
+# Characters: a message may repeat what the client sent.
+_MOST_SAID, _MOST_OF_PARAM = 2000, 200
+
+
 class Refusal(Exception):
     """A request is refused with an HTTP status and OpenAI's error object.
 
@@ -28,10 +32,10 @@ class Refusal(Exception):
         retry_after: float | None = None,
         closes: bool = False,
     ) -> None:
-        super().__init__(message)
+        super().__init__(_shortened(message, _MOST_SAID))
         self.status = status
         self.type = type
-        self.param = param
+        self.param = None if param is None else _shortened(param, _MOST_OF_PARAM)
         self.code = code
         self.retry_after = retry_after
         self.closes = closes
@@ -76,3 +80,7 @@ def stopping() -> Refusal:
         retry_after=5,
         closes=True,
     )
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -14,6 +15,7 @@ from localgen.errors import (
     WorkerCrashedError,
 )
 from localgen.serve.problems import refusal_of
+from localgen.serve.refusals import Refusal
 
 SECRET = "/home/me/model.gguf line 12"
 
@@ -43,3 +45,9 @@ def test_a_request_that_crashed_the_model_each_time_is_one_that_clients_do_not_r
     assert refusal.status == 400
     assert refusal.code == "request_crashes_model"
     assert "/home" not in str(refusal.body())
+
+
+def test_an_answer_does_not_repeat_all_that_was_sent() -> None:
+    refusal = Refusal(400, "a" * 10**6, param="b" * 10**6)
+    assert len(json.dumps(refusal.body())) < 3000
+    assert Refusal(400, "short", param="n").body()["error"]["message"] == "short"

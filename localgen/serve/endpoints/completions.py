@@ -14,7 +14,7 @@ from starlette.types import Send
 from localgen.generation.row_stream import RowStream
 from localgen.serve.answering import Served, new_id, serving
 from localgen.serve.blame import blaming_fields, rows_blaming_fields
-from localgen.serve.chat_requests import check_rows
+from localgen.serve.chat_requests import check_chars, check_rows
 from localgen.serve.config import ServeConfig
 from localgen.serve.problems import blaming
 from localgen.serve.prompt_echo import Echo, echoes_of
@@ -64,6 +64,7 @@ async def _begin(
 
 def _check(given: CompletionRequest, n_rows: int, config: ServeConfig) -> None:
     check_rows(n_rows, config, "prompt" if len(given.prompt) > 1 else "n")
+    check_chars((text for text in given.prompt if isinstance(text, str)), config, "prompt")
     if given.best_of is not None and given.best_of != (given.n or 1):
         raise Refusal(400, "best_of is only accepted with the value of n", param="best_of")
     if given.max_tokens == 0 and not given.echo:

@@ -56,8 +56,8 @@ async def apply_template(request: Request, send: Send) -> None:
 
 
 def _check_length(param: str, unit: str, n: int, request: Request) -> None:
-    """Refuse what is longer than a message may be."""
-    most = request.app.state.config.max_message_chars
+    """Refuse what is longer than a prompt may be."""
+    most = request.app.state.config.max_prompt_chars
     if n > most:
         raise Refusal(400, f"{param} may have {most} {unit} at most, got {n}", param=param)
 

@@ -72,6 +72,8 @@ def test_a_stream_says_the_same_as_an_answer(serve: Serve) -> None:
         ({"temperature": -1}, "temperature"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "wizard", "content": "Hi"}]}, "messages[0].role"),
+        ({"messages": [*ASK, {"role": "user", "content": "a" * 2**20}]}, "messages"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"min_tokens": 9, "max_tokens": 5}, "min_tokens"),

@@ -38,6 +38,7 @@ def test_an_echo_has_the_logprobs_of_the_prompt(serve: Serve) -> None:
     [
         ({"suffix": "x"}, "suffix"),
         ({"best_of": 2}, "best_of"),
+        ({"prompt": ["a" * 2**19, "b" * 2**19, "c"]}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [[]]}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"),

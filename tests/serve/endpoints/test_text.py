@@ -82,10 +82,10 @@ def test_what_is_wrong_is_refused_by_name(
         ("/detokenize", {"tokens": [7] * 65}, "tokens"),
     ],
 )
-def test_what_is_longer_than_a_message_may_be_is_refused(
+def test_what_is_longer_than_a_prompt_may_be_is_refused(
     serve: Serve, path: str, body: dict[str, Any], param: str
 ) -> None:
-    response = serve(replying_model("Hi."), max_message_chars=64).post(path, json=body)
+    response = serve(replying_model("Hi."), max_prompt_chars=64).post(path, json=body)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
 

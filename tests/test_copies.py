@@ -37,6 +37,8 @@ ERRORS = [
 OTHER_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "ContextFullError": (9, 5),
     "NotEnoughMemoryError": ("it does not fit", 2, 1),
+    "ActorsDoNotFitError": ("they do not fit", 4, 2),
+    "RepeatedIdError": ("in.jsonl", "a", (1, 3)),
 }
 
 

@@ -83,7 +83,8 @@ def serve(
         "deterministic": deterministic,
     }
     loading.config(**shared)
-    config = server.config(max_sequences, api_keys=_keys(api_key, api_key_file))
+    n_together = 1 if deterministic else max_sequences
+    config = server.config(n_together, api_keys=_keys(api_key, api_key_file))
     check_names(parse_model(text) for text in models)
     check_installed()
     from localgen.serve.listening import listen  # noqa: PLC0415  # needs the extra

@@ -11,9 +11,9 @@ from localgen.serve.config import ServeConfig
 class ServeOptions(DeclaredOptions, of=ServeConfig):
     """The options of ``ServeConfig`` as they were typed."""
 
-    def config(self, max_sequences: int, **more: Any) -> ServeConfig:
+    def config(self, n_together: int, **more: Any) -> ServeConfig:
         """Return a ServeConfig with these options and ``more``. Raises ValueError.
 
-        max_sequences: of each model, and so the default of ``max_running``.
+        n_together: texts that a model computes together, the default of ``max_running``.
         """
-        return ServeConfig(**{"max_running": max_sequences, **self.given(), **more})
+        return ServeConfig(**{"max_running": n_together, **self.given(), **more})

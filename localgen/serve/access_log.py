@@ -65,7 +65,8 @@ class AccessLog:
 
 
 def line_of(scope: Any, record: RequestRecord) -> str:
-    """Return the line of a request: id, client, method, path, status, model, tokens, seconds."""
+    """Return the line of a request: id, client, method, path, status, error of a stream, model,
+    tokens, seconds."""
     # The path as it was sent: decoded, it could hold the end of a line.
     path = scope.get("raw_path", b"").split(b"?")[0].decode("ascii", errors="replace")[:200]
     tokens = ""
@@ -74,8 +75,9 @@ def line_of(scope: Any, record: RequestRecord) -> str:
             f" model={record.model} prompt={record.n_prompt} cached={record.n_cached} "
             f"new={record.n_new}"
         )
+    error = "" if record.failure is None else f" error={record.failure[1]}"
     waited = f" waited={record.waited:.3f}s" if record.waited >= 1e-3 else ""
     return (
-        f"{record.id} {client_of(scope)} {scope['method']} {path} {record.status}{tokens}{waited} "
-        f"{record.seconds:.3f}s"
+        f"{record.id} {client_of(scope)} {scope['method']} {path} {record.status}{error}{tokens}"
+        f"{waited} {record.seconds:.3f}s"
     )

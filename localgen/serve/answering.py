@@ -68,6 +68,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(12)}"
 
 
+def note_failure(request: Request, refusal: Refusal) -> None:
+    """Keep, for the log and the metrics, why a stream ended whose status was sent before."""
+    record_of(request.scope).failure = refusal.status, refusal.code or refusal.type
+
+
 def error_event(refusal: Refusal) -> bytes:
     """Return the last event of a stream that failed."""
     return event(refusal.body())
@@ -102,6 +107,7 @@ class Endpoint:
             if not sent.has_begun:
                 await refusal.answer(send)
             elif sent.is_stream:
+                note_failure(request, refusal)
                 last = self._last_event(refusal)
                 await send({"type": "http.response.body", "body": last})
             else:

@@ -127,7 +127,7 @@ class ServeConfig:
         None,
         optional(integer(1, 256)),
         help="Compute at most this many texts at a time.",
-        shown="as --max-sequences",
+        shown="as --max-sequences; 1 with --deterministic",
     )
     max_waiting: int = option(
         128, integer(0, 100_000), help="Let at most this many requests wait; more get a 429."

@@ -53,7 +53,8 @@ class Metrics:
     def ended(self, scope: Any, record: RequestRecord) -> None:
         """Count a request that is over."""
         route = route_of(scope)
-        self._requests.labels(route, str(record.status)).inc()
+        status = record.status if record.failure is None else record.failure[0]
+        self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(record.seconds)
         for stats in record.stats:
             model = record.model or "other"

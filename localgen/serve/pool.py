@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from localgen._util.format import as_size
+from localgen._util.format import as_size, counted
 from localgen.errors import NotEnoughMemoryError
 from localgen.serve.refusals import SERVER, Refusal, stopping
 from localgen.serve.served_model import Names, ServedModel
@@ -194,7 +194,7 @@ class ModelPool:
             n_loaded = sum(each.model is not None for each in self._slots.values())
             if n_loaded < self._max_loaded:
                 return
-            why = f"{n_loaded} models are loaded, the most that this server keeps"
+            why = f"this server keeps no more than {counted(n_loaded, 'model')} in memory"
             await self._unload_idle(slot, why)
 
     async def _unload_idle(self, wanted: _Slot, why: str) -> None:

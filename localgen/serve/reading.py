@@ -33,6 +33,7 @@ _INSTEAD = {
     "enable_thinking": "use chat_template_kwargs",
     "thinking": "use reasoning_effort, reasoning_budget or chat_template_kwargs",
     "best_of": "use n",
+    "max_tokens": "use max_output_tokens",
     "repeat_last_n": "penalties look at the whole text; only dry_penalty_last_n has a limit",
     "penalty_last_n": "penalties look at the whole text; only dry_penalty_last_n has a limit",
 }
@@ -78,7 +79,8 @@ def _refusal(error: ValidationError, body: bytes, kind: type[RequestModel]) -> R
     if first["type"] == "extra_forbidden":
         hint = _hint(str(path[-1]), kind) if len(path) == 1 else ""
         return Refusal(400, f"unknown field {param}{hint}", param=param, code="unknown_parameter")
-    return Refusal(400, f"{param}: {_what(first)}", param=param or None, code="invalid_value")
+    what = f"{_what(first)}{_why(first, kind)}"
+    return Refusal(400, f"{param}: {what}", param=param or None, code="invalid_value")
 
 
 def _what(error: Mapping[str, Any]) -> str:
@@ -96,6 +98,13 @@ def _what(error: Mapping[str, Any]) -> str:
         return f"should be {error['ctx']['expected']}: this server takes text alone"
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return f"{text[:1].lower()}{text[1:]}"
+
+
+def _why(error: Mapping[str, Any], kind: type[RequestModel]) -> str:
+    """Return what a field's description says, for one that has only the value of not given."""
+    about = kind.model_fields.get(str(error["loc"][0]))
+    is_fixed = error["type"] in ("none_required", "literal_error") and len(error["loc"]) == 1
+    return f". {about.description}" if is_fixed and about and about.description else ""
 
 
 def _path(location: tuple[int | str, ...], data: Any) -> Iterator[int | str]:

@@ -20,7 +20,8 @@ class RequestRecord:
 
     id: the client's X-Request-Id if it is a plain one, else a new one. waited: seconds in the
     queue. model: the one that it used, if any. stats: of each text that was generated. status: of
-    the answer; 499 if the client left before it began, as nginx counts it.
+    the answer; 499 if the client left before it began, as nginx counts it. failure: the status and
+    the code of the error that ended a stream, whose own status was sent before.
     """
 
     def __init__(self, given_id: str | None = None) -> None:
@@ -31,6 +32,7 @@ class RequestRecord:
         self.model: str | None = None
         self.stats: list[Stats] = []
         self.status = 499
+        self.failure: tuple[int, str] | None = None
 
     def count(self, model: str, stats: Iterable[Stats]) -> None:
         """Add what was generated, by the name of its model: ``[c.stats for c in completions]``."""

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from localgen.cli.app import app
+from localgen.serve.config import ServeConfig
 from tests.children import run_python
 from tests.serve.processes import Server, server
 
@@ -94,13 +95,16 @@ def test_a_host_that_is_not_this_machines() -> None:
 def test_options_of_loading_reach_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
 
-    def make_pool(models: object, config: object, options: dict[str, object], **_: object) -> None:
-        given.update(options)
+    def make_pool(
+        models: object, config: ServeConfig, options: dict[str, object], **_: object
+    ) -> None:
+        given.update(options, max_running=config.max_running)
         raise SystemExit(0)
 
     monkeypatch.setattr("localgen.serve.models.make_pool", make_pool)
     run("x", "--port", "0", "--deterministic", "--max-sequences", "3", "--n-ctx", "512")
     assert {"deterministic": True, "max_sequences": 3, "n_ctx": 512}.items() <= given.items()
+    assert given["max_running"] == 1, "the others wait in the fair queue"
 
 
 def test_every_option_is_in_the_help() -> None:

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("starlette")
 
 from localgen import DecodeError
+from localgen.serve.metrics import Metrics
+from localgen.serve.request_record import RequestRecord
 from tests.fakes import FakeBackend, FakeModel, engine_of, fake_model, reference_greedy
 from tests.serve.conftest import Serve
 from tests.serve.live import SECONDS, connect, listening, until
@@ -82,7 +84,17 @@ def test_an_error_before_the_first_token_has_a_status(serve: Serve) -> None:
 STREAM = {"prompt": "abc", "stream": True, "max_tokens": 20, "temperature": 0}
 
 
-def test_an_error_within_a_stream_is_its_last_event_after_all_that_came(serve: Serve) -> None:
+def noted_records(monkeypatch: pytest.MonkeyPatch) -> list[RequestRecord]:
+    """The records of the requests that are over, as they end."""
+    found: list[RequestRecord] = []
+    monkeypatch.setattr(Metrics, "ended", lambda _metrics, _scope, record: found.append(record))
+    return found
+
+
+def test_an_error_within_a_stream_is_its_last_event_after_all_that_came(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = noted_records(monkeypatch)
     response = serve(failing_model(6)).post(COMPLETIONS, json=STREAM)
     assert response.status_code == 200
     *chunks, last, _ = response.text.split("\n\n")
@@ -93,6 +105,7 @@ def test_an_error_within_a_stream_is_its_last_event_after_all_that_came(serve: S
     assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
     assert "[DONE]" not in response.text
     assert "/some/path" not in response.text
+    assert [record.failure for record in records] == [(500, "decode")]
 
 
 def test_the_usage_of_a_stream_that_fails_comes_before_its_error(serve: Serve) -> None:

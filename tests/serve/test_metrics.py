@@ -12,6 +12,7 @@ pytest.importorskip("prometheus_client")
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from localgen.serve.access_log import line_of
 from localgen.serve.admission import Admission
 from localgen.serve.metrics import Metrics
 from localgen.serve.pool import ModelPool
@@ -89,6 +90,17 @@ def test_the_queue_and_the_models_are_read_when_asked_for() -> None:
         assert "secret" not in metrics.text().decode()
 
     asyncio.run(main())
+
+
+def test_a_stream_that_an_error_ended_counts_as_that_error() -> None:
+    """Its own status was 200 by then: whoever watches for 5xx would see nothing."""
+    metrics = Metrics(ModelPool([SMALL], lambda *_: None), Admission(1, 1, None))
+    record = RequestRecord()
+    record.status, record.failure = 200, (503, "model_crashed")
+    scope = {**scope_of("POST", "/v1/completions", {}), "endpoint": 1}
+    metrics.ended(scope, record)
+    assert "localgen_requests_total,/v1/completions,503" in read(metrics)
+    assert " 200 error=model_crashed " in line_of(scope, record)
 
 
 def test_two_servers_in_a_process_do_not_share_their_metrics() -> None:

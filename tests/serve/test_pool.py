@@ -176,7 +176,7 @@ def test_no_more_models_than_allowed_are_loaded(loader: Loader) -> None:
     async def main() -> None:
         pool = ModelPool([A, B], loader, max_loaded=1)
         async with pool.use("a"):
-            with pytest.raises(Refusal, match="1 models are loaded, the most"):
+            with pytest.raises(Refusal, match="keeps no more than 1 model in memory"):
                 await use(pool, "b")
         await use(pool, "b")
         assert loader.events == ["+a", "-a", "+b"]

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import Send
 
 from localgen.generation.row_stream import RowStream
-from localgen.serve.answering import serving
+from localgen.serve.answering import note_failure, serving
 from localgen.serve.chat_requests import chat_rows, check_chat
 from localgen.serve.problems import refusal_of
 from localgen.serve.reading import read_body
@@ -31,7 +31,9 @@ async def responses(request: Request, send: Send) -> None:
         try:
             await answer.write(request)
         except Exception as error:
-            await answer.fail(refusal_of(error))
+            refusal = refusal_of(error)
+            await answer.fail(refusal)
+            note_failure(request, refusal)
 
 
 class _Answer:

@@ -1,16 +1,12 @@
 """Finds answers in generated texts by regular expressions, in a process that can be stopped.
 
-    python -m localgen.compare.answer_patterns
-
-Python's expressions may take exponential time, and nothing else ends them. The process reads a JSON
-list of [pattern, text] from stdin and writes each answer as a line of JSON.
+Python's expressions may take exponential time, and nothing else ends them.
 """
 
 from __future__ import annotations
 
 import json
 import queue
-import re
 import subprocess
 import sys
 import threading
@@ -21,7 +17,7 @@ from localgen._util.warn import warn
 
 # For one text. Ordinary patterns take less than a millisecond.
 LIMIT_SECONDS = 5.0
-_MODULE = "localgen.compare.answer_patterns"
+_MODULE = "localgen.compare.pattern_process"
 
 Wanted = tuple[str, str]
 
@@ -95,23 +91,3 @@ def _talk(
     except (OSError, ValueError):  # it was ended
         pass
     lines.put(b"")
-
-
-def first_match(pattern: str, text: str) -> str:
-    """Return the answer in a text; "" where the pattern finds none."""
-    found = re.search(pattern, text)
-    if found is None:
-        return ""
-    return (found[1] or "" if found.re.groups else found[0]).strip()
-
-
-def main() -> None:
-    """Answer what is given on stdin."""
-    wanted = json.load(sys.stdin.buffer)
-    print(flush=True)
-    for pattern, text in wanted:
-        print(json.dumps(first_match(pattern, text)), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -42,7 +42,6 @@ def make_levels(prepared: Preparation, folder: Path) -> None:
             level.error = record.message(error)
         for variant in variants_of(settings, [level]):
             record.describe(variant)
-    record.save()
 
 
 def usable_levels(prepared: Preparation) -> list[Level]:

@@ -26,6 +26,7 @@ SETTING_NAMES = {
     "text_sha256": "SHA-256 of the text",
     "source_sha256": "SHA-256 of the model",
     "tasks_sha256": "SHA-256 of the tasks",
+    "chats_sha256": "SHA-256 of the chats",
     "task_limit": "questions of each task",
 }
 # What tells the results of one machine apart, as text; at most so many of them are shown.

@@ -155,10 +155,18 @@ def test_an_earlier_result_is_replaced_only_if_asked(compare: Command) -> None:
     assert Comparison.load(compare.output) == MEASURED
 
 
-@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
-def test_what_is_done_with_results_needs_their_file(flag: str, compare: Command) -> None:
+@pytest.mark.parametrize(
+    ("flag", "needed"),
+    [
+        ("--resume", "--output, the file of the results"),
+        ("--overwrite", "--output or --save-reference-pack, a file"),
+    ],
+)
+def test_what_is_done_with_results_needs_their_file(
+    flag: str, needed: str, compare: Command
+) -> None:
     code, said = compare("no-model", flag)
-    assert (code, said) == (2, f"localgen: {flag} needs --output, the file of the results\n")
+    assert (code, said) == (2, f"localgen: {flag} needs {needed}\n")
 
 
 def test_each_machine_has_its_recommendation(compare: Command) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from localgen.compare.answer_patterns import LIMIT_SECONDS, first_match, found_answers
+from localgen.compare.answer_patterns import LIMIT_SECONDS, found_answers
+from localgen.compare.pattern_process import first_match
 from localgen.compare.task_answers import answers_in
 
 # Each further "a" doubles the time.
@@ -18,9 +19,10 @@ def test_an_answer_is_what_the_pattern_finds() -> None:
 
 
 @pytest.mark.slow
-def test_answers_of_a_task() -> None:
+def test_answers_of_a_task(capfd: pytest.CaptureFixture[str]) -> None:
     found = answers_in([" 2 \n", "it is é.", "none"], [None, r"is (\w)", r"is (\w)"])
     assert found == ["2", "é", ""]
+    assert capfd.readouterr().err == "", "the process warned of how it was started"
 
 
 @pytest.mark.slow

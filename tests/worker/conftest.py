@@ -13,7 +13,9 @@ from localgen.worker.model import IsolatedModel
 
 
 def load_isolated(path: Path, **options: Any) -> IsolatedModel:
-    given = {"n_ctx": 512, "n_threads": 1, "isolated": True, **options}
+    # Chosen by measurement, flash attention may be another than that of the model beside it.
+    fixed: dict[str, Any] = {"n_threads": 1, "flash_attention": "off"}
+    given = {"n_ctx": 512, "isolated": True, **fixed, **options}
     model = LocalModel.from_pretrained(path, **given)
     return cast("IsolatedModel", model)
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_every_public_method_is_isolated_inherited_on_purpose_or_refused() -> No
     }
     public = {name for name in vars(LocalModel) if not name.startswith("_")} | {"__call__"}
     assert public - set(vars(IsolatedModel)) == inherited
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_bpe_path: Path) -> Iterator[LocalModel]:
+    """The model of the worker, with the same fixed settings, in this process."""
+    fixed: dict[str, Any] = {"n_threads": 1, "flash_attention": "off"}
+    with LocalModel.from_pretrained(tiny_bpe_path, n_ctx=512, **fixed) as model:
+        yield model
 
 
 def test_signatures_are_those_of_a_model_in_this_process() -> None:

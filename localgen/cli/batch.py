@@ -12,6 +12,7 @@ import typer
 from localgen import hub
 from localgen._util.progress import job_bar
 from localgen.cli.files import check_input
+from localgen.cli.given_job import GivenJob
 from localgen.cli.option_groups import with_options
 from localgen.cli.options import (
     LOGPROBS_HELP,
@@ -28,13 +29,12 @@ from localgen.cli.options import (
 )
 from localgen.cli.plan_options import PlanOptions
 from localgen.cli.ray_batch import run_on_ray
-from localgen.cli.ray_plan import PlannedJob, print_plan
+from localgen.cli.ray_plan import print_plan
 from localgen.config import GenerationConfig, ModelConfig, replace_options
 from localgen.generation.resolve import check_same_beams
 from localgen.gguf.gate import check_model
 from localgen.gguf.metadata import sampling_defaults
 from localgen.jobs.job import Job, check_not_same, open_lines
-from localgen.jobs.ray.actor_memory import actor_memory
 from localgen.jobs.results import Record, Results, make_header, open_results, other_versions
 from localgen.model import LocalModel
 from localgen.samplers import fitting_defaults
@@ -119,6 +119,8 @@ def batch(
     is_on_ray = ray is not None or planning.plan
     of_ray = {"actors": actors, "actor_cpus": actor_cpus, "nodes": planning.nodes}
     _check_ray(of_ray, is_on_ray=is_on_ray, overwrite=overwrite)
+    if is_on_ray and profile and is_given("profile", context):
+        raise typer.BadParameter("--profile does not work with --ray: it is one machine's")
     if not is_on_ray:
         check_input(source, "JSON Lines")
         check_not_same(source, target)
@@ -126,64 +128,65 @@ def batch(
     path = hub.resolve(name)
     file = check_model(path)
     defaults = _with_sampling(defaults, sampling_defaults(file.metadata), context)
-    given = {"split_special_tokens": split_special_tokens, "reasoning": wanted}
-    header = make_header(path, config, defaults, **given)
-    load_options = loading.given() | {
-        "max_sequences": max_sequences,
-        "deterministic": deterministic,
-    }
+    job = GivenJob(
+        source=source,
+        model=str(name),
+        path=path,
+        file=file,
+        header=make_header(
+            path, config, defaults, split_special_tokens=split_special_tokens, reasoning=wanted
+        ),
+        defaults=defaults,
+        config=config,
+        load_options=loading.given()
+        | {"max_sequences": max_sequences, "deterministic": deterministic},
+        split_special_tokens=split_special_tokens,
+        reasoning=wanted,
+    )
     if planning.plan:
-        job_to_plan = PlannedJob(
-            source=source,
-            file=file,
-            header=header,
-            defaults=defaults,
-            config=config,
-            load_options=load_options,
-            reasoning=wanted,
-        )
-        print_plan(job_to_plan, planning, address=ray, n_actors=actors, cpus=actor_cpus)
+        print_plan(job, planning, address=ray, n_actors=actors, cpus=actor_cpus)
         return
     if ray is not None:
         n_failed = run_on_ray(
-            source,
+            job,
             target,
-            header,
             address=ray,
-            needs=actor_memory(file, config),
             nodes=planning.described_nodes(),
             n_actors=actors,
             actor_cpus=actor_cpus,
             quiet=quiet,
-            model=str(name),
-            defaults=defaults,
-            load_options=load_options,
-            reasoning=wanted,
         )
-        raise typer.Exit(1 if n_failed else 0)
-    with open_lines(source) as lines, open_results(target, header, overwrite=overwrite) as results:
+    else:
+        how = {"use_profile": profile, "isolated": isolated}
+        n_failed = _run_here(job, target, how, overwrite=overwrite, quiet=quiet)
+    if n_failed:
+        raise typer.Exit(1)
+
+
+def _run_here(
+    given: GivenJob, target: str, how: dict[str, Any], *, overwrite: bool, quiet: bool
+) -> int:
+    """Run a job in this process and return how many lines failed.
+
+    how: further arguments of ``from_pretrained``.
+    """
+    with (
+        open_lines(given.source) as lines,
+        open_results(target, given.header, overwrite=overwrite) as results,
+    ):
         job = Job(
             lines,
             results,
-            defaults,
-            split_special_tokens=split_special_tokens,
-            reasoning=wanted,
+            given.defaults,
+            split_special_tokens=given.split_special_tokens,
+            reasoning=given.reasoning,
         )
         if not quiet:
-            _report_resumed(job, results, header)
+            _report_resumed(job, results, given.header)
         # The header states the type of the KV cache, so no profile may change it.
-        options = {**loading.given(), "kv_type": config.kv_type}
-        with LocalModel.from_pretrained(
-            path,
-            use_profile=profile,
-            max_sequences=max_sequences,
-            deterministic=deterministic,
-            isolated=isolated,
-            **options,
-        ) as loaded:
-            n_failed = _run(job, loaded, quiet=quiet, with_bar=not quiet and _can_show_bar(target))
-    if n_failed:
-        raise typer.Exit(1)
+        options = {**given.load_options, "kv_type": given.config.kv_type, **how}
+        with LocalModel.from_pretrained(given.path, **options) as model:
+            return _run(job, model, quiet=quiet, with_bar=not quiet and _can_show_bar(target))
 
 
 def _check_ray(of_ray: dict[str, Any], *, is_on_ray: bool, overwrite: bool) -> None:

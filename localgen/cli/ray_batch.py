@@ -6,9 +6,11 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from localgen.cli.given_job import GivenJob
 from localgen.cli.ray_progress import RayProgress
 from localgen.jobs.ray import check_installed
-from localgen.jobs.ray.sizing import ActorMemory, Layout, Node, lay_out
+from localgen.jobs.ray.actor_memory import actor_memory
+from localgen.jobs.ray.sizing import Layout, Node, lay_out
 
 if TYPE_CHECKING:
     from localgen.jobs.ray.job import LineEnded, Pool, RayJob
@@ -19,24 +21,19 @@ _SECONDS_TO_START = 3600
 
 
 def run_on_ray(
-    source: str,
+    given: GivenJob,
     target: str,
-    header: dict[str, Any],
     *,
     address: str,
-    needs: ActorMemory,
     nodes: list[Node] | None,
     n_actors: int | None,
     actor_cpus: float | None,
     quiet: bool,
-    load_options: dict[str, Any],
-    **work: Any,
 ) -> int:
     """Run a job on Ray, report on stderr, and return how many lines failed.
 
-    address: "local" starts a Ray on this machine, "auto" joins the one that runs here. needs: of
-    each actor. nodes: those that the cluster has or will have; None asks Ray. work: further
-    arguments of ``RayJob.run``. Raises ActorsDoNotFitError.
+    address: "local" starts a Ray on this machine, "auto" joins the one that runs here. nodes: those
+    that the cluster has or will have; None asks Ray. Raises ActorsDoNotFitError.
     """
     check_installed()
     import ray  # noqa: PLC0415
@@ -44,7 +41,7 @@ def run_on_ray(
     from localgen.jobs.ray.cluster import nodes_of_cluster  # noqa: PLC0415
     from localgen.jobs.ray.job import RayJob  # noqa: PLC0415
 
-    job = RayJob(source, target, header)
+    job = RayJob(given.source, target, given.header)
     if not quiet and job.n_done:
         _say(f"{job.n_done} lines are already done")
     ray.init(
@@ -57,10 +54,16 @@ def run_on_ray(
     context.wait_for_min_actors_s = _SECONDS_TO_START
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
+        needs = actor_memory(given.file, given.config)
         layout = lay_out(nodes or nodes_of_cluster(), needs, n_actors=n_actors, cpus=actor_cpus)
         if not quiet:
             _say(str(layout))
-        work["load_options"] = layout.load_options | load_options
+        work = {
+            "model": given.model,
+            "defaults": given.defaults,
+            "load_options": layout.load_options | given.load_options,
+            "reasoning": given.reasoning,
+        }
         return _Report(quiet=quiet).of(job, _pool(layout), work)
     finally:
         ray.shutdown()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from localgen._util import system
 from localgen._util.format import as_size, counted
+from localgen.cli.given_job import GivenJob
 from localgen.cli.plan_options import PlanOptions
 from localgen.cli.ray_batch import LOCAL
 from localgen.cli.tables import printable
-from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import JobError
-from localgen.gguf.gate import ModelFile
 from localgen.jobs.ray import check_installed
 from localgen.jobs.ray.actor_memory import actor_memory
 from localgen.jobs.ray.measuring import Measured, measure, n_rows_to_measure
@@ -33,27 +30,13 @@ from localgen.jobs.ray.speed_file import (
 from localgen.jobs.rows import Row, read_rows
 from localgen.llama.profile_key import profile_key
 from localgen.profiles.store import this_machine
-from localgen.text.replies.reasoning import Reasoning
 
 _LABEL_WIDTH = 10
 _MINUTE, _HOUR = 60.0, 3600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlannedJob:
-    """A job as the command describes it. load_options: those that were given."""
-
-    source: str
-    file: ModelFile
-    header: dict[str, Any]
-    defaults: GenerationConfig
-    config: ModelConfig
-    load_options: dict[str, Any]
-    reasoning: Reasoning | None
-
-
 def print_plan(
-    job: PlannedJob,
+    job: GivenJob,
     options: PlanOptions,
     *,
     address: str | None,
@@ -111,7 +94,7 @@ def _live_nodes(address: str | None) -> list[Node] | None:
 
 
 def _speed(
-    job: PlannedJob, options: PlanOptions, sample: Sample, layout: Layout, *, is_here: bool
+    job: GivenJob, options: PlanOptions, sample: Sample, layout: Layout, *, is_here: bool
 ) -> tuple[str, Arrangement, Measured]:
     """Return the speed of a node's actors, measured now if need be, and on which machine."""
     speeds = _known_speeds(job, options, sample)
@@ -124,7 +107,7 @@ def _speed(
     return speeds.machine, found, measured
 
 
-def _known_speeds(job: PlannedJob, options: PlanOptions, sample: Sample) -> Speeds:
+def _known_speeds(job: GivenJob, options: PlanOptions, sample: Sample) -> Speeds:
     wanted = Speeds(
         model=job.header["model"]["fingerprint"],
         job=job_hash(job.header, sample.hash),
@@ -159,14 +142,14 @@ def _check_machine(
         )
 
 
-def _keep(job: PlannedJob, options: PlanOptions, speeds: Speeds) -> None:
+def _keep(job: GivenJob, options: PlanOptions, speeds: Speeds) -> None:
     if options.speeds is not None:
         write_speeds(options.speeds, speeds)
     else:
         keep_speeds(profile_key(job.file), speeds)
 
 
-def _measure(job: PlannedJob, sample: Sample, found: Arrangement, layout: Layout) -> Measured:
+def _measure(job: GivenJob, sample: Sample, found: Arrangement, layout: Layout) -> Measured:
     lay_out(PlanOptions().this_machine(), actor_memory(job.file, job.config),
             n_actors=found.n_actors, cpus=system.usable_cpus() / found.n_actors)  # fmt: skip
     rows = [
@@ -186,7 +169,7 @@ def _named(found: Arrangement) -> str:
     return f"{counted(found.n_actors, 'actor')} of {counted(found.n_threads, 'thread')}"
 
 
-def _work(job: PlannedJob, sample: Sample, measured: Measured) -> Work:
+def _work(job: GivenJob, sample: Sample, measured: Measured) -> Work:
     return Work(
         n_rows=sample.n_rows,
         rows=measured.rows,
@@ -201,7 +184,7 @@ def _work(job: PlannedJob, sample: Sample, measured: Measured) -> Work:
 
 
 def _lines(
-    job: PlannedJob,
+    job: GivenJob,
     nodes: Sequence[Node],
     needs: ActorMemory,
     sample: Sample,

@@ -98,15 +98,15 @@ class Sequence:
 
     Its state: ``tokens`` (capacity,) int32 holds prompt and new tokens, ``n_tokens`` of them; the
     first ``n_kv`` are in the KV cache under ``seq_id``, which was given room for ``n_reserved``.
-    ``draft``: tokens that may follow, to go
-    through the next pass with the last token. ``output_from``: the index of the first token whose
-    logits are still wanted. ``n_cached`` counts prompt tokens that it did not have to compute;
-    ``cache_miss_reason`` says why none, where some were cached. ``waits_for``: a running sequence
-    and how many tokens to copy from it once they are computed. ``order``: when it came.
-    ``kv_unified``: whether it shares cells with others. ``flash_attention``: the settings
-    that it was computed with, in their order; ``attention_obstacle``: why the faster one could not
-    be used. ``guide_logprobs`` (n_vocab,): those of its guide for
-    the next token; see ``guidance``. ``speculation``: its counts, if it was asked for.
+    ``draft``: tokens that may follow, to go through the next pass with the last token.
+    ``output_from``: the index of the first token whose logits are still wanted. ``n_cached`` counts
+    prompt tokens that it did not have to compute; ``cache_miss_reason`` says why none, where some
+    were cached. ``waits_for``: a running sequence and how many tokens to copy from it once they are
+    computed. ``order``: when it came. ``kv_unified``: whether it shares cells with others.
+    ``flash_attention``: the settings that it was computed with, in their order;
+    ``attention_obstacle``: why the faster one could not be used. ``guide_logprobs`` (n_vocab,):
+    those of its guide for the next token; see ``guidance``. ``speculation``: its counts, if it was
+    asked for.
     """
 
     index: int

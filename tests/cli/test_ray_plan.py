@@ -70,3 +70,4 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(plan: Plan) ->
 def test_options_that_do_not_go_together_are_wrong_usage(plan: Plan) -> None:
     assert_refused(plan("--node-cpus", 4), 2, "--node-cpus needs --nodes")
     assert_refused(plan("--overwrite"), 2, "--overwrite does not work with --ray")
+    assert_refused(plan("--profile"), 2, "--profile does not work with --ray")

@@ -21,10 +21,10 @@ from localgen.gguf.fingerprint import fingerprint as fingerprint_of
 from localgen.jobs.job import ROW_ERRORS, error_record, record_of
 from localgen.jobs.ray.columns import Batch, call_of, error_of, result_of, rows_of, with_results
 from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.loading import load_for_actor
 from localgen.jobs.ray.parts import PartWriter, read_index
 from localgen.jobs.results import Record
 from localgen.jobs.rows import BadLine, Line, Row, read_rows
-from localgen.model import LocalModel
 from localgen.text.replies.reasoning import Reasoning
 
 
@@ -44,7 +44,7 @@ class ModelOfActor:
         path = hub.resolve(model)
         _check_fingerprint(path, fingerprint)
         options = {"n_threads": _threads(), **(load_options or {})}
-        self._model = LocalModel.from_pretrained(path, isolated=True, **options)
+        self._model = load_for_actor(path, options)
 
     async def run(self, row: Row, reasoning: Reasoning | None = None) -> Completion:
         """Return a row's completion. Raises one of ``ROW_ERRORS`` where the row is to blame."""

@@ -20,6 +20,7 @@ from typing import Any
 from localgen.errors import JobError
 from localgen.generation.resolve import new_token_limit
 from localgen.jobs.job import ROW_ERRORS
+from localgen.jobs.ray.loading import load_for_actor
 from localgen.jobs.ray.plan import Arrangement
 from localgen.jobs.ray.speed import Speed, Wave, fit
 from localgen.jobs.rows import Row
@@ -58,10 +59,7 @@ def measure(
     with ExitStack() as stack:
         started = time.perf_counter()
         with ThreadPoolExecutor(found.n_actors) as pool:
-            loading = [
-                pool.submit(LocalModel.from_pretrained, path, isolated=True, **options)
-                for _ in range(found.n_actors)
-            ]
+            loading = [pool.submit(load_for_actor, path, options) for _ in range(found.n_actors)]
             models = [stack.enter_context(each.result()) for each in loading]
         load = time.perf_counter() - started
         waves = asyncio.run(_waves(models, rows, reasoning))

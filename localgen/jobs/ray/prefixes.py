@@ -1,7 +1,7 @@
 """Puts rows together whose prompts begin alike, so that one actor computes the beginning once.
 
-It knows texts only. Sorting a window of rows by their prompts leaves those neighbours that share
-most, however long their common beginning is.
+It knows texts only. Sorting a window of rows by the beginnings of their prompts leaves those
+neighbours that share most.
 """
 
 from __future__ import annotations

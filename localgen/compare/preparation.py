@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from localgen import hub
 from localgen._util import system
 from localgen._util.home import expand_user
+from localgen._util.option_fields import FilePath
 from localgen._util.warn import warn
 from localgen.compare.chat_file import read_chats
 from localgen.compare.chats import Prompts, chat_prompts
 from localgen.compare.checks import check_depths, check_imatrix, results_file
 from localgen.compare.command import command_line
 from localgen.compare.compute_device import FORMS, ComputeDevice
-from localgen.compare.levels import Level, levels_of
+from localgen.compare.levels import Level, levels_of, sha256
 from localgen.compare.options import N_CHUNKS, N_CTX, CompareOptions, check_names
 from localgen.compare.pack_making import check_target
 from localgen.compare.pack_use import checked_pack
@@ -22,6 +23,7 @@ from localgen.compare.record import Record
 from localgen.compare.settings import Settings, default_text
 from localgen.compare.task_checks import checked
 from localgen.compare.task_sources import find_tasks
+from localgen.quantization.options import AUTO
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ def prepare(options: CompareOptions) -> Preparation:
     settings, remarks = _checked_tasks(settings)
     check_depths(settings)
     check_imatrix(options.imatrix, settings.text_sha256)
+    settings = dataclasses.replace(settings, imatrix=_matrix(options.imatrix))
     levels = levels_of(options.levels)
     record = Record(settings, results, options.progress)
     if options.resume:
@@ -89,6 +92,13 @@ def _settings(options: CompareOptions, devices: tuple[ComputeDevice, ...]) -> Se
         reference_pack=pack,
     )
     return dataclasses.replace(settings, command=command_line(options, settings))
+
+
+def _matrix(imatrix: FilePath | None) -> str | None:
+    """Return what is recorded of an importance matrix."""
+    if imatrix is None:
+        return None
+    return AUTO if imatrix == AUTO else sha256(expand_user(imatrix))
 
 
 def _checked_tasks(settings: Settings) -> tuple[Settings, list[str]]:

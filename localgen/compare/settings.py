@@ -24,7 +24,8 @@ MAY_CHANGE = ("command", "date", "python", "numpy", "platform")
 class Settings:
     """The settings of ``compare()``.
 
-    source: the model's file. energy: the names of the counters; () if it is not measured.
+    source: the model's file. imatrix: the SHA-256 of the importance matrix that levels are made
+    with, or "auto"; None without one. energy: the names of the counters; () if it is not measured.
     reference_pack: what levels are compared with, which has the text; None for the most precise
     level.
     """
@@ -37,6 +38,7 @@ class Settings:
     kv_types: tuple[str, ...]
     n_threads: int
     n_rounds: int
+    imatrix: str | None = None
     devices: tuple[ComputeDevice, ...] = (AUTO_DEVICE,)
     chats: ChatFile | None = None
     depths: tuple[int, ...] = ()
@@ -54,6 +56,7 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return ``Comparison.settings``, the machine's and the versions included."""
         optional = {
+            "imatrix": self.imatrix,
             "devices": self.devices != (AUTO_DEVICE,) and list(map(str, self.devices)),
             "depths": list(self.depths),
             "energy": list(self.energy),

@@ -20,7 +20,7 @@ from localgen._util import child
 from localgen.compare import Comparison, LevelResult, Spread, compare, speed, texts
 from localgen.compare.checks import results_file
 from localgen.compare.divergence import n_same
-from localgen.compare.levels import Variant
+from localgen.compare.levels import Variant, sha256
 from localgen.compare.metrics import (
     KLD_PROBABILITIES,
     TokenMetrics,
@@ -237,7 +237,10 @@ def test_levels_with_an_importance_matrix_of_their_own(
     )
     assert [level.error for level in result.levels] == [None, None]
     assert "--imatrix auto" in result.settings["command"]
+    assert result.settings["imatrix"] == "auto"
     made = tmp_path / "tiny-bpe.imatrix.gguf"
+    given = compare(tiny_bpe_path, ["F32"], text=TEXT, imatrix=made, **options)
+    assert given.settings["imatrix"] == sha256(made)
     assert is_made_from(made, calibration.default_text().text)
     with pytest.raises(CompareError, match="made from the text that quality is measured on"):
         compare(

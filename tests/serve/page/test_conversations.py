@@ -115,6 +115,27 @@ def test_rename_and_delete(page: ChatPage) -> None:
     page.until(lambda: page.conversations() == ["The sea"])
 
 
+def test_a_question_is_not_answered_by_the_end_of_the_one_before(page: ChatPage) -> None:
+    """The event of a dialog's end comes later than its end; here the next question is before it."""
+    _two_conversations(page)
+    delete = "document.querySelector('[aria-label=\"Delete: {}\"]').click();"
+    page.js(
+        delete.format("First topic")
+        + "document.querySelector('#confirm').close();"
+        + delete.format("Second topic")
+    )
+    page.click("#confirm-yes")
+    page.until(lambda: page.conversations() == ["First topic"])
+
+
+def test_a_question_that_another_one_replaces_is_not_answered_with_it(page: ChatPage) -> None:
+    _two_conversations(page)
+    page.click('[aria-label="Delete: First topic"]')
+    page.click('[aria-label="Delete: Second topic"]')
+    page.click("#confirm-yes")
+    page.until(lambda: page.conversations() == ["First topic"])
+
+
 def test_a_conversation_that_is_deleted_while_its_reply_comes_stays_deleted(page: ChatPage) -> None:
     page.server.script(Reply("one two three", hold_after=1))
     page.send("Count")

@@ -36,12 +36,18 @@ export async function askForKey(message) {
   return isGiven;
 }
 
+// The dialogs' close events arrive later than the dialogs close, so one may arrive after its
+// dialog was opened again: it answers nothing then, and the question before has ended unanswered.
+const unanswered = new WeakMap();
+
 function answerOf(dialog) {
+  unanswered.get(dialog)?.(false);
   if (dialog.open) dialog.close();
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    unanswered.set(dialog, resolve);
+    dialog.onclose = () => dialog.open || resolve(dialog.returnValue === "yes");
   });
 }
 

@@ -1,13 +1,15 @@
 """Jobs on Ray: their speed, whether texts depend on the actors, and what crashes do to rows.
 
     python benchmarks/ray_jobs.py speed --rounds 3
+    python benchmarks/ray_jobs.py plan --n-rows 200
     python benchmarks/ray_jobs.py texts kills poison plumbing prefixes
 
 speed: ``localgen batch`` and the same job with ``--ray local`` and one actor with all CPUs, in
-turns. texts: the job on 1, 2 and 4 actors. kills: actors are killed at random, then the driver,
-and the job is run again. poison: a row aborts its model's process. plumbing: many rows through an
-actor without a model. prefixes: rows with long common beginnings, interleaved, with and without
-being put together. Needs the extra localgen[ray].
+turns. plan: the time that ``--plan`` says for 1, 2 and 4 actors, and the job's. texts: the job on
+1, 2 and 4 actors. kills: actors are killed at random, then the driver, and the job is run again.
+poison: a row aborts its model's process. plumbing: many rows through an actor without a model.
+prefixes: rows with long common beginnings, interleaved, with and without being put together. Needs
+the extra localgen[ray].
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,9 +42,10 @@ from localgen.jobs.results import make_header
 
 _NOTE = """\
 speed: rows per hour from the first record to the last, so without the start; ratio: with Ray /
-without. texts: of all rows, how many have the seed, and how many the text, that they have on one
-actor. kills, poison: rows of the merged result by what became of them. plumbing: rows without a
-model, and the resident memory of the driver in MB from the first row on.
+without. plan: seconds of generating, from the first file of results to the last record; ratio:
+planned / measured. texts: of all rows, how many have the seed, and how many the text, that they
+have on one actor. kills, poison: rows of the merged result by what became of them. plumbing: rows
+without a model, and the resident memory of the driver in MB from the first row on.
 prefixes: prompt tokens that were not computed, in percent."""
 _SECONDS_BETWEEN_LOOKS = 0.05
 _WORDS = ["river", "stone", "window", "letter", "winter", "garden", "market", "signal", "copper"]
@@ -142,6 +146,42 @@ def rows_per_hour(command: list[str], target: Path) -> float:
         raise RuntimeError(f"{command} failed")
     (began, first), (ended, last) = seen[0], seen[-1]
     return (last - first) / (ended - began) * 3600
+
+
+def plan(options: Any, folder: Path) -> Iterator[Row]:
+    """Compare the planned time of 1, 2 and 4 actors to the time that the job takes."""
+    given = sampled_rows(options.n_rows, options.new_tokens)
+    for i, row in enumerate(given):
+        row["max_new_tokens"] += (i * 7) % 17  # unequal, as the rows of most jobs
+        del row["min_new_tokens"]
+    source = write_rows(folder / "in.jsonl", given)
+    for n_actors in (1, 2, 4):
+        common.progress(f"plan: {n_actors} actors")
+        command = batch(options, source, folder / f"out-{n_actors}", "--actors", str(n_actors))
+        told = subprocess.run([*command, "--plan"], check=True, capture_output=True, text=True)
+        planned = float(re.findall(r"^generate +([0-9.,]+) s", told.stdout, re.M)[0])
+        measured = seconds_of_generating([*command, "--ray", "local"], folder / f"out-{n_actors}")
+        yield {
+            "case": "plan",
+            "n_actors": n_actors,
+            "n_rows": options.n_rows,
+            "planned_seconds": planned,
+            "measured_seconds": measured,
+            "ratio": planned / measured,
+        }
+
+
+def seconds_of_generating(command: list[str], target: Path) -> float:
+    """Run a job, and return the time from its first file of results to its last record."""
+    began = None
+    with subprocess.Popen(command) as process:
+        while process.poll() is None:
+            if began is None and any(target.glob("part-*.jsonl")):
+                began = time.time()
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    if process.returncode or began is None:
+        raise RuntimeError(f"{command} failed")
+    return max(path.stat().st_mtime for path in target.glob("part-*.jsonl")) - began
 
 
 def texts(options: Any, folder: Path) -> Iterator[Row]:
@@ -387,6 +427,7 @@ def memory_of_this_process() -> Iterator[Memory]:
 
 CASES: dict[str, Case] = {
     "speed": speed,
+    "plan": plan,
     "texts": texts,
     "kills": kills,
     "poison": poison,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, fields
 from typing import Any, TypeVar
 
 from localgen._util.arrays import plain
+from localgen._util.suggestions import did_you_mean
 from localgen.refused_options import REFUSED, WITHOUT_EFFECT
 
 AnyConfig = TypeVar("AnyConfig")
@@ -316,5 +316,4 @@ def _hint(name: str, loads: bool) -> str:
     if own in _NAMES[not loads]:
         place = "complete() and generate()" if loads else "from_pretrained()"
         return f"; {own!r} is an option of {place}"
-    near = difflib.get_close_matches(name, _NAMES[loads], n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name, _NAMES[loads], n=1, shown=repr)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from localgen._util.suggestions import did_you_mean
+
 # The default order: transformers', with DRY after the penalties, top_n_sigma after the temperature
 # and XTC last, when the others have removed what is unlikely.
 SAMPLERS = (
@@ -135,7 +137,10 @@ def _sampler_name(option: str, given: object) -> str:
     name = _SPELLINGS.get(given, given) if isinstance(given, str) else ""
     if name not in SAMPLERS:
         names = ", ".join(map(repr, SAMPLERS))
-        advice = f": {_NOT_IN_A_LIST[name]}" if name in _NOT_IN_A_LIST else ""
+        if name in _NOT_IN_A_LIST:
+            advice = f": {_NOT_IN_A_LIST[name]}"
+        else:
+            advice = did_you_mean(name, SAMPLERS, n=1, shown=repr)
         raise ValueError(f"{option} must hold names of {names}, got {given!r}{advice}")
     return name
 

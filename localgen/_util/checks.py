@@ -5,6 +5,8 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
+from localgen._util.suggestions import did_you_mean
+
 
 def check_int(name: str, value: object, low: int, high: int | None = None) -> int:
     """Return ``value`` as an int; raise ValueError unless it is an integer in [low, high]."""
@@ -39,5 +41,6 @@ def check_bool(name: str, value: object) -> bool:
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     """Return ``value``; raise ValueError unless it is one of ``choices``."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        hint = did_you_mean(value, choices, shown=repr) if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hint}")
     return str(value)

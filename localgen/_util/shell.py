@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
+from collections.abc import Iterable
 
 IS_WINDOWS = sys.platform == "win32"
 # At the end of a line, it continues the command on the next one.
@@ -24,3 +27,15 @@ def set_variable(setting: str, *, windows: bool = IS_WINDOWS) -> str:
 def unset_variable(name: str, *, windows: bool = IS_WINDOWS) -> str:
     """Return the command that removes an environment variable."""
     return f"Remove-Item Env:{name}" if windows else f"unset {name}"
+
+
+def command_of(words: Iterable[str], *, windows: bool = IS_WINDOWS) -> str:
+    """Return the line that runs a program with arguments; ``words`` are both."""
+    return " ".join(_quoted(word) for word in words) if windows else shlex.join(words)
+
+
+def _quoted(word: str) -> str:
+    """Return a word for PowerShell, where a comma alone would make it a list."""
+    if re.fullmatch(r"[\w./:=\\-]+", word):
+        return word
+    return "'" + word.replace("'", "''") + "'"

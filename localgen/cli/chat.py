@@ -14,6 +14,7 @@ from localgen._util.checks import check_choice
 from localgen._util.console import input_lines
 from localgen._util.format import counted
 from localgen._util.home import expand_user
+from localgen._util.suggestions import did_you_mean
 from localgen.cli.constraint_flags import cut_message
 from localgen.cli.conversation import OVERFLOW, Conversation, MessageTooLongError
 from localgen.cli.messages import error_message
@@ -149,10 +150,11 @@ class Chat:
                 except (LocalgenError, OSError, ValueError) as error:
                     self._report(error)
             else:
+                meant = did_you_mean(name, [*commands, "exit", "quit"], shown="/{}".format) or "."
                 self._report(
                     ValueError(
-                        f"unknown command /{name}. Type /help for the commands, or // to send a "
-                        f"message that starts with a slash."
+                        f"unknown command /{name}{meant} Type /help for the "
+                        f"commands, or // to send a message that starts with a slash."
                     )
                 )
 

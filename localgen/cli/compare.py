@@ -15,7 +15,9 @@ from localgen.cli.compare_tables import print_tables
 from localgen.cli.declared_flags import DeclaredOptions
 from localgen.cli.option_groups import with_options
 from localgen.cli.options import MODEL_FORMS
+from localgen.cli.pack_advice import pack_advice
 from localgen.cli.recommending import RecommendationLimits
+from localgen.cli.resuming import resume_command
 from localgen.cli.tables import printable
 from localgen.cli.typed_flags import typed_flags
 from localgen.compare import Comparison, report
@@ -24,6 +26,7 @@ from localgen.compare.checks import check_new
 from localgen.compare.machines import by_machine, machine_settings, merge
 from localgen.compare.options import USUAL_LEVELS, CompareOptions
 from localgen.compare.result_names import result_names
+from localgen.compare.unfinished import how_to_finish
 from localgen.errors import CompareError, GenerationInterrupted
 
 # Options that apply to earlier results too.
@@ -76,6 +79,8 @@ def compare(
         result, unsaved = _measured(source, given)
     # Last first. Each is done even if another fails: the measurements may have taken hours.
     with ExitStack() as outputs:
+        if source is not None and (advice := pack_advice(source, given, result)) is not None:
+            outputs.callback(_say, advice)
         outputs.callback(_recommend, result, limits)
         if html is not None:
             outputs.callback(report.save_html, result, html, **limits.given())
@@ -104,7 +109,10 @@ def _check_use(typed: Mapping[str, str]) -> None:
 
 def _merged(paths: Sequence[Path], given: Mapping[str, Any]) -> Comparison:
     """Return earlier results as one, written to the file for results."""
-    result = merge([Comparison.load(path) for path in paths])
+    results = {path: Comparison.load(path) for path in paths}
+    result = merge(results.values())
+    for sentence in how_to_finish(results):
+        _say(f"localgen: {sentence}")
     if (output := given.get("results")) is not None:
         if not given["overwrite"]:
             check_new(Path(output), "--overwrite replaces them")
@@ -133,8 +141,8 @@ def _report_interrupt(found: Comparison, given: Mapping[str, Any]) -> None:
     kept, output = "nothing was saved", given.get("results")
     if output is not None and n_saved:
         kept = (
-            f"results for {n_saved} of {n_levels} levels are saved in {output}; resume with "
-            f"--resume"
+            f"results for {n_saved} of {n_levels} levels are saved in {output}. To resume, run: "
+            f"{resume_command()}"
         )
     print(f"localgen: interrupted; {kept}", file=sys.stderr)
 
@@ -155,4 +163,8 @@ def _recommend(result: Comparison, limits: RecommendationLimits) -> None:
     for number, part in by_machine(result).items():
         name = f"{names[number]}: " if number else ""
         sentence = part.recommend(**limits.given()).sentence
-        print(printable(f"{name}{sentence}"), file=sys.stderr)
+        _say(f"{name}{sentence}")
+
+
+def _say(sentence: str) -> None:
+    print(printable(sentence), file=sys.stderr)

@@ -16,7 +16,7 @@ from localgen.compare.formats import (
     shares_of_most,
 )
 from localgen.compare.level_result import LevelResult
-from localgen.compare.task_table import TASK_TITLES, task_tables
+from localgen.compare.task_table import DECIDES, TASK_TITLES, task_tables
 
 _BAR_WIDTH = 12
 _RIGHT = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD", "KLD p99.9", "flips")
@@ -25,9 +25,7 @@ _RIGHT = ("size", "bits/w", "load", "prefill", "decode", "ppl", "KLD", "KLD p99.
 def print_tables(result: Comparison) -> None:
     """Print a comparison, and on stderr the errors of levels."""
     _print_levels([level for level in result.levels if level.error is None])
-    for name, cells in task_tables(result):
-        print(printable(name))
-        print_table([*TASK_TITLES], cells, right=TASK_TITLES[1:], wrapped=TASK_TITLES)
+    _print_tasks(result)
     for table in extra_tables(result):
         print(table.heading)
         print_table([*table.titles], table.rows, right=table.titles[1:], wrapped=table.titles)
@@ -40,6 +38,14 @@ def print_tables(result: Comparison) -> None:
         print(noise)
     for note in result.notes:
         print(f"note: {note}")
+
+
+def _print_tasks(result: Comparison) -> None:
+    for name, cells in task_tables(result):
+        print(printable(name))
+        print_table([*TASK_TITLES], cells, right=TASK_TITLES[1:], wrapped=TASK_TITLES)
+    if any(task.difference is not None for level in result.levels for task in level.tasks):
+        print(DECIDES)
 
 
 def _print_levels(levels: list[LevelResult]) -> None:

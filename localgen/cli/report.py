@@ -13,7 +13,7 @@ from localgen.cli.recommending import RecommendationLimits
 from localgen.cli.tables import printable
 from localgen.compare import report as reports
 from localgen.compare.advice import MachineAdvice, advice_by_machine
-from localgen.compare.machines import collect
+from localgen.compare.collecting import collect
 
 _NAME = "report.html"
 
@@ -44,14 +44,17 @@ def report(
 ) -> None:
     """Write one page from the results of localgen compare in DIR; nothing is measured.
 
-    Results are the files that compare -o wrote. Those of several machines appear side by side. The
-    files of quantize --losses appear as heat maps: how much each part of the model loses alone.
+    Results are the files that compare --output wrote. Those of several machines appear side by
+    side. The files of quantize --losses appear as heat maps: how much each part of the model loses
+    alone.
     """
     page = output if output is not None else _folder(paths[0]) / _NAME
     reports.check_targets([path for path in (page, png) if path is not None])
     found = collect(paths)
     for reason in found.skipped:
         print(f"localgen: left out: {printable(reason)}", file=sys.stderr)
+    for sentence in found.unfinished:
+        print(f"localgen: {printable(sentence)}", file=sys.stderr)
     reports.save_html(found.result, page, heat_maps=found.heat_maps, **limits.given())
     if png is not None:
         reports.save_png(found.result, png, **limits.given())

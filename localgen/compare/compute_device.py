@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from localgen._util.suggestions import did_you_mean
 from localgen.config import DEVICES, ModelConfig
 from localgen.errors import BackendError
 from localgen.llama import devices
@@ -26,7 +27,8 @@ class ComputeDevice:
         """
         name, colon, layers = text.partition(":")
         if name not in DEVICES or (colon and not layers.isdecimal()):
-            raise ValueError(f"each of devices must be {FORMS}, got {text!r}")
+            hint = did_you_mean(name, DEVICES, shown=repr) if name not in DEVICES else ""
+            raise ValueError(f"each of devices must be {FORMS}, got {text!r}{hint}")
         found = cls(name, int(layers) if colon else None)
         try:
             ModelConfig(device=found.name, n_gpu_layers=found.n_gpu_layers)

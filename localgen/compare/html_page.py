@@ -32,6 +32,7 @@ from localgen.compare.sensitivity import HeatMap
 from localgen.compare.side_by_side import side_by_side
 from localgen.compare.task_table import TASK_COLUMNS, task_tables
 from localgen.compare.text_sides import Sides, sides
+from localgen.compare.unfinished import UNFINISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ def html_page(
         attention_text=attention_text,
         sampling_error=sampling_error(result),
         runs=_runs(result.settings),
+        unfinished=_unfinished(result),
         heat_maps=heat_maps,
         pictures=[(panel, pictures.as_svg(panel)) for panel in panels],
         n_undrawn=max(0, len(advice) - MOST_MACHINES),
@@ -162,6 +164,14 @@ def _runs(settings: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str]
         (names[number], str(part.get("command", "")), list(_named(part)))
         for number, part in parts.items()
     ]
+
+
+def _unfinished(result: Comparison) -> list[str]:
+    """Return the name of each result that was interrupted; the model's if it is the only one."""
+    parts = machine_settings(result.settings)
+    names = result_names(parts)
+    found = [number for number, part in parts.items() if part.get(UNFINISHED)]
+    return [names[number] or result.source for number in found]
 
 
 def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from localgen import hub
-from localgen._util.format import either
+from localgen._util.suggestions import did_you_mean
 from localgen.compare.compute_device import ComputeDevice
 from localgen.compare.level_result import LevelResult
 from localgen.config import ModelConfig
@@ -45,10 +45,7 @@ class Level:
             if name in quantization_types():
                 return cls(name, None)
             if "/" not in level and not level.endswith(".gguf") and not Path(level).exists():
-                import difflib  # noqa: PLC0415  # only for this message
-
-                near = difflib.get_close_matches(name, quantization_types(), n=3)
-                hint = f"; did you mean {either(near)}?" if near else ""
+                hint = did_you_mean(name, quantization_types())
                 raise ValueError(
                     f"{level!r} is not a quantization level, a file or a name on the Hub{hint}"
                 )

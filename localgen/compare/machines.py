@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from localgen.compare.level_result import LevelResult
 from localgen.compare.results import Comparison
-from localgen.compare.sensitivity import HeatMap, is_loss_file, load_heat_map
-from localgen.errors import CompareError
 
 # Settings that figures of quality depend on, and what they are called in a note.
 _OF_QUALITY = {"text_sha256": "text", "n_ctx": "n_ctx", "n_chunks": "n_chunks"}
@@ -77,49 +74,6 @@ def _largest_noise(parts: Sequence[Comparison]) -> LevelResult | None:
         return None
     noise, number = max(noises, key=lambda each: each[0].kld_mean or 0.0)
     return dataclasses.replace(noise, name=f"{noise.name} #{number}")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Collected:
-    """What files hold: the comparison, the losses of single groups, and why others were skipped."""
-
-    result: Comparison
-    heat_maps: tuple[HeatMap, ...]
-    skipped: tuple[str, ...]
-
-
-def collect(paths: Sequence[Path]) -> Collected:
-    """Return what ``paths`` hold: files of ``compare -o`` and ``quantize --losses``, or folders.
-
-    In a folder, only names that end in .json count, and other JSON files are skipped. Raises
-    CompareError if a file that is named itself is neither, or if no comparison is found.
-    """
-    results: list[Comparison] = []
-    heat_maps: list[HeatMap] = []
-    skipped: list[str] = []
-
-    def read(path: Path) -> None:
-        if is_loss_file(path):
-            heat_maps.append(load_heat_map(path))
-        else:
-            results.append(Comparison.load(path))
-
-    for path in paths:
-        if not path.is_dir():
-            read(path)
-            continue
-        for each in sorted(path.glob("*.json")):
-            try:
-                read(each)
-            except (CompareError, OSError) as error:
-                skipped.append(str(error))
-    if not results:
-        reasons = "".join(f"; {reason}" for reason in skipped)
-        raise CompareError(
-            f"{', '.join(map(str, paths))}: there is no result of a comparison{reasons}. Make one "
-            f"with: localgen compare MODEL -o FILE.json"
-        )
-    return Collected(merge(results), tuple(heat_maps), tuple(skipped))
 
 
 def _part(result: Comparison, number: str, levels: Sequence[LevelResult]) -> Comparison:

@@ -13,6 +13,7 @@ from localgen.compare.levels import Variant
 from localgen.compare.options import Progress
 from localgen.compare.results import Comparison
 from localgen.compare.settings import MAY_CHANGE, Settings
+from localgen.compare.unfinished import UNFINISHED
 from localgen.errors import CompareError, LocalgenError
 
 
@@ -20,7 +21,7 @@ class Record:
     """The results so far, one per variant.
 
     path: a file that is rewritten after each result. progress: see ``compare()``. folders: folders
-    to leave out of messages.
+    to leave out of messages. is_finished: whether all was measured; the file says if not.
     """
 
     def __init__(self, settings: Settings, path: Path | None, progress: Progress | None) -> None:
@@ -34,14 +35,16 @@ class Record:
         self._n_done = self._n_steps = 0
         self._was_saved = False
         self.noise: LevelResult | None = None
+        self.is_finished = False
         self.folders = {settings.source.parent}
 
     @property
     def comparison(self) -> Comparison:
         order = sorted(self._rows.values(), key=lambda row: -(row.bits_per_weight or 0.0))
+        state = {} if self.is_finished else {UNFINISHED: True}
         return Comparison(
             source=self._source.name,
-            settings=self._settings,
+            settings=self._settings | state,
             levels=tuple(order),
             noise=self.noise,
             notes=tuple(self._notes),

@@ -29,6 +29,7 @@ SETTING_NAMES = {
     "tasks_sha256": "SHA-256 of the tasks",
     "chats_sha256": "SHA-256 of the chats",
     "task_limit": "questions of each task",
+    "unfinished": "unfinished (some figures were not measured)",
 }
 # What tells the results of one machine apart, as text; at most so many of them are shown.
 _APART = {

@@ -73,6 +73,7 @@ def _folder(options: CompareOptions, stack: ExitStack) -> Path:
 def _saved(prepared: Preparation) -> Comparison:
     """Return the comparison, saved once more: notes may have come after the last result."""
     record = prepared.record
+    record.is_finished = True
     try:
         record.save(is_last=True)
     except OSError as error:

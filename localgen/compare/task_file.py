@@ -18,6 +18,7 @@ from typing import Any
 
 from localgen._util.checks import check_int
 from localgen._util.json_text import read_json
+from localgen._util.suggestions import did_you_mean
 from localgen._util.text_file import read_text
 from localgen.compare.csv_records import BrokenLineError, read_records
 from localgen.errors import CompareError
@@ -140,7 +141,10 @@ def _from_json(line: str) -> Question:
     if not isinstance(given, dict):
         raise TypeError(f"it must be an object, got {line!r:.40}")
     if unknown := sorted(given.keys() - _KEYS):
-        raise ValueError(f"it has {unknown[0]!r}, which is none of {', '.join(sorted(_KEYS))}")
+        hint = did_you_mean(unknown[0], sorted(_KEYS), n=1, shown=repr)
+        raise ValueError(
+            f"it has {unknown[0]!r}, which is none of {', '.join(sorted(_KEYS))}{hint}"
+        )
     prompt = _text("prompt", given.get("prompt"))
     if "choices" in given:
         return _with_choices(prompt, given)

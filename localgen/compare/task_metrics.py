@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# A p-value below this tells two levels apart. No p-value equals it: each is an integer / 2**n.
+SIGNIFICANT = 0.05
 # 95 % of a normal distribution are within this many standard deviations.
 _Z = 1.959963984540054
 
@@ -21,6 +23,10 @@ class PairedDifference:
     whose answer changes, right or wrong. n_lost, n_gained: questions that only the reference, or
     only the level answers right. p_value: McNemar's exact test, two-sided: how likely a split at
     least as uneven is if neither is better.
+
+    The p-value decides whether the two differ; the interval says by how much. They are computed by
+    different methods, and near ``SIGNIFICANT`` an interval may exclude 0 while the exact test does
+    not reject.
     """
 
     difference: float
@@ -30,6 +36,11 @@ class PairedDifference:
     n_lost: int
     n_gained: int
     p_value: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the test tells the level and the reference apart: p below ``SIGNIFICANT``."""
+        return self.p_value < SIGNIFICANT
 
 
 def accuracy(right: Sequence[bool]) -> tuple[float, float]:
@@ -68,7 +79,12 @@ def paired_difference(
 
 
 def mcnemar(n_lost: int, n_gained: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test: 2 P(X <= smaller), X ~ B(n, 1/2)."""
+    """Return the two-sided p-value of McNemar's exact test: 2 P(X <= smaller), X ~ B(n, 1/2).
+
+    The test is from McNemar, Psychometrika 12 (1947), 153; its exact form, a sign test of the n
+    questions on which only one of the two is right, is formula (1) of Fagerland, Lydersen and
+    Laake, BMC Medical Research Methodology 13 (2013), 91.
+    """
     n, smaller = n_lost + n_gained, min(n_lost, n_gained)
     tail = sum(math.comb(n, k) for k in range(smaller + 1))
     # Integers until the end: 2**n is no float for many questions.
@@ -76,7 +92,10 @@ def mcnemar(n_lost: int, n_gained: int) -> float:
 
 
 def wilson(count: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share by Wilson's score."""
+    """Return the 95 % interval of a share by Wilson's score.
+
+    Source: Wilson, Journal of the American Statistical Association 22 (1927), 209.
+    """
     centre = count + _Z**2 / 2
     half = _Z * math.sqrt(count * (n - count) / n + _Z**2 / 4)
     return (centre - half) / (n + _Z**2), (centre + half) / (n + _Z**2)

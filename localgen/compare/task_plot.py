@@ -11,7 +11,7 @@ from localgen.compare.level_result import LevelResult
 from localgen.compare.plot_parts import Panel, height_of_rows, is_kept
 from localgen.compare.recommend import Recommendation
 from localgen.compare.results import Comparison
-from localgen.compare.task_metrics import PairedDifference
+from localgen.compare.task_metrics import SIGNIFICANT, PairedDifference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +57,8 @@ def task_panels(result: Comparison, kept: Recommendation | None) -> tuple[Panel,
         return []
 
     caption = (
-        "The difference in right answers from the reference's, with its 95 % interval: one that "
-        "reaches over 0 does not tell them apart."
+        "The difference in right answers from the reference's, with its 95 % interval. A filled "
+        f"dot: p is below {SIGNIFICANT}, so the level differs from the reference."
     )
     caption += left_out(len(tasks) - len(shown), "task")
     caption += left_out(len(answering) - len(levels), "level")
@@ -87,4 +87,5 @@ def _first(tasks: dict[str, list[Row]]) -> Iterator[tuple[str, list[Row]]]:
 def _interval(axes: Axes, y: int, found: PairedDifference, *, kept: bool) -> None:
     colour = PALETTE["accent" if kept else "ink"]
     axes.hlines(y, 100 * found.low, 100 * found.high, colour, lw=1.4)
-    axes.plot(100 * found.difference, y, "o", ms=7 if kept else 4.5, c=colour)
+    inside = colour if found.is_significant else PALETTE["paper"]
+    axes.plot(100 * found.difference, y, "o", ms=7 if kept else 4.5, c=colour, mfc=inside)

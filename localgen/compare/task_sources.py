@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from localgen._util.checks import check_int
 from localgen._util.home import expand_user
+from localgen._util.suggestions import did_you_mean
 from localgen.compare.task_answers import FileTask, Task
 from localgen.compare.task_file import SUFFIXES, read_tasks
 from localgen.errors import CompareError, EvaluateError
@@ -81,10 +83,19 @@ def _harness_tasks(
     try:
         check_installed()
     except EvaluateError as error:
+        hint = did_you_mean(names[0], _own_names(), shown=repr)
         raise CompareError(
-            f"tasks has {names[0]!r}, which is neither a file nor 'demo', so it is lm-eval's; but "
-            f"{error}"
+            f"tasks has {names[0]!r}, which is neither a file nor {DEMO!r}{hint or '.'} If it is a "
+            f"task of lm-eval: {error}"
         ) from None
     from localgen.evaluate.graded_tasks import load_tasks  # noqa: PLC0415  # an optional extra
 
-    return {task.name: task for task in load_tasks(names, limit=limit, include_path=include_path)}
+    found = load_tasks(names, limit=limit, include_path=include_path, others=_own_names())
+    return {task.name: task for task in found}
+
+
+def _own_names() -> list[str]:
+    """Return what a misspelt name may mean: the demonstration, or a file in this folder."""
+    with contextlib.suppress(OSError):  # a folder that cannot be listed
+        return [DEMO, *(path.name for path in Path().iterdir() if path.suffix.lower() in SUFFIXES)]
+    return [DEMO]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from localgen._util.format import counted
 from localgen.compare.level_result import LevelResult, TaskResult
 from localgen.compare.results import Comparison
+from localgen.compare.task_metrics import SIGNIFICANT
 
 MISSING = "-"
 # Titles, and what the figures are.
@@ -16,8 +17,11 @@ TASK_COLUMNS = {
     "difference": "percentage points of right answers more than the reference has",
     "95 % interval": "of the difference, by Newcombe's method for pairs",
     "p": "p-value of McNemar's exact test: how likely a split at least as uneven is by chance",
+    "differs": f"whether p is below {SIGNIFICANT}; this decides, even if the interval excludes 0",
 }
 TASK_TITLES = tuple(TASK_COLUMNS)
+# Stands below the tables: an interval and a p-value may seem to disagree.
+DECIDES = f"differs: p is below {SIGNIFICANT}, which decides; the interval says by how much"
 
 
 def task_tables(result: Comparison) -> list[tuple[str, list[list[str]]]]:
@@ -37,13 +41,14 @@ def _row(level: LevelResult, task: TaskResult) -> list[str]:
     right = f"{_percent(task.accuracy)} ±{100 * task.accuracy_se:.1f}"
     found = task.difference
     if found is None:
-        rest = ["reference" if level.is_reference else MISSING, "", "", ""]
+        rest = ["reference" if level.is_reference else MISSING, "", "", "", ""]
     else:
         rest = [
             _percent(found.flips),
             f"{100 * found.difference:+.1f}",
             f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
             f"{found.p_value:.2g}",
+            "yes" if found.is_significant else "no",
         ]
     return [level.label, right, norm, *rest]
 

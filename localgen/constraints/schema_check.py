@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from localgen._util.suggestions import similar_names
 from localgen.constraints.keyword_values import wrong_values
 from localgen.constraints.numbers import INTEGERS, is_exact, multiple_of, multiples_overflow
 
@@ -109,7 +109,7 @@ def _check_keywords(part: dict[str, Any], where: Where) -> None:
         if keyword == "$id" and where:
             refuse((*where, keyword), "changes what references mean; leave it out")
         if not (keyword in _ENFORCED or keyword in ANNOTATIONS or keyword.startswith("x-")):
-            close = difflib.get_close_matches(keyword, _ENFORCED, 1)
+            close = similar_names(keyword, _ENFORCED, n=1)
             hint = f"did you mean {close[0]}?" if close else "leave it out"
             refuse((*where, keyword), f"is no keyword that is known, and would be ignored; {hint}")
 

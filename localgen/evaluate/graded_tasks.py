@@ -105,13 +105,14 @@ def load_tasks(
     *,
     limit: int | None = None,
     include_path: str | os.PathLike[str] | None = None,
+    others: Sequence[str] = (),
 ) -> list[GradedTask]:
     """Return tasks of lm-eval with their data, which may be downloaded first.
 
-    limit: the most questions of each task. Raises ValueError for names that do not exist, and
-    EvaluateError for tasks that cannot be loaded or have no right answers.
+    limit: the most questions of each task. others: see ``find_tasks``. Raises ValueError for names
+    that do not exist, and EvaluateError for tasks that cannot be loaded or have no right answers.
     """
-    manager = find_tasks(names, include_path)
+    manager = find_tasks(names, include_path, others=others)
     return [_load(name, manager, limit) for name in names]
 
 

@@ -6,7 +6,7 @@ import errno
 import fnmatch
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ import lm_eval
 from lm_eval.tasks import TaskManager, get_task_dict
 
 from localgen._util.format import either, some_of
+from localgen._util.suggestions import similar_names
 from localgen.errors import EvaluateError, LocalgenError
 from localgen.evaluate.harness_model import LocalgenLM
 from localgen.evaluate.task_files import unreadable_files
+
+# How like a task's name must be to a known one: thousands are known.
+_CUTOFF = 0.75
 
 
 def evaluate(
@@ -87,10 +91,14 @@ def _check_loading(tasks: Sequence[str], manager: TaskManager) -> None:
 
 
 def find_tasks(
-    tasks: Sequence[str], include_path: str | os.PathLike[str] | None = None
+    tasks: Sequence[str],
+    include_path: str | os.PathLike[str] | None = None,
+    *,
+    others: Sequence[str] = (),
 ) -> TaskManager:
     """Return lm-eval's index of tasks, which has all of ``tasks``; it loads none of them.
 
+    others: names that are not lm-eval's, which an error may suggest as well.
     Raises ValueError for names that it lacks, FileNotFoundError without the folder
     ``include_path``.
     """
@@ -105,7 +113,8 @@ def find_tasks(
     manager = _index(include_path)
     known = manager.all_tasks
     if unknown := [name for name in tasks if name not in {*known}]:
-        similar = list(dict.fromkeys(each for name in unknown for each in _similar(name, known)))
+        near = [similar_names(name, [*others, *known], cutoff=_CUTOFF) for name in unknown]
+        similar = list(dict.fromkeys(chain.from_iterable(near)))
         hint = f"Did you mean {either(similar)}? " if similar else ""
         raise ValueError(
             f"lm-eval has no task {either([repr(name) for name in unknown])}. {hint}"
@@ -133,10 +142,6 @@ def _skipped(include_path: str | os.PathLike[str] | None) -> str:
     """Return what to add to an error: the files that lm-eval skips, some of them."""
     files = [] if include_path is None else [*unreadable_files(include_path)]
     return f". It skips {some_of(files, 'file')}" if files else ""
-
-
-def _similar(name: str, known: Sequence[str]) -> list[str]:
-    return get_close_matches(name, known, n=3, cutoff=0.75)
 
 
 def _index(include_path: str | os.PathLike[str] | None) -> TaskManager:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from localgen._util.format import either
+from localgen._util.suggestions import similar_names
 from localgen.errors import DownloadError, LocalgenError, ModelNotFoundError
 from localgen.hub.names import HubName
 
@@ -169,5 +169,5 @@ def missing_revision(api: HfApi, name: HubName) -> ModelNotFoundError:
 
 
 def _nearest(repo: str, found: Iterable[str]) -> str:
-    near = difflib.get_close_matches(repo, sorted(set(found)), n=_N_NEAREST, cutoff=0.5)
+    near = similar_names(repo, sorted(set(found)), n=_N_NEAREST, cutoff=0.5)
     return f" Did you mean {either(near)}?" if near else ""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from localgen._util.suggestions import similar_names
 from localgen.errors import ModelNotFoundError
 from localgen.hub.names import HubName
 
@@ -238,9 +239,7 @@ def _no_model(name: HubName, others: dict[str, str]) -> str:
 
 
 def _no_such_file(name: HubName, files: list[str]) -> str:
-    import difflib  # noqa: PLC0415  # only for this message
-
     weights = [file for file in files if is_gguf(file)]
-    near = difflib.get_close_matches(name.file or "", weights, n=3, cutoff=0.3) or weights[:10]
+    near = similar_names(name.file or "", weights, cutoff=0.3) or weights[:10]
     hint = f"the closest are {', '.join(near)}" if near else "it holds no GGUF file"
     return f"{name.repo} has no file {name.file} at {name.revision}; {hint}"

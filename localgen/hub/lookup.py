@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 from localgen._util.format import either
 from localgen._util.home import expand_user
+from localgen._util.suggestions import similar_names
 from localgen._util.warn import warn
 from localgen.errors import DownloadError, ModelNotFoundError
 from localgen.hub import cache, catalog, headers, names
@@ -98,7 +98,7 @@ def _exists(path: Path) -> bool:
 
 
 def _not_found(source: str) -> str:
-    near = difflib.get_close_matches(source.lower(), catalog.catalog(), n=3)
+    near = similar_names(source, catalog.catalog())
     hint = f"; did you mean {either(near)}?" if near else "."
     message = (
         f"there is no file or alias {source}{hint} Pass the path of a .gguf file, a repository on "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import itertools
 import json
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from localgen._util.checks import check_bool, check_int
+from localgen._util.suggestions import did_you_mean, similar_names
 from localgen.config import CONSTRAINTS, GenerationConfig
 from localgen.errors import JobError
 
@@ -275,7 +275,7 @@ def _prompt(fields: dict[str, Any]) -> tuple[str, Any]:
 def _nearest(fields: dict[str, Any]) -> str:
     """Return a hint if a key looks like a misspelt prompt."""
     for name in fields:
-        near = difflib.get_close_matches(name, _PROMPTS, n=1)
+        near = similar_names(name, _PROMPTS, n=1)
         if name not in _NAMES and near:
             return f"; did you mean {near[0]!r} instead of {name!r}?"
     return ""
@@ -331,6 +331,4 @@ def _check_names(options: Iterable[str]) -> None:
         if name in _NOT_OF_A_ROW:
             raise TypeError(f"{name!r} cannot be set in a job: each line gives one text")
         if name not in _OPTIONS:
-            near = difflib.get_close_matches(name, _NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"unknown option {name!r}{hint}")
+            raise TypeError(f"unknown option {name!r}{did_you_mean(name, _NAMES, n=1, shown=repr)}")

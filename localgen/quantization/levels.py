@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from localgen._util.format import either
+from localgen._util.suggestions import did_you_mean
 from localgen.gguf import gate
 from localgen.hub.levels import level_of
 
@@ -42,8 +41,7 @@ def ftype_of(level: str) -> int:
 
     known = quantization_types()
     if level not in known:
-        near = difflib.get_close_matches(level, known, n=3)
-        hint = f"; did you mean {either(near)}?" if near else "."
+        hint = did_you_mean(level, known) or "."
         raise ValueError(
             f"unknown quantization level {level!r}{hint} llama.cpp writes {', '.join(known)}"
         )

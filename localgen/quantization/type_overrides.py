@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from localgen._util.format import counted, either
+from localgen._util.suggestions import did_you_mean
 from localgen.errors import QuantizeError
 from localgen.gguf.gate import ModelFile
 from localgen.gguf.tensor_types import TENSOR_TYPES, TensorType
@@ -131,6 +131,5 @@ def _known(option: str, kind: str) -> str:
     name = str(kind).strip().upper()
     if name in TYPES:
         return name
-    near = difflib.get_close_matches(name, TYPES, n=3)
-    hint = f"; did you mean {either(near)}?" if near else "."
+    hint = did_you_mean(name, TYPES) or "."
     raise ValueError(f"{option}: unknown tensor type{hint} Types are {', '.join(TYPES)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from localgen._util.suggestions import did_you_mean
 from localgen.option_names import own_name
 from localgen.serve.refusals import Refusal
 from localgen.serve.schemas.common import RequestModel
@@ -133,5 +133,4 @@ def _hint(name: str, kind: type[RequestModel]) -> str:
     own = own_name(name)
     if own in names:
         return f"; did you mean {own}?"
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return did_you_mean(name, names, n=1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from localgen._util.suggestions import did_you_mean, similar_names
 from localgen._util.warn import warn
 
 _NEVER_CUT = "a conversation is never cut; drop messages, or cut the returned token ids"
@@ -79,9 +79,7 @@ def _items(given: Any, what: str) -> list[Any]:
 
 def unknown_option(name: str, arguments: Collection[str]) -> TypeError:
     """Return the error for an unknown argument, with a similar name of ``arguments``."""
-    near = difflib.get_close_matches(name, arguments, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return TypeError(f"unknown option {name!r}{hint}")
+    return TypeError(f"unknown option {name!r}{did_you_mean(name, arguments, n=1, shown=repr)}")
 
 
 def without_unsupported(variables: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +113,7 @@ def warn_unless_read(
 
 def _check_spelling(names: Sequence[str], arguments: Collection[str]) -> None:
     for name in names:
-        if near := difflib.get_close_matches(name, arguments, n=1, cutoff=0.8):
+        if near := similar_names(name, arguments, n=1, cutoff=0.8):
             raise TypeError(
                 f"the chat template does not read {name!r}; did you mean the argument {near[0]!r}?"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from localgen._util.shell import set_variable, unset_variable, with_variables
+from localgen._util.shell import command_of, set_variable, unset_variable, with_variables
 
 SETTINGS = ['CMAKE_ARGS="-DGGML_CUDA=on"', 'CXXFLAGS="-fno-dse"']
 
@@ -22,3 +22,11 @@ def test_powershell() -> None:
     assert with_variables([], "pip", windows=True) == "pip"
     assert set_variable(SETTINGS[0], windows=True) == '$env:CMAKE_ARGS="-DGGML_CUDA=on"'
     assert unset_variable("CMAKE_ARGS", windows=True) == "Remove-Item Env:CMAKE_ARGS"
+
+
+def test_words_are_quoted_for_the_shell() -> None:
+    words = ["localgen", "a b.gguf", "it's", "F16,Q8_0", "C:\\m.gguf"]
+    assert command_of(words, windows=False) == (
+        "localgen 'a b.gguf' 'it'\"'\"'s' F16,Q8_0 'C:\\m.gguf'"
+    )
+    assert command_of(words, windows=True) == ("localgen 'a b.gguf' 'it''s' 'F16,Q8_0' C:\\m.gguf")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from localgen import CompareError, GenerationInterrupted
+from localgen._util.shell import command_of
 from localgen.cli import app
 from localgen.cli import compare as command
 from localgen.compare import report
@@ -195,7 +196,7 @@ def test_no_level_to_keep_without_quality(args: list[str], compare: Command) -> 
 @pytest.mark.parametrize(
     ("n_saved", "is_written", "said"),
     [
-        (1, True, "results for 1 of 4 levels are saved in {}; resume with --resume"),
+        (1, True, "results for 1 of 4 levels are saved in {}. To resume, run: {}"),
         (0, True, "nothing was saved"),
         (1, False, "nothing was saved"),
     ],
@@ -203,7 +204,7 @@ def test_no_level_to_keep_without_quality(args: list[str], compare: Command) -> 
 def test_interrupt(
     n_saved: int, is_written: bool, said: str, compare: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C exits with 130 and says what the file has."""
+    """Ctrl-C exits with 130, and says what the file has and the command that continues."""
     done = [LevelResult(name="F16", perplexity=9.0)] * n_saved
     interrupted = GenerationInterrupted("")
     interrupted.partial = dataclasses.replace(MEASURED, levels=(LEVEL, *done))
@@ -213,8 +214,9 @@ def test_interrupt(
 
     monkeypatch.setattr(command, "measure", measure)
     args = ["m.gguf", "--levels", "F16,Q8_0", "--kv-types", "f16,q8_0"]
-    written = ["-o", compare.output] if is_written else []
-    expected = f"localgen: interrupted; {said.format(compare.output)}\n"
+    written = ["-o", str(compare.output)] if is_written else []
+    again = command_of(["localgen", "compare", *args, *written, "--resume"])
+    expected = f"localgen: interrupted; {said.format(compare.output, again)}\n"
     assert compare(*args, *written) == (130, expected)
 
 

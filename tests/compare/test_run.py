@@ -31,6 +31,7 @@ from localgen.compare.metrics import (
 from localgen.compare.paired_evaluation import scored_blocks
 from localgen.compare.quality import Quality
 from localgen.compare.recommend import pareto, parse_bytes, recommend
+from localgen.compare.unfinished import is_unfinished
 from localgen.engine.backend import Batch
 from localgen.quantization import calibration
 from localgen.quantization.imatrix_result import is_made_from
@@ -267,10 +268,13 @@ def test_what_is_done_is_not_measured_again(tiny_bpe_path: Path, tmp_path: Path)
     with pytest.raises(GenerationInterrupted) as caught:
         compare(tiny_bpe_path, levels, **options)
     assert caught.value.partial == Comparison.load(tmp_path / "r.json")
+    assert is_unfinished(caught.value.partial)
     assert Comparison.load(tmp_path / "r.json")["Q8_0"].kld_mean is not None
     found = compare(tiny_bpe_path, levels, **options, resume=True)
     assert evaluated == ["Q8_0", "interrupt", "Q4_0", "F32 against itself"]
     assert all(level.kld_mean is not None for level in found.levels)
+    assert found == Comparison.load(tmp_path / "r.json")
+    assert not is_unfinished(found)
     with pytest.raises(CompareError, match="was made with a different n_chunks"):
         compare(tiny_bpe_path, levels, **{**options, "n_chunks": 2}, resume=True)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localgen.compare.task_metrics import accuracy, mcnemar, paired_difference
+from localgen.compare.task_metrics import SIGNIFICANT, accuracy, mcnemar, paired_difference
 
 
 def test_an_accuracy_and_its_standard_error() -> None:
@@ -48,6 +48,42 @@ def test_the_interval_of_a_published_case() -> None:
     assert found.difference == pytest.approx(0.2)
     assert [found.low, found.high] == pytest.approx([0.0569, 0.3404], abs=1e-4)
     assert (found.n_gained, found.n_lost, found.flips) == (12, 2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("n_lost", "n_gained", "p_value", "decision"),
+    [
+        (5, 0, 2 / 32, False),
+        (6, 0, 2 / 64, True),
+        (8, 1, 2 * (1 + 9) / 512, True),
+        (8, 2, 2 * (1 + 10 + 45) / 1024, False),
+        # The sums of the binomial coefficients of 19 up to the 4th and the 5th.
+        (15, 4, 2 * (1 + 19 + 171 + 969 + 3876) / 2**19, True),
+        (14, 5, 2 * (1 + 19 + 171 + 969 + 3876 + 11628) / 2**19, False),
+    ],
+)
+def test_the_p_value_decides_at_the_border(
+    n_lost: int, n_gained: int, p_value: float, decision: bool
+) -> None:
+    for pair in ((n_lost, n_gained), (n_gained, n_lost)):
+        reference, level = answers(26, pair[1], pair[0], 15)
+        found = paired_difference(reference, level, [""] * len(level), [""] * len(level))
+        assert found.p_value == pytest.approx(p_value)
+        assert found.is_significant is decision is (p_value < SIGNIFICANT)
+
+
+def test_an_interval_may_exclude_zero_where_the_test_does_not_reject() -> None:
+    """26 right in both, 14 lost, 5 gained, 15 in neither: what Q2_K of SmolLM2 did in the demo.
+
+    By hand: Wilson's intervals are 0.393 to 0.638 for 31 of 60 and 0.541 to 0.773 for 40 of 60, the
+    association 26 * 15 - 14 * 5 - 30 = 290 and the correlation 290 / sqrt(31 * 29 * 40 * 20) =
+    0.342, so the interval is -0.15 - 0.132 to -0.15 + 0.142.
+    """
+    reference, level = answers(26, 5, 14, 15)
+    found = paired_difference(reference, level, [""] * 60, [""] * 60)
+    assert [found.low, found.high] == pytest.approx([-0.282, -0.008], abs=1e-3)
+    assert found.high < 0
+    assert not found.is_significant
 
 
 def test_flips_count_changed_answers_right_or_wrong() -> None:

@@ -62,6 +62,18 @@ def test_the_recommended_level_is_marked() -> None:
     assert sizes == [7, 4.5]
 
 
+def test_a_dot_is_filled_if_the_level_differs() -> None:
+    """The p-value decides, not whether the interval reaches over 0."""
+    result = _with_tasks()
+    (task,) = result.levels[1].tasks
+    assert task.difference is not None
+    lost = dataclasses.replace(task, difference=dataclasses.replace(task.difference, p_value=0.04))
+    levels = (result.levels[0], dataclasses.replace(result.levels[1], tasks=(lost,)))
+    for each, is_filled in ((result, False), (dataclasses.replace(result, levels=levels), True)):
+        dot = next(line for line in _drawn(each).lines if line.get_marker() == "o")
+        assert (dot.get_markerfacecolor() == dot.get_color()) is is_filled
+
+
 def test_what_does_not_fit_is_told() -> None:
     """Twelve tasks of two levels and a heading fill the picture."""
     (full,), (over,) = (task_panels(_with_tasks(number), None) for number in (12, 14))

@@ -59,6 +59,22 @@ def test_other_names_need_lm_eval(here: Path, monkeypatch: pytest.MonkeyPatch) -
         find_tasks(["own.jsonl", "arc_easy"])
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("dmo", "'demo'"), ("Demo", "'demo'"), ("own.jsonk", "'own.jsonl'")]
+)
+def test_a_misspelt_name_has_a_suggestion(
+    name: str, meant: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the demonstration and the files here, and with lm-eval of its tasks, too."""
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "find_spec", lambda _: None)
+        with pytest.raises(CompareError, match=f"did you mean {meant}"):
+            find_tasks([name])
+    pytest.importorskip("lm_eval")
+    with pytest.raises(ValueError, match=f"Did you mean {meant[1:-1]}"):
+        find_tasks([name])
+
+
 def test_names_must_be_a_list_and_differ(here: Path) -> None:
     with pytest.raises(TypeError, match="must be a list"):
         find_tasks("demo")

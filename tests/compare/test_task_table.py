@@ -30,8 +30,17 @@ def test_levels_that_answered_are_rows_beside_the_reference() -> None:
     assert heading == "own.jsonl: 8 questions"
     assert reference[:4] == ["F16", "75.0 % ±16.4", "-", "reference"]
     assert other[:5] == ["Q4_0", "62.5 % ±18.3", "-", "50.0 %", "-12.5"]
-    assert other[6] == "1"
+    assert other[6:] == ["1", "no"]
     assert len(reference) == len(other) == len(TASK_TITLES)
+
+
+def test_the_p_value_decides_whether_a_level_differs() -> None:
+    reference = "r" * 10
+    for n_lost, decision in ((5, "no"), (6, "yes")):
+        lost = task_result("own.jsonl", "w" * n_lost + reference[n_lost:], reference)
+        levels = (level("Q4_0", 4, 0.1, 20, tasks=(lost,)),)
+        ((_, ((*_, interval, _, differs),)),) = task_tables(comparison(levels=levels))
+        assert (differs, interval.split()[2][0]) == (decision, "-")
 
 
 def test_the_page_has_the_tables(tmp_path: Path) -> None:

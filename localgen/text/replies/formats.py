@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from localgen._util.suggestions import did_you_mean
 from localgen.text.replies.other_calls import DEEPSEEK_SEPARATOR, deepseek_mark
 from localgen.text.replies.tagged_calls import Tags
 
@@ -242,9 +243,10 @@ def choose_format(name: str | None, template: str) -> ReplyFormat | None:
         return None
     found = _BY_NAME.get(ALIASES.get(name, name)) if isinstance(name, str) else None
     if found is None:
-        known = ", ".join(sorted([*_BY_NAME, *ALIASES]))
+        known = sorted([*_BY_NAME, *ALIASES])
+        hint = did_you_mean(name, [*known, NONE], shown=repr) if isinstance(name, str) else ""
         raise ValueError(
-            f"reply_format must be one of {known}, none (the reply stays as it is) or None (as the "
-            f"chat template shows it), got {name!r}"
+            f"reply_format must be one of {', '.join(known)}, none (the reply stays as it is) or "
+            f"None (as the chat template shows it), got {name!r}{hint}"
         )
     return found

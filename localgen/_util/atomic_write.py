@@ -31,15 +31,16 @@ def atomic_write_bytes(path: Path, data: bytes, *, is_private: bool = False) -> 
 def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
     """Open a new file that replaces ``path`` once it is on the disk, unless an exception is raised.
 
-    A symbolic link is followed: the file that it points to is replaced. Files that a killed process
-    left in that folder more than a day ago are removed. is_private: only its owner
-    may read the new file, whatever the old one's mode was; on Windows its folder decides. An
-    OSError names ``path``, not the temporary file beside it.
+    A missing folder is made. A symbolic link is followed: the file that it points to is replaced.
+    Files that a killed process left in that folder more than a day ago are removed. is_private:
+    only its owner may read the new file, whatever the old one's mode was; on Windows its folder
+    decides. An OSError names ``path``, not the temporary file beside it.
     """
     target = Path(os.path.realpath(path))
     partial = target.with_name(f".localgen-{secrets.token_hex(4)}.part")
     with _errors_as_of(path, partial, target):
-        _check_target(target)
+        _check_target(path, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
         _remove_left(target.parent)
         descriptor = os.open(
             partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private else 0o666
@@ -60,14 +61,22 @@ def atomic_write(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
 def check_writable(path: Path) -> None:
     """Raise OSError if ``atomic_write`` could not write ``path``, before any work.
 
-    A link that points nowhere, a folder, a device, and a folder or disk that may only be read are
-    found; a disk that fills up later is not.
+    A link into a missing folder, a folder, a device, and a folder or disk that may only be read are
+    found; a disk that fills up later is not. A missing folder is not made.
     """
     target = Path(os.path.realpath(path))
     with _errors_as_of(path, target):
-        _check_target(target)
-        if not os.access(target.parent, os.W_OK):
+        folder = _check_target(path, target)
+        if not os.access(folder, os.W_OK):
             raise OSError(errno.EACCES, "its folder cannot be written to")
+
+
+def make_folder_of(path: Path) -> None:
+    """Make the folder of a file, and those above it, unless they exist. Raises OSError."""
+    target = Path(os.path.realpath(path))
+    with _errors_as_of(path, target):
+        _existing_folder(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
 
 
 def holds_data(path: Path) -> bool:
@@ -121,14 +130,26 @@ def _remove_if_left(path: Path) -> None:
             path.unlink()
 
 
-def _check_target(target: Path) -> None:
-    """Refuse what cannot be replaced, or must not be: a folder, a device, a pipe."""
+def _check_target(path: Path, target: Path) -> Path:
+    """Refuse what cannot be replaced, or must not be: a folder, a device, a pipe.
+
+    target: where ``path`` points to. Returns the folder that is written to, or where it is made.
+    """
     if target.is_dir():
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EISDIR, "it is a folder. Name a file in it")
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file")
-    if not target.parent.is_dir():
-        raise OSError(errno.ENOENT, "its folder does not exist")
+    if path.is_symlink() and not target.parent.is_dir():
+        raise OSError(errno.ENOENT, "it is a link into a folder that does not exist")
+    return _existing_folder(target)
+
+
+def _existing_folder(target: Path) -> Path:
+    """Return the innermost folder of a file that exists. Raises OSError if that is no folder."""
+    folder = next(each for each in target.parents if each.exists())
+    if not folder.is_dir():
+        raise OSError(errno.ENOTDIR, f"{folder} is not a folder")
+    return folder
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections import UserDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from localgen._util.home import expand_user
 from localgen.cli.messages import note_command
 
 
@@ -30,7 +34,7 @@ class _Place:
         if isinstance(found, typer.Typer):  # a group of commands
             return typer.main.get_command(found)
         alone = typer.Typer(rich_markup_mode=None, add_completion=False)
-        alone.command(name, short_help=self.short_help)(found)
+        alone.command(name, short_help=self.short_help)(_with_home(found))
         return typer.main.get_command(alone)
 
 
@@ -55,6 +59,25 @@ PLACES = {
     ),
     "models": _Place("models:models"),
 }
+
+
+def _with_home(command: Callable[..., None]) -> Callable[..., None]:
+    """Return ``command`` with "~" replaced in the paths it gets.
+
+    A shell does not replace it in --output=~/FILE, and a folder "~" would be made.
+    """
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(**{name: _expanded(value) for name, value in values.items()})
+
+    return run
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_expanded(each) for each in value]
+    return expand_user(value) if isinstance(value, Path) else value
 
 
 class _Commands(UserDict[str, Any]):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from localgen._util.home import expand_user
 from localgen._util.progress import step_bar
 from localgen.cli.compare_tables import print_tables
 from localgen.cli.declared_flags import DeclaredOptions
@@ -115,8 +116,8 @@ def _merged(paths: Sequence[Path], given: Mapping[str, Any]) -> Comparison:
         _say(f"localgen: {sentence}")
     if (output := given.get("results")) is not None:
         if not given["overwrite"]:
-            check_new(Path(output), "--overwrite replaces them")
-        result.save(Path(output))
+            check_new(expand_user(output), "--overwrite replaces them")
+        result.save(expand_user(output))
     return result
 
 

@@ -81,10 +81,6 @@ def _check_output(output: Path | None, *, overwrite: bool, log_samples: bool) ->
         if log_samples:
             raise ValueError("--log-samples writes into the results: add --output FILE")
         return
-    if output.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", os.fspath(output))
-    if not output.absolute().parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", os.fspath(output))
     check_writable(output)
     if holds_data(output) and not overwrite:
         raise FileExistsError(

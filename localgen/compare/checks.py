@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from localgen._util.atomic_write import holds_data
+from localgen._util.atomic_write import check_writable, holds_data
 from localgen._util.home import expand_user
 from localgen._util.option_fields import FilePath
-from localgen.compare.folders import make_writable
 from localgen.compare.settings import Settings
 from localgen.compare.speed import N_DECODE, N_PREFILL
 from localgen.errors import CompareError
@@ -20,17 +19,17 @@ from localgen.quantization.options import AUTO
 
 
 def results_file(results: FilePath | None, *, may_exist: bool = False) -> Path | None:
-    """Return the file of the results, whose folder is made before anything is measured.
+    """Return the file of the results, which is checked before anything is measured.
 
     may_exist: whether results in it are kept, or discarded. Raises CompareError if they are not,
-    and if the folder cannot be made, and OSError if the file cannot be written.
+    and OSError if the file cannot be written.
     """
     if results is None:
         return None
     path = expand_user(results)
     if not may_exist:
         check_new(path, "resume=True keeps them, and overwrite=True starts over")
-    make_writable(path)
+    check_writable(path)
     return path
 
 

@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from localgen._util.atomic_write import holds_data
+from localgen._util.atomic_write import check_writable, holds_data
 from localgen._util.format import as_size
 from localgen.benchmark.measuring import surroundings
 from localgen.compare.divergence import GreedyText
-from localgen.compare.folders import make_writable
 from localgen.compare.level_result import LevelResult
 from localgen.compare.packed_rows import N_SAMPLES, N_TOP, Packed
 from localgen.compare.reference import LiveReference
@@ -40,7 +39,7 @@ def check_target(path: Path, *, may_exist: bool) -> None:
             f"{path} exists, and would be lost: overwrite=True replaces it. Or write to another "
             f"file."
         )
-    make_writable(path, "the reference pack")
+    check_writable(path)
 
 
 def about_reference(

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
-from localgen._util.atomic_write import atomic_write_bytes
+from localgen._util.atomic_write import atomic_write_bytes, check_writable
 from localgen._util.format import counted
 from localgen.compare import pictures, plots
 from localgen.compare.advice import MachineAdvice, advice_by_machine
 from localgen.compare.drawable import drawable
 from localgen.compare.drawn import MOST_MACHINES
-from localgen.compare.folders import make_writable
 from localgen.compare.html_page import html_page
 from localgen.compare.plot_parts import Panel
 from localgen.compare.results import Comparison
@@ -30,7 +29,7 @@ def check_targets(paths: Sequence[Path]) -> None:
     """Raise CompareError or OSError if a report cannot be written to ``paths``, before anything is
     measured.
 
-    It checks the extension and matplotlib, and makes the folder.
+    It checks the extension, the folder and matplotlib.
     """
     if paths:
         _require_matplotlib()
@@ -40,7 +39,7 @@ def check_targets(paths: Sequence[Path]) -> None:
                 f"{path} has the wrong extension: plots are written as PNG, reports as HTML. Use "
                 f"{path.stem}.png or {path.stem}.html."
             )
-        make_writable(path)
+        check_writable(path)
 
 
 def save_png(

@@ -120,5 +120,4 @@ def _remember(entry: Path | None, result: _Result) -> None:
     if entry is None:
         return
     with contextlib.suppress(OSError):
-        entry.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(entry, json.dumps({"failure": result.failure}).encode())

@@ -24,18 +24,15 @@ class LossFile:
     """
 
     def __init__(self, path: Path | None, origin: Mapping[str, Any]) -> None:
-        """Read the file if there is one, else make its folder.
+        """Read the file if there is one.
 
-        Raises QuantizeError for a file of another origin, and if the folder cannot be made, and
-        OSError if the file cannot be written.
+        Raises QuantizeError for a file of another origin, and OSError if it cannot be written.
         """
         self._path = path
         self._origin = dict(origin)
         self.losses: dict[Mixture, float] = {}
         if path is not None and path.exists():
             self.losses = _read(path, self._origin)
-        elif path is not None:
-            _make_folder(path)
         if path is not None:
             check_writable(path)
 
@@ -53,15 +50,6 @@ class LossFile:
             "losses": [[list(types), value] for types, value in self.losses.items()],
         }
         atomic_write_bytes(self._path, json.dumps(content, indent=1).encode())
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise QuantizeError(
-            f"losses={path} cannot be written: {path.parent}: {error.strerror}"
-        ) from error
 
 
 def _read(path: Path, origin: Mapping[str, Any]) -> dict[Mixture, float]:

@@ -105,7 +105,6 @@ def save(key: ProfileKey, kind: str, data: dict[str, Any]) -> Path | None:
         logger.info("there is no folder for measurements: set HOME, or %s", FOLDER_VARIABLE)
         return None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(path, _text(key, kind, data))
     except OSError as error:
         logger.info("%s cannot be written: %s", path, error.strerror)

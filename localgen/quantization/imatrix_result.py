@@ -53,10 +53,6 @@ def target_of(
             f"output must be a .gguf file, got {path}: the older format of importance matrices is "
             f"only read"
         )
-    if path.is_dir():
-        raise ValueError(f"output {path} is a folder; name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"output {path} cannot be written: its folder does not exist")
     check_writable(path)
     if _holds_another(path):
         raise ValueError(

@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
-from localgen._util.atomic_write import atomic_write, atomic_write_bytes, check_writable
+from localgen._util.atomic_write import (
+    atomic_write,
+    atomic_write_bytes,
+    check_writable,
+    make_folder_of,
+)
 from tests.systems import make_pipe
 
 
@@ -48,8 +53,8 @@ def test_a_link_stays_a_link(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "name", "code", "words"),
     [
-        (lambda path: None, "none/file", errno.ENOENT, "its folder does not exist"),
-        (os.mkdir, "other", errno.EISDIR, "Is a directory"),
+        (lambda path: path.parent.touch(), "other/file", errno.ENOTDIR, "other is not a folder"),
+        (os.mkdir, "other", errno.EISDIR, "it is a folder. Name a file in it"),
         (make_pipe, "other", errno.EINVAL, "it is not a regular file"),
     ],
 )
@@ -194,9 +199,20 @@ def test_a_link_that_points_into_no_folder_cannot_be_written(tmp_path: Path) -> 
         link.symlink_to(tmp_path / "none" / "file")
     except OSError:
         pytest.skip("links need a privilege here")
-    with pytest.raises(OSError, match="its folder does not exist") as raised:
+    with pytest.raises(OSError, match="a link into a folder that does not exist") as raised:
         check_writable(link)
     assert raised.value.filename == str(link)
+
+
+def test_a_missing_folder_is_made_with_the_file_and_not_before(tmp_path: Path) -> None:
+    """What is refused after the check leaves no folder behind."""
+    path = tmp_path / "new" / "inner" / "file"
+    check_writable(path)
+    assert not path.parent.parent.exists()
+    atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    make_folder_of(tmp_path / "other" / "file")
+    assert (tmp_path / "other").is_dir()
 
 
 def test_a_folder_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

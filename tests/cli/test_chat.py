@@ -81,17 +81,17 @@ def test_commands(chat: Any, tmp_path: Path) -> None:
 def test_errors_do_not_end_the_chat(chat: Any, tmp_path: Path) -> None:
     """After a question that is too long or a missing file, the chat continues."""
     lines = ["/retry", f"/load {tmp_path / 'none'}", "/save", "x " * 500, "hello"]
-    lines += [f"/save {tmp_path}", f"/save {tmp_path / 'none' / 'chat.json'}"]
+    (tmp_path / "taken").touch()
+    lines += [f"/save {tmp_path}", f"/save {tmp_path / 'taken' / 'chat.json'}"]
     result = chat("\n".join(lines), *SHORT)
     assert result.returncode == 1
     missing = f"{tmp_path / 'none'}: No such file or directory\n"
     too_long = "tokens, and --n-ctx is 256. Shorten the message, or use a larger --n-ctx.\n"
     for words in ("no question", missing, "needs a file name", too_long, "limit"):
         assert words in result.stderr
-    assert f"localgen: {tmp_path}: Is a directory\n" in result.stderr
-    assert (
-        f"localgen: {tmp_path / 'none' / 'chat.json'}: its folder does not exist" in result.stderr
-    )
+    assert f"localgen: {tmp_path}: it is a folder. Name a file in it\n" in result.stderr
+    taken = tmp_path / "taken"
+    assert f"localgen: {taken / 'chat.json'}: {taken} is not a folder" in result.stderr
     assert result.stdout.strip()
 
 

@@ -105,7 +105,8 @@ def test_all_mistakes_are_told_at_once_with_or_without_lm_eval(
 ) -> None:
     monkeypatch.setattr(evaluate, "find_spec", lambda _: None)
     folder = tmp_path / "none"
-    files = ("--include-path", folder, "-o", folder / "out.json")
+    (tmp_path / "taken").touch()
+    files = ("--include-path", folder, "-o", tmp_path / "taken" / "out.json")
     assert run("--limit", "2.5", *files, "--n-ctx", "0", model="missing.gguf") == 2
     told = capsys.readouterr().err
     assert "7 mistakes:" in told
@@ -114,7 +115,7 @@ def test_all_mistakes_are_told_at_once_with_or_without_lm_eval(
         "give --tasks NAMES",
         f"{folder}: no such folder of tasks",
         "--limit must be a whole number of documents or, below 1, a share of them, got 2.5",
-        "out.json: its folder does not exist",
+        "taken is not a folder",
         "pip install",
         "--n-ctx",
     ):

@@ -94,7 +94,7 @@ def test_other_json_is_left_out_and_named(report: Report, folder: Path) -> None:
         (["none"], 1, "none: No such file"),
         (["."], 1, "there is no result of a comparison. Make one with: localgen compare MODEL"),
         ([".", "-o", "r.txt"], 1, "the wrong extension"),
-        ([".", "-o", "taken/r.html"], 1, "cannot be written"),
+        ([".", "-o", "taken/r.html"], 1, "taken is not a folder"),
         ([".", "--budget", "much"], 2, "not an amount of memory"),
         ([".", "--budget", "0"], 2, "no memory at all"),
         ([".", "--max-kld", "nan"], 2, "--max-kld must be a number of at least 0"),

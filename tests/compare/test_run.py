@@ -723,13 +723,13 @@ def test_a_text_that_is_no_file(tiny_bpe_path: Path, tmp_path: Path) -> None:
 # --- results that cannot be written ---
 
 
-def test_the_folder_of_results_is_made_first(tmp_path: Path) -> None:
-    """Protects what takes hours from a folder that turns out to be missing afterwards."""
+def test_the_folder_of_results_is_checked_first(tmp_path: Path) -> None:
+    """Protects what takes hours from a folder that turns out to be unusable afterwards."""
     path = tmp_path / "runs" / "today" / "r.json"
     assert results_file(path) == path
-    assert path.parent.is_dir()
+    assert not path.parent.exists()  # it is made with the first result
     (tmp_path / "file").touch()
-    with pytest.raises(CompareError, match="cannot be written"):
+    with pytest.raises(NotADirectoryError, match="file is not a folder"):
         results_file(tmp_path / "file" / "r.json")
     assert results_file(None) is None
 

@@ -71,12 +71,20 @@ def check_writable(path: Path) -> None:
             raise OSError(errno.EACCES, "its folder cannot be written to")
 
 
-def make_folder_of(path: Path) -> None:
-    """Make the folder of a file, and those above it, unless they exist. Raises OSError."""
-    target = Path(os.path.realpath(path))
-    with _errors_as_of(path, target):
+def check_folder(folder: Path) -> None:
+    """Raise OSError if files cannot be written to a folder, or if it cannot be made."""
+    target = Path(os.path.realpath(folder))
+    with _errors_as_of(folder, target):
+        if not os.access(_existing_folder(target), os.W_OK):
+            raise OSError(errno.EACCES, "it cannot be written to")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless they exist. Raises OSError."""
+    target = Path(os.path.realpath(folder))
+    with _errors_as_of(folder, target):
         _existing_folder(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
 
 
 def holds_data(path: Path) -> bool:
@@ -141,15 +149,16 @@ def _check_target(path: Path, target: Path) -> Path:
         raise OSError(errno.EINVAL, "it is not a regular file")
     if path.is_symlink() and not target.parent.is_dir():
         raise OSError(errno.ENOENT, "it is a link into a folder that does not exist")
-    return _existing_folder(target)
+    return _existing_folder(target.parent)
 
 
-def _existing_folder(target: Path) -> Path:
-    """Return the innermost folder of a file that exists. Raises OSError if that is no folder."""
-    folder = next(each for each in target.parents if each.exists())
-    if not folder.is_dir():
-        raise OSError(errno.ENOTDIR, f"{folder} is not a folder")
-    return folder
+def _existing_folder(folder: Path) -> Path:
+    """Return the innermost of a folder and those above it that exists. Raises OSError if it is a
+    file."""
+    found = next(each for each in (folder, *folder.parents) if each.exists())
+    if not found.is_dir():
+        raise OSError(errno.ENOTDIR, f"{found} is not a folder")
+    return found
 
 
 def _sync_folder(folder: Path) -> None:

@@ -205,5 +205,5 @@ def model_or_default(model: str | None) -> str:
     if model is not None:
         return model
     path = hub.resolve(hub.DEFAULT_MODEL)
-    print(f"localgen: no -m, using {hub.DEFAULT_MODEL} ({path.name})", file=sys.stderr)
+    print(f"localgen: no --model, using {hub.DEFAULT_MODEL} ({path.name})", file=sys.stderr)
     return hub.DEFAULT_MODEL

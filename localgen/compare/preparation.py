@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from localgen import hub
 from localgen._util import system
+from localgen._util.atomic_write import check_folder
 from localgen._util.home import expand_user
 from localgen._util.option_fields import FilePath
 from localgen._util.warn import warn
@@ -43,6 +44,8 @@ def prepare(options: CompareOptions) -> Preparation:
     may_exist = options.resume or options.overwrite
     if options.save_reference_pack is not None:
         check_target(expand_user(options.save_reference_pack), may_exist=may_exist)
+    if options.keep is not None:
+        check_folder(expand_user(options.keep))
     results = results_file(options.results, may_exist=may_exist)
     settings = _settings(options, devices)
     settings, remarks = _checked_tasks(settings)

@@ -234,7 +234,7 @@ def _about_model(facts: Facts) -> Iterator[Finding]:
     if model.is_default:
         sentence = (
             f"The default model, {model.name}, is not installed. To use another one, download it "
-            f"with localgen models pull NAME and pass it with -m."
+            f"with localgen models pull NAME and pass it with --model."
         )
         yield Finding("hint", sentence, model.get)
     else:
@@ -244,7 +244,7 @@ def _about_model(facts: Facts) -> Iterator[Finding]:
 def _about_speed(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.speed, Failure):
         sentence = _sentence(f"The speed probe with {facts.model.name} {facts.speed.reason}")
-        show = f"localgen -v generate -m {shlex.quote(facts.model.name)} --stats Hello"
+        show = f"localgen --verbose generate --model {shlex.quote(facts.model.name)} --stats Hello"
         if facts.speed.signal == "SIGKILL":
             sentence += " The most likely reason is too little memory."
         elif facts.speed.signal:

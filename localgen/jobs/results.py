@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from localgen._util import file_lock
-from localgen._util.atomic_write import make_folder_of
+from localgen._util.atomic_write import make_folder
 from localgen._version import __version__
 from localgen.config import GenerationConfig, ModelConfig
 from localgen.errors import JobError
@@ -227,7 +227,7 @@ def _open(path: str) -> BinaryIO:
     It is not truncated.
     A regular file can be read as well: its name may be deleted. A pipe must not be its own reader.
     """
-    make_folder_of(Path(path))
+    make_folder(Path(path).parent)
     access = os.O_RDWR if os.path.isfile(path) or not os.path.exists(path) else os.O_WRONLY
     return open(os.open(path, access | os.O_CREAT, 0o666), "wb", buffering=0)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from localgen import hub
+from localgen._util.atomic_write import check_folder, make_folder
 from localgen._util.home import expand_user
 from localgen._util.option_fields import FilePath
 from localgen._util.system import usable_cpus
@@ -32,7 +33,6 @@ from localgen.quantization.quantize import (
     check_disk,
     check_source,
     imatrix_file,
-    make_folder,
     target_paths,
 )
 from localgen.quantization.runner import enter_work_folder
@@ -48,6 +48,7 @@ def write_mixture(options: QuantizeArguments) -> QuantizedMixture:
     check_source(file, options, target.option)
     folder = expand_user(options.output)
     targets = target_paths(file, folder, target.label, options)
+    check_folder(folder)
     _check_text(options.imatrix, text)
     parts = text_parts(path, text, n_ctx, n_chunks)
     n_threads = usable_cpus() if options.n_threads is None else options.n_threads

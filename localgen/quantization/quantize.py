@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localgen import hub
+from localgen._util.atomic_write import check_folder, make_folder
 from localgen._util.home import expand_user
 from localgen.errors import QuantizeError
 from localgen.gguf import gate
@@ -41,6 +42,7 @@ def write_levels(
     for name in numbers:
         overrides.check_level(name, is_quantized=name not in NOT_QUANTIZED)
     targets = {name: target_paths(file, folder, name, options) for name in numbers}
+    check_folder(folder)
     imatrix = imatrix_file(path, folder, options, progress)
     if imatrix is not None:
         check_imatrix(imatrix, file)
@@ -78,17 +80,8 @@ def auto_imatrix(
         if progress is not None:
             progress(min(n_done + 1, n_chunks), n_chunks, what)
 
-    make_folder(folder)
     path = folder / f"{stem_of(source)}.imatrix.gguf"
     return imatrix(source, output=path, resume=True, n_threads=n_threads, progress=tell).path
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder. Raises QuantizeError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise QuantizeError(f"cannot create the folder {folder}: {error.strerror}") from error
 
 
 def check_source(file: ModelFile, options: QuantizeOptions, what: str) -> None:

@@ -15,8 +15,9 @@ import pytest
 from localgen._util.atomic_write import (
     atomic_write,
     atomic_write_bytes,
+    check_folder,
     check_writable,
-    make_folder_of,
+    make_folder,
 )
 from tests.systems import make_pipe
 
@@ -211,8 +212,20 @@ def test_a_missing_folder_is_made_with_the_file_and_not_before(tmp_path: Path) -
     assert not path.parent.parent.exists()
     atomic_write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
-    make_folder_of(tmp_path / "other" / "file")
-    assert (tmp_path / "other").is_dir()
+
+
+def test_a_folder_is_checked_and_made(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "inner"
+    check_folder(folder)
+    assert not folder.parent.exists()
+    make_folder(folder)
+    make_folder(folder)
+    assert folder.is_dir()
+    (folder / "file").touch()
+    for act in (check_folder, make_folder):
+        with pytest.raises(NotADirectoryError, match="file is not a folder") as raised:
+            act(folder / "file" / "more")
+        assert raised.value.filename == str(folder / "file" / "more")
 
 
 def test_a_folder_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

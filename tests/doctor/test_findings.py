@@ -295,9 +295,13 @@ def test_a_model_that_was_asked_for_and_is_not_there() -> None:
     ("failure", "fix", "part"),
     [
         (Failure("was killed by SIGSEGV", "SIGSEGV"), REBUILD, "SIGSEGV"),
-        (Failure("was killed by SIGKILL", "SIGKILL"), "localgen -v generate", "memory"),
-        (Failure("failed: m.gguf is cut short"), "localgen -v generate", "m.gguf is cut short"),
-        (Failure("did not end within 180 seconds"), "localgen -v generate", "180 seconds"),
+        (Failure("was killed by SIGKILL", "SIGKILL"), "localgen --verbose generate", "memory"),
+        (
+            Failure("failed: m.gguf is cut short"),
+            "localgen --verbose generate",
+            "m.gguf is cut short",
+        ),
+        (Failure("did not end within 180 seconds"), "localgen --verbose generate", "180 seconds"),
     ],
 )
 def test_a_probe_that_fails(failure: Failure, fix: str, part: str) -> None:

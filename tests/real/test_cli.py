@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 PROMPT = "The capital of France is"
-NOTICE = "localgen: no -m, using smollm2 (SmolLM2"
+NOTICE = "localgen: no --model, using smollm2 (SmolLM2"
 ARGS = ["generate", PROMPT, "--n-threads", "1", "--max-new-tokens", "12"]
 
 
@@ -114,7 +114,7 @@ def test_streams_in_a_terminal(name: str) -> None:
         command, [*args, "generate", PROMPT, *endless], encoding="utf-8", timeout=CHILD_SECONDS
     )
     try:
-        child.expect_exact("no -m, using smollm2")
+        child.expect_exact("no --model, using smollm2")
         child.expect_exact("Paris")
         assert child.isalive()
         child.sendintr()

@@ -25,6 +25,7 @@ from localgen.doctor.speed_probe import Speed
 from localgen.llama.ggml_devices import Device
 
 GB = 10**9
+SHOW = "localgen --verbose generate"
 REBUILD = (
     "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
 )
@@ -295,13 +296,13 @@ def test_a_model_that_was_asked_for_and_is_not_there() -> None:
     ("failure", "fix", "part"),
     [
         (Failure("was killed by SIGSEGV", "SIGSEGV"), REBUILD, "SIGSEGV"),
-        (Failure("was killed by SIGKILL", "SIGKILL"), "localgen --verbose generate", "memory"),
+        (Failure("was killed by SIGKILL", "SIGKILL"), SHOW, "memory"),
         (
             Failure("failed: m.gguf is cut short"),
-            "localgen --verbose generate",
+            SHOW,
             "m.gguf is cut short",
         ),
-        (Failure("did not end within 180 seconds"), "localgen --verbose generate", "180 seconds"),
+        (Failure("did not end within 180 seconds"), SHOW, "180 seconds"),
     ],
 )
 def test_a_probe_that_fails(failure: Failure, fix: str, part: str) -> None:

@@ -1,4 +1,4 @@
-"""What does beam search cost, beside sampling as many texts, and beside transformers' own?
+"""What does beam search cost, against sampling as many texts, and against transformers' own?
 
 Calls alternate in one process: a search with four beams, four sampled texts of the same prompt,
 llama.cpp alone with four sequences and, with --transformers, transformers' search on the same file.
@@ -31,11 +31,11 @@ _PROMPT_BATCH = 32  # which every context takes
 _SHORT = "The old sailor looked at the sky and said"
 _NOTE = """\
 beams_s: seconds of a search with four beams. sampled_s: of four sampled texts of the same prompt,
-temperature 0.8, top_k 50. ratio: beams_s / sampled_s in each round. bare_s: of llama_decode alone
-for as many new tokens of four sequences, after their prompts: what no search on llama.cpp can be
-faster than. transformers_s: of transformers' search with four beams on the same file, its weights
-in float32; times_faster and most_times_faster: transformers_s / beams_s and / bare_s in each round.
-Each call but bare_s computes its prompt."""
+temperature 0.8, top_k 50. ratio: beams_s / sampled_s in each round. baseline_s: of llama_decode
+alone for as many new tokens of four sequences, after their prompts: what no search on llama.cpp can
+be faster than. transformers_s: of transformers' search with four beams on the same file, its
+weights in float32; times_faster and most_times_faster: transformers_s / beams_s and / baseline_s in
+each round. Each call but baseline_s computes its prompt."""
 
 
 def main() -> None:
@@ -74,17 +74,17 @@ def _round(
 ) -> Row:
     beams_s = _seconds(lambda: _search(model, ids, n_new))
     sampled_s = _seconds(lambda: _sample(model, other, n_new))
-    bare_s = _bare_seconds(model, ids, n_new)
+    baseline_s = _baseline_seconds(model, ids, n_new)
     row: Row = {
         "beams_s": beams_s,
         "sampled_s": sampled_s,
         "ratio": beams_s / sampled_s,
-        "bare_s": bare_s,
+        "baseline_s": baseline_s,
     }
     if peer is not None:
         row["transformers_s"] = _seconds(lambda: peer(ids, n_new))
         row["times_faster"] = row["transformers_s"] / beams_s
-        row["most_times_faster"] = row["transformers_s"] / bare_s
+        row["most_times_faster"] = row["transformers_s"] / baseline_s
     return row
 
 
@@ -104,7 +104,7 @@ def _sample(model: LocalModel, ids: list[int], n_new: int) -> None:
     )
 
 
-def _bare_seconds(model: LocalModel, ids: list[int], n_new: int) -> float:
+def _baseline_seconds(model: LocalModel, ids: list[int], n_new: int) -> float:
     assert isinstance(model._backend, LlamaBackend)
     bindings = llama()
     steps = step_batches(bindings, [ids] * _BEAMS, [ids[-1:] * n_new] * _BEAMS)

@@ -18,7 +18,7 @@ _TITLES = {
     "memory": "Memory over llama.cpp alone",
     "peers": "Against llama-cpp-python and transformers",
     "pairs": "Against llama-cpp-python, call by call",
-    "busy": "Beside busy processes",
+    "busy": "While other processes are busy",
     "speculation": "Speculation",
     "parity": "Tokens with and without speculation",
     "batching": "Batching, reuse, and the scheduler",
@@ -31,21 +31,21 @@ _TITLES = {
     "constraints": "Constraints",
     "schemas": "Texts of JSON Schemas",
     "estimate": "Estimated and measured memory",
-    "llama_perplexity": "Quality figures beside llama-perplexity's",
-    "llama_imatrix": "Importance matrices beside llama-imatrix's",
-    "llama_bench": "Speeds beside llama-bench's",
-    "lm_eval_parity": "Answers to lm-eval beside those of its HF model",
+    "llama_perplexity": "Quality figures against llama-perplexity's",
+    "llama_imatrix": "Importance matrices against llama-imatrix's",
+    "llama_bench": "Speeds against llama-bench's",
+    "lm_eval_parity": "Answers to lm-eval against those of its HF model",
     "lm_eval_bound": "Log-likelihoods of transformers, llama.cpp alone and localgen",
     "lm_eval_speed": "Requests of lm-eval in one call",
     "quant_levels": "Quantization levels of SmolLM2",
     "imatrix": "Levels with an importance matrix",
     "mixtures": "Mixtures of types for a size",
-    "serving": "The server beside the same rows in process, and other servers",
+    "serving": "The server against the same rows in process, and other servers",
     "serving_first": "The server's time to the first text",
     "serving_load": "The server under load",
     "serving_load-kills": "The server under load while its worker is killed",
     "isolation": "What a process of its own costs",
-    "ray_speed": "A job on Ray beside the same job without it",
+    "ray_speed": "A job on Ray against the same job without it",
     "ray_texts": "Texts of a job on 1, 2 and 4 actors",
     "ray_kills": "A job on Ray whose actors and driver are killed",
     "ray_poison": "A row that ends its model's process",
@@ -77,7 +77,7 @@ def section(result: Row) -> str:
     """Return one result: what it is, how and where it was made, and its rows."""
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     counts = [
-        f"{result[key]} {unit}"
+        f"{result[key]} {unit if result[key] != 1 else unit[:-1]}"
         for key, unit in (("n_cpus", "CPUs"), ("threads", "threads"), ("n_rounds", "rounds"))
         if key in result
     ]
@@ -88,7 +88,7 @@ def section(result: Row) -> str:
             f"## {_title(result)}",
             f"`{result['command']}`",
             f"{where}; {versions}.",
-            result.get("note"),
+            _of_today(result.get("note", "")),
             markdown_table(table([_renamed(row) for row in result["rows"]])),
         )
         if part
@@ -96,8 +96,12 @@ def section(result: Row) -> str:
 
 
 def _renamed(row: Row) -> Row:
-    """Return a row with the names of today; recorded results keep the names of their time."""
-    return {re.sub(r"^bare(?=_|$)", "baseline", name): value for name, value in row.items()}
+    """Return a row with today's names; recorded results keep the names of their time."""
+    return {_of_today(name): value for name, value in row.items()}
+
+
+def _of_today(text: str) -> str:
+    return re.sub(r"\bbare(?=_|$)", "baseline", text)
 
 
 def _title(result: Row) -> str:

@@ -14,7 +14,8 @@
     │   └── WorkerCrashedError    the process of an isolated model ended during the call
     ├── TemplateError             there is no chat template, or it fails on these messages
     ├── CompareError              levels cannot be compared, or none recommended
-    ├── QuantizeError             a quantized file cannot be made
+    ├── QuantizeError             a quantized file or importance matrix cannot be made
+    ├── EvaluateError             a task of lm-evaluation-harness cannot be run
     ├── ServeError                the server cannot start
     ├── StateError                a session cannot be saved, or its file not used here
     ├── JobError                  the job cannot be resumed from this output file

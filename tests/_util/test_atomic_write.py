@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_listed_can_be_written_to(
 
 def test_what_cannot_be_written_is_told_before_there_is_anything_to_write(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    for name in ("folder", "none/file", "\0"):
+    for name in ("folder", "\0"):
         with pytest.raises((OSError, ValueError)):
             check_writable(tmp_path / name)
     check_writable(tmp_path / "file")

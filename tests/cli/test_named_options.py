@@ -19,6 +19,8 @@ from localgen.cli.app import app
 
 PACKAGE = Path(localgen.__file__).parent
 _OPTION = re.compile(r"(?<![\w/.'`-])(--[a-z][\w-]*|-[a-zA-Z])(?![\w])")
+# What a command may advise for another one.
+_FOR_ANOTHER = {"tune": {"--prompt-lookup-num-tokens"}}
 # Texts with options of other programs.
 _OF_OTHERS = ("pip install", "llama-server", "xcode-select", "ulimit", "--no-binary")
 
@@ -57,7 +59,9 @@ def _named(path: Path) -> Iterator[tuple[str, str]]:
 
 def _flags_of(path: Path) -> set[str]:
     """Return the options that texts of a module may name: its command's own, or any command's."""
-    return FLAGS.get(path.stem, ANY) if path.parent.name == "cli" else ANY
+    if path.parent.name != "cli" or path.stem not in FLAGS:
+        return ANY
+    return FLAGS[path.stem] | _FOR_ANOTHER.get(path.stem, set())
 
 
 def test_each_option_that_a_text_names_is_in_a_commands_help() -> None:

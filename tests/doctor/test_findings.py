@@ -315,7 +315,7 @@ def test_a_probe_that_fails(failure: Failure, fix: str, part: str) -> None:
 
 def test_a_model_with_a_space_in_its_name_is_quoted() -> None:
     machine = facts(model={"name": "my model.gguf"}, speed=Failure("failed: no"))
-    assert "-m 'my model.gguf' " in only(findings(machine)).fix
+    assert "--model 'my model.gguf' " in only(findings(machine)).fix
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_another_file_is_not_overwritten(text: str, tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(QuantizeError, match=r"losses\.json cannot be written: .*file: "):
+    with pytest.raises(NotADirectoryError, match="file is not a folder"):
         LossFile(tmp_path / "file" / "losses.json", ORIGIN)
     with pytest.raises(QuantizeError, match="is not a file of measured losses"):
         LossFile(tmp_path, ORIGIN)

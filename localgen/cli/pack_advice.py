@@ -40,5 +40,5 @@ def _file(name: str, given: Mapping[str, Any]) -> str | None:
         return str(Path(folder) / name)
     for level in given.get("levels", ()):
         if Path(level).name == name and expand_user(level).is_file():
-            return os.fspath(level)
+            return str(level)
     return None

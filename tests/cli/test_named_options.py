@@ -43,10 +43,11 @@ def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     first = [each.body[0] for each in ast.walk(tree) if isinstance(each, kinds) and each.body]
     docs = {id(each.value) for each in first if isinstance(each, ast.Expr)}
-    for each in ast.walk(tree):
-        is_text = isinstance(each, ast.Constant) and isinstance(each.value, str)
-        if is_text and id(each) not in docs and " " in each.value.strip():
-            yield each.lineno, each.value
+    constants = [each for each in ast.walk(tree) if isinstance(each, ast.Constant)]
+    for each in constants:
+        text = each.value
+        if isinstance(text, str) and id(each) not in docs and " " in text.strip():
+            yield each.lineno, text
 
 
 def _named(path: Path) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast, get_origin
 
 from localgen._util.arrays import plain
 from localgen._util.checks import check_bool, check_float, check_int
+from localgen._util.format import either
 from localgen._util.option_fields import (
     check_fields,
     choice,
@@ -94,21 +95,39 @@ class ModelConfig:
     is available.
     """
 
-    n_ctx: int = option(4096, hinted(integer(2, 2**27), _N_CTX_HINTS))
-    device: str = option("auto", choice(DEVICES))
-    n_gpu_layers: int | None = option(
-        None, optional(hinted(integer(0, 2**15), _N_GPU_LAYERS_HINTS))
+    n_ctx: int = option(
+        4096, hinted(integer(2, 2**27), _N_CTX_HINTS), help="Set the context size in tokens."
     )
-    n_threads: int | None = option(None, optional(hinted(integer(1, 512), _N_THREADS_HINTS)))
+    device: str = option("auto", choice(DEVICES), help=f"Choose the device: {either(DEVICES)}.")
+    n_gpu_layers: int | None = option(
+        None,
+        optional(hinted(integer(0, 2**15), _N_GPU_LAYERS_HINTS)),
+        help="Put this many layers on the GPU.",
+        shown="all",
+    )
+    n_threads: int | None = option(
+        None,
+        optional(hinted(integer(1, 512), _N_THREADS_HINTS)),
+        help="Use this many CPU threads.",
+        shown="all",
+    )
     n_batch: int = option(512, integer(1, 2**16))
     n_ubatch: int | None = option(None, optional(integer(1, 2**16)))
-    max_sequences: int = option(32, integer(1, 256))
+    max_sequences: int = option(
+        32, integer(1, 256), help="Decode at most this many sequences together."
+    )
     kv_budget: int | None = option(None, optional(integer(1)))
     reserved_new_tokens: int | None = option(None, optional(integer(1)))
-    kv_type: str = option("f16", choice(KV_TYPES))
-    flash_attention: str = option("auto", choice(FLASH_ATTENTION))
+    kv_type: str = option(
+        "f16", choice(KV_TYPES), help=f"Store the KV cache as {either(KV_TYPES)}."
+    )
+    flash_attention: str = option(
+        "auto", choice(FLASH_ATTENTION), help=f"Use flash attention: {either(FLASH_ATTENTION)}."
+    )
     deterministic: bool = option(False, check_bool)
-    check_memory: bool = option(True, check_bool)
+    check_memory: bool = option(
+        True, check_bool, help="Refuse to load a model that does not fit in memory."
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -54,6 +54,18 @@ def option(
     return field(default=default, repr=not is_secret, metadata=declared)
 
 
+def option_of(config: Any, name: str) -> Any:
+    """Declare an option as another config class does: with its default, check and flag."""
+    (found,) = (each for each in fields(config) if each.name == name)
+    return field(default=found.default, repr=found.repr, metadata=found.metadata)
+
+
+def help_of(config: Any, name: str) -> str:
+    """Return what the command line says of a config class's option."""
+    (found,) = (each.metadata["help"] for each in fields(config) if each.name == name)
+    return str(found)
+
+
 def integer(low: int, high: int | None = None) -> Check:
     """Return the check for an integer in [low, high]."""
     return lambda name, value: check_int(name, value, low, high)

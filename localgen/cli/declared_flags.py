@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
@@ -23,19 +24,37 @@ from localgen.cli.option_groups import OptionGroup
 class DeclaredOptions(OptionGroup):
     """The options of a config class as they were typed; a subclass names that class, with ``of``.
 
-    Its signature has a parameter for each, which typer reads.
+    Its signature has a parameter for each, which typer reads; with ``only``, for these, in their
+    order. unset: those that are left to the library unless they are typed, which need not be what
+    the class has as default. shown: defaults in words, by name, where the class has others.
     """
 
     __signature__: ClassVar[inspect.Signature]
     _fields: ClassVar[dict[str, Field[Any]]]
 
-    def __init_subclass__(cls, *, of: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        of: Any,
+        only: Sequence[str] = (),
+        unset: Collection[str] = (),
+        shown: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         types = get_type_hints(of)
         # The arguments that have a place come first, as in a call.
         declared = sorted(fields(of), key=lambda each: each.kw_only is True)
-        cls._fields = {each.name: each for each in declared if each.metadata["help"]}
+        flags = {each.name: each for each in declared if each.metadata["help"]}
+        cls._fields = {name: flags[name] for name in only} if only else flags
         cls.__signature__ = inspect.Signature(
-            [_parameter(each, types[each.name]) for each in cls._fields.values()]
+            [
+                _parameter(
+                    each,
+                    types[name],
+                    shown=shown.get(name) or each.metadata["shown"],
+                    is_unset=name in unset,
+                )
+                for name, each in cls._fields.items()
+            ]
         )
 
     def __init__(self, **typed: Any) -> None:
@@ -53,15 +72,19 @@ class DeclaredOptions(OptionGroup):
         }
 
 
-def _parameter(option: Field[Any], annotation: Any) -> inspect.Parameter:
+def _parameter(
+    option: Field[Any], annotation: Any, *, shown: str | None, is_unset: bool
+) -> inspect.Parameter:
     """Return an option as the parameter that typer reads."""
     declared = option.metadata
     kind, default = _typed_as(declared["flag"], annotation, option.default)
+    if is_unset and default is not None:
+        kind, default, shown = kind | None, None, shown or str(default)
     told = typer.Option(
         *_names(option),
         help=declared["help"],
         metavar=declared["metavar"],
-        show_default=declared["shown"] or True,
+        show_default=shown or True,
     )
     return inspect.Parameter(
         option.name,

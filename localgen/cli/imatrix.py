@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,18 +13,28 @@ import typer
 
 from localgen._util.format import counted
 from localgen._util.progress import step_bar
-from localgen.cli.options import MODEL_FORMS, Device, FlashAttention, GpuLayers, Threads
+from localgen.cli.declared_flags import DeclaredOptions
+from localgen.cli.option_groups import with_options
+from localgen.cli.options import MODEL_FORMS
+from localgen.cli.typed_flags import typed_flags
 from localgen.errors import GenerationInterrupted
 from localgen.quantization.imatrix import imatrix as compute
 from localgen.quantization.imatrix_merge import merge_imatrices
+from localgen.quantization.imatrix_options import ImatrixOptions
 from localgen.quantization.imatrix_result import ImportanceMatrix
 
 # Options that apply to merging too.
 _OF_MERGING = {"output", "overwrite", "merge", "as_json"}
 
 
+class ComputingOptions(DeclaredOptions, of=ImatrixOptions):
+    """The options of ``imatrix()`` as they were typed."""
+
+
+@with_options
 def imatrix(
     context: typer.Context,
+    *,
     source: Annotated[
         str | None, typer.Argument(metavar="MODEL", help=f"Use this model: {MODEL_FORMS}.")
     ] = None,
@@ -38,75 +49,36 @@ def imatrix(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="Write this .gguf file.")
     ] = Path("imatrix.gguf"),
-    n_ctx: Annotated[int, typer.Option(help="Cut the text into chunks of this many tokens.")] = 512,
-    chunks: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Use the first N chunks only.", show_default="all"),
-    ] = None,
-    process_output: Annotated[
-        bool, typer.Option("--process-output", help="Include the output matrix.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue what an interrupted run wrote to --output.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the matrix in --output.")
-    ] = False,
+    computing: ComputingOptions,
     merge: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE", help="Merge these importance matrices instead; repeat for each."
         ),
     ] = None,
-    n_threads: Threads = None,
-    device: Device = "auto",
-    n_gpu_layers: GpuLayers = None,
-    flash_attention: FlashAttention = "auto",
-    check_memory: Annotated[
-        bool, typer.Option(help="Refuse to load a model that does not fit in memory.")
-    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write an importance matrix of MODEL, which quantization below 4 bits needs."""
     if (source is None) == (not merge):
         raise ValueError("give either MODEL or --merge FILE, at least twice")
+    given = computing.given()
     if merge:
-        _check_merging(context)
-        _print(merge_imatrices(merge, output=output, overwrite=overwrite), as_json=as_json)
+        _check_merging(typed_flags(context))
+        done = merge_imatrices(merge, output=output, overwrite=given["overwrite"])
+        _print(done, as_json=as_json)
         return
     try:
         with step_bar("importance matrix") as progress:
-            done = compute(
-                source or "",
-                texts or None,
-                output=output,
-                n_ctx=n_ctx,
-                n_chunks=chunks,
-                process_output=process_output,
-                resume=resume,
-                overwrite=overwrite,
-                n_threads=n_threads,
-                device=device,
-                n_gpu_layers=n_gpu_layers,
-                flash_attention=flash_attention,
-                check_memory=check_memory,
-                progress=progress,
-            )
+            done = compute(source or "", texts or None, output=output, **given, progress=progress)
     except GenerationInterrupted as error:
         _print_interrupt(error.partial)
         raise
     _print(done, as_json=as_json)
 
 
-def _check_merging(context: typer.Context) -> None:
-    """Raise ValueError for options that would have no effect."""
-    unused = [
-        f"--{name.replace('_', '-')}"
-        for name in context.params
-        if name not in _OF_MERGING
-        and (given := context.get_parameter_source(name))
-        and given.name != "DEFAULT"
-    ]
+def _check_merging(typed: Mapping[str, str]) -> None:
+    """Raise ValueError for options that would have no effect. typed: {parameter: its flag}."""
+    unused = [flag for name, flag in typed.items() if name not in _OF_MERGING]
     if unused:
         raise ValueError(
             f"{', '.join(unused)} cannot be used with --merge, which computes nothing. Leave it "

@@ -10,41 +10,46 @@ from typing import Annotated
 import typer
 
 from localgen._util.format import as_count, as_size, counted
+from localgen.cli.declared_flags import DeclaredOptions
 from localgen.cli.messages import as_flags
-from localgen.cli.options import MODEL_FORMS, Device, FlashAttention, GpuLayers, KvType
+from localgen.cli.option_groups import with_options
+from localgen.cli.options import MODEL_FORMS
 from localgen.cli.tables import print_table, printable
 from localgen.config import ModelConfig
 from localgen.gguf.memory import Share
 from localgen.inspection import ModelInfo
 from localgen.inspection import inspect as describe
 
-_DEFAULT = ModelConfig()
 _NAME_WIDTH = 13
 
 
+class AssumedOptions(
+    DeclaredOptions,
+    of=ModelConfig,
+    only=("kv_type", "flash_attention", "device", "n_gpu_layers"),
+):
+    """How the model would be loaded."""
+
+
+@with_options
 def inspect(
+    *,
     source: Annotated[
         str, typer.Argument(metavar="MODEL", help=f"Describe this model: {MODEL_FORMS}.")
     ],
     n_ctx: Annotated[
         int, typer.Option("--ctx", "--n-ctx", help="Assume this many tokens per sequence.")
-    ] = _DEFAULT.n_ctx,
+    ] = ModelConfig().n_ctx,
     sequences: Annotated[int, typer.Option(help="Assume this many sequences at once.")] = 1,
-    kv_type: KvType = _DEFAULT.kv_type,
-    flash_attention: FlashAttention = _DEFAULT.flash_attention,
-    device: Device = _DEFAULT.device,
-    n_gpu_layers: GpuLayers = None,
+    loading: AssumedOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Describe a model and check whether it fits this machine, without loading or fetching it."""
     info = describe(
         source,
         n_ctx=n_ctx,
-        kv_type=kv_type,
-        flash_attention=flash_attention,
         n_sequences=sequences,
-        device=device,
-        n_gpu_layers=n_gpu_layers,
+        **loading.given(),
     )
     if as_json:
         print(json.dumps(_as_json(info), default=str))

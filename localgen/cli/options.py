@@ -11,24 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from localgen import hub
-from localgen._util.format import either
+from localgen._util.option_fields import help_of
 from localgen.cli.constraint_flags import check_flags
+from localgen.cli.declared_flags import DeclaredOptions
 from localgen.cli.files import read_file
 from localgen.cli.flag_names import RENAMED, flag_of
 from localgen.cli.option_groups import OptionGroup
 from localgen.cli.sampling_flags import SAMPLING_FLAGS
 from localgen.config import (
     DEFAULT_MAX_NEW_TOKENS,
-    DEVICES,
-    FLASH_ATTENTION,
-    KV_TYPES,
     GenerationConfig,
     ModelConfig,
 )
+from localgen.profiles.settings import LOADING as SET_BY_PROFILES
 from localgen.text.replies.reasoning import Reasoning, checked_reasoning
-
-_MODEL = ModelConfig()
-
 
 MODEL_FORMS = "a .gguf file, org/name[:LEVEL] on the Hub, or an alias"
 LOGPROBS_HELP = "Include the log-probabilities of the N most likely tokens"
@@ -58,16 +54,7 @@ ReasoningText = Annotated[
         show_default="as its chat template has it",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(help="Use this many CPU threads.", show_default="all")]
-GpuLayers = Annotated[
-    int | None, typer.Option(help="Put this many layers on the GPU.", show_default="all")
-]
-MaxSequences = Annotated[int, typer.Option(help="Decode at most this many sequences together.")]
-Device = Annotated[str, typer.Option(help=f"Choose the device: {either(DEVICES)}.")]
-_KV_TYPE = f"Store the KV cache as {either(KV_TYPES)}."
-_FLASH_ATTENTION = f"Use flash attention: {either(FLASH_ATTENTION)}."
-KvType = Annotated[str, typer.Option(help=_KV_TYPE)]
-FlashAttention = Annotated[str, typer.Option(help=_FLASH_ATTENTION)]
+MaxSequences = Annotated[int, typer.Option(help=help_of(ModelConfig, "max_sequences"))]
 UseProfile = Annotated[
     bool,
     typer.Option(
@@ -159,28 +146,17 @@ class GenerationOptions(OptionGroup):
         return config
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadingOptions(OptionGroup):
+class LoadingOptions(
+    DeclaredOptions,
+    of=ModelConfig,
+    only=(
+        *("n_ctx", "n_threads", "device", "n_gpu_layers"),
+        *("kv_type", "flash_attention", "check_memory"),
+    ),
+    unset=SET_BY_PROFILES,
+    shown={"kv_type": f"{ModelConfig().kv_type}; f32 for eval"},
+):
     """Options for loading a model."""
-
-    n_ctx: Annotated[int, typer.Option(help="Set the context size in tokens.")] = _MODEL.n_ctx
-    n_threads: Threads = None
-    device: Device = _MODEL.device
-    n_gpu_layers: GpuLayers = None
-    # None is "not typed": only then may a profile set them.
-    kv_type: Annotated[
-        str | None, typer.Option(help=_KV_TYPE, show_default=f"{_MODEL.kv_type}; f32 for eval")
-    ] = None
-    flash_attention: Annotated[
-        str | None, typer.Option(help=_FLASH_ATTENTION, show_default=_MODEL.flash_attention)
-    ] = None
-    check_memory: Annotated[
-        bool, typer.Option(help="Refuse to load a model that does not fit in memory.")
-    ] = _MODEL.check_memory
-
-    def given(self) -> dict[str, Any]:
-        """Return the options that have a value; the library chooses the others."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def config(self, **more: Any) -> ModelConfig:
         """Return a ModelConfig with these options and ``more``. Raises ValueError."""

@@ -17,10 +17,11 @@ from localgen._util.option_fields import (
     integer,
     items,
     option,
+    option_of,
     optional,
 )
 from localgen.compare.compute_device import FORMS
-from localgen.config import KV_TYPES
+from localgen.config import KV_TYPES, ModelConfig
 
 Progress: TypeAlias = Callable[[int, int, str], object]
 
@@ -170,9 +171,7 @@ class CompareOptions:
     keep: FilePath | None = option(
         None, _PATH, help="Keep the quantized files in DIR.", metavar="DIR"
     )
-    n_threads: int | None = option(
-        None, optional(integer(1, 512)), help="Use this many CPU threads.", shown="all"
-    )
+    n_threads: int | None = option_of(ModelConfig, "n_threads")
     results: FilePath | None = option(
         None,
         _PATH,

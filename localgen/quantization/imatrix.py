@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -12,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from localgen import hub
-from localgen._util.checks import check_int
+from localgen._util.call_signature import takes
 from localgen._util.format import counted
 from localgen._util.interrupts import DeferredInterrupt
 from localgen._util.warn import warn
-from localgen.config import ModelConfig
 from localgen.engine.backend import Batch, PassStopped, TokenIds
 from localgen.errors import GenerationInterrupted, QuantizeError
 from localgen.gguf import gate
@@ -26,8 +24,9 @@ from localgen.gguf.imatrix_file import Imatrix, read_sums
 from localgen.gguf.imatrix_sums import Sums, merged
 from localgen.llama.backend import LlamaBackend
 from localgen.llama.input_sums import LEAST_ROWS, OUTPUT, InputSums
-from localgen.quantization.calibration import CalibrationText, TextLike, calibration_texts
+from localgen.quantization.calibration import CalibrationText, calibration_texts
 from localgen.quantization.imatrix_check import layer_matrices
+from localgen.quantization.imatrix_options import ImatrixOptions, Progress
 from localgen.quantization.imatrix_result import (
     ImportanceMatrix,
     described,
@@ -37,31 +36,14 @@ from localgen.quantization.imatrix_result import (
 from localgen.text.chunks import chunks
 from localgen.text.tokenizer import Tokenizer
 
-Progress = Callable[[int, int, str], object]
-
 _OTHERWISE = "resume=True continues it, and overwrite=True starts over"
 _MOST_ROWS = 512
 _LOGIT_BYTES = 2**28
 _SECONDS_BETWEEN_SAVES = 60.0
 
 
-def imatrix(
-    source: str | os.PathLike[str],
-    texts: TextLike | Sequence[TextLike] | None = None,
-    *,
-    output: str | os.PathLike[str],
-    n_ctx: int = 512,
-    n_chunks: int | None = None,
-    process_output: bool = False,
-    resume: bool = False,
-    overwrite: bool = False,
-    n_threads: int | None = None,
-    device: str = "auto",
-    n_gpu_layers: int | None = None,
-    flash_attention: str = "auto",
-    check_memory: bool = True,
-    progress: Progress | None = None,
-) -> ImportanceMatrix:
+@takes(ImatrixOptions)
+def imatrix(options: ImatrixOptions) -> ImportanceMatrix:
     """Write an importance matrix of a model, as llama-imatrix does.
 
     source: as in ``LocalModel.from_pretrained``; best an F16 or BF16 file. texts: what to compute
@@ -79,34 +61,20 @@ def imatrix(
     text that is too short, a matrix in ``output`` without ``resume`` or ``overwrite``, a file that
     cannot be resumed, or inputs that are not finite.
     """
-    check_int("n_ctx", n_ctx, LEAST_ROWS, 2**20)
-    if n_chunks is not None:
-        check_int("n_chunks", n_chunks, 1)
-    target = target_of(output, resume=resume, overwrite=overwrite, otherwise=_OTHERWISE)
-    used = calibration_texts(texts)
-    file = gate.check_model(hub.resolve(source))
-    if process_output and file.tensor(OUTPUT) is None:
-        raise ValueError(
-            f"process_output=True has no effect: {file.path.name} has no {OUTPUT}; its output "
-            f"matrix is that of the token embeddings"
-        )
-    origin = _origin(file, used, process_output, flash_attention)
-    earlier = _earlier(target, origin, n_ctx) if resume else None
-    sums = InputSums(with_output=process_output)
-    config = ModelConfig(
-        n_ctx=n_ctx,
-        n_batch=_rows_per_pass(n_ctx, len(file.shards[0].tokens)),
-        max_sequences=1,
-        n_threads=n_threads,
-        device=device,
-        n_gpu_layers=n_gpu_layers,
-        flash_attention=flash_attention,
-        check_memory=check_memory,
+    target = target_of(
+        options.output, resume=options.resume, overwrite=options.overwrite, otherwise=_OTHERWISE
     )
+    used = calibration_texts(options.texts)
+    file = gate.check_model(hub.resolve(options.source))
+    _check_output_matrix(file, options)
+    origin = _origin(file, used, options)
+    earlier = _earlier(target, origin, options.n_ctx) if options.resume else None
+    sums = InputSums(with_output=options.process_output)
+    config = options.loading(_rows_per_pass(options.n_ctx, len(file.shards[0].tokens)))
     backend = LlamaBackend(file.path, config, adapts=False, eval_callback=sums.callback)
     with closing(backend):
-        parts = _parts(backend, used, n_ctx, n_chunks)
-        run = _Run(backend, sums, target, used, origin, n_ctx, progress)
+        parts = _parts(backend, used, options.n_ctx, options.n_chunks)
+        run = _Run(backend, sums, target, used, origin, options.n_ctx, options.progress)
         run.add_earlier(earlier)
         try:
             with DeferredInterrupt() as interrupted:
@@ -123,17 +91,27 @@ def imatrix(
 # --- before anything runs ---
 
 
+def _check_output_matrix(file: ModelFile, options: ImatrixOptions) -> None:
+    if options.process_output and file.tensor(OUTPUT) is None:
+        raise ValueError(
+            f"process_output=True has no effect: {file.path.name} has no {OUTPUT}; its output "
+            f"matrix is that of the token embeddings"
+        )
+
+
 def _origin(
-    file: ModelFile, texts: Sequence[CalibrationText], process_output: bool, flash_attention: str
+    file: ModelFile, texts: Sequence[CalibrationText], options: ImatrixOptions
 ) -> dict[str, str | tuple[str, ...]]:
     """Return what must be the same for a run to be resumed."""
     found: dict[str, str | tuple[str, ...]] = {
         "model": fingerprint(*file.paths),
         "text_sha256": tuple(each.sha256 for each in texts),
-        "process_output": str(process_output).lower(),
+        "process_output": str(options.process_output).lower(),
     }
     # Files that were made before there was a choice have no such entry.
-    return found if flash_attention == "auto" else {**found, "flash_attention": flash_attention}
+    if options.flash_attention == "auto":
+        return found
+    return {**found, "flash_attention": options.flash_attention}
 
 
 _NAMES = {

@@ -13,10 +13,11 @@ from localgen._util.option_fields import (
     check_fields,
     check_path,
     check_str,
-    integer,
     option,
+    option_of,
     optional,
 )
+from localgen.config import ModelConfig
 
 # As the file of an importance matrix: make one.
 AUTO = "auto"
@@ -56,9 +57,7 @@ class QuantizeOptions:
     allow_requantize: bool = option(
         False, check_bool, help="Accept a source that is quantized already."
     )
-    n_threads: int | None = option(
-        None, optional(integer(1, 512)), help="Use this many CPU threads.", shown="all"
-    )
+    n_threads: int | None = option_of(ModelConfig, "n_threads")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -13,9 +13,11 @@ from localgen._util.option_fields import (
     check_fields,
     check_path,
     check_str,
+    help_of,
     integer,
     items,
     option,
+    option_of,
     optional,
 )
 
@@ -49,6 +51,22 @@ def test_a_secret_is_not_shown() -> None:
 def test_what_the_command_line_says_stands_with_the_field() -> None:
     told = {each.name: each.metadata["help"] for each in fields(Config)}
     assert told == {"n_rows": "Use this many rows.", "names": "", "key": ""}
+
+
+def test_an_option_can_be_that_of_another_class() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Other:
+        n_rows: int | None = option_of(Config, "n_rows")
+        key: str = option_of(Config, "key")
+
+        def __post_init__(self) -> None:
+            check_fields(self)
+
+    assert help_of(Other, "n_rows") == help_of(Config, "n_rows") == "Use this many rows."
+    assert Other().n_rows is None
+    assert "s3cret" not in repr(Other(key="s3cret"))
+    with pytest.raises(ValueError, match="n_rows must be between 1 and 9, got 10"):
+        Other(n_rows=10)
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,33 @@ def test_a_text_is_read_from_its_file(tmp_path: Path) -> None:
 def test_a_flag_that_is_repeated_is_a_list() -> None:
     assert FLAGS["stops"].default is None
     assert given(stops=["a,b", "c"])["stops"] == ["a,b", "c"]
+
+
+class FewOptions(
+    DeclaredOptions,
+    of=Config,
+    only=("kinds", "n_rows", "is_fast"),
+    unset={"n_rows", "is_fast"},
+    shown={"is_fast": "as measured"},
+):
+    """Some of Config's options, which Config need not choose the defaults of."""
+
+
+def test_a_group_can_have_some_options_of_a_class() -> None:
+    assert [flag.name for flag in FewOptions.flags()] == ["kinds", "n_rows", "is_fast"]
+
+
+def test_an_option_that_is_left_to_the_library_is_given_only_if_typed() -> None:
+    @with_options
+    def command(*, options: FewOptions) -> None: ...
+
+    flags = flags_of(command)
+    assert (flags["n_rows"].default, flags["n_rows"].show_default) == (None, "three")
+    assert (flags["is_fast"].default, flags["is_fast"].show_default) == (None, "as measured")
+    untyped = {flag.name: flag.default for flag in FewOptions.flags()}
+    assert FewOptions(**untyped).given() == {"kinds": ["a", "b"]}
+    assert FewOptions(**{**untyped, "n_rows": 3, "is_fast": False}).given() == {
+        "kinds": ["a", "b"],
+        "n_rows": 3,
+        "is_fast": False,
+    }

@@ -56,6 +56,10 @@ def test_a_matrix_is_made_resumed_and_merged(run: Run, tiny_bpe_path: Path, tmp_
         ([], "give either MODEL or --merge FILE, at least twice"),
         (["model.gguf", "--merge", "a.gguf"], "give either MODEL or --merge FILE"),
         (["--merge", "a.gguf", "--chunks", "3"], "--chunks cannot be used with --merge"),
+        (
+            ["--merge", "a.gguf", "--no-check-memory", "--device", "cpu"],
+            "--device, --no-check-memory cannot be used with --merge",
+        ),
         (["--merge", "a.gguf"], "merging needs at least two files, got 1"),
     ],
 )

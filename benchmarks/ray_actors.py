@@ -24,7 +24,7 @@ class StubModel:
     def __init__(self, *_: Any) -> None:
         pass
 
-    async def run(self, row: Any, reasoning: Any = None) -> Completion:
+    async def run(self, row: Any, reasoning: Any = None, **_: Any) -> Completion:
         await asyncio.sleep(0)
         stats = Stats(**{**_STATS, "n_prompt": 8, "n_new": N_NEW})  # type: ignore[arg-type]
         return Completion(

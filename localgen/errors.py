@@ -20,6 +20,7 @@
     ├── StateError                a session cannot be saved, or its file not used here
     ├── JobError                  the job cannot be resumed from this output file
     │   ├── ActorsDoNotFitError   the nodes of a cluster have no room for the actors of a job
+    │   ├── RayJobError           Ray cannot be joined, or it or a node cannot run the job
     │   └── RepeatedIdError       two rows of the input have the same id
     └── ClosedError               the model was closed
 
@@ -177,6 +178,20 @@ class ActorsDoNotFitError(JobError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.n_actors, self.n_fit), self.__dict__
+
+
+class RayJobError(JobError):
+    """Ray cannot be joined, or Ray or one of its nodes cannot run the job.
+
+    node: the host that cannot, if it is one; ``__cause__`` is then the error there.
+    """
+
+    def __init__(self, message: str, node: str | None = None) -> None:
+        self.node = node
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.node), self.__dict__
 
 
 class RepeatedIdError(JobError):

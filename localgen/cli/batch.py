@@ -11,6 +11,7 @@ import typer
 
 from localgen import hub
 from localgen._util.progress import job_bar
+from localgen.cli.batch_options import check_options_on_ray, check_options_without_ray
 from localgen.cli.files import check_input
 from localgen.cli.given_job import GivenJob
 from localgen.cli.option_groups import with_options
@@ -69,7 +70,9 @@ def batch(
     isolated: Annotated[
         bool,
         typer.Option(
-            "--isolated", help="Run the model in a process of its own, whose crash costs one line."
+            "--isolated",
+            help="Run the model in a process of its own, whose crash costs one line; always so "
+            "with --ray.",
         ),
     ] = False,
     overwrite: Annotated[
@@ -117,16 +120,17 @@ def batch(
     check_same_beams([defaults], config.max_sequences)
     planning.check()
     is_on_ray = ray is not None or planning.plan
-    of_ray = {"actors": actors, "actor_cpus": actor_cpus, "nodes": planning.nodes}
-    _check_ray(of_ray, is_on_ray=is_on_ray, overwrite=overwrite)
-    if is_on_ray and profile and is_given("profile", context):
-        raise typer.BadParameter("--profile does not work with --ray: it is one machine's")
-    if not is_on_ray:
+    if is_on_ray:
+        check_options_on_ray(context)
+    else:
+        check_options_without_ray(context)
         check_input(source, "JSON Lines")
         check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)
     file = check_model(path)
+    load_options = {"max_sequences": max_sequences, "deterministic": deterministic}
+    load_options |= loading.given() | ({"device": "cpu"} if is_on_ray else {})
     defaults = _with_sampling(defaults, sampling_defaults(file.metadata), context)
     job = GivenJob(
         source=source,
@@ -138,13 +142,12 @@ def batch(
         ),
         defaults=defaults,
         config=config,
-        load_options=loading.given()
-        | {"max_sequences": max_sequences, "deterministic": deterministic},
+        load_options=load_options,
         split_special_tokens=split_special_tokens,
         reasoning=wanted,
     )
     if planning.plan:
-        print_plan(job, planning, address=ray, n_actors=actors, cpus=actor_cpus)
+        print_plan(job, planning, address=ray, n_actors=actors, cpus=actor_cpus, quiet=quiet)
         return
     if ray is not None:
         n_failed = run_on_ray(
@@ -187,15 +190,6 @@ def _run_here(
         options = {**given.load_options, "kv_type": given.config.kv_type, **how}
         with LocalModel.from_pretrained(given.path, **options) as model:
             return _run(job, model, quiet=quiet, with_bar=not quiet and _can_show_bar(target))
-
-
-def _check_ray(of_ray: dict[str, Any], *, is_on_ray: bool, overwrite: bool) -> None:
-    """Raise BadParameter for options that do not go together."""
-    given = [f"--{name.replace('_', '-')}" for name, value in of_ray.items() if value is not None]
-    if not is_on_ray and given:
-        raise typer.BadParameter(f"{given[0]} needs --ray or --plan")
-    if is_on_ray and overwrite:
-        raise typer.BadParameter("--overwrite does not work with --ray: choose another folder")
 
 
 def _with_sampling(

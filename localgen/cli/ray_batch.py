@@ -6,18 +6,16 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from localgen._util.format import counted
 from localgen.cli.given_job import GivenJob
 from localgen.cli.ray_progress import RayProgress
 from localgen.jobs.ray import check_installed
 from localgen.jobs.ray.actor_memory import actor_memory
+from localgen.jobs.ray.session import SECONDS_TO_START, joined
 from localgen.jobs.ray.sizing import Layout, Node, lay_out
 
 if TYPE_CHECKING:
     from localgen.jobs.ray.job import LineEnded, Pool, RayJob
-
-LOCAL = "local"
-# The first actor would otherwise get the rows of all in a small job; a node may fetch the model.
-_SECONDS_TO_START = 3600
 
 
 def run_on_ray(
@@ -33,40 +31,38 @@ def run_on_ray(
     """Run a job on Ray, report on stderr, and return how many lines failed.
 
     address: "local" starts a Ray on this machine, "auto" joins the one that runs here. nodes: those
-    that the cluster has or will have; None asks Ray. Raises ActorsDoNotFitError.
+    that the cluster has or will have; None asks Ray. Raises JobError, and its ActorsDoNotFitError
+    and RayJobError.
     """
     check_installed()
-    import ray  # noqa: PLC0415
+    from localgen.jobs.ray.cluster import free_now, nodes_of_cluster  # noqa: PLC0415
+    from localgen.jobs.ray.job import open_job  # noqa: PLC0415
 
-    from localgen.jobs.ray.cluster import nodes_of_cluster  # noqa: PLC0415
-    from localgen.jobs.ray.job import RayJob  # noqa: PLC0415
+    with open_job(given.source, target, given.header) as job:
+        if not quiet and job.n_done:
+            _say(f"{job.n_done} lines are already done")
+        with joined(address, with_messages=_is_verbose()):
+            needs = actor_memory(given.file, given.config)
+            layout = lay_out(nodes or nodes_of_cluster(), needs, n_actors=n_actors, cpus=actor_cpus)
+            if not quiet:
+                _say(str(layout))
+                if n_waiting := layout.n_without(free_now()):
+                    _say(
+                        f"other jobs hold what {counted(n_waiting, 'actor')} need; waiting for up "
+                        f"to {SECONDS_TO_START // 60} minutes"
+                    )
+            work = {
+                "model": given.model,
+                "defaults": given.defaults,
+                "load_options": layout.load_options | given.load_options,
+                "reasoning": given.reasoning,
+                "split_special_tokens": given.split_special_tokens,
+            }
+            return _Report(quiet=quiet).of(job, _pool(layout), work)
 
-    job = RayJob(given.source, target, given.header)
-    if not quiet and job.n_done:
-        _say(f"{job.n_done} lines are already done")
-    ray.init(
-        address=None if address == LOCAL else address,
-        include_dashboard=False,
-        logging_level="ERROR",
-    )
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.wait_for_min_actors_s = _SECONDS_TO_START
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        needs = actor_memory(given.file, given.config)
-        layout = lay_out(nodes or nodes_of_cluster(), needs, n_actors=n_actors, cpus=actor_cpus)
-        if not quiet:
-            _say(str(layout))
-        work = {
-            "model": given.model,
-            "defaults": given.defaults,
-            "load_options": layout.load_options | given.load_options,
-            "reasoning": given.reasoning,
-        }
-        return _Report(quiet=quiet).of(job, _pool(layout), work)
-    finally:
-        ray.shutdown()
+
+def _is_verbose() -> bool:
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 def _pool(layout: Layout) -> Pool:
@@ -88,6 +84,9 @@ class _Report:
             for line in job.run(pool=pool, **work):
                 self._progress.n_rows = job.n_rows - job.n_done
                 self._ended(line)
+        except Exception:
+            self._quiet |= not self._progress.n_ended  # the same command would only fail again
+            raise
         finally:
             if not self._quiet:
                 more = " Run the same command again to resume." if sys.exc_info()[0] else ""

@@ -10,7 +10,6 @@ from localgen._util import system
 from localgen._util.format import as_size, counted
 from localgen.cli.given_job import GivenJob
 from localgen.cli.plan_options import PlanOptions
-from localgen.cli.ray_batch import LOCAL
 from localgen.cli.tables import printable
 from localgen.errors import JobError
 from localgen.jobs.ray import check_installed
@@ -18,6 +17,7 @@ from localgen.jobs.ray.actor_memory import actor_memory
 from localgen.jobs.ray.measuring import Measured, measure, n_rows_to_measure
 from localgen.jobs.ray.plan import Arrangement, Plan, Work, arrangement, assumptions, predict
 from localgen.jobs.ray.sample import Sample, lines_of_input, take_sample
+from localgen.jobs.ray.session import LOCAL, joined
 from localgen.jobs.ray.sizing import ActorMemory, Layout, Node, described, lay_out
 from localgen.jobs.ray.speed_file import (
     Speeds,
@@ -42,8 +42,9 @@ def print_plan(
     address: str | None,
     n_actors: int | None,
     cpus: float | None,
+    quiet: bool,
 ) -> None:
-    """Measure what is not known yet, and print the plan.
+    """Measure what is not known yet, and print the plan. quiet: without saying what is measured.
 
     Raises ActorsDoNotFitError, and JobError for speeds of another job, model or machine.
     """
@@ -53,7 +54,7 @@ def print_plan(
     lines = lines_of_input(job.source)
     sample = take_sample(lines, n_rows_to_measure(job.config.max_sequences))
     is_here = options.nodes is None and address in (None, LOCAL)
-    machine, found, measured = _speed(job, options, sample, layout, is_here=is_here)
+    machine, found, measured = _speed(job, options, sample, layout, is_here=is_here, quiet=quiet)
     bandwidth = options.bits_per_second()
     plan = predict(
         _work(job, sample, measured),
@@ -75,26 +76,23 @@ def _live_nodes(address: str | None) -> list[Node] | None:
     if address is None:
         return None
     check_installed()
-    import ray  # noqa: PLC0415
-
     from localgen.jobs.ray.cluster import nodes_of_cluster  # noqa: PLC0415
 
-    ray.init(
-        address=None if address == LOCAL else address,
-        include_dashboard=False,
-        logging_level="ERROR",
-    )
-    try:
+    with joined(address):
         return nodes_of_cluster()
-    finally:
-        ray.shutdown()
 
 
 # --- speeds ---
 
 
 def _speed(
-    job: GivenJob, options: PlanOptions, sample: Sample, layout: Layout, *, is_here: bool
+    job: GivenJob,
+    options: PlanOptions,
+    sample: Sample,
+    layout: Layout,
+    *,
+    is_here: bool,
+    quiet: bool,
 ) -> tuple[str, Arrangement, Measured]:
     """Return the speed of a node's actors, measured now if need be, and on which machine."""
     speeds = _known_speeds(job, options, sample)
@@ -102,6 +100,11 @@ def _speed(
     measured = speeds.of(found)
     _check_machine(speeds, options, None if measured else _named(found), is_here=is_here)
     if measured is None:
+        if not quiet:
+            n_rows = counted(len(sample.lines), "row")
+            print(
+                f"localgen: measuring {_named(found)}, with {n_rows} of the input", file=sys.stderr
+            )
         measured = _measure(job, sample, found, layout)
         _keep(job, options, speeds.with_measured(measured))
     return speeds.machine, found, measured
@@ -157,10 +160,6 @@ def _measure(job: GivenJob, sample: Sample, found: Arrangement, layout: Layout) 
         for row in read_rows(sample.lines, job.defaults, int(job.header["seed"]), {})
         if isinstance(row, Row)
     ]
-    print(
-        f"localgen: measuring {_named(found)}, with {counted(len(rows), 'row')} of the input",
-        file=sys.stderr,
-    )
     options = {**job.load_options, "kv_budget": layout.kv_budget}
     return measure(Path(job.file.path), rows, found, options, job.reasoning)
 

@@ -40,6 +40,11 @@ class RayProgress:
         self._recent[worker] += n_new
 
     @property
+    def n_ended(self) -> int:
+        """How many rows have ended, those that failed included."""
+        return self.n_done + self.n_failed
+
+    @property
     def is_due(self) -> bool:
         """Whether it is time for the next line."""
         return self._started is not None and self._clock() - self._since >= SECONDS_BETWEEN_LINES
@@ -55,7 +60,7 @@ class RayProgress:
 
     def summary(self) -> str:
         """Return what has ended, how fast, and how long the rest takes."""
-        n_ended = self.n_done + self.n_failed
+        n_ended = self.n_ended
         parts = [f"{self.n_done} of {self.n_rows} done" if self.n_rows else f"{self.n_done} done"]
         if self.n_failed:
             parts.append(f"{self.n_failed} failed")

@@ -292,12 +292,13 @@ def _add(found: Found, record: Record) -> None:
 # --- is it this job's? ---
 
 
-def check_same(old: Record, new: Record, path: str) -> None:
+def check_same(old: Record, new: Record, path: str, advice: str = _START_OVER) -> None:
+    """Raise JobError unless two headers are of the same job. advice: what else to do."""
     changes = list(_changes(old, new))
     if changes:
         raise JobError(
             f"the job cannot be resumed from {path}, which has the results of another job: "
-            f"{'; '.join(changes)}. Use the settings it was started with, {_START_OVER}"
+            f"{'; '.join(changes)}. Use the settings it was started with, {advice}"
         )
 
 

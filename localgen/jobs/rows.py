@@ -104,6 +104,11 @@ def raw_lines(file: BinaryIO) -> Iterator[bytes]:
 def read_lines(file: BinaryIO) -> Iterator[Line]:
     """Yield the lines of a seekable file from its start. Raises JobError, as ``raw_lines`` does."""
     file.seek(0)
+    yield from numbered_lines(file)
+
+
+def numbered_lines(file: BinaryIO) -> Iterator[Line]:
+    """Yield the lines of a file that are not blank. Raises JobError, as ``raw_lines`` does."""
     for number, data in enumerate(raw_lines(file), 1):
         # Some editors write a byte-order mark, which JSON does not allow.
         stripped = (data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data).strip()
@@ -167,6 +172,20 @@ def id_of(line: Line) -> RowId | None:
 def fields_of_rows() -> list[str]:
     """Return the names of all fields that a row may have."""
     return list(_NAMES)
+
+
+def check_options(names: Iterable[str]) -> None:
+    """Raise TypeError for a name that is no option of a row, or not one for a single row."""
+    for name in names:
+        if name == "assistant_model":
+            raise TypeError(
+                "'assistant_model' cannot be set in a job's line: one draft model serves all of "
+                "them; use --draft"
+            )
+        if name in _NOT_OF_A_ROW:
+            raise TypeError(f"{name!r} cannot be set in a job: each line gives one text")
+        if name not in _OPTIONS:
+            raise TypeError(f"unknown option {name!r}{did_you_mean(name, _NAMES, n=1, shown=repr)}")
 
 
 def row_seed(seed: int, row_id: RowId) -> int:
@@ -298,7 +317,7 @@ def _config(
 ) -> GenerationConfig:
     named = ("id", *_PROMPTS, *_OF_A_CHAT)
     options = {name: fields[name] for name in fields if name not in named}
-    _check_names(options)
+    check_options(options)
     for name, value in options.items():
         _check_unicode(name, value)
     if options.get("do_sample") is False:
@@ -319,16 +338,3 @@ def _config(
         do_sample = bool(config.changed_sampling_options)
     own_seed = row_seed(seed, row_id) if do_sample else None
     return dataclasses.replace(config, do_sample=do_sample, seed=own_seed)
-
-
-def _check_names(options: Iterable[str]) -> None:
-    for name in options:
-        if name == "assistant_model":
-            raise TypeError(
-                "'assistant_model' cannot be set in a job's line: one draft model serves all of "
-                "them; use --draft"
-            )
-        if name in _NOT_OF_A_ROW:
-            raise TypeError(f"{name!r} cannot be set in a job: each line gives one text")
-        if name not in _OPTIONS:
-            raise TypeError(f"unknown option {name!r}{did_you_mean(name, _NAMES, n=1, shown=repr)}")

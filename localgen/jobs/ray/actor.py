@@ -20,9 +20,11 @@ from localgen.errors import JobError, WorkerCrashedError
 from localgen.gguf.fingerprint import fingerprint as fingerprint_of
 from localgen.jobs.job import ROW_ERRORS, error_record, record_of
 from localgen.jobs.ray.columns import Batch, call_of, error_of, result_of, rows_of, with_results
+from localgen.jobs.ray.failures import FAILURE, failed_batch
 from localgen.jobs.ray.folder import Folder
 from localgen.jobs.ray.loading import load_for_actor
 from localgen.jobs.ray.parts import PartWriter, read_index
+from localgen.jobs.ray.turns import Turns
 from localgen.jobs.results import Record
 from localgen.jobs.rows import BadLine, Line, Row, read_rows
 from localgen.text.replies.reasoning import Reasoning
@@ -45,13 +47,34 @@ class ModelOfActor:
         _check_fingerprint(path, fingerprint)
         options = {"n_threads": _threads(), **(load_options or {})}
         self._model = load_for_actor(path, options)
+        config = self._model.config
+        self._turns = Turns(1 if config.deterministic else config.max_sequences)
 
-    async def run(self, row: Row, reasoning: Reasoning | None = None) -> Completion:
+    async def run(
+        self, row: Row, reasoning: Reasoning | None = None, *, split_special_tokens: bool = False
+    ) -> Completion:
         """Return a row's completion. Raises one of ``ROW_ERRORS`` where the row is to blame."""
-        prompt = row.prompt
+        prompt = await self._prompt(row, reasoning, split_special_tokens=split_special_tokens)
+        if row.config.max_time is None:
+            return await self._complete(prompt, row)
+        async with self._turns.one():
+            done = await self._complete(prompt, row)
+        if done.finish_reason == "time" and not done.token_ids:  # others left it no memory
+            async with self._turns.alone():
+                done = await self._complete(prompt, row)
+        return done
+
+    async def _prompt(
+        self, row: Row, reasoning: Reasoning | None, *, split_special_tokens: bool
+    ) -> Any:
         if row.kind == "messages":
             chat = {"reasoning": reasoning, **row.chat}
-            prompt = await self._model.achat_prompt(row.prompt, **chat)
+            return await self._model.achat_prompt(row.prompt, **chat)
+        if row.kind == "prompt" and split_special_tokens:
+            return self._model.tokenizer.encode(row.prompt, split_special_tokens=True)
+        return row.prompt
+
+    async def _complete(self, prompt: Any, row: Row) -> Completion:
         while True:
             try:
                 (done,) = await self._model.acomplete([prompt], generation_config=row.config)
@@ -105,7 +128,7 @@ class Work:
     """What the actors of a job have in common.
 
     run: begins the names of this run's parts. seeds: of each file's rows. reasoning: of lines with
-    messages that set none.
+    messages that set none. split_special_tokens: of prompts.
     """
 
     model: str
@@ -113,6 +136,7 @@ class Work:
     load_options: Mapping[str, Any]
     defaults: GenerationConfig
     reasoning: Reasoning | None
+    split_special_tokens: bool
     output: str
     run: str
     seeds: tuple[int, ...]
@@ -123,27 +147,45 @@ class JobActor:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._worker = f"{platform.node()}:{os.getpid()}"
+        self._error: Exception | None = None
+        try:
+            self._start()
+        except Exception as error:  # Ray makes a text of what a constructor raises
+            self._error = error
+
+    def _start(self) -> None:
+        work = self._work
         self._model = ModelOfActor(work.model, work.fingerprint, work.load_options)
         folder = Folder.at(work.output)
-        self._worker = f"{platform.node()}:{os.getpid()}"
         # What an actor of this run has done that died before Ray knew.
         self._index = read_index(folder, work.run)
         self._parts = PartWriter(folder, f"{work.run}-{uuid.uuid4().hex[:8]}")
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Yield what became of each line, when their records are written."""
+        """Yield what became of each line, when their records are written; or the error that would
+        hit every line."""
+        try:
+            yield await self._ended(batch)
+        except Exception as error:  # Ray keeps neither its type nor its cause
+            yield failed_batch(error, self._worker)
+
+    async def _ended(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self._error is not None:
+            raise self._error
         lines = [
             Line(int(n), bytes(data)) for n, data in zip(batch["line"], batch["data"], strict=True)
         ]
         files = list(map(int, batch["file"]))
         ended = await asyncio.gather(*map(self._line, files, lines))
         self._parts.flush()
-        yield {
+        return {
             "file": files,
             "line": [line.number for line in lines],
             "n_new": [0 if each is None else _n_new(each) for each in ended],
             "error": [_error(each) for each in ended],
             "worker": [self._worker] * len(lines),
+            FAILURE: [""] * len(lines),
         }
 
     async def _line(self, file: int, line: Line) -> Record | None:
@@ -159,7 +201,9 @@ class JobActor:
         if isinstance(row, BadLine):
             return error_record(row.line, row.id, row.error)
         try:
-            return record_of(row, await self._model.run(row, self._work.reasoning))
+            split = self._work.split_special_tokens
+            done = await self._model.run(row, self._work.reasoning, split_special_tokens=split)
+            return record_of(row, done)
         except ROW_ERRORS as error:
             return error_record(row.line, row.id, error)
 

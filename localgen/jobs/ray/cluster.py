@@ -13,3 +13,9 @@ def nodes_of_cluster() -> list[Node]:
     return [
         Node(cpus=float(each.get("CPU", 0)), memory=int(each.get("memory", 0))) for each in found
     ]
+
+
+def free_now() -> Node:
+    """Return what all nodes together have left, beside what other jobs hold."""
+    left = ray.available_resources()
+    return Node(cpus=float(left.get("CPU", 0)), memory=int(left.get("memory", 0)))

@@ -16,11 +16,15 @@ import pyarrow
 from localgen._util.arrays import plain
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
-from localgen.jobs.rows import Line, Row, RowId, as_row, fields_of_rows
+from localgen.jobs.rows import Line, Row, RowId, as_row, check_options, fields_of_rows
 
 # A batch of Ray Data's: with batch_format="pyarrow", or another.
 Batch: TypeAlias = "pyarrow.Table | Mapping[str, Any]"
 
+# The columns that are read.
+_READ = frozenset([*fields_of_rows(), "sampling_params"])
+# What Arrow raises for values such as a time in nanoseconds.
+_UNREADABLE = (ValueError, TypeError, OverflowError, ImportError, pyarrow.ArrowException)
 # The columns that results add, and their types.
 _TYPES: Mapping[str, pyarrow.DataType] = {
     "generated_text": pyarrow.string(),
@@ -55,17 +59,41 @@ _STRUCTURES = {
 
 
 def rows_of(batch: Batch) -> Iterator[dict[str, Any]]:
-    """Yield each row of a batch as plain Python values.
+    """Yield what each row of a batch asks for, as plain Python values.
 
-    Arrow fills what only other rows have with null, so null means not given.
+    Other columns are not converted: Arrow has types for which Python has none. Arrow fills what
+    only other rows have with null, so null means not given.
     """
-    if isinstance(batch, pyarrow.Table):
-        for row in batch.to_pylist():
-            yield {name: _plain(value) for name, value in row.items()}
-        return
-    names = list(batch)
-    for values in zip(*batch.values(), strict=True):
-        yield {name: _plain(value) for name, value in zip(names, values, strict=True)}
+    names = [name for name in _names(batch) if name in _READ]
+    columns = [_values(name, batch[name]) for name in names]
+    n_rows = batch.num_rows if isinstance(batch, pyarrow.Table) else _n_rows(batch)
+    for i in range(n_rows):
+        yield {name: column[i] for name, column in zip(names, columns, strict=True)}
+
+
+def _names(batch: Batch) -> list[str]:
+    return list(batch.column_names if isinstance(batch, pyarrow.Table) else batch)
+
+
+def _n_rows(batch: Mapping[str, Any]) -> int:
+    return len(next(iter(batch.values()), ()))
+
+
+def _values(name: str, column: Any) -> list[Any]:
+    """Return the values of a column; a ValueError for each that Python cannot have."""
+    if not isinstance(column, pyarrow.ChunkedArray):
+        return [_plain(each) for each in column]
+    try:
+        return [_plain(each) for each in column.to_pylist()]
+    except _UNREADABLE:
+        return [_value(name, each) for each in column]
+
+
+def _value(name: str, scalar: Any) -> Any:
+    try:
+        return _plain(scalar.as_py())
+    except _UNREADABLE as error:
+        return ValueError(f"{name} cannot be read: {error}")
 
 
 def _plain(value: Any) -> Any:
@@ -83,6 +111,9 @@ def call_of(given: Mapping[str, Any], defaults: GenerationConfig, seed: int) -> 
     Messages count before a prompt: ``ray.data.llm`` makes the prompt of a row with both from them.
     Raises ValueError or TypeError if something is wrong with it.
     """
+    for value in given.values():
+        if isinstance(value, Exception):
+            raise value
     fields = {name: given[name] for name in fields_of_rows() if given.get(name) is not None}
     if "messages" in fields:
         fields.pop("prompt", None)
@@ -115,6 +146,10 @@ def _sampling(given: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
         else:
             own = str(name)
             options[_OWN_NAMES.get(own, own)] = value
+    try:
+        check_options(options)
+    except TypeError as error:
+        raise TypeError(f"sampling_params: {error}") from None
     if options.get("top_k") == -1:
         options["top_k"] = 0
     if options.get("temperature") == 0:

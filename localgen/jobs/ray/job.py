@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import posixpath
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,13 @@ import ray.data
 from localgen.config import GenerationConfig
 from localgen.errors import JobError
 from localgen.jobs.ray.actor import JobActor, Work
+from localgen.jobs.ray.failures import check_failure
 from localgen.jobs.ray.folder import Folder
 from localgen.jobs.ray.input_check import check_file
 from localgen.jobs.ray.parts import SUFFIX, as_json, read_index
 from localgen.jobs.ray.pool import BATCH_SIZE, ROWS_PER_BLOCK, actor_pool
-from localgen.jobs.ray.source import find_files, pending_lines
-from localgen.jobs.results import Record, check_same
+from localgen.jobs.ray.source import check_folders, find_files, names_in, pending_lines
+from localgen.jobs.results import FORMAT, Record, check_same
 from localgen.jobs.rows import row_seed
 from localgen.text.replies.reasoning import Reasoning
 
@@ -59,8 +61,9 @@ class RayJob:
     """
 
     def __init__(self, source: str, target: str, header: Record) -> None:
+        check_folders(source, target)
+        self._source, self._target = source, target
         self._files = find_files(source)
-        self._target = target
         self._folder = Folder.at(target)
         self._manifest = self._checked_manifest(header)
         self._index = read_index(self._folder)
@@ -76,13 +79,15 @@ class RayJob:
         pool: Pool,
         load_options: Mapping[str, Any],
         reasoning: Reasoning | None,
+        split_special_tokens: bool = False,
     ) -> Iterator[LineEnded]:
         """Run the lines that are not done on the Ray that ``ray.init()`` joined or started.
 
         Yields each line when its record is written.
 
         Raises JobError if a line that was done has changed, and RepeatedIdError, before anything
-        runs; and what a model raises that cannot be loaded. What was done until then stays.
+        runs; and RayJobError, which names the node, for what an actor raises, such as for a model
+        that cannot be loaded there. What was done until then stays.
         """
         index_ref = ray.put(self._index)
         self.n_rows = self._count_rows(index_ref)
@@ -93,6 +98,7 @@ class RayJob:
             load_options=dict(load_options),
             defaults=defaults,
             reasoning=reasoning,
+            split_special_tokens=split_special_tokens,
             output=self._target,
             run=f"part-{self._next_run():04d}",
             seeds=self._seeds(),
@@ -119,18 +125,18 @@ class RayJob:
 
     def _checked_manifest(self, header: Record) -> Record:
         """Return the manifest of the folder, or a new one."""
-        files = [posixpath.basename(file) for file in self._files]
+        files = names_in(self._source, self._files)
         new = {**header, "files": files}
         data = self._folder.read(MANIFEST)
         if data is None:
             if self._folder.names(SUFFIX):
-                raise JobError(f"{self._target} holds other files; choose another output folder")
+                raise JobError(
+                    f"{self._target} holds other files and no {MANIFEST}; choose another output "
+                    f"folder"
+                )
             return new
-        try:
-            old: Record = json.loads(data)
-        except ValueError:
-            raise JobError(f"{self._target}/{MANIFEST} is corrupt") from None
-        check_same(old, new, self._target)
+        old = _manifest(data, f"{self._target}/{MANIFEST}")
+        check_same(old, new, self._target, "choose another output folder.")
         if old.get("files") != files:
             raise JobError(
                 f"the job in {self._target} read the files {old.get('files')}, and now there are "
@@ -149,6 +155,34 @@ class RayJob:
         if len(self._files) == 1:
             return (seed,)
         return tuple(row_seed(seed, name) for name in self._manifest["files"])
+
+
+def _manifest(data: bytes, name: str) -> Record:
+    found: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(data)
+    if not isinstance(found, dict) or type(found.get("seed")) is not int:
+        raise JobError(
+            f"{name} is corrupt. Choose another output folder, or restore it: the results in the "
+            f"folder cannot be resumed without it."
+        )
+    if found.get("localgen_batch") != FORMAT:
+        raise JobError(
+            f"{name} was written by another version of localgen. Choose another output folder."
+        )
+    return found
+
+
+@contextmanager
+def open_job(source: str, target: str, header: Record) -> Iterator[RayJob]:
+    """Open a job, whose folder no other job writes to meanwhile. Arguments as for ``RayJob``.
+
+    Raises JobError, as ``RayJob`` does, and if another process has the folder.
+    """
+    check_folders(source, target)
+    find_files(source)  # nothing is made for an input that is not there
+    with Folder.at(target).locked():
+        yield RayJob(source, target, header)
 
 
 _COLUMNS = ("file", "line", "n_new", "error", "worker")
@@ -180,4 +214,6 @@ def _results(
         memory=pool.memory,
         **remote_args,
     )
-    yield from ended.iter_batches(batch_size=None, prefetch_batches=0)
+    for batch in ended.iter_batches(batch_size=None, prefetch_batches=0):
+        check_failure(batch)
+        yield batch

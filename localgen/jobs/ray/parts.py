@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from localgen.errors import JobError
-from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.folder import Folder, file_errors
 from localgen.jobs.ray.index import Index, Place
 from localgen.jobs.results import LINE_ENDS, Record
 
@@ -108,8 +108,9 @@ class PartWriter:
         data = text.encode("utf-8", "backslashreplace")
         if self._file is not None:
             left = memoryview(data)
-            while left:
-                left = left[self._file.write(left) :]
+            with file_errors(self._file.name, "written"):
+                while left:
+                    left = left[self._file.write(left) :]
             return
         self._kept.append(data)
         if len(self._kept) >= _MOST_KEPT:

@@ -71,6 +71,11 @@ class Layout:
         """Return the fields of ``ModelConfig`` that follow from it."""
         return {"n_threads": self.n_threads, "kv_budget": self.kv_budget}
 
+    def n_without(self, free: Node) -> int:
+        """Return how many of the actors do not fit what the nodes together have left."""
+        by_cpus = int(free.cpus / self.ray_cpus + _ROUNDING) if self.ray_cpus else self.n_actors
+        return max(0, self.n_actors - min(by_cpus, free.memory // self.memory))
+
     def __str__(self) -> str:
         nodes = counted(sum(n > 0 for n in self.n_of_nodes), "node")
         threads = counted(self.n_threads, "thread")

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import io
-import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import pyarrow.csv
 import pyarrow.fs
-import pyarrow.parquet
 
 from localgen.errors import JobError
-from localgen.jobs.ray.folder import find_filesystem
+from localgen.jobs.ray import tables
+from localgen.jobs.ray.folder import file_errors, find_filesystem
 from localgen.jobs.ray.index import Index
 from localgen.jobs.ray.prefixes import beginning_of, windows
-from localgen.jobs.rows import Line, fields_of, read_lines
+from localgen.jobs.rows import Line, fields_of, numbered_lines
 
 _LINES, _PARQUET, _CSV = "lines", "parquet", "csv"
 _FORMATS = {
     ".jsonl": _LINES, ".ndjson": _LINES, ".json": _LINES, ".parquet": _PARQUET, ".csv": _CSV,
 }  # fmt: skip
+# Pyarrow decompresses these by their names; Parquet files are compressed inside.
+_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 _ROWS_AT_A_TIME = 1024
 # So many lines are sorted at a time.
 _WINDOW_ROWS = 2**14
@@ -32,57 +33,113 @@ _WINDOW_BYTES = 2**26
 def find_files(location: str) -> list[str]:
     """Return the files of an input, sorted: a file, or all of a folder, as paths or URIs.
 
-    Raises JobError if there are none, or one of an unknown format.
+    Names of a folder that begin with "." or "_" are not input: programs that write folders of data
+    put marks and checksums there. Raises JobError if there are none, or one of an unknown format.
     """
+    if location == "-":
+        raise JobError(
+            "stdin cannot be the input of a job on Ray, whose nodes read it. Give a file or folder."
+        )
     filesystem, path = find_filesystem(location)
-    info = filesystem.get_file_info(path)
-    if info.type == pyarrow.fs.FileType.NotFound:
-        raise JobError(f"there is no input at {location}")
-    files = [location]
-    if info.type == pyarrow.fs.FileType.Directory:
-        infos = filesystem.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
-        names = [each.path for each in infos if each.type == pyarrow.fs.FileType.File]
-        base = location.rstrip("/")
-        files = sorted(f"{base}/{posixpath.relpath(name, path)}" for name in names)
-    if not files:
-        raise JobError(f"the input folder {location} is empty")
+    with file_errors(location, "read"):
+        info = filesystem.get_file_info(path)
+        if info.type == pyarrow.fs.FileType.NotFound:
+            is_pattern = any(each in location for each in "*?[")
+            hint = ". Patterns are not expanded: give the folder" if is_pattern else ""
+            raise JobError(f"there is no input at {location}{hint}")
+        files = [location]
+        if info.type == pyarrow.fs.FileType.Directory:
+            files = _files_in(location, filesystem, path)
     for file in files:
-        if posixpath.splitext(file)[1] not in _FORMATS:
+        if _kind(file) is None:
             raise JobError(
                 f"the input {file} has an unknown format: its name must end in "
-                f"{', '.join(_FORMATS)}"
+                f"{', '.join(_FORMATS)}, but for Parquet also with {', '.join(_COMPRESSED)} after "
+                f"it"
             )
     return files
+
+
+def _files_in(location: str, filesystem: Any, path: str) -> list[str]:
+    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
+    paths = [each.path for each in infos if each.type == pyarrow.fs.FileType.File]
+    names = [posixpath.relpath(each, path) for each in paths]
+    names = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
+    if not names:
+        raise JobError(f"the input folder {location} is empty")
+    return sorted(f"{location.rstrip('/')}/{name}" for name in names)
+
+
+def names_in(location: str, files: list[str]) -> list[str]:
+    """Return the name of each file of ``find_files(location)``, which no other of them has."""
+    if files == [location]:
+        return [posixpath.basename(location)]
+    return [file[len(location.rstrip("/")) + 1 :] for file in files]
+
+
+def check_folders(source: str, target: str) -> None:
+    """Raise JobError if the results would be in the input's folder, or are to go to stdout."""
+    if target == "-":
+        raise JobError("a job on Ray writes a folder of results, not stdout. Give its name.")
+    given, path = find_filesystem(source)
+    taken, folder = find_filesystem(target)
+    if given == taken and f"{folder.rstrip('/')}/".startswith(f"{path.rstrip('/')}/"):
+        raise JobError(
+            f"the output folder {target} is the input {source}, or in it, and would be read as "
+            f"input. Choose a folder elsewhere."
+        )
+
+
+def _kind(file: str) -> str | None:
+    name, end = posixpath.splitext(file)
+    if end in _COMPRESSED:
+        kind = _FORMATS.get(posixpath.splitext(name)[1])
+        return None if kind == _PARQUET else kind
+    return _FORMATS.get(end)
 
 
 def lines_of(file: str) -> Iterator[Line]:
     """Yield the lines of a file that are not blank.
 
-    The rows of a table, counted from 1, become JSON objects, without what is null.
+    The rows of a table, counted from 1, become JSON objects, without what is null. Raises JobError,
+    which names the file, if it cannot be read.
     """
-    kind = _FORMATS[posixpath.splitext(file)[1]]
+    kind = _kind(file)
     filesystem, path = find_filesystem(file)
-    if kind == _LINES:
-        with filesystem.open_input_file(path) as stream:
-            yield from read_lines(io.BufferedReader(stream))
-        return
-    rows = (row for batch in _batches(kind, filesystem, path) for row in batch)
-    for number, row in enumerate(rows, 1):
-        given = {name: value for name, value in row.items() if value is not None}
-        yield Line(number, json.dumps(given, ensure_ascii=False, default=str).encode())
+    with _named(file):
+        if kind == _LINES:
+            with filesystem.open_input_stream(path) as stream:
+                yield from numbered_lines(io.BufferedReader(stream))
+            return
+        rows = _parquet if kind == _PARQUET else _csv
+        for number, row in enumerate(rows(filesystem, path), 1):
+            yield Line(number, tables.as_json(row))
 
 
-def _batches(kind: str, filesystem: Any, path: str) -> Iterator[Iterable[Mapping[str, Any]]]:
-    if kind == _PARQUET:
-        with filesystem.open_input_file(path) as file:
-            table = pyarrow.parquet.ParquetFile(file)
-            for batch in table.iter_batches(batch_size=_ROWS_AT_A_TIME):
-                yield batch.to_pylist()
-        return
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    """Name the file in errors, those of its content included."""
+    try:
+        with file_errors(file, "read"):
+            yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise JobError(f"{file} cannot be read: {error}") from error
+    except JobError as error:
+        if file in str(error):
+            raise
+        raise JobError(f"{file}: {error}") from error
+
+
+def _parquet(filesystem: Any, path: str) -> Iterator[Any]:
+    with filesystem.open_input_file(path) as file:
+        yield from tables.parquet_rows(file)
+
+
+def _csv(filesystem: Any, path: str) -> Iterator[Any]:
     with filesystem.open_input_stream(path) as stream:
-        parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-        for batch in pyarrow.csv.open_csv(stream, parse_options=parsing):
-            yield batch.to_pylist()
+        names = tables.csv_columns(stream)
+    with filesystem.open_input_stream(path) as stream:
+        yield from tables.csv_rows(stream, names)
 
 
 def pending_lines(number: int, file: str, done: Index) -> Iterator[dict[str, list[Any]]]:

@@ -1,0 +1,124 @@
+"""Joins a Ray, or starts one, and leaves it; what Ray says goes to its log files."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from localgen.errors import RayJobError
+from localgen.jobs.ray import check_installed
+from localgen.jobs.ray.errors import own_errors
+
+LOCAL = "local"
+# The first actor would otherwise get the rows of all in a small job; a node may fetch the model.
+SECONDS_TO_START = 3600
+_OF_RAY = r"ray(\.|$)"
+
+
+@contextmanager
+def joined(address: str, *, with_messages: bool = False) -> Iterator[None]:
+    """Join the Ray at an address for the block, and raise its exceptions as RayJobError.
+
+    address: "local" starts a Ray on this machine, "auto" joins the one that runs here.
+    with_messages: print what Ray says, too. Raises RayJobError, also in a process that has joined a
+    Ray already, and JobError without Ray.
+    """
+    check_installed()
+    with warnings.catch_warnings():
+        if not with_messages:
+            warnings.filterwarnings("ignore", module=_OF_RAY)
+        import ray  # noqa: PLC0415
+        import ray.data  # noqa: PLC0415
+
+        if ray.is_initialized():
+            raise RayJobError(
+                "this process has joined a Ray already. Call ray.shutdown() first, or use "
+                "localgen.jobs.ray.generate(), which runs on the Ray that is joined."
+            )
+        with _handlers_kept():
+            _join(ray, address, with_messages=with_messages)
+        try:
+            with _quiet_data(ray.data.DataContext.get_current(), with_messages), own_errors():
+                yield
+        finally:
+            ray.shutdown()
+
+
+def _join(ray: Any, address: str, *, with_messages: bool) -> None:
+    options = {} if address.startswith("ray://") else {"include_dashboard": False}
+    try:
+        ray.init(
+            address=address,
+            logging_level=logging.INFO if with_messages else logging.CRITICAL,
+            log_to_driver=with_messages,
+            **options,
+        )
+    except Exception as error:
+        raise _cannot_join(address, error) from error
+
+
+def _cannot_join(address: str, error: Exception) -> RayJobError:
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if address == LOCAL:
+        return RayJobError(
+            f"Ray cannot be started on this machine: {said}. Look into the logs in "
+            f"/tmp/ray/session_latest/logs, or run the job without --ray."
+        )
+    if "ersion mismatch" in said:
+        advice = "Install the cluster's versions of Python and Ray here, or these on all nodes."
+    elif isinstance(error, ImportError):
+        advice = "Install what it needs with: pip install 'ray[client]'"
+    else:
+        advice = (
+            "Start Ray with `ray start --head`, give HOST:PORT of its head, or use --ray local, "
+            "which starts one here."
+        )
+    return RayJobError(f"the Ray at {address!r} cannot be joined: {said}. {advice}")
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Restore the handlers of signals, which ``ray.init()`` replaces by its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    number = getattr(signal, "SIGBREAK", signal.SIGTERM)
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
+def _quiet_data(context: Any, with_messages: bool) -> Iterator[None]:
+    """Let Ray Data wait for all actors of a pool, and print nothing."""
+    fields = {"wait_for_min_actors_s": SECONDS_TO_START}
+    if not with_messages:
+        fields |= {"enable_progress_bars": False, "print_on_execution_start": False}
+    before = {name: getattr(context, name) for name in fields}
+    console = [] if with_messages else _console_handlers()
+    levels = [handler.level for handler in console]
+    for name, value in fields.items():
+        setattr(context, name, value)
+    for handler in console:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+        for handler, level in zip(console, levels, strict=True):
+            handler.setLevel(level)
+
+
+def _console_handlers() -> list[logging.Handler]:
+    """Return the handlers that print what Ray says; its files are handlers as well."""
+    found = [*logging.getLogger("ray").handlers, *logging.getLogger("ray.data").handlers]
+    return [each for each in found if isinstance(each, logging.StreamHandler)
+            and not isinstance(each, logging.FileHandler)]  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
@@ -18,6 +20,9 @@ LOCAL = "local"
 # The first actor would otherwise get the rows of all in a small job; a node may fetch the model.
 SECONDS_TO_START = 3600
 _OF_RAY = r"ray(\.|$)"
+# Ray's C++ writes warnings and errors to stderr, past Python.
+_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+_SECONDS_TO_CONNECT = 10.0
 
 
 @contextmanager
@@ -40,13 +45,38 @@ def joined(address: str, *, with_messages: bool = False) -> Iterator[None]:
                 "this process has joined a Ray already. Call ray.shutdown() first, or use "
                 "localgen.jobs.ray.generate(), which runs on the Ray that is joined."
             )
-        with _handlers_kept():
+        _check_port(address)
+        with _handlers_kept(), _backend_quiet(is_quiet=not with_messages):
             _join(ray, address, with_messages=with_messages)
         try:
             with _quiet_data(ray.data.DataContext.get_current(), with_messages), own_errors():
                 yield
         finally:
             ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """Raise RayJobError if nothing listens at HOST:PORT: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise _cannot_join(address, error) from error
+
+
+@contextmanager
+def _backend_quiet(*, is_quiet: bool) -> Iterator[None]:
+    """Let Ray's C++ in this process say what ends it only; it reads the level as it starts."""
+    before = os.environ.get(_LOG_LEVEL)
+    if is_quiet and before is None:
+        os.environ[_LOG_LEVEL] = "fatal"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_LOG_LEVEL, None)
 
 
 def _join(ray: Any, address: str, *, with_messages: bool) -> None:

@@ -68,6 +68,7 @@ def test_a_part_that_cannot_be_written_is_named(
         def write(self, _: bytes) -> int:
             raise OSError(28, "No space left on device")
 
+    writer.close()
     monkeypatch.setattr(writer, "_file", Full())
     with pytest.raises(JobError, match=r"part-0001-a.jsonl cannot be written: No space left"):
         writer.append({"id": 1})

@@ -68,15 +68,32 @@ def _check_port(address: str) -> None:
 
 @contextmanager
 def _backend_quiet(*, is_quiet: bool) -> Iterator[None]:
-    """Let Ray's C++ in this process say what ends it only; it reads the level as it starts."""
+    """Let Ray's C++ in this process say only what ends it; it reads the level as it starts."""
     before = os.environ.get(_LOG_LEVEL)
-    if is_quiet and before is None:
-        os.environ[_LOG_LEVEL] = "fatal"
+    if not is_quiet or before is not None:
+        yield
+        return
+    os.environ[_LOG_LEVEL] = "fatal"
     try:
+        with _stderr_closed():  # it says that the level was set
+            yield
+    finally:
+        os.environ.pop(_LOG_LEVEL, None)
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Discard what the process writes to stderr in the block, from C++ as well."""
+    number = 2
+    kept = os.dup(number)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, number)
         yield
     finally:
-        if before is None:
-            os.environ.pop(_LOG_LEVEL, None)
+        os.dup2(kept, number)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def _join(ray: Any, address: str, *, with_messages: bool) -> None:

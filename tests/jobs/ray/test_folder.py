@@ -82,9 +82,11 @@ def test_a_file_uri_is_the_folder_itself(tmp_path: Path) -> None:
 
 
 def test_errors_of_a_filesystem_name_the_file_and_the_reason() -> None:
-    with pytest.raises(JobError, match=r"^s3://b/x cannot be read: no credentials\.$"):
-        with file_errors("s3://b/x", "read"):
-            raise OSError("no credentials.")
+    with (
+        pytest.raises(JobError, match=r"^s3://b/x cannot be read: no credentials\.$"),
+        file_errors("s3://b/x", "read"),
+    ):
+        raise OSError("no credentials.")
 
 
 def test_an_address_that_no_package_opens_is_refused_with_both_reasons() -> None:

@@ -179,7 +179,7 @@ def test_what_is_given_reaches_the_actors(
     paths: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Options that reached the manifest only were accepted and ignored."""
-    pytest.importorskip("ray", reason="needs the extra localgen[ray]")
+    ray: Any = pytest.importorskip("ray", reason="needs the extra localgen[ray]")
     from localgen.jobs.ray import cluster, job
     from localgen.jobs.ray.sizing import Node
 
@@ -193,7 +193,7 @@ def test_what_is_given_reaches_the_actors(
     monkeypatch.setattr(ray_batch, "joined", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(cluster, "nodes_of_cluster", lambda: [node])
     monkeypatch.setattr(cluster, "free_now", lambda: node)
-    monkeypatch.setattr(job.ray, "put", lambda _: None)
+    monkeypatch.setattr(ray, "put", lambda _: None)
     monkeypatch.setattr(job.RayJob, "_count_rows", lambda *_: 1)
     monkeypatch.setattr(job, "_results", results)
     options = ["--split-special-tokens", "--reasoning", "off", "--n-ctx", "64", "--kv-type", "f32"]

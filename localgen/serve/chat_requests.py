@@ -17,6 +17,7 @@ from localgen.serve.sampling_fields import Options, sampling_options
 from localgen.serve.schemas.chat import ChatRequest
 from localgen.serve.schemas.common import NamedToolChoice
 from localgen.serve.schemas.messages import ChatMessage
+from localgen.serve.usage import check_stream_options
 
 # Arguments of the template's own, which a variable must not change.
 _NOT_VARIABLES = frozenset(
@@ -47,8 +48,7 @@ def check_chat(given: ChatRequest, config: ServeConfig) -> None:
         )
     if given.top_logprobs is not None and not given.logprobs:
         raise Refusal(400, "top_logprobs needs logprobs=true", param="top_logprobs")
-    if given.stream_options is not None and not given.stream:
-        raise Refusal(400, "stream_options needs stream=true", param="stream_options")
+    check_stream_options(given.stream_options, is_stream=bool(given.stream))
     if given.add_generation_prompt is not None and given.add_generation_prompt == bool(
         given.continue_final_message
     ):

@@ -77,6 +77,7 @@ class Failure:
     status: int
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    code: str | None = None
 
 
 def _pieces(text: str) -> list[str]:
@@ -90,7 +91,7 @@ class FakeServer:
         self.models: list[dict[str, Any]] = []
         self.api_key: str | None = None
         self.replies: deque[Reply | Failure] = deque()
-        self.by_model: dict[str, Reply] = {}
+        self.by_model: dict[str, Reply | list[Reply | Failure]] = {}
         self.bodies: list[dict[str, Any]] = []
         self.n_cut_by_client = 0
         self._gate = threading.Event()
@@ -156,33 +157,35 @@ class FakeServer:
         body = await request.json()
         self.bodies.append(body)
         reply = self.by_model.get(body["model"]) or self.replies.popleft()
+        if isinstance(reply, list):
+            reply = reply.pop(0)
         if isinstance(reply, Failure):
-            return _error(reply.status, reply.message, reply.headers)
-        return StreamingResponse(self._stream(reply), media_type="text/event-stream")
+            return _error(reply.status, reply.message, reply.headers, reply.code)
+        counts = bool(body["stream_options"].get("continuous_usage_stats"))
+        return StreamingResponse(self._stream(reply, counts), media_type="text/event-stream")
 
-    async def _stream(self, reply: Reply) -> AsyncIterator[str]:
+    async def _stream(self, reply: Reply, counts: bool) -> AsyncIterator[str]:
         try:
-            async for event in self._events(reply):
+            async for event in self._events(reply, counts):
                 yield event
         except asyncio.CancelledError:
             self.n_cut_by_client += 1
             raise
 
-    async def _events(self, reply: Reply) -> AsyncIterator[str]:
+    async def _events(self, reply: Reply, counts: bool) -> AsyncIterator[str]:
         choices = reply.choices()
         yield ": a comment, as servers send to keep connections open\n\n"
         for n, choice in enumerate(choices):
             while n == reply.hold_after and not self._gate.is_set():
                 await asyncio.sleep(0.01)
-            yield _event(choices=[choice])
+            yield _event(choices=[choice], usage=_usage(n + 1) if counts else None)
         if reply.ends == "cut":
             return
         if reply.ends == "error":
             yield _event(error={"message": "The model's process ended.", "type": "server_error"})
             return
         yield _event(choices=[{"index": 0, "delta": {}, "finish_reason": reply.finish_reason}])
-        usage = {"prompt_tokens": 20, "completion_tokens": len(choices)}
-        yield _event(choices=[], usage=usage)
+        yield _event(choices=[], usage=_usage(len(choices)))
         yield "data: [DONE]\n\n"
 
 
@@ -190,6 +193,12 @@ def _event(**fields: Any) -> str:
     return f"data: {json.dumps({'object': 'chat.completion.chunk', **fields})}\n\n"
 
 
-def _error(status: int, message: str, headers: Mapping[str, str]) -> Response:
-    error = {"message": message, "type": "error", "param": None, "code": None}
+def _usage(n_new: int) -> dict[str, int]:
+    return {"prompt_tokens": 20, "completion_tokens": n_new}
+
+
+def _error(
+    status: int, message: str, headers: Mapping[str, str], code: str | None = None
+) -> Response:
+    error = {"message": message, "type": "error", "param": None, "code": code}
     return JSONResponse({"error": error}, status_code=status, headers=dict(headers))

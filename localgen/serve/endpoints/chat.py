@@ -17,9 +17,8 @@ from localgen.serve.chat_choices import ChatChoice, choices_of
 from localgen.serve.chat_requests import chat_rows, check_chat
 from localgen.serve.reading import read_body
 from localgen.serve.schemas.chat import ChatRequest
-from localgen.serve.schemas.common import StreamOptions
 from localgen.serve.sse import EventStream, event, event_stream, send_chunks, send_json
-from localgen.serve.usage import usage
+from localgen.serve.usage import RunningUsage, UsageTimes, usage, usage_times
 
 Chunk = dict[str, Any]
 
@@ -36,7 +35,8 @@ async def chat_completions(request: Request, send: Send) -> None:
         answer = await _begin(given, served)
         async with aclosing(answer.rows):
             if given.stream:
-                await answer.send_chunks(stream, given.stream_options)
+                times = usage_times(given.stream_options)
+                await answer.send_chunks(stream, times)
             else:
                 await send_json(send, await answer.whole())
 
@@ -65,22 +65,24 @@ class _Answer:
         choices = [choice.whole for choice in self.choices]
         return {**answer, "choices": choices, "usage": self._usage()}
 
-    async def send_chunks(self, stream: EventStream, options: StreamOptions | None) -> None:
+    async def send_chunks(self, stream: EventStream, times: UsageTimes) -> None:
         """Send the chunks of a stream, those of one or more steps together."""
         chunk = self._object("chat.completion.chunk")
-        with_usage = options is not None and bool(options.include_usage)
-        if with_usage:
+        if times != "never":
             chunk["usage"] = None
             stream.last_words = lambda: [event(self._last(chunk))]
-        await send_chunks(stream, self._chunks(chunk, with_usage=with_usage))
+        await send_chunks(stream, self._chunks(chunk, times))
 
-    async def _chunks(self, chunk: Chunk, *, with_usage: bool) -> AsyncIterator[list[Chunk]]:
+    async def _chunks(self, chunk: Chunk, times: UsageTimes) -> AsyncIterator[list[Chunk]]:
+        running = RunningUsage(self.rows, len(self.choices))
         begun = [choice.begin() for choice in self.choices]
         async for updates in self.rows:
             new = [each for update in updates for each in self.choices[update.row].add(update)]
+            if times == "always":
+                chunk["usage"] = running.add(updates, self._n_reasoning)
             yield [{**chunk, "choices": [each]} for each in [*begun, *new]]
             begun = []
-        if with_usage:
+        if times != "never":
             yield [self._last(chunk)]
 
     def _last(self, chunk: Chunk) -> Chunk:
@@ -97,5 +99,8 @@ class _Answer:
         }
 
     def _usage(self) -> dict[str, Any]:
-        n_reasoning = sum(choice.n_reasoning for choice in self.choices)
-        return usage(self.rows.completions, len(self.choices), n_reasoning)
+        return usage(self.rows.completions, len(self.choices), self._n_reasoning)
+
+    @property
+    def _n_reasoning(self) -> int:
+        return sum(choice.n_reasoning for choice in self.choices)

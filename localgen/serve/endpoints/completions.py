@@ -24,7 +24,14 @@ from localgen.serve.sampling_fields import Options, sampling_options
 from localgen.serve.schemas.completions import CompletionRequest
 from localgen.serve.sse import EventStream, event, event_stream, send_chunks, send_json
 from localgen.serve.text_choices import TextChoice
-from localgen.serve.usage import counts, usage
+from localgen.serve.usage import (
+    RunningUsage,
+    UsageTimes,
+    check_stream_options,
+    counts,
+    usage,
+    usage_times,
+)
 
 _MAX_TOKENS = 16  # as in OpenAI's API
 
@@ -69,8 +76,7 @@ def _check(given: CompletionRequest, n_rows: int, config: ServeConfig) -> None:
         raise Refusal(400, "best_of is only accepted with the value of n", param="best_of")
     if given.max_tokens == 0 and not given.echo:
         raise Refusal(400, "max_tokens must be above 0 without echo", param="max_tokens")
-    if given.stream_options is not None and not given.stream:
-        raise Refusal(400, "stream_options needs stream=true", param="stream_options")
+    check_stream_options(given.stream_options, is_stream=bool(given.stream))
 
 
 def _options(given: CompletionRequest, n: int, model: Any) -> Options:
@@ -128,12 +134,12 @@ class _Answer:
     async def send(self, send: Send, stream: EventStream, rows: RowStream | None) -> None:
         """Send it. rows: None if nothing is generated."""
         if self.given.stream:
-            options, chunk = self.given.stream_options, self._object()
-            with_usage = options is not None and bool(options.include_usage)
-            if with_usage:
+            chunk = self._object()
+            times = usage_times(self.given.stream_options)
+            if times != "never":
                 chunk["usage"] = None
                 stream.last_words = lambda: [event(self._last(chunk, rows))]
-            await send_chunks(stream, self.chunks(chunk, rows, with_usage=with_usage))
+            await send_chunks(stream, self.chunks(chunk, rows, times))
         else:
             await send_json(send, await self.whole(rows))
 
@@ -148,18 +154,21 @@ class _Answer:
         return {**answer, "choices": choices, "usage": self._usage(rows)}
 
     async def chunks(
-        self, chunk: dict[str, Any], rows: RowStream | None, *, with_usage: bool
+        self, chunk: dict[str, Any], rows: RowStream | None, times: UsageTimes
     ) -> AsyncIterator[list[dict[str, Any]]]:
         """Yield the chunks of a stream, those of one or more steps together."""
         begun = [each for choice in self.choices for each in choice.begin(ends=rows is None)]
         if rows is None:
             yield [{**chunk, "choices": [each]} for each in begun]
         else:
+            running = RunningUsage(rows, self.n)
             async for updates in rows:
                 new = [each for update in updates for each in self.choices[update.row].add(update)]
+                if times == "always":
+                    chunk["usage"] = running.add(updates)
                 yield [{**chunk, "choices": [each]} for each in [*begun, *new]]
                 begun = []
-        if with_usage:
+        if times != "never":
             yield [self._last(chunk, rows)]
 
     def _last(self, chunk: dict[str, Any], rows: RowStream | None) -> dict[str, Any]:

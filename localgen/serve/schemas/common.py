@@ -44,6 +44,9 @@ class StreamOptions(RequestModel):
     include_usage: bool | None = Field(
         None, description="Send a last chunk with the usage, and no choices."
     )
+    continuous_usage_stats: bool | None = Field(
+        None, description="With include_usage: each chunk has the usage so far."
+    )
     include_obfuscation: OnlyFalse | None = Field(
         None, description="Only false: streams have no padding."
     )

@@ -26,7 +26,7 @@ def test_a_message_gets_a_reply_and_the_next_one_has_both_before_it(page: ChatPa
         "model": "small",
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
     assert _said(second) == [
         ("user", "Hi"), ("assistant", "Hello **you**."), ("user", "How are you?"),
@@ -54,10 +54,13 @@ def test_a_stopped_reply_keeps_what_came_and_frees_the_server(page: ChatPage, ho
     page.wait_for_end()
     page.until(lambda: page.server.n_cut_by_client == 1)
     assert page.replies() == ["one two"]
-    assert "stopped by you" in page.texts(".facts")[0]
+    facts = page.texts(".facts")[0]
+    assert "2 tokens" in facts
+    assert "stopped by you" in facts
+    assert page.texts("#context-text") == ["Context: 22 of 4,096 tokens"]
     page.reload()
     page.until(page.replies)
-    assert page.replies() == ["one two"]
+    assert (page.replies(), page.texts(".facts")) == (["one two"], [facts])
 
 
 def test_a_reply_says_that_its_model_is_being_loaded(page: ChatPage) -> None:
@@ -250,10 +253,42 @@ def test_an_interrupted_reply_keeps_what_came(page: ChatPage, ends: str, message
     page.server.script(Reply("one two", ends=ends), Reply("one two three"))
     page.ask("Count")
     assert (page.replies(), page.texts(".error p")) == (["one two"], [message])
-    page.click(".error button")
+    assert page.texts(".error button") == ["Continue", "Retry"]
+    page.click(".error button + button")
     page.wait_for_text("three")
     page.wait_for_end()
     assert (page.replies(), page.texts(".count")) == (["one two three"], ["2/2"])
+
+
+def test_an_interrupted_reply_is_continued(page: ChatPage) -> None:
+    page.server.script(Reply("one two", ends="error"), Failure(503, "No."), Reply(" three"))
+    page.ask("Count")
+    page.click(".error button")
+    page.wait_for_text("No.")
+    page.wait_for_end()
+    assert page.replies() == ["one two"], "what was there stays"
+    assert "2 tokens" in page.texts(".facts")[0]
+    page.click(".error button")
+    page.wait_for_text("three")
+    page.wait_for_end()
+    assert (page.replies(), page.errors()) == (["one two three"], [])
+    assert page.server.bodies[-1]["continue_final_message"] is True
+    assert "3 tokens" in page.texts(".facts")[0]
+
+
+def test_a_reply_whose_page_was_closed_is_continued(page: ChatPage) -> None:
+    page.server.script(Reply("one two three", hold_after=2), Reply(" and more"))
+    page.js("const now = performance.now; performance.now = () => 1000 * now.call(performance);")
+    page.send("Count")
+    page.wait_for_text("one two")
+    page.reload()
+    page.until(page.replies)
+    assert "interrupted" in page.texts(".facts")[0]
+    page.click(CONTINUE)
+    page.wait_for_text("and more")
+    page.wait_for_end()
+    assert page.replies()[0].endswith("and more")
+    assert "interrupted" not in page.texts(".facts")[0]
 
 
 def test_a_server_that_is_away_is_named(page: ChatPage) -> None:
@@ -301,7 +336,9 @@ def test_a_key_that_stopped_working_is_asked_for_and_the_message_sent_again(page
     page.send("Hi")
     page.until(lambda: page.find("#key-dialog").get_attribute("open"))
     page.server.script(Reply("Hello."))
-    page.find("#key").send_keys("new", ENTER)
+    page.find("#key").send_keys("“new”", ENTER)
+    page.until(lambda: "Copy it again" in page.texts("#key-message")[0])
+    page.find("#key").send_keys(" new ", ENTER)
     page.wait_for_text("Hello.")
     assert page.messages() == ["Hi", "Hello."]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.browsers import needs_browser
-from tests.serve.fake_openai import Reply
+from tests.serve.fake_openai import Failure, Reply
 from tests.serve.page.chat_page import ENTER, ESCAPE, SHIFT, ChatPage
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -57,7 +57,8 @@ def test_both_models_get_the_prompt_and_the_first_different_word_is_marked(
     assert sent["small"] == sent["large"]
     assert sent["small"] == {
         "messages": [{"role": "user", "content": "Colour of the sky?"}],
-        "stream": True, "stream_options": {"include_usage": True},
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "logprobs": True, "top_logprobs": 5, "temperature": 0, "max_completion_tokens": 256,
     }  # fmt: skip
 
@@ -154,6 +155,44 @@ def test_an_error_of_one_side_leaves_the_other(comparison: Comparison) -> None:
     comparison.compare("Hi", _reply("a b", ends="error"), _reply("a b c"))
     assert comparison.texts(".error:not([hidden])") == ["The model's process ended."]
     assert comparison.texts(".heat") == ["a b", "a b c"]
+
+
+NO_ROOM = Failure(503, "the model large cannot be loaded now", code="no_room_for_model")
+
+
+def test_models_that_have_no_room_together_come_one_after_the_other(comparison: Comparison) -> None:
+    comparison.server.script()
+    comparison.server.by_model = {
+        "small": _reply("a b", hold_after=1), "large": [NO_ROOM, _reply("a c")],
+    }  # fmt: skip
+    comparison.find("#prompt").send_keys("Hi", ENTER)
+    comparison.until(lambda: "Waits for the other reply" in comparison.texts("#right-reply")[0])
+    assert comparison.texts(".heat") == ["a", ""]
+    assert comparison.texts(".error:not([hidden])") == []
+    comparison.server.go()
+    comparison.until(lambda: comparison.find("#run").text == "Compare")
+    assert comparison.texts("#left-reply, #right-reply") == ["a b", "a c"]
+    assert comparison.marks() == [["b"], ["c"]]
+
+
+def test_a_reply_that_waits_for_the_other_is_stopped_with_it(comparison: Comparison) -> None:
+    comparison.server.script()
+    comparison.server.by_model = {"small": _reply("a b", hold_after=1), "large": [NO_ROOM]}
+    comparison.find("#prompt").send_keys("Hi", ENTER)
+    comparison.until(lambda: "Waits for the other reply" in comparison.texts("#right-reply")[0])
+    comparison.press(ESCAPE)
+    comparison.until(lambda: comparison.find("#run").text == "Compare")
+    assert comparison.texts("#left-reply, #right-reply") == ["a", ""]
+    assert len(comparison.server.bodies) == 2
+
+
+def test_a_model_that_never_has_room_is_said_to_have_none(comparison: Comparison) -> None:
+    comparison.js("window.setTimeout = (act) => { queueMicrotask(act); return 0; };")
+    comparison.server.by_model = {"small": _reply("a b"), "large": [NO_ROOM] * 30}
+    comparison.find("#prompt").send_keys("Hi", ENTER)
+    comparison.until(lambda: comparison.texts(".error:not([hidden])") == [NO_ROOM.message])
+    comparison.until(lambda: comparison.find("#run").text == "Compare")
+    assert comparison.texts("#left-reply")[0] == "a b"
 
 
 def test_a_server_without_probabilities_gives_plain_texts(comparison: Comparison) -> None:

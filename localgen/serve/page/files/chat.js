@@ -176,7 +176,7 @@ class Chat {
     await this.finish(conversation, message, ended);
   }
 
-  // Continues a reply that was cut, by the model that is chosen now.
+  // Continues a reply that was cut, or that never began, by the model that is chosen now.
   async goOn(message) {
     const { conversation } = this;
     if (this.runs.of(conversation.id)) return;
@@ -194,16 +194,15 @@ class Chat {
     // The server knows the context of a model once it is in memory.
     if (!error && this.options.models.nCtx(model) === null) this.options.load();
     const isHere = conversation === this.conversation;
-    if (error?.status === 401 && isHere && (await askForKey(error.message))) this.retry(message);
+    if (error?.status !== 401 || !isHere || !(await askForKey(error.message))) return;
+    if (conversation === this.conversation) this.goOn(message);
   }
 
-  // A reply that failed and says nothing makes way for the new one.
+  // A reply that failed and says nothing is tried again in its place.
   retry(message) {
-    if (!message.content && !message.reasoning && !message.toolCalls.length) {
-      const { conversation } = this;
-      conversation.messages = conversation.messages.filter((each) => each !== message);
-    }
-    this.reply(message.parent);
+    const saysNothing = !message.content && !message.reasoning && !message.toolCalls.length;
+    if (saysNothing) this.goOn(message);
+    else this.reply(message.parent);
   }
 
   answerCalls(message, results) {

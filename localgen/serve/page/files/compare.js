@@ -9,6 +9,9 @@ import { Side } from "./side.js";
 import { connectThemeSwitch } from "./theme_switch.js";
 import { TokenDetails } from "./token_details.js";
 
+const RETRY_SECONDS = 0.5;
+const MAX_TRIES = 20;
+
 class Comparison {
   constructor() {
     const details = new TokenDetails();
@@ -51,14 +54,23 @@ class Comparison {
     const grow = () => {
       this.frame ??= requestAnimationFrame(() => this.show());
     };
-    const system = byId("system").value;
-    await Promise.all(
-      [this.left, this.right].map((side) => side.run(system, prompt, signal, grow)),
-    );
+    await this.runSides((side) => side.run(byId("system").value, prompt, signal, grow), signal);
     this.controller = null;
     this.show();
     this.showRunning();
     announce(byId("verdict").textContent);
+  }
+
+  // Both at once, or one after the other where the server has no room for both models.
+  async runSides(run, signal) {
+    const late = [];
+    const runOrWait = async (side) => {
+      if (await run(side)) return;
+      late.push(side);
+      side.showTurn();
+    };
+    await Promise.all([this.left, this.right].map(runOrWait));
+    for (const side of late) await retry(run, side, signal);
   }
 
   showRunning() {
@@ -78,6 +90,15 @@ class Comparison {
     this.right.show(difference.right);
     setText(byId("verdict"), verdict(difference, left, right));
   }
+}
+
+// Tries until the server has room: it may take a moment to be done with the other reply.
+async function retry(run, side, signal) {
+  for (let n = 1; !signal.aborted && !(await run(side)) && n < MAX_TRIES; n += 1) {
+    side.showTurn();
+    await new Promise((resolve) => setTimeout(resolve, 1000 * RETRY_SECONDS));
+  }
+  if (signal.aborted) side.end(null);
 }
 
 function verdict({ isSame, nSameWords, left, right }, leftText, rightText) {

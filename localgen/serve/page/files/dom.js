@@ -1,5 +1,6 @@
 // Builds nodes. Strings become text nodes, so nothing that a model or a file says is ever markup.
 
+// children: nodes, strings, lists of them (of any length: arguments have a limit), and null or false.
 export function h(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -7,7 +8,7 @@ export function h(tag, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.filter((child) => child != null && child !== false));
+  for (const child of children.flat()) if (child != null && child !== false) node.append(child);
   return node;
 }
 

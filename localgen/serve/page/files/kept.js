@@ -1,22 +1,26 @@
 // Small values that the browser keeps: until the tab is closed ("session") or for good ("local").
-// Where it keeps nothing for this page, they live as long as the page.
+// Where it keeps nothing for this page, or no more, they live as long as the page.
 const memory = new Map();
 
-function areaOf(kind) {
+export function recall(kind, name) {
+  const known = memory.get(name);
+  if (known !== undefined) return known;
   try {
-    return kind === "session" ? sessionStorage : localStorage;
+    return areaOf(kind).getItem(`localgen.${name}`);
   } catch {
-    return {
-      getItem: (name) => memory.get(name) ?? null,
-      setItem: (name, value) => memory.set(name, value),
-    };
+    return null;
   }
 }
 
-export function recall(kind, name) {
-  return areaOf(kind).getItem(`localgen.${name}`);
+export function keep(kind, name, value) {
+  try {
+    areaOf(kind).setItem(`localgen.${name}`, value);
+    memory.delete(name);
+  } catch {
+    memory.set(name, value);
+  }
 }
 
-export function keep(kind, name, value) {
-  areaOf(kind).setItem(`localgen.${name}`, value);
+function areaOf(kind) {
+  return kind === "session" ? sessionStorage : localStorage;
 }

@@ -1,12 +1,12 @@
 // Reads Markdown into blocks. Pure text work, linear in the length of the text, without HTML.
 
 const MAX_DEPTH = 8; // of quotes and lists inside each other; what is deeper is a paragraph
-const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
+const FENCE = /^ {0,3}(`{3,}(?!`)|~{3,}(?!~))([^`]*)$/; // all of its marks: no way to try again
 const HEADING = /^ {0,3}(#{1,6})(?:\s(.*))?$/;
 const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?: +|$)/;
-const DELIMITERS = /^ *\|? *:?-+:? *(?:\| *:?-+:? *)*\|? *$/;
+const DELIMITER = /^:?-+:?$/;
 const READERS = [readFence, readHeading, readRule, readQuote, readList, readTable];
 
 // Returns a text without its last characters that are in a set. A pattern would take quadratic time.
@@ -177,18 +177,16 @@ function asItem(lines, depth) {
 }
 
 function readTable(lines, at) {
-  const delimiters = lines[at + 1];
-  if (!lines[at].includes("|") || !delimiters?.includes("-") || !DELIMITERS.test(delimiters))
-    return null;
+  if (!lines[at].includes("|") || !lines[at + 1]?.includes("-")) return null;
   const header = cellsOf(lines[at]);
-  const aligns = cellsOf(delimiters).map(alignOf);
-  if (header.length !== aligns.length) return null;
+  const delimiters = cellsOf(lines[at + 1]);
+  if (header.length !== delimiters.length) return null;
+  if (!delimiters.every((cell) => DELIMITER.test(cell))) return null;
+  const aligns = delimiters.map(alignOf);
   let end = at + 2;
   while (end < lines.length && lines[end].includes("|")) end += 1;
-  const rows = lines.slice(at + 2, end).map((line) => {
-    const cells = cellsOf(line);
-    return aligns.map((_, n) => cells[n] ?? "");
-  });
+  // Cells that a row lacks stay away: many short rows below a wide header would be a huge table.
+  const rows = lines.slice(at + 2, end).map((line) => cellsOf(line).slice(0, aligns.length));
   return [{ kind: "table", aligns, header, rows }, end];
 }
 

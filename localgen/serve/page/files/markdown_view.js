@@ -58,15 +58,15 @@ function blockNode(block) {
 
 // Headings of a reply are below those of the page, which has one for each message.
 function headingNode({ level, depth, text }) {
-  return h(`h${Math.min(depth + 2, 6)}`, { class: `level-${level}` }, ...inlineNodes(text));
+  return h(`h${Math.min(depth + 2, 6)}`, { class: `level-${level}` }, inlineNodes(text));
 }
 
 function paragraphNode({ text }) {
-  return h("p", {}, ...inlineNodes(text));
+  return h("p", {}, inlineNodes(text));
 }
 
 function quoteNode({ blocks }) {
-  return h("blockquote", {}, ...blocks.map(blockNode));
+  return h("blockquote", {}, blocks.map(blockNode));
 }
 
 function codeNode({ language, text }) {
@@ -85,34 +85,34 @@ function codeNode({ language, text }) {
 function listNode({ isOrdered, start, isLoose, items }) {
   const nodes = items.map((item) => itemNode(item, isLoose));
   return isOrdered
-    ? h("ol", { start: start === 1 ? null : String(start) }, ...nodes)
-    : h("ul", {}, ...nodes);
+    ? h("ol", { start: start === 1 ? null : String(start) }, nodes)
+    : h("ul", {}, nodes);
 }
 
 function itemNode({ isChecked, blocks }, isLoose) {
   const children = blocks.flatMap((block) =>
     block.kind === "paragraph" && !isLoose ? inlineNodes(block.text) : [blockNode(block)],
   );
-  if (isChecked === null) return h("li", {}, ...children);
+  if (isChecked === null) return h("li", {}, children);
   const box = h(
     "span",
     { class: "box", role: "img", "aria-label": isChecked ? "Done:" : "To do:" },
     isChecked ? "☑" : "☐",
   );
-  return h("li", { class: "task" }, box, " ", ...children);
+  return h("li", { class: "task" }, box, " ", children);
 }
 
 function tableNode({ aligns, header, rows }) {
   const cell = (tag, text, n) => {
     const scope = tag === "th" ? "col" : null;
-    return h(tag, { scope, class: aligns[n] && `align-${aligns[n]}` }, ...inlineNodes(text));
+    return h(tag, { scope, class: aligns[n] && `align-${aligns[n]}` }, inlineNodes(text));
   };
-  const row = (tag, cells) => h("tr", {}, ...cells.map((text, n) => cell(tag, text, n)));
+  const row = (tag, cells) => h("tr", {}, cells.map((text, n) => cell(tag, text, n)));
   const table = h(
     "table",
     {},
     h("thead", {}, row("th", header)),
-    h("tbody", {}, ...rows.map((cells) => row("td", cells))),
+    h("tbody", {}, rows.map((cells) => row("td", cells))),
   );
   return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" }, table);
 }
@@ -128,15 +128,15 @@ function inlineNode(node) {
   const children = node.children.map(inlineNode);
   return node.kind === "link"
     ? linkNode(node.address, children)
-    : h(TAGS[node.kind], {}, ...children);
+    : h(TAGS[node.kind], {}, children);
 }
 
 function linkNode(address, children) {
   if (!isSafeLink(address))
-    return h("span", { class: "unsafe-link", title: `Not a link: ${address}` }, ...children);
+    return h("span", { class: "unsafe-link", title: `Not a link: ${address}` }, children);
   return h(
     "a",
     { href: address, rel: "noopener noreferrer nofollow", target: "_blank" },
-    ...children,
+    children,
   );
 }

@@ -3,7 +3,7 @@ import { copyButton } from "./clipboard.js";
 import { h, setText } from "./dom.js";
 import { icon } from "./icons.js";
 import { MarkdownView } from "./markdown_view.js";
-import { replyFacts } from "./meters.js";
+import { isCut, replyFacts } from "./meters.js";
 import { ToolCallsView } from "./tool_calls_view.js";
 
 const NAMES = { user: "You", assistant: "Reply", tool: "Tool result" };
@@ -80,7 +80,7 @@ export class MessageView {
       actions.push(
         button("Generate another reply", "again", () => this.actions.regenerate(this.message)),
       );
-      if (this.state.isLast && canGoOn(this.message))
+      if (this.state.isLast && !error && canGoOn(this.message))
         actions.push(
           button("Continue this reply", "more", () => this.actions.goOn(this.message)),
         );
@@ -158,8 +158,8 @@ export class MessageView {
 }
 
 // Whether a reply was cut within its text.
-function canGoOn({ content, toolCalls, finishReason }) {
-  return content !== "" && !toolCalls?.length && ["length", "stopped"].includes(finishReason);
+function canGoOn(message) {
+  return message.content !== "" && !message.toolCalls?.length && isCut(message);
 }
 
 // What people and tools say: text as it is.
@@ -216,7 +216,7 @@ class ReplyParts {
     this.markdown.update(content);
     this.calls.update(
       toolCalls,
-      state.isLast && state.isFree && !message.error && message.finishReason !== "stopped",
+      state.isLast && state.isFree && !isCut(message),
     );
     this.waiting.hidden = !(state.isRunning && !content && !reasoning && !toolCalls.length);
     this.waitingText.classList.toggle("hidden", !state.isLoading);
@@ -225,17 +225,19 @@ class ReplyParts {
     this.updateError(message, state);
   }
 
-  updateError(message, { isRunning, isFree }) {
+  updateError(message, { isRunning, isFree, isLast }) {
     const text = isRunning ? "" : (message.error ?? "");
     this.error.hidden = text === "";
-    if (text === this.shownError && isFree === this.shownFree) return;
-    this.shownError = text;
-    this.shownFree = isFree;
-    const retry = h(
-      "button",
-      { type: "button", onclick: () => this.view.actions.retry(message) },
-      "Retry",
+    const key = [text, isFree, isLast].join();
+    if (key === this.errorKey) return;
+    this.errorKey = key;
+    const { actions } = this.view;
+    const act = (label, action) =>
+      h("button", { type: "button", onclick: () => action(this.view.message) }, label);
+    this.error.replaceChildren(
+      h("p", { dir: "auto" }, text),
+      isFree && isLast && canGoOn(message) ? act("Continue", actions.goOn) : "",
+      isFree ? act("Retry", actions.retry) : "",
     );
-    this.error.replaceChildren(h("p", { dir: "auto" }, text), ...(isFree ? [retry] : []));
   }
 }

@@ -14,16 +14,22 @@ const ENDINGS = {
   stopped: "stopped by you",
   content_filter: "cut by a filter",
 };
+const CUT = [null, undefined, "length", "stopped"];
+
+// Whether a reply may go on: it reached its limit, was stopped, failed, or its page was closed.
+export function isCut({ finishReason }) {
+  return CUT.includes(finishReason);
+}
 
 // Returns what is known about a complete reply, the most interesting first.
 export function replyFacts(message) {
-  const { usage, speed, wait, model, finishReason } = message;
+  const { usage, speed, wait, model, finishReason, error } = message;
   return [
     usage && tokensText(usage.completion_tokens),
     speed && speedText(speed),
     wait !== null && wait !== undefined && `first after ${wait.toFixed(1)} s`,
     model,
-    ENDINGS[finishReason],
+    finishReason || error ? ENDINGS[finishReason] : "interrupted",
   ].filter(Boolean);
 }
 

@@ -7,7 +7,8 @@ export function chatRequest(model, system, messages, settings, isContinued = fal
     model,
     messages: [...before, ...messages.filter(saysSomething).map(asSent)],
     stream: true,
-    stream_options: { include_usage: true },
+    // In each chunk, so that a reply that is stopped has it.
+    stream_options: { include_usage: true, continuous_usage_stats: true },
     ...(isContinued ? { continue_final_message: true, add_generation_prompt: false } : {}),
     ...settings,
   };

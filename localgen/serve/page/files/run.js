@@ -11,7 +11,7 @@ export class Run {
   // message: what it has stays, and is continued. nBlocks: how many of its blocks are known.
   constructor(conversation, message, { onUpdate, onSave, onLoading, nBlocks = 0 }) {
     this.conversation = conversation;
-    this.message = message;
+    this.message = Object.assign(message, { error: null, finishReason: null });
     this.nBlocks = nBlocks;
     this.reply = new Reply({ begun: message });
     this.nTokensBefore = message.usage?.completion_tokens ?? 0;
@@ -59,15 +59,15 @@ export class Run {
   // Copies what came so far: an interrupted reply keeps it.
   write() {
     const { content, reasoning, toolCalls } = this.reply;
-    Object.assign(this.message, { content, reasoning, toolCalls, usage: this.usage });
+    const usage = this.usage ?? this.message.usage ?? null;
+    Object.assign(this.message, { content, reasoning, toolCalls, usage });
   }
 
   // What was there before counts as written, though this time it was a part of the prompt.
   get usage() {
     const { usage } = this.reply;
     return usage && {
-      ...usage,
-      prompt_tokens: usage.prompt_tokens - this.nTokensBefore,
+      prompt_tokens: Math.max(0, usage.prompt_tokens - this.nTokensBefore),
       completion_tokens: usage.completion_tokens + this.nTokensBefore,
     };
   }
@@ -81,7 +81,6 @@ export class Run {
     message.error = this.error?.message ?? null;
     message.speed = reply.speed;
     message.wait = reply.firstAt === null ? null : (reply.firstAt - reply.startedAt) / 1000;
-    if (!reply.usage) message.usage = null;
     this.conversation.updated = Date.now();
     this.onSave();
   }

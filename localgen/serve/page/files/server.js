@@ -2,18 +2,21 @@
 import { readEvents } from "./events.js";
 import { keep, recall } from "./kept.js";
 
+const IN_HEADER = /^[\x21-\x7e]+$/;
+const BAD_KEY = "This key has spaces or letters that no API key has. Copy it again.";
+
 // What went wrong with a request. status: of HTTP, or 0 if no answer came or a stream broke off.
+// code: the server's word for it, or null.
 export class ServerError extends Error {
-  constructor(message, { status = 0, param = null, retryAfter = null } = {}) {
+  constructor(message, { status = 0, code = null } = {}) {
     super(message);
     this.status = status;
-    this.param = param;
-    this.retryAfter = retryAfter;
+    this.code = code;
   }
 }
 
 export function setApiKey(key) {
-  keep("session", "key", key);
+  keep("session", "key", key.trim());
 }
 
 export async function getJson(path) {
@@ -29,8 +32,8 @@ export async function* postStream(path, body, signal) {
     for await (const data of readEvents(answer.body)) {
       if (data === "[DONE]") return;
       const chunk = JSON.parse(data);
-      if (chunk.error) throw asServerError(answer, chunk, 0);
-      yield chunk;
+      if (chunk?.error) throw asServerError(answer, chunk, 0);
+      if (chunk) yield chunk;
     }
   } catch (error) {
     if (error instanceof ServerError || signal?.aborted) throw error;
@@ -43,6 +46,7 @@ async function send(path, options) {
   const headers = {};
   if (options.body) headers["Content-Type"] = "application/json";
   const key = recall("session", "key");
+  if (key && !IN_HEADER.test(key)) throw new ServerError(BAD_KEY, { status: 401 });
   if (key) headers.Authorization = `Bearer ${key}`;
   let answer;
   try {
@@ -64,10 +68,7 @@ async function readError(answer) {
 }
 
 function asServerError(answer, body, status) {
-  const { message, param } = body.error ?? {};
-  return new ServerError(String(message ?? `The server answered ${answer.status}.`), {
-    status,
-    param: param ?? null,
-    retryAfter: answer.headers.get("Retry-After"),
-  });
+  const { message, code } = body?.error ?? {};
+  const text = String(message ?? `The server answered ${answer.status}.`);
+  return new ServerError(text, { status, code: code ?? null });
 }

@@ -1,6 +1,7 @@
 // One side of a comparison: a model with its settings, and its reply as it comes.
 import { byId, h, setText } from "./dom.js";
 import { HeatView } from "./heat_view.js";
+import { LoadingWatch } from "./loading.js";
 import { speedText, tokensText } from "./meters.js";
 import { ModelChoice } from "./model_choice.js";
 import { Reply } from "./reply.js";
@@ -21,7 +22,8 @@ export class Side {
     this.heat = new HeatView(details);
     this.facts = byId(`${name}-facts`);
     this.error = h("p", { class: "error", role: "alert", hidden: true });
-    byId(`${name}-reply`).append(this.heat.element, this.error);
+    this.waiting = h("p", { class: "quiet", hidden: true });
+    byId(`${name}-reply`).append(this.waiting, this.heat.element, this.error);
     this.form.show(DEFAULTS);
     this.showOptions();
     this.reset();
@@ -43,25 +45,57 @@ export class Side {
     setText(byId(`${this.name}-options`), words.join(", ") || "the server’s defaults");
   }
 
-  // Reads the reply to a prompt; onGrow() is called for each part of it, and at its end.
+  // Reads the reply to a prompt; onGrow() is called for each part of it, and at its end. Returns false
+  // if the server has no room for the model while it has others to compute.
   async run(system, prompt, signal, onGrow) {
     this.reset();
-    const messages = [{ role: "user", content: prompt }];
-    const settings = { logprobs: true, top_logprobs: TOP_LOGPROBS, ...this.form.settings };
-    const body = chatRequest(this.models.current, system, messages, settings);
+    const body = this.request(system, prompt);
+    const loading = new LoadingWatch(body.model, (isLoading) =>
+      this.showWaiting(isLoading ? `Loading ${body.model} …` : "Waiting for the first token"),
+    );
+    this.showWaiting("Waiting for the first token");
+    let error = null;
     try {
       for await (const chunk of postStream("/v1/chat/completions", body, signal)) {
+        loading.stop();
         this.add(chunk);
         onGrow();
       }
-    } catch (error) {
-      if (!signal.aborted) this.showError(error.message);
+    } catch (caught) {
+      if (!signal.aborted) error = caught;
     }
-    this.isEnded = true;
+    loading.stop();
+    this.end(error);
     onGrow();
+    return error?.code !== "no_room_for_model";
+  }
+
+  request(system, prompt) {
+    const messages = [{ role: "user", content: prompt }];
+    const settings = { logprobs: true, top_logprobs: TOP_LOGPROBS, ...this.form.settings };
+    return chatRequest(this.models.current, system, messages, settings);
+  }
+
+  end(error) {
+    this.isEnded = true;
+    this.showWaiting("");
+    if (error) this.showError(error.message);
+  }
+
+  // Says, in place of an error, that the reply comes after another one.
+  showTurn() {
+    this.isEnded = false;
+    this.error.hidden = true;
+    this.showWaiting(`Waits for the other reply: the server has no room for both models at once`);
+  }
+
+  showWaiting(text) {
+    this.waiting.hidden = text === "";
+    setText(this.waiting, text);
   }
 
   add(chunk) {
+    this.showWaiting("");
     this.reply.add(chunk);
     const choice = chunk.choices?.[0];
     if (choice?.logprobs?.content) this.hasLogprobs = true;

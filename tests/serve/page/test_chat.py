@@ -276,21 +276,6 @@ def test_an_interrupted_reply_is_continued(page: ChatPage) -> None:
     assert "3 tokens" in page.texts(".facts")[0]
 
 
-def test_a_reply_whose_page_was_closed_is_continued(page: ChatPage) -> None:
-    page.server.script(Reply("one two three", hold_after=2), Reply(" and more"))
-    page.js("const now = performance.now; performance.now = () => 1000 * now.call(performance);")
-    page.send("Count")
-    page.wait_for_text("one two")
-    page.reload()
-    page.until(page.replies)
-    assert "interrupted" in page.texts(".facts")[0]
-    page.click(CONTINUE)
-    page.wait_for_text("and more")
-    page.wait_for_end()
-    assert page.replies()[0].endswith("and more")
-    assert "interrupted" not in page.texts(".facts")[0]
-
-
 def test_a_server_that_is_away_is_named(page: ChatPage) -> None:
     page.browser.execute_cdp_cmd("Network.enable", {})
     conditions = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}

@@ -17,6 +17,16 @@ pytestmark = [needs_browser, pytest.mark.slow]
 BREAKOUT = "</script><script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
 
 
+# A second passes between any two frames, so that each of them saves.
+FAST = "const now = performance.now; performance.now = () => 1000 * now.call(performance);"
+SAVED = (
+    "const done = arguments[0]; indexedDB.open('localgen').onsuccess = (event) => {"
+    "const all = event.target.result.transaction('conversations')"
+    ".objectStore('conversations').getAll();"
+    "all.onsuccess = () => done(all.result[0]?.messages.at(-1).content ?? ''); }"
+)
+
+
 def _two_conversations(page: ChatPage) -> None:
     page.server.script(Reply("About the sea."), Reply("About hills."))
     page.ask("First topic")
@@ -58,16 +68,25 @@ def test_conversations_survive_a_reload_and_the_address_names_one(page: ChatPage
 def test_an_interrupted_page_keeps_what_came(page: ChatPage) -> None:
     """A reply is saved while it grows, so that a closed tab loses about a second of it."""
     page.server.script(Reply(" ".join(map(str, range(200))), hold_after=100))
-    page.js("const now = performance.now; performance.now = () => 1000 * now.call(performance);")
+    page.js(FAST)
     page.send("Count")
     page.wait_for_text("98 99")
-    saved = (
-        "const done = arguments[0]; indexedDB.open('localgen').onsuccess = (event) => {"
-        "const all = event.target.result.transaction('conversations')"
-        ".objectStore('conversations').getAll();"
-        "all.onsuccess = () => done(all.result[0].messages.at(-1).content); }"
-    )
-    page.until(lambda: page.browser.execute_async_script(saved).startswith("0 1 2"))
+    page.until(lambda: page.browser.execute_async_script(SAVED).startswith("0 1 2"))
+
+
+def test_a_reply_whose_page_was_closed_is_continued(page: ChatPage) -> None:
+    page.server.script(Reply("one two three", hold_after=2), Reply(" and more"))
+    page.js(FAST)
+    page.send("Count")
+    page.until(lambda: page.browser.execute_async_script(SAVED) == "one two")
+    page.reload()
+    page.until(page.replies)
+    assert "interrupted" in page.texts(".facts")[0]
+    page.click('[aria-label="Continue this reply"]')
+    page.wait_for_text("and more")
+    page.wait_for_end()
+    assert page.replies() == ["one two and more"]
+    assert "interrupted" not in page.texts(".facts")[0]
 
 
 def test_a_reply_goes_on_while_another_conversation_is_shown(page: ChatPage) -> None:

@@ -56,7 +56,7 @@ def html(run: Any) -> Any:
             '<table><thead><tr><th scope="col" class="align-center">a</th>'
             '<th scope="col" class="align-right">b</th></tr></thead><tbody>'
             '<tr><td class="align-center"><code>x|y</code></td><td class="align-right">1</td></tr>'
-            '<tr><td class="align-center">2</td><td class="align-right"></td></tr></tbody></table>'
+            '<tr><td class="align-center">2</td></tr></tbody></table>'
         )),
         ("a | b\nno table", "<p>a | b\nno table</p>"),
         ("[a](https://b.c/d?e=(f))", "<p>LINK(https://b.c/d?e=(f), a)</p>"),
@@ -153,6 +153,9 @@ LONG = [
     "> " * 30_000, "- " * 30_000, "".join(" " * n + "- a\n" for n in range(400)),
     "1. a\n" * 20_000, "# " + " " * 100_000 + "x", " " * 100_000 + "x", "\n" * 100_000,
     "|" * 60_000 + "\n" + "|-" * 30_000, "a|b\n-|-\n" + "|" * 100_000, "a\n\n" * 30_000,
+    "~" * 100_000 + "`", "|\n" + " " * 100_000 + "-x", "|\n-" + " " * 100_000 + "x",
+    "a|" * 10_000 + "b\n" + "-|" * 10_000 + "-\n" + "|\n" * 40_000,
+    "\\\n" * 150_000, "- a\n" * 150_000, "a|b\n-|-\n" + "|\n" * 150_000, "*a* " * 60_000,
 ]  # fmt: skip
 
 

@@ -17,8 +17,8 @@ pytestmark = [needs_browser, pytest.mark.slow]
 BREAKOUT = "</script><script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
 
 
-# A second passes between any two frames, so that each of them saves.
-FAST = "const now = performance.now; performance.now = () => 1000 * now.call(performance);"
+# Seconds pass between any two looks at the clock, so that each piece of a reply is saved.
+FAST = "let now = Date.now(); Date.now = () => (now += 2000);"
 SAVED = (
     "const done = arguments[0]; indexedDB.open('localgen').onsuccess = (event) => {"
     "const all = event.target.result.transaction('conversations')"
@@ -239,13 +239,93 @@ def test_what_changes_in_one_tab_is_shown_in_the_other(page: ChatPage) -> None:
     page.until(lambda: page.replies() == ["First.", "Second."])
 
 
-def test_a_full_disk_is_said_and_the_conversation_goes_on(page: ChatPage) -> None:
+FULL = (
+    "IDBObjectStore.prototype.put = () => {throw new DOMException('full', 'QuotaExceededError'); };"
+)
+
+
+def test_a_full_disk_is_said_once_and_the_conversation_goes_on(page: ChatPage) -> None:
+    page.js(FULL + FAST)
     page.js(
-        "IDBObjectStore.prototype.put = () => {"
-        "throw new DOMException('full', 'QuotaExceededError'); };"
+        "window.nNotices = 0;"
+        "new MutationObserver((all) => { window.nNotices += all.length; })"
+        ".observe(document.querySelector('#notice'), { childList: true });"
     )
-    page.server.script(Reply("Hello."))
-    assert page.ask("Hi") == "Hello."
+    page.server.script(Reply("Hello my friend."), Reply("Again."))
+    assert page.ask("Hi") == "Hello my friend."
     assert page.texts(".notice p") == [
         "Not saved: the browser's storage is full. Export this conversation to keep it."
     ]
+    assert page.js("return window.nNotices") == 1
+    page.click(".notice button")
+    assert page.ask("Hi") == "Again."
+    assert page.texts(".notice p") == []
+
+
+def test_an_import_that_cannot_be_saved_leaves_nothing(page: ChatPage, tmp_path: Path) -> None:
+    page.js(FULL)
+    _import(page, tmp_path / "in.json", _one_message("Hi"))
+    assert page.texts(".notice p") == [
+        "Nothing was imported. They cannot be saved: the browser's storage is full."
+    ]
+    assert page.conversations() == []
+
+
+def _one_message(text: str) -> Any:
+    message = {"id": "1", "parent": None, "role": "user", "content": text}
+    conversation = {"title": "", "model": "", "system": "", "leaf": "1", "messages": [message]}
+    return {"format": "localgen-conversations", "version": 1, "conversations": [conversation]}
+
+
+def test_a_browser_that_keeps_nothing_chats_all_the_same(page: ChatPage) -> None:
+    refused = "indexedDB.open = () => { throw new DOMException('refused', 'SecurityError'); };"
+    added = page.browser.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": refused}
+    )
+    try:
+        page.reload()
+        page.until(lambda: page.texts(".notice p"))
+        assert page.texts(".notice p") == [
+            "This browser keeps no conversations for this page (refused)."
+        ]
+        page.server.script(Reply("Hello."))
+        assert page.ask("Hi") == "Hello."
+    finally:
+        page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+def test_options_hold_where_the_browser_keeps_no_more_values(page: ChatPage) -> None:
+    page.js(
+        "for (let size = 2 ** 22; size >= 1; size /= 2)"
+        " try { for (let n = 0; ; n += 1) localStorage.setItem(`${size} ${n}`, 'x'.repeat(size)); }"
+        " catch { /* full */ }"
+    )
+    page.press(CONTROL, ",")
+    page.find("#setting-temperature").send_keys("0.5")
+    page.press(ESCAPE)
+    assert page.texts("#settings-count") == ["1"]
+    page.press(CONTROL, SHIFT, "o")
+    page.server.script(Reply("Hello."))
+    page.ask("Hi")
+    assert page.server.bodies[0]["temperature"] == 0.5
+
+
+def test_a_value_that_another_program_left_is_passed_over(page: ChatPage) -> None:
+    for value in ("{", "null", "[]", '{"model": {}, "settings": {"temperature": "<b>"}}'):
+        page.js("localStorage.setItem('localgen.defaults', arguments[0])", value)
+        page.js("localStorage.setItem('localgen.theme', arguments[0])", value)
+        page.reload()
+    page.server.script(Reply("Hello."))
+    assert page.ask("Hi") == "Hello."
+    assert page.browser.get_log("browser") == []
+
+
+def test_a_title_cannot_turn_the_sentence_around_it(page: ChatPage) -> None:
+    page.server.script(Reply("Hello."))
+    page.js("document.querySelector('#message').value = arguments[0]", "a\u202eb\u2066c")
+    page.press(ENTER)
+    page.wait_for_text("Hello.")
+    page.wait_for_end()
+    assert page.conversations() == ["abc"]
+    page.click('[aria-label="Delete: abc"]')
+    assert page.texts("#confirm-question") == ["Delete “abc”? This cannot be undone."]

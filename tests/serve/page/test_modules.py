@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -106,7 +107,14 @@ BAD = [
     (_file(_with_message(role="system")), 'role is "system"'),
     (_file(_with_message(content=["x"])), "content of message 2 of conversation 1: expected"),
     (_file(_with_message(toolCalls=[{"id": 1}])), "expected a text, found 1"),
-    (_file(_with_message(usage={"prompt_tokens": -1})), "expected a number"),
+    (_file(_with_message(usage={"prompt_tokens": -1})), "expected a whole number"),
+    (_file(_with_message(usage={"prompt_tokens": 1e300})), "expected a whole number"),
+    (_file(_with_message(model="x" * 2000)), "2000 characters are more than 1000"),
+    (_file(_with(settings={"tools": [{"function": {"name": "a"}}, "DEEP"]})).replace(
+        '"DEEP"', "[" * 20_000 + "]" * 20_000
+    ), "nested too deeply|Tools is a list"),
+    ("[" * 100_000 + "]" * 100_000, "not exported from this page"),
+    (_file("DEEP").replace('"DEEP"', "[" * 100_000 + "]" * 100_000), "nested too deeply"),
     (_file(_with_message(speed="fast")), "expected a number"),
 ]  # fmt: skip
 
@@ -117,6 +125,11 @@ def test_a_file_of_another_form_is_refused_with_the_place(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         run("conversation_check", "return m.importText(args[0])", text)
+
+
+def test_a_time_that_is_still_to_come_is_now(run: Any) -> None:
+    script = "return [m.importText(args[0])[0].updated <= Date.now()]"
+    assert run("conversation_check", script, _file(_with(updated=1e300))) == [True]
 
 
 def test_fields_that_no_one_knows_are_left_behind(run: Any) -> None:
@@ -182,3 +195,116 @@ def test_a_character_of_several_tokens_is_the_text_of_the_last(run: Any) -> None
     texts, text, perplexity = run("token_texts", script, entries)
     assert (texts, text) == (["", "🙂", " a"], "🙂 a")
     assert perplexity == pytest.approx(2.718281828**2)
+
+
+MERGED = """
+  const message = (id, parent, content, changed) => ({ id, parent, content, changed });
+  const begun = message("b", "a", "one", 1);
+  const ours = {
+    id: "c", title: "old", leaf: "b", changed: 1, updated: 5,
+    messages: [message("a", null, "Hi", 0), begun, message("d", "b", "only here", 2)],
+  };
+  const theirs = {
+    id: "c", title: "new", leaf: "e", changed: 2, updated: 4,
+    messages: [
+      message("a", null, "Hi", 0), message("b", "a", "one two", 3), message("e", "a", "there", 1),
+    ],
+  };
+"""
+
+
+def test_what_two_tabs_wrote_is_merged_and_each_message_stays_the_same_object(run: Any) -> None:
+    script = f"""{MERGED}
+      const found = m.mergeInto(ours, theirs);
+      return [
+        found === ours, found.messages[1] === begun, found.title, found.leaf, found.updated,
+        found.messages.map((each) => each.content),
+      ];
+    """
+    assert run("merge", script) == [
+        True, True, "new", "e", 5, ["Hi", "one two", "only here", "there"],
+    ]  # fmt: skip
+
+
+def test_an_older_version_changes_nothing(run: Any) -> None:
+    script = f"""{MERGED}
+      ours.changed = begun.changed = 9;
+      const found = m.mergeInto(ours, theirs);
+      return [found.title, found.leaf, found.messages.map((each) => each.content)];
+    """
+    assert run("merge", script) == ["old", "b", ["Hi", "one", "only here", "there"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a":[1,{}],"b":"x, {y}"}', '{\n  "a": [\n    1,\n    {}\n  ],\n  "b": "x, {y}"\n}'),
+        ('{"n": 12345678901234567890}', '{\n  "n": 12345678901234567890\n}'),
+        ('{"a": 1, "a": 2}', '{\n  "a": 1,\n  "a": 2\n}'),
+        ('{"a": "cut \\" here', '{\n  "a": "cut \\" here'),
+        ("plain text, [not] JSON", "plain text, [not] JSON"),
+        ("[]", "[]"),
+    ],
+)
+def test_arguments_are_indented_and_else_as_they_are(run: Any, text: str, expected: str) -> None:
+    assert run("json_text", "return m.indented(args[0])", text) == expected
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, '{"a":' * 5000, "]" * 1000 + "[1]"])
+def test_nested_arguments_are_not_longer_than_they_were(run: Any, text: str) -> None:
+    assert run("json_text", "return m.indented(args[0])", text) == text
+
+
+def test_what_takes_long_to_show_is_shown_less_often(run: Any) -> None:
+    script = """
+      let now = 0;
+      performance.now = () => now;
+      const delays = [];
+      window.setTimeout = (act, delay) => delays.push(delay);
+      const frames = [];
+      window.requestAnimationFrame = (act) => frames.push(act);
+      let cost = 100;
+      const pacer = new m.Pacer(() => { now += cost; });
+      pacer.request();
+      pacer.request();
+      frames[0]();
+      pacer.request();
+      pacer.cancel();
+      now += 300;
+      pacer.request();
+      const nFrames = frames.length;
+      cost = 10_000;
+      pacer.run();
+      pacer.request();
+      return [nFrames, delays];
+    """
+    assert run("pacer", script) == [2, [300, 1000]]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("null", "The server answered 502."),
+        ('{"error": null}', "The server answered 502."),
+        ('{"error": "text"}', "The server answered 502."),
+        ('{"error": {"message": {"a": 1}}}', "[object Object]"),
+        ("<h1>Bad gateway</h1>", "The server answered 502."),
+    ],
+)
+def test_an_error_in_any_form_has_a_message(run: Any, body: str, message: str) -> None:
+    script = """
+      window.fetch = async () => new Response(args[0], { status: 502 });
+      await m.getJson("/x");
+    """
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run("server", script, body)
+
+
+def test_a_stream_may_have_empty_events(run: Any) -> None:
+    script = """
+      window.fetch = async () => new Response('data: null\\n\\ndata: {"a": 1}\\n\\ndata: [DONE]\\n\\n');
+      const found = [];
+      for await (const chunk of m.postStream("/x", {})) found.push(chunk);
+      return found;
+    """  # noqa: E501
+    assert run("server", script) == [{"a": 1}]

@@ -10,15 +10,20 @@ import { Drawer } from "./drawer.js";
 import { drawIcons } from "./icons.js";
 import { Library } from "./library.js";
 import { OptionsPanel } from "./options_panel.js";
+import { OtherTabs } from "./other_tabs.js";
 import { connectShortcuts } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
 import { connectThemeSwitch } from "./theme_switch.js";
 import { ThreadView } from "./thread_view.js";
 import { exportFile, importFile } from "./transfer.js";
 
+const BUSY =
+  "A reply to this conversation comes in another tab. Wait until it has ended, or stop it there.";
+
 class Chat {
   constructor() {
     this.drawer = new Drawer();
+    this.otherTabs = new OtherTabs(() => this.show());
     this.library = new Library({
       onChange: (id) => this.onChangeElsewhere(id),
       onProblem: notify,
@@ -27,7 +32,7 @@ class Chat {
       onChange: () => this.saveOptions(),
       onModels: () => this.showContext(),
     });
-    this.runs = new ChatRuns(this.library, {
+    this.runs = new ChatRuns(this.library, this.otherTabs, {
       onShow: () => this.show(),
       onGrow: (run) => this.grow(run),
     });
@@ -57,8 +62,10 @@ class Chat {
     this.openNew();
     this.options.load();
     await this.library.open();
-    history.replaceState(null, "", address || location.pathname);
-    this.openFromAddress();
+    if (!this.conversation.messages.length) {
+      history.replaceState(null, "", address || location.pathname);
+      this.openFromAddress();
+    }
     this.show();
     this.composer.focus();
   }
@@ -98,6 +105,7 @@ class Chat {
     const isKept = this.library.conversations.has(conversation.id);
     history.replaceState(null, "", isKept ? `#${conversation.id}` : location.pathname);
     this.options.show(conversation);
+    this.otherTabs.look(conversation.id);
     this.drawer.set(false);
     this.show();
     this.composer.focus();
@@ -110,11 +118,14 @@ class Chat {
 
   // Another tab changed or removed a conversation.
   onChangeElsewhere(id) {
-    const changed = this.library.conversations.get(id);
-    if (id === this.conversation.id && !this.runs.of(id)) {
-      if (!changed) return this.openNew();
-      this.conversation = changed;
-      this.options.show(changed);
+    const isShown = id === this.conversation.id;
+    if (!this.library.conversations.has(id)) {
+      this.runs.of(id)?.stop();
+      if (isShown) this.openNew();
+      if (isShown) notify("This conversation was deleted in another tab.");
+    } else if (isShown) {
+      this.options.refresh();
+      this.otherTabs.look(id);
     }
     this.show();
   }
@@ -139,7 +150,7 @@ class Chat {
     const [file] = field.files;
     try {
       const imported = await importFile(file);
-      for (const conversation of imported) await this.library.save(conversation);
+      await this.library.import(imported);
       if (imported.length) this.open(imported[0]);
       const n = imported.length;
       notify(n === 1 ? "Imported 1 conversation." : `Imported ${n} conversations.`);
@@ -151,17 +162,26 @@ class Chat {
 
   // --- what is said ---
 
+  // Whether the conversation may get a reply now.
+  mayReply() {
+    const { id } = this.conversation;
+    if (this.otherTabs.isBusy(id)) notify(BUSY);
+    return !this.runs.of(id) && !this.otherTabs.isBusy(id);
+  }
+
+  // Returns whether the text was sent.
   ask(parent, text) {
-    if (this.runs.of(this.conversation.id)) return;
+    if (!this.mayReply()) return false;
     const added = addMessage(this.conversation, parent, { role: "user", content: text });
     this.thread.isAtEnd = true;
     this.reply(added.id);
+    return true;
   }
 
   // Adds a reply to a message and reads it from the server.
   async reply(parent) {
     const { conversation } = this;
-    if (this.runs.of(conversation.id)) return;
+    if (!this.mayReply()) return;
     conversation.model = this.options.models.current;
     const before = branchOf(conversation, parent);
     const { model } = conversation;
@@ -179,7 +199,7 @@ class Chat {
   // Continues a reply that was cut, or that never began, by the model that is chosen now.
   async goOn(message) {
     const { conversation } = this;
-    if (this.runs.of(conversation.id)) return;
+    if (!this.mayReply()) return;
     conversation.model = message.model = this.options.models.current;
     const before = branchOf(conversation, message.parent);
     const nBlocks = Math.max(0, this.thread.blocksOf(message).length - 1);
@@ -206,6 +226,7 @@ class Chat {
   }
 
   answerCalls(message, results) {
+    if (!this.mayReply()) return;
     let parent = message.id;
     for (const { id, content } of results) {
       parent = addMessage(this.conversation, parent, { role: "tool", toolCallId: id, content }).id;
@@ -248,7 +269,7 @@ class Chat {
     const title = titleOf(conversation);
     setText(byId("title"), title);
     document.title = conversation.messages.length ? `${title} – localgen` : "localgen";
-    this.thread.show(conversation, run);
+    this.thread.show(conversation, run, this.otherTabs.isBusy(conversation.id));
     this.sidebar.show(conversation.id);
     this.composer.show(run !== undefined);
     this.options.showCount();

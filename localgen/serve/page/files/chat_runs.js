@@ -6,8 +6,9 @@ import { Run } from "./run.js";
 
 export class ChatRuns {
   // onShow(): a reply began or ended. onGrow(run): there is more of one.
-  constructor(library, { onShow, onGrow }) {
+  constructor(library, otherTabs, { onShow, onGrow }) {
     this.library = library;
+    this.otherTabs = otherTabs;
     this.onShow = onShow;
     this.onGrow = onGrow;
     this.running = new Map();
@@ -31,15 +32,17 @@ export class ChatRuns {
       nBlocks,
     });
     this.running.set(conversation.id, run);
-    conversation.updated = Date.now();
+    message.changed = conversation.updated = Date.now();
     this.library.save(conversation);
     announce("Waiting for the reply");
     this.onShow();
     const { model, system, settings } = conversation;
     const messages = isContinued ? [...before, message] : before;
-    await run.read(chatRequest(model, system, messages, settings, isContinued));
-    this.onGrow(run);
+    const ended = run.read(chatRequest(model, system, messages, settings, isContinued));
+    this.otherTabs.hold(conversation.id, ended);
+    await ended;
     this.running.delete(conversation.id);
+    this.onGrow(run);
     announce(outcomeOf(run));
     this.onShow();
     return run;
@@ -47,7 +50,7 @@ export class ChatRuns {
 
   // A conversation that was deleted meanwhile stays deleted.
   save(conversation) {
-    if (this.library.conversations.has(conversation.id)) this.library.save(conversation);
+    if (this.library.conversations.has(conversation.id)) this.library.saveReply(conversation);
   }
 }
 

@@ -1,14 +1,17 @@
 // The comparison: one prompt to two models or settings, side by side.
 import { announce } from "./announcer.js";
+import { withoutControls } from "./controls.js";
 import { connectDialogs } from "./dialogs.js";
 import { firstDifference } from "./difference.js";
-import { byId, setText } from "./dom.js";
+import { byId, ignoreRepeats, setText } from "./dom.js";
 import { drawIcons } from "./icons.js";
 import { fetchModels } from "./model_choice.js";
+import { Pacer } from "./pacer.js";
 import { Side } from "./side.js";
 import { connectThemeSwitch } from "./theme_switch.js";
 import { TokenDetails } from "./token_details.js";
 
+const MAX_WORD = 60; // characters of a word in a sentence
 const RETRY_SECONDS = 0.5;
 const MAX_TRIES = 20;
 
@@ -18,10 +21,11 @@ class Comparison {
     this.left = new Side("left", details);
     this.right = new Side("right", details);
     this.controller = null; // while replies come
-    this.frame = null;
+    this.pacer = new Pacer(() => this.show());
   }
 
   start() {
+    ignoreRepeats(byId("run"));
     byId("prompt-form").addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.controller) this.controller.abort();
@@ -51,12 +55,10 @@ class Comparison {
     const { signal } = this.controller;
     this.showRunning();
     announce("Waiting for both replies");
-    const grow = () => {
-      this.frame ??= requestAnimationFrame(() => this.show());
-    };
+    const grow = () => this.pacer.request();
     await this.runSides((side) => side.run(byId("system").value, prompt, signal, grow), signal);
     this.controller = null;
-    this.show();
+    this.pacer.run();
     this.showRunning();
     announce(byId("verdict").textContent);
   }
@@ -81,8 +83,6 @@ class Comparison {
   }
 
   show() {
-    if (this.frame !== null) cancelAnimationFrame(this.frame);
-    this.frame = null;
     const isEnded = this.left.isComplete && this.right.isComplete;
     const [left, right] = [this.left.texts.text, this.right.texts.text];
     const difference = firstDifference(left, right, isEnded);
@@ -103,8 +103,11 @@ async function retry(run, side, signal) {
 
 function verdict({ isSame, nSameWords, left, right }, leftText, rightText) {
   if (left === null) return isSame && leftText ? "Both replies are the same." : "";
-  const word = (text, [start, end]) =>
-    start === end ? "the end" : `“${text.slice(start, end).trim() || "white space"}”`;
+  const word = (text, [start, end]) => {
+    const found = withoutControls(text.slice(start, end).trim());
+    const short = found.length > MAX_WORD ? `${found.slice(0, MAX_WORD - 1)}…` : found;
+    return start === end ? "the end" : `“${short || "white space"}”`;
+  };
   const same =
     nSameWords === 1 ? "The first word is the same" : `The first ${nSameWords} words are the same`;
   const before = nSameWords ? `${same}, then ` : "From the start: ";

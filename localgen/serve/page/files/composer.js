@@ -1,14 +1,15 @@
 // The box that messages are written in.
-import { byId } from "./dom.js";
+import { byId, ignoreRepeats } from "./dom.js";
 import { icon } from "./icons.js";
 
 export class Composer {
-  // actions: {send(text), stop(), editLast()}.
+  // actions: {send(text), stop(), editLast()}. send() and editLast() return whether they did.
   constructor(actions) {
     this.actions = actions;
     this.field = byId("message");
     this.button = byId("send");
     this.isRunning = false;
+    ignoreRepeats(this.button);
     byId("composer").addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.isRunning) actions.stop();
@@ -30,9 +31,7 @@ export class Composer {
 
   send() {
     const text = this.field.value;
-    if (!text.trim()) return;
-    this.write("");
-    this.actions.send(text);
+    if (text.trim() && this.actions.send(text)) this.write("");
   }
 
   write(text) {

@@ -1,4 +1,5 @@
 // A conversation: a tree of messages, of which one branch is shown. Plain data and functions on it.
+import { withoutControls } from "./controls.js";
 import { newId } from "./dom.js";
 
 // leaf: the id of the last message of the branch that is shown, or null.
@@ -56,10 +57,13 @@ export function showBranch(conversation, message) {
 }
 
 export function titleOf(conversation) {
-  if (conversation.title) return conversation.title;
+  return withoutControls(conversation.title || firstLine(conversation)) || "New conversation";
+}
+
+function firstLine(conversation) {
   const first = branchOf(conversation).find((message) => message.role === "user");
-  const line = first?.content.trim().split("\n")[0] ?? "";
-  return line.length > 60 ? `${line.slice(0, 59)}…` : line || "New conversation";
+  const [line] = first?.content.trimStart().slice(0, 200).split(/[\r\n]/) ?? [""];
+  return line.length > 60 ? `${line.slice(0, 59)}…` : line.trimEnd();
 }
 
 // Whether each word of a query occurs in the title or in any message.

@@ -1,10 +1,13 @@
 // Conversations from a file: only what has the right form gets in, and under new ids.
+import { withoutControls } from "./controls.js";
 import { newId } from "./dom.js";
 import { checkSettings } from "./settings.js";
 
 export const FORMAT = "localgen-conversations";
 const MAX_CONVERSATIONS = 10_000;
 const MAX_MESSAGES = 10_000;
+const MAX_CALLS = 10_000;
+const MAX_NAME = 1000; // characters
 const ROLES = ["user", "assistant", "tool"];
 
 export function exportText(conversations) {
@@ -19,6 +22,15 @@ export function importText(text) {
   } catch (error) {
     throw new Error(`This file is not JSON (${error.message}).`);
   }
+  try {
+    return checkFile(file);
+  } catch (error) {
+    if (error instanceof RangeError) throw new Error("This file is nested too deeply.");
+    throw error;
+  }
+}
+
+function checkFile(file) {
   if (file?.format !== FORMAT) throw new Error("This file was not exported from this page.");
   if (file.version !== 1)
     throw new Error(`This file has version ${shown(file.version)}; this page reads version 1.`);
@@ -38,7 +50,7 @@ function checkConversation(value, n) {
     title: text(source.title, `title of ${where}`).slice(0, 200),
     created: time(source.created, where),
     updated: time(source.updated, where),
-    model: text(source.model, `model of ${where}`),
+    model: name(source.model, `model of ${where}`),
     system: text(source.system, `system prompt of ${where}`),
     settings: checkSettings(object(source.settings ?? {}, `settings of ${where}`)),
     leaf: reference(source.leaf, ids, `leaf of ${where}`),
@@ -70,13 +82,13 @@ function checkMessage(value, where, ids) {
 }
 
 function checkReply(source, where) {
-  const calls = list(source.toolCalls ?? [], `toolCalls of ${where}`, 100);
+  const calls = list(source.toolCalls ?? [], `toolCalls of ${where}`, MAX_CALLS);
   return {
-    model: text(source.model ?? "", `model of ${where}`),
+    model: name(source.model ?? "", `model of ${where}`),
     reasoning: text(source.reasoning ?? "", `reasoning of ${where}`),
     toolCalls: calls.map((call) => checkCall(object(call, `toolCalls of ${where}`), where)),
-    finishReason: optionalText(source.finishReason, `finishReason of ${where}`),
-    error: optionalText(source.error, `error of ${where}`),
+    finishReason: optional(name, source.finishReason, `finishReason of ${where}`),
+    error: optional(text, source.error, `error of ${where}`),
     usage: checkUsage(source.usage, where),
     speed: optionalNumber(source.speed, `speed of ${where}`),
     wait: optionalNumber(source.wait, `wait of ${where}`),
@@ -91,7 +103,7 @@ function checkCall(call, where) {
 function checkUsage(value, where) {
   if (value === null || value === undefined) return null;
   const usage = object(value, `usage of ${where}`);
-  const field = (name) => optionalNumber(usage[name], `${name} of ${where}`) ?? 0;
+  const field = (name) => count(usage[name] ?? 0, `${name} of ${where}`);
   return { prompt_tokens: field("prompt_tokens"), completion_tokens: field("completion_tokens") };
 }
 
@@ -111,8 +123,20 @@ function text(value, where) {
   throw new Error(`${where}: expected a text, found ${shown(value)}.`);
 }
 
-function optionalText(value, where) {
-  return value === null || value === undefined ? null : text(value, where);
+// What is shown within a line.
+function name(value, where) {
+  const found = withoutControls(text(value, where));
+  if (found.length <= MAX_NAME) return found;
+  throw new Error(`${where}: ${found.length} characters are more than ${MAX_NAME}.`);
+}
+
+function optional(check, value, where) {
+  return value === null || value === undefined ? null : check(value, where);
+}
+
+function count(value, where) {
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new Error(`${where}: expected a whole number of 0 or more, found ${shown(value)}.`);
 }
 
 function optionalNumber(value, where) {
@@ -121,8 +145,10 @@ function optionalNumber(value, where) {
   throw new Error(`${where}: expected a number of 0 or more, found ${shown(value)}.`);
 }
 
+// A time that is still to come would keep a conversation at the top of the list.
 function time(value, where) {
-  return optionalNumber(value, `time of ${where}`) ?? Date.now();
+  const now = Date.now();
+  return Math.min(optionalNumber(value, `time of ${where}`) ?? now, now);
 }
 
 function reference(value, ids, where) {

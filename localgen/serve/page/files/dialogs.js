@@ -10,9 +10,24 @@ export function connectDialogs() {
   for (const button of document.querySelectorAll("[data-closes]")) {
     button.addEventListener("click", () => button.closest("dialog").close());
   }
-  for (const dialog of document.querySelectorAll("dialog")) {
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  }
+  for (const dialog of document.querySelectorAll("dialog")) closeFromOutside(dialog);
+}
+
+// A click outside closes a dialog: one that begins and ends there, as the marking of a text does not,
+// and that is not the second click of those that opened it.
+function closeFromOutside(dialog) {
+  let isPressed = false;
+  dialog.addEventListener("pointerdown", (event) => {
+    isPressed = isOutside(dialog, event);
+  });
+  dialog.addEventListener("click", (event) => {
+    if (isPressed && event.detail === 1 && isOutside(dialog, event)) dialog.close();
+  });
+}
+
+function isOutside(dialog, { target, clientX: x, clientY: y }) {
+  const { left, right, top, bottom } = dialog.getBoundingClientRect();
+  return target === dialog && (x < left || x > right || y < top || y > bottom);
 }
 
 export function isDialogOpen() {

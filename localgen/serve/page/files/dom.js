@@ -21,6 +21,13 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+// A second click of a double click, or a key that is held, does not press a button again: what it
+// means has changed.
+export function ignoreRepeats(button) {
+  button.addEventListener("click", (event) => event.detail > 1 && event.preventDefault());
+  button.addEventListener("keydown", (event) => event.repeat && event.preventDefault());
+}
+
 export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,30 +1,45 @@
 // All conversations: in memory, in the database, and the same in each tab of this page.
-import { erase, loadAll, loadOne, save } from "./storage.js";
+import { mergeInto } from "./merge.js";
+import { add, erase, loadAll, loadOne, save } from "./storage.js";
 
-const MAX_BYTES = 100 * 2 ** 20; // of all conversations, as JSON
+export const MAX_BYTES = 100 * 2 ** 20; // of all conversations, as JSON
+const FULL = `conversations take more than ${MAX_BYTES / 2 ** 20} MB. Export and delete some`;
 
 export class Library {
   // onChange(id): another tab changed or removed a conversation. onProblem(message): one is not saved.
   constructor({ onChange, onProblem }) {
     this.conversations = new Map();
     this.sizes = new Map();
+    this.stored = new Set(); // ids: one that is no longer in the database was deleted by another tab
+    this.problem = null; // the last one that was told, until something is saved
     this.onChange = onChange;
     this.onProblem = onProblem;
     this.channel = new BroadcastChannel("localgen.conversations");
-    this.channel.onmessage = ({ data: id }) => this.reload(id);
+    this.channel.onmessage = ({ data: ids }) => this.reload(ids);
   }
 
   async open() {
     try {
       for (const conversation of await loadAll()) this.hold(conversation);
+      this.stored = new Set(this.conversations.keys());
     } catch (error) {
-      this.onProblem(`This browser keeps no conversations for this page (${error.message}).`);
+      this.tell(`This browser keeps no conversations for this page (${reasonOf(error)}).`);
     }
   }
 
+  // Returns the conversation with what is new in it: one object for each as long as the page lives.
   hold(conversation) {
-    this.conversations.set(conversation.id, conversation);
-    this.sizes.set(conversation.id, JSON.stringify(conversation).length);
+    const known = this.conversations.get(conversation.id);
+    const held = known && known !== conversation ? mergeInto(known, conversation) : conversation;
+    this.conversations.set(held.id, held);
+    this.sizes.set(held.id, JSON.stringify(held).length);
+    return held;
+  }
+
+  drop(id) {
+    this.conversations.delete(id);
+    this.sizes.delete(id);
+    this.stored.delete(id);
   }
 
   // Newest first.
@@ -36,42 +51,78 @@ export class Library {
     return [...this.sizes.values()].reduce((sum, size) => sum + size, 0);
   }
 
-  async save(conversation) {
-    this.hold(conversation);
-    if (this.size > MAX_BYTES) {
-      this.onProblem(
-        `Not saved: conversations take more than ${MAX_BYTES / 2 ** 20} MB. Export and delete some.`,
-      );
-      return;
+  // Saves what a person changed.
+  save(conversation) {
+    conversation.changed = Date.now();
+    return this.saveReply(conversation);
+  }
+
+  // Saves a reply that grew, or ended.
+  async saveReply(conversation) {
+    const { id } = this.hold(conversation);
+    if (this.size > MAX_BYTES) return this.tell(`Not saved: ${FULL}.`);
+    let isGone = false;
+    const merge = (stored) => {
+      isGone = !stored && this.stored.has(id); // another tab has deleted it
+      if (isGone) return null;
+      this.stored.add(id);
+      return stored ? mergeInto(conversation, stored) : conversation;
+    };
+    await this.store([id], () => save(id, merge));
+    if (!isGone) return;
+    this.drop(id);
+    this.onChange(id);
+  }
+
+  // Keeps conversations of a file: all of them or none. Throws an Error with the reason.
+  async import(conversations) {
+    const size = JSON.stringify(conversations).length;
+    if (this.size + size > MAX_BYTES) throw new Error(`With these, ${FULL}.`);
+    const ids = conversations.map(({ id }) => id);
+    try {
+      await add(conversations);
+    } catch (error) {
+      throw new Error(`They cannot be saved: ${reasonOf(error)}.`);
     }
-    await this.store(() => save(conversation), conversation.id);
+    for (const conversation of conversations) this.hold(conversation);
+    for (const id of ids) this.stored.add(id);
+    this.channel.postMessage(ids);
   }
 
   async remove(id) {
-    this.conversations.delete(id);
-    this.sizes.delete(id);
-    await this.store(() => erase(id), id);
+    this.drop(id);
+    await this.store([id], () => erase(id));
   }
 
-  async store(act, id) {
+  async store(ids, act) {
     try {
       await act();
-      this.channel.postMessage(id);
+      this.problem = null;
+      this.channel.postMessage(ids);
     } catch (error) {
-      const reason =
-        error?.name === "QuotaExceededError" ? "the browser's storage is full" : error?.message;
-      this.onProblem(`Not saved: ${reason}. Export this conversation to keep it.`);
+      this.tell(`Not saved: ${reasonOf(error)}. Export this conversation to keep it.`);
     }
   }
 
-  async reload(id) {
-    const conversation = await loadOne(id);
-    if (conversation) {
-      this.hold(conversation);
-    } else {
-      this.conversations.delete(id);
-      this.sizes.delete(id);
-    }
-    this.onChange(id);
+  // Tells a problem once: a reply on its way is saved each second.
+  tell(message) {
+    if (message !== this.problem) this.onProblem(message);
+    this.problem = message;
   }
+
+  async reload(ids) {
+    for (const id of ids) {
+      const stored = await loadOne(id).catch(() => null); // what fails is told where it is saved
+      if (stored === null) continue;
+      if (stored) this.stored.add(this.hold(stored).id);
+      else this.drop(id);
+      this.onChange(id);
+    }
+  }
+}
+
+function reasonOf(error) {
+  return error?.name === "QuotaExceededError"
+    ? "the browser's storage is full"
+    : (error?.message ?? error);
 }

@@ -1,5 +1,6 @@
 // Shows Markdown as nodes. A text that grows keeps the nodes of the blocks that stay as they are.
 import { copyButton } from "./clipboard.js";
+import { withVisibleControls } from "./controls.js";
 import { h, setText } from "./dom.js";
 import { readMarkdown } from "./markdown_blocks.js";
 import { isSafeLink, readInline } from "./markdown_inline.js";
@@ -13,6 +14,7 @@ const MAKERS = {
   rule: () => h("hr"),
   table: tableNode,
 };
+const codeTexts = new WeakMap(); // nodes of code → what they were made from
 const TAGS = { em: "em", strong: "strong", del: "del" };
 
 export class MarkdownView {
@@ -39,7 +41,7 @@ export class MarkdownView {
       block.kind === "code" &&
       old.block.language === block.language
     ) {
-      setText(old.node.querySelector("code"), block.text); // keeps its scroll position and focus
+      writeCode(old.node.querySelector("code"), block.text); // keeps its scroll position and focus
       this.shown[n] = { key, block, node: old.node };
       return;
     }
@@ -70,8 +72,9 @@ function quoteNode({ blocks }) {
 }
 
 function codeNode({ language, text }) {
-  const code = h("code", {}, text);
-  const copy = copyButton("Copy this code", () => code.textContent);
+  const code = h("code");
+  writeCode(code, text);
+  const copy = copyButton("Copy this code", () => codeTexts.get(code));
   const bar = h("div", { class: "code-bar" }, h("span", {}, language || "text"), copy);
   const label = language ? `Code, ${language}` : "Code";
   return h(
@@ -80,6 +83,15 @@ function codeNode({ language, text }) {
     bar,
     h("pre", { tabindex: "0", role: "region", "aria-label": label, dir: "ltr" }, code),
   );
+}
+
+// Code that grows keeps its node: what is selected in it stays so, and the rest is quickly added.
+function writeCode(code, text) {
+  codeTexts.set(code, text);
+  const shown = withVisibleControls(text);
+  const before = code.firstChild?.data ?? "";
+  if (before && shown.startsWith(before)) code.firstChild.appendData(shown.slice(before.length));
+  else setText(code, shown);
 }
 
 function listNode({ isOrdered, start, isLoose, items }) {

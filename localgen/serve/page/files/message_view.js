@@ -2,6 +2,7 @@
 import { copyButton } from "./clipboard.js";
 import { h, setText } from "./dom.js";
 import { icon } from "./icons.js";
+import { MessageEditor } from "./message_editor.js";
 import { MarkdownView } from "./markdown_view.js";
 import { isCut, replyFacts } from "./meters.js";
 import { ToolCallsView } from "./tool_calls_view.js";
@@ -17,11 +18,12 @@ function button(label, name, action) {
 }
 
 export class MessageView {
-  // actions: {edit(message, text), regenerate(message), goOn(message), retry(message),
+  // actions: {edit(message, text) → whether it was sent, regenerate(message), goOn(message), retry(message),
   // show(message, label), answer(message, results)}.
   constructor(message, actions) {
     this.message = message;
     this.actions = actions;
+    this.editor = null; // while the message is changed
     this.heading = h("h2", { class: "hidden" });
     this.body = h("div", { class: "body" });
     this.footer = h("footer", { class: "message-footer" });
@@ -41,6 +43,7 @@ export class MessageView {
     this.state = state;
     setText(this.heading, NAMES[this.message.role]);
     this.parts.update(state);
+    this.editor?.update(state.isFree);
     this.updateFooter(state);
   }
 
@@ -112,48 +115,21 @@ export class MessageView {
   }
 
   edit() {
-    const field = h("textarea", { "aria-label": "Your message, changed", rows: "3", dir: "auto" });
-    field.value = this.message.content;
-    const close = () => {
-      form.replaceWith(this.body);
-      this.footer.hidden = false;
-      this.footer.querySelector('[aria-label="Edit this message"]')?.focus();
-    };
-    const send = () => {
-      if (!field.value.trim()) return;
-      close();
-      this.actions.edit(this.message, field.value);
-    };
-    const form = h(
-      "form",
-      {
-        class: "edit",
-        onsubmit: (event) => {
-          event.preventDefault();
-          send();
-        },
-      },
-      field,
-      h(
-        "div",
-        { class: "row" },
-        h("button", { type: "button", onclick: close }, "Cancel"),
-        h("button", { class: "primary" }, "Send as a new version"),
-      ),
-    );
-    field.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-        event.preventDefault();
-        send();
-      }
-      if (event.key === "Escape") {
-        event.stopPropagation();
-        close();
-      }
+    this.editor ??= new MessageEditor(this.message.content, {
+      onSend: (text) => this.actions.edit(this.message, text),
+      onClose: () => this.endEdit(),
     });
+    this.editor.update(this.state.isFree);
     this.footer.hidden = true;
-    this.body.replaceWith(form);
-    field.focus();
+    this.body.replaceWith(this.editor.element);
+    this.editor.field.focus();
+  }
+
+  endEdit() {
+    this.editor.element.replaceWith(this.body);
+    this.editor = null;
+    this.footer.hidden = false;
+    this.footer.querySelector('[aria-label="Edit this message"]')?.focus();
   }
 }
 

@@ -51,6 +51,16 @@ export class OptionsPanel {
     byId("system").value = conversation.system;
   }
 
+  // Shows what another tab changed; what is being written stays as it is.
+  refresh() {
+    const { model, system, settings } = this.conversation;
+    const isSame =
+      (!model || model === this.models.current) &&
+      system === byId("system").value &&
+      JSON.stringify(settings) === JSON.stringify(this.form.settings);
+    if (!isSame) this.show(this.conversation);
+  }
+
   // Says on the button how many options are set: they are easily forgotten.
   showCount() {
     const { settings, system } = this.conversation;

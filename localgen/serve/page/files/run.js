@@ -1,12 +1,13 @@
 // One reply on its way: reads the stream into its message, until it ends, is stopped or fails.
 import { LoadingWatch } from "./loading.js";
+import { Pacer } from "./pacer.js";
 import { Reply } from "./reply.js";
 import { postStream } from "./server.js";
 
 const SAVE_SECONDS = 1;
 
 export class Run {
-  // onUpdate(): there is more to show, at most once a frame. onSave(): a time to save, and the end.
+  // onUpdate(): there is more to show, not too often. onSave(): a time to save, and the end.
   // onLoading(isLoading): the load of its model began or ended.
   // message: what it has stays, and is continued. nBlocks: how many of its blocks are known.
   constructor(conversation, message, { onUpdate, onSave, onLoading, nBlocks = 0 }) {
@@ -18,11 +19,10 @@ export class Run {
     this.error = null; // ServerError or Error, once it failed
     this.isEnded = false;
     this.controller = new AbortController();
-    this.onUpdate = onUpdate;
+    this.pacer = new Pacer(onUpdate);
     this.onSave = onSave;
     this.onLoading = onLoading;
-    this.savedAt = performance.now();
-    this.frame = null;
+    this.savedAt = Date.now();
   }
 
   get isLoading() {
@@ -36,7 +36,7 @@ export class Run {
         this.loading.stop();
         this.reply.add(chunk);
         this.write();
-        this.frame ??= requestAnimationFrame(() => this.update());
+        this.pacer.request();
       }
     } catch (error) {
       if (!this.controller.signal.aborted) this.error = error;
@@ -48,19 +48,15 @@ export class Run {
     this.controller.abort();
   }
 
-  update() {
-    this.frame = null;
-    this.onUpdate();
-    if (performance.now() - this.savedAt < SAVE_SECONDS * 1000) return;
-    this.savedAt = performance.now();
-    this.onSave();
-  }
-
-  // Copies what came so far: an interrupted reply keeps it.
+  // Copies what came so far, and saves it now and then: an interrupted reply keeps it.
   write() {
     const { content, reasoning, toolCalls } = this.reply;
     const usage = this.usage ?? this.message.usage ?? null;
-    Object.assign(this.message, { content, reasoning, toolCalls, usage });
+    const now = Date.now();
+    Object.assign(this.message, { content, reasoning, toolCalls, usage, changed: now });
+    if (now - this.savedAt < SAVE_SECONDS * 1000) return;
+    this.savedAt = now;
+    this.onSave();
   }
 
   // What was there before counts as written, though this time it was a part of the prompt.
@@ -75,10 +71,11 @@ export class Run {
   end() {
     this.isEnded = true;
     this.loading.stop();
-    if (this.frame !== null) cancelAnimationFrame(this.frame);
+    this.pacer.cancel();
     const { reply, message } = this;
     message.finishReason = this.controller.signal.aborted ? "stopped" : reply.finishReason;
     message.error = this.error?.message ?? null;
+    message.changed = Date.now();
     message.speed = reply.speed;
     message.wait = reply.firstAt === null ? null : (reply.firstAt - reply.startedAt) / 1000;
     this.conversation.updated = Date.now();

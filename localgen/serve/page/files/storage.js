@@ -18,6 +18,7 @@ function openDatabase() {
     };
     request.onerror = () => reject(request.error);
   });
+  opening.catch(forget);
   return opening;
 }
 
@@ -30,10 +31,19 @@ async function transact(mode, act) {
   const database = await openDatabase();
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(STORE, mode);
-    const request = act(transaction.objectStore(STORE));
-    transaction.oncomplete = () => resolve(request.result);
-    transaction.onerror = () => reject(transaction.error);
-    transaction.onabort = () => reject(transaction.error); // also when the disk is full
+    const fail = (error) => reject(error ?? new Error("the browser gave up"));
+    transaction.onerror = () => fail(transaction.error);
+    transaction.onabort = () => fail(transaction.error); // also when the disk is full
+    const giveUp = (error) => {
+      fail(error);
+      transaction.abort();
+    };
+    try {
+      const request = act(transaction.objectStore(STORE), giveUp);
+      transaction.oncomplete = () => resolve(request.result);
+    } catch (error) {
+      giveUp(error);
+    }
   });
 }
 
@@ -45,8 +55,28 @@ export function loadOne(id) {
   return transact("readonly", (store) => store.get(id));
 }
 
-export function save(conversation) {
-  return transact("readwrite", (store) => store.put(conversation));
+// Writes what merge(stored) returns, unless that is null. stored: undefined if there is no entry.
+export function save(id, merge) {
+  return transact("readwrite", (store, giveUp) => {
+    const reading = store.get(id);
+    reading.onsuccess = () => {
+      try {
+        const merged = merge(reading.result);
+        if (merged) store.put(merged);
+      } catch (error) {
+        giveUp(error);
+      }
+    };
+    return reading;
+  });
+}
+
+// Writes new conversations: all of them, or none.
+export function add(conversations) {
+  return transact("readwrite", (store) => {
+    for (const conversation of conversations) store.put(conversation);
+    return store.count();
+  });
 }
 
 export function erase(id) {

@@ -18,10 +18,12 @@ export class ThreadView {
     observer.observe(this.frame);
   }
 
-  // Shows a conversation from the start, or what changed in the one that is shown.
-  show(conversation, run) {
+  // Shows a conversation from the start, or what changed in the one that is shown. isBusy: its reply
+  // comes in another tab.
+  show(conversation, run, isBusy) {
     if (this.conversation?.id !== conversation.id) this.clear();
     this.conversation = conversation;
+    this.isBusy = isBusy;
     const branch = branchOf(conversation);
     byId("welcome").hidden = branch.length > 0;
     this.showSystem(conversation.system);
@@ -31,7 +33,10 @@ export class ThreadView {
         this.list.insertBefore(element, this.list.children[n] ?? null);
     });
     while (this.list.children.length > elements.length) this.list.lastChild.remove();
-    branch.forEach((message, n) => this.update(message, run, n === branch.length - 1));
+    const versions = Map.groupBy(conversation.messages, ({ parent }) => parent);
+    branch.forEach((message, n) =>
+      this.update(message, versions.get(message.parent), run, n === branch.length - 1),
+    );
     this.follow();
   }
 
@@ -57,20 +62,21 @@ export class ThreadView {
     return made;
   }
 
-  update(message, run, isLast) {
-    const siblings = siblingsOf(this.conversation, message);
+  update(message, siblings, run, isLast) {
+    const isHere = run?.message === message;
+    const isElsewhere = this.isBusy && isLast && message.role === "assistant";
     this.viewOf(message).update({
       siblings,
-      isRunning: run?.message === message,
-      isLoading: run?.message === message && run.isLoading,
+      isRunning: isHere || isElsewhere,
+      isLoading: isHere && run.isLoading,
       isLast,
-      isFree: !run,
+      isFree: !run && !this.isBusy,
     });
   }
 
   // Shows what came for the reply that is on its way, and nothing else.
   grow(run) {
-    this.update(run.message, run, true);
+    this.update(run.message, siblingsOf(this.conversation, run.message), run, true);
     this.follow();
   }
 

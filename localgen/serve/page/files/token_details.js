@@ -17,7 +17,7 @@ export class TokenDetails {
     const own = h(
       "p",
       {},
-      h("strong", {}, shown(text)),
+      h("strong", { dir: "auto" }, shown(text)),
       ` ${percent(logprob)}`,
       h("span", {}, ` log-probability ${logprob.toFixed(3)}`),
     );

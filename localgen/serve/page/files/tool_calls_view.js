@@ -1,5 +1,7 @@
 // Shows the calls that a reply makes, and takes their results from the person in front of the page.
+import { withoutControls, withVisibleControls } from "./controls.js";
 import { h, setText } from "./dom.js";
+import { indented } from "./json_text.js";
 
 export class ToolCallsView {
   // onAnswer([{id, content}]): the person gave the result of each call.
@@ -33,8 +35,8 @@ export class ToolCallsView {
       );
       this.element.append(card);
     }
-    setText(card.querySelector("code"), name);
-    setText(card.querySelector("pre"), readable(given));
+    setText(card.querySelector("code"), withoutControls(name));
+    setText(card.querySelector("pre"), withVisibleControls(indented(given)));
   }
 
   ask(calls) {
@@ -59,11 +61,3 @@ export class ToolCallsView {
   }
 }
 
-// Arguments as indented JSON, or as they are while they are not complete.
-function readable(given) {
-  try {
-    return JSON.stringify(JSON.parse(given), null, 2);
-  } catch {
-    return given;
-  }
-}

@@ -1,8 +1,9 @@
 // Conversations to a file and from one.
 import { exportText, importText } from "./conversation_check.js";
 import { h } from "./dom.js";
+import { MAX_BYTES } from "./library.js";
 
-const MAX_FILE_BYTES = 50 * 2 ** 20;
+const MAX_FILE_BYTES = 3 * MAX_BYTES; // what was kept comes back: UTF-8 may take 3 bytes a character
 
 export function exportFile(conversations) {
   const address = URL.createObjectURL(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -17,6 +18,13 @@ from localgen.serve.config import ServeConfig
 from tests.serve.pools import pool_of
 
 Serve = Callable[..., TestClient]
+
+
+def chunks_of(text: str) -> list[Any]:
+    """The data of each event; the last one must be the mark of a whole stream."""
+    lines = text.split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""]
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
 
 
 @pytest.fixture

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from tests.fakes import spelling
 from tests.generation.replying import replying_model
-from tests.serve.conftest import Serve
+from tests.serve.conftest import Serve, chunks_of
 
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Lima"}}</tool_call>'
 REPLY = f"<think>Hm.</think>\n\nI look.\n{CALL}"
 ASK = [{"role": "user", "content": "Lima?"}]
 PATH = "/v1/chat/completions"
-
-
-def events(text: str) -> list[Any]:
-    """The data of each event; the last one must be the mark of a whole stream."""
-    lines = text.split("\n\n")
-    assert lines[-2:] == ["data: [DONE]", ""]
-    return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
 
 
 def test_an_answer_has_text_reasoning_and_calls(serve: Serve) -> None:
@@ -49,7 +41,7 @@ def test_a_stream_says_the_same_as_an_answer(serve: Serve) -> None:
     }
     response = client.post(PATH, json=body)
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    chunks = events(response.text)
+    chunks = chunks_of(response.text)
     first, *rest, last = chunks
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert last["choices"] == []
@@ -64,11 +56,29 @@ def test_a_stream_says_the_same_as_an_answer(serve: Serve) -> None:
     assert [each["choices"][0]["finish_reason"] for each in rest][-1] == "tool_calls"
 
 
+def test_each_chunk_has_the_usage_so_far_if_asked_for(serve: Serve) -> None:
+    """A client that leaves has it too."""
+    client = serve(replying_model(REPLY))
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = {"messages": ASK, "temperature": 0, "stream": True, "stream_options": options}
+    *chunks, last = chunks_of(client.post(PATH, json=body).text)
+    counts = [each["usage"]["completion_tokens"] for each in chunks]
+    assert counts == sorted(counts)
+    assert counts[0] > 0
+    assert chunks[-1]["usage"] == last["usage"]
+    assert {each["usage"]["prompt_tokens"] for each in chunks} == {last["usage"]["prompt_tokens"]}
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"max_token": 5}, "max_token"),
         ({"temperature": "hot"}, "temperature"),
+        ({"stream_options": {}}, "stream_options"),
+        (
+            {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+            "stream_options.continuous_usage_stats",
+        ),
         ({"temperature": -1}, "temperature"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes import fake_model, reference_greedy
-from tests.serve.conftest import Serve
+from tests.serve.conftest import Serve, chunks_of
 
 PATH = "/v1/completions"
 
@@ -18,6 +18,17 @@ def test_prompts_of_each_form(serve: Serve) -> None:
         choices = answer.json()["choices"]
         assert [each["text"] for each in choices] == [text] * n_choices
         assert [each["index"] for each in choices] == list(range(n_choices))
+
+
+def test_each_chunk_has_the_usage_so_far_if_asked_for(serve: Serve) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = {"prompt": ["abc", "de"], "n": 2, "max_tokens": 4, "temperature": 1, "seed": 1,
+            "stream": True, "stream_options": options}  # fmt: skip
+    *chunks, last = chunks_of(serve(fake_model()).post(PATH, json=body).text)
+    counts = [each["usage"]["completion_tokens"] for each in chunks]
+    assert counts == sorted(counts)
+    assert chunks[-1]["usage"] == last["usage"]
+    assert last["usage"]["prompt_tokens"] == 5
 
 
 def test_an_echo_has_the_logprobs_of_the_prompt(serve: Serve) -> None:

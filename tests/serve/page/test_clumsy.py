@@ -1,4 +1,4 @@
-"""Clicks and keys that come twice, too early or too late: nothing is lost and nothing done twice."""
+"""Clicks and keys that come twice, too early or too late: nothing is lost or done twice."""
 
 from __future__ import annotations
 

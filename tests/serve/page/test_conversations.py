@@ -155,6 +155,18 @@ def test_a_question_that_another_one_replaces_is_not_answered_with_it(page: Chat
     page.until(lambda: page.conversations() == ["First topic"])
 
 
+def test_a_title_that_is_being_written_stays_when_a_reply_ends(page: ChatPage) -> None:
+    page.server.script(Reply("one two", hold_after=1))
+    page.send("Count")
+    page.wait_for_text("one")
+    page.click('[aria-label="Rename: Count"]')
+    page.find("#conversations input").send_keys("Numb")
+    page.server.go()
+    page.wait_for_end()
+    page.find("#conversations input").send_keys("ers", ENTER)
+    page.until(lambda: page.conversations() == ["Numbers"])
+
+
 def test_a_conversation_that_is_deleted_while_its_reply_comes_stays_deleted(page: ChatPage) -> None:
     page.server.script(Reply("one two three", hold_after=1))
     page.send("Count")

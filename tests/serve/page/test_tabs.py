@@ -7,20 +7,23 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.browsers import needs_browser
+from tests.browsers import needs_browser, resize
 from tests.serve.fake_openai import Reply
-from tests.serve.page.chat_page import ENTER, ChatPage
+from tests.serve.page.chat_page import CONTROL, ENTER, ChatPage
 from tests.serve.page.test_conversations import FAST
 
 pytestmark = [needs_browser, pytest.mark.slow]
 
 
 @contextmanager
-def _second_tab(page: ChatPage, address: str) -> Iterator[None]:
-    """Do the block in a tab of its own; the first one stays as it is."""
+def _second_tab(page: ChatPage, address: str, script: str = "") -> Iterator[None]:
+    """Do the block in a tab of its own, where a script runs first; the first tab stays as it is."""
     first = page.browser.current_window_handle
     page.browser.switch_to.new_window("tab")
     try:
+        resize(page.browser, 1200)
+        page.browser.execute_cdp_cmd("Page.enable", {})
+        page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
         page.browser.get(address)
         page.until(lambda: page.find_all("#model option"))
         yield
@@ -60,7 +63,7 @@ def test_what_is_changed_in_another_tab_stays_when_the_reply_ends(page: ChatPage
     address = _begin(page)
     with _second_tab(page, address):
         page.click('[aria-label="Rename: Count"]')
-        page.find("#conversations input").send_keys("Numbers", ENTER)
+        page.find("#conversations input").send_keys(CONTROL, "a", CONTROL, "Numbers", ENTER)
         page.until(lambda: page.conversations() == ["Numbers"])
     page.until(lambda: page.conversations() == ["Numbers"])
     page.server.go()
@@ -73,9 +76,8 @@ def test_what_is_changed_in_another_tab_stays_when_the_reply_ends(page: ChatPage
 def test_replies_of_two_tabs_that_do_not_know_of_each_other_both_stay(page: ChatPage) -> None:
     """Without HTTPS, a page from another machine has no locks."""
     address = _begin(page)
-    with _second_tab(page, address):
-        page.js("Object.defineProperty(navigator, 'locks', { value: undefined });")
-        page.click("#conversations .open")
+    without_locks = "Object.defineProperty(navigator, 'locks', { value: undefined });"
+    with _second_tab(page, address, without_locks):
         page.click('[aria-label="Generate another reply"]')
         page.wait_for_text("Later.")
         page.wait_for_end()

@@ -1,5 +1,6 @@
 // The replies that are on their way, at most one in each conversation.
 import { announce } from "./announcer.js";
+import { touch } from "./merge.js";
 import { tokensText } from "./meters.js";
 import { chatRequest } from "./request.js";
 import { Run } from "./run.js";
@@ -24,7 +25,7 @@ export class ChatRuns {
     const isContinued = message.content !== "";
     const run = new Run(conversation, message, {
       onUpdate: () => this.onGrow(run),
-      onSave: () => this.save(conversation),
+      onSave: () => this.library.saveReply(conversation),
       onLoading: (isLoading) => {
         if (isLoading) announce(`Loading ${conversation.model}`);
         this.onGrow(run);
@@ -32,7 +33,8 @@ export class ChatRuns {
       nBlocks,
     });
     this.running.set(conversation.id, run);
-    message.changed = conversation.updated = Date.now();
+    touch(message);
+    conversation.updated = Date.now();
     this.library.save(conversation);
     announce("Waiting for the reply");
     this.onShow();
@@ -46,11 +48,6 @@ export class ChatRuns {
     announce(outcomeOf(run));
     this.onShow();
     return run;
-  }
-
-  // A conversation that was deleted meanwhile stays deleted.
-  save(conversation) {
-    if (this.library.conversations.has(conversation.id)) this.library.saveReply(conversation);
   }
 }
 

@@ -2,6 +2,8 @@
 import { byId, h } from "./dom.js";
 import { setApiKey } from "./server.js";
 
+let opener = null; // the last click before a dialog was open
+
 // Each [data-opens] button opens its dialog, and each [data-closes] button closes the one it is in.
 export function connectDialogs() {
   for (const button of document.querySelectorAll("[data-opens]")) {
@@ -10,18 +12,46 @@ export function connectDialogs() {
   for (const button of document.querySelectorAll("[data-closes]")) {
     button.addEventListener("click", () => button.closest("dialog").close());
   }
-  for (const dialog of document.querySelectorAll("dialog")) closeFromOutside(dialog);
+  document.addEventListener("click", noteOpener, true);
+  for (const dialog of document.querySelectorAll("dialog")) {
+    ignoreSecondClick(dialog);
+    closeFromOutside(dialog);
+  }
 }
 
-// A click outside closes a dialog: one that begins and ends there, as the marking of a text does not,
-// and that is not the second click of those that opened it.
+function noteOpener(event) {
+  if (!isDialogOpen()) opener = event;
+}
+
+// The second click of a double click, at the place of the one that opened a dialog, does nothing in it.
+function ignoreSecondClick(dialog) {
+  let isSecond = false;
+  dialog.addEventListener(
+    "mousedown",
+    (event) => {
+      isSecond = event.clientX === opener?.clientX && event.clientY === opener?.clientY;
+      opener = null;
+    },
+    true,
+  );
+  dialog.addEventListener(
+    "click",
+    (event) => {
+      if (isSecond) event.stopImmediatePropagation();
+      isSecond = false;
+    },
+    true,
+  );
+}
+
+// A click outside closes a dialog: one that begins and ends there, as the marking of a text does not.
 function closeFromOutside(dialog) {
   let isPressed = false;
-  dialog.addEventListener("pointerdown", (event) => {
+  dialog.addEventListener("mousedown", (event) => {
     isPressed = isOutside(dialog, event);
   });
   dialog.addEventListener("click", (event) => {
-    if (isPressed && event.detail === 1 && isOutside(dialog, event)) dialog.close();
+    if (isPressed && isOutside(dialog, event)) dialog.close();
   });
 }
 

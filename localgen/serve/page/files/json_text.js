@@ -1,6 +1,6 @@
 // JSON with line breaks. It is not parsed: that would round large numbers and drop repeated names.
 const TOKENS = /"(?:[^"\\]|\\.)*"?|[[\]{},:]|[^\s"[\]{},:]+/gs;
-const MAX_DEPTH = 20; // deeper, its indents would be longer than its text
+const MAX_INDENT = 20; // deeper, its indents would be longer than its text
 
 // Returns JSON, complete or not, with one value a line; a text that is no object or list, or that is
 // nested too deeply, as it is.
@@ -14,7 +14,7 @@ export function indented(text) {
     if (needsBreak(before, token)) written += `\n${"  ".repeat(Math.max(depth, 0))}`;
     written += token === ":" ? ": " : token;
     if ("[{".includes(token)) depth += 1;
-    if (depth > MAX_DEPTH) return text;
+    if (depth > MAX_INDENT) return text;
     before = token;
   }
   return written;

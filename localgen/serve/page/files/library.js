@@ -1,5 +1,5 @@
 // All conversations: in memory, in the database, and the same in each tab of this page.
-import { mergeInto } from "./merge.js";
+import { mergeInto, touch } from "./merge.js";
 import { add, erase, loadAll, loadOne, save } from "./storage.js";
 
 export const MAX_BYTES = 100 * 2 ** 20; // of all conversations, as JSON
@@ -11,6 +11,7 @@ export class Library {
     this.conversations = new Map();
     this.sizes = new Map();
     this.stored = new Set(); // ids: one that is no longer in the database was deleted by another tab
+    this.deleted = new Set(); // ids, here or there
     this.problem = null; // the last one that was told, until something is saved
     this.onChange = onChange;
     this.onProblem = onProblem;
@@ -39,7 +40,7 @@ export class Library {
   drop(id) {
     this.conversations.delete(id);
     this.sizes.delete(id);
-    this.stored.delete(id);
+    this.deleted.add(id);
   }
 
   // Newest first.
@@ -53,25 +54,29 @@ export class Library {
 
   // Saves what a person changed.
   save(conversation) {
-    conversation.changed = Date.now();
+    touch(conversation);
     return this.saveReply(conversation);
   }
 
-  // Saves a reply that grew, or ended.
+  // Saves a reply that grew, or ended. A conversation that was deleted meanwhile stays deleted.
   async saveReply(conversation) {
-    const { id } = this.hold(conversation);
+    const { id } = conversation;
+    if (this.deleted.has(id)) return;
+    this.hold(conversation);
     if (this.size > MAX_BYTES) return this.tell(`Not saved: ${FULL}.`);
-    let isGone = false;
-    const merge = (stored) => {
-      isGone = !stored && this.stored.has(id); // another tab has deleted it
-      if (isGone) return null;
-      this.stored.add(id);
-      return stored ? mergeInto(conversation, stored) : conversation;
-    };
-    await this.store([id], () => save(id, merge));
-    if (!isGone) return;
-    this.drop(id);
+    const merge = (stored) => this.merged(conversation, stored);
+    if (await this.store([id], () => save(id, merge))) this.stored.add(id);
+  }
+
+  // Returns what is to be stored, or null.
+  merged(conversation, stored) {
+    const { id } = conversation;
+    if (this.deleted.has(id)) return null;
+    if (stored) return mergeInto(conversation, stored);
+    if (!this.stored.has(id)) return conversation;
+    this.drop(id); // another tab has deleted it
     this.onChange(id);
+    return null;
   }
 
   // Keeps conversations of a file: all of them or none. Throws an Error with the reason.
@@ -94,13 +99,16 @@ export class Library {
     await this.store([id], () => erase(id));
   }
 
+  // Returns whether it was done; tells why not.
   async store(ids, act) {
     try {
       await act();
       this.problem = null;
       this.channel.postMessage(ids);
+      return true;
     } catch (error) {
       this.tell(`Not saved: ${reasonOf(error)}. Export this conversation to keep it.`);
+      return false;
     }
   }
 

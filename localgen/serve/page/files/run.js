@@ -1,5 +1,6 @@
 // One reply on its way: reads the stream into its message, until it ends, is stopped or fails.
 import { LoadingWatch } from "./loading.js";
+import { touch } from "./merge.js";
 import { Pacer } from "./pacer.js";
 import { Reply } from "./reply.js";
 import { postStream } from "./server.js";
@@ -52,8 +53,9 @@ export class Run {
   write() {
     const { content, reasoning, toolCalls } = this.reply;
     const usage = this.usage ?? this.message.usage ?? null;
+    Object.assign(this.message, { content, reasoning, toolCalls, usage });
+    touch(this.message);
     const now = Date.now();
-    Object.assign(this.message, { content, reasoning, toolCalls, usage, changed: now });
     if (now - this.savedAt < SAVE_SECONDS * 1000) return;
     this.savedAt = now;
     this.onSave();
@@ -75,7 +77,7 @@ export class Run {
     const { reply, message } = this;
     message.finishReason = this.controller.signal.aborted ? "stopped" : reply.finishReason;
     message.error = this.error?.message ?? null;
-    message.changed = Date.now();
+    touch(message);
     message.speed = reply.speed;
     message.wait = reply.firstAt === null ? null : (reply.firstAt - reply.startedAt) / 1000;
     this.conversation.updated = Date.now();

@@ -10,11 +10,13 @@ export class Sidebar {
     this.actions = actions;
     this.search = byId("search");
     this.list = byId("conversations");
+    this.isRenaming = false;
     this.search.addEventListener("input", () => this.show(this.currentId));
   }
 
   show(currentId) {
     this.currentId = currentId;
+    if (this.isRenaming) return; // what is being written stays
     const found = this.library.sorted.filter((each) => matchesQuery(each, this.search.value));
     this.list.replaceChildren(...found.map((each) => this.row(each)));
     byId("none-found").hidden = found.length > 0;
@@ -64,8 +66,10 @@ export class Sidebar {
       dir: "auto",
     });
     field.value = titleOf(conversation);
+    this.isRenaming = true;
     const end = (isKept) => {
       field.onblur = null;
+      this.isRenaming = false;
       if (isKept) this.actions.rename(conversation, field.value.trim());
       this.show(this.currentId);
       this.list.querySelector("[aria-current]")?.focus();

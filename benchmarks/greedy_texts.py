@@ -12,7 +12,9 @@ from servers import N_CTX
 from localgen import LocalModel
 
 _N_TOP = 20
-_HALF = "\ufffd"  # of a character whose other bytes are in the next token
+# Of a character whose other bytes are in the next token, and of bytes that are no character. Where
+# a text ends, these look alike: both texts are compared without them.
+_HALF = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class GreedyText:
 
         is_whole: whether it has all of its tokens; else it may end anywhere.
         """
-        text = text.rstrip(_HALF)
-        wanted = self.text[: self.ends[n_new - 1] if n_new <= len(self.ends) else None]
+        length = self.ends[n_new - 1] if n_new <= len(self.ends) else None
+        text, wanted = text.rstrip(_HALF), self.text[:length].rstrip(_HALF)
         if text == wanted or (not is_whole and wanted.startswith(text)):
             return 0.0
         token = self._first_difference(text)
@@ -52,6 +54,10 @@ class GreedyText:
 def _agree(piece: str, rest: str) -> bool:
     """Return whether a text goes on with a token, of which it may have a part only; the end of a
     text has no piece."""
+    if piece.endswith(_HALF):  # what character it becomes is not known
+        piece = piece.rstrip(_HALF)
+        following = rest[len(piece) : len(piece) + 1]
+        return rest.startswith(piece) and not (following and following.isascii())
     return (rest.startswith(piece) or piece.startswith(rest)) if piece and rest else piece == rest
 
 
@@ -68,9 +74,9 @@ def greedy_texts(
 
 def _greedy_text(model: LocalModel, done: Any) -> GreedyText:
     def text_of(token_ids: list[int]) -> str:
-        return model.tokenizer.decode(token_ids, skip_special_tokens=True).rstrip(_HALF)
+        return model.tokenizer.decode(token_ids, skip_special_tokens=True)
 
     ids = done.token_ids
-    ends = tuple(len(text_of(ids[: n + 1])) for n in range(len(ids)))
+    ends = tuple(len(text_of(ids[: n + 1]).rstrip(_HALF)) for n in range(len(ids)))
     top = tuple(tuple((text_of([i]), logprob) for i, logprob in each.top) for each in done.logprobs)
     return GreedyText(done.text, ends, top)

@@ -11,6 +11,8 @@ from datetime import datetime
 import psutil
 
 _SECONDS_BETWEEN_SAMPLES = 1.0
+# Between a time in the log and one of another process.
+_CLOCK_SECONDS = 0.005
 _LINE = re.compile(
     r"(?P<at>\S+ \S+) (?P<id>\S+) \S+ POST \S+ \d+ .*?"
     r"(?:waited=(?P<waited>[\d.]+)s )?(?P<seconds>[\d.]+)s"
@@ -64,6 +66,16 @@ class Turn:
     arrived: float
     began: float
     ended: float
+
+    def is_at(self, kill: tuple[float, float]) -> bool:
+        """Return whether it had a place at a kill, which happened between two times."""
+        before, after = kill
+        return self.began - _CLOCK_SECONDS <= after and before <= self.ended + _CLOCK_SECONDS
+
+    def waited_through(self, kill: tuple[float, float]) -> bool:
+        """Return whether it had come, and had no place yet, at a kill."""
+        before, after = kill
+        return self.arrived < before and after < self.began
 
 
 def turns_of(log: Iterable[str]) -> dict[str, Turn]:

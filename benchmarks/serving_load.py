@@ -39,8 +39,6 @@ N_CHATS = 48
 TIE = 1.0
 BAD = ("lost", "harmed", "wrong", "stuck")
 _STUCK_SECONDS = 180.0
-# Between a time in the log and one of this process.
-_CLOCK_SECONDS = 0.005
 _SECONDS_TO_SETTLE = 2.0
 _NOTE = """\
 {clients} clients of {requests} requests each, {rows} of which have a place at a time. whole:
@@ -64,7 +62,7 @@ class Load:
         self.outcomes: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.seconds: list[float] = []
-        self.kills: list[float] = []
+        self.kills: list[tuple[float, float]] = []
         self.failed: list[str] = []
         self.widest_tie = 0.0
         self.n_tokens = self.n_waited_through = 0
@@ -143,19 +141,20 @@ class Load:
     def _kill(self) -> None:
         worker = self.watch.worker()
         if worker is not None:
+            before = time.time()
             worker.kill()
-            self.kills.append(time.time())
+            self.kills.append((before, time.time()))
 
     def blame(self, turns: dict[str, Turn]) -> None:
         """Tell errors of requests that had a place when the worker was killed from others."""
         for name in self.failed:
             turn = turns[name]
-            if not any(turn.began - _CLOCK_SECONDS <= at <= turn.ended for at in self.kills):
+            if not any(turn.is_at(kill) for kill in self.kills):
                 self.outcomes["error"] -= 1
                 self._count("harmed", f"{name}: {turn}, of the kills {self.kills}")
         answered = [turn for name, turn in turns.items() if name not in self.failed]
         self.n_waited_through = sum(
-            any(turn.arrived < at < turn.began for at in self.kills) for turn in answered
+            any(turn.waited_through(kill) for kill in self.kills) for turn in answered
         )
 
 

@@ -39,7 +39,7 @@ AllowedTokensFn = Callable[[int, Any], Any]
 
 _MAX_TOKEN_ID = 2**31 - 1
 _MAX_TOKENS = 2**31 - 1
-_MAX_SEED = 2**64 - 1
+MAX_SEED = 2**64 - 1
 _MAX_DRAFTED = 512
 _MOST_BREAKERS = 128
 SCHEDULES = ("constant", "heuristic", "heuristic_transient")
@@ -174,12 +174,12 @@ def _check_temperature(name: str, value: object) -> float:
     # 0 is left to SamplingOptions, which knows whether anything is sampled.
     if not isinstance(value, bool) and isinstance(value, Real) and value == 0:
         return 0.0
-    return check_float(name, value, "above 0", 1e-6, 1e6)
+    return check_float(name, value, "above 0, or 0 with do_sample=False", 1e-6, 1e6)
 
 
 def _check_top_k(name: str, value: object) -> int:
     """-1 switches it off, too, as in many programs."""
-    return 0 if _is_minus_one(value) else check_int(name, value, 0)
+    return max(0, check_int(name, value, -1))
 
 
 def _check_early_stopping(name: str, value: object) -> bool | str:
@@ -192,8 +192,8 @@ def _check_early_stopping(name: str, value: object) -> bool | str:
 
 def _check_seed(name: str, value: object) -> int | tuple[int, ...]:
     if isinstance(value, Iterable):
-        return tuple(check_int(name, plain(each), 0, _MAX_SEED) for each in value)
-    return check_int(name, value, 0, _MAX_SEED)
+        return tuple(check_int(name, plain(each), 0, MAX_SEED) for each in value)
+    return check_int(name, value, 0, MAX_SEED)
 
 
 def _check_token_ids(name: str, value: object) -> tuple[int, ...]:

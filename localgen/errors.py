@@ -96,12 +96,15 @@ class BackendError(LocalgenError):
 class NotEnoughMemoryError(BackendError):
     """A model, with one sequence of ``n_ctx`` tokens, does not fit; nothing was loaded.
 
-    ``needed`` and ``available`` are bytes, of RAM or of the GPUs together.
+    ``needed`` and ``available`` are bytes, of RAM, or if ``is_of_gpu`` of the GPUs together.
     """
 
-    def __init__(self, message: str, needed: int, available: int) -> None:
+    def __init__(
+        self, message: str, needed: int, available: int, *, is_of_gpu: bool = False
+    ) -> None:
         self.needed = needed
         self.available = available
+        self.is_of_gpu = is_of_gpu
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:

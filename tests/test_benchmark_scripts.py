@@ -176,6 +176,35 @@ def test_a_text_is_compared_where_it_first_differs() -> None:
     assert gap("another") == gap("a fine day at", 5) == math.inf
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_bytes_that_are_no_character_do_not_make_a_text_wrong(is_whole: bool) -> None:
+    """At the end of a text they were taken from one side alone."""
+    greedy = importlib.import_module("greedy_texts")
+    top = ((("a", -0.1),), (("\ufffd", -0.5), ("b\ufffd", -0.7), ("", -0.9)))
+    wanted = greedy.GreedyText("a\ufffd", (1, 1), top)
+
+    def gap(text: str, n_new: int) -> float:
+        return round(float(wanted.gap(text, n_new=n_new, is_whole=is_whole)), 6)
+
+    assert gap("a\ufffd", 2) == gap("a\ufffd", 9) == gap("a", 1) == 0
+    assert gap("ab\u00e9", 2) == gap("ab", 2) == 0.2
+    assert gap("abc", 2) == gap("ac", 2) == math.inf
+
+
+def test_a_request_that_ends_while_a_worker_is_killed_was_at_that_kill() -> None:
+    """The time after a kill alone is later than the end of what it ended."""
+    watch = importlib.import_module("server_watch")
+    turn = watch.Turn(10.0, 11.0, 12.0)
+    assert turn.is_at((11.999, 12.2))
+    assert turn.is_at((12.001, 12.2)), "clocks differ by some milliseconds"
+    assert turn.is_at((10.9, 11.1))
+    assert not turn.is_at((12.1, 12.2))
+    assert not turn.is_at((10.1, 10.2))
+    assert turn.waited_through((10.1, 10.2))
+    assert not turn.waited_through((10.9, 11.1))
+    assert not turn.waited_through((9.9, 10.1))
+
+
 def test_a_turn_is_read_from_the_access_log() -> None:
     watch = importlib.import_module("server_watch")
     lines = [

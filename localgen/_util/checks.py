@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from numbers import Integral, Real
 from typing import Any
 
 from localgen._util.suggestions import did_you_mean
+
+_NAMES_THE_END = re.compile("between|from|at most|below")
 
 
 def check_int(name: str, value: object, low: int, high: int | None = None) -> int:
@@ -22,11 +25,19 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> in
 def check_float(name: str, value: object, allowed: str, low: float, high: float) -> float:
     """Return ``value`` as a float; raise ValueError unless it is a number in [low, high].
 
-    allowed: the range in words, for the message.
+    allowed: the range in words, for the message. They may leave out limits that are far away.
     """
     # Compared before it is converted: an int may be too large for a float. NaN is in no range.
     number: Any = value
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= number <= high:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name} must be a number {allowed}, got {value!r}")
+    if not low <= number <= high:
+        words, comma, exceptions = allowed.partition(",")
+        if number > high and not _NAMES_THE_END.search(words):
+            words = f"of at most {high:g}"
+        elif 0 < number < low and not words.startswith("between"):
+            words = f"of at least {low:g}"
+        allowed = f"{words}{comma}{exceptions}"
         raise ValueError(f"{name} must be a number {allowed}, got {value!r}")
     return float(number)
 

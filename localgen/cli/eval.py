@@ -13,7 +13,7 @@ from localgen._util.atomic_write import atomic_write_bytes
 from localgen.cli.declared_flags import DeclaredOptions
 from localgen.cli.eval_checks import check_eval, check_folder, raise_all
 from localgen.cli.option_groups import with_options
-from localgen.cli.options import MODEL_FORMS, LoadingOptions, MaxSequences, UseProfile
+from localgen.cli.options import MODEL_FORMS, ExactLoadingOptions, MaxSequences, UseProfile
 from localgen.config import ModelConfig
 from localgen.evaluate import check_installed
 from localgen.evaluate.options import EvalOptions
@@ -53,7 +53,7 @@ def eval_tasks(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results in --output.")
     ] = False,
-    loading: LoadingOptions,
+    loading: ExactLoadingOptions,
     profile: UseProfile = True,
     max_sequences: MaxSequences = _MODEL.max_sequences,
 ) -> None:

@@ -146,21 +146,28 @@ class GenerationOptions(OptionGroup):
         return config
 
 
-class LoadingOptions(
-    DeclaredOptions,
-    of=ModelConfig,
-    only=(
-        *("n_ctx", "n_threads", "device", "n_gpu_layers"),
-        *("kv_type", "flash_attention", "check_memory"),
-    ),
-    unset=SET_BY_PROFILES,
-    shown={"kv_type": f"{ModelConfig().kv_type}; f32 for eval"},
-):
+_LOADING = (
+    *("n_ctx", "n_threads", "device", "n_gpu_layers"),
+    *("kv_type", "flash_attention", "check_memory"),
+)
+
+
+class LoadingOptions(DeclaredOptions, of=ModelConfig, only=_LOADING, unset=SET_BY_PROFILES):
     """Options for loading a model."""
 
     def config(self, **more: Any) -> ModelConfig:
         """Return a ModelConfig with these options and ``more``. Raises ValueError."""
         return ModelConfig(**self.given(), **more)
+
+
+class ExactLoadingOptions(
+    LoadingOptions,
+    of=ModelConfig,
+    only=_LOADING,
+    unset=SET_BY_PROFILES,
+    shown={"kv_type": "f32"},
+):
+    """Those of ``eval``, whose KV cache holds every value unrounded unless asked otherwise."""
 
 
 def as_reasoning(text: str | None) -> Reasoning | None:

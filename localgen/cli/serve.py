@@ -87,7 +87,7 @@ def serve(
     config = server.config(n_together, api_keys=_keys(api_key, api_key_file))
     check_names(parse_model(text) for text in models)
     check_installed()
-    from localgen.serve.listening import listen  # noqa: PLC0415  # needs the extra
+    from localgen.serve.listening import listen, reach_of  # noqa: PLC0415  # needs the extra
     from localgen.serve.models import make_pool  # noqa: PLC0415
     from localgen.serve.run import log_to_stderr, serve_on  # noqa: PLC0415
 
@@ -96,7 +96,8 @@ def serve(
         options = {**loading.given(), **shared}
         pool = make_pool(models, config, options, use_profile=profile)
         names = [model.name for model in pool.names.models]
-        serve_on(listener, pool, config, lambda url: _say_started(url, names, config))
+        reach = reach_of(listener)
+        serve_on(listener, pool, config, lambda url: _say_started(url, reach, names, config))
 
 
 def _keys(given: list[str] | None, file: Path | None) -> tuple[str, ...]:
@@ -111,10 +112,13 @@ def _keys(given: list[str] | None, file: Path | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def _say_started(url: str, names: list[str], config: ServeConfig) -> None:
-    """Print where the server is, so that a program that started it can read the port."""
+def _say_started(url: str, reach: str, names: list[str], config: ServeConfig) -> None:
+    """Print where the server is, so that a program that started it can read the port.
+
+    reach: how other machines reach it.
+    """
     print(f"localgen serves {some_of(names, 'model')} at {url}", flush=True)
     print(f"  OpenAI's API is at {url}/v1, a page to chat at {url}/, Ctrl-C stops it", flush=True)
     if not is_loopback(config.host):
         who = "whoever has a key" if config.api_keys else "anyone, without a key"
-        print(f"  other machines reach it at {config.host}: {who} may use it", flush=True)
+        print(f"  {reach}: {who} may use it", flush=True)

@@ -45,7 +45,7 @@ def _refuse_wrapping(schema: Any) -> None:
         raise ValueError(f"json_schema: this wraps a schema, as OpenAI's API does; pass its {path}")
     if schema.get("type") == "function" and isinstance(schema.get("function"), dict):
         raise ValueError(
-            "json_schema: this is a tool; pass it to chat(tools=[...]), or its "
+            "json_schema: this is a tool; pass it in tools= of chat(), or its "
             "['function']['parameters'] for arguments alone"
         )
 

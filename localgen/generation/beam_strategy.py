@@ -175,8 +175,8 @@ class BeamStrategy:
         if not len(candidates):
             raise ValueError(
                 f"prompt {group.index}: the logits processors left no token to choose for any of "
-                f"its beams{requirements(group.beams[0])}; suppress fewer tokens, or fix the "
-                f"processor"
+                f"its beams{requirements(group.beams[0])}; suppress fewer tokens or, in "
+                f"Python, fix the processor"
             )
         return candidates
 

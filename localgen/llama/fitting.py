@@ -86,6 +86,7 @@ def check(file: ModelFile, config: ModelConfig, n_gpu_layers: int) -> None:
             f"smaller n_gpu_layers or n_ctx, or check_memory=False to load it anyway",
             found.gpu.total,
             available.gpu,
+            is_of_gpu=True,
         )
 
 

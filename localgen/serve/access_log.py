@@ -10,6 +10,7 @@ from localgen.serve.body_limit import BODY
 from localgen.serve.client import client_of
 from localgen.serve.headers import header, with_headers
 from localgen.serve.request_record import RequestRecord, start_record
+from localgen.worker.calls import call_label
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,14 @@ class AccessLog:
                 message = with_headers(message, own)
             await send(message)
 
+        label = call_label.set(record.id)
         try:
             await self._app(scope, receive, note)
         except Exception:
             record.status = 500
             raise
         finally:
+            call_label.reset(label)
             self._ended(scope, record)
             if self._is_logged:
                 self._log(scope, record)

@@ -11,7 +11,6 @@ from localgen.serve.answering import Served
 from localgen.serve.blame import blaming_fields, rows_blaming_fields
 from localgen.serve.chat_messages import template_messages, template_tools, text_of
 from localgen.serve.config import ServeConfig
-from localgen.serve.problems import blaming
 from localgen.serve.refusals import Refusal
 from localgen.serve.sampling_fields import Options, sampling_options
 from localgen.serve.schemas.chat import ChatRequest
@@ -112,10 +111,9 @@ def _check_tools(given: ChatRequest) -> None:
         raise Refusal(400, message, param="parallel_tool_calls")
 
 
-async def chat_rows(given: ChatRequest, served: Served) -> RowStream:
-    """Return the rows of a request's replies."""
-    options = chat_options(given, served.model)
-    with blaming("messages", (TypeError,)), blaming_fields(given, "messages"), warnings_as_errors():
+async def chat_rows(given: ChatRequest, options: Options, served: Served) -> RowStream:
+    """Return the rows of a request's replies. options: ``chat_options()``."""
+    with blaming_fields(given, "messages", (TypeError,)), warnings_as_errors():
         prompt = await served.model.achat_prompt(**prompt_arguments(given))
     return rows_blaming_fields(served.rows([prompt], **options), given, "messages")
 

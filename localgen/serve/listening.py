@@ -10,7 +10,9 @@ from localgen.serve.config import LOOPBACK
 
 # Connections that the system keeps until they are accepted.
 BACKLOG = 1024
-_EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "[::1]"}
+_EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "::1"}
+# Addresses of documentation, which exist nowhere: to look for the way to them sends nothing.
+_FAR_AWAY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -21,7 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
             address,
             family=family,
             backlog=BACKLOG,
-            dualstack_ipv6=family == socket.AF_INET6 and host == "::" and _has_both(),
+            dualstack_ipv6=address[0] == "::" and _has_both(),
         )
     except OSError as error:
         raise ServeError(_reason(error, host, port)) from None
@@ -30,8 +32,35 @@ def listen(host: str, port: int) -> socket.socket:
 def url_of(listener: socket.socket) -> str:
     """Return the URL at which this machine reaches a listening socket."""
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{_EVERY_ADDRESS.get(host, shown)}:{port}"
+    return _url(_EVERY_ADDRESS.get(host, host), port)
+
+
+def reach_of(listener: socket.socket) -> str:
+    """Return how other machines reach a listening socket, as the beginning of a sentence."""
+    host, port = listener.getsockname()[:2]
+    if host not in _EVERY_ADDRESS:
+        return f"other machines reach it at {_url(host, port)}"
+    everywhere = "it listens on all interfaces"
+    is_both = host == "::" and _has_both()
+    families = {listener.family, socket.AF_INET} if is_both else {listener.family}
+    for family in sorted(families):  # IPv4 first
+        if (address := _own_address(family)) is not None:
+            return f"{everywhere}; other machines reach it at {_url(address, port)}"
+    return everywhere
+
+
+def _own_address(family: socket.AddressFamily) -> str | None:
+    """Return this machine's address in the network that leads to others; None without one."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((_FAR_AWAY[family], 9))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:

@@ -9,8 +9,9 @@ from localgen import hub
 from localgen.gguf.gate import check_model
 from localgen.serve.config import ServeConfig
 from localgen.serve.pool import ModelPool
-from localgen.serve.room import check_room
+from localgen.serve.room import Room
 from localgen.serve.served_model import ServedModel, parse_model
+from localgen.worker.config import WorkerConfig
 
 
 def make_pool(
@@ -32,14 +33,14 @@ def make_pool(
             model.source,
             progress=note,
             use_profile=use_profile,
-            isolated=config.isolated,
+            isolated=config.isolated and WorkerConfig(name=model.name),
             **options,
         )
 
     return ModelPool(
         [_found(names, source) for names, source in map(parse_model, texts)],
         load,
-        check_room=check_room if options.get("check_memory", True) else None,
+        room=Room() if options.get("check_memory", True) else None,
         idle_unload=config.idle_unload,
         max_loaded=config.max_loaded,
         any_name=config.any_model_name,

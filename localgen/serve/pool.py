@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from localgen._util.format import as_size, counted
 from localgen.errors import NotEnoughMemoryError
 from localgen.serve.refusals import SERVER, Refusal, stopping
+from localgen.serve.room import Room
 from localgen.serve.served_model import Names, ServedModel
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ logger = logging.getLogger(__name__)
 # Loads a model, in a thread. It calls the function that it is given with the loaded fraction; an
 # exception of that ends the load.
 Loader = Callable[[ServedModel, Callable[[float], object]], Any]
-RoomCheck = Callable[[ServedModel, int], object]
 
 
 @dataclass(slots=True, eq=False)
@@ -47,12 +47,11 @@ class _Slot:
 class ModelPool:
     """The models of a server by name. It belongs to one event loop.
 
-    load: called in a thread, for one model at a time. check_room: called before that with the model
-    and the bytes of the files of those that are loaded; it may raise NotEnoughMemoryError, as
-    ``load`` may, and then others are unloaded. idle_unload: seconds after which a model that
-    nobody uses is unloaded; None is never. max_loaded: models in memory at a time; None is as many
-    as fit. any_name: unknown names mean the first model. is_ready: whether requests find what the
-    server was started with.
+    load: called in a thread, for one model at a time; where it raises NotEnoughMemoryError, others
+    are unloaded. room: what is asked before that; None loads as long as ``load`` can. idle_unload:
+    seconds after which a model that nobody uses is unloaded; None is never. max_loaded: models in
+    memory at a time; None is as many as fit. any_name: unknown names mean the first model.
+    is_ready: whether requests find what the server was started with.
     """
 
     def __init__(
@@ -60,14 +59,14 @@ class ModelPool:
         models: Iterable[ServedModel],
         load: Loader,
         *,
-        check_room: RoomCheck | None = None,
+        room: Room | None = None,
         idle_unload: float | None = None,
         max_loaded: int | None = None,
         any_name: bool = False,
     ) -> None:
         self.names = Names(models, any_name=any_name)
         self._load = load
-        self._check_room = check_room
+        self._room = room
         self._idle_unload = idle_unload
         self._max_loaded = max_loaded
         self._slots = {model: _Slot(model) for model in self.names.models}
@@ -170,15 +169,22 @@ class ModelPool:
         while True:
             slot.progress = 0.0
             try:
-                if self._check_room is not None:
-                    loaded = (each.about for each in self._slots.values() if each.model is not None)
-                    self._check_room(slot.about, sum(each.n_bytes for each in loaded))
+                if self._room is not None:
+                    self._room.check(slot.about, _n_bytes(self._loaded_slots))
                 model = await asyncio.to_thread(self._load, slot.about, self._note(slot))
             except NotEnoughMemoryError as error:
+                self._refuse_what_never_fits(slot, error)
                 await self._unload_idle(slot, _no_room(error))
                 continue
             logger.info("loaded %s in %.1f s", slot.about.name, time.monotonic() - started)
             return model
+
+    def _refuse_what_never_fits(self, wanted: _Slot, error: NotEnoughMemoryError) -> None:
+        """Raise a Refusal if a model would not fit without the idle ones either."""
+        in_use = [slot for slot in self._loaded_slots if not slot.is_idle]
+        most = None if self._room is None else self._room.most_for(error, _n_bytes(in_use))
+        if most is not None and error.needed > most:
+            raise self._no_place(wanted, _no_room(error, most))
 
     def _note(self, slot: _Slot) -> Callable[[float], object]:
         def note(fraction: float) -> None:
@@ -191,7 +197,7 @@ class ModelPool:
     async def _make_place(self, slot: _Slot) -> None:
         """Unload until fewer than ``max_loaded`` models are in memory."""
         while self._max_loaded is not None:
-            n_loaded = sum(each.model is not None for each in self._slots.values())
+            n_loaded = len(self._loaded_slots)
             if n_loaded < self._max_loaded:
                 return
             why = f"this server keeps no more than {counted(n_loaded, 'model')} in memory"
@@ -199,19 +205,27 @@ class ModelPool:
 
     async def _unload_idle(self, wanted: _Slot, why: str) -> None:
         """Unload the model that was not used for longest; a Refusal with ``why`` if none can go."""
-        idle = [slot for slot in self._slots.values() if slot.is_idle]
+        idle = [slot for slot in self._loaded_slots if slot.is_idle]
         if not idle:
-            in_use = [slot.about.name for slot in self._slots.values() if slot.model is not None]
-            others = f", and {', '.join(in_use)} cannot be unloaded while in use" if in_use else ""
-            raise Refusal(
-                503,
-                f"the model {wanted.about.name} cannot be loaded now: {why}{others}",
-                type=SERVER,
-                param="model",
-                code="no_room_for_model",
-                retry_after=10 if in_use else None,
-            )
+            raise self._no_place(wanted, why)
         await self._unload(min(idle, key=lambda slot: slot.last_used))
+
+    def _no_place(self, wanted: _Slot, why: str) -> Refusal:
+        in_use = [slot.about.name for slot in self._loaded_slots if not slot.is_idle]
+        others = f", and {', '.join(in_use)} cannot be unloaded while in use" if in_use else ""
+        now = " now" if in_use else ""
+        return Refusal(
+            503,
+            f"the model {wanted.about.name} cannot be loaded{now}: {why}{others}",
+            type=SERVER,
+            param="model",
+            code="no_room_for_model",
+            retry_after=10 if in_use else None,
+        )
+
+    @property
+    def _loaded_slots(self) -> list[_Slot]:
+        return [slot for slot in self._slots.values() if slot.model is not None]
 
     async def _unload(self, slot: _Slot) -> None:
         """Close a model; whoever wants it from now on loads it again."""
@@ -237,7 +251,14 @@ class ModelPool:
                 await self._unload(slot)
 
 
-def _no_room(error: NotEnoughMemoryError) -> str:
-    return (
-        f"it needs {as_size(error.needed)} of memory and {as_size(error.available)} are available"
-    )
+def _n_bytes(slots: Iterable[_Slot]) -> int:
+    """Return the bytes of the files of some models."""
+    return sum(slot.about.n_bytes for slot in slots)
+
+
+def _no_room(error: NotEnoughMemoryError, most: int | None = None) -> str:
+    """Return why a model does not fit. most: what would be available without idle models."""
+    needs = f"it needs {as_size(error.needed)} of memory and"
+    if most is None:
+        return f"{needs} {as_size(error.available)} are available"
+    return f"{needs} {as_size(most)} would be available without those that are idle"

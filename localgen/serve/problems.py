@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from localgen.errors import (
@@ -105,15 +103,3 @@ def _fault(error: Exception) -> Refusal:
         code=found.code,
         retry_after=found.retry_after,
     )
-
-
-@contextmanager
-def blaming(
-    param: str,
-    kinds: tuple[type[Exception], ...] = (ValueError, TypeError, TemplateError),
-) -> Iterator[None]:
-    """Refuse errors of these kinds in the block: a field is wrong."""
-    try:
-        yield
-    except kinds as error:
-        raise Refusal(400, str(error), param=param) from None

@@ -14,6 +14,7 @@ from localgen._util.suggestions import did_you_mean
 from localgen.option_names import own_name
 from localgen.serve.refusals import Refusal
 from localgen.serve.schemas.common import RequestModel
+from localgen.serve.wording import as_json_values
 
 AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
@@ -94,9 +95,13 @@ def _what(error: Mapping[str, Any]) -> str:
         return (
             f"{about['discriminator']} must be {about['expected_tags']}, got {about['tag']!r:.40}"
         )
+    if error["type"] == "union_tag_not_found":
+        name = error["ctx"]["discriminator"].strip("'")
+        return f"needs the field {name}" if name.isidentifier() else "has a value of another form"
     if error["type"] == "literal_error" and error["loc"][-3:-2] == ("list",):
         return f"should be {error['ctx']['expected']}: this server takes text alone"
-    text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    text = as_json_values(str(error["msg"])).removeprefix("Value error, ").removeprefix("Input ")
+    text = text.replace("a valid dictionary", "an object")
     return f"{text[:1].lower()}{text[1:]}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 INVALID, RATE_LIMIT, SERVER = "invalid_request_error", "rate_limit_error", "server_error"
@@ -39,6 +40,15 @@ class Refusal(Exception):
         self.code = code
         self.retry_after = retry_after
         self.closes = closes
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Call the field as its client does, in a message that begins with it as well."""
+        own = names.get(self.param or "")
+        if self.param is not None and own is not None:
+            text = str(self)
+            if text.startswith(f"{self.param} "):
+                self.args = (f"{own}{text[len(self.param) :]}",)
+            self.param = own
 
     def body(self) -> dict[str, Any]:
         """Return the error object, as JSON takes it."""

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from starlette.routing import Match
+
 from localgen.completion import Stats
 
 _RECORD = "localgen.record"
@@ -72,11 +74,13 @@ def record_of(scope: Any) -> RequestRecord:
 
 
 def route_of(scope: Any) -> str:
-    """Return the route that a request took, of which there are few: ``/v1/models/{id}``; "other"
-    if it took none."""
-    if "endpoint" not in scope:
+    """Return the route of a request, of which there are few: ``/v1/models/{id}``; "other" if its
+    path has none.
+
+    A request that is refused before it takes its route, as for its key, has it as well.
+    """
+    app = scope.get("app")
+    if app is None:
         return "other"
-    path = str(scope["path"])
-    for name, value in scope.get("path_params", {}).items():
-        path = path.replace(str(value), f"{{{name}}}")
-    return path
+    paths = (each.path_format for each in app.routes if each.matches(scope)[0] is not Match.NONE)
+    return next(paths, "other")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from localgen.config import GenerationConfig
 from localgen.serve.response_items import new_id
 from localgen.serve.schemas.response_output import ResponseObject
 from localgen.serve.schemas.responses import ResponsesRequest
@@ -12,8 +13,9 @@ from localgen.serve.schemas.responses import ResponsesRequest
 _ECHOED = ("user", "safety_identifier", "prompt_cache_key")
 
 
-def new_response(request: ResponsesRequest, model: str) -> ResponseObject:
-    """Return a response before anything was generated."""
+def new_response(request: ResponsesRequest, model: str, in_use: GenerationConfig) -> ResponseObject:
+    """Return a response before anything was generated. in_use: the options of its text, those that
+    were not given included."""
     text = request.text.model_dump(exclude_none=True, by_alias=True) if request.text else {}
     response: ResponseObject = {
         "id": new_id("resp"),
@@ -30,10 +32,10 @@ def new_response(request: ResponsesRequest, model: str) -> ResponseObject:
         "tools": [_tool(tool.model_dump()) for tool in request.tools or ()],
         "tool_choice": _choice(request),
         "parallel_tool_calls": request.parallel_tool_calls is not False,
-        "text": {"format": {"type": "text"}, **text},
+        "text": {"format": {"type": "text"}, "verbosity": "medium", **text},
         "reasoning": request.reasoning.model_dump(exclude_none=True) if request.reasoning else {},
-        "temperature": request.temperature,
-        "top_p": request.top_p,
+        "temperature": in_use.temperature if _draws(request, in_use) else 0.0,
+        "top_p": in_use.top_p if request.top_p is None else request.top_p,
         "top_logprobs": request.top_logprobs or 0,
         "max_output_tokens": request.max_output_tokens,
         "truncation": "disabled",
@@ -46,6 +48,10 @@ def new_response(request: ResponsesRequest, model: str) -> ResponseObject:
     given = request.model_dump(include=set(_ECHOED), exclude_none=True)
     response.update(given)  # type: ignore[typeddict-item]
     return response
+
+
+def _draws(request: ResponsesRequest, in_use: GenerationConfig) -> bool:
+    return bool(in_use.do_sample) and request.temperature != 0
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from localgen.serve.refusals import Refusal
 from localgen.serve.response_messages import chat_messages
@@ -18,16 +18,20 @@ from localgen.serve.schemas.responses import (
 from localgen.serve.schemas.sampling import SamplingFields
 
 _LOGPROBS = "message.output_text.logprobs"
-# What fields of a chat are called in a request of this kind.
-_OWN_NAMES = {
-    "messages": "input",
-    "max_completion_tokens": "max_output_tokens",
-    "reasoning_effort": "reasoning.effort",
-    "response_format": "text.format",
-}
 
 
-def as_chat(request: ResponsesRequest) -> ChatRequest:
+class ResponsesChat(ChatRequest):
+    """A request of this kind as one for a chat."""
+
+    spellings: ClassVar[Mapping[str, str]] = {
+        "messages": "input",
+        "max_completion_tokens": "max_output_tokens",
+        "reasoning_effort": "reasoning.effort",
+        "response_format": "text.format",
+    }
+
+
+def as_chat(request: ResponsesRequest) -> ResponsesChat:
     """Return the request as one for a chat. Raises Refusal for what does not fit together."""
     if request.stream_options is not None and not request.stream:
         raise Refusal(400, "stream_options needs stream=true", param="stream_options")
@@ -39,7 +43,7 @@ def as_chat(request: ResponsesRequest) -> ChatRequest:
         fields["reasoning_effort"] = request.reasoning.effort
     if request.text is not None:
         fields["response_format"] = _format(request)
-    return ChatRequest.model_validate(
+    return ResponsesChat.model_validate(
         {
             **fields,
             "model": request.model,
@@ -48,6 +52,8 @@ def as_chat(request: ResponsesRequest) -> ChatRequest:
             "logprobs": wants_logprobs(request),
             "top_logprobs": request.top_logprobs,
             "chat_template_kwargs": request.chat_template_kwargs,
+            "reasoning_budget": request.reasoning_budget,
+            "reply_format": request.reply_format,
             "tools": tools,
             "tool_choice": choice,
             # Of a chat it needs tools; without any there are no calls, parallel or not.
@@ -59,11 +65,6 @@ def as_chat(request: ResponsesRequest) -> ChatRequest:
 def wants_logprobs(request: ResponsesRequest) -> bool:
     """Return whether the text comes with the log-probabilities of its tokens."""
     return bool(request.top_logprobs) or _LOGPROBS in (request.include or ())
-
-
-def own_param(param: str | None) -> str | None:
-    """Return what a field of a chat is called in a request to /v1/responses."""
-    return None if param is None else _OWN_NAMES.get(param, param)
 
 
 def _format(request: ResponsesRequest) -> dict[str, Any] | None:

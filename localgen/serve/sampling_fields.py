@@ -9,8 +9,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from localgen._util.warn import warnings_as_errors
-from localgen.config import GenerationConfig
-from localgen.generation.resolve import check_guidance, warn_of_lengths, with_sampling_resolved
+from localgen.config import GenerationConfig, replace_options
+from localgen.generation.resolve import (
+    check_guidance,
+    warn_of_lengths,
+    with_file_defaults,
+    with_sampling_resolved,
+)
 from localgen.serve.blame import refused
 from localgen.serve.refusals import Refusal
 from localgen.serve.schemas.common import ResponseFormat, StructuredOutputs
@@ -73,6 +78,14 @@ def sampling_options(
     options |= other
     check_options(options, given, max_sequences)
     return options
+
+
+def sampling_in_use(options: Options, model: Any) -> GenerationConfig:
+    """Return the options of a text with those that its request leaves to the model and its file."""
+    defaults: GenerationConfig = model.generation_config.config
+    if options["do_sample"]:
+        defaults = with_file_defaults(defaults, model.sampling_defaults, options)
+    return replace_options(defaults, options)
 
 
 def _with_sampling(options: Options, given: SamplingFields, n: int) -> Options:
@@ -166,4 +179,4 @@ def check_options(options: Options, given: SamplingFields, max_sequences: int) -
             check_guidance([config], max_sequences)
             warn_of_lengths(config)
     except ValueError as error:
-        raise refused(error, given, None) from None
+        raise refused(error, given) from None

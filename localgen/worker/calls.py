@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,9 @@ from localgen.text.replies.results import ReplyBuilder, ReplyDelta
 # Nothing wakes a waiting thread when an event is set, nor on Windows when Ctrl-C comes.
 _SECONDS_BETWEEN_LOOKS = 0.05
 _WAKES_FOR_INTERRUPTS = sys.platform == "win32"
+
+# What the log calls the calls that are made in this context: a server sets the id of its request.
+call_label: ContextVar[str | None] = ContextVar("call_label", default=None)
 
 # (row, deltas or the text of the only one, token ids, (token id, logprob, top) of each, reason)
 WireRow = tuple[
@@ -75,7 +79,8 @@ class RemoteCall:
     name, payload: what the worker is asked, and the arguments. fingerprint: what the call is known
     by if the worker ends. keeps_updates: whether ``updates`` are read. cancel: an event of the
     caller's. prompts: of each row, its token ids, once the call has begun; facts: what else is
-    known then. outcome: what the worker returned, once the call is over without an error.
+    known then. outcome: what the worker returned, once the call is over without an error. label:
+    what the log calls it.
     """
 
     number: int
@@ -85,6 +90,7 @@ class RemoteCall:
     kind: Kind
     keeps_updates: bool = False
     cancel: Any = None
+    label: str | None = field(default_factory=call_label.get)
     stage: Stage = Stage.HELD
     prompts: tuple[bytes, ...] = ()
     facts: Any = None

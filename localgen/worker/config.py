@@ -12,12 +12,14 @@ class WorkerConfig:
     close_seconds: how long ``close()`` waits for the process before it kills it. stall_seconds: the
     process is killed, and restarted, if a forward pass takes longer; None never kills it.
     n_load_attempts: how often a model is loaded again after a crash before calls fail with the
-    error of the load; the next call then tries again.
+    error of the load; the next call then tries again. name: what the log calls the model, its
+    file's name if None.
     """
 
     close_seconds: float = 5.0
     stall_seconds: float | None = 600.0
     n_load_attempts: int = 3
+    name: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("close_seconds", "stall_seconds"):
@@ -26,3 +28,5 @@ class WorkerConfig:
                 raise ValueError(f"{name} must be above 0, got {value!r}")
         if self.n_load_attempts < 1:
             raise ValueError(f"n_load_attempts must be at least 1, got {self.n_load_attempts!r}")
+        if self.name is not None and not isinstance(self.name, str):
+            raise ValueError(f"name must be a text, got {self.name!r:.80}")

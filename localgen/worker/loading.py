@@ -27,5 +27,5 @@ def load_isolated(
     path = path.absolute()
     level = logging.getLogger("localgen").getEffectiveLevel()
     load = ("load", path, dict(options), use_profile, progress is not None, level)
-    supervisor = Supervisor(load, config)
+    supervisor = Supervisor(load, config.name or path.name, config)
     return IsolatedModel(supervisor, path, supervisor.wait_loaded(progress))

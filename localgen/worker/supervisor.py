@@ -17,13 +17,13 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from localgen._util.format import counted
 from localgen._util.interrupts import DeferredInterrupt
 from localgen.config import GenerationConfig
-from localgen.errors import CLOSED, BackendError, ClosedError, WorkerCrashedError
+from localgen.errors import CLOSED, BackendError, ClosedError
 from localgen.worker.arguments import packed
 from localgen.worker.calls import Kind, RemoteCall, Stage
 from localgen.worker.config import WorkerConfig
+from localgen.worker.crash_messages import crash_error, crash_report, refusal_error
 from localgen.worker.events import Facts, WorkerEvents
 from localgen.worker.forks import call_in_forks
 from localgen.worker.ledger import N_ALLOWED, CrashLedger
@@ -37,11 +37,12 @@ _SECONDS_AFTER_KILL = 2.0
 class Supervisor:
     """The worker of one model, and the calls that it runs.
 
-    load: the message that lets a new worker load the model.
+    load: the message that lets a new worker load the model. name: what the log calls the model.
     """
 
-    def __init__(self, load: Message, config: WorkerConfig) -> None:
+    def __init__(self, load: Message, name: str, config: WorkerConfig) -> None:
         self._load = load
+        self._name = name
         self._config = config
         self._lock = threading.RLock()
         self._calls: dict[int, RemoteCall] = {}
@@ -99,7 +100,7 @@ class Supervisor:
             self.check_usable()
             n_ends = self._ledger.count(call.fingerprint)
             if n_ends > N_ALLOWED:
-                raise _refusal(n_ends)
+                raise refusal_error(n_ends)
             call.is_on_trial = n_ends > 0
             self._calls[call.number] = call
             self._send_call(call)
@@ -292,7 +293,9 @@ class Supervisor:
             if isinstance(loaded, Facts):
                 self._serve(process, loaded)
         except Exception as error:
-            logger.exception("a message of the worker process cannot be read; it is killed")
+            logger.exception(
+                "a message of the worker process of %s cannot be read; it is killed", self._name
+            )
             process.kill()
             return BackendError(
                 f"the worker process sent what this program cannot read "
@@ -398,35 +401,14 @@ class Supervisor:
             for call in calls:
                 n_ends = self._ledger.blame(call.fingerprint) if call in suspects else 0
                 if call.has_tokens or call in computed:
-                    self._end(call, error=_crash(f"the worker process {how} during this call", end))
+                    self._end(
+                        call, error=crash_error(f"the worker process {how} during this call", end)
+                    )
                 elif n_ends > N_ALLOWED:
-                    self._end(call, error=_refusal(n_ends))
+                    self._end(call, error=refusal_error(n_ends))
                 else:
                     call.stage = Stage.HELD
                     call.is_on_trial = call.is_on_trial or n_ends > 0
-            n_held = sum(not call.over for call in calls)
-        logger.warning(
-            "the worker process %s: %s with an error, %d to run again; the model is loaded again",
-            how,
-            counted(len(calls) - n_held, "call"),
-            n_held,
-        )
-
-
-def _crash(what: str, end: WorkerEnd) -> WorkerCrashedError:
-    return WorkerCrashedError(
-        f"{what}. The model is loaded again by itself: run the call again. `output` of this error "
-        f"has what the process printed.",
-        signal=end.signal,
-        exit_code=end.exit_code,
-        output=end.output,
-    )
-
-
-def _refusal(n_ends: int) -> WorkerCrashedError:
-    return WorkerCrashedError(
-        f"this call is refused: the worker process has ended {n_ends} times while it computed it. "
-        f"Change the prompt or the options, or load the model without isolated=True to find the "
-        f"cause.",
-        is_refused=True,
-    )
+            held = [call for call in calls if not call.over]
+        ended = [call for call in calls if call not in held]
+        logger.warning("%s", crash_report(self._name, how, ended, held))

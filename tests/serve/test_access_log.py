@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+pytest.importorskip("starlette")
+
+from starlette.routing import Route
 
 from localgen.serve.access_log import AccessLog
 from localgen.serve.body_limit import BodyLimit
 from localgen.serve.config import ServeConfig
 from localgen.serve.request_record import RequestRecord, record_of, route_of
-from tests.serve.asgi import Answer, Echo, call, scope_of
+from localgen.worker.calls import Kind, RemoteCall, call_label
+from tests.serve.asgi import Answer, Echo, acall, call, scope_of
 from tests.serve.stats import make_stats
 
 ENDED: list[tuple[Any, RequestRecord]] = []
@@ -77,6 +83,23 @@ def test_prompts_are_in_the_log_only_if_asked(
     assert len(caplog.messages) == 1 + log_prompts
 
 
+def test_calls_of_a_request_have_its_id_in_the_log_of_a_crash() -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        call = RemoteCall(number=1, name="text", payload=b"", fingerprint=b"", kind=Kind.ROWS)
+        seen.append(call.label)
+        await Echo()(scope, receive, send)
+
+    async def main() -> None:
+        for name in ("a", "b"):
+            await acall(logged(app), headers={"x-request-id": name})
+            seen.append(call_label.get())
+
+    asyncio.run(main())
+    assert seen == ["a", None, "b", None]
+
+
 def test_no_log_at_all(caplog: pytest.LogCaptureFixture) -> None:
     call(logged(Echo(), access_log=False))
     assert not caplog.messages
@@ -112,7 +135,9 @@ def test_a_client_that_left_is_499_and_a_failure_500(caplog: pytest.LogCaptureFi
 
 
 def test_a_route_is_one_of_few() -> None:
+    app = SimpleNamespace(routes=[Route("/v1/models/{id:path}", lambda _: None)])
     scope = scope_of("GET", "/v1/models/a/b", {})
-    assert route_of(scope) == "other"
-    scope |= {"endpoint": 1, "path_params": {"id": "a/b"}}
-    assert route_of(scope) == "/v1/models/{id}"
+    assert route_of(scope) == "other", "of no application"
+    assert route_of({**scope, "app": app}) == "/v1/models/{id}"
+    assert route_of({**scope, "app": app, "method": "POST"}) == "/v1/models/{id}"
+    assert route_of({**scope, "app": app, "path": "/v1"}) == "other"

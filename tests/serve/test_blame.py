@@ -59,6 +59,26 @@ def test_a_chat(serve: Serve, fields: dict[str, Any], param: str) -> None:
         assert response.json()["error"]["param"] == param
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "a" * 65, "é", "a\n"])
+def test_names_are_those_that_openais_api_takes(serve: Serve, name: str) -> None:
+    """A program that works here works there, and no name is a mark of a reply's format."""
+    client = serve(replying_model("Hi."))
+    tool = {"type": "function", "function": {"name": name}}
+    chat = {"messages": ASK}
+    form = {"type": "json_schema", "json_schema": {"name": name, "schema": {}}}
+    text = {"format": {"type": "json_schema", "name": name, "schema": {}}}
+    for path, body, param in (
+        ("chat/completions", {**chat, "tools": [tool]}, "tools[0].function.name"),
+        ("chat/completions", {**chat, "response_format": form}, "response_format.json_schema.name"),
+        ("responses", {"input": "Hi", "text": text}, "text.format.name"),
+        ("responses", {"input": "Hi", "tools": [{"type": "function", "name": name}]},
+         "tools[0].name"),
+    ):  # fmt: skip
+        answer = client.post(f"/v1/{path}", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == param
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -90,7 +110,7 @@ def test_a_constraint_that_is_too_complex_to_follow_is_the_fault_of_its_field(
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["param"] == "structured_outputs"
-    assert error["message"].startswith("structured_outputs is too complex")
+    assert error["message"].startswith("structured_outputs.regex is too complex")
 
 
 async def failing(follow: Callable[[], None]) -> AsyncGenerator[list[RowUpdate], None]:

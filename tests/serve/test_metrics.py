@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("prometheus_client")
 
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.routing import Route
 
 from localgen.serve.access_log import line_of
 from localgen.serve.admission import Admission
@@ -19,8 +20,10 @@ from localgen.serve.pool import ModelPool
 from localgen.serve.request_record import RequestRecord
 from localgen.serve.served_model import ServedModel
 from tests.serve.asgi import scope_of
+from tests.serve.conftest import Serve
 from tests.serve.stats import make_stats
 
+APP = SimpleNamespace(routes=[Route("/v1/completions", lambda _: None)])
 SMALL = ServedModel(names=("small", "alias"), source="/secret/small.gguf")
 
 
@@ -32,7 +35,11 @@ class FakeModel:
 
 
 def read(metrics: Metrics) -> dict[str, float]:
-    families = text_string_to_metric_families(metrics.text().decode())
+    return parsed(metrics.text().decode())
+
+
+def parsed(text: str) -> dict[str, float]:
+    families = text_string_to_metric_families(text)
     return {
         ",".join([sample.name, *sample.labels.values()]): sample.value
         for family in families
@@ -53,7 +60,7 @@ def test_requests_tokens_and_times_are_counted() -> None:
     record.status, record.waited = 200, 0.2
     stats = make_stats(n_prompt=7, n_cached=5, n_new=4, ttft=0.1, tokens_per_second=40.0)
     record.count("small", [stats])
-    metrics.ended({**scope_of("POST", "/v1/completions", {}), "endpoint": 1}, record)
+    metrics.ended({**scope_of("POST", "/v1/completions", {}), "app": APP}, record)
     ended(metrics, "/wp-login.php", status=404)
     ended(metrics, "/etc/passwd", status=404)
     found = read(metrics)
@@ -97,10 +104,26 @@ def test_a_stream_that_an_error_ended_counts_as_that_error() -> None:
     metrics = Metrics(ModelPool([SMALL], lambda *_: None), Admission(1, 1, None))
     record = RequestRecord()
     record.status, record.failure = 200, (503, "model_crashed")
-    scope = {**scope_of("POST", "/v1/completions", {}), "endpoint": 1}
+    scope = {**scope_of("POST", "/v1/completions", {}), "app": APP}
     metrics.ended(scope, record)
     assert "localgen_requests_total,/v1/completions,503" in read(metrics)
     assert " 200 error=model_crashed " in line_of(scope, record)
+
+
+def test_requests_that_are_refused_before_their_route_count_for_it(serve: Serve) -> None:
+    """Whoever looks for the cause of many 401s needs to know what was asked for."""
+    client = serve(FakeModel(), api_keys="k")
+    key = {"Authorization": "Bearer k"}
+    client.get("/v1/models")
+    client.get("/v1/models/fake", headers={**key, "Host": "evil.example"})
+    client.post("/tokenize", headers={**key, "Origin": "https://evil.example"}, content=b"{}")
+    client.get("/v1/responses", headers=key)
+    client.get("/wp-login.php")
+    counts = parsed(client.get("/metrics", headers=key).text)
+    requests = {name for name in counts if name.startswith("localgen_requests_total")}
+    assert {name.partition(",")[2] for name in requests} == {
+        "/v1/models,401", "/v1/models/{id},403", "/tokenize,403", "/v1/responses,405", "other,401",
+    }  # fmt: skip
 
 
 def test_two_servers_in_a_process_do_not_share_their_metrics() -> None:

@@ -12,6 +12,7 @@ import pytest
 from localgen.errors import NotEnoughMemoryError
 from localgen.serve.pool import ModelPool
 from localgen.serve.refusals import Refusal
+from localgen.serve.room import Room
 from localgen.serve.served_model import ServedModel
 
 A, B, C = (ServedModel(names=(name,), source=name) for name in "abc")
@@ -55,6 +56,19 @@ class Loader:
         self.n_loaded += 1
         self.events.append(f"+{model.name}")
         return FakeModel(model.name, self)
+
+
+class RoomOfTen(Room):
+    def __init__(self, n_bytes: int = 10) -> None:
+        self.n_bytes = n_bytes
+
+    def check(self, wanted: ServedModel, n_bytes_loaded: int) -> None:
+        if wanted.n_bytes + n_bytes_loaded > self.n_bytes:
+            left = self.n_bytes - n_bytes_loaded
+            raise NotEnoughMemoryError("no room", wanted.n_bytes, left)
+
+    def most_for(self, error: NotEnoughMemoryError, n_bytes_in_use: int) -> int:
+        return self.n_bytes - n_bytes_in_use
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -159,15 +173,37 @@ def test_a_model_in_use_is_never_unloaded_and_what_is_missing_is_told(loader: Lo
 def test_what_loaded_models_hold_is_counted_before_another_is_loaded(loader: Loader) -> None:
     models = [ServedModel(names=(name,), source=name, n_bytes=4) for name in "abc"]
 
-    def check(wanted: ServedModel, n_bytes_loaded: int) -> None:
-        if wanted.n_bytes + n_bytes_loaded > 10:
-            raise NotEnoughMemoryError("no room", wanted.n_bytes, 10 - n_bytes_loaded)
-
     async def main() -> None:
-        pool = ModelPool(models, loader, check_room=check)
+        pool = ModelPool(models, loader, room=RoomOfTen())
         for name in "abc":
             await use(pool, name)
         assert loader.events == ["+a", "+b", "-a", "+c"]
+
+    run(main)
+
+
+def test_a_model_that_can_never_fit_unloads_nothing(loader: Loader) -> None:
+    """It made all others load again, for nothing."""
+    sizes = {"a": 4_000_000, "b": 4_000_000, "huge": 11_000_000, "large": 7_000_000}
+    models = [ServedModel(names=(name,), source=name, n_bytes=n) for name, n in sizes.items()]
+
+    async def main() -> None:
+        pool = ModelPool(models, loader, room=RoomOfTen(10_000_000))
+        await use(pool, "a")
+        async with pool.use("b"):
+            with pytest.raises(Refusal) as caught:
+                await use(pool, "large")
+            assert caught.value.retry_after == 10
+            assert "7 MB of memory and 6 MB would be available" in str(caught.value)
+            assert "b cannot be unloaded while in use" in str(caught.value)
+        with pytest.raises(Refusal) as caught:
+            await use(pool, "huge")
+        assert caught.value.code == "no_room_for_model"
+        assert caught.value.retry_after is None
+        assert "11 MB of memory and 10 MB would be available" in str(caught.value)
+        assert loader.events == ["+a", "+b"]
+        await use(pool, "large")
+        assert loader.events == ["+a", "+b", "-a", "-b", "+large"]
 
     run(main)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from localgen.serve.refusals import Refusal
-from localgen.serve.response_request import as_chat, own_param
+from localgen.serve.response_request import ResponsesChat, as_chat
 from localgen.serve.schemas.responses import ResponsesRequest
 
 
@@ -88,6 +88,12 @@ def test_reasoning_has_an_effort() -> None:
 
 
 def test_errors_name_the_field_of_the_request() -> None:
-    assert own_param("max_completion_tokens") == "max_output_tokens"
-    assert own_param("temperature") == "temperature"
-    assert own_param(None) is None
+    for param, message, own, told in (
+        ("messages", "messages may have 5", "input", "input may have 5"),
+        ("messages", "a chat may have 5", "input", "a chat may have 5"),
+        ("temperature", "temperature is", "temperature", "temperature is"),
+        (None, "messages are", None, "messages are"),
+    ):
+        refusal = Refusal(400, message, param=param)
+        refusal.rename(ResponsesChat.spellings)
+        assert (refusal.param, str(refusal)) == (own, told)

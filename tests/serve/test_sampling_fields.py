@@ -50,7 +50,6 @@ def test_names_of_other_servers() -> None:
 @pytest.mark.parametrize(
     ("given", "param"),
     [
-        ({"temperature": -1.0}, "temperature"),
         ({"repeat_penalty": -1.0}, "repeat_penalty"),
         ({"min_tokens": -1}, "min_tokens"),
         ({"stop": ""}, "stop"),

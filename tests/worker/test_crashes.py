@@ -19,6 +19,7 @@ import pytest
 
 from localgen import BackendError, LocalModel, ModelNotFoundError, WorkerConfig, WorkerCrashedError
 from localgen.completion import Completion
+from localgen.worker.calls import call_label
 from localgen.worker.events import WorkerEvents
 from localgen.worker.model import IsolatedModel
 from localgen.worker.process import WorkerEnd, WorkerProcess
@@ -110,7 +111,11 @@ def test_waiting_calls_go_on(
     with load_isolated(tiny_bpe_path, max_sequences=1) as model:
         running = model.stream("first", logits_processor=functions.HangAfter(3), **GREEDY)
         next(running)
-        waiting = [model.stream(text, **GREEDY) for text in ("second", "third")]
+        call_label.set("req-second")
+        waiting = [model.stream("second", **GREEDY)]
+        call_label.set("req-third")
+        waiting.append(model.stream("third", **GREEDY))
+        call_label.set(None)
         assert model.worker_pid is not None
         os.kill(model.worker_pid, signal.SIGKILL)
         with pytest.raises(WorkerCrashedError):
@@ -118,7 +123,10 @@ def test_waiting_calls_go_on(
         for text, stream in zip(("second", "third"), waiting, strict=True):
             assert "".join(stream) == tiny.complete(text, **GREEDY).text
         assert model.n_restarts == 1
-    assert "killed by SIGKILL: 1 call with an error, 2 to run again" in caplog.text
+    assert (
+        f"the worker process of {tiny_bpe_path.name} was killed by SIGKILL: 1 call with an error, "
+        f"2 (req-second, req-third) to run again"
+    ) in caplog.text
 
 
 def test_a_call_that_ran_beside_the_cause_is_not_refused_for_it(

@@ -413,8 +413,8 @@ class Sampler:
                 return
             raise ValueError(
                 f"sequence {sequence.index}: the logits processors left no token to choose "
-                f"(best score {best}){requirements(sequence)}; suppress fewer tokens, or fix the "
-                f"processor"
+                f"(best score {best}){requirements(sequence)}; suppress fewer tokens or, in "
+                f"Python, fix the processor"
             )
         raise DecodeError(
             f"sequence {sequence.index}: the model gave logits that are not finite after "

@@ -14,7 +14,7 @@ from starlette.types import Send
 from localgen.generation.row_stream import RowStream
 from localgen.serve.answering import Served, new_id, serving
 from localgen.serve.chat_choices import ChatChoice, choices_of
-from localgen.serve.chat_requests import chat_rows, check_chat
+from localgen.serve.chat_requests import chat_options, chat_rows, check_chat
 from localgen.serve.reading import read_body
 from localgen.serve.schemas.chat import ChatRequest
 from localgen.serve.sse import EventStream, event, event_stream, send_chunks, send_json
@@ -42,7 +42,7 @@ async def chat_completions(request: Request, send: Send) -> None:
 
 
 async def _begin(given: ChatRequest, served: Served) -> _Answer:
-    rows = await chat_rows(given, served)
+    rows = await chat_rows(given, chat_options(given, served.model), served)
     n_top = (given.top_logprobs or 0) if given.logprobs else None
     choices = choices_of(given.n or 1, n_top, served.model.tokenizer.token_bytes)
     return _Answer(served.name, rows, choices)

@@ -16,7 +16,6 @@ from localgen.serve.answering import Served, new_id, serving
 from localgen.serve.blame import blaming_fields, rows_blaming_fields
 from localgen.serve.chat_requests import check_chars, check_rows
 from localgen.serve.config import ServeConfig
-from localgen.serve.problems import blaming
 from localgen.serve.prompt_echo import Echo, echoes_of
 from localgen.serve.reading import read_body
 from localgen.serve.refusals import Refusal
@@ -61,7 +60,7 @@ async def _begin(
     """Return the answer before anything was generated, and the rows, if there are to be any."""
     options = _options(given, n, served.model)
     prompts = await _prompts(given, served.model)
-    with blaming_fields(given, "prompt"), blaming("prompt", (ValueError,)):
+    with blaming_fields(given, "prompt", (ValueError,)):
         echoes = await echoes_of(given, prompts, served.model)
     answer = _Answer(served, given, n, _choices(given, n, echoes, served))
     if given.max_tokens == 0:
@@ -108,7 +107,7 @@ async def _prompts(given: CompletionRequest, model: Any) -> list[str | list[int]
         ids: list[int] = model.tokenizer.encode(prompt, add_special_tokens=adds)
         return ids
 
-    with blaming("prompt"):
+    with blaming_fields(given, "prompt", (ValueError, TypeError)):
         return list(await model._in_thread(lambda: [encoded(prompt) for prompt in given.prompt]))
 
 

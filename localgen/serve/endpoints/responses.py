@@ -10,14 +10,15 @@ from starlette.types import Send
 
 from localgen.generation.row_stream import RowStream
 from localgen.serve.answering import note_failure, serving
-from localgen.serve.chat_requests import chat_rows, check_chat
+from localgen.serve.chat_requests import chat_options, chat_rows, check_chat
 from localgen.serve.problems import refusal_of
 from localgen.serve.reading import read_body
 from localgen.serve.refusals import Refusal
 from localgen.serve.response_items import Event
 from localgen.serve.response_object import new_response
-from localgen.serve.response_request import as_chat, own_param
+from localgen.serve.response_request import ResponsesChat, as_chat
 from localgen.serve.response_row import ResponseRow
+from localgen.serve.sampling_fields import sampling_in_use
 from localgen.serve.schemas.responses import ResponsesRequest
 from localgen.serve.sse import EventStream, event, event_stream, send_json
 
@@ -52,9 +53,11 @@ class _Answer:
         check_chat(chat, request.app.state.config)
         async with serving(request, self._given.model, 1) as served:
             n_top = (chat.top_logprobs or 0) if chat.logprobs else None
-            response = new_response(self._given, served.name)
+            options = chat_options(chat, served.model)
+            in_use = sampling_in_use(options, served.model)
+            response = new_response(self._given, served.name, in_use)
             self._row = ResponseRow(response, n_top, served.model.tokenizer.token_bytes)
-            rows = self._rows = await chat_rows(chat, served)
+            rows = self._rows = await chat_rows(chat, options, served)
             async with aclosing(rows):
                 async for events in _events(self._row, rows):
                     if self._given.stream:
@@ -66,7 +69,7 @@ class _Answer:
 
     async def fail(self, refusal: Refusal) -> None:
         """Write an error as the last event of a stream; raise it if no stream has begun."""
-        refusal.param = own_param(refusal.param)
+        refusal.rename(ResponsesChat.spellings)
         if self._row is None or not self._stream.has_begun:
             raise refusal
         done = self._rows.completions if self._rows is not None else []

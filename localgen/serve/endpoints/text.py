@@ -14,7 +14,6 @@ from localgen._util.warn import warnings_as_errors
 from localgen.serve.blame import blaming_fields
 from localgen.serve.chat_messages import template_messages, template_tools
 from localgen.serve.chat_requests import check_messages, check_variables
-from localgen.serve.problems import blaming
 from localgen.serve.reading import read_body
 from localgen.serve.refusals import Refusal
 from localgen.serve.schemas.text import (
@@ -84,7 +83,7 @@ async def _computed(
 
 
 def _tokens(given: TokenizeRequest, tokenizer: Tokenizer) -> TokenizeAnswer:
-    with blaming("content"):
+    with blaming_fields(given, "content", (ValueError, TypeError)):
         token_ids = tokenizer.encode(
             given.content,
             add_special_tokens=bool(given.add_special),
@@ -104,13 +103,13 @@ def _token(token_id: int, tokenizer: Tokenizer) -> Token:
 
 
 def _text(given: DetokenizeRequest, tokenizer: Tokenizer) -> DetokenizeAnswer:
-    with blaming("tokens"):
+    with blaming_fields(given, "tokens", (ValueError, TypeError)):
         return {"content": tokenizer.decode(given.tokens)}
 
 
 def _prompt(given: TemplateRequest, tokenizer: Tokenizer) -> TemplateAnswer:
     messages, tools = template_messages(given.messages), template_tools(given.tools)
-    with blaming("messages", (TypeError,)), blaming_fields(given, "messages"), warnings_as_errors():
+    with blaming_fields(given, "messages", (TypeError,)), warnings_as_errors():
         text = tokenizer.apply_chat_template(
             messages,
             tools,

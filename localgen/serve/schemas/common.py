@@ -5,13 +5,19 @@ Everywhere, ``null`` means that a field was not given.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 
 class RequestModel(BaseModel):
-    """A part of a request: unknown fields and values of other types are errors."""
+    """A part of a request: unknown fields and values of other types are errors.
+
+    spellings: what the client calls fields that are named otherwise here.
+    """
+
+    spellings: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -38,6 +44,10 @@ OnlyTrue = Annotated[Literal[True], BeforeValidator(_bool)]
 OnlyFalse = Annotated[Literal[False], BeforeValidator(_bool)]
 
 
+# As OpenAI's API has it, for schemas and functions.
+Name = Annotated[str, Field(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+
+
 class StreamOptions(RequestModel):
     """What a stream has besides its pieces."""
 
@@ -55,7 +65,7 @@ class StreamOptions(RequestModel):
 class JsonSchemaFormat(RequestModel):
     """A schema that the text must follow."""
 
-    name: str
+    name: Name
     schema_: dict[str, Any] | None = Field(None, alias="schema")
     strict: bool | None = Field(None, description="The schema is enforced in any case.")
     description: str | None = None
@@ -102,7 +112,7 @@ class StructuredOutputs(RequestModel):
 class FunctionSchema(RequestModel):
     """A function that the model may call."""
 
-    name: str = Field(min_length=1, max_length=256)
+    name: Name
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="The JSON Schema of its arguments.")
     strict: bool | None = Field(None, description="The schema is enforced in any case.")

@@ -128,8 +128,8 @@ class ResponseObject(TypedDict):
     parallel_tool_calls: bool
     text: dict[str, Any]
     reasoning: dict[str, Any]
-    temperature: float | None
-    top_p: float | None
+    temperature: float
+    top_p: float
     top_logprobs: int
     max_output_tokens: int | None
     truncation: Literal["disabled"]

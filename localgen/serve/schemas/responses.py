@@ -119,6 +119,14 @@ class ResponsesRequest(SamplingFields, WithoutEffect):
         None, description="Variables of the chat template."
     )
 
+    # localgen
+    reasoning_budget: int | None = Field(
+        None, ge=0, description="Tokens after which the reasoning is ended."
+    )
+    reply_format: str | None = Field(
+        None, description="How the model marks reasoning and calls, if its template hides it."
+    )
+
     # What needs a store, or a server that does more than generate.
     background: OnlyFalse | None = Field(None, description="Only false.")
     previous_response_id: None = Field(

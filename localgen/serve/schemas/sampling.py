@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from localgen.config import MAX_SEED
 from localgen.serve.schemas.common import (
     OnlyFalse,
     OnlyTrue,
@@ -24,14 +25,16 @@ class SamplingFields(RequestModel):
     """The options of a text."""
 
     # OpenAI
-    temperature: float | None = Field(None, description="0 is greedy; 1 if left out.")
+    temperature: float | None = Field(None, ge=0, description="0 is greedy; 1 if left out.")
     top_p: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = Field(
         None, description="Biases by token id, -100 to 100."
     )
-    seed: int | None = Field(None, description="-1 takes a random one, as if it was left out.")
+    seed: int | None = Field(
+        None, ge=-1, le=MAX_SEED, description="-1 takes a random one, as if it was left out."
+    )
     stop: TextOrTexts | None = None
     response_format: ResponseFormat | None = None
 

@@ -226,8 +226,9 @@ def calls_format(name: str | None, template: str) -> ReplyFormat:
     if found is None or found.body == "none":
         raise ValueError(
             "the chat template shows no format of tool calls, so calls could not be found in the "
-            "replies: use a model whose template takes tools, or pass chat_template= with one that "
-            "shows them and reply_format='hermes', or another, for what the model writes"
+            "replies: use a model whose template takes tools or, in Python, pass chat_template= "
+            "with one that shows them and reply_format='hermes', or another, for what the model "
+            "writes"
         )
     return found
 

@@ -69,7 +69,8 @@ def reasoning_choice(
         if not reads(_EFFORT):
             raise ValueError(
                 f"reasoning={value!r} needs a chat template that reads {_EFFORT}, and this one "
-                f"does not: use 'off', 'on' or a number of tokens"
+                f"does not: use reasoning='on', reasoning='off' or a number of tokens, such as "
+                f"reasoning=512"
             )
         return _checked(ReasoningChoice(variables={_EFFORT: value}), given)
     found = [name for name in _SWITCHES if reads(name)]

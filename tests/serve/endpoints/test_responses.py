@@ -93,7 +93,8 @@ def test_what_was_given_is_in_the_answer(serve: Serve) -> None:
         "metadata": {"run": "7"},
         "max_output_tokens": 300,
         "user": "u",
-        "text": {"format": {"type": "json_object"}},
+        "text": {"format": {"type": "json_object"}, "verbosity": "medium"},
+        "top_p": 0.3,
     }
     answer = (
         serve(replying_model("{}"))
@@ -101,6 +102,28 @@ def test_what_was_given_is_in_the_answer(serve: Serve) -> None:
         .json()
     )
     assert {name: answer[name] for name in given} == given
+
+
+@pytest.mark.parametrize(
+    ("of_file", "given", "in_use"),
+    [
+        ({}, {}, (1.0, 1.0)),
+        ({"temperature": 0.6, "top_p": 0.9}, {}, (0.6, 0.9)),
+        ({"temperature": 0.6, "top_p": 0.9}, {"temperature": 0.2}, (0.2, 0.9)),
+        ({"temperature": 0.6, "top_p": 0.9}, {"top_p": 0.5}, (0.6, 0.5)),
+        ({"temperature": 0.6}, {"temperature": 0, "top_p": 0.5}, (0, 0.5)),
+        ({"temperature": 0.6}, {"num_beams": 2}, (0, 1.0)),
+    ],
+)
+def test_what_was_not_given_is_told_as_it_is_used(
+    serve: Serve, of_file: dict[str, Any], given: dict[str, Any], in_use: tuple[float, float]
+) -> None:
+    """Clients read null as a value of their own; OpenAI's API gives the number."""
+    model = replying_model("Yes.", "Yes.")
+    model.backend.sampling_defaults = of_file
+    answer = serve(model).post(PATH, json={"input": "Hi", "max_output_tokens": 2, **given}).json()
+    assert (answer["temperature"], answer["top_p"]) == in_use
+    assert answer["text"]["verbosity"] == "medium"
 
 
 @pytest.mark.parametrize(

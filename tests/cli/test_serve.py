@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from localgen.cli.app import app
+from localgen.cli.commands import PLACES
 from localgen.serve.config import ServeConfig
 from tests.children import run_python
 from tests.serve.processes import Server, server
@@ -111,6 +112,13 @@ def test_every_option_is_in_the_help() -> None:
     text = run("--help").output
     for flag in ("--no-auth", "--allowed-host", "--cors-origin", "--no-isolation", "--n-ctx"):
         assert flag in text
+
+
+@pytest.mark.parametrize(("command", "default"), [("serve", "f16"), ("eval", "f32")])
+def test_the_help_has_the_default_of_its_own_command(command: str, default: str) -> None:
+    parameters = PLACES[command].load(command).params
+    (found,) = (each for each in parameters if each.name == "kv_type")
+    assert found.show_default == default  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

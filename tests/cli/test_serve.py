@@ -118,7 +118,7 @@ def test_every_option_is_in_the_help() -> None:
 def test_the_help_has_the_default_of_its_own_command(command: str, default: str) -> None:
     parameters = PLACES[command].load(command).params
     (found,) = (each for each in parameters if each.name == "kv_type")
-    assert found.show_default == default  # type: ignore[attr-defined]
+    assert found.show_default == default
 
 
 @pytest.fixture(scope="module")

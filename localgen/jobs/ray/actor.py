@@ -20,7 +20,7 @@ from localgen.errors import JobError, WorkerCrashedError
 from localgen.gguf.fingerprint import fingerprint as fingerprint_of
 from localgen.jobs.job import ROW_ERRORS, error_record, record_of
 from localgen.jobs.ray.columns import Batch, call_of, error_of, result_of, rows_of, with_results
-from localgen.jobs.ray.failures import FAILURE, failed_batch
+from localgen.jobs.ray.failures import FAILURE, check_lines, failed_batch
 from localgen.jobs.ray.folder import Folder
 from localgen.jobs.ray.loading import load_for_actor
 from localgen.jobs.ray.parts import PartWriter, read_index
@@ -176,6 +176,7 @@ class JobActor:
         lines = [
             Line(int(n), bytes(data)) for n, data in zip(batch["line"], batch["data"], strict=True)
         ]
+        check_lines(lines)
         files = list(map(int, batch["file"]))
         ended = await asyncio.gather(*map(self._line, files, lines))
         self._parts.flush()

@@ -15,7 +15,8 @@ import ray.data
 from localgen.config import GenerationConfig
 from localgen.errors import JobError
 from localgen.jobs.ray.actor import JobActor, Work
-from localgen.jobs.ray.failures import check_failure
+from localgen.jobs.ray.errors import own_errors
+from localgen.jobs.ray.failures import check_failure, failed_lines
 from localgen.jobs.ray.folder import Folder
 from localgen.jobs.ray.input_check import check_file
 from localgen.jobs.ray.parts import SUFFIX, as_json, read_index
@@ -89,30 +90,31 @@ class RayJob:
         runs; and RayJobError, which names the node, for what an actor raises, such as for a model
         that cannot be loaded there. What was done until then stays.
         """
-        index_ref = ray.put(self._index)
-        self.n_rows = self._count_rows(index_ref)
-        self._folder.write(MANIFEST, as_json(self._manifest))
-        work = Work(
-            model=model,
-            fingerprint=self._manifest["model"]["fingerprint"],
-            load_options=dict(load_options),
-            defaults=defaults,
-            reasoning=reasoning,
-            split_special_tokens=split_special_tokens,
-            output=self._target,
-            run=f"part-{self._next_run():04d}",
-            seeds=self._seeds(),
-        )
-        for batch in _results(self._files, index_ref, work, pool):
-            for values in zip(*(batch[name] for name in _COLUMNS), strict=True):
-                file, line, n_new, error, worker = values
-                yield LineEnded(
-                    file=self._files[int(file)],
-                    line=int(line),
-                    n_new=int(n_new),
-                    error=str(error),
-                    worker=str(worker),
-                )
+        with own_errors():
+            index_ref = ray.put(self._index)
+            self.n_rows = self._count_rows(index_ref)
+            self._folder.write(MANIFEST, as_json(self._manifest))
+            work = Work(
+                model=model,
+                fingerprint=self._manifest["model"]["fingerprint"],
+                load_options=dict(load_options),
+                defaults=defaults,
+                reasoning=reasoning,
+                split_special_tokens=split_special_tokens,
+                output=self._target,
+                run=f"part-{self._next_run():04d}",
+                seeds=self._seeds(),
+            )
+            for batch in _results(self._files, index_ref, work, pool):
+                for values in zip(*(batch[name] for name in _COLUMNS), strict=True):
+                    file, line, n_new, error, worker = values
+                    yield LineEnded(
+                        file=self._files[int(file)],
+                        line=int(line),
+                        n_new=int(n_new),
+                        error=str(error),
+                        worker=str(worker),
+                    )
 
     def _count_rows(self, index_ref: Any) -> int:
         """Return how many rows there are. Raises JobError and RepeatedIdError."""
@@ -195,7 +197,10 @@ def _results(
 
     def read(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for number in batch["file"]:
-            yield from pending_lines(int(number), files[int(number)], ray.get(index_ref))
+            try:
+                yield from pending_lines(int(number), files[int(number)], ray.get(index_ref))
+            except Exception as error:  # of a file that has changed since it was checked
+                yield failed_lines(error, int(number))
 
     numbers = ray.data.from_items(
         [{"file": number} for number in range(len(files))], override_num_blocks=len(files)

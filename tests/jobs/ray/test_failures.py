@@ -34,6 +34,13 @@ def test_the_error_names_its_node_and_has_its_cause(error: Exception, message: s
     assert isinstance(found.value, JobError)
 
 
+def test_an_error_is_found_behind_lines_that_ended() -> None:
+    failed = failed_batch(KeyError("x"), "host:1")
+    batch = {"worker": ["other:2", *failed["worker"]], FAILURE: ["", *failed[FAILURE]]}
+    with pytest.raises(RayJobError, match=r"^node host cannot run the job: KeyError"):
+        check_failure(batch)
+
+
 def test_a_batch_of_lines_that_ended_raises_nothing() -> None:
     check_failure({FAILURE: ["", ""], "worker": ["host:1"] * 2})
     check_failure({FAILURE: [], "worker": []})

@@ -6,6 +6,7 @@ It ends when its program does, whose end of the pipe is closed then.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import logging
 import os
@@ -24,6 +25,7 @@ from localgen.worker.pickled_errors import pickled_error
 from localgen.worker.wire import Message, Receiver, Sender
 
 _SECONDS_BETWEEN_LOOKS = 2.0
+_PR_SET_PDEATHSIG = 1
 _call_number: ContextVar[int | None] = ContextVar("call_number", default=None)
 
 
@@ -39,11 +41,12 @@ class _Sender(Sender):
 
 def main() -> NoReturn:
     """Serve one program until it hangs up."""
+    _be_killed_with_program()
     receiver, sender = _take_pipes()
     faulthandler.enable(all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
     _send_warnings(sender)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(os.getppid(), sender), daemon=True).start()
     _refuse_other_version(sender)
     first = receiver.receive()
     if first is not None:
@@ -82,12 +85,38 @@ def _take_pipes() -> tuple[Receiver, Sender]:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
+    _keep_from_forks(given, taken)
     return Receiver(open(given, "rb")), _Sender(open(taken, "wb", buffering=0))
 
 
-def _end_with(parent: int) -> None:
-    """End when the program has: a process that it has forked may keep the pipe open."""
+def _keep_from_forks(*pipes: int) -> None:
+    """Let no process that a caller's function forks hold the pipes: the program would take this one
+    for alive after its end."""
+
+    def let_go() -> None:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for each in pipes:
+            os.dup2(nothing, each, inheritable=False)
+        os.close(nothing)
+
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=let_go)
+
+
+def _be_killed_with_program() -> None:
+    """Let Linux kill this process when the program ends, whatever this one does then: a caller's
+    function may hold Python's lock for ever."""
+    if sys.platform == "linux":
+        # That of the thread that started this process is meant, which ends after this process.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def _end_with(parent: int, sender: Sender) -> None:
+    """Say that this process runs, and end when the program has: a process that it has forked may
+    keep the pipe open."""
     while os.getppid() == parent:
+        sender.send(("running",))
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     os._exit(0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,13 +57,13 @@ class Calls(Protocol):
 class WorkerEvents:
     """Handles a worker's messages, in the thread that reads them.
 
-    last_at: when the last one came (``time.monotonic()``). last_pass: the numbers of the calls
-    whose rows are in the forward pass, and whether others are.
+    n_signs: those that came. n_news: those of them that say more than that the worker runs.
+    last_pass: the numbers of the calls whose rows are in the forward pass, and whether others are.
     """
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self.last_at = time.monotonic()
+        self.n_signs = self.n_news = 0
         self.last_pass: tuple[frozenset[int], bool] = (frozenset(), False)
         self._handlers: dict[object, Callable[..., object]] = {
             "step": self._step,
@@ -76,11 +75,13 @@ class WorkerEvents:
             "warning": self._warning,
             "log": _log,
             "alive": lambda: None,
+            "running": lambda: None,
         }
 
     def handle(self, message: Message) -> None:
         """Do what a message says."""
-        self.last_at = time.monotonic()
+        self.n_signs += 1
+        self.n_news += message[0] != "running"
         self._handlers[message[0]](*message[1:])
 
     def until_loaded(
@@ -95,6 +96,7 @@ class WorkerEvents:
             if kind == "failed":
                 return unpickled_error(rest[0])
             if kind == "progress":
+                self.n_signs += 1
                 if news is not None:
                     news.put(rest[0])
             else:

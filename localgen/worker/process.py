@@ -22,6 +22,7 @@ from localgen._util.child import (
     signal_name,
 )
 from localgen._version import __version__
+from localgen.worker.forks import starting
 from localgen.worker.wire import Message, Receiver, Sender
 
 logger = logging.getLogger("localgen.worker")
@@ -70,15 +71,16 @@ class WorkerProcess:
         """Start the process. Raises BackendError where there is no interpreter, or OSError."""
         # What this process imports from a folder that it changes later, the worker finds as well.
         path = [each or os.getcwd() for each in sys.path]
-        self._popen = subprocess.Popen(
-            module_command("localgen.worker", __version__),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,  # no buffer whose lock another thread may hold when this process forks
-            env={**module_environment(path), "GGML_NO_BACKTRACE": "1"},
-            **OWN_GROUP,
-        )
+        with starting:
+            self._popen = subprocess.Popen(
+                module_command("localgen.worker", __version__),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,  # no buffer whose lock another thread may hold when this process forks
+                env={**module_environment(path), "GGML_NO_BACKTRACE": "1"},
+                **OWN_GROUP,
+            )
         stdin, stdout, stderr = self._popen.stdin, self._popen.stdout, self._popen.stderr
         assert stdin is not None
         assert stdout is not None

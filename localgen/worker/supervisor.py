@@ -1,7 +1,7 @@
 """Keeps a worker running: starts it again when it ends, and decides what becomes of its calls.
 
-Three threads do it: one starts the process and reads from it, one writes to it, one reads what it
-prints. The callers' threads only change the table of calls.
+Four threads do it: one starts the process and reads from it, one writes to it, one reads what it
+prints, one looks whether it stalls. The callers' threads only change the table of calls.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable
 from copy import copy
 from itertools import count
@@ -28,6 +27,7 @@ from localgen.worker.events import Facts, WorkerEvents
 from localgen.worker.forks import call_in_forks
 from localgen.worker.ledger import N_ALLOWED, CrashLedger
 from localgen.worker.process import WorkerEnd, WorkerProcess, logger
+from localgen.worker.stalls import StallWatch
 from localgen.worker.wire import Message
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 30.0
@@ -52,25 +52,34 @@ class Supervisor:
         self._process: WorkerProcess | None = None
         self._is_ready = False
         self._is_productive = False
-        self._has_stalled = False
+        self._stall: str | None = None
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
         # Of the first load.
         self._load_news: SimpleQueue[Any] | None = SimpleQueue()
-        self._outbox: SimpleQueue[tuple[WorkerProcess, Message] | None] = SimpleQueue()
+        self._outbox: SimpleQueue[tuple[WorkerProcess, Message] | RemoteCall | None] = SimpleQueue()
         self._events = WorkerEvents(self)
         self.n_restarts = 0
         self._owner = os.getpid()
         call_in_forks(self.abandon_process)
         self._start_keeper()
         threading.Thread(target=self._write, name="localgen-worker-writer", daemon=True).start()
+        self._stalls: StallWatch | None = None
+        if config.stall_seconds is not None:
+            self._stalls = watch = StallWatch(config.stall_seconds)
+            watching = {"target": self._watch, "args": (watch,), "daemon": True}
+            threading.Thread(name="localgen-worker-watch", **watching).start()
 
     # --- callers ---
 
     def wait_loaded(self, on_progress: Callable[[float], object] | None) -> Facts:
-        """Return the facts of the model once it is loaded; raise the error of the load."""
+        """Return the facts of the model once it is loaded; raise the error of the load.
+
+        on_progress: called ten times a second, and may raise to end the load.
+        """
         queue = self._load_news
         assert queue is not None
+        fraction = 0.0
         try:
             while True:
                 with contextlib.suppress(Empty):
@@ -79,8 +88,9 @@ class Supervisor:
                         return news
                     if isinstance(news, BaseException):
                         raise news
-                    if on_progress is not None:
-                        on_progress(news)
+                    fraction = news
+                if on_progress is not None:
+                    on_progress(fraction)
         except BaseException:
             self.abandon()
             raise
@@ -115,14 +125,21 @@ class Supervisor:
                 self._post(("cancel", call.number))
 
     def abandon_call(self, call: RemoteCall) -> None:
-        """Cancel a call whose result nobody wants any more, unless it is over."""
+        """Cancel a call whose result nobody wants any more, unless it is over.
+
+        It never waits: Python may collect a dropped stream in a thread that holds a lock which the
+        holder of this one waits for.
+        """
         if os.getpid() != self._owner:
             return
-        with DeferredInterrupt(), self._lock:
-            if self._calls.pop(call.number, None) is not None:
-                self.cancel(call)
-                call.stage = Stage.OVER
-                self._send_held()
+        with DeferredInterrupt():
+            if not self._lock.acquire(blocking=False):
+                self._outbox.put(call)
+                return
+            try:
+                self._abandon(call)
+            finally:
+                self._lock.release()
 
     def set_defaults(self, config: GenerationConfig) -> None:
         """Let later calls start from these options, after a restart as well.
@@ -158,9 +175,9 @@ class Supervisor:
 
     def close(self) -> None:
         """End all calls with ClosedError, and the worker; kill it if that takes too long."""
-        keeper, process = self._keeper, self._process
         if self.is_forked or not self._stop(is_graceful=True):
             return
+        keeper, process = self._keeper, self._process  # which no more are started after
         if keeper is not None:
             keeper.join(self._config.close_seconds if self._is_ready else 0)
             if keeper.is_alive() and process is not None:
@@ -177,6 +194,12 @@ class Supervisor:
         if self._process is not None:
             self._process.abandon()
 
+    def _abandon(self, call: RemoteCall) -> None:
+        if self._calls.pop(call.number, None) is not None:
+            self.cancel(call)
+            call.stage = Stage.OVER
+            self._send_held()
+
     # --- sending ---
 
     def _post(self, message: Message) -> None:
@@ -187,8 +210,10 @@ class Supervisor:
         """Send a held call, if the worker runs: of those on trial, one at a time."""
         if not self._is_ready or call.stage is not Stage.HELD:
             return
+        # A copy, here and elsewhere: dropped streams may be collected, which changes the table.
+        others = list(self._calls.values())
         if call.is_on_trial and any(
-            each.is_on_trial and each.stage is not Stage.HELD for each in self._calls.values()
+            each.is_on_trial and each.stage is not Stage.HELD for each in others
         ):
             return
         call.stage = Stage.SENT
@@ -201,27 +226,27 @@ class Supervisor:
             self._send_call(call)
 
     def _write(self) -> None:
-        stall_seconds = self._config.stall_seconds
-        look_every = None if stall_seconds is None else stall_seconds / 4
         while not self._closing.is_set() or not self._outbox.empty():
-            try:
-                item = self._outbox.get(timeout=look_every)
-            except Empty:
-                self._check_stall()
-                continue
-            if item is not None:
+            item = self._outbox.get()
+            if isinstance(item, RemoteCall):
+                with self._lock:
+                    self._abandon(item)
+            elif item is not None:
                 process, message = item
                 process.send(message)
 
-    def _check_stall(self) -> None:
-        """Kill a worker whose forward pass takes too long; its end is noticed as any other."""
-        with self._lock:
-            process, limit = self._process, self._config.stall_seconds
-            if process is None or limit is None or not self._computed():
-                return
-            if time.monotonic() - self._events.last_at > limit:
-                self._has_stalled = True
-                process.kill()
+    def _watch(self, watch: StallWatch) -> None:
+        """Kill a worker that stalls; its end is noticed as any other."""
+        while not self._closing.wait(watch.look_every):
+            with self._lock:
+                process, events = self._process, self._events
+                if process is None:
+                    continue
+                computes = bool(self._computed())
+                stall = watch.look(process.pid, events.n_signs, events.n_news, computes=computes)
+                if stall is not None:
+                    self._stall = stall
+                    process.kill()
 
     # --- the keeper's thread ---
 
@@ -266,7 +291,7 @@ class Supervisor:
         except (OSError, BackendError) as error:
             return error
         with self._lock:
-            self._process, self._has_stalled, self._is_productive = process, False, False
+            self._process, self._stall, self._is_productive = process, None, False
             if self._closing.is_set():
                 process.kill()
         loaded = self._load_and_read(process)
@@ -279,7 +304,9 @@ class Supervisor:
             return None
         if isinstance(loaded, BaseException):
             return loaded
-        return BackendError(f"the worker process {end.reason} while it loaded the model")
+        return BackendError(
+            f"the worker process {self._stall or end.reason} while it loaded the model"
+        )
 
     def _load_and_read(self, process: WorkerProcess) -> Facts | BaseException | None:
         """Let a worker load the model, and handle what it sends until it ends.
@@ -378,7 +405,7 @@ class Supervisor:
         numbers, has_others = self._events.last_pass
         return [
             call
-            for call in self._calls.values()
+            for call in list(self._calls.values())
             if call.number in numbers or (has_others and call.kind is Kind.ENGINE)
         ]
 
@@ -388,9 +415,7 @@ class Supervisor:
         Those of the forward pass are suspects, or if there was none those that were being built.
         The suspects of a pass, and what has begun to come, end with an error; the others run again.
         """
-        how = end.reason
-        if self._has_stalled:
-            how = f"was killed: a forward pass took over {self._config.stall_seconds:g} seconds"
+        how = self._stall or end.reason
         with self._lock:
             computed = self._computed()
             suspects = computed or [

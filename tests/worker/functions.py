@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,4 +94,25 @@ class InterruptParent:
         self.n_calls += 1
         if self.n_calls == self.n + 1:
             os.kill(os.getppid(), signal.SIGINT)
+        return scores
+
+
+class ForkThenAbort:
+    """A logits processor that leaves a process behind, which lives on, and ends its own."""
+
+    def __call__(self, token_ids: Any, scores: Any) -> Any:
+        if os.fork() == 0:
+            time.sleep(600)
+        os.abort()
+
+
+class HoldLock:
+    """A logits processor that lets no other Python code run any more; ``mark`` is made before."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __call__(self, token_ids: Any, scores: Any) -> Any:
+        self.mark.touch()
+        re.match(r"(a+)+$", "a" * 99 + "b")
         return scores

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from typing import Any
 import psutil
 import pytest
 
-from localgen import BackendError, LocalModel, ModelNotFoundError, WorkerConfig, WorkerCrashedError
+from localgen import (
+    BackendError,
+    GenerationConfig,
+    LocalModel,
+    ModelNotFoundError,
+    WorkerConfig,
+    WorkerCrashedError,
+)
 from localgen.completion import Completion
 from localgen.worker.calls import call_label
 from localgen.worker.events import WorkerEvents
@@ -158,6 +166,74 @@ def test_a_worker_that_hangs_is_killed(tiny_bpe_path: Path) -> None:
             model.complete("the", logits_processor=functions.HangAfter(2), **GREEDY)
         assert len(error.value.partial[0].token_ids) == 2
         assert model.complete("the", **GREEDY).finish_reason == "length"
+
+
+@POSIX
+def test_a_stopped_worker_is_killed_though_messages_to_it_wait(tiny_bpe_path: Path) -> None:
+    """A full pipe holds up who writes to it, who must not be the one that looks for stalls."""
+    with load_isolated(tiny_bpe_path, isolated=WorkerConfig(stall_seconds=1.0)) as model:
+        stream = model.stream("the", max_new_tokens=400, min_new_tokens=400)
+        next(stream)
+        pid = model.worker_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        model._client.supervisor.set_defaults(GenerationConfig(stop_strings=["x" * 1_000_000]))
+        with pytest.raises(WorkerCrashedError, match=r"took over 1 seconds"):
+            list(stream)
+
+
+@POSIX
+def test_a_worker_that_is_stopped_before_a_pass_is_killed(tiny_bpe_path: Path) -> None:
+    with load_isolated(tiny_bpe_path, isolated=WorkerConfig(stall_seconds=2.0)) as model:
+        pid, watch = model.worker_pid, model._client.supervisor._stalls
+        assert pid is not None
+        assert watch is not None
+        os.kill(pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(model.complete, "the", **GREEDY)
+            least, watch.silent_seconds = watch.silent_seconds, 0.5
+            while model.worker_pid == pid:
+                pass
+            watch.silent_seconds = least
+            assert waiting.result(END_SECONDS).finish_reason == "length"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason=NO_FORK)
+def test_a_process_that_a_worker_has_forked_does_not_hide_its_end(tiny_bpe_path: Path) -> None:
+    with load_isolated(tiny_bpe_path) as model, ThreadPoolExecutor(1) as pool:
+        pid = model.worker_pid
+        assert pid is not None
+        try:
+            forks = {"logits_processor": functions.ForkThenAbort()}
+            waiting = pool.submit(model.complete, "the", **forks, **GREEDY)
+            with pytest.raises(WorkerCrashedError, match="SIGABRT"):
+                waiting.result(END_SECONDS)
+        finally:
+            os.killpg(pid, signal.SIGKILL)
+        assert model.complete("the", **GREEDY).finish_reason == "length"
+
+
+def test_a_dropped_stream_waits_for_no_lock(tiny_bpe_path: Path) -> None:
+    """Python may collect it in a thread that holds what the lock's holder waits for."""
+    with load_isolated(tiny_bpe_path) as model:
+        supervisor = model._client.supervisor
+        stream = model.stream("the", max_new_tokens=400, min_new_tokens=400)
+        next(stream)
+        held, dropped = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with supervisor._lock:
+                held.set()
+                assert dropped.wait(END_SECONDS)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert held.wait(END_SECONDS)
+        del stream
+        dropped.set()
+        holder.join()
+        while supervisor._calls:
+            pass
 
 
 @POSIX
@@ -311,6 +387,67 @@ os.wait() if len(sys.argv) > 2 else input()
         assert_ends(pid)
         for each in fork:
             with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone kills a process with its parent")
+def test_a_worker_whose_function_holds_pythons_lock_ends_with_its_program(
+    tmp_path: Path, tiny_bpe_path: Path
+) -> None:
+    mark = tmp_path / "holds"
+    code = f"""\
+from pathlib import Path
+from tests.worker.functions import HoldLock
+model.complete("the", logits_processor=HoldLock(Path({str(mark)!r})))
+"""
+    with start(tmp_path, tiny_bpe_path, code) as program:
+        pid = int(line_of(program))
+        while not mark.exists():
+            pass
+        program.kill()
+        program.wait(END_SECONDS)
+    assert_ends(pid)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason=NO_FORK)
+def test_a_process_that_is_forked_while_a_worker_starts_does_not_hide_its_end(
+    tmp_path: Path, tiny_bpe_path: Path
+) -> None:
+    """It would have the end of the pipe that the worker writes to."""
+    code = """\
+import os, signal, subprocess, threading
+execute = subprocess.Popen._execute_child
+
+def fork():
+    if os.fork() == 0:
+        input()
+        os._exit(0)
+
+def execute_late(*args, **given):
+    forking.start()
+    forking.join(0.3)
+    execute(*args, **given)
+
+def end_worker():
+    pid = model.worker_pid
+    os.kill(pid, signal.SIGKILL)
+    while model.worker_pid == pid:
+        pass
+    return len(model.complete("the", max_new_tokens=3, min_new_tokens=3).token_ids)
+
+forking = threading.Thread(target=fork)
+subprocess.Popen._execute_child = execute_late
+print(end_worker())
+forking.join()
+subprocess.Popen._execute_child = execute
+print(end_worker(), flush=True)
+"""
+    with start(tmp_path, tiny_bpe_path, code) as program, ThreadPoolExecutor(1) as pool:
+        lines = pool.submit(lambda: [line_of(program) for _ in range(3)])
+        try:
+            assert lines.result(END_SECONDS)[1:] == ["3", "3"]
+        finally:
+            for each in [*psutil.Process(program.pid).children(), program]:
                 each.kill()
 
 

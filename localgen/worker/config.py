@@ -10,7 +10,8 @@ class WorkerConfig:
     """How the worker process of an isolated model is watched.
 
     close_seconds: how long ``close()`` waits for the process before it kills it. stall_seconds: the
-    process is killed, and restarted, if a forward pass takes longer; None never kills it.
+    process is killed, and restarted, if a forward pass takes longer, or if no Python code of it has
+    run for as long, at least a minute; None never kills it.
     n_load_attempts: how often a model is loaded again after a crash before calls fail with the
     error of the load; the next call then tries again. name: what the log calls the model, its
     file's name if None.

@@ -412,19 +412,17 @@ class Supervisor:
     def _on_end(self, end: WorkerEnd) -> None:
         """Decide about each call, now that the worker has ended.
 
-        Those of the forward pass are suspects, or if there was none those that were being built.
-        The suspects of a pass, and what has begun to come, end with an error; the others run again.
+        Those of the forward pass are suspects, and those that were being built beside it. Those of
+        the pass, and what has begun to come, end with an error; the others run again.
         """
         how = self._stall or end.reason
         with self._lock:
             computed = self._computed()
-            suspects = computed or [
-                call for call in self._calls.values() if call.stage is Stage.SENT
-            ]
             self._events.forget_pass()
             calls = list(self._calls.values())
             for call in calls:
-                n_ends = self._ledger.blame(call.fingerprint) if call in suspects else 0
+                is_suspect = call.stage is Stage.SENT or call in computed
+                n_ends = self._ledger.blame(call.fingerprint) if is_suspect else 0
                 if call.has_tokens or call in computed:
                     self._end(
                         call, error=crash_error(f"the worker process {how} during this call", end)

@@ -1,7 +1,7 @@
 """A server process whose model takes its time: ``python -m tests.serve.slow_server JSON``.
 
 The JSON has the fields of ServeConfig, and "pass_seconds": how long each forward pass takes;
-"n_files": how many the process may open.
+"head_seconds", "unread_seconds": limits of a connection; "n_files": how many the process may open.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def limit_files(n_files: int) -> None:
 def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     protocol.HEAD_SECONDS = given.pop("head_seconds", protocol.HEAD_SECONDS)
+    protocol.UNREAD_SECONDS = given.pop("unread_seconds", protocol.UNREAD_SECONDS)
     if (n_files := given.pop("n_files", None)) is not None:
         limit_files(n_files)
     model = fake_model(backend=PacedBackend(given.pop("pass_seconds", 0.0)), n_ctx=100_000)

@@ -128,6 +128,18 @@ def test_a_client_that_leaves_while_it_waits_frees_its_place() -> None:
             server.wait_until(WAITING, 1)
 
 
+def test_a_client_that_reads_nothing_of_its_stream_frees_its_place() -> None:
+    """However slowly a client reads, it must read on."""
+    long = body(50_000, stream=True, prompt="abc" * 20_000, echo=True, logprobs=5)
+    with slow_server(max_running=1, unread_seconds=0.5) as server, raw_post(server, long):
+        server.wait_until(RUNNING, 1)
+        assert post(server, 1).status_code == 200
+        server.stop()
+        code, stderr = server.end()
+        assert code == 0
+        assert "Traceback" not in stderr
+
+
 def raw_post(server: Server, given: dict[str, Any]) -> Any:
     data = json.dumps(given).encode()
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"

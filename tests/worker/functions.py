@@ -116,3 +116,10 @@ class HoldLock:
         self.mark.touch()
         re.match(r"(a+)+$", "a" * 99 + "b")
         return scores
+
+
+class AbortWhenSent:
+    """A logits processor that ends the process that it is sent to."""
+
+    def __reduce__(self) -> Any:
+        return os.abort, ()

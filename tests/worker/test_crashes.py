@@ -160,6 +160,22 @@ def test_a_call_that_ran_beside_the_cause_is_not_refused_for_it(
     assert second[1] == third[1] == wanted
 
 
+def test_a_call_that_ends_the_worker_before_it_runs_is_blamed_though_others_run(
+    tiny_bpe_path: Path,
+) -> None:
+    """Else it would end the worker again and again, and only those beside it would get errors."""
+    with load_isolated(tiny_bpe_path) as model:
+        running = model.stream("beside", logits_processor=functions.HangAfter(3), **GREEDY)
+        next(running)
+        with pytest.raises(WorkerCrashedError) as error:
+            model.complete("cause", logits_processor=functions.AbortWhenSent(), **GREEDY)
+        assert error.value.is_refused
+        assert model.n_restarts == 2
+        with pytest.raises(WorkerCrashedError):
+            list(running)
+        assert model.complete("beside", **GREEDY).finish_reason == "length"
+
+
 def test_a_worker_that_hangs_is_killed(tiny_bpe_path: Path) -> None:
     with load_isolated(tiny_bpe_path, isolated=WorkerConfig(stall_seconds=0.5)) as model:
         with pytest.raises(WorkerCrashedError, match=r"took over 0\.5 seconds") as error:

@@ -38,7 +38,7 @@ class DeferredInterrupt:
         self._second_raises = on_interrupt is not None
 
     def __enter__(self) -> Callable[[], bool]:
-        if threading.current_thread() is threading.main_thread():
+        if gets_interrupts():
             previous = signal.getsignal(signal.SIGINT)
             if previous is self._over or _block_of(previous) is not None:
                 self._previous = previous
@@ -75,12 +75,17 @@ class DeferredInterrupt:
             self._on_interrupt()
 
 
+def gets_interrupts() -> bool:
+    """Return whether Ctrl-C is raised in this thread."""
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
 def second_interrupt_raises() -> Iterator[None]:
     """Inside, let one Ctrl-C raise KeyboardInterrupt at once if a ``DeferredInterrupt`` around it
     has noted one: for what may never return, such as a caller's own function."""
     block = None
-    if threading.current_thread() is threading.main_thread():
+    if gets_interrupts():
         block = _block_of(signal.getsignal(signal.SIGINT))
     if block is None or block._on_interrupt is not None:
         yield

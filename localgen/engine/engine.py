@@ -16,6 +16,7 @@ from itertools import count
 
 import numpy as np
 
+from localgen._util.interrupts import gets_interrupts
 from localgen.engine.backend import Backend, Logits, PassStopped
 from localgen.engine.decoding import Output
 from localgen.engine.kv_cache import KvCache
@@ -324,10 +325,10 @@ class Engine:
             failure = None
             try:
                 request.strategy.advance(own, self)
-            except KeyboardInterrupt:  # for this thread; tokens that were accepted stay
-                raise
             except BaseException as error:  # of a caller's own function: it is for that caller
-                failure, self._changing = error, None
+                if isinstance(error, KeyboardInterrupt) and gets_interrupts():
+                    raise  # for this thread; tokens that were accepted stay
+                failure, self._changing = _raisable(error), None
             for output, n_before in drafted:
                 self._return_rejected(output, n_before)
             if failure is not None:
@@ -504,3 +505,12 @@ class Engine:
             for sequence in half.sequences:
                 self._request_of.pop(sequence, None)
                 self._deadlines.pop(sequence, None)
+
+
+def _raisable(error: BaseException) -> BaseException:
+    """Return an error that no iterator takes for its end, as Python does in generators."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    found = RuntimeError(f"a function of the caller raised {type(error).__name__}")
+    found.__cause__ = error
+    return found

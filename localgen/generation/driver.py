@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from copy import copy
 from weakref import ref
 
-from localgen._util.interrupts import DeferredInterrupt, second_interrupt_raises
+from localgen._util.interrupts import DeferredInterrupt, gets_interrupts, second_interrupt_raises
 from localgen._util.threads import thread_in_charge
 from localgen.engine.engine import Engine
 from localgen.engine.request import Request
@@ -200,7 +200,7 @@ class Driver:
 
     def _sleep(self, interrupted: Callable[[], bool]) -> None:
         """Wait until something has changed. Ctrl-C wakes nobody, so it is looked for."""
-        gets_signals = threading.current_thread() is threading.main_thread()
+        gets_signals = gets_interrupts()
         is_awake = False
         while not is_awake:
             if interrupted():

@@ -55,10 +55,20 @@ class BodyLimit:
             await self._app(scope, _replaying(body, receive), send)
 
     async def _body(self, scope: Any, receive: Any) -> bytes:
-        """Return the whole body. Raises Refusal, 413 or 408."""
-        length = header(scope, b"content-length")
-        if length is None and not has_header(scope, b"transfer-encoding"):
+        """Return the whole body. Raises Refusal, 413, 408 or 400."""
+        length, is_chunked = (
+            header(scope, b"content-length"),
+            has_header(scope, b"transfer-encoding"),
+        )
+        if length is None and not is_chunked:
             return b""
+        if length is not None and is_chunked:  # a proxy may believe one, and this server the other
+            raise Refusal(
+                400,
+                "the request has both Content-Length and Transfer-Encoding; send one of them",
+                code="ambiguous_length",
+                closes=True,
+            )
         is_too_large = length is not None and int(length) > self._most_bytes
         if is_too_large and has_header(scope, b"expect"):
             raise self._too_large()  # the client has asked before it sends it

@@ -420,9 +420,11 @@ class Supervisor:
             computed = self._computed()
             self._events.forget_pass()
             calls = list(self._calls.values())
+            suspects = {each for each in calls if each.stage is Stage.SENT} | {*computed}
+            for fingerprint in {each.fingerprint for each in suspects}:
+                self._ledger.blame(fingerprint)  # of calls that are alike, once
             for call in calls:
-                is_suspect = call.stage is Stage.SENT or call in computed
-                n_ends = self._ledger.blame(call.fingerprint) if is_suspect else 0
+                n_ends = self._ledger.count(call.fingerprint) if call in suspects else 0
                 if call.has_tokens or call in computed:
                     self._end(
                         call, error=crash_error(f"the worker process {how} during this call", end)

@@ -290,6 +290,15 @@ def test_criteria_of_the_text_api() -> None:
     assert (index, done.text, done.finish_reason) == (0, "one tw", "stop")
 
 
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+def test_what_a_function_raises_is_never_taken_for_the_end_of_a_stream(error: Any) -> None:
+    def fail(input_ids: Any, scores: Any) -> Any:
+        raise error
+
+    with pytest.raises(RuntimeError, match=f"raised {error.__name__}"):
+        list(fake_model().stream("abc", max_new_tokens=2, logits_processor=fail))
+
+
 def test_classes_of_transformers_get_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the prompt is: they know nothing else. Their modules stand in for the real ones."""
     torch = pytest.importorskip("torch")

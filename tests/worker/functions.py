@@ -49,6 +49,11 @@ def fail(token_ids: Any, scores: Any) -> Any:
     raise LookupError("no such score")
 
 
+def interrupt(token_ids: Any, scores: Any) -> Any:
+    """A logits processor that raises what Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def warn(token_ids: Any, scores: Any) -> Any:
     """A logits processor that warns."""
     warnings.warn("scores look odd", RuntimeWarning, stacklevel=1)

@@ -232,6 +232,18 @@ def test_an_error_of_a_function_ends_its_call_alone(isolated: IsolatedModel) -> 
     assert error.value.partial[0].finish_reason == "cancelled"  # type: ignore[attr-defined]
 
 
+def test_a_function_that_raises_keyboard_interrupt_ends_its_call_alone(
+    isolated: IsolatedModel,
+) -> None:
+    """No Ctrl-C comes in the process, whose thread drives for another call."""
+    other = isolated.stream("the cat", max_new_tokens=400, min_new_tokens=400)
+    next(other)
+    with pytest.raises(KeyboardInterrupt):
+        isolated.complete("the", logits_processor=functions.interrupt)
+    list(other)
+    assert other.completion.finish_reason == "length"
+
+
 def test_rows_give_all_that_came_before_an_error_and_no_end_of_their_own(
     isolated: IsolatedModel,
 ) -> None:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from copy import copy
+from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -67,8 +68,8 @@ class Supervisor:
         self._stalls: StallWatch | None = None
         if config.stall_seconds is not None:
             self._stalls = watch = StallWatch(config.stall_seconds)
-            watching = {"target": self._watch, "args": (watch,), "daemon": True}
-            threading.Thread(name="localgen-worker-watch", **watching).start()
+            look = partial(self._watch, watch)
+            threading.Thread(target=look, name="localgen-worker-watch", daemon=True).start()
 
     # --- callers ---
 

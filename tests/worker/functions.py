@@ -128,3 +128,6 @@ class AbortWhenSent:
 
     def __reduce__(self) -> Any:
         return os.abort, ()
+
+    def __call__(self, token_ids: Any, scores: Any) -> Any:
+        return scores

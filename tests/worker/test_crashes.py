@@ -223,12 +223,12 @@ def test_a_worker_that_is_stopped_before_a_pass_is_killed(tiny_bpe_path: Path) -
         assert watch is not None
         os.kill(pid, signal.SIGSTOP)
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(model.complete, "the", **GREEDY)
+            waiting = pool.submit(lambda: model.complete("the", **GREEDY).finish_reason)
             least, watch.silent_seconds = watch.silent_seconds, 0.5
             while model.worker_pid == pid:
                 pass
             watch.silent_seconds = least
-            assert waiting.result(END_SECONDS).finish_reason == "length"
+            assert waiting.result(END_SECONDS) == "length"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason=NO_FORK)
@@ -237,8 +237,8 @@ def test_a_process_that_a_worker_has_forked_does_not_hide_its_end(tiny_bpe_path:
         pid = model.worker_pid
         assert pid is not None
         try:
-            forks = {"logits_processor": functions.ForkThenAbort()}
-            waiting = pool.submit(model.complete, "the", **forks, **GREEDY)
+            forks = functions.ForkThenAbort()
+            waiting = pool.submit(lambda: model.complete("the", logits_processor=forks, **GREEDY))
             with pytest.raises(WorkerCrashedError, match="SIGABRT"):
                 waiting.result(END_SECONDS)
         finally:

@@ -21,8 +21,7 @@ export class Library {
 
   async open() {
     try {
-      for (const conversation of await loadAll()) this.hold(conversation);
-      this.stored = new Set(this.conversations.keys());
+      for (const conversation of await loadAll()) this.stored.add(this.hold(conversation).id);
     } catch (error) {
       this.tell(`This browser keeps no conversations for this page (${reasonOf(error)}).`);
     }

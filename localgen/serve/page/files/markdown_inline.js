@@ -10,7 +10,7 @@ const SPACES = / +/y;
 const PLAIN = /[^\\`*_~[\]!<h\n ]+/y;
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
 
-// Returns a list of nodes: strings, {kind: "code" or "break", …}, and {kind, children, …}, where kind is
+// Returns a list of nodes: strings, {kind: "codespan" or "break", …}, and {kind, children, …}, where kind is
 // "em", "strong", "del" or "link".
 export function readInline(text, { hasLinks = true } = {}) {
   return new InlineReader(text, hasLinks).read();
@@ -76,7 +76,7 @@ class InlineReader {
     const code = this.text.slice(this.at, end).replaceAll("\n", " ");
     this.at = end + ticks.length;
     const isPadded = code.startsWith(" ") && code.endsWith(" ") && code.trim() !== "";
-    return this.push({ kind: "code", text: isPadded ? code.slice(1, -1) : code });
+    return this.push({ kind: "codespan", text: isPadded ? code.slice(1, -1) : code });
   }
 
   // Remembers which number of ticks is never closed, so that no text is searched again and again.

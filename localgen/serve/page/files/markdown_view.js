@@ -1,60 +1,78 @@
 // Shows Markdown as nodes. A text that grows keeps the nodes of the blocks that stay as they are.
+import { Children } from "./children.js";
 import { copyButton } from "./clipboard.js";
 import { withVisibleControls } from "./controls.js";
-import { h, setText } from "./dom.js";
+import { h } from "./dom.js";
 import { readMarkdown } from "./markdown_blocks.js";
 import { isSafeLink, readInline } from "./markdown_inline.js";
 
 const MAKERS = {
   code: codeNode,
   heading: headingNode,
+  item: itemNode,
   list: listNode,
   paragraph: paragraphNode,
   quote: quoteNode,
   rule: () => h("hr"),
   table: tableNode,
 };
-const codeTexts = new WeakMap(); // nodes of code → what they were made from
+// Change a node in place and return true, or return false.
+const GROWERS = {
+  code: growCode,
+  item: (node, before, item) => before.isChecked === item.isChecked && grow(node, partsOfItem(item)),
+  list: (node, before, list) => isSameList(before, list) && grow(node, itemsOf(list)),
+  paragraph: (node, _, { text }) => grow(node, readInline(text)),
+  quote: (node, _, { blocks }) => grow(node, blocks),
+  table: growTable,
+};
 const TAGS = { em: "em", strong: "strong", del: "del" };
+const childrenOf = new WeakMap(); // nodes that grow → their Children
+const codeTexts = new WeakMap(); // nodes of code → what they were made from
 
 export class MarkdownView {
   constructor() {
     this.element = h("div", { class: "markdown" });
     this.text = "";
-    this.shown = []; // {key, block, node} of each block
+    this.blocks = new Children(this.element, partNode, growPart);
   }
 
   update(text) {
     if (text === this.text) return; // most messages of a conversation stay as they are
     this.text = text;
-    const blocks = readMarkdown(text);
-    blocks.forEach((block, n) => this.show(n, block));
-    for (const { node } of this.shown.splice(blocks.length)) node.remove();
+    this.blocks.update(readMarkdown(text));
   }
+}
 
-  show(n, block) {
-    const key = JSON.stringify(block);
-    const old = this.shown[n];
-    if (old?.key === key) return;
-    if (
-      old?.block.kind === "code" &&
-      block.kind === "code" &&
-      old.block.language === block.language
-    ) {
-      writeCode(old.node.querySelector("code"), block.text); // keeps its scroll position and focus
-      this.shown[n] = { key, block, node: old.node };
-      return;
-    }
-    const node = blockNode(block);
-    if (old) old.node.replaceWith(node);
-    else this.element.append(node);
-    this.shown[n] = { key, block, node };
-  }
+// A part is a block, an item of a list, or something inside a paragraph.
+function partNode(part) {
+  return MAKERS[part.kind] ? blockNode(part) : inlineNode(part);
+}
+
+function growPart(node, before, part) {
+  if (typeof before === "string" && typeof part === "string") return growText(node, part);
+  return before.kind === part.kind && (GROWERS[part.kind]?.(node, before, part) ?? false);
+}
+
+function withChildren(node, parts) {
+  childrenOf.set(node, new Children(node, partNode, growPart));
+  grow(node, parts);
+  return node;
+}
+
+function grow(node, parts) {
+  childrenOf.get(node).update(parts);
+  return true;
+}
+
+function growText(node, text) {
+  if (text.startsWith(node.data)) node.appendData(text.slice(node.data.length));
+  else node.data = text;
+  return true;
 }
 
 function blockNode(block) {
   const node = MAKERS[block.kind](block);
-  node.dir = "auto"; // each by itself: to find the direction of all of them takes quadratic time
+  if (block.kind !== "item") node.dir = "auto"; // each by itself: one for all takes quadratic time
   return node;
 }
 
@@ -64,11 +82,11 @@ function headingNode({ level, depth, text }) {
 }
 
 function paragraphNode({ text }) {
-  return h("p", {}, inlineNodes(text));
+  return withChildren(h("p"), readInline(text));
 }
 
 function quoteNode({ blocks }) {
-  return h("blockquote", {}, blocks.map(blockNode));
+  return withChildren(h("blockquote"), blocks);
 }
 
 function codeNode({ language, text }) {
@@ -85,33 +103,47 @@ function codeNode({ language, text }) {
   );
 }
 
-// Code that grows keeps its node: what is selected in it stays so, and the rest is quickly added.
+function growCode(node, before, { language, text }) {
+  if (before.language !== language) return false;
+  writeCode(node.querySelector("code"), text);
+  return true;
+}
+
 function writeCode(code, text) {
   codeTexts.set(code, text);
   const shown = withVisibleControls(text);
-  const before = code.firstChild?.data ?? "";
-  if (before && shown.startsWith(before)) code.firstChild.appendData(shown.slice(before.length));
-  else setText(code, shown);
+  if (code.firstChild) growText(code.firstChild, shown);
+  else code.append(shown);
 }
 
-function listNode({ isOrdered, start, isLoose, items }) {
-  const nodes = items.map((item) => itemNode(item, isLoose));
-  return isOrdered
-    ? h("ol", { start: start === 1 ? null : String(start) }, nodes)
-    : h("ul", {}, nodes);
+function listNode(list) {
+  const start = list.start === 1 ? null : String(list.start);
+  return withChildren(list.isOrdered ? h("ol", { start }) : h("ul"), itemsOf(list));
 }
 
-function itemNode({ isChecked, blocks }, isLoose) {
-  const children = blocks.flatMap((block) =>
-    block.kind === "paragraph" && !isLoose ? inlineNodes(block.text) : [blockNode(block)],
-  );
-  if (isChecked === null) return h("li", {}, children);
+function itemsOf({ items, isLoose }) {
+  return items.map((item) => ({ ...item, kind: "item", isLoose }));
+}
+
+function isSameList(one, other) {
+  return ["isOrdered", "start", "isLoose"].every((name) => one[name] === other[name]);
+}
+
+function itemNode(item) {
+  const { isChecked } = item;
+  if (isChecked === null) return withChildren(h("li"), partsOfItem(item));
   const box = h(
     "span",
     { class: "box", role: "img", "aria-label": isChecked ? "Done:" : "To do:" },
     isChecked ? "☑" : "☐",
   );
-  return h("li", { class: "task" }, box, " ", children);
+  return withChildren(h("li", { class: "task" }, box, " "), partsOfItem(item));
+}
+
+function partsOfItem({ blocks, isLoose }) {
+  return blocks.flatMap((block) =>
+    block.kind === "paragraph" && !isLoose ? readInline(block.text) : [block],
+  );
 }
 
 function tableNode({ aligns, header, rows }) {
@@ -120,13 +152,18 @@ function tableNode({ aligns, header, rows }) {
     return h(tag, { scope, class: aligns[n] && `align-${aligns[n]}` }, inlineNodes(text));
   };
   const row = (tag, cells) => h("tr", {}, cells.map((text, n) => cell(tag, text, n)));
-  const table = h(
-    "table",
-    {},
-    h("thead", {}, row("th", header)),
-    h("tbody", {}, rows.map((cells) => row("td", cells))),
-  );
-  return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" }, table);
+  const body = h("tbody");
+  const table = h("table", {}, h("thead", {}, row("th", header)), body);
+  const frame = { class: "table", tabindex: "0", role: "region", "aria-label": "Table" };
+  const node = h("div", frame, table);
+  childrenOf.set(node, new Children(body, (cells) => row("td", cells)));
+  grow(node, rows);
+  return node;
+}
+
+function growTable(node, before, { aligns, header, rows }) {
+  const isSame = JSON.stringify([before.aligns, before.header]) === JSON.stringify([aligns, header]);
+  return isSame && grow(node, rows);
 }
 
 function inlineNodes(text) {
@@ -134,8 +171,8 @@ function inlineNodes(text) {
 }
 
 function inlineNode(node) {
-  if (typeof node === "string") return node;
-  if (node.kind === "code") return h("code", {}, node.text);
+  if (typeof node === "string") return document.createTextNode(node);
+  if (node.kind === "codespan") return h("code", {}, node.text);
   if (node.kind === "break") return h("br");
   const children = node.children.map(inlineNode);
   return node.kind === "link"

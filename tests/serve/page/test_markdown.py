@@ -80,7 +80,7 @@ def _short(html: str) -> str:
     frame = '<div class="table" tabindex="0" role="region" aria-label="Table">(.*?)</div>'
     code = r'<div class="code"><pre [^>]*><code>(.*?)</code></pre></div>'
     link = r'<a href="([^"]*)" rel="noopener noreferrer nofollow" target="_blank">(.*?)</a>'
-    html = html.replace(' dir="auto"', "")
+    html = html.replace(' dir="ltr"', "")
     html = re.sub(frame, r"\1", html, flags=re.DOTALL)
     html = re.sub(code, r"CODE(\1)", html, flags=re.DOTALL)
     return re.sub(link, r"LINK(\1, \2)", html, flags=re.DOTALL)
@@ -191,6 +191,24 @@ def test_a_growing_text_keeps_the_nodes_of_its_finished_blocks(run: Any) -> None
       return [now[0] === heading, now[1] === paragraph, now[2] === code, now.length, text];
     """
     assert run("markdown_view", script) == [True, True, True, 3, "a\nb"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1. – שלום and", "rtl"), ("مرحبا", "rtl"), ("a שלום", "ltr"), ("> שלום", "rtl"), ("1 + 2", ""),
+        ("שלום | a\n--|--\na | b", "rtl"), ("# *ש*", "rtl"), ("- ߊ\n- a", "rtl"), ("漢 ש", "ltr"),
+    ],
+)  # fmt: skip
+def test_each_block_has_the_direction_of_its_first_letter(
+    run: Any, text: str, expected: str
+) -> None:
+    script = """
+      const view = new m.MarkdownView();
+      for (let n = 1; n <= args[0].length; n += 1) view.update(args[0].slice(0, n));
+      return view.element.firstChild.dir;
+    """
+    assert run("markdown_view", script, text) == expected
 
 
 GROWING = [

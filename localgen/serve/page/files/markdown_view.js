@@ -2,6 +2,7 @@
 import { Children } from "./children.js";
 import { copyButton } from "./clipboard.js";
 import { withVisibleControls } from "./controls.js";
+import { setDirection } from "./direction.js";
 import { h } from "./dom.js";
 import { readMarkdown } from "./markdown_blocks.js";
 import { isSafeLink, readInline } from "./markdown_inline.js";
@@ -50,7 +51,9 @@ function partNode(part) {
 
 function growPart(node, before, part) {
   if (typeof before === "string" && typeof part === "string") return growText(node, part);
-  return before.kind === part.kind && (GROWERS[part.kind]?.(node, before, part) ?? false);
+  const isGrown = before.kind === part.kind && GROWERS[part.kind]?.(node, before, part);
+  if (isGrown && part.kind !== "item") setDirection(node);
+  return isGrown ?? false;
 }
 
 function withChildren(node, parts) {
@@ -72,7 +75,7 @@ function growText(node, text) {
 
 function blockNode(block) {
   const node = MAKERS[block.kind](block);
-  if (block.kind !== "item") node.dir = "auto"; // each by itself: one for all takes quadratic time
+  if (block.kind !== "item") setDirection(node);
   return node;
 }
 

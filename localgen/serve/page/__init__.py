@@ -12,13 +12,13 @@ conversation.js conversation_check.js    a tree of messages; the form of a file 
 storage.js library.js transfer.js        the browser's database; in memory; files
 merge.js other_tabs.js                   one conversation in two tabs
 markdown_blocks.js markdown_inline.js    Markdown as data
-json_text.js controls.js                 indented JSON; characters that reorder a text
+json_text.js controls.js direction.js    indented JSON; characters that reorder a text; its direction
 meters.js token_texts.js difference.js   figures as people read them; tokens; the first difference
 
 What is seen:
 
 dom.js icons.js clipboard.js announcer.js dialogs.js shortcuts.js theme_switch.js
-markdown_view.js message_view.js message_editor.js tool_calls_view.js thread_view.js
+children.js markdown_view.js message_view.js message_editor.js tool_calls_view.js thread_view.js
 sidebar.js drawer.js composer.js settings_form.js model_choice.js options_panel.js context_view.js
 run.js chat_runs.js pacer.js             one reply on its way; those of all conversations; how often
                                          what grows is shown

@@ -289,6 +289,38 @@ def _one_message(text: str) -> Any:
     return {"format": "localgen-conversations", "version": 1, "conversations": [conversation]}
 
 
+def test_a_message_that_is_sent_before_the_others_are_here_is_kept(page: ChatPage) -> None:
+    """The page may be used before the browser has read its database."""
+    source = (
+        "const getAll = IDBObjectStore.prototype.getAll;"
+        "let waiting = () => {}; window.open_now = () => waiting();"
+        "IDBObjectStore.prototype.getAll = function () {"
+        "  const request = getAll.call(this);"
+        "  const transaction = request.transaction;"
+        "  let complete = null;"
+        "  Object.defineProperty(transaction, 'oncomplete', { set(act) { complete = act; } });"
+        "  waiting = () => complete();"
+        "  return request; };"
+    )
+    added = page.browser.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": source}
+    )
+    try:
+        page.reload()
+        page.server.script(Reply("one two", hold_after=1))
+        page.send("Count")
+        page.wait_for_text("one")
+        page.js("window.open_now()")
+        page.server.go()
+        page.wait_for_end()
+        assert (page.messages(), page.errors()) == (["Count", "one two"], [])
+        assert "#" in page.browser.current_url
+    finally:
+        page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    page.reload()
+    page.until(lambda: page.conversations() == ["Count"])
+
+
 def test_a_browser_that_keeps_nothing_chats_all_the_same(page: ChatPage) -> None:
     refused = "indexedDB.open = () => { throw new DOMException('refused', 'SecurityError'); };"
     added = page.browser.execute_cdp_cmd(

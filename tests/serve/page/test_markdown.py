@@ -196,8 +196,9 @@ def test_a_growing_text_keeps_the_nodes_of_its_finished_blocks(run: Any) -> None
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1. – שלום and", "rtl"), ("مرحبا", "rtl"), ("a שלום", "ltr"), ("> שלום", "rtl"), ("1 + 2", ""),
-        ("שלום | a\n--|--\na | b", "rtl"), ("# *ש*", "rtl"), ("- ߊ\n- a", "rtl"), ("漢 ש", "ltr"),
+        ("1. - \u05d0 and", "rtl"), ("\u0645", "rtl"), ("a \u05d0", "ltr"), ("> \u05d0", "rtl"),
+        ("1 + 2", ""), ("\u05d0 | a\n--|--\na | b", "rtl"), ("# *\u05d0*", "rtl"),
+        ("- \u07ca\n- a", "rtl"), ("\u6f22 \u05d0", "ltr"),
     ],
 )  # fmt: skip
 def test_each_block_has_the_direction_of_its_first_letter(

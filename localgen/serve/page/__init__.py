@@ -12,7 +12,7 @@ conversation.js conversation_check.js    a tree of messages; the form of a file 
 storage.js library.js transfer.js        the browser's database; in memory; files
 merge.js other_tabs.js                   one conversation in two tabs
 markdown_blocks.js markdown_inline.js    Markdown as data
-json_text.js controls.js direction.js    indented JSON; characters that reorder a text; its direction
+json_text.js controls.js direction.js    indented JSON; characters that reorder a text; directions
 meters.js token_texts.js difference.js   figures as people read them; tokens; the first difference
 
 What is seen:

@@ -151,12 +151,19 @@ class RemoteCall:
 
     # --- the caller ---
 
-    def wait(self, is_enough: Callable[[], bool], request_cancel: Callable[[], object]) -> None:
+    def wait(
+        self,
+        is_enough: Callable[[], bool],
+        request_cancel: Callable[[], object],
+        *,
+        polls: bool = False,
+    ) -> None:
         """Return once ``is_enough()`` or the call is over.
 
-        request_cancel: called when the caller's event is set.
+        request_cancel: called when the caller's event is set. polls: ``is_enough()`` may change
+        when no news come.
         """
-        polls = self.cancel is not None or _WAKES_FOR_INTERRUPTS
+        polls = polls or self.cancel is not None or _WAKES_FOR_INTERRUPTS
         while not (self.over or is_enough()):
             if self.cancel is not None and not self.is_cancelled and self.cancel.is_set():
                 request_cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -13,6 +14,8 @@ from localgen.worker.arguments import fingerprint, packed
 from localgen.worker.calls import Kind, RemoteCall
 from localgen.worker.supervisor import Supervisor
 
+# A step takes less.
+_SECONDS_FOR_REST = 5.0
 Partial = Callable[[RemoteCall], Any]
 
 
@@ -96,11 +99,13 @@ class Client:
             raise
 
     def _interrupt(self, call: RemoteCall) -> None:
-        """End a call, and wait for what it has; another Ctrl-C ends the waiting."""
+        """End a call, and wait for what it has, unless a function of the caller's does not return;
+        another Ctrl-C ends the waiting."""
         self.supervisor.cancel(call)
         if call.prompts:
+            until = time.monotonic() + _SECONDS_FOR_REST
             with suppress(Exception, KeyboardInterrupt):
-                self.wait(call)
+                call.wait(lambda: time.monotonic() > until, lambda: None, polls=True)
         self.supervisor.abandon_call(call)
 
     # --- in asyncio ---

@@ -89,16 +89,20 @@ class HangAfter:
 
 
 class InterruptParent:
-    """A logits processor that sends Ctrl-C to the program once ``n`` tokens were chosen."""
+    """A logits processor that sends Ctrl-C to the program once ``n`` tokens were chosen, and then
+    returns or not."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, *, returns: bool = True) -> None:
         self.n = n
+        self.returns = returns
         self.n_calls = 0
 
     def __call__(self, token_ids: Any, scores: Any) -> Any:
         self.n_calls += 1
         if self.n_calls == self.n + 1:
             os.kill(os.getppid(), signal.SIGINT)
+            if not self.returns:
+                time.sleep(600)
         return scores
 
 

@@ -508,6 +508,27 @@ print(model.worker_pid == pid, model.n_restarts, flush=True)
         assert program.wait(END_SECONDS) == 0
 
 
+@POSIX
+def test_ctrl_c_ends_a_call_whose_function_does_not_return(
+    tmp_path: Path, tiny_bpe_path: Path
+) -> None:
+    code = """\
+import localgen.worker.client
+from localgen import GenerationInterrupted
+from tests.worker.functions import InterruptParent
+localgen.worker.client._SECONDS_FOR_REST = 0.1
+many = {"max_new_tokens": 480, "min_new_tokens": 480}
+try:
+    model.complete("the", logits_processor=InterruptParent(3, returns=False), **many)
+except GenerationInterrupted as error:
+    print(error.partial[0].finish_reason, len(error.partial[0].token_ids), flush=True)
+"""
+    with start(tmp_path, tiny_bpe_path, code) as program:
+        line_of(program)
+        assert line_of(program) == "cancelled 3"
+        assert program.wait(END_SECONDS) == 0
+
+
 def test_closing_does_not_wait_for_a_worker_that_hangs(tiny_bpe_path: Path) -> None:
     model = load_isolated(tiny_bpe_path, isolated=WorkerConfig(close_seconds=0.2))
     stream = model.stream("the", logits_processor=functions.HangAfter(2), **GREEDY)

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 # For the first line and the headers of a request; uvicorn itself waits for ever.
 HEAD_SECONDS = 20.0
 # For the system to take all that was written. It keeps some of it for a client that reads slowly.
-UNREAD_SECONDS = 60.0
+UNREAD_SECONDS = 30.0
 _SYSTEM_BYTES = 2**18
 # A connection is an open file, of which a process may often have 1024, on macOS 256. It needs some
 # for models, and for the connections that are accepted before the first of them is refused.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Collection
+import traceback
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
@@ -26,6 +29,18 @@ _SECONDS_BETWEEN_SIGNS = 1.0
 # What nobody reads as it comes is kept in case this process ends; the work after each step would
 # take two percent of the time of a small model's.
 _SECONDS_BETWEEN_COPIES = 0.1
+
+
+@contextlib.contextmanager
+def _or_end_process() -> Iterator[None]:
+    """End the process if the block raises, where memory for a thread is missing for example: the
+    call whose news would be lost would wait forever; it then gets an error."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            traceback.print_exc()
+        os._exit(1)
 
 
 class _Running:
@@ -60,11 +75,13 @@ class _Running:
         updates = [row.update() for row in self.rows]
         return [_wire(update) for update in updates if update is not None]
 
+    @_or_end_process()
     def send_row(self, index: int) -> None:
         """Send the completion of a row that has finished."""
         done = results.completion(self.built.call, index)
         self._sender.send(("row", self.number, index, done))
 
+    @_or_end_process()
     def send_end(self) -> None:
         """Send the result of the call, or its error."""
         error = self.request.error
@@ -104,6 +121,7 @@ class CallRunner:
         model._driver.announce_passes(self._on_pass)
         model._driver.watch(self._look)
 
+    @_or_end_process()
     def serve(self, receiver: Receiver) -> None:
         """Run calls until the program hangs up or closes the model."""
         while (message := receiver.receive()) is not None:
@@ -123,6 +141,7 @@ class CallRunner:
 
     # --- from the program ---
 
+    @_or_end_process()
     def _run(self, name: object, number: int, payload: bytes) -> None:
         self._call_number.set(number)
         try:
@@ -170,10 +189,12 @@ class CallRunner:
             outcome = await getattr(self._model, name)(**pickle.loads(payload))
             self._sender.send(("done", number, outcome))
         except Exception as error:
-            self._sender.send(("error", number, pickled_error(error)))
+            with _or_end_process():
+                self._sender.send(("error", number, pickled_error(error)))
 
     # --- after each step, in the thread that drives ---
 
+    @_or_end_process()
     def _look(self) -> None:
         """Send what is new, unless another thread does, which then looks again."""
         while self._running:
@@ -210,6 +231,7 @@ class CallRunner:
         for each in finished:
             self._finisher.submit(each)
 
+    @_or_end_process()
     def _on_pass(self, requests: Collection[Request]) -> None:
         known = [self._number_of[each] for each in requests if each in self._number_of]
         found = tuple(sorted(known)), len(known) < len(requests)

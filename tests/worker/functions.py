@@ -7,6 +7,7 @@ import re
 import signal
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ class InterruptParent:
             if not self.returns:
                 time.sleep(600)
         return scores
+
+
+def allow_no_threads(token_ids: Any, scores: Any) -> Any:
+    """A logits processor after which the process gets no more threads, as without memory."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ThreadPoolExecutor.submit = fail  # type: ignore[assignment, method-assign]
+    return scores
 
 
 class ForkThenAbort:

@@ -193,6 +193,14 @@ def test_a_call_that_ends_the_worker_before_it_runs_is_blamed_though_others_run(
         assert model.complete("beside", **GREEDY).finish_reason == "length"
 
 
+def test_a_worker_that_cannot_send_a_result_ends(tiny_bpe_path: Path) -> None:
+    """Else the call would wait for it forever."""
+    with load_isolated(tiny_bpe_path) as model:
+        with pytest.raises(WorkerCrashedError, match="can't start new thread"):
+            model.complete("the", logits_processor=functions.allow_no_threads, **GREEDY)
+        assert model.complete("the", **GREEDY).finish_reason == "length"
+
+
 def test_a_worker_that_hangs_is_killed(tiny_bpe_path: Path) -> None:
     with load_isolated(tiny_bpe_path, isolated=WorkerConfig(stall_seconds=0.5)) as model:
         with pytest.raises(WorkerCrashedError, match=r"took over 0\.5 seconds") as error:

@@ -292,7 +292,7 @@ def _add(found: Found, record: Record) -> None:
 # --- is it this job's? ---
 
 
-def check_same(old: Record, new: Record, path: str, advice: str = _START_OVER) -> None:
+def check_same(old: Record, new: Record, path: str, advice: str = f"or {_START_OVER}") -> None:
     """Raise JobError unless two headers are of the same job. advice: what else to do."""
     changes = list(_changes(old, new))
     if changes:

@@ -130,7 +130,7 @@ def read_rows(
         result: Row | BadLine
         try:
             fields = _object(line.data)
-            row_id = _row_id(fields, line.number)
+            row_id = checked_id(fields.get("id", line.number))
             _check_new(row_id, line.number, ids)
             result = as_row(line, row_id, fields, defaults, seed)
         except RecursionError:
@@ -164,7 +164,7 @@ def fields_of(line: Line) -> dict[str, Any]:
 def id_of(line: Line) -> RowId | None:
     """Return the id of a line's row; None if the line cannot be read."""
     try:
-        return _row_id(_object(line.data), line.number)
+        return checked_id(_object(line.data).get("id", line.number))
     except (ValueError, RecursionError):
         return None
 
@@ -185,7 +185,16 @@ def check_options(names: Iterable[str]) -> None:
         if name in _NOT_OF_A_ROW:
             raise TypeError(f"{name!r} cannot be set in a job: each line gives one text")
         if name not in _OPTIONS:
-            raise TypeError(f"unknown option {name!r}{did_you_mean(name, _NAMES, n=1, shown=repr)}")
+            known = () if name in _NAMES else _NAMES  # it may be a field that is no option
+            raise TypeError(f"unknown option {name!r}{did_you_mean(name, known, n=1, shown=repr)}")
+
+
+def checked_id(row_id: object) -> RowId:
+    """Return an id. Raises ValueError for what is none."""
+    if isinstance(row_id, bool) or not isinstance(row_id, str | int):
+        raise ValueError(f"id must be a string or an integer, got {row_id!r:.200}")
+    _check_unicode("id", row_id)
+    return row_id
 
 
 def row_seed(seed: int, row_id: RowId) -> int:
@@ -243,14 +252,6 @@ def _finite(digits: str) -> float:
     if math.isinf(number):
         raise ValueError(f"the number {digits:.40} is too large")
     return number
-
-
-def _row_id(fields: dict[str, Any], number: int) -> RowId:
-    row_id = fields.get("id", number)
-    if isinstance(row_id, bool) or not isinstance(row_id, str | int):
-        raise ValueError(f"id must be a string or an integer, got {row_id!r}")
-    _check_unicode("id", row_id)
-    return row_id
 
 
 def _check_new(row_id: RowId, number: int, ids: dict[RowId, int]) -> None:

@@ -16,7 +16,7 @@ import pyarrow
 from localgen._util.arrays import plain
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
-from localgen.jobs.rows import Line, Row, RowId, as_row, check_options, fields_of_rows
+from localgen.jobs.rows import Line, Row, RowId, as_row, check_options, checked_id, fields_of_rows
 
 # A batch of Ray Data's: with batch_format="pyarrow", or another.
 Batch: TypeAlias = "pyarrow.Table | Mapping[str, Any]"
@@ -118,7 +118,7 @@ def call_of(given: Mapping[str, Any], defaults: GenerationConfig, seed: int) -> 
     if "messages" in fields:
         fields.pop("prompt", None)
     fields |= _sampling(given.get("sampling_params") or {}, fields)
-    row_id = fields.get("id", content_id(fields))
+    row_id = checked_id(fields["id"]) if "id" in fields else content_id(fields)
     line = Line(0, b"")
     return as_row(line, row_id, fields, defaults, seed)
 
@@ -144,8 +144,10 @@ def _sampling(given: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
         elif name in ("structured_outputs", "guided_decoding"):
             options |= _structure(name, value)
         else:
-            own = str(name)
-            options[_OWN_NAMES.get(own, own)] = value
+            own = _OWN_NAMES.get(str(name), str(name))
+            if own in options:
+                raise ValueError(f"sampling_params: {own} is given twice, under two names")
+            options[own] = value
     try:
         check_options(options)
     except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow
 from ray.data import Dataset
 
 from localgen import hub
-from localgen._util.checks import check_bool, check_int
+from localgen._util.checks import check_bool, check_float, check_int
 from localgen.config import GenerationConfig, replace_options
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.ray.actor import GenerateActor
@@ -74,6 +75,7 @@ def generate(
         dataset.context.execution_options.preserve_order = True
     load_options = dict(load_options or {})
     if num_cpus is not None:
+        check_float("num_cpus", num_cpus, "not negative", 0, math.inf)
         load_options = {"n_threads": max(1, int(num_cpus)), **load_options}
         most = n_actors[1] if isinstance(n_actors, tuple) else n_actors
         num_cpus = cpus_to_ask(num_cpus, most, nodes_of_cluster())

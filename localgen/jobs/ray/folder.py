@@ -47,9 +47,11 @@ def find_filesystem(location: str) -> tuple[Any, str]:
 
         found, path = fsspec.core.url_to_fs(location)
     except (ValueError, ImportError, OSError) as error:
+        # Pyarrow's own schemes give OSError, such as for a bucket that it cannot reach.
+        reason = of_pyarrow if isinstance(of_pyarrow, OSError) else error
         raise JobError(
-            f"{location} cannot be opened: {error} (fsspec), {of_pyarrow} (pyarrow). Check the "
-            f"address, and install the fsspec package of its filesystem."
+            f"{location} cannot be opened: {str(reason).rstrip('.')}. Check the address, the "
+            f"network and the credentials."
         ) from None
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(found)), path
 

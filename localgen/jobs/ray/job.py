@@ -138,7 +138,7 @@ class RayJob:
                 )
             return new
         old = _manifest(data, f"{self._target}/{MANIFEST}")
-        check_same(old, new, self._target, "choose another output folder.")
+        check_same(old, new, self._target, "or choose another output folder.")
         if old.get("files") != files:
             raise JobError(
                 f"the job in {self._target} read the files {old.get('files')}, and now there are "

@@ -29,6 +29,8 @@ def cpus_to_ask(num_cpus: float, n_actors: int, nodes: Sequence[Node]) -> float:
     It is less where the actors would hold all CPUs of all nodes: Ray moves rows in tasks of one
     CPU, and would wait for ever.
     """
+    if num_cpus == 0:
+        return num_cpus
     held = [int(node.cpus / num_cpus + _ROUNDING) for node in nodes]
     has_room = any(node.cpus - n * num_cpus >= 1 for node, n in zip(nodes, held, strict=True))
     if has_room or sum(held) > n_actors or not sum(held):

@@ -43,6 +43,35 @@ def test_a_table_becomes_rows_whose_numbers_stay_whole_beside_null() -> None:
     assert second["messages"] == [{"role": "user", "content": "Hi"}]
 
 
+def test_columns_that_no_row_reads_are_not_converted() -> None:
+    """Python has no value for some of Arrow's types: one such column failed all rows."""
+    odd = {
+        "nanoseconds": pyarrow.array([2**62 + 1, None], pyarrow.time64("ns")),
+        "time": pyarrow.array([1, None], pyarrow.timestamp("ns")),
+        "binary": pyarrow.array([b"\xff", None]),
+        "nested": pyarrow.array([[{"x": [{"y": 1}]}], None]),
+        "nothing": pyarrow.array([None, None]),
+    }
+    table = pyarrow.table({"prompt": ["a", "b"], **odd})
+    assert list(rows_of(table)) == [{"prompt": "a"}, {"prompt": "b"}]
+    found: Any = with_results(table, [error_of(ValueError("x"))] * 2)
+    assert found.select(list(odd)) == table.select(list(odd))
+
+
+def test_a_value_that_python_lacks_fails_its_row_alone() -> None:
+    ids = pyarrow.array([2**62 + 1, None], pyarrow.duration("ns"))
+    first, second = rows_of(pyarrow.table({"prompt": ["a", "b"], "id": ids}))
+    with pytest.raises(ValueError, match="id "):
+        call_of(first, DEFAULTS, 0)
+    assert call_of(second, DEFAULTS, 0).prompt == "b"
+
+
+@pytest.mark.parametrize("row_id", [1.5, True, b"x", [1]])
+def test_an_id_that_is_none_fails_its_row_sampled_or_not(row_id: object) -> None:
+    with pytest.raises(ValueError, match="id must be a string or an integer"):
+        call_of({"prompt": "x", "id": row_id}, DEFAULTS, 0)
+
+
 def test_sampling_params_have_vllms_names() -> None:
     given = {
         "prompt": "x",
@@ -89,7 +118,9 @@ def test_structured_outputs_constrain_the_text() -> None:
     ("params", "message"),
     [
         ({"n": 2}, "n must be 1, got 2"),
-        ({"max_tokenz": 2}, "unknown option 'max_tokenz'"),
+        ({"max_tokenz": 2}, "sampling_params: unknown option 'max_tokenz'"),
+        ({"prompt": "x"}, "sampling_params: unknown option 'prompt'$"),
+        ({"top_p": 0.5, "min_tokens": 1, "min_new_tokens": 1}, "min_new_tokens is given twice"),
         ({"structured_outputs": {"json": "{}", "regex": "a"}}, "takes one of json"),
         ({"max_new_tokens": 3}, "is given twice"),
         ("fast", "must be a dict, got str"),

@@ -13,6 +13,7 @@ from localgen.jobs.ray.sizing import Node
 @pytest.mark.parametrize(
     ("num_cpus", "n_actors", "nodes", "asked"),
     [
+        (0, 1, [2], 0),
         (2, 1, [2], 1),  # the actor would hold all
         (1, 2, [2], 0.5),
         (8, 8, [16, 16, 16, 16], 7.5),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,13 @@ from pyarrow import csv, parquet  # noqa: E402
 
 from localgen.errors import JobError  # noqa: E402
 from localgen.jobs.ray.index import Index  # noqa: E402
-from localgen.jobs.ray.source import find_files, lines_of, pending_lines  # noqa: E402
+from localgen.jobs.ray.source import (  # noqa: E402
+    check_folders,
+    find_files,
+    lines_of,
+    names_in,
+    pending_lines,
+)
 
 ROWS = [{"id": 1, "prompt": "One"}, {"id": 2, "prompt": 'Two, "three"\n'}]
 
@@ -89,3 +97,52 @@ def test_an_input_that_is_missing_empty_or_of_an_unknown_format_is_refused(tmp_p
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(JobError, match="unknown format"):
         find_files(str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize("end", ["gz", "bz2"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_compressed_files_give_the_same_rows(tmp_path: Path, kind: str, end: str) -> None:
+    plain = Path(write(tmp_path, kind))
+    compress = {"gz": gzip.compress, "bz2": bz2.compress}[end]
+    packed = tmp_path / f"{plain.name}.{end}"
+    packed.write_bytes(compress(plain.read_bytes()))
+    assert find_files(str(packed)) == [str(packed)]
+    assert list(lines_of(str(packed))) == list(lines_of(str(plain)))
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(JobError, match=rf"{plain.name}.{end} cannot be read"):
+        list(lines_of(str(packed)))
+
+
+def test_marks_of_other_programs_are_no_input(tmp_path: Path) -> None:
+    (tmp_path / "_temporary").mkdir()
+    for name in ("a.jsonl", "_SUCCESS", ".a.jsonl.crc", "_temporary/b.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    assert [Path(file).name for file in find_files(str(tmp_path))] == ["a.jsonl"]
+
+
+def test_files_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    """Their rows got the same seeds: of two rows with the same id, the same draws."""
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part.jsonl").write_text("{}\n")
+    files = find_files(f"{tmp_path}/")
+    assert names_in(f"{tmp_path}/", files) == ["x/part.jsonl", "y/part.jsonl"]
+    assert names_in(files[0], files[:1]) == ["part.jsonl"]
+
+
+def test_a_pattern_and_stdin_are_refused_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="Patterns are not expanded: give the folder"):
+        find_files(f"{tmp_path}/*.jsonl")
+    with pytest.raises(JobError, match="Give a file or folder"):
+        find_files("-")
+
+
+@pytest.mark.parametrize("target", ["in", "in/", "in/out", "in/../in/out"])
+def test_results_are_not_written_where_they_would_be_read_as_input(
+    tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(JobError, match="would be read as input"):
+        check_folders(f"{tmp_path}/in", f"{tmp_path}/{target}")
+    check_folders(f"{tmp_path}/in", f"{tmp_path}/in2")
+    check_folders(f"{tmp_path}/in/in.jsonl", f"{tmp_path}/in")

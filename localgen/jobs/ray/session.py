@@ -9,7 +9,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from localgen.errors import RayJobError
@@ -30,13 +30,12 @@ def joined(address: str, *, with_messages: bool = False) -> Iterator[None]:
     """Join the Ray at an address for the block, and raise its exceptions as RayJobError.
 
     address: "local" starts a Ray on this machine, "auto" joins the one that runs here.
-    with_messages: print what Ray says, too. Raises RayJobError, also in a process that has joined a
-    Ray already, and JobError without Ray.
+    with_messages: print what Ray says, too; otherwise what the block writes to stdout is discarded
+    with it. Raises RayJobError, also in a process that has joined a Ray already, and JobError
+    without Ray.
     """
     check_installed()
-    with warnings.catch_warnings():
-        if not with_messages:
-            warnings.filterwarnings("ignore", module=_OF_RAY)
+    with nullcontext() if with_messages else _quiet_python():
         import ray  # noqa: PLC0415
         import ray.data  # noqa: PLC0415
 
@@ -53,6 +52,19 @@ def joined(address: str, *, with_messages: bool = False) -> Iterator[None]:
                 yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _quiet_python() -> Iterator[None]:
+    """Discard the warnings of Ray's modules and what is printed to stdout: Ray writes there when an
+    actor ends, in a thread of its own."""
+    with (
+        warnings.catch_warnings(),
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+    ):
+        warnings.filterwarnings("ignore", module=_OF_RAY)
+        yield
 
 
 def _check_port(address: str) -> None:

@@ -103,9 +103,9 @@ def test_an_input_that_is_missing_empty_or_of_an_unknown_format_is_refused(tmp_p
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_compressed_files_give_the_same_rows(tmp_path: Path, kind: str, end: str) -> None:
     plain = Path(write(tmp_path, kind))
-    compress = {"gz": gzip.compress, "bz2": bz2.compress}[end]
     packed = tmp_path / f"{plain.name}.{end}"
-    packed.write_bytes(compress(plain.read_bytes()))
+    data = plain.read_bytes()
+    packed.write_bytes(gzip.compress(data) if end == "gz" else bz2.compress(data))
     assert find_files(str(packed)) == [str(packed)]
     assert list(lines_of(str(packed))) == list(lines_of(str(plain)))
     packed.write_bytes(packed.read_bytes()[:-9])

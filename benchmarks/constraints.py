@@ -23,6 +23,7 @@ import numpy as np
 from localgen import Completion, GenerationConfig, LocalModel
 from localgen.constraints.matcher import GrammarMatcher
 from localgen.engine.sampling.masks import limit, limits
+from localgen.generation.text_arguments import text_arguments
 
 N_ROWS = 8
 WORDS = ["cat", "dog", "sea", "sun", "man", "cow", "tree", "house"]
@@ -153,7 +154,7 @@ def mask_costs(model: LocalModel, options: dict[str, Any], *, forces: bool) -> c
     forces: whether tokens that must come are passed over, as the engine does it.
     """
     done = model.complete(PEOPLE[0], **options, max_new_tokens=64)
-    request = model._requests.from_texts(PEOPLE[0], None, options, False)
+    request = model._requests.from_texts(text_arguments(PEOPLE[0], **options))
     matcher = next(iter(request.constraint_of.values())).matcher()
     assert isinstance(matcher, GrammarMatcher)
     masks = Masks(model.tokenizer.vocab_size)

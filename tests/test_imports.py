@@ -28,7 +28,7 @@ LAYERS = [
     ["__init__", "__main__"],
 ]
 # ``from_pretrained(isolated=True)`` imports what runs a model in another process when it is called.
-LATE = ("localgen.model", "localgen.worker")
+LATE = ("localgen.model.local_model", "localgen.worker")
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
 

@@ -39,7 +39,7 @@ import localgen
 assert "numpy" not in sys.modules
 assert localgen.errors.LocalgenError is localgen.LocalgenError
 assert "numpy" not in sys.modules
-assert localgen.LocalModel.__module__ == "localgen.model"
+assert localgen.LocalModel.__module__ == "localgen.model.local_model"
 assert "numpy" in sys.modules
 """
     done = run_child(code)

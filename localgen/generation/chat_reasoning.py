@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from localgen.text.chat_arguments import Message
 from localgen.text.replies.reasoning import (
     Reasoning,
     ReasoningChoice,
@@ -13,9 +14,6 @@ from localgen.text.replies.reasoning import (
     reasoning_choice,
 )
 from localgen.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from localgen.text.chat_template import Message
 
 
 def choose_reasoning(

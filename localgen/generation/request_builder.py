@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localgen._util import system
 from localgen._util.checks import check_int
@@ -34,7 +34,9 @@ from localgen.generation.batch_strategy import BatchStrategy
 from localgen.generation.beam_batch import BeamBatch
 from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
+from localgen.generation.chat_arguments import ChatArguments, Conversation
 from localgen.generation.chat_reasoning import choose_reasoning
+from localgen.generation.choice_arguments import ChooseArguments, ClassifyArguments
 from localgen.generation.choosing import Choosing
 from localgen.generation.constraining import Constraints
 from localgen.generation.continuation_scores import ContinuationScores
@@ -53,17 +55,14 @@ from localgen.generation.inputs import (
 )
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.sequences import SequenceBuilder
+from localgen.generation.text_arguments import StreamArguments, TextArguments
 from localgen.generation.tool_choice import NONE, enforced, enforcement, with_grammar
 from localgen.text.byte_index import ByteIndex, byte_index
 from localgen.text.replies.formats import calls_format, choose_format
-from localgen.text.replies.reasoning import OFF, Reasoning
+from localgen.text.replies.reasoning import OFF
 from localgen.text.replies.start import reply_start
 from localgen.text.tokenizer import Tokenizer
 from localgen.text.tool_schema import as_schemas
-
-if TYPE_CHECKING:
-    from localgen.text.chat_template import Message
-
 
 # Tokens of a prompt's end that may spell a mark, such as "<think>" and a line feed.
 _N_END = 16
@@ -198,23 +197,14 @@ class RequestBuilder:
         )
         call.use(strategy)
 
-    def from_texts(
-        self,
-        prompts: str | Sequence[Prompt],
-        config: Configs,
-        overrides: dict[str, Any],
-        split_special_tokens: bool,
-        cancel: threading.Event | None = None,
-        *,
-        logits_processor: Functions | None = None,
-        stopping_criteria: Functions | None = None,
-    ) -> GenerationCall:
+    def from_texts(self, given: TextArguments[Any, Any]) -> GenerationCall:
         """Build the call for ``complete()``."""
         started = time.perf_counter()
-        resolve.check_cancel(cancel)
-        prompts = as_prompts(prompts)
-        overrides = with_grammar(overrides, prompts)
-        hooks = as_hooks(logits_processor, stopping_criteria)
+        resolve.check_cancel(given.cancel)
+        config, split = given.generation_config, given.split_special_tokens
+        prompts = as_prompts(given.prompts)
+        overrides = with_grammar(given.overrides, prompts)
+        hooks = as_hooks(given.logits_processor, given.stopping_criteria)
         defaults = self.defaults.config
         samples = overrides.get("do_sample")
         searches = overrides.get("num_beams", defaults.num_beams) not in (None, 1)
@@ -225,26 +215,19 @@ class RequestBuilder:
         for each in configs:
             resolve.check_text_options(each)
         self._backend.check_usable()
-        encoded = prompts_from_texts(
-            prompts, self._tokenizer, split_special_tokens=split_special_tokens
-        )
+        encoded = prompts_from_texts(prompts, self._tokenizer, split_special_tokens=split)
         if any(each.negative_prompt is not None for each in configs):
-            given = [config.negative_prompt for config in self._each(configs, encoded)]
-            rows = [self._negative(each, split_special_tokens) for each in given]
+            negative = [config.negative_prompt for config in self._each(configs, encoded)]
+            rows = [self._negative(each, split) for each in negative]
             encoded = replace(encoded, negative=rows)
-        return self._call(encoded, configs, started, keep_text=True, hooks=hooks, cancel=cancel)
+        return self._call(
+            encoded, configs, started, keep_text=True, hooks=hooks, cancel=given.cancel
+        )
 
-    def from_text(
-        self,
-        prompt: Prompt,
-        config: GenerationConfig | None,
-        overrides: dict[str, Any],
-        split_special_tokens: bool,
-        cancel: threading.Event | None = None,
-        **hooks: Functions | None,
-    ) -> GenerationCall:
-        """Build the call for ``stream()``, which has one sequence; ``hooks``: as ``from_texts``."""
-        call = self.from_texts([prompt], config, overrides, split_special_tokens, cancel, **hooks)
+    def from_text(self, given: StreamArguments) -> GenerationCall:
+        """Build the call for ``stream()``, which has one sequence."""
+        prompts: list[Prompt] = [given.prompts]
+        call = self.from_texts(replace(given, prompts=prompts))  # type: ignore[arg-type]
         resolve.check_streams(call.configs[0])
         if len(call.sequences) != 1:
             raise ValueError(
@@ -279,10 +262,9 @@ class RequestBuilder:
         prompts = prompts_from_ids(input_ids, attention_mask, vocab.vocab_size, pad, ends)
         return prompts, [self._sequence_to_evaluate(row) for row in prompts.token_ids]
 
-    def choosing(
-        self, prompts: Sequence[Prompt], choices: list[str], texts: list[str], **options: Any
-    ) -> Choosing:
+    def choosing(self, given: ChooseArguments | ClassifyArguments[Any]) -> Choosing:
         """Build the call for ``choose()`` and ``classify()``; see ``choosing.build``."""
+        prompts, choices, texts = given.scored()
         self._backend.check_usable()
         return choosing.build(
             prompts,
@@ -292,7 +274,9 @@ class RequestBuilder:
             backend=self._backend,
             config=self._config,
             new_sequence=self._sequence_to_evaluate,
-            **options,
+            normalization=given.normalization,
+            unconditional_prompt=given.unconditional_prompt,
+            split_special_tokens=given.split_special_tokens,
         )
 
     def continuations(self, pairs: Sequence[Any]) -> ContinuationScores:
@@ -338,53 +322,49 @@ class RequestBuilder:
             uniform=UniformStream(0, 0),
         )
 
-    def chat_prompt(
-        self,
-        messages: Sequence[Message],
-        *,
-        continue_final_message: bool,
-        template_variables: Mapping[str, Any] | None,
-        reply_format: str | None,
-        tool_choice: str | None,
-        parallel_tool_calls: bool | None,
-        reasoning: Reasoning | None,
-        **given: Any,
-    ) -> ChatPrompt:
-        """Return a conversation as a prompt; ``given`` goes to ``Tokenizer.apply_chat_template``.
+    def chat_prompt(self, chat: ChatArguments[Conversation]) -> ChatPrompt:
+        """Return a conversation as a prompt.
 
         What the template wrote at its end is complete: token healing leaves it alone.
         """
         self._backend.check_usable()
-        tools = as_schemas(given["tools"])
-        template = self._tokenizer.get_chat_template(given["chat_template"], tools)
-        enforces = enforcement(tool_choice, parallel_tool_calls, tools)
+        messages, reply_format, reasoning = chat.messages, chat.reply_format, chat.reasoning
+        tools = as_schemas(chat.tools)
+        template = self._tokenizer.get_chat_template(chat.chat_template, tools)
+        enforces = enforcement(chat.tool_choice, chat.parallel_tool_calls, tools)
         choose = choose_format if enforces is None else calls_format
         form = choose(reply_format, template)
-        if tool_choice == NONE:
-            tools = given["tools"] = None
-        if enforces is not None and continue_final_message:
+        if chat.tool_choice == NONE:
+            tools = None
+        if enforces is not None and chat.continue_final_message:
             raise ValueError("tool_choice cannot be enforced in a message that is continued")
-        if reasoning is not None and continue_final_message:
+        if reasoning is not None and chat.continue_final_message:
             raise ValueError("reasoning cannot be chosen in a message that is continued")
-        variables = template_variables or {}
+        given: dict[str, Any] = {
+            "tools": None if chat.tool_choice == NONE else chat.tools,
+            "documents": chat.documents,
+            "chat_template": chat.chat_template,
+        }
+        variables = chat.template_variables or {}
         has_marks = form is not None and (reply_format is not None or form.shows_thoughts(template))
         choice = choose_reasoning(
             reasoning, self._tokenizer, messages, given, variables, has_marks=has_marks
         )
         ids: list[int] = self._tokenizer.apply_chat_template(
             messages,
-            add_generation_prompt=not continue_final_message,
-            continue_final_message=continue_final_message,
+            add_generation_prompt=not chat.continue_final_message,
+            continue_final_message=chat.continue_final_message,
+            split_special_tokens=chat.split_special_tokens,
             return_dict=False,
             **given,
             **variables,
             **choice.variables,
         )
-        is_open = continue_final_message and messages[-1].get("content")
+        is_open = chat.continue_final_message and messages[-1].get("content")
         reply, grammar = None, None
         if form is not None:
             end = b"".join(map(self._tokenizer.token_bytes, ids[-_N_END:])).decode(errors="replace")
-            always_reasons = form.always_reasons and not continue_final_message
+            always_reasons = form.always_reasons and not chat.continue_final_message
             reply = replace(
                 reply_start(form, tools or (), end, messages[-1] if is_open else None),
                 is_to_reason=reasoning not in (None, OFF) or always_reasons,

@@ -35,7 +35,7 @@ async def _echo(
     original: str | list[int], prompt: str | list[int], n_top: int | None, model: Any
 ) -> Echo:
     tokenizer = model.tokenizer
-    ids = prompt if isinstance(prompt, list) else await model._in_thread(tokenizer.encode, prompt)
+    ids = prompt if isinstance(prompt, list) else await model.in_thread(tokenizer.encode, prompt)
     text = original if isinstance(original, str) else tokenizer.decode(ids)
     scores = None if n_top is None else await model.ascore_tokens(ids, top=n_top)
     return Echo(text, ids, scores)

@@ -1,4 +1,5 @@
-"""Checks a tokenizer's arguments that are unknown, wrong or have no effect; it renders nothing."""
+"""What a conversation is, and checks of arguments that are unknown, wrong or have no effect; it
+renders nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from typing import Any, Protocol
 
 from localgen._util.suggestions import did_you_mean, similar_names
 from localgen._util.warn import warn
+
+Message = Mapping[str, Any]
 
 _NEVER_CUT = "a conversation is never cut; drop messages, or cut the returned token ids"
 _UNSUPPORTED = {

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from localgen.errors import TemplateError
-from localgen.text.chat_template import ChatTemplate, Message
+from localgen.text.chat_arguments import Message
+from localgen.text.chat_template import ChatTemplate
 
 _DEFAULT, _TOOL_USE = "default", "tool_use"
 # Noncharacters, which Unicode reserves for internal use.

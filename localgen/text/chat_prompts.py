@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from localgen.text.chat_arguments import Message
 from localgen.text.chat_encoder import ChatEncoder, ChatTemplates
-from localgen.text.chat_template import ChatTemplate, Message
+from localgen.text.chat_template import ChatTemplate
 from localgen.text.vocab import Vocab
 
 

@@ -17,6 +17,7 @@ import jinja2.meta
 
 from localgen._util.threads import start_thread
 from localgen.errors import TemplateError
+from localgen.text.chat_arguments import Message
 from localgen.text.template_environment import environment
 from localgen.text.template_sizes import MAX_OUTPUT_CHARS, start_sizes
 from localgen.text.tool_arguments import (
@@ -25,7 +26,6 @@ from localgen.text.tool_arguments import (
     json_arguments,
 )
 
-Message = Mapping[str, Any]
 Result = TypeVar("Result")
 
 MAX_TEMPLATE_BYTES = 2**20

@@ -23,6 +23,7 @@ from localgen.text.batch_encoding import (
     pad_columns,
 )
 from localgen.text.chat_arguments import (
+    Message,
     as_conversations,
     check_call_options,
     warn_unless_read,
@@ -39,7 +40,6 @@ from localgen.text.vocab import Vocab
 
 if TYPE_CHECKING:
     from localgen.text.chat_prompts import ChatPrompts
-    from localgen.text.chat_template import Message
 
 _MOST_BREAKERS_KEPT = 16
 

@@ -9,6 +9,7 @@ from typing import Any
 from localgen.generation import results
 from localgen.generation.call import GenerationCall
 from localgen.generation.resolve import check_streams
+from localgen.generation.text_arguments import TextArguments, async_arguments
 from localgen.model import LocalModel
 
 # These run as tasks of one event loop, and can be cancelled.
@@ -42,34 +43,24 @@ def build(model: LocalModel, name: Any, arguments: dict[str, Any]) -> Built:
 def _text_call(
     model: LocalModel,
     *,
-    prompts: Any,
     is_single: bool,
     takes_apart: bool,
     sends_each: bool,
     is_streamed: bool,
-    generation_config: Any = None,
-    logits_processor: Any = None,
-    stopping_criteria: Any = None,
-    split_special_tokens: bool = False,
-    **overrides: Any,
+    **options: Any,
 ) -> Built:
     """is_single: whether the call must have one row, as a stream does."""
-    from_prompts = model._requests.from_text if is_single else model._requests.from_texts
-    call = from_prompts(
-        prompts,
-        generation_config,
-        overrides,
-        split_special_tokens,
-        logits_processor=logits_processor,
-        stopping_criteria=stopping_criteria,
-    )
+    given: TextArguments[Any, Any] = async_arguments(**options)
+    call = (model._requests.from_text if is_single else model._requests.from_texts)(given)
     parsers = [results.reply_parser(call, row) if takes_apart else None for row in call.sequences]
     done = lambda: results.completions(call)  # noqa: E731
     return Built(
         call=call,
         parsers=parsers,
         sends_each=sends_each,
-        is_eager=is_streamed or sends_each or bool(logits_processor or stopping_criteria),
+        is_eager=is_streamed
+        or sends_each
+        or bool(given.logits_processor or given.stopping_criteria),
         facts=None,
         outcome=(lambda: None) if sends_each else done,
         partial=done,

@@ -261,7 +261,8 @@ class IsolatedModel(LocalModel):
 
     # --- helpers ---
 
-    async def _in_thread(self, function: Callable[..., T], *args: Any, **given: Any) -> T:
+    async def in_thread(self, function: Callable[..., T], *args: Any, **given: Any) -> T:
+        """See ``LocalModel.in_thread``; the threads are the model's own."""
         context = contextvars.copy_context()
         call = functools.partial(context.run, function, *args, **given)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

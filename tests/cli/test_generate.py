@@ -458,7 +458,7 @@ def test_a_prompt_that_is_typed(tiny_bpe_path: Path) -> None:
 
 
 WAITS_FOR_ITS_READER = """
-import sys; from localgen.model import CompletionStream as Stream
+import sys; from localgen.generation.streaming import CompletionStream as Stream
 step, pieces = Stream.__next__, iter(range(10**6))
 def wait_once(self):
     if next(pieces) == 20:
@@ -487,7 +487,7 @@ def test_streams_in_a_terminal(tiny_bpe_path: Path) -> None:
 def test_ctrl_c_with_json(generate: Any, tiny_bpe_path: Path) -> None:
     """The text generated before a SIGINT is printed as JSON, marked as cancelled."""
     code = (
-        "import signal, sys; from localgen.model import CompletionStream as S\n"
+        "import signal, sys; from localgen.generation.streaming import CompletionStream as S\n"
         "step, pieces = S.__next__, iter(range(9))\n"
         "def next_piece(self):\n"
         "    if next(pieces) == 5: signal.raise_signal(signal.SIGINT)\n"

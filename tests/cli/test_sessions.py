@@ -65,7 +65,7 @@ def test_session_of_other_settings(run: Any, tmp_path: Path) -> None:
 
 INTERRUPTED = """
 import signal, sys
-from localgen.model import CompletionStream as Stream
+from localgen.generation.streaming import CompletionStream as Stream
 step, pieces = Stream.__next__, iter(range(9))
 def next_piece(self):
     if next(pieces) == 5:

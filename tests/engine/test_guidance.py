@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from localgen import ContextFullError, DecodeError, GenerationConfig, KvBudgetError
 from localgen.engine.sampling.filters import log_softmax
 from localgen.engine.sampling.guided import guided
+from localgen.generation.text_arguments import text_arguments
 from tests.fakes import (
     EOS,
     FakeBackend,
@@ -224,9 +225,7 @@ def test_an_interrupt_between_two_tokens() -> None:
         return accepted(sequence, token_id)
 
     engine.accept = interrupted  # type: ignore[method-assign]
-    call = model._requests.from_texts(
-        "ab", None, {"guidance_scale": 0.45, "max_new_tokens": 6}, False
-    )
+    call = model._requests.from_texts(text_arguments("ab", guidance_scale=0.45, max_new_tokens=6))
     engine.submit(call.request)
     interrupts = 0
     while not call.request.done:

@@ -15,6 +15,7 @@ import pytest
 
 import localgen
 from localgen.generation.call import GenerationCall
+from localgen.generation.text_arguments import text_arguments
 from tests.fakes import FakeModel, engine_of, fake_model, reference_greedy
 
 PACKAGE = Path(localgen.__file__).parent
@@ -52,7 +53,7 @@ class Interruption:
 
 def calls(model: FakeModel, options: Options) -> list[GenerationCall]:
     options = {"max_new_tokens": 3, "do_sample": False, **options}
-    return [model._requests.from_texts(prompts, None, options, False) for prompts in PROMPTS]
+    return [model._requests.from_texts(text_arguments(prompts, **options)) for prompts in PROMPTS]
 
 
 def run(model: FakeModel, made: list[GenerationCall], number: int | None = None) -> list[Line]:

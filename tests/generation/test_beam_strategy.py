@@ -19,6 +19,7 @@ from localgen import (
 )
 from localgen.engine.backend import Logits
 from localgen.generation import results
+from localgen.generation.text_arguments import text_arguments
 from tests import fakes
 from tests.beam_reference import Text, beam_search, log_softmax
 from tests.fakes import EOS, N_VOCAB, FakeBackend, FakeModel, engine_of, fake_model
@@ -410,7 +411,7 @@ def test_texts_that_begin_as_a_beam_does(n_steps: int, shares: bool) -> None:
     used.backend.can_share_cells = shares
     engine, builder = engine_of(used), used._requests
     options: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 12}
-    searched = builder.from_texts(PROMPTS[1:2], None, {**options, "eos_token_id": EOS}, False)
+    searched = builder.from_texts(text_arguments(PROMPTS[1:2], **options, eos_token_id=EOS))
     engine.submit(searched.request)
     for _ in range(n_steps):
         engine.step()
@@ -418,7 +419,7 @@ def test_texts_that_begin_as_a_beam_does(n_steps: int, shares: bool) -> None:
         [*each.tokens[: each.n_tokens].tolist(), 65 + i]
         for i, each in enumerate(searched.request.sequences)
     ]
-    plain = builder.from_texts(prompts, None, {"max_new_tokens": 5, "eos_token_id": []}, False)
+    plain = builder.from_texts(text_arguments(prompts, max_new_tokens=5, eos_token_id=[]))
     engine.submit(plain.request)
     while not engine.idle:
         engine.step()
@@ -431,8 +432,8 @@ def test_beams_start_together() -> None:
     """While others leave too few places for all of a prompt's beams, none of them takes one."""
     used = model()
     engine, builder = engine_of(used), used._requests
-    plain = builder.from_texts(["a"] * 6, None, {"max_new_tokens": 4, "eos_token_id": []}, False)
-    searched = builder.from_texts(["b"], None, {"num_beams": 4, "max_new_tokens": 3}, False)
+    plain = builder.from_texts(text_arguments(["a"] * 6, max_new_tokens=4, eos_token_id=[]))
+    searched = builder.from_texts(text_arguments(["b"], num_beams=4, max_new_tokens=3))
     engine.submit(plain.request)
     engine.submit(searched.request)
     engine.step()

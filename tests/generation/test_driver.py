@@ -19,6 +19,7 @@ from localgen.engine.request import Request
 from localgen.engine.scheduler import Scheduler
 from localgen.generation import driver
 from localgen.generation.driver import Driver
+from localgen.generation.text_arguments import text_arguments
 from tests.fakes import FakeBackend, engine_of, fake_model, reference_greedy
 
 SECONDS = 20  # the end of a test that would hang
@@ -295,7 +296,7 @@ def test_a_task_whose_time_has_come_already_does_not_wait():
     model = fake_model()
 
     async def main() -> list[int]:
-        call = model._requests.from_texts([A], None, {"max_new_tokens": 5}, False)
+        call = model._requests.from_texts(text_arguments([A], max_new_tokens=5))
         (row,) = call.sequences
         counts = []
         async for _ in model._async_driver.steps(call.request, lambda: True):

@@ -26,6 +26,7 @@ from localgen.errors import (
     WorkerCrashedError,
 )
 from localgen.generation.row_stream import RowUpdate
+from localgen.model.module_methods import ModuleMethods
 from localgen.worker.model import IsolatedModel
 from tests.worker import functions
 from tests.worker.conftest import load_isolated
@@ -50,7 +51,9 @@ def test_every_public_method_is_isolated_inherited_on_purpose_or_refused() -> No
         *("chat", "chat_prompt", "achat_prompt", "run_tools", "compute_transition_scores"),
         *("generation_config", "sampling_defaults", "n_sequences_that_fit", "from_pretrained"),
     }
-    public = {name for name in vars(LocalModel) if not name.startswith("_")} | {"__call__"}
+    kinds = [kind for kind in LocalModel.__mro__ if kind not in (ModuleMethods, object)]
+    methods = {name for kind in kinds for name in vars(kind)}
+    public = {name for name in methods if not name.startswith("_")} | {"__call__"}
     assert public - set(vars(IsolatedModel)) == inherited
 
 

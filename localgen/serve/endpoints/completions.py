@@ -108,7 +108,7 @@ async def _prompts(given: CompletionRequest, model: Any) -> list[str | list[int]
         return ids
 
     with blaming_fields(given, "prompt", (ValueError, TypeError)):
-        return list(await model._in_thread(lambda: [encoded(prompt) for prompt in given.prompt]))
+        return list(await model.in_thread(lambda: [encoded(prompt) for prompt in given.prompt]))
 
 
 def _choices(

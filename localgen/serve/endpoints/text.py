@@ -73,7 +73,7 @@ async def _computed(
     state.pool.find(name)  # before it waits, so that a wrong name is answered at once
     async with state.text_admission.turn(request), state.pool.use(name) as model:
         task = asyncio.create_task(
-            model._in_thread(lambda: long_json_bytes(compute(model.tokenizer)))
+            model.in_thread(lambda: long_json_bytes(compute(model.tokenizer)))
         )
         try:
             return await asyncio.shield(task)

@@ -11,10 +11,10 @@ import numpy as np
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.model_facts import CPU, Weight, logits_dtype
 
-Model = TypeVar("Model", bound="ModelMethods")
+Model = TypeVar("Model", bound="ModuleMethods")
 
 
-class ModelMethods:
+class ModuleMethods:
     """What ``LocalModel`` has in common with a transformers model besides generating.
 
     ``device`` is where token ids live, always "cpu".

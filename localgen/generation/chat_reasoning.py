@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from localgen.text.chat_arguments import Message
-from localgen.text.replies.reasoning import (
-    Reasoning,
-    ReasoningChoice,
-    checked_reasoning,
-    reasoning_choice,
-)
+from localgen.generation.chat_arguments import ChatArguments, Conversation
+from localgen.text.replies.reasoning import ReasoningChoice, checked_reasoning, reasoning_choice
 from localgen.text.tokenizer import Tokenizer
 
 
 def choose_reasoning(
-    reasoning: Reasoning | None,
-    tokenizer: Tokenizer,
-    messages: Sequence[Message],
-    given: Mapping[str, Any],
-    variables: Mapping[str, Any],
-    *,
-    has_marks: bool,
+    chat: ChatArguments[Conversation], tokenizer: Tokenizer, *, has_marks: bool
 ) -> ReasoningChoice:
     """Return what ``reasoning`` means for the template of a conversation.
 
-    given, variables: the other arguments of ``apply_chat_template``, and the caller's own variables
-    of the template. has_marks: whether it is known how the model marks its reasoning.
+    has_marks: whether it is known how the model marks its reasoning.
     Raises ValueError for what the template cannot do, and where its prompt would be the same.
     """
-    value = checked_reasoning(reasoning)
+    value = checked_reasoning(chat.reasoning)
     if value is None:
         return ReasoningChoice()
-    source = tokenizer.get_chat_template(given["chat_template"], given["tools"])
+    variables = chat.template_variables or {}
+    source = tokenizer.get_chat_template(chat.chat_template, chat.tools)
     reads = functools.partial(tokenizer.chat_template_reads, chat_template=source)
     choice = reasoning_choice(value, reads=reads, has_marks=has_marks, given=variables)
     if choice.opposite is None:
         return choice
     # Without what the template does not read, which is warned of when the prompt is made.
-    optional = {"tools": given["tools"], "documents": given["documents"], **variables}
+    optional = {"tools": chat.tools, "documents": chat.documents, **variables}
     seen = {name: value for name, value in optional.items() if reads(name)}
     prompts = [
         tokenizer.apply_chat_template(
-            messages,
+            chat.messages,
             chat_template=source,
             add_generation_prompt=True,
             tokenize=False,

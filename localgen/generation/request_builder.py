@@ -35,7 +35,7 @@ from localgen.generation.beam_batch import BeamBatch
 from localgen.generation.beam_strategy import BeamStrategy
 from localgen.generation.call import GenerationCall
 from localgen.generation.chat_arguments import ChatArguments, Conversation
-from localgen.generation.chat_reasoning import choose_reasoning
+from localgen.generation.chat_rendering import render_chat
 from localgen.generation.choice_arguments import ChooseArguments, ClassifyArguments
 from localgen.generation.choosing import Choosing
 from localgen.generation.constraining import Constraints
@@ -56,16 +56,9 @@ from localgen.generation.inputs import (
 from localgen.generation.model_backend import ModelBackend
 from localgen.generation.sequences import SequenceBuilder
 from localgen.generation.text_arguments import StreamArguments, TextArguments
-from localgen.generation.tool_choice import NONE, enforced, enforcement, with_grammar
+from localgen.generation.tool_choice import with_grammar
 from localgen.text.byte_index import ByteIndex, byte_index
-from localgen.text.replies.formats import calls_format, choose_format
-from localgen.text.replies.reasoning import OFF
-from localgen.text.replies.start import reply_start
 from localgen.text.tokenizer import Tokenizer
-from localgen.text.tool_schema import as_schemas
-
-# Tokens of a prompt's end that may spell a mark, such as "<think>" and a line feed.
-_N_END = 16
 
 
 class RequestBuilder:
@@ -323,65 +316,9 @@ class RequestBuilder:
         )
 
     def chat_prompt(self, chat: ChatArguments[Conversation]) -> ChatPrompt:
-        """Return a conversation as a prompt.
-
-        What the template wrote at its end is complete: token healing leaves it alone.
-        """
+        """Return a conversation as a prompt; see ``render_chat``."""
         self._backend.check_usable()
-        messages, reply_format, reasoning = chat.messages, chat.reply_format, chat.reasoning
-        tools = as_schemas(chat.tools)
-        template = self._tokenizer.get_chat_template(chat.chat_template, tools)
-        enforces = enforcement(chat.tool_choice, chat.parallel_tool_calls, tools)
-        choose = choose_format if enforces is None else calls_format
-        form = choose(reply_format, template)
-        if chat.tool_choice == NONE:
-            tools = None
-        if enforces is not None and chat.continue_final_message:
-            raise ValueError("tool_choice cannot be enforced in a message that is continued")
-        if reasoning is not None and chat.continue_final_message:
-            raise ValueError("reasoning cannot be chosen in a message that is continued")
-        given: dict[str, Any] = {
-            "tools": None if chat.tool_choice == NONE else chat.tools,
-            "documents": chat.documents,
-            "chat_template": chat.chat_template,
-        }
-        variables = chat.template_variables or {}
-        has_marks = form is not None and (reply_format is not None or form.shows_thoughts(template))
-        choice = choose_reasoning(
-            reasoning, self._tokenizer, messages, given, variables, has_marks=has_marks
-        )
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=not chat.continue_final_message,
-            continue_final_message=chat.continue_final_message,
-            split_special_tokens=chat.split_special_tokens,
-            return_dict=False,
-            **given,
-            **variables,
-            **choice.variables,
-        )
-        is_open = chat.continue_final_message and messages[-1].get("content")
-        reply, grammar = None, None
-        if form is not None:
-            end = b"".join(map(self._tokenizer.token_bytes, ids[-_N_END:])).decode(errors="replace")
-            always_reasons = form.always_reasons and not chat.continue_final_message
-            reply = replace(
-                reply_start(form, tools or (), end, messages[-1] if is_open else None),
-                is_to_reason=reasoning not in (None, OFF) or always_reasons,
-                max_reasoning_tokens=choice.limit,
-            )
-        if enforces is not None:
-            assert reply is not None
-            reply, grammar = enforced(reply, template, self._special_id, enforces)
-        return ChatPrompt(ids, () if is_open else ids, reply, grammar)
-
-    def _special_id(self, mark: str) -> int | None:
-        """Return the special token that is spelled as ``mark``; None if there is none."""
-        vocab = self._tokenizer
-        token_id = vocab.convert_tokens_to_ids(mark)
-        if not isinstance(token_id, int) or vocab.token_bytes(token_id) != mark.encode():
-            return None
-        return None if vocab.text_bytes(token_id) else token_id
+        return render_chat(chat, self._tokenizer)
 
     def _each(self, configs: list[GenerationConfig], prompts: Prompts) -> list[GenerationConfig]:
         """Return one config for each prompt."""

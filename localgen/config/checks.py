@@ -77,7 +77,3 @@ def check_assistant(name: str, value: object) -> object:
     if (isinstance(value, str) and value) or callable(getattr(value, "from_pretrained", None)):
         return value
     raise ValueError(f"{name} must be a LocalModel, or the name or path of one, got {value!r:.80}")
-
-
-def is_minus_one(value: object) -> bool:
-    return isinstance(value, int) and value == -1

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 
 from localgen._util.arrays import plain
 from localgen._util.checks import check_float, check_int
-from localgen.config.checks import is_minus_one
 
 MAX_TOKEN_ID = 2**31 - 1
 
@@ -22,7 +21,7 @@ def check_eos_token_id(name: str, value: object) -> tuple[int, ...]:
     """-1 is no token, so that nothing ends a sequence, as in transformers."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes)
     ids = [plain(each) for each in value] if is_list else [value]  # type: ignore[attr-defined]
-    return check_token_ids(name, [each for each in ids if not is_minus_one(each)])
+    return check_token_ids(name, [each for each in ids if not _is_minus_one(each)])
 
 
 def check_forced_ids(name: str, value: object) -> tuple[int, ...]:
@@ -61,3 +60,7 @@ def check_sequence_bias(name: str, value: object) -> tuple[tuple[tuple[int, ...]
             bias = check_float(name, bias, "from -1e9 to 1e9, or -inf", -1e9, 1e9)
         result[ids] = float(bias)
     return tuple(result.items())
+
+
+def _is_minus_one(value: object) -> bool:
+    return isinstance(value, int) and value == -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from llguidance import LLMatcher, LLTokenizer, grammar_from
 
 from localgen._util.big_stack import on_big_stack
 from localgen._util.kept import Kept
+from localgen._util.places import Places
+from localgen._util.system import usable_cpus
 from localgen.constraints.classes import Parse, json_of, schema_of
 from localgen.constraints.enforceable import CheckedGrammar, bounded, enforceable, name_of
 from localgen.constraints.matcher import GrammarMatcher
@@ -47,6 +50,14 @@ _STACK_BYTES = 128 * 2**20
 _MOST_PARTS = 30_000
 _PART = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/|[\w-]+')
 _KEPT = 64
+# llguidance does not tell how large a compiled constraint is. Measured: 90 bytes for each character
+# of choices, 550 for each of a grammar of many rules.
+_BYTES_PER_CHARACTER, _BYTES_OF_GRAMMAR = 100, 600
+_MOST_BYTES_KEPT = 2**29
+# Compiles at a time: with one, a slow one would hold up all others.
+_PLACES = Places(max(2, usable_cpus() // 2))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_PLACES.reset)
 # The rule that a Lark grammar begins with.
 _START = re.compile(r"^\s*start\b", re.MULTILINE)
 # What begins a schema in a grammar; texts, patterns and comments, in which nothing does.
@@ -88,7 +99,7 @@ class Compiler:
     def __init__(self, tokenizer: Callable[[], LLTokenizer], n_vocab: int) -> None:
         self._tokenizer = tokenizer
         self._n_vocab = n_vocab
-        self._kept: Kept[LLMatcher] = Kept(_KEPT)
+        self._kept: Kept[LLMatcher] = Kept(_KEPT, _MOST_BYTES_KEPT)
 
     @functools.cached_property
     def _vocabulary(self) -> LLTokenizer:
@@ -99,7 +110,9 @@ class Compiler:
         that no text satisfies."""
         text, parse = _described(name, value)
         shown = name_of(name, value)
-        matcher = self._kept.get((name, text), lambda: self._compiled(name, shown, text))
+        size = len(text) * (_BYTES_OF_GRAMMAR if name == "grammar" else _BYTES_PER_CHARACTER)
+        make = lambda: self._compiled(name, shown, text)  # noqa: E731
+        matcher = self._kept.get((name, text), make, size)
         return CompiledConstraint(matcher, self._n_vocab, shown, parse)
 
     def _compiled(self, name: str, shown: str, text: str) -> LLMatcher:
@@ -139,10 +152,14 @@ def _checked_schema(text: str) -> str | None:
 
 
 def _compiling(what: str, work: Callable[[], Result]) -> Result:
-    """Return the result of ``work``, which compiles, on a stack that lasts."""
-    return on_big_stack(
-        _STACK_BYTES, "localgen-grammar", f"{what} is compiled: use a smaller one", work
-    )
+    """Return the result of ``work``, which compiles, on a stack that lasts.
+
+    It cannot be stopped. What nobody wants any more by the time that it has a place is left out.
+    """
+    with _PLACES.taken():
+        return on_big_stack(
+            _STACK_BYTES, "localgen-grammar", f"{what} is compiled: use a smaller one", work
+        )
 
 
 def _described(name: str, value: Any) -> tuple[str, Parse]:

@@ -6,11 +6,11 @@ a model in another process gives the same updates.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from localgen._util.wanted import run_in_thread
 from localgen.completion import Completion, TokenLogprob
 from localgen.engine.recorders import LogprobRecorder
 from localgen.engine.sequence import FinishReason, Sequence
@@ -102,7 +102,7 @@ class CallRows:
         """Yield the updates of the call that ``build`` returns, called in a thread: tokenizing and
         compiling a schema may take long."""
         check_asyncio()
-        async with aclosing(self.run(await asyncio.to_thread(build))) as updates:
+        async with aclosing(self.run(await run_in_thread(None, build))) as updates:
             async for each in updates:
                 yield each
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from localgen._util.wanted import run_in_thread
 from localgen.engine.request import Request
 from localgen.generation.async_driver import AsyncDriver
 from localgen.generation.driver import Driver
@@ -36,7 +36,7 @@ class ModelParts:
         Such as ``await model.in_thread(model.tokenizer.encode, text)``: a long text takes a while,
         and an isolated model asks its process.
         """
-        return await asyncio.to_thread(function, *args, **given)
+        return await run_in_thread(None, function, *args, **given)
 
     def _run_all(self, requests: Iterable[Request]) -> None:
         """Run requests one after another, each with those of other threads."""

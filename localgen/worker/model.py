@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import functools
 import inspect
 import os
 import threading
@@ -14,6 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from localgen._util.wanted import run_in_thread
 from localgen.completion import Completion
 from localgen.config import GenerationConfig
 from localgen.generation.inputs import Prompt
@@ -263,9 +261,7 @@ class IsolatedModel(LocalModel):
 
     async def in_thread(self, function: Callable[..., T], *args: Any, **given: Any) -> T:
         """See ``LocalModel.in_thread``; the threads are the model's own."""
-        context = contextvars.copy_context()
-        call = functools.partial(context.run, function, *args, **given)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await run_in_thread(self._threads, function, *args, **given)
 
     def _new_call(
         self,

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+from localgen._util.wanted import Unwanted, check_wanted, wanted_while
 from localgen.engine.request import Request
 from localgen.generation import results
 from localgen.generation.row_stream import RowProgress, RowUpdate, updates_before_error
@@ -24,7 +25,8 @@ from localgen.worker.calls import WireRow
 from localgen.worker.pickled_errors import pickled_error
 from localgen.worker.wire import Receiver, Sender
 
-_N_BUILDERS = 8
+# Those that wait for a constraint to be compiled hold up none of the others.
+_N_BUILDERS = 64
 _SECONDS_BETWEEN_SIGNS = 1.0
 # What nobody reads as it comes is kept in case this process ends; the work after each step would
 # take two percent of the time of a small model's.
@@ -109,6 +111,7 @@ class CallRunner:
         # One, so that a call's rows are sent in order, and before its end.
         self._finisher = ThreadPoolExecutor(1, "localgen-finish")
         self._building: dict[int, bool] = {}
+        self._abandoned: set[int] = set()  # of those that are being built
         self._running: dict[int, _Running] = {}
         self._number_of: dict[Request, int] = {}
         self._asked: dict[int, Future[Any]] = {}
@@ -128,6 +131,8 @@ class CallRunner:
             name, *rest = message
             if name == "cancel":
                 self._cancel(*rest)
+            elif name == "abandon":
+                self._cancel(*rest, is_abandoned=True)
             elif name == "defaults":
                 self._model.generation_config = pickle.loads(rest[0])["generation_config"]
             elif name == "close":
@@ -145,16 +150,23 @@ class CallRunner:
     def _run(self, name: object, number: int, payload: bytes) -> None:
         self._call_number.set(number)
         try:
-            arguments = pickle.loads(payload)
-            if name in ANSWERS:
-                outcome = ANSWERS[name](self._model, **arguments)
-                self._sender.send(("done", number, outcome))
-            else:
-                self._start(number, build(self._model, name, arguments))
+            with wanted_while(lambda: number not in self._abandoned):
+                check_wanted()
+                self._build(name, number, pickle.loads(payload))
+        except Unwanted:
+            pass
         except BaseException as error:
             self._sender.send(("error", number, pickled_error(error)))
         finally:
-            self._building.pop(number, None)
+            with self._lock:
+                self._building.pop(number, None)
+                self._abandoned.discard(number)
+
+    def _build(self, name: object, number: int, arguments: dict[str, Any]) -> None:
+        if name in ANSWERS:
+            self._sender.send(("done", number, ANSWERS[name](self._model, **arguments)))
+        else:
+            self._start(number, build(self._model, name, arguments))
 
     def _start(self, number: int, built: Built) -> None:
         running = _Running(number, built, self._sender)
@@ -169,10 +181,13 @@ class CallRunner:
                 running.request.is_cancelled = True
         self._model._async_driver.start(running.request)
 
-    def _cancel(self, number: int) -> None:
+    def _cancel(self, number: int, *, is_abandoned: bool = False) -> None:
+        """Let a call end with what it has; one that nobody waits for need not be built."""
         with self._lock:
             if number in self._building:
                 self._building[number] = True
+                if is_abandoned:
+                    self._abandoned.add(number)
             elif number in self._running:
                 self._running[number].request.is_cancelled = True
             elif number in self._asked:

@@ -197,7 +197,9 @@ class Supervisor:
 
     def _abandon(self, call: RemoteCall) -> None:
         if self._calls.pop(call.number, None) is not None:
-            self.cancel(call)
+            call.is_cancelled = True
+            if call.stage in (Stage.SENT, Stage.BEGUN):
+                self._post(("abandon", call.number))
             call.stage = Stage.OVER
             self._send_held()
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from localgen._util.suggestions import did_you_mean
 from localgen.option_names import own_name
+from localgen.serve.body_values import check_values
 from localgen.serve.refusals import Refusal
 from localgen.serve.schemas.common import RequestModel
 from localgen.serve.wording import as_json_values
@@ -19,7 +20,7 @@ from localgen.serve.wording import as_json_values
 AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 # Bytes of a body that would hold up others while it is checked.
-_LONG_BODY = 2**17
+_LONG_BODY = 2**16
 # Fields of other servers and older APIs → what to write.
 _INSTEAD = {
     "functions": "use tools",
@@ -51,7 +52,12 @@ async def read_body(request: Request, kind: type[AnyRequest]) -> AnyRequest:
     body = await request.body()
     if len(body) < _LONG_BODY:
         return checked(body, kind)
-    return await asyncio.to_thread(checked, body, kind)
+    return await asyncio.to_thread(_long_checked, body, kind)
+
+
+def _long_checked(body: bytes, kind: type[AnyRequest]) -> AnyRequest:
+    check_values(body)
+    return checked(body, kind)
 
 
 def checked(body: bytes, kind: type[AnyRequest]) -> AnyRequest:

@@ -144,3 +144,29 @@ def test_a_client_that_leaves_keeps_its_place_until_its_thread_is_free(
         assert (gate.n_inside, app.state.text_admission.n_running) == (2, 2)
         gate.opened.set()
         until(lambda: app.state.text_admission.n_running == 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {"content": "aaa"}, "content"),
+        ("/v1/completions", {"prompt": "aaa"}, "prompt"),
+        ("/v1/chat/completions", {"messages": ASK}, "messages"),
+        ("/v1/responses", {"input": "aaa"}, "input"),
+    ],
+)
+def test_a_text_that_cannot_be_tokenized_is_refused_with_the_reason(
+    serve: Serve, path: str, body: dict[str, Any], param: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one letter 1,048,576 times is with most vocabularies."""
+    model = replying_model("Hi.")
+
+    def tokenize(*_: Any, **__: Any) -> None:
+        raise ValueError("the text has 9 characters in a row. Split the text.")
+
+    client = serve(model)
+    monkeypatch.setattr(model.backend.vocab, "tokenize", tokenize)
+    answer = client.post(path, json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["param"], error["message"][:22]) == (param, "the text has 9 charact")

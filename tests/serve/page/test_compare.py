@@ -165,13 +165,21 @@ def test_models_that_have_no_room_together_come_one_after_the_other(comparison: 
     comparison.server.by_model = {
         "small": _reply("a b", hold_after=1), "large": [NO_ROOM, _reply("a c")],
     }  # fmt: skip
+    comparison.js(
+        "window.errors = [];"
+        "const shown = () => [...document.querySelectorAll('.error:not([hidden])')];"
+        "new MutationObserver(() => window.errors.push(...shown().map((each) => each.textContent)))"
+        ".observe(document.querySelector('#sides'),"
+        " { attributes: true, childList: true, subtree: true });"
+    )
     comparison.find("#prompt").send_keys("Hi", ENTER)
     comparison.until(lambda: "Waits for the other reply" in comparison.texts("#right-reply")[0])
-    assert comparison.texts(".heat") == ["a", ""]
-    assert comparison.texts(".error:not([hidden])") == []
+    comparison.until(lambda: comparison.texts(".heat") == ["a", ""])
+    assert "The reply on the right waits for the other one" in comparison.texts("#announcer p")
     comparison.server.go()
     comparison.until(lambda: comparison.find("#run").text == "Compare")
     assert comparison.texts("#left-reply, #right-reply") == ["a b", "a c"]
+    assert comparison.js("return window.errors") == [], "nor for a moment"
     assert comparison.marks() == [["b"], ["c"]]
 
 
@@ -180,6 +188,7 @@ def test_a_reply_that_waits_for_the_other_is_stopped_with_it(comparison: Compari
     comparison.server.by_model = {"small": _reply("a b", hold_after=1), "large": [NO_ROOM]}
     comparison.find("#prompt").send_keys("Hi", ENTER)
     comparison.until(lambda: "Waits for the other reply" in comparison.texts("#right-reply")[0])
+    comparison.until(lambda: comparison.texts(".heat") == ["a", ""])
     comparison.press(ESCAPE)
     comparison.until(lambda: comparison.find("#run").text == "Compare")
     assert comparison.texts("#left-reply, #right-reply") == ["a", ""]

@@ -67,9 +67,10 @@ class Comparison {
   async runSides(run, signal) {
     const late = [];
     const runOrWait = async (side) => {
-      if (await run(side)) return;
+      if ((await run(side)) === null) return;
       late.push(side);
       side.showTurn();
+      announce(`The reply on the ${side.name} waits for the other one`);
     };
     await Promise.all([this.left, this.right].map(runOrWait));
     for (const side of late) await retry(run, side, signal);
@@ -94,11 +95,14 @@ class Comparison {
 
 // Tries until the server has room: it may take a moment to be done with the other reply.
 async function retry(run, side, signal) {
-  for (let n = 1; !signal.aborted && !(await run(side)) && n < MAX_TRIES; n += 1) {
+  for (let n = 1; !signal.aborted; n += 1) {
+    const error = await run(side);
+    if (error === null) return;
+    if (n === MAX_TRIES) return side.end(error);
     side.showTurn();
     await new Promise((resolve) => setTimeout(resolve, 1000 * RETRY_SECONDS));
   }
-  if (signal.aborted) side.end(null);
+  side.end(null);
 }
 
 function verdict({ isSame, nSameWords, left, right }, leftText, rightText) {

@@ -45,8 +45,8 @@ export class Side {
     setText(byId(`${this.name}-options`), words.join(", ") || "the server’s defaults");
   }
 
-  // Reads the reply to a prompt; onGrow() is called for each part of it, and at its end. Returns false
-  // if the server has no room for the model while it has others to compute.
+  // Reads the reply to a prompt; onGrow() is called for each part of it, and at its end. Returns an error
+  // that is not shown if the server has no room for the model now, else null.
   async run(system, prompt, signal, onGrow) {
     this.reset();
     const body = this.request(system, prompt);
@@ -65,9 +65,10 @@ export class Side {
       if (!signal.aborted) error = caught;
     }
     loading.stop();
-    this.end(error);
+    const hasRoom = error?.code !== "no_room_for_model";
+    this.end(hasRoom ? error : null);
     onGrow();
-    return error?.code !== "no_room_for_model";
+    return hasRoom ? null : error;
   }
 
   request(system, prompt) {
@@ -82,11 +83,10 @@ export class Side {
     if (error) this.showError(error.message);
   }
 
-  // Says, in place of an error, that the reply comes after another one.
+  // Says that the reply comes after another one.
   showTurn() {
     this.isEnded = false;
-    this.error.hidden = true;
-    this.showWaiting(`Waits for the other reply: the server has no room for both models at once`);
+    this.showWaiting("Waits for the other reply: the server has no room for both models at once");
   }
 
   showWaiting(text) {

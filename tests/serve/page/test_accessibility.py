@@ -83,11 +83,28 @@ def _cut(page: ChatPage) -> None:
     assert page.find_all('[aria-label="Continue this reply"]')
 
 
+def _interrupted(page: ChatPage) -> None:
+    page.server.script(Reply("one two", ends="error"))
+    page.ask("Count")
+    assert page.texts(".error button") == ["Continue", "Retry"]
+
+
+def _edited_while_a_reply_comes(page: ChatPage) -> None:
+    page.server.script(Reply("Hello."), Reply("one two", hold_after=1))
+    page.ask("Hi")
+    page.click('[aria-label="Edit this message"]')
+    page.send("Count")
+    page.wait_for_text("one")
+    assert page.texts(".edit .hint") != [""]
+
+
 STATES: dict[str, Callable[[ChatPage], Any]] = {
     "empty": lambda page: None,
     "filled": _filled,
     "loading": _loading,
     "cut": _cut,
+    "interrupted": _interrupted,
+    "edited while a reply comes": _edited_while_a_reply_comes,
     "settings": lambda page: page.press(CONTROL, ","),
     "shortcuts": lambda page: page.click("[data-opens=shortcuts]"),
     "drawer": lambda page: page.click("#sidebar-toggle"),
@@ -132,6 +149,18 @@ def test_axe_finds_nothing_on_the_comparison(page: ChatPage, scheme: str, width:
     page.js("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     assert _findings(page) == []
     assert not _scrolls_sideways(page)
+
+
+def test_axe_finds_nothing_while_one_reply_waits_for_the_other(page: ChatPage) -> None:
+    prefer(page.browser, prefers_reduced_motion="reduce")
+    no_room = Failure(503, "No room.", code="no_room_for_model")
+    page.server.script()
+    page.server.by_model = {"small": Reply("one two", hold_after=1), "large": [no_room]}
+    page.browser.get(f"{page.server.address}/compare")
+    page.until(lambda: page.find_all("#right-model option"))
+    page.find("#prompt").send_keys("Sky?", ENTER)
+    page.until(lambda: "Waits" in page.texts("#right-reply")[0])
+    assert _findings(page) == []
 
 
 def _scrolls_sideways(page: ChatPage) -> bool:

@@ -283,10 +283,25 @@ def test_an_import_that_cannot_be_saved_leaves_nothing(page: ChatPage, tmp_path:
     assert page.conversations() == []
 
 
-def _one_message(text: str) -> Any:
-    message = {"id": "1", "parent": None, "role": "user", "content": text}
-    conversation = {"title": "", "model": "", "system": "", "leaf": "1", "messages": [message]}
-    return {"format": "localgen-conversations", "version": 1, "conversations": [conversation]}
+def _one_message(*texts: str) -> Any:
+    """Return a file of conversations of one message each."""
+    conversations = [
+        {"title": "", "model": "", "system": "", "leaf": "1", "updated": n, "messages": [
+            {"id": "1", "parent": None, "role": "user", "content": text},
+        ]}
+        for n, text in enumerate(texts)
+    ]  # fmt: skip
+    return {"format": "localgen-conversations", "version": 1, "conversations": conversations}
+
+
+def test_of_very_many_conversations_the_newest_are_listed(page: ChatPage, tmp_path: Path) -> None:
+    _import(page, tmp_path / "in.json", _one_message(*(f"number {n}" for n in range(201))))
+    assert page.texts(".notice p") == ["Imported 201 conversations."]
+    assert len(page.conversations()) == 200
+    assert "number 0" not in page.conversations()
+    assert page.texts("#none-found") == ["200 of 201 are shown: search for the others."]
+    page.find("#search").send_keys("number 0")
+    page.until(lambda: "number 0" in page.conversations())
 
 
 def test_a_message_that_is_sent_before_the_others_are_here_is_kept(page: ChatPage) -> None:

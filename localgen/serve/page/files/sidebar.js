@@ -3,6 +3,8 @@ import { matchesQuery, titleOf } from "./conversation.js";
 import { byId, h } from "./dom.js";
 import { icon } from "./icons.js";
 
+const MAX_SHOWN = 200; // the newest: each change of a conversation makes the list again
+
 export class Sidebar {
   // actions: {open(conversation), rename(conversation, title), remove(conversation)}.
   constructor(library, actions) {
@@ -18,11 +20,14 @@ export class Sidebar {
     this.currentId = currentId;
     if (this.isRenaming) return; // what is being written stays
     const found = this.library.sorted.filter((each) => matchesQuery(each, this.search.value));
-    this.list.replaceChildren(...found.map((each) => this.row(each)));
-    byId("none-found").hidden = found.length > 0;
-    byId("none-found").textContent = this.search.value
-      ? "No conversation has these words."
-      : "No conversations yet.";
+    this.list.replaceChildren(...found.slice(0, MAX_SHOWN).map((each) => this.row(each)));
+    byId("none-found").hidden = found.length > 0 && found.length <= MAX_SHOWN;
+    byId("none-found").textContent = this.hint(found.length);
+  }
+
+  hint(nFound) {
+    if (nFound > MAX_SHOWN) return `${MAX_SHOWN} of ${nFound} are shown: search for the others.`;
+    return this.search.value ? "No conversation has these words." : "No conversations yet.";
   }
 
   row(conversation) {

@@ -75,6 +75,9 @@ def test_a_message_that_is_changed_while_a_reply_comes_can_be_sent_after_it(page
     page.wait_for_text("Bonjour.")
     page.wait_for_end()
     assert page.messages() == ["Hi in French", "Bonjour."]
+    assert page.js("return document.activeElement.className") == "message user", (
+        "the keyboard goes on from the new version"
+    )
 
 
 def test_a_message_that_is_being_changed_is_found_again(page: ChatPage) -> None:

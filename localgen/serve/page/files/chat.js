@@ -3,7 +3,14 @@ import { announce, announceBlocks } from "./announcer.js";
 import { ChatRuns } from "./chat_runs.js";
 import { Composer } from "./composer.js";
 import { showContext } from "./context_view.js";
-import { addMessage, branchOf, newConversation, showBranch, titleOf } from "./conversation.js";
+import {
+  addMessage,
+  branchOf,
+  findMessage,
+  newConversation,
+  showBranch,
+  titleOf,
+} from "./conversation.js";
 import { askForKey, confirmed, connectDialogs, notify } from "./dialogs.js";
 import { byId, setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
@@ -37,7 +44,7 @@ class Chat {
       onGrow: (run) => this.grow(run),
     });
     this.thread = new ThreadView({
-      edit: (message, text) => this.ask(message.parent, text),
+      edit: (message, text) => this.ask(message.parent, text) && this.focusQuestion(),
       regenerate: (message) => this.reply(message.parent),
       goOn: (message) => this.goOn(message),
       retry: (message) => this.retry(message),
@@ -175,6 +182,12 @@ class Chat {
     const added = addMessage(this.conversation, parent, { role: "user", content: text });
     this.thread.isAtEnd = true;
     this.reply(added.id);
+    return true;
+  }
+
+  focusQuestion() {
+    const { parent } = findMessage(this.conversation, this.conversation.leaf);
+    this.thread.viewOf(findMessage(this.conversation, parent)).element.focus();
     return true;
   }
 

@@ -129,7 +129,8 @@ export class MessageView {
     this.editor.element.replaceWith(this.body);
     this.editor = null;
     this.footer.hidden = false;
-    this.footer.querySelector('[aria-label="Edit this message"]')?.focus();
+    if (this.element.isConnected) // else another version has taken its place
+      this.footer.querySelector('[aria-label="Edit this message"]')?.focus();
   }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -23,6 +24,8 @@ _OF_RAY = r"ray(\.|$)"
 # Ray's C++ writes warnings and errors to stderr, past Python.
 _LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 _SECONDS_TO_CONNECT = 10.0
+_OF_A_TRACEBACK = re.compile(r"\s|Traceback |Last connection error")
+_MOST_CHARACTERS = 400
 
 
 @contextmanager
@@ -122,7 +125,7 @@ def _join(ray: Any, address: str, *, with_messages: bool) -> None:
 
 
 def _cannot_join(address: str, error: Exception) -> RayJobError:
-    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    said = _said(error)
     if address == LOCAL:
         return RayJobError(
             f"Ray cannot be started on this machine: {said}. Look into the logs in "
@@ -130,7 +133,12 @@ def _cannot_join(address: str, error: Exception) -> RayJobError:
         )
     if "ersion mismatch" in said:
         advice = "Install the cluster's versions of Python and Ray here, or these on all nodes."
-    elif isinstance(error, ImportError):
+    elif "auth" in said.lower() and "token" in said.lower():
+        advice = (
+            "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the "
+            "cluster."
+        )
+    elif "ray[client]" in said or isinstance(error, ImportError):
         advice = "Install what it needs with: pip install 'ray[client]'"
     else:
         advice = (
@@ -138,6 +146,23 @@ def _cannot_join(address: str, error: Exception) -> RayJobError:
             "which starts one here."
         )
     return RayJobError(f"the Ray at {address!r} cannot be joined: {said}. {advice}")
+
+
+def _said(error: BaseException) -> str:
+    """Return what an exception and those that caused it say, each once, in one line."""
+    texts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        text = _without_traceback(str(cause))
+        texts += [text] if text and text not in texts else []
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return ": ".join(texts) or type(error).__name__
+
+
+def _without_traceback(text: str) -> str:
+    """Return a text in one line, without the lines of a traceback in it, and not endless."""
+    lines = (line for line in text.splitlines() if not _OF_A_TRACEBACK.match(line))
+    return " ".join(" ".join(lines).split())[:_MOST_CHARACTERS].rstrip(".")
 
 
 @contextmanager

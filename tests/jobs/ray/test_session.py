@@ -32,6 +32,11 @@ def free_port() -> int:
     return port
 
 
+def caused(error: Exception, cause: str) -> Exception:
+    error.__cause__ = RuntimeError(cause)
+    return error
+
+
 def refusal(address: str) -> str:
     with pytest.raises(RayJobError) as found, joined(address):
         pass
@@ -54,7 +59,15 @@ def test_an_address_that_is_none_is_refused() -> None:
     ("error", "advice"),
     [
         (RuntimeError("Version mismatch: The cluster was started with:\n  Ray: 2.9"), "on all nod"),
+        (caused(ConnectionError(), "Version mismatch: Python: 3.9"), "mismatch: Python: 3.9. Inst"),
+        (
+            caused(
+                ConnectionError("no GCS"), "Traceback (most\n  File x\nInvalidAuthToken: missing"
+            ),
+            "no GCS: InvalidAuthToken: missing. Set RAY_AUTH_MODE=token",
+        ),
         (ConnectionError("no cluster"), "ray start --head"),
+        (ValueError("Ray Client requires `ray[client]`"), "pip install 'ray[client]'"),
         (ImportError("grpcio is missing"), "pip install 'ray[client]'"),
     ],
 )

@@ -24,7 +24,7 @@ _OF_RAY = r"ray(\.|$)"
 # Ray's C++ writes warnings and errors to stderr, past Python.
 _LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 _SECONDS_TO_CONNECT = 10.0
-_OF_A_TRACEBACK = re.compile(r"\s|Traceback |Last connection error")
+_TRACEBACK = re.compile(r"(Last connection error: )?Traceback \(most recent call last\):")
 _MOST_CHARACTERS = 400
 
 
@@ -135,8 +135,8 @@ def _cannot_join(address: str, error: Exception) -> RayJobError:
         advice = "Install the cluster's versions of Python and Ray here, or these on all nodes."
     elif "auth" in said.lower() and "token" in said.lower():
         advice = (
-            "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the "
-            "cluster."
+            "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's "
+            "token."
         )
     elif "ray[client]" in said or isinstance(error, ImportError):
         advice = "Install what it needs with: pip install 'ray[client]'"
@@ -161,7 +161,7 @@ def _said(error: BaseException) -> str:
 
 def _without_traceback(text: str) -> str:
     """Return a text in one line, without the lines of a traceback in it, and not endless."""
-    lines = (line for line in text.splitlines() if not _OF_A_TRACEBACK.match(line))
+    lines = (line for line in _TRACEBACK.sub("", text).splitlines() if line[:1] != " ")
     return " ".join(" ".join(lines).split())[:_MOST_CHARACTERS].rstrip(".")
 
 

@@ -23,6 +23,8 @@ from localgen.jobs.ray.session import joined  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
+TRACEBACK = "Last connection error: Traceback (most recent call last):\n  File x, line 1\n    x()\n"
+
 
 @pytest.fixture
 def free_port() -> int:

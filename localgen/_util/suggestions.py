@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable
 
 from localgen._util.format import either
+from localgen._util.home import expand_user
 
 _CUTOFF = 0.6
 
@@ -36,3 +39,14 @@ def did_you_mean(
     """
     near = similar_names(name, known, n=n, cutoff=cutoff)
     return f"; did you mean {either([shown(each) for each in near])}?" if near else ""
+
+
+def check_file_or_name(value: str | os.PathLike[str], names: Iterable[str]) -> None:
+    """Raise FileNotFoundError for a file that does not exist, unless it is one of ``names``.
+
+    The error suggests the name that is like it.
+    """
+    names = tuple(names)
+    if value not in names and not os.path.lexists(expand_user(value)):
+        hint = did_you_mean(os.fspath(value), names, shown=repr)
+        raise FileNotFoundError(errno.ENOENT, f"no such file{hint}", os.fspath(value))

@@ -72,7 +72,7 @@ def compare(
     if (source is None) == (from_json is None):
         raise ValueError("give either SRC or --from-json FILE")
     _check_use(typed_flags(context))
-    report.check_targets([path for path in (png, html) if path is not None])
+    report.check_targets(html=html, png=png)
     given, unsaved = measuring.given(), None
     if source is None:
         result = _merged(from_json or (), given)
@@ -115,8 +115,8 @@ def _merged(paths: Sequence[Path], given: Mapping[str, Any]) -> Comparison:
     for sentence in how_to_finish(results):
         _say(f"localgen: {sentence}")
     if (output := given.get("results")) is not None:
-        if not given["overwrite"]:
-            check_new(expand_user(output), "--overwrite replaces them")
+        may_exist = given["overwrite"]
+        check_new(expand_user(output), "--overwrite replaces them", may_exist=may_exist)
         result.save(expand_user(output))
     return result
 

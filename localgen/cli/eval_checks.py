@@ -9,6 +9,7 @@ from pathlib import Path
 
 from localgen import hub
 from localgen._util.atomic_write import check_writable, holds_data
+from localgen._util.json_text import has_json
 from localgen.cli.messages import error_message
 from localgen.errors import EvaluateError, LocalgenError
 from localgen.evaluate import check_installed
@@ -82,6 +83,13 @@ def _check_output(output: Path | None, *, overwrite: bool, log_samples: bool) ->
             raise ValueError("--log-samples writes into the results: add --output FILE")
         return
     check_writable(output)
+    if holds_data(output) and not has_json(output, {"results"}):
+        raise FileExistsError(
+            errno.EEXIST,
+            "holds something else than results of lm-eval, which would be lost. Write to another "
+            "file",
+            os.fspath(output),
+        )
     if holds_data(output) and not overwrite:
         raise FileExistsError(
             errno.EEXIST,

@@ -46,6 +46,8 @@ def check_input(source: str, what: str) -> None:
 
 
 def _with_hint(error: OSError, name: str | Path, hint: str) -> OSError:
+    if os.path.isdir(name):
+        return IsADirectoryError(errno.EISDIR, f"it is a folder; {hint}", str(name))
     if error.errno not in _NO_SUCH_NAME or os.path.exists(name):  # such as a pipe
         return error
     return FileNotFoundError(errno.ENOENT, f"no such file; {hint}", f"{str(name)!r:.80}")

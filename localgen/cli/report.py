@@ -49,7 +49,7 @@ def report(
     alone.
     """
     page = output if output is not None else _folder(paths[0]) / _NAME
-    reports.check_targets([path for path in (page, png) if path is not None])
+    reports.check_targets(html=page, png=png)
     found = collect(paths)
     for reason in found.skipped:
         print(f"localgen: left out: {printable(reason)}", file=sys.stderr)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from localgen._util.atomic_write import check_writable, holds_data
 from localgen._util.home import expand_user
+from localgen._util.json_text import has_json
 from localgen._util.option_fields import FilePath
 from localgen.compare.settings import Settings
 from localgen.compare.speed import N_DECODE, N_PREFILL
@@ -22,20 +23,27 @@ def results_file(results: FilePath | None, *, may_exist: bool = False) -> Path |
     """Return the file of the results, which is checked before anything is measured.
 
     may_exist: whether results in it are kept, or discarded. Raises CompareError if they are not,
-    and OSError if the file cannot be written.
+    and for a file of another kind, and OSError if the file cannot be written.
     """
     if results is None:
         return None
     path = expand_user(results)
-    if not may_exist:
-        check_new(path, "resume=True keeps them, and overwrite=True starts over")
+    check_new(path, "resume=True keeps them, and overwrite=True starts over", may_exist=may_exist)
     check_writable(path)
     return path
 
 
-def check_new(path: Path, otherwise: str) -> None:
-    """Raise CompareError for a file that has something in it. otherwise: how it can be used."""
-    if holds_data(path):
+def check_new(path: Path, otherwise: str, *, may_exist: bool) -> None:
+    """Raise CompareError for a file that has something in it, unless these are results and may be
+    replaced. otherwise: how they can be used."""
+    if not holds_data(path):
+        return
+    if not has_json(path, {"schema", "levels"}):
+        raise CompareError(
+            f"{path} holds something else than results of a comparison, which would be lost. Write "
+            f"to another file."
+        )
+    if not may_exist:
         raise CompareError(
             f"{path} exists, and its results would be lost: {otherwise}. Or write to another file."
         )

@@ -221,6 +221,8 @@ class CompareOptions:
             )
 
     def _check_results(self) -> None:
+        if self.results is not None and self.results == self.save_reference_pack:
+            raise ValueError("results and save_reference_pack are one file: name two")
         if self.resume and self.results is None:
             raise ValueError("resume=True needs results=, the file of the results")
         if self.overwrite and self.results is None and self.save_reference_pack is None:

@@ -17,6 +17,7 @@ from localgen.compare.reference_pack import (
     About,
     PackedModel,
     ReferencePack,
+    is_pack,
     tokenizer_sha256,
     write_pack,
 )
@@ -29,10 +30,16 @@ _LOGIT_BYTES = 4
 
 def check_target(path: Path, *, may_exist: bool) -> None:
     """Raise CompareError or OSError if a pack cannot be written to ``path``, before anything is
-    measured, or if that is the name of a model, or of a pack that may not be replaced."""
+    measured, or if that is the name of a model, of a file of another kind, or of a pack that may
+    not be replaced."""
     if path.suffix.lower() == ".gguf":
         raise CompareError(
             f"the reference pack {path} would have the name of a model. Use {path.stem}.pack."
+        )
+    if holds_data(path) and not is_pack(path):
+        raise CompareError(
+            f"{path} holds something else than a reference pack, which would be lost. Write to "
+            f"another file."
         )
     if not may_exist and holds_data(path):
         raise CompareError(

@@ -10,6 +10,7 @@ from localgen._util import system
 from localgen._util.atomic_write import check_folder
 from localgen._util.home import expand_user
 from localgen._util.option_fields import FilePath
+from localgen._util.suggestions import check_file_or_name
 from localgen._util.warn import warn
 from localgen.compare.chat_file import read_chats
 from localgen.compare.chats import Prompts, chat_prompts
@@ -44,6 +45,9 @@ def prepare(options: CompareOptions) -> Preparation:
     may_exist = options.resume or options.overwrite
     if options.save_reference_pack is not None:
         check_target(expand_user(options.save_reference_pack), may_exist=may_exist)
+    for given in (options.imatrix, options.chats):
+        if given is not None:
+            check_file_or_name(given, [AUTO])
     if options.keep is not None:
         check_folder(expand_user(options.keep))
     results = results_file(options.results, may_exist=may_exist)

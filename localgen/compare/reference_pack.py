@@ -157,6 +157,15 @@ class ReferencePack:
         return rows
 
 
+def is_pack(path: Path) -> bool:
+    """Return whether a file is a reference pack, of any version, by the names in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {_ABOUT, _TOKENS} <= {*archive.namelist()}
+    except _CORRUPT:
+        return False
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive; errors in what it holds become CompareError."""

@@ -21,25 +21,28 @@ from localgen.compare.sensitivity import HeatMap
 from localgen.compare.task_plot import task_panels
 from localgen.errors import CompareError
 
-# Extensions of reports; a name may also have none.
-_SUFFIXES = ("", ".png", ".html", ".htm")
+# Extensions of a page and of plots; a name may also have none.
+_HTML, _PNG = (".html", ".htm"), (".png",)
 
 
-def check_targets(paths: Sequence[Path]) -> None:
-    """Raise CompareError or OSError if a report cannot be written to ``paths``, before anything is
-    measured.
+def check_targets(*, html: Path | None, png: Path | None) -> None:
+    """Raise CompareError or OSError if a page and plots cannot be written to these files, before
+    anything is measured.
 
-    It checks the extension, the folder and matplotlib.
+    It checks the extensions, the folders and matplotlib. None: it is not wanted.
     """
-    if paths:
+    for path, suffixes, what in ((html, _HTML, "reports"), (png, _PNG, "plots")):
+        if path is None:
+            continue
         _require_matplotlib()
-    for path in paths:
-        if path.suffix.lower() not in _SUFFIXES:
+        if path.suffix and path.suffix.lower() not in suffixes:
             raise CompareError(
-                f"{path} has the wrong extension: plots are written as PNG, reports as HTML. Use "
-                f"{path.stem}.png or {path.stem}.html."
+                f"{path} has the wrong extension: {what} are written as "
+                f"{suffixes[0][1:].upper()}. Use {path.stem}{suffixes[0]}."
             )
         check_writable(path)
+    if html is not None and html == png:
+        raise CompareError(f"{html} cannot be both the page and the plots: name two files")
 
 
 def save_png(

@@ -222,7 +222,11 @@ def _read_old(path: Path) -> Imatrix:
             _check_finite(path, name, values)
             at += 8 + 4 * n_values
             sums[name] = Sums(values[None].astype(np.float64), np.array([max(1, n_calls)]))
-    except (struct.error, ValueError) as error:
+    except struct.error as error:
+        raise QuantizeError(
+            f"{path} is corrupt or not an importance matrix: it ends after {len(data)} bytes"
+        ) from error
+    except ValueError as error:
         raise QuantizeError(f"{path} is corrupt or not an importance matrix: {error}") from error
     n_chunks, datasets = _old_end(data[at:])
     return Imatrix(sums=sums, datasets=datasets, n_chunks=n_chunks)

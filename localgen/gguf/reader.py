@@ -196,6 +196,8 @@ class _Reader:
         """Return the version and the numbers of tensors and of metadata keys."""
         cursor = self._cursor
         magic = cursor.take(min(4, cursor.size), "the magic number")
+        if not magic:
+            raise InvalidGGUFError(f"{cursor.path} is not a GGUF file: it is empty")
         if magic != MAGIC:
             raise InvalidGGUFError(
                 f"{cursor.path} is not a GGUF file: it starts with {magic!r}, not {MAGIC!r}"

@@ -12,7 +12,7 @@ from localgen._util.format import either
 from localgen._util.home import expand_user
 from localgen._util.suggestions import similar_names
 from localgen._util.warn import warn
-from localgen.errors import DownloadError, ModelNotFoundError
+from localgen.errors import DownloadError, InvalidGGUFError, ModelNotFoundError
 from localgen.hub import cache, catalog, headers, names
 from localgen.hub.levels import DEFAULT_LEVEL, KindOf, choose, usual_spelling
 from localgen.hub.names import HubName
@@ -35,7 +35,8 @@ def resolve(
     "org/repo/file.gguf"; all but paths may end in "@revision". Without a level, Q4_K_M is used, or
     the nearest one available, with a warning. local_files_only: use only what is on the disk;
     HF_HUB_OFFLINE=1 does the same.
-    Raises ModelNotFoundError, DownloadError, and ValueError for an invalid name.
+    Raises ModelNotFoundError, DownloadError, InvalidGGUFError for a folder, and ValueError for an
+    invalid name.
     """
     found = _meaning(source, revision)
     return found if isinstance(found, Path) else _from_hub(*found, local_files_only, _fetch)
@@ -51,6 +52,8 @@ def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tup
     """Return a local file, or a name on the Hub and its default level."""
     if not isinstance(source, str):
         return _existing(Path(source), revision)
+    if not source.strip():
+        raise ValueError("the name of the model is empty: pass a .gguf file, org/repo or an alias")
     alias = names.parse_alias(source)
     entry = catalog.catalog().get(alias.alias.lower()) if alias else None
     if alias and entry:
@@ -79,6 +82,8 @@ def _existing(path: Path, revision: str | None) -> Path:
         raise ValueError(
             f"revision={revision!r} applies to a name on the Hub, but {path} is a local file"
         )
+    if path.is_dir():
+        raise InvalidGGUFError(f"{path} is a folder; pass the .gguf file inside it")
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from localgen import hub
 from localgen._util.atomic_write import check_folder, make_folder
 from localgen._util.home import expand_user
+from localgen._util.suggestions import check_file_or_name
 from localgen.errors import QuantizeError
 from localgen.gguf import gate
 from localgen.gguf.gate import ModelFile
@@ -62,6 +63,7 @@ def imatrix_file(
     """Return the file of the importance matrix, made first if ``options`` ask for that."""
     if options.imatrix is None:
         return None
+    check_file_or_name(options.imatrix, [AUTO])
     if options.imatrix == AUTO:
         return auto_imatrix(source, folder, n_threads=options.n_threads, progress=progress)
     return expand_user(options.imatrix)

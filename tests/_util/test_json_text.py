@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from localgen._util.json_text import read_json
+from localgen._util.json_text import has_json, read_json
 
 
 def test_numbers_of_64_bits_are_kept() -> None:
@@ -33,3 +35,24 @@ def test_what_is_no_json_or_too_deep_is_a_value_error() -> None:
     for text in ("", "{", "[" * 10**6):
         with pytest.raises(ValueError, match=r"Expecting|nested"):
             read_json(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"a": 1, "b": []}', True),
+        (b'\xef\xbb\xbf {"a": 1, "b": 2, "c": 3}', True),
+        (b'{"a": 1}', False),
+        (b'[{"a": 1, "b": 2}]', False),
+        (b'{"a": 1, "b": ', False),
+        (b"GGUF" + bytes(200), False),
+        (b"", False),
+    ],
+)
+def test_a_file_has_an_object_with_some_keys(
+    content: bytes, expected: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert has_json(tmp_path / "file", {"a", "b"}) is expected
+    assert not has_json(tmp_path, {"a"})
+    assert not has_json(tmp_path / "none", {"a"})

@@ -9,7 +9,7 @@ import pytest
 
 import localgen
 from localgen._util.checks import check_choice
-from localgen._util.suggestions import did_you_mean, similar_names
+from localgen._util.suggestions import check_file_or_name, did_you_mean, similar_names
 
 LEVELS = ("Q4_0", "Q4_K_M", "Q8_0", "F16")
 
@@ -36,6 +36,15 @@ def test_each_option_with_a_list_of_values_suggests_one() -> None:
         check_choice("kv_type", "q80", ("f16", "q8_0"))
     with pytest.raises(ValueError, match=r"got 8$"):
         check_choice("kv_type", 8, ("f16", "q8_0"))
+
+
+def test_a_missing_file_may_be_a_misspelt_name(tmp_path: Path) -> None:
+    check_file_or_name("auto", ["auto"])
+    check_file_or_name(tmp_path, ["auto"])
+    with pytest.raises(FileNotFoundError, match=r"no such file; did you mean 'auto'\?"):
+        check_file_or_name("aut", ["auto"])
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        check_file_or_name(tmp_path / "none.gguf", ["auto"])
 
 
 def test_suggestions_have_one_source() -> None:

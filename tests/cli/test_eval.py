@@ -134,6 +134,9 @@ def test_earlier_results_are_replaced_only_on_request(
 ) -> None:
     out = tmp_path / "results.json"
     out.write_text("{}")
+    assert run("--tasks", "animals", "-o", out, "--overwrite", "--include-path", tmp_path) != 0
+    assert "results.json: holds something else than results" in capsys.readouterr().err
+    out.write_text('{"results": {}}')
     assert run("--tasks", "animals", "-o", out, "--include-path", tmp_path) != 0
     assert "results.json: exists, and its results would be lost: --overwrite" in (
         capsys.readouterr().err

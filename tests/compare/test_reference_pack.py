@@ -380,10 +380,13 @@ def test_what_a_pack_cannot_be_combined_with(tmp_path: Path) -> None:
 def test_a_pack_is_replaced_only_if_that_is_said(tmp_path: Path) -> None:
     """It takes as long as the measurement of its reference."""
     pack = tmp_path / "m.pack"
-    pack.write_bytes(b"earlier")
+    with zipfile.ZipFile(pack, "w") as archive:
+        archive.writestr("pack.json", "{}")
+        archive.writestr("tokens.npy", "")
+    earlier = pack.read_bytes()
     with pytest.raises(CompareError, match=r"m\.pack exists, .* overwrite=True replaces it"):
         compare("m.gguf", ["F16"], save_reference_pack=pack)
-    assert pack.read_bytes() == b"earlier"
+    assert pack.read_bytes() == earlier
     with pytest.raises(ModelNotFoundError):
         compare("m.gguf", ["F16"], save_reference_pack=pack, overwrite=True)
 

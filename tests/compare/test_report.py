@@ -542,7 +542,24 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for save in (save_png, save_html):
         with pytest.raises(CompareError, match=r"pip install 'localgen\[report\]'"):
             save(comparison(), tmp_path / "r")
-    report.check_targets([])  # no reports need no matplotlib
+    report.check_targets(html=None, png=None)  # no reports need no matplotlib
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"html": "r.png"}, r"r\.png has the wrong extension: reports .* HTML\. Use r\.html"),
+        ({"png": "r.html"}, r"r\.html has the wrong extension: plots .* PNG\. Use r\.png"),
+        ({"html": "r", "png": "r"}, "both the page and the plots"),
+    ],
+)
+def test_a_page_and_plots_have_their_own_files(
+    targets: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    """Regression: with one name for both, a file r.png held HTML."""
+    paths = {name: tmp_path / path for name, path in targets.items()}
+    with pytest.raises(CompareError, match=message):
+        report.check_targets(**{"html": None, "png": None, **paths})
 
 
 def test_the_command_draws_an_old_result(tmp_path: Path) -> None:

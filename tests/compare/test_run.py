@@ -739,10 +739,10 @@ def test_earlier_results_are_neither_kept_nor_lost_unasked(tmp_path: Path) -> No
     path = tmp_path / "r.json"
     path.touch()
     assert results_file(path) == path  # nothing in it
-    path.write_text("earlier")
+    path.write_text('{"schema": 1, "levels": []}')
     with pytest.raises(CompareError, match=r"r\.json exists.*resume=True keeps.*overwrite=True"):
         compare("no-model", ["Q4_0"], results=path)
-    assert path.read_text() == "earlier"
+    assert path.read_text() == '{"schema": 1, "levels": []}'
     for name in ("resume", "overwrite"):
         choice: dict[str, Any] = {name: True}
         with pytest.raises(ValueError, match=f"{name}=True needs results="):
@@ -750,6 +750,21 @@ def test_earlier_results_are_neither_kept_nor_lost_unasked(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="exclude each other"):
         compare("no-model", ["Q4_0"], results=path, resume=True, overwrite=True)
     assert results_file(path, may_exist=True) == path
+
+
+@pytest.mark.parametrize("content", [b"GGUF" + bytes(100), b"A text.", b'{"prompt": "a"}', b"{"])
+def test_results_never_replace_a_file_of_another_kind(content: bytes, tmp_path: Path) -> None:
+    """Regression: -o MODEL.gguf --overwrite replaced the model by its results."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    for choice in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(CompareError, match="file holds something else than results"):
+            compare("no-model", ["Q4_0"], results=path, **choice)
+    with pytest.raises(CompareError, match="file holds something else than a reference pack"):
+        compare("no-model", ["Q4_0"], save_reference_pack=path, overwrite=True)
+    assert path.read_bytes() == content
+    with pytest.raises(ValueError, match="are one file: name two"):
+        compare("no-model", ["Q4_0"], results=path, save_reference_pack=path)
 
 
 FEW: dict[str, Any] = {

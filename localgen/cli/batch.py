@@ -235,7 +235,8 @@ def _run(job: Job, model: LocalModel, *, quiet: bool, with_bar: bool) -> int:
         if n_failed:
             parts.append(f"{n_failed} failed")
         if n_left:
-            parts.append(f"{n_left} left. Run the same command again to resume.")
+            without = " without --overwrite" if "--overwrite" in sys.argv else ""
+            parts.append(f"{n_left} left. Run the same command again{without} to resume.")
         if not quiet and (job.n_done < job.n_rows or not job.n_done):  # else it has been said
             _say(", ".join(parts))
     return n_failed

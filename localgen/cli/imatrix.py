@@ -16,6 +16,7 @@ from localgen._util.progress import step_bar
 from localgen.cli.declared_flags import DeclaredOptions
 from localgen.cli.option_groups import with_options
 from localgen.cli.options import MODEL_FORMS
+from localgen.cli.resuming import resume_command
 from localgen.cli.typed_flags import typed_flags
 from localgen.errors import GenerationInterrupted
 from localgen.quantization.imatrix import imatrix as compute
@@ -101,7 +102,7 @@ def _print_interrupt(done: ImportanceMatrix | None) -> None:
         print("localgen: interrupted before the first chunk; nothing was saved", file=sys.stderr)
         return
     print(
-        f"localgen: interrupted; {counted(done.n_chunks, 'chunk')} saved to {done.path}. Run the "
-        f"same command with --resume to continue.",
+        f"localgen: interrupted; {counted(done.n_chunks, 'chunk')} saved to {done.path}. To resume, "
+        f"run: {resume_command()}",
         file=sys.stderr,
     )

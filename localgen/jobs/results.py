@@ -161,7 +161,7 @@ class Results:
                 raise
             raise JobError(
                 f"{self._path} cannot be written: {error.strerror}. The results so far are kept; "
-                f"run the same command again to resume."
+                f"run the same command again, without --overwrite, to resume."
             ) from error
 
     def _check_there(self) -> None:

@@ -73,7 +73,11 @@ def test_options_that_would_have_no_effect(args: list[str], message: str, run: R
     ("n_chunks", "message"),
     [
         (None, "interrupted before the first chunk; nothing was saved"),
-        (3, "interrupted; 3 chunks saved to a.gguf. Run the same command with --resume"),
+        (
+            3,
+            "interrupted; 3 chunks saved to a.gguf. To resume, run: localgen imatrix model.gguf -o "
+            "a.gguf --resume",
+        ),
     ],
 )
 def test_an_interrupt_says_what_is_saved(
@@ -86,7 +90,7 @@ def test_an_interrupt_says_what_is_saved(
         raise error
 
     monkeypatch.setattr(command, "compute", interrupted)
-    code, _, err = run("imatrix", "model.gguf", "-o", "a.gguf")
+    code, _, err = run("imatrix", "model.gguf", "-o", "a.gguf", "--overwrite")
     assert code == 130
     assert message in err
 

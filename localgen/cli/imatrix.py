@@ -102,7 +102,7 @@ def _print_interrupt(done: ImportanceMatrix | None) -> None:
         print("localgen: interrupted before the first chunk; nothing was saved", file=sys.stderr)
         return
     print(
-        f"localgen: interrupted; {counted(done.n_chunks, 'chunk')} saved to {done.path}. To resume, "
-        f"run: {resume_command()}",
+        f"localgen: interrupted; {counted(done.n_chunks, 'chunk')} saved to {done.path}. To "
+        f"resume, run: {resume_command()}",
         file=sys.stderr,
     )

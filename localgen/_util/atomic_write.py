@@ -145,7 +145,7 @@ def _check_target(path: Path, target: Path) -> Path:
     """
     if target.is_dir():
         raise OSError(errno.EISDIR, "it is a folder. Name a file in it")
-    if target.exists() and not target.is_file():
+    if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file")
     if path.is_symlink() and not target.parent.is_dir():
         raise OSError(errno.ENOENT, "it is a link into a folder that does not exist")

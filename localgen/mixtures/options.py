@@ -92,11 +92,11 @@ class QuantizeArguments(QuantizeOptions):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.levels is not None:
-            self._refuse(_OF_TARGETS, "levels, which are llama.cpp's own mixtures")
+            self._refuse(_OF_TARGETS, "levels (llama.cpp's own mixtures)")
         elif self.target_size is None and self.target_kld is None:
             raise ValueError("give levels, such as 'Q4_K_M', or target_size or target_kld")
         else:
-            self._refuse(_OF_LEVELS, "a target, which chooses the type of each tensor")
+            self._refuse(_OF_LEVELS, "a target (which chooses the type of each tensor)")
 
     @property
     def of_files(self) -> QuantizeOptions:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from localgen._util.home import expand_user
 from localgen._util.text_file import read_text
+from localgen._util.warn import warn
 from localgen.errors import QuantizeError
 
 TextLike = str | os.PathLike[str]
@@ -25,10 +26,11 @@ _MOST_CHARACTERS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class CalibrationText:
-    """A text and its name."""
+    """A text and its name. is_literal: whether it was given itself, not as a file."""
 
     name: str
     text: str
+    is_literal: bool = False
 
     @property
     def sha256(self) -> str:
@@ -50,12 +52,22 @@ def calibration_texts(texts: TextLike | Sequence[TextLike] | None) -> list[Calib
     given = [texts] if isinstance(texts, str | os.PathLike) else list(texts)
     if not given:
         raise ValueError("texts is empty: give at least one text, or None for the default")
-    return [_text(each, number) for number, each in enumerate(given, 1)]
+    found = [_text(each, number) for number, each in enumerate(given, 1)]
+    _warn_of_copies(found)
+    return found
+
+
+def _warn_of_copies(texts: Sequence[CalibrationText]) -> None:
+    names: dict[str, str] = {}
+    for each in texts:
+        if each.sha256 in names:
+            warn(f"{each.name} is the same text as {names[each.sha256]}, which counts once more")
+        names.setdefault(each.sha256, each.name)
 
 
 def _text(given: TextLike, number: int) -> CalibrationText:
     if isinstance(given, str):
-        return CalibrationText(f"text {number}", given)
+        return CalibrationText(f"text {number}", given, is_literal=True)
     if not isinstance(given, os.PathLike):
         raise ValueError(
             f"texts must be str (a text) or Path (a file), got {type(given).__name__} {given!r:.40}"

@@ -160,14 +160,20 @@ def _parts(
     bos = backend.vocab.bos_token_id if backend.vocab.adds_bos else None
     parts = chunks(token_ids, n_ctx, n_chunks, bos)
     if not parts:
+        hint = " (a str is the text itself, a Path a file)"
         raise QuantizeError(
             f"the calibration text has {counted(len(token_ids), 'token')}, fewer than one chunk of "
-            f"n_ctx={n_ctx}. Give a longer text (a str is the text itself, a Path a file) or a "
-            f"smaller n_ctx."
+            f"n_ctx={n_ctx}. Give a longer text{hint if _is_literal(texts) else ''} or a smaller "
+            f"n_ctx."
         )
     if n_chunks is not None and len(parts) < n_chunks:
         warn(f"the calibration text has {counted(len(parts), 'chunk')}, not {n_chunks}")
     return parts
+
+
+def _is_literal(texts: Sequence[CalibrationText]) -> bool:
+    """Return whether a text was given itself: it may have been meant as the name of a file."""
+    return any(each.is_literal for each in texts)
 
 
 # --- the run ---

@@ -22,6 +22,13 @@ def test_texts_and_files(tmp_path: Path) -> None:
         calibration_texts(path)
 
 
+def test_a_text_that_is_given_twice_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+    path.write_text("one", "utf-8")
+    with pytest.warns(UserWarning, match=r"^b\.txt is the same text as text 1, which counts once"):
+        calibration_texts(["one", "two", path])
+
+
 def test_the_default_is_long_and_not_what_levels_are_compared_on() -> None:
     (found,) = calibration_texts(None)
     assert len(found.text) > 100_000

@@ -228,6 +228,7 @@ def test_a_matrix_of_another_model_is_not_merged(tiny_bpe_path: Path, tmp_path: 
         ({"text": "short"}, QuantizeError, r"tokens?, fewer than one chunk of n_ctx=32\. Give"),
         ({"text": []}, ValueError, "texts is empty"),
         ({"text": [7]}, ValueError, r"texts must be str \(a text\) or Path \(a file\), got int 7"),
+        ({"text": "short"}, QuantizeError, r"text \(a str is the text itself, a Path a file\) or"),
         ({"n_ctx": 1024}, ValueError, "n_ctx=1024 exceeds the 512 tokens the model was trained on"),
         ({"n_ctx": 8}, ValueError, "n_ctx must be between 16 and"),
         ({"n_chunks": 0}, ValueError, "n_chunks must be at least 1"),

@@ -22,7 +22,15 @@ _OPTION = re.compile(r"(?<![\w/.'`-])(--[a-z][\w-]*|-[a-zA-Z])(?![\w])")
 # What a command may advise for another one.
 _FOR_ANOTHER = {"tune": {"--prompt-lookup-num-tokens"}}
 # Texts with options of other programs.
-_OF_OTHERS = ("pip install", "llama-server", "xcode-select", "ulimit", "--no-binary")
+_OF_OTHERS = (
+    "pip install",
+    "llama-server",
+    "xcode-select",
+    "ulimit",
+    "--no-binary",
+    "ray start",
+    "Start Ray",
+)
 
 
 def _leaves(group: Any, name: str = "localgen") -> Iterator[tuple[str, set[str]]]:

@@ -29,7 +29,7 @@ _OF_OTHERS = (
     "ulimit",
     "--no-binary",
     "ray start",
-    "Start Ray",
+    "tart Ray",
 )
 
 

@@ -757,7 +757,8 @@ def test_results_never_replace_a_file_of_another_kind(content: bytes, tmp_path: 
     """Regression: -o MODEL.gguf --overwrite replaced the model by its results."""
     path = tmp_path / "file"
     path.write_bytes(content)
-    for choice in ({}, {"resume": True}, {"overwrite": True}):
+    choices: tuple[dict[str, Any], ...] = ({}, {"resume": True}, {"overwrite": True})
+    for choice in choices:
         with pytest.raises(CompareError, match="file holds something else than results"):
             compare("no-model", ["Q4_0"], results=path, **choice)
     with pytest.raises(CompareError, match="file holds something else than a reference pack"):

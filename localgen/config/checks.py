@@ -33,8 +33,9 @@ def check_top_k(name: str, value: object) -> int:
 
 def check_top_n_sigma(name: str, value: object) -> float:
     """-1 switches it off, too, as in llama.cpp."""
-    is_off = not isinstance(value, bool) and isinstance(value, Real) and value == -1
-    return -1.0 if is_off else check_float(name, value, "at least 0, or -1", 0.0, 1e6)
+    if not isinstance(value, bool) and isinstance(value, Real) and value == -1:
+        return float(value)
+    return check_float(name, value, "at least 0, or -1", 0.0, 1e6)
 
 
 def check_early_stopping(name: str, value: object) -> bool | str:

@@ -48,8 +48,8 @@ def run_on_ray(
                 _say(str(layout))
                 if n_waiting := layout.n_without(free_now()):
                     _say(
-                        f"other jobs hold what {counted(n_waiting, 'actor')} need; waiting for up "
-                        f"to {SECONDS_TO_START // 60} minutes"
+                        f"the cluster has no room for {counted(n_waiting, 'actor')} now; waiting "
+                        f"for up to {SECONDS_TO_START // 60} minutes"
                     )
             work = {
                 "model": given.model,

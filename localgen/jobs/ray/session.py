@@ -142,8 +142,8 @@ def _cannot_join(address: str, error: Exception) -> RayJobError:
         advice = "Install what it needs with: pip install 'ray[client]'"
     else:
         advice = (
-            "Start Ray with `ray start --head`, give HOST:PORT of its head, or use --ray local, "
-            "which starts one here."
+            "Start Ray with `ray start --head`, of the same version as here, and give HOST:PORT of "
+            "its head, or use --ray local, which starts one on this machine."
         )
     return RayJobError(f"the Ray at {address!r} cannot be joined: {said}. {advice}")
 

@@ -63,9 +63,7 @@ def test_an_address_that_is_none_is_refused() -> None:
         (RuntimeError("Version mismatch: The cluster was started with:\n  Ray: 2.9"), "on all nod"),
         (caused(ConnectionError(), "Version mismatch: Python: 3.9"), "mismatch: Python: 3.9. Inst"),
         (
-            caused(
-                ConnectionError("no GCS"), "Traceback (most\n  File x\nInvalidAuthToken: missing"
-            ),
+            caused(ConnectionError("no GCS"), f"{TRACEBACK}InvalidAuthToken: missing"),
             "no GCS: InvalidAuthToken: missing. Set RAY_AUTH_MODE=token",
         ),
         (ConnectionError("no cluster"), "ray start --head"),

@@ -96,3 +96,12 @@ def test_the_refusal_is_the_same_after_a_process_boundary() -> None:
         lay_out([node(1, 1)], NEEDS)
     copy = pickle.loads(pickle.dumps(found.value))
     assert (str(copy), copy.n_actors, copy.n_fit) == (str(found.value), 1, 0)
+
+
+@pytest.mark.parametrize(("cpus", "memory", "n_without"), [
+    (16, 10**12, 0), (6, 10**12, 1), (0, 10**12, 4), (16, 0, 4),
+])  # fmt: skip
+def test_actors_without_room_now_are_counted(cpus: float, memory: int, n_without: int) -> None:
+    needs = ActorMemory(shared=0, own=10**8, kv_least=10**8, kv_most=10**8)
+    layout = lay_out([Node(cpus=9, memory=10**12)], needs, n_actors=4, cpus=2)
+    assert layout.n_without(Node(cpus=cpus, memory=memory)) == n_without

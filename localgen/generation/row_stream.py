@@ -45,16 +45,19 @@ class RowStream:
     call.
 
     updates: the lists, which end with the call. completions: returns the completions so far.
-    Errors of the call raise from the iteration, with ``partial``.
+    is_over: returns whether the call has ended. Errors of the call raise from the iteration, with
+    ``partial``.
     """
 
     def __init__(
         self,
         updates: AsyncGenerator[list[RowUpdate], None],
         completions: Callable[[], list[Completion]],
+        is_over: Callable[[], bool],
     ) -> None:
         self._updates = updates
         self._completions = completions
+        self._is_over = is_over
 
     def __aiter__(self) -> AsyncIterator[list[RowUpdate]]:
         return self._updates
@@ -72,6 +75,11 @@ class RowStream:
         far, "cancelled" where a row has not finished; none before the call began."""
         return self._completions()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether everything is computed, though some updates may not have been taken yet."""
+        return self._is_over()
+
 
 class CallRows:
     """Runs a call, and follows its rows.
@@ -84,6 +92,10 @@ class CallRows:
         self._takes_apart = takes_apart
         self._call: GenerationCall | None = None
         self._final: list[Completion] | None = None
+
+    def is_over(self) -> bool:
+        """Return whether the call has ended."""
+        return self._call is not None and self._call.request.done
 
     def completions(self) -> list[Completion]:
         """Return the completions so far, none before the call was built."""

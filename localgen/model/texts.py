@@ -144,7 +144,7 @@ class TextMethods(ModelParts):
         """
         rows = CallRows(self._async_driver)
         build = partial(self._requests.from_texts, given)
-        return RowStream(rows.build_and_run(build), rows.completions)
+        return RowStream(rows.build_and_run(build), rows.completions, rows.is_over)
 
     def prefill(self, text: Prompt, *, split_special_tokens: bool = False) -> Prefix:
         """Compute the beginning of later prompts, and pin it in the KV cache.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 from localgen.serve.client import client_of
@@ -22,10 +23,12 @@ _NEWEST = 0.2
 
 
 class Turn:
-    """A request that runs. deadline: a time of ``time.monotonic()``, or None."""
+    """A request that runs. deadline: a time of ``time.monotonic()``, or None. free_places: lets
+    others have its places."""
 
-    def __init__(self, deadline: float | None) -> None:
+    def __init__(self, deadline: float | None, free_places: Callable[[], object]) -> None:
         self.deadline = deadline
+        self.free_places = free_places
         self._refusal: Refusal | None = None
         task = asyncio.current_task()
         assert task is not None, "a turn belongs to a task"
@@ -101,7 +104,7 @@ class Admission:
         ticket = await self._wait(client_of(request.scope), n_rows)
         begun = time.monotonic()
         try:
-            turn = Turn(deadline)
+            turn = Turn(deadline, partial(self._leave, ticket))
             record_of(request.scope).waited = begun - started
             with turn.raising(), self._in_time(turn):
                 yield turn

@@ -23,6 +23,8 @@ from localgen.serve.refusals import Refusal
 from localgen.serve.request_record import record_of
 from localgen.serve.sse import STREAM_TYPE, event
 
+_SECONDS_BETWEEN_LOOKS = 0.5
+
 
 @dataclass(slots=True)
 class Served:
@@ -45,6 +47,12 @@ class Served:
         self._rows = rows
         return rows
 
+    async def free_places(self) -> None:
+        """Free the places of the request once its rows are computed: a client may read slowly."""
+        while self._rows is None or not self._rows.is_over:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        self.turn.free_places()
+
     def stats(self) -> list[Stats]:
         """Return the statistics of the rows so far."""
         return [] if self._rows is None else [each.stats for each in self._rows.completions]
@@ -57,9 +65,11 @@ async def serving(request: Request, name: str | None, n_rows: int) -> AsyncItera
     known = state.pool.find(name)  # before it waits, so that a wrong name is answered at once
     async with state.admission.turn(request, n_rows) as turn, state.pool.use(name) as model:
         served = Served(model, known.name, turn)
+        freeing = asyncio.create_task(served.free_places())
         try:
             yield served
         finally:
+            freeing.cancel()
             record_of(request.scope).count(known.name, served.stats())
 
 

@@ -88,4 +88,4 @@ def rows_blaming_fields(rows: RowStream, given: RequestModel, subject: str) -> R
                 async for each in rows:
                     yield each
 
-    return RowStream(updates(), lambda: rows.completions)
+    return RowStream(updates(), lambda: rows.completions, lambda: rows.is_over)

@@ -226,7 +226,7 @@ class IsolatedModel(LocalModel):
     @as_in(LocalModel.astream_rows)
     def astream_rows(self, prompts: Any, **given: Any) -> RowStream:
         rows = RemoteRows(self._client, lambda: self._rows_call(prompts, given))
-        return RowStream(rows.updates(), rows.completions)
+        return RowStream(rows.updates(), rows.completions, rows.is_over)
 
     def _rows_call(self, prompts: Any, given: Mapping[str, Any]) -> tuple[RemoteCall, SentOptions]:
         options = self._options(given)

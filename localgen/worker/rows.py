@@ -26,6 +26,10 @@ class RemoteRows:
         self._new_call = new_call
         self._started: tuple[RemoteCall, SentOptions] | None = None
 
+    def is_over(self) -> bool:
+        """Return whether the call has ended."""
+        return self._started is not None and self._started[0].over
+
     def completions(self) -> list[Completion]:
         """Return the completions so far, none before the call began."""
         if self._started is None:

@@ -104,7 +104,7 @@ def test_a_constraint_that_is_too_complex_to_follow_is_the_fault_of_its_field(
         raise ConstraintError("regex is too complex to follow here: lexer error; use a simpler one")
 
     model = fake_model()
-    model.astream_rows = lambda *_, **__: RowStream(failing(follow), list)  # type: ignore[method-assign]
+    model.astream_rows = lambda *_, **__: RowStream(failing(follow), list, bool)  # type: ignore[method-assign]
     body = {"prompt": "a", "structured_outputs": {"regex": "a+"}, "stream": stream}
     response = serve(model).post("/v1/completions", json=body)
     assert response.status_code == 400

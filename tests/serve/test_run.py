@@ -140,6 +140,17 @@ def test_a_client_that_reads_nothing_of_its_stream_frees_its_place() -> None:
         assert "Traceback" not in stderr
 
 
+def test_a_text_that_is_computed_has_no_place_however_slowly_it_is_read() -> None:
+    long = body(5_000, stream=True, logprobs=5)
+    with slow_server(max_running=1, unread_seconds=600.0) as server, raw_post(server, long) as slow:
+        server.wait_until(RUNNING, 1)
+        assert post(server, 1).status_code == 200
+        found = b""
+        while b"[DONE]" not in found[-100:]:
+            found += slow.recv(65536)
+        assert found.count(b'"finish_reason":"length"') == 1
+
+
 def raw_post(server: Server, given: dict[str, Any]) -> Any:
     data = json.dumps(given).encode()
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"

@@ -64,7 +64,7 @@ def chat_call(
     reasoning: Reasoning | None = None,
     **options: Any,
 ) -> ChatCall[Messages]:
-    """Return the call of ``chat()`` and its kin, whose arguments these are.
+    """Return the call of ``chat()`` and its variants, whose arguments these are.
 
     They are those of ``ChatArguments``, and options: only a function's signature can say both.
     """

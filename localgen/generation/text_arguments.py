@@ -1,4 +1,4 @@
-"""The arguments of ``complete()``, ``stream()`` and their kin, each list once."""
+"""The arguments of ``complete()``, ``stream()`` and their variants, each list once."""
 
 from __future__ import annotations
 

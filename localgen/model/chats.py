@@ -20,7 +20,7 @@ from localgen.text.replies.results import ReplyDelta
 
 
 class ChatMethods(TextMethods):
-    """``chat()`` and its kin, whose arguments ``ChatArguments`` and ``chat_call`` list."""
+    """``chat()`` and its variants, whose arguments ``ChatArguments`` and ``chat_call`` list."""
 
     @overload
     @method_takes(chat_call)

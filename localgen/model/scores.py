@@ -15,7 +15,7 @@ from localgen.model.parts import ModelParts
 
 
 class ScoreMethods(ModelParts):
-    """``score()`` and its kin."""
+    """``score()`` and its variants."""
 
     def score(self, text: Prompt, *, split_special_tokens: bool = False) -> npt.NDArray[np.float32]:
         """Return the log-probability of each token of ``text`` given the tokens before it.

@@ -38,7 +38,7 @@ Texts: TypeAlias = TextArguments[str | Sequence[Prompt], Configs]
 
 
 class TextMethods(ModelParts):
-    """``complete()``, ``stream()`` and their kin, whose arguments ``text_arguments`` lists."""
+    """``complete()``, ``stream()`` and their variants, whose arguments ``text_arguments`` lists."""
 
     @overload
     @method_takes(branching_arguments)

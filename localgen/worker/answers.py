@@ -36,7 +36,7 @@ class Built:
 
 
 def build(model: LocalModel, name: Any, arguments: dict[str, Any]) -> Built:
-    """Build the call of ``complete()`` and its kin, or of ``generate()``."""
+    """Build the call of ``complete()`` and its variants, or of ``generate()``."""
     return (_text_call if name == "text" else _ids_call)(model, **arguments)
 
 

@@ -277,8 +277,11 @@ def test_no_file(tmp_path: Path) -> None:
     """What one catches before the first run is Python's own error."""
     with pytest.raises(FileNotFoundError):
         session_file.read(tmp_path / "no", IDENTITY)
-    with pytest.raises(FileNotFoundError):
-        session_file.write(tmp_path / "no" / "no", IDENTITY, [])
+
+
+def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    session_file.write(tmp_path / "new" / "talk.session", IDENTITY, [])
+    assert session_file.read(tmp_path / "new" / "talk.session", IDENTITY) == []
 
 
 # --- the engine ---

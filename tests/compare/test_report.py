@@ -582,10 +582,10 @@ def test_the_command_draws_an_old_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--html", "file/r.html"], "cannot be written"),
-        (["--png", "."], "cannot be written"),
+        (["--html", "file/r.html"], "file is not a folder"),
+        (["--png", "."], "it is a folder. Name a file in it"),
         (["--png", "r.txt"], "plots are written as PNG"),
-        (["--png", "r.svg"], "Use r.png or r.html"),
+        (["--png", "r.svg"], "Use r.png."),
         (["--budget", "much"], "not an amount of memory"),
     ],
 )

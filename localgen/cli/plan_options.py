@@ -10,8 +10,12 @@ import typer
 
 from localgen._util import system
 from localgen._util.amounts import bits_per_second_of, n_bytes_of
+from localgen._util.format import as_size
 from localgen.cli.option_groups import OptionGroup
 from localgen.jobs.ray.sizing import Node
+
+# No node that can run anything has less: a unit was forgotten.
+_LEAST_MEMORY = 10**8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,8 @@ class PlanOptions(OptionGroup):
         str | None,
         typer.Option(
             metavar="64GB",
-            help="Let each of --nodes have this memory for actors.",
+            help="Let each of --nodes have this memory; Ray's object store takes 30 % of it, up to "
+            "200 GB, and actors the rest.",
             show_default="as this machine",
         ),
     ] = None
@@ -84,14 +89,20 @@ class PlanOptions(OptionGroup):
         return [self._node()]
 
     def _node(self) -> Node:
-        memory = (
-            system.available_memory()
-            if self.node_memory is None
-            else n_bytes_of("node_memory", self.node_memory)
-        )
+        memory = system.available_memory() if self.node_memory is None else self._given_memory()
         if memory is None:
             raise typer.BadParameter("this system reports no memory; give --node-memory")
-        return Node(cpus=self.node_cpus or system.usable_cpus(), memory=memory)
+        return Node.of_machine(self.node_cpus or system.usable_cpus(), memory)
+
+    def _given_memory(self) -> int:
+        given = str(self.node_memory)
+        n_bytes = n_bytes_of("node_memory", given)
+        if n_bytes < _LEAST_MEMORY:
+            unit = f"; did you mean {given.strip()}GB?" if given.strip().isdecimal() else "."
+            raise typer.BadParameter(
+                f"--node-memory {given} is {as_size(n_bytes)}, too little for any node{unit}"
+            )
+        return n_bytes
 
     def bits_per_second(self) -> float | None:
         """Return the bandwidth. Raises ValueError."""

@@ -33,6 +33,7 @@ from localgen.profiles.store import this_machine
 
 _LABEL_WIDTH = 10
 _MINUTE, _HOUR = 60.0, 3600.0
+_LEAST_IN_HOURS = 0.1 * _HOUR
 
 
 def print_plan(
@@ -202,7 +203,8 @@ def _lines(
     yield (
         "rows",
         f"{work.n_rows:,}, with {work.n_prompt:.1f} prompt tokens to compute and {work.n_new:.1f} "
-        f"new ones each, as {len(work.rows)} of them have",
+        f"new ones each: the mean of {counted(len(work.rows), 'run')} of "
+        f"{'all' if len(sample.lines) == sample.n_rows else f'{len(sample.lines):,}'} rows",
     )
     yield "speed", f"{plan.tokens_per_second:,.0f} new tokens per second"
     yield (
@@ -211,7 +213,8 @@ def _lines(
         f"{plan.load:.1f} s",
     )
     yield "generate", _as_time(plan.generate)
-    yield "in all", f"{_as_time(plan.seconds)} ({plan.seconds / _HOUR:.2f} hours)"
+    hours = f" ({plan.seconds / _HOUR:.2f} hours)" if plan.seconds >= _LEAST_IN_HOURS else ""
+    yield "in all", _as_time(plan.seconds) + hours
 
 
 def _as_time(seconds: float) -> str:

@@ -15,13 +15,21 @@ def test_sizes(text: str | int, n_bytes: int) -> None:
     assert n_bytes_of("node_memory", text) == n_bytes
 
 
-@pytest.mark.parametrize(("text", "rate"), [("1Gbit", 1e9), ("2.5 Mbit/s", 2.5e6), ("9bps", None)])
-def test_rates(text: str, rate: float | None) -> None:
-    if rate is None:
-        with pytest.raises(ValueError, match=r"bandwidth='9bps' is not a rate\."):
-            bits_per_second_of("bandwidth", text)
-    else:
-        assert bits_per_second_of("bandwidth", text) == rate
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("1Gbit", 1e9), ("2.5 Mbit/s", 2.5e6), ("1gbits/s", 1e9), ("1Gbps", 1e9), ("1Gb/s", 1e9),
+        ("125MB/s", 1e9), ("125MBps", 1e9),
+    ],
+)  # fmt: skip
+def test_rates(text: str, rate: float) -> None:
+    assert bits_per_second_of("bandwidth", text) == rate
+
+
+@pytest.mark.parametrize("text", ["1", "1GB", "1Gb", "9s", "125MiB/s"])
+def test_what_may_be_no_rate_is_refused_with_the_forms_that_are(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^bandwidth='.*' is not a rate\. .* or in bytes 125MB/s"):
+        bits_per_second_of("bandwidth", text)
 
 
 def test_nothing_is_no_amount() -> None:

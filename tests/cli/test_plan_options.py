@@ -16,16 +16,16 @@ from localgen.jobs.ray.sizing import Node
 def test_a_described_cluster_has_nodes_of_one_kind() -> None:
     options = PlanOptions(nodes=3, node_cpus=16, node_memory="64GB", plan=True, bandwidth="1Gbit")
     options.check()
-    assert options.described_nodes() == [Node(cpus=16, memory=64 * 10**9)] * 3
+    assert options.described_nodes() == [Node(cpus=16, memory=448 * 10**8)] * 3
     assert options.bits_per_second() == 1e9
 
 
 def test_nodes_are_like_this_machine_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "usable_cpus", lambda: 6)
-    monkeypatch.setattr(system, "available_memory", lambda: 123)
-    assert PlanOptions(nodes=2).described_nodes() == [Node(cpus=6, memory=123)] * 2
+    monkeypatch.setattr(system, "available_memory", lambda: 1000)
+    assert PlanOptions(nodes=2).described_nodes() == [Node(cpus=6, memory=700)] * 2
     assert PlanOptions().described_nodes() is None
-    assert PlanOptions().this_machine() == [Node(cpus=6, memory=123)]
+    assert PlanOptions().this_machine() == [Node(cpus=6, memory=700)]
     monkeypatch.setattr(system, "available_memory", lambda: None)
     with pytest.raises(typer.BadParameter, match="give --node-memory"):
         PlanOptions(nodes=2).check()
@@ -39,6 +39,8 @@ def test_nodes_are_like_this_machine_unless_told(monkeypatch: pytest.MonkeyPatch
         ({"node_cpus": 2.0, "plan": True}, "--node-cpus needs --nodes"),
         ({"node_memory": "1GB", "plan": True}, "--node-memory needs --nodes"),
         ({"nodes": 1, "node_memory": "much", "plan": True}, "is not a size"),
+        ({"nodes": 1, "node_memory": "64"}, r"64 is 64 B, .*did you mean 64GB\?"),
+        ({"nodes": 1, "node_memory": "64KB"}, "64KB is 64 kB, too little for any node"),
         ({"bandwidth": "fast", "plan": True}, "is not a rate"),
     ],
 )

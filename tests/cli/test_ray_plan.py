@@ -37,7 +37,7 @@ def test_a_described_cluster_is_planned_and_the_speeds_are_kept(plan: Plan) -> N
     first = plan(*CLUSTER, "--bandwidth", "1Gbit", "--speeds", plan.speeds)
     assert first.returncode == 0, first.stderr
     assert "localgen: measuring 1 actor of " in first.stderr
-    assert "cluster   4 nodes of 16 CPUs and 64.00 GB" in first.stdout
+    assert "cluster   4 nodes of 16 CPUs, with 44.80 GB for actors" in first.stdout
     assert "actors    4 actors of 16 threads on 4 nodes, 2 rows at a time in each" in first.stdout
     assert "- each node fetches the model at 1000 Mbit/s, all at once" in first.stdout
     assert not plan.target.exists()
@@ -60,7 +60,7 @@ def test_a_described_cluster_is_planned_and_the_speeds_are_kept(plan: Plan) -> N
 def test_what_does_not_fit_is_refused_before_anything_is_measured(plan: Plan) -> None:
     small = plan("--nodes", 2, "--node-cpus", 4, "--node-memory", "100MB")
     assert_refused(
-        small, 1, "needs 1 actor, and there is room for 0", "2 nodes of 4 CPUs and 100 MB",
+        small, 1, "needs 1 actor, and there is room for 0", "2 nodes of 4 CPUs, with 70 MB",
         "a smaller --n-ctx",
     )  # fmt: skip
     many = plan(*CLUSTER, "--actors", 65, "--actor-cpus", 1)

@@ -12,6 +12,8 @@ from localgen.jobs.ray.sizing import ActorMemory, Layout, Node
 from localgen.jobs.ray.speed import Speed
 
 _MEGABIT = 1e6
+# More models on a CPU would only share it, and take long to load.
+_MODELS_PER_CPU = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +78,15 @@ def arrangement(layout: Layout, n_cpus: int) -> Arrangement:
     """Return what to run on a machine of ``n_cpus`` to know the speed of a node.
 
     As many actors as the node has, with their threads; where the machine is smaller, fewer of them,
-    and its CPUs stand for as many more.
+    and its CPUs stand for as many more. Of actors that share a CPU, as many as two to a CPU.
     """
     on_node = max(layout.n_of_nodes)
-    fitting = max(1, int(n_cpus / layout.cpus + 1e-6))
     cpus = min(layout.cpus, float(n_cpus))
+    if min(on_node, int(n_cpus / cpus + 1e-6)) > (most := _MODELS_PER_CPU * n_cpus):
+        cpus = 1 / _MODELS_PER_CPU
+        on_node = most
     return Arrangement(
-        n_actors=min(on_node, fitting),
+        n_actors=min(on_node, max(1, int(n_cpus / cpus + 1e-6))),
         n_threads=max(1, int(cpus)),
         factor=layout.cpus / cpus,
     )
@@ -132,12 +136,17 @@ def assumptions(
     machine: the one that was measured.
     """
     yield f"speed as measured on {machine}: {_measured(found)}"
-    if found.factor != 1:
+    if found.factor < 1:
+        yield (
+            f"an actor of a node is {found.factor:.2g} times as fast, as more of them share a CPU; "
+            f"more actors than CPUs do no more together"
+        )
+    elif found.factor != 1:
         yield (
             f"an actor of a node is {found.factor:g} times as fast, as it has so many times the "
             f"CPUs; memory bandwidth may allow less"
         )
-    if max(plan.layout.n_of_nodes) > found.n_actors:
+    if max(plan.layout.n_of_nodes) > found.n_actors and found.factor >= 1:
         yield (
             f"{max(plan.layout.n_of_nodes)} actors of a node do not slow each other more than "
             f"{found.n_actors} did"

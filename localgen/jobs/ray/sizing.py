@@ -17,15 +17,27 @@ from localgen.errors import ActorsDoNotFitError
 PROCESS_BYTES = 200_000_000
 # The reading of the input needs a CPU of Ray's now and then, which actors must not hold for ever.
 _CPUS_TO_READ = 1.0
+# Of a node's memory, unless Ray is started with --object-store-memory.
+_OBJECT_STORE_SHARE = 0.3
+_OBJECT_STORE_MOST = 200 * 10**9
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """What a node has for actors: CPUs, and bytes of memory."""
+    """What a node has for actors: CPUs, and bytes of memory, without those of Ray's object store.
+
+    It is what Ray says of a node that it has; ``of_machine`` computes the same for others.
+    """
 
     cpus: float
     memory: int
+
+    @classmethod
+    def of_machine(cls, cpus: float, memory: int) -> Node:
+        """Return the node that a machine with these CPUs and bytes of memory becomes."""
+        store = min(int(_OBJECT_STORE_SHARE * memory), _OBJECT_STORE_MOST)
+        return cls(cpus=cpus, memory=memory - store)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +127,9 @@ def lay_out(
 
 
 def described(nodes: Sequence[Node]) -> str:
-    """Return nodes as prose: "3 nodes of 16 CPUs and 64.00 GB"."""
+    """Return nodes as prose: "3 nodes of 16 CPUs, with 44.80 GB for actors"."""
     return ", ".join(
-        f"{counted(n, 'node')} of {node.cpus:g} CPUs and {as_size(node.memory)}"
+        f"{counted(n, 'node')} of {node.cpus:g} CPUs, with {as_size(node.memory)} for actors"
         for node, n in Counter(nodes).items()
     )
 

@@ -67,6 +67,9 @@ def test_rows_run_together_as_far_as_the_kv_cache_holds_them() -> None:
         (1, 16.0, (1, 2, 8.0)),  # two CPUs stand for sixteen
         (4, 1.0, (2, 1, 1.0)),  # two of the four
         (1, 1.0, (1, 1, 1.0)),
+        (40, 0.05, (4, 1, 0.1)),  # two to a CPU, each with ten times the share
+        (320, 0.05, (4, 1, 0.1)),
+        (3, 0.05, (3, 1, 1.0)),
     ],
 )
 def test_what_runs_here_stands_for_the_actors_of_a_node(
@@ -95,6 +98,14 @@ def test_what_is_assumed_is_said() -> None:
         "each node fetches the model at 1000 Mbit/s, all at once",
         "1 of the nodes get no actor: 1 CPUs, 8.00 GB",
     ]
+
+
+def test_actors_that_share_a_cpu_among_more_are_slower() -> None:
+    plan = predict(work(), layout(40, cpus=0.05), NEEDS, SPEED, factor=0.1)
+    found = Arrangement(n_actors=4, n_threads=1, factor=0.1)
+    nodes = [Node(cpus=2, memory=64 * 10**9)]
+    said = list(assumptions(plan, nodes, found, machine=MACHINE, bandwidth=None))
+    assert said[1].startswith("an actor of a node is 0.1 times as fast, as more of them share")
 
 
 @pytest.mark.slow

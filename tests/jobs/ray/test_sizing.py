@@ -59,6 +59,11 @@ def test_weights_count_once_for_a_node() -> None:
     assert lay_out([node(16, 10)], NEEDS, cpus=1).n_actors == 4
 
 
+def test_rays_object_store_has_its_share_of_a_machines_memory() -> None:
+    assert Node.of_machine(16, 64 * GB) == node(16, 44.8)
+    assert Node.of_machine(16, 1000 * GB) == node(16, 800)  # the store has 200 GB at most
+
+
 def test_what_is_left_of_the_memory_is_for_kv_caches() -> None:
     one, two = (lay_out([node(16, 20)], NEEDS, n_actors=n) for n in (1, 2))
     assert (one.kv_budget, one.memory) == (8 * GB, 9 * GB)  # more could never be used
@@ -71,9 +76,9 @@ def test_a_node_without_the_memory_for_one_actor_is_refused_with_numbers() -> No
         lay_out([node(16, 5)], NEEDS)
     assert str(found.value) == (
         "the job needs 1 actor, and there is room for 0: each takes 16 CPUs and at least 1.50 GB "
-        "of memory, besides 4.00 GB of weights once a node, and the cluster has 1 node of 16 CPUs "
-        "and 5.00 GB. Use fewer actors, a smaller n_ctx, a smaller level of the model, or more "
-        "nodes."
+        "of memory, besides 4.00 GB of weights once a node, and the cluster has 1 node of 16 "
+        "CPUs, with 5.00 GB for actors. Use fewer actors, a smaller n_ctx, a smaller level of the "
+        "model, or more nodes."
     )
     assert (found.value.n_actors, found.value.n_fit) == (1, 0)
 

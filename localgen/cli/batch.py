@@ -154,7 +154,7 @@ def batch(
             job,
             target,
             address=ray,
-            nodes=planning.described_nodes(),
+            nodes=planning.known_nodes(ray),
             n_actors=actors,
             actor_cpus=actor_cpus,
             quiet=quiet,

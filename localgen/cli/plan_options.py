@@ -12,6 +12,7 @@ from localgen._util import system
 from localgen._util.amounts import bits_per_second_of, n_bytes_of
 from localgen._util.format import as_size
 from localgen.cli.option_groups import OptionGroup
+from localgen.jobs.ray.session import LOCAL
 from localgen.jobs.ray.sizing import Node
 
 # No node that can run anything has less: a unit was forgotten.
@@ -83,6 +84,19 @@ class PlanOptions(OptionGroup):
     def described_nodes(self) -> list[Node] | None:
         """Return the nodes of the flags; None if they describe none."""
         return None if self.nodes is None else [self._node()] * self.nodes
+
+    def known_nodes(self, address: str | None) -> list[Node] | None:
+        """Return the nodes of the flags, or else this machine where the job runs on it.
+
+        address: of the Ray, "local" or None for this machine. None if Ray knows the nodes. Raises
+        BadParameter.
+        """
+        if address == LOCAL and (self.nodes or 1) > 1:
+            raise typer.BadParameter(
+                f"--nodes {self.nodes} does not work with --ray local: this machine is one node"
+            )
+        found = self.described_nodes()
+        return self.this_machine() if found is None and address in (None, LOCAL) else found
 
     def this_machine(self) -> list[Node]:
         """Return this machine as the only node."""

@@ -11,8 +11,8 @@ from localgen.cli.given_job import GivenJob
 from localgen.cli.ray_progress import RayProgress
 from localgen.jobs.ray import check_installed
 from localgen.jobs.ray.actor_memory import actor_memory
-from localgen.jobs.ray.session import SECONDS_TO_START, joined
-from localgen.jobs.ray.sizing import Layout, Node, lay_out
+from localgen.jobs.ray.session import LOCAL, SECONDS_TO_START, joined
+from localgen.jobs.ray.sizing import Layout, Node, described, lay_out
 
 if TYPE_CHECKING:
     from localgen.jobs.ray.job import LineEnded, Pool, RayJob
@@ -31,20 +31,31 @@ def run_on_ray(
     """Run a job on Ray, report on stderr, and return how many lines failed.
 
     address: "local" starts a Ray on this machine, "auto" joins the one that runs here. nodes: those
-    that the cluster has or will have; None asks Ray. Raises JobError, and its ActorsDoNotFitError
-    and RayJobError.
+    that the cluster has or will have, and the Ray that is started; None asks Ray. Raises JobError,
+    and its ActorsDoNotFitError and RayJobError.
     """
     check_installed()
-    from localgen.jobs.ray.cluster import free_now, nodes_of_cluster  # noqa: PLC0415
+    from localgen.jobs.ray.cluster import address_joined, free_now, nodes_of_cluster  # noqa: PLC0415
     from localgen.jobs.ray.job import open_job  # noqa: PLC0415
 
+    needs = actor_memory(given.file, given.config)
+
+    def sized(nodes: list[Node]) -> Layout:
+        return lay_out(nodes, needs, n_actors=n_actors, cpus=actor_cpus)
+
+    layout = sized(nodes) if nodes else None  # refused before Ray starts
+    node = nodes[0] if nodes else None
     with open_job(given.source, target, given.header) as job:
         if not quiet and job.n_done:
             _say(f"{job.n_done} lines are already done")
-        with joined(address, with_messages=_is_verbose()):
-            needs = actor_memory(given.file, given.config)
-            layout = lay_out(nodes or nodes_of_cluster(), needs, n_actors=n_actors, cpus=actor_cpus)
+        if not quiet:
+            _say("starting Ray" if address == LOCAL else f"joining the Ray at {address}")
+        with joined(address, node=node, with_messages=_is_verbose()):
+            found = nodes_of_cluster()
+            layout = layout or sized(found)
             if not quiet:
+                if address != LOCAL:
+                    _say(f"joined the Ray at {address_joined()}: {described(found)}")
                 _say(str(layout))
                 if n_waiting := layout.n_without(free_now()):
                     _say(

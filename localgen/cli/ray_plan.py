@@ -49,7 +49,7 @@ def print_plan(
 
     Raises ActorsDoNotFitError, and JobError for speeds of another job, model or machine.
     """
-    nodes = options.described_nodes() or _live_nodes(address) or options.this_machine()
+    nodes = options.known_nodes(address) or _live_nodes(str(address))
     needs = actor_memory(job.file, job.config)
     layout = lay_out(nodes, needs, n_actors=n_actors, cpus=cpus)
     lines = lines_of_input(job.source)
@@ -72,10 +72,8 @@ def print_plan(
         print(f"- {printable(text)}")
 
 
-def _live_nodes(address: str | None) -> list[Node] | None:
-    """Return the nodes of the Ray at an address; "local" starts one to ask it."""
-    if address is None:
-        return None
+def _live_nodes(address: str) -> list[Node]:
+    """Return the nodes of the Ray at an address."""
     check_installed()
     from localgen.jobs.ray.cluster import nodes_of_cluster  # noqa: PLC0415
 

@@ -31,6 +31,16 @@ def test_nodes_are_like_this_machine_unless_told(monkeypatch: pytest.MonkeyPatch
         PlanOptions(nodes=2).check()
 
 
+def test_the_nodes_are_known_without_ray_unless_it_runs_elsewhere() -> None:
+    here = PlanOptions(plan=True)
+    assert here.known_nodes(None) == here.known_nodes("local") is not None
+    assert here.known_nodes("auto") is None
+    two = PlanOptions(nodes=2, node_cpus=4, node_memory="10GB")
+    assert two.known_nodes("auto") == [Node(cpus=4, memory=7 * 10**9)] * 2
+    with pytest.raises(typer.BadParameter, match="--nodes 2 does not work with --ray local"):
+        two.known_nodes("local")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -15,6 +15,11 @@ def nodes_of_cluster() -> list[Node]:
     ]
 
 
+def address_joined() -> str:
+    """Return HOST:PORT of the head of the Ray."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
 def free_now() -> Node:
     """Return what all nodes together have left, beside what other jobs hold."""
     left = ray.available_resources()

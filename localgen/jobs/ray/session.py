@@ -16,6 +16,7 @@ from typing import Any
 from localgen.errors import RayJobError
 from localgen.jobs.ray import check_installed
 from localgen.jobs.ray.errors import own_errors
+from localgen.jobs.ray.sizing import Node
 
 LOCAL = "local"
 # The first actor would otherwise get the rows of all in a small job; a node may fetch the model.
@@ -29,10 +30,13 @@ _MOST_CHARACTERS = 400
 
 
 @contextmanager
-def joined(address: str, *, with_messages: bool = False) -> Iterator[None]:
+def joined(
+    address: str, *, node: Node | None = None, with_messages: bool = False
+) -> Iterator[None]:
     """Join the Ray at an address for the block, and raise its exceptions as RayJobError.
 
-    address: "local" starts a Ray on this machine, "auto" joins the one that runs here.
+    address: "local" starts a Ray on this machine, "auto" joins the one that runs here. node: what a
+    Ray that is started has; Ray's own default if None.
     with_messages: print what Ray says, too; otherwise what the block writes to stdout is discarded
     with it. Raises RayJobError, also in a process that has joined a Ray already, and JobError
     without Ray.
@@ -49,7 +53,7 @@ def joined(address: str, *, with_messages: bool = False) -> Iterator[None]:
             )
         _check_port(address)
         with _handlers_kept(), _backend_quiet(is_quiet=not with_messages):
-            _join(ray, address, with_messages=with_messages)
+            _join(ray, address, node, with_messages=with_messages)
         try:
             with _quiet_data(ray.data.DataContext.get_current(), with_messages), own_errors():
                 yield
@@ -111,8 +115,12 @@ def _stderr_closed() -> Iterator[None]:
         os.close(kept)
 
 
-def _join(ray: Any, address: str, *, with_messages: bool) -> None:
-    options = {} if address.startswith("ray://") else {"include_dashboard": False}
+def _join(ray: Any, address: str, node: Node | None, *, with_messages: bool) -> None:
+    options: dict[str, Any] = {}
+    if not address.startswith("ray://"):
+        options["include_dashboard"] = False
+    if address == LOCAL and node is not None:
+        options |= {"num_cpus": max(1, int(node.cpus)), "_memory": node.memory}
     try:
         ray.init(
             address=address,

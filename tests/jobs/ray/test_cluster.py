@@ -31,7 +31,9 @@ def test_nodes_that_are_gone_do_not_count(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_a_job_whose_actors_do_not_fit_is_refused_before_it_begins(tmp_path: Path) -> None:
+def test_a_job_whose_actors_do_not_fit_this_machine_is_refused_before_ray_starts(
+    tmp_path: Path,
+) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "One"}\n')
     command = [sys.executable, "-m", "localgen", "batch", str(source), str(tmp_path / "out")]
@@ -40,3 +42,5 @@ def test_a_job_whose_actors_do_not_fit_is_refused_before_it_begins(tmp_path: Pat
     assert done.returncode == 1
     assert "the job needs 2 actors, and there is room for 0: each takes 4000 CPUs" in done.stderr
     assert "a smaller --actor-cpus" in done.stderr
+    assert "starting Ray" not in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -20,6 +20,7 @@ ray_data: Any = pytest.importorskip("ray.data", reason="needs the extra localgen
 from localgen.errors import RayJobError  # noqa: E402
 from localgen.jobs.ray import session  # noqa: E402
 from localgen.jobs.ray.session import joined  # noqa: E402
+from localgen.jobs.ray.sizing import Node  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
@@ -92,12 +93,13 @@ def test_joining_restores_what_ray_replaces(monkeypatch: pytest.MonkeyPatch) -> 
 
     def init(**given: object) -> None:
         assert given["log_to_driver"] is False
+        assert (given["num_cpus"], given["_memory"]) == (2, 1000)
         assert os.environ["RAY_BACKEND_LOG_LEVEL"] == "fatal"
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.delenv("RAY_BACKEND_LOG_LEVEL", raising=False)
-    with joined("local"):
+    with joined("local", node=Node(cpus=2, memory=1000)):
         assert signal.getsignal(signal.SIGTERM) == handler
         assert context.wait_for_min_actors_s == session.SECONDS_TO_START
         assert all(each.level > logging.CRITICAL for each in console)

@@ -15,7 +15,7 @@ for names that need it.
 from __future__ import annotations
 
 from localgen.hub.catalog import DEFAULT_MODEL
-from localgen.hub.lookup import locate, resolve
+from localgen.hub.lookup import absolute_name, locate, resolve
 from localgen.hub.ranges import RemoteModel
 
-__all__ = ["DEFAULT_MODEL", "RemoteModel", "locate", "resolve"]
+__all__ = ["DEFAULT_MODEL", "RemoteModel", "absolute_name", "locate", "resolve"]

@@ -48,6 +48,17 @@ def locate(source: str | os.PathLike[str]) -> Path | RemoteModel:
     return found if isinstance(found, Path) else _from_hub(*found, False, _look_up)
 
 
+def absolute_name(source: str | os.PathLike[str]) -> str:
+    """Return ``source`` as a process in another folder finds it: the path of a file that is there
+    becomes absolute, and other names stay as they are."""
+    if isinstance(source, str):
+        alias = names.parse_alias(source)
+        is_alias = alias is not None and alias.alias.lower() in catalog.catalog()
+        if is_alias or not _exists(_expanded(source)):
+            return source
+    return os.path.abspath(_expanded(Path(source)))
+
+
 def _meaning(source: str | os.PathLike[str], revision: str | None) -> Path | tuple[HubName, str]:
     """Return a local file, or a name on the Hub and its default level."""
     if not isinstance(source, str):

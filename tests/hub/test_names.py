@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from localgen import LocalModel, ModelNotFoundError
-from localgen.hub import resolve
+from localgen.hub import absolute_name, resolve
 from localgen.hub.catalog import Entry, catalog
 from localgen.hub.levels import LADDER, choose, have_one_name, level_of, models_of
 from localgen.hub.names import HubName, parse_hub_name, why_unsafe
@@ -320,3 +320,15 @@ def test_a_name_that_no_file_can_have() -> None:
 def test_an_installed_model_has_no_revisions() -> None:
     with pytest.raises(ValueError, match="without other levels or revisions"):
         resolve("smollm2", revision="main")
+
+
+def test_a_path_is_made_absolute_and_other_names_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.gguf", "smollm2"):
+        Path(name).touch()
+    assert absolute_name("x.gguf") == absolute_name(Path("x.gguf")) == str(tmp_path / "x.gguf")
+    assert absolute_name(str(tmp_path / "x.gguf")) == str(tmp_path / "x.gguf")
+    for name in ("smollm2", "org/repo:Q4_K_M", "missing.gguf"):  # an alias comes before a file
+        assert absolute_name(name) == name

@@ -21,7 +21,7 @@ from localgen.gguf.fingerprint import fingerprint as fingerprint_of
 from localgen.jobs.job import ROW_ERRORS, error_record, record_of
 from localgen.jobs.ray.columns import Batch, call_of, error_of, result_of, rows_of, with_results
 from localgen.jobs.ray.failures import FAILURE, check_lines, failed_batch
-from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.folder import MANIFEST, Folder
 from localgen.jobs.ray.loading import load_for_actor
 from localgen.jobs.ray.parts import PartWriter, read_index
 from localgen.jobs.ray.turns import Turns
@@ -95,7 +95,8 @@ class GenerateActor:
     not given. seed: rows without one of their own get one derived from it and from their id.
     fingerprint: of the model's file, if it must be that one. options: fields of
     ``GenerationConfig``, for rows that do not set them.
-    Raises JobError for a model of another fingerprint, and what loading a model raises.
+    Raises JobError for a model of another fingerprint or with a relative path, which may be another
+    file where Ray runs, and what loading a model raises.
     """
 
     def __init__(
@@ -107,6 +108,11 @@ class GenerateActor:
         load_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        if not os.path.isabs(model) and hub.absolute_name(model) != os.fspath(model):
+            raise JobError(
+                f"{os.fspath(model)} is a relative path, and the actors of Ray may run in another "
+                f"folder. Pass os.path.abspath() of it."
+            )
         self._defaults = replace_options(GenerationConfig(), options)
         self._seed = seed
         self._model = ModelOfActor(model, fingerprint, load_options)
@@ -128,7 +134,8 @@ class Work:
     """What the actors of a job have in common.
 
     run: begins the names of this run's parts. seeds: of each file's rows. reasoning: of lines with
-    messages that set none. split_special_tokens: of prompts.
+    messages that set none. split_special_tokens: of prompts. output, manifest: the folder of
+    results, and the manifest that the driver has written there.
     """
 
     model: str
@@ -138,6 +145,7 @@ class Work:
     reasoning: Reasoning | None
     split_special_tokens: bool
     output: str
+    manifest: bytes
     run: str
     seeds: tuple[int, ...]
 
@@ -156,8 +164,8 @@ class JobActor:
 
     def _start(self) -> None:
         work = self._work
+        folder = _shared_folder(work)
         self._model = ModelOfActor(work.model, work.fingerprint, work.load_options)
-        folder = Folder.at(work.output)
         # What an actor of this run has done that died before Ray knew.
         self._index = read_index(folder, work.run)
         self._parts = PartWriter(folder, f"{work.run}-{uuid.uuid4().hex[:8]}")
@@ -207,6 +215,18 @@ class JobActor:
             return record_of(row, done)
         except ROW_ERRORS as error:
             return error_record(row.line, row.id, error)
+
+
+def _shared_folder(work: Work) -> Folder:
+    """Return the folder of results. Raises JobError if it is not the one that the driver sees."""
+    folder = Folder.at(work.output)
+    if folder.read(MANIFEST) != work.manifest:
+        raise JobError(
+            f"the folder {work.output} of this node is not the one of the command: it lacks the "
+            f"{MANIFEST} of the job. Choose a folder that all nodes share, or the URI of an object "
+            f"store."
+        )
+    return folder
 
 
 def _n_new(record: Record) -> int:

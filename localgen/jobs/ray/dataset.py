@@ -89,7 +89,7 @@ def generate(
         batch_size=batch_size,
         batch_format="pyarrow",  # NumPy has no null
         compute=pool,
-        fn_constructor_args=(model,),
+        fn_constructor_args=(hub.absolute_name(model),),
         fn_constructor_kwargs={
             "seed": check_int("seed", seed, 0),
             "fingerprint": fingerprint(path),

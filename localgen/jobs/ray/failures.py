@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import pickle
+import platform
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -31,6 +32,19 @@ def check_lines(lines: Iterable[Line]) -> None:
             raise pickle.loads(line.data)[0]
 
 
+def of_node(error: Exception) -> Exception:
+    """Return an error with which a node cannot read the input: one that names this node where a
+    file is not there, or not readable."""
+    if not isinstance(error.__cause__, FileNotFoundError | PermissionError):
+        return error
+    node = platform.node()
+    return RayJobError(
+        f"node {node} cannot run the job: {_told(error).rstrip('.')}. Every node must reach the "
+        f"input: put it on a disk that all share, or pass the URI of an object store.",
+        node,
+    )
+
+
 def failed_batch(error: Exception, worker: str) -> dict[str, Any]:
     """Return what an actor yields for lines that it cannot run. worker: its host and process."""
     return {
@@ -53,6 +67,8 @@ def check_failure(batch: Mapping[str, Any]) -> None:
     error, trace = pickle.loads(base64.b64decode(data))
     node = worker.rpartition(":")[0]
     _logger.debug("the error of an actor on %s:\n%s", node, trace)
+    if isinstance(error, RayJobError) and error.node:  # of the node that read the input
+        raise error
     raise RayJobError(
         f"node {node} cannot run the job: {_told(error).rstrip('.')}. What is done is kept; run "
         f"the same command again to resume.",

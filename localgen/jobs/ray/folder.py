@@ -17,6 +17,8 @@ import pyarrow.fs
 from localgen._util import file_lock
 from localgen.errors import JobError
 
+# The settings of the job whose results a folder holds.
+MANIFEST = "manifest.json"
 _LOCK = "job.lock"
 
 
@@ -28,6 +30,11 @@ def file_errors(name: str, what: str) -> Iterator[None]:
     except (OSError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise JobError(f"{name} cannot be {what}: {reason.rstrip('.')}.") from error
+
+
+def absolute(location: str) -> str:
+    """Return a path or URI as processes in other folders understand it."""
+    return location if "://" in location else os.path.abspath(location)
 
 
 def find_filesystem(location: str) -> tuple[Any, str]:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from localgen.errors import JobError, LocalgenError, RepeatedIdError
+from localgen.errors import JobError, RepeatedIdError
+from localgen.jobs.ray.failures import of_node
 from localgen.jobs.ray.index import Index, short_hash
 from localgen.jobs.ray.source import lines_of
 from localgen.jobs.rows import Line, RowId, id_of
@@ -24,7 +25,7 @@ class FileFacts(NamedTuple):
     """How many rows a file holds, and what is wrong with it."""
 
     n_rows: int
-    error: LocalgenError | None
+    error: Exception | None
 
 
 def check_file(number: int, file: str, index: Index) -> FileFacts:
@@ -44,7 +45,7 @@ def check_file(number: int, file: str, index: Index) -> FileFacts:
             if row_id is not None:
                 hashes.append(_hash(row_id))
     except JobError as error:
-        return FileFacts(n_rows, error)
+        return FileFacts(n_rows, of_node(error))
     suspects = _repeats(np.frombuffer(hashes, np.uint64))
     return FileFacts(n_rows, _first_repeat(file, suspects) if suspects else None)
 

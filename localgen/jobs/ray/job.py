@@ -12,21 +12,20 @@ from typing import Any
 import ray
 import ray.data
 
+from localgen import hub
 from localgen.config import GenerationConfig
 from localgen.errors import JobError
 from localgen.jobs.ray.actor import JobActor, Work
 from localgen.jobs.ray.errors import own_errors
-from localgen.jobs.ray.failures import check_failure, failed_lines
-from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.failures import check_failure, failed_lines, of_node
+from localgen.jobs.ray.folder import MANIFEST, Folder, absolute
 from localgen.jobs.ray.input_check import check_file
-from localgen.jobs.ray.parts import SUFFIX, as_json, read_index
+from localgen.jobs.ray.parts import N_ROWS, SUFFIX, as_json, read_index
 from localgen.jobs.ray.pool import BATCH_SIZE, ROWS_PER_BLOCK, actor_pool
 from localgen.jobs.ray.source import check_folders, find_files, names_in, pending_lines
 from localgen.jobs.results import FORMAT, Record, check_same
 from localgen.jobs.rows import row_seed
 from localgen.text.replies.reasoning import Reasoning
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +62,10 @@ class RayJob:
 
     def __init__(self, source: str, target: str, header: Record) -> None:
         check_folders(source, target)
-        self._source, self._target = source, target
-        self._files = find_files(source)
-        self._folder = Folder.at(target)
+        # Ray's processes may run in another folder.
+        self._source, self._target = absolute(source), absolute(target)
+        self._files = find_files(self._source)
+        self._folder = Folder.at(self._target)
         self._manifest = self._checked_manifest(header)
         self._index = read_index(self._folder)
         self.n_done = self._index.n_done
@@ -93,15 +93,17 @@ class RayJob:
         with own_errors():
             index_ref = ray.put(self._index)
             self.n_rows = self._count_rows(index_ref)
-            self._folder.write(MANIFEST, as_json(self._manifest))
+            manifest = as_json({**self._manifest, N_ROWS: self.n_rows})
+            self._folder.write(MANIFEST, manifest)
             work = Work(
-                model=model,
+                model=hub.absolute_name(model),
                 fingerprint=self._manifest["model"]["fingerprint"],
                 load_options=dict(load_options),
                 defaults=defaults,
                 reasoning=reasoning,
                 split_special_tokens=split_special_tokens,
                 output=self._target,
+                manifest=manifest,
                 run=f"part-{self._next_run():04d}",
                 seeds=self._seeds(),
             )
@@ -200,7 +202,7 @@ def _results(
             try:
                 yield from pending_lines(int(number), files[int(number)], ray.get(index_ref))
             except Exception as error:  # of a file that has changed since it was checked
-                yield failed_lines(error, int(number))
+                yield failed_lines(of_node(error), int(number))
 
     numbers = ray.data.from_items(
         [{"file": number} for number in range(len(files))], override_num_blocks=len(files)

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from localgen.errors import JobError
-from localgen.jobs.ray.folder import Folder, file_errors
+from localgen.jobs.ray.folder import MANIFEST, Folder, file_errors
 from localgen.jobs.ray.index import Index, Place
 from localgen.jobs.results import LINE_ENDS, Record
 
 SUFFIX = ".jsonl"
+# How many rows the job had when it was last run, in its manifest.
+N_ROWS = "n_rows"
 # Where a file cannot grow, records are written in files of so many.
 _MOST_KEPT = 512
 _HASH = re.compile("[0-9a-f]{32}")
@@ -35,15 +37,28 @@ def read_index(folder: Folder, run: str = "") -> Index:
 
 def read_records(folder: Folder) -> Iterator[Record]:
     """Yield the record of each row once: the first result, or an error of the last run where there
-    is none."""
+    is none. Raises JobError for a folder without results, unless its job has no rows."""
     names = folder.names(SUFFIX)
     index = Index()
     for name in names:
         for record in _records(folder, name):
             if _add(index, record) and "error" not in record:
                 yield record
+    if not index.n_done and not index.n_failed:
+        _check_has_none(folder)
     if index.n_failed:
         yield from _last_errors(folder, names, index)
+
+
+def _check_has_none(folder: Folder) -> None:
+    """Raise JobError if a folder without records is that of a job with rows."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        if int(json.loads(folder.read(MANIFEST) or b"")[N_ROWS]) == 0:
+            return
+    raise JobError(
+        f"{folder.path} has no results: nothing of its job is done yet, or it is not a job's "
+        f"folder. Run the job, or give the folder that it writes to."
+    )
 
 
 def _last_errors(folder: Folder, names: list[str], index: Index) -> Iterator[Record]:

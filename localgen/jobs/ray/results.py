@@ -14,7 +14,7 @@ def read_results(location: str | os.PathLike[str]) -> Iterator[Record]:
     """Yield the record of each row of a job's folder once, in no order.
 
     location: a path or URI. A record is as those of ``localgen batch``, with the number of its
-    ``file``. A row that only failed has its last ``error``. Raises JobError for a corrupt part, and
-    if there is no such folder.
+    ``file``. A row that only failed has its last ``error``. Raises JobError for a corrupt part, if
+    there is no such folder, and for one without results, unless its job has no rows.
     """
     yield from read_records(Folder.existing(os.fspath(location)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,8 @@ from localgen.errors import (  # noqa: E402
     ModelNotFoundError,
     RayJobError,
 )
-from localgen.jobs.ray.actor import JobActor  # noqa: E402
+from localgen.jobs.ray.actor import GenerateActor, JobActor  # noqa: E402
+from localgen.jobs.ray.dataset import generate  # noqa: E402
 from localgen.jobs.ray.job import Pool, RayJob, open_job  # noqa: E402
 from localgen.jobs.ray.results import read_results  # noqa: E402
 from localgen.jobs.ray.session import joined  # noqa: E402
@@ -116,3 +119,47 @@ def test_a_line_that_ray_cannot_hand_over_is_no_exception_of_ray(
 def test_a_second_session_is_refused() -> None:
     with pytest.raises(RayJobError, match="has joined a Ray already"), joined("local"):
         pass
+
+
+def test_relative_paths_are_those_of_the_drivers_folder(
+    tmp_path: Path, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's processes run in the folder in which it was started: another input was read there."""
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text(json.dumps({"prompt": "the cat"}) + "\n")
+    shutil.copy(tiny_bpe_path, "x.gguf")
+    header = make_header(tiny_bpe_path, ModelConfig(), GenerationConfig())
+    with open_job("in.jsonl", "out", header) as job:
+        assert [each.error for each in run(job, Path("x.gguf"))] == [""]
+    assert [each["line"] for each in read_results("out")] == [1]
+    dataset = ray.data.from_items([{"prompt": "the cat"}])
+    options = {"max_new_tokens": 2, "load_options": {"n_ctx": 64}, "num_cpus": 0.5}
+    (found,) = generate(dataset, "x.gguf", **options).take_all()
+    assert found["error"] is None
+
+
+def test_a_node_with_another_folder_of_results_is_named(job: RayJob, tiny_bpe_path: Path) -> None:
+    """Its results were written where nobody looks for them."""
+    job._folder = SimpleNamespace(write=lambda *_: None, names=lambda _: [])  # type: ignore[assignment]
+    with pytest.raises(RayJobError, match=r"of this node is not the one of the command") as found:
+        run(job, tiny_bpe_path)
+    assert found.value.node == os.uname().nodename
+
+
+def test_an_input_that_a_node_lacks_names_the_node(
+    job: RayJob, tmp_path: Path, tiny_bpe_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").unlink()
+    with pytest.raises(RayJobError, match=r"Every node must reach the input") as found:
+        run(job, tiny_bpe_path)
+    assert found.value.node == os.uname().nodename
+    assert "in.jsonl" in str(found.value)
+
+
+def test_an_actor_refuses_a_relative_path(
+    tmp_path: Path, tiny_bpe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_bpe_path, "x.gguf")
+    with pytest.raises(JobError, match=r"x.gguf is a relative path"):
+        GenerateActor("x.gguf")

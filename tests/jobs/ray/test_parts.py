@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("pyarrow", reason="needs the extra localgen[ray]")
 
 from localgen.errors import JobError
-from localgen.jobs.ray.folder import Folder
+from localgen.jobs.ray.folder import MANIFEST, Folder
 from localgen.jobs.ray.index import short_hash
 from localgen.jobs.ray.parts import PartWriter, read_index, read_records
 
@@ -96,3 +96,13 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, data: str) -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(JobError, match="nowhere://x cannot be opened"):
         Folder.at("nowhere://x")
+
+
+def test_a_folder_without_results_is_refused_unless_its_job_has_no_rows(folder: Folder) -> None:
+    write(folder, "part-0001-a")
+    for manifest in (b'{"n_rows": 3}', b"{}", b"no JSON"):
+        folder.write(MANIFEST, manifest)
+        with pytest.raises(JobError, match=r"has no results: nothing of its job is done yet"):
+            list(read_records(folder))
+    folder.write(MANIFEST, b'{"n_rows": 0}')
+    assert list(read_records(folder)) == []

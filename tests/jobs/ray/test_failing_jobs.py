@@ -133,7 +133,7 @@ def test_relative_paths_are_those_of_the_drivers_folder(
         assert [each.error for each in run(job, Path("x.gguf"))] == [""]
     assert [each["line"] for each in read_results("out")] == [1]
     dataset = ray.data.from_items([{"prompt": "the cat"}])
-    options = {"max_new_tokens": 2, "load_options": {"n_ctx": 64}, "num_cpus": 0.5}
+    options: dict[str, Any] = {"max_new_tokens": 2, "load_options": {"n_ctx": 64}, "num_cpus": 0.5}
     (found,) = generate(dataset, "x.gguf", **options).take_all()
     assert found["error"] is None
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import ray
 
 from localgen.jobs.ray.sizing import Node
+
+_ROUNDING = 1e-6
 
 
 def nodes_of_cluster() -> list[Node]:
@@ -18,6 +23,18 @@ def nodes_of_cluster() -> list[Node]:
 def address_joined() -> str:
     """Return HOST:PORT of the head of the Ray."""
     return str(ray.get_runtime_context().gcs_address)
+
+
+def n_held(resources: Mapping[str, float]) -> float:
+    """Return how many actors the nodes hold, which other jobs may use; infinity if they need
+    nothing. resources: of an actor, under Ray's names."""
+    needed = {name: n for name, n in resources.items() if n}
+    found = [each["Resources"] for each in ray.nodes() if each["Alive"]]
+    return sum(
+        min((int(node.get(name, 0) / n + _ROUNDING) for name, n in needed.items()),
+            default=math.inf)
+        for node in found
+    )  # fmt: skip
 
 
 def free_now() -> Node:

@@ -12,16 +12,21 @@ from ray.data import Dataset
 
 from localgen import hub
 from localgen._util.checks import check_bool, check_float, check_int
+from localgen._util.format import as_size, counted
 from localgen.config import GenerationConfig, replace_options
+from localgen.errors import ActorsDoNotFitError
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.ray.actor import GenerateActor
-from localgen.jobs.ray.cluster import nodes_of_cluster
+from localgen.jobs.ray.cluster import n_held, nodes_of_cluster
 from localgen.jobs.ray.columns import rows_of
 from localgen.jobs.ray.pool import BATCH_SIZE, BATCHES_PER_BLOCK, actor_pool, cpus_to_ask
 from localgen.jobs.ray.prefixes import beginning_of
+from localgen.jobs.ray.sizing import described
 
 # Of so many rows at a time, those that begin alike are put together.
 WINDOW_ROWS = 2048
+# What Ray Data gives an actor for which num_cpus is None.
+_RAYS_CPUS = 1.0
 
 RowFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -49,8 +54,8 @@ def generate(
     Of a row with both, the messages count, as in ``ray.data.llm``.
     model: as for ``LocalModel.from_pretrained``. It must have the same content on all nodes.
     n_actors: how many, or the fewest and the most. num_cpus, num_gpus, memory (bytes): of each
-    actor; without num_cpus, Ray's own default. If actors would hold all CPUs of the cluster, Ray is
-    asked for less than num_cpus, since it needs one to move rows; models keep their threads.
+    actor; num_cpus is 1 without it, as for Ray. If actors would hold all CPUs of the cluster, Ray
+    is asked for less, since it needs one to move rows; models keep their threads.
     batch_size: rows that Ray moves together; the rows of several batches run together in an actor.
     preserve_order: return the rows in the order of ``dataset``, at the cost of waiting for the
     slowest; otherwise, of some thousand rows at a time, those that begin alike go to one actor.
@@ -65,7 +70,8 @@ def generate(
     The columns of ``dataset`` stay. New are ``generated_text``, ``generated_tokens``,
     ``num_input_tokens``, ``num_generated_tokens``, ``finish_reason``, ``reasoning``, ``tool_calls``
     (JSON text) and ``error``, which is null unless the row failed; the others are then empty.
-    Raises ValueError or TypeError for wrong options, and what resolving a name raises.
+    Raises ValueError or TypeError for wrong options, ActorsDoNotFitError if the cluster has no room
+    for the (fewest) actors, and what resolving a name raises.
     """
     check_int("batch_size", batch_size, 1)
     check_bool("preserve_order", preserve_order)
@@ -77,9 +83,8 @@ def generate(
     if num_cpus is not None:
         check_float("num_cpus", num_cpus, "not negative", 0, math.inf)
         load_options = {"n_threads": max(1, int(num_cpus)), **load_options}
-        most = n_actors[1] if isinstance(n_actors, tuple) else n_actors
-        num_cpus = cpus_to_ask(num_cpus, most, nodes_of_cluster())
     pool, remote_args = actor_pool(n_actors, load_options, batch_size)
+    num_cpus = _asked(n_actors, num_cpus, num_gpus, memory)
     dataset = dataset.map(_adding(preprocess)) if preprocess else dataset
     if not preserve_order:
         dataset = dataset.map_batches(group, batch_size=WINDOW_ROWS, batch_format="pyarrow")
@@ -102,6 +107,36 @@ def generate(
         **remote_args,
     )
     return results.map(_unless_failed(postprocess)) if postprocess else results
+
+
+def _asked(
+    n_actors: int | tuple[int, int],
+    num_cpus: float | None,
+    num_gpus: float | None,
+    memory: int | None,
+) -> float | None:
+    """Return the CPUs to ask Ray for, for each actor; None is its default.
+
+    Raises ActorsDoNotFitError if the nodes hold too few: Ray would wait for ever.
+    """
+    cpus = _RAYS_CPUS if num_cpus is None else num_cpus
+    fewest, most = n_actors if isinstance(n_actors, tuple) else (n_actors, n_actors)
+    held = n_held({"CPU": cpus, "GPU": num_gpus or 0, "memory": memory or 0})
+    nodes = nodes_of_cluster()
+    if held < fewest:
+        more = f", {num_gpus or 0:g} GPUs" * bool(num_gpus) + f", {as_size(memory or 0)}" * bool(
+            memory
+        )
+        raise ActorsDoNotFitError(
+            f"generate() needs {counted(fewest, 'actor')}, and there is room for {held}: each "
+            f"takes {cpus:g} CPUs{more}, and the cluster has {described(nodes) or 'no nodes'}. Use "
+            f"a smaller n_actors or num_cpus, or more nodes. On a cluster that grows, n_actors is "
+            f"the fewest, which must fit now, and the most.",
+            fewest,
+            int(held),
+        )
+    asked = cpus_to_ask(cpus, int(min(most, held)), nodes)
+    return num_cpus if asked == cpus else asked
 
 
 def group(batch: pyarrow.Table) -> pyarrow.Table:

@@ -20,22 +20,30 @@ BATCH_SIZE = 16
 BATCHES_PER_BLOCK = 4
 ROWS_PER_BLOCK = BATCHES_PER_BLOCK * BATCH_SIZE
 _ROUNDING = 1e-6
+# Ray counts CPUs in parts of so many.
+_PARTS = 10_000
 _CALLS = "max_concurrent_calls_per_actor"
 
 
 def cpus_to_ask(num_cpus: float, n_actors: int, nodes: Sequence[Node]) -> float:
     """Return the CPUs to ask Ray for, for each of ``n_actors`` actors with ``num_cpus``.
 
-    It is less where the actors would hold all CPUs of all nodes: Ray moves rows in tasks of one
-    CPU, and would wait for ever.
+    It is less where they could leave no node a whole CPU, wherever Ray places them: it moves rows
+    in tasks of one CPU, and would wait for ever.
     """
-    if num_cpus == 0:
-        return num_cpus
-    held = [int(node.cpus / num_cpus + _ROUNDING) for node in nodes]
-    has_room = any(node.cpus - n * num_cpus >= 1 for node, n in zip(nodes, held, strict=True))
-    if has_room or sum(held) > n_actors or not sum(held):
-        return num_cpus
-    return min(max(0.0, node.cpus - 1) / n for node, n in zip(nodes, held, strict=True) if n)
+    shares = {(node.cpus - 1) / n for node in nodes for n in range(1, n_actors + 1)}
+    for share in (num_cpus, *sorted(shares, reverse=True)):
+        asked = share if share == num_cpus else math.floor(_PARTS * share) / _PARTS
+        if not 0 < asked <= num_cpus:
+            continue
+        if n_actors < sum(_n_to_fill(node, asked) for node in nodes):
+            return asked
+    return 0.0
+
+
+def _n_to_fill(node: Node, asked: float) -> int:
+    """Return how many actors leave a node less than a CPU; 0 if it never has one."""
+    return int((node.cpus - 1) / asked + _ROUNDING) + 1 if node.cpus >= 1 else 0
 
 
 def actor_pool(

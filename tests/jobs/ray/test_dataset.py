@@ -12,6 +12,7 @@ import pytest
 pyarrow: Any = pytest.importorskip("pyarrow", reason="needs the extra localgen[ray]")
 ray: Any = pytest.importorskip("ray", reason="needs the extra localgen[ray]")
 
+from localgen.errors import ActorsDoNotFitError  # noqa: E402
 from localgen.jobs.ray import GenerateActor, generate  # noqa: E402
 from localgen.jobs.ray.columns import error_of  # noqa: E402
 from localgen.jobs.ray.dataset import group  # noqa: E402
@@ -54,6 +55,25 @@ def test_any_number_of_actors_gives_the_same_texts_in_the_same_order() -> None:
     assert one == two
     assert [row["id"] for row in one] == list(range(24))
     assert all(row["topic"] == str(row["id"]) and row["error"] is None for row in one)
+
+
+def test_as_many_actors_as_cpus_leave_ray_one_to_move_rows() -> None:
+    """Ray waited for ever for a CPU to run ``preprocess`` on."""
+    found = run(rows(2), n_actors=2, preprocess=lambda row: {"prompt": f"So {row['prompt']}"})
+    assert sorted(row["id"] for row in found) == [0, 1]
+    assert all(row["error"] is None for row in found)
+
+
+@pytest.mark.parametrize("options", [
+    {"n_actors": 3}, {"n_actors": (3, 9)}, {"num_cpus": 4}, {"num_gpus": 1}, {"memory": 2**50},
+])  # fmt: skip
+def test_actors_for_which_the_cluster_has_no_room_are_refused_with_numbers(
+    options: dict[str, Any],
+) -> None:
+    with pytest.raises(ActorsDoNotFitError, match=r"the cluster has 1 node of 2 CPUs") as found:
+        run(rows(1), **options)
+    assert found.value.n_actors == (3 if "n_actors" in options else 1)
+    assert found.value.n_fit == (2 if "n_actors" in options else 0)
 
 
 def test_a_wrong_row_fails_alone() -> None:

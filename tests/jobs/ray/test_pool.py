@@ -21,7 +21,11 @@ from localgen.jobs.ray.sizing import Node
         (2, 1, [4], 2),  # another actor would fit
         (3, 1, [4], 3),  # a CPU is left
         (8, 4, [16, 17], 8),
-        (8, 2, [4], 8),  # none fits yet: a node may be started
+        (0.5, 3, [2], 0.3333),  # each may be on the only node
+        (0.5, 2, [2], 0.5),
+        (1, 3, [1, 2], 0.5),  # two may be on the second node
+        (1, 2, [1, 2], 1),
+        (0.5, 1, [0.5, 1], 0),  # only the second node can move rows
     ],
 )
 def test_actors_that_would_hold_all_cpus_ask_for_less(

@@ -163,18 +163,16 @@ def test_a_call_that_ran_beside_the_cause_is_not_refused_for_it(
 @POSIX
 def test_calls_that_are_alike_count_once_for_an_end(tiny_bpe_path: Path) -> None:
     """Else one end would refuse a question that several clients ask at the same time."""
-    given = {"logits_processor": functions.HangAfter(3), **GREEDY}
-    with load_isolated(tiny_bpe_path) as model:
-        streams = [model.stream("the", **given) for _ in range(3)]
-        for each in streams:
-            next(each)
-        assert model.worker_pid is not None
-        os.kill(model.worker_pid, signal.SIGKILL)
-        for each in streams:
-            with pytest.raises(WorkerCrashedError):
-                list(each)
-        again = model.stream("the", **given)
-        assert next(again)
+    with load_isolated(tiny_bpe_path) as model, ThreadPoolExecutor(3) as pool:
+        pid, calls = model.worker_pid, model._client.supervisor._calls
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        ask = lambda: model.complete("the", **GREEDY).finish_reason  # noqa: E731
+        waiting = [pool.submit(ask) for _ in range(3)]
+        while len(calls) < 3:
+            pass
+        os.kill(pid, signal.SIGKILL)
+        assert [each.result(END_SECONDS) for each in waiting] == ["length"] * 3
 
 
 def test_a_call_that_ends_the_worker_before_it_runs_is_blamed_though_others_run(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from localgen._util.format import counted
+from localgen._util.repeating import repeating
 from localgen.cli.given_job import GivenJob
-from localgen.cli.ray_progress import RayProgress
+from localgen.cli.ray_progress import SECONDS_BETWEEN_LINES, RayProgress
 from localgen.jobs.ray import check_installed
 from localgen.jobs.ray.actor_memory import actor_memory
 from localgen.jobs.ray.session import LOCAL, SECONDS_TO_START, joined
@@ -44,32 +47,37 @@ def run_on_ray(
         return lay_out(nodes, needs, n_actors=n_actors, cpus=actor_cpus)
 
     layout = sized(nodes) if nodes else None  # refused before Ray starts
-    node = nodes[0] if nodes else None
+    report = _Report(quiet=quiet)
     with open_job(given.source, target, given.header) as job:
-        if not quiet and job.n_done:
-            _say(f"{job.n_done} lines are already done")
-        if not quiet:
-            _say("starting Ray" if address == LOCAL else f"joining the Ray at {address}")
-        with joined(address, node=node, with_messages=_is_verbose()):
+        if job.n_done:
+            report.say(f"{job.n_done} lines are already done")
+        report.begin("starting Ray" if address == LOCAL else f"joining the Ray at {address}")
+        node = nodes[0] if nodes else None
+        with (
+            repeating(SECONDS_BETWEEN_LINES, report.tick),
+            joined(address, node=node, with_messages=_is_verbose()),
+        ):
             found = nodes_of_cluster()
+            if address != LOCAL:
+                report.say(f"joined the Ray at {address_joined()}: {described(found)}")
             layout = layout or sized(found)
-            if not quiet:
-                if address != LOCAL:
-                    _say(f"joined the Ray at {address_joined()}: {described(found)}")
-                _say(str(layout))
-                if n_waiting := layout.n_without(free_now()):
-                    _say(
-                        f"the cluster has no room for {counted(n_waiting, 'actor')} now; waiting "
-                        f"for up to {SECONDS_TO_START // 60} minutes"
-                    )
-            work = {
-                "model": given.model,
-                "defaults": given.defaults,
-                "load_options": layout.load_options | given.load_options,
-                "reasoning": given.reasoning,
-                "split_special_tokens": given.split_special_tokens,
-            }
-            return _Report(quiet=quiet).of(job, _pool(layout), work)
+            report.say(str(layout))
+            if n_waiting := layout.n_without(free_now()):
+                report.say(
+                    f"the cluster has no room for {counted(n_waiting, 'actor')} now; waiting for "
+                    f"up to {SECONDS_TO_START // 60} minutes"
+                )
+            return report.of(job, _pool(layout), _work(given, layout))
+
+
+def _work(given: GivenJob, layout: Layout) -> dict[str, Any]:
+    return {
+        "model": given.model,
+        "defaults": given.defaults,
+        "load_options": layout.load_options | given.load_options,
+        "reasoning": given.reasoning,
+        "split_special_tokens": given.split_special_tokens,
+    }
 
 
 def _is_verbose() -> bool:
@@ -83,33 +91,69 @@ def _pool(layout: Layout) -> Pool:
 
 
 class _Report:
-    """Prints lines that fail, and a line about the others now and then."""
+    """Prints each step, lines that fail, and how far the job is; ``tick`` runs in a thread."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._progress = RayProgress()
+        self._lock = threading.Lock()
+        self._n_loaded: Callable[[], int | None] = int
+        self._n_actors = 0
+
+    def say(self, message: str) -> None:
+        if not self._quiet:
+            _say(message)
+
+    def begin(self, step: str) -> None:
+        """Say what happens now."""
+        with self._lock:
+            self._progress.begin_step(step)
+        self.say(step)
 
     def of(self, job: RayJob, pool: Pool, work: dict[str, Any]) -> int:
         """Run a job and return how many lines failed."""
+        self.begin("reading the input")
         try:
-            for line in job.run(pool=pool, **work):
-                self._progress.n_rows = job.n_rows - job.n_done
+            for line in job.run(pool=pool, counted=lambda: self._counted(job, pool), **work):
                 self._ended(line)
         except Exception:
             self._quiet |= not self._progress.n_ended  # the same command would only fail again
             raise
         finally:
-            if not self._quiet:
-                more = " Run the same command again to resume." if sys.exc_info()[0] else ""
-                _say(self._progress.summary() + (f".{more}" if more else ""))
+            more = " Run the same command again to resume." if sys.exc_info()[0] else ""
+            self.say(self._progress.summary() + (f".{more}" if more else ""))
         return self._progress.n_failed
 
+    def _counted(self, job: RayJob, pool: Pool) -> None:
+        self._progress.n_rows = job.n_pending
+        self._n_actors = pool.for_rows(job.n_pending).most
+        self._n_loaded = lambda: job.n_loaded
+        if self._n_actors < pool.most:
+            rows = counted(job.n_pending, "row")
+            self.say(f"{rows}: {self._n_actors} of the {pool.most} actors are started")
+        self.begin(f"{counted(self._n_actors, 'actor')} to load the model")
+
     def _ended(self, line: LineEnded) -> None:
-        self._progress.add(line.worker, line.n_new, is_failed=bool(line.error))
+        with self._lock:
+            self._progress.add(line.worker, line.n_new, is_failed=bool(line.error))
         if line.error:
             _say(f"{line.file}, line {line.line}: {line.error}")
-        if not self._quiet and self._progress.is_due:
-            _say(self._progress.line())
+
+    def tick(self) -> None:
+        """Say how far the job is."""
+        with self._lock:
+            if not self._progress.has_started and self._n_actors:
+                self._note_loaded(self._n_loaded())
+            message = self._progress.line()
+        self.say(message)
+
+    def _note_loaded(self, n_loaded: int | None) -> None:
+        if n_loaded is not None and n_loaded >= self._n_actors:
+            self._progress.start()
+        elif n_loaded is not None:
+            self._progress.step = (
+                f"{n_loaded} of {counted(self._n_actors, 'actor')} have loaded the model"
+            )
 
 
 def _say(message: str) -> None:

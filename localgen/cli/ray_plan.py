@@ -68,7 +68,8 @@ def print_plan(
     for label, text in _lines(job, nodes, needs, sample, measured, plan):
         print(f"{label:<{_LABEL_WIDTH}}{printable(text)}")
     print("assumed:")
-    for text in assumptions(plan, nodes, found, machine=machine, bandwidth=bandwidth):
+    said = assumptions(plan, sample.n_rows, nodes, found, machine=machine, bandwidth=bandwidth)
+    for text in said:
         print(f"- {printable(text)}")
 
 
@@ -172,6 +173,7 @@ def _work(job: GivenJob, sample: Sample, measured: Measured) -> Work:
         n_rows=sample.n_rows,
         rows=measured.rows,
         longest=measured.longest,
+        max_sequences=job.config.max_sequences,
         n_slots=1 if job.config.deterministic else job.config.max_sequences,
         n_ctx=job.config.n_ctx,
         model_bytes=sum(shard.size for shard in job.file.shards),

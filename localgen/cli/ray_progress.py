@@ -16,10 +16,12 @@ _MOST_NAMED = 8
 class RayProgress:
     """Counts rows and tokens, in all and by worker.
 
-    n_rows: how many this run has; 0 if unknown. clock: seconds, as ``time.monotonic``.
+    step: what happens before rows run. n_rows: how many this run has; 0 if unknown. clock: seconds,
+    as ``time.monotonic``.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.step = ""
         self.n_rows = 0
         self.n_done = 0
         self.n_failed = 0
@@ -29,11 +31,26 @@ class RayProgress:
         # Since the last line, by worker: tokens. All that have ever worked.
         self._recent: Counter[str] = Counter()
         self._since = 0.0
+        self._step_since = 0.0
+
+    def begin_step(self, step: str) -> None:
+        """Note what happens now, before rows run."""
+        self.step = step
+        self._step_since = self._clock()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether rows run."""
+        return self._started is not None
+
+    def start(self) -> None:
+        """Note that rows run from now on."""
+        self._started = self._since = self._clock()
 
     def add(self, worker: str, n_new: int, *, is_failed: bool) -> None:
         """Note that a row has ended."""
         if self._started is None:
-            self._started = self._since = self._clock()
+            self.start()
         self.n_done += not is_failed
         self.n_failed += is_failed
         self._n_new += n_new
@@ -44,15 +61,12 @@ class RayProgress:
         """How many rows have ended, those that failed included."""
         return self.n_done + self.n_failed
 
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time for the next line."""
-        return self._started is not None and self._clock() - self._since >= SECONDS_BETWEEN_LINES
-
     def line(self) -> str:
         """Return what has ended, how fast, how long the rest takes, and each worker's speed since
-        the last line."""
+        the last line; before rows run, the step and how long it has taken."""
         now = self._clock()
+        if not self.has_started:
+            return f"{self.step}, for {as_duration(now - self._step_since)} now"
         workers = self._workers(now - self._since)
         self._since = now
         self._recent = Counter(dict.fromkeys(self._recent, 0))
@@ -65,10 +79,12 @@ class RayProgress:
         if self.n_failed:
             parts.append(f"{self.n_failed} failed")
         seconds = 0.0 if self._started is None else self._clock() - self._started
-        if seconds >= 1:
+        if seconds >= 1 and not n_ended:
+            parts.append(f"running for {as_duration(seconds)}")
+        elif seconds >= 1:
             parts.append(f"{n_ended / seconds:.1f} rows/s")
             parts.append(f"{self._n_new / seconds:.0f} tokens/s")
-        if seconds >= 1 and n_ended < self.n_rows:
+        if seconds >= 1 and 0 < n_ended < self.n_rows:
             left = (self.n_rows - n_ended) * seconds / n_ended
             parts.append(f"about {as_duration(left)} left")
         return ", ".join(parts)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -21,7 +21,7 @@ from localgen.jobs.ray.failures import check_failure, failed_lines, of_node
 from localgen.jobs.ray.folder import MANIFEST, Folder, absolute
 from localgen.jobs.ray.input_check import check_file
 from localgen.jobs.ray.parts import N_ROWS, SUFFIX, as_json, read_index
-from localgen.jobs.ray.pool import BATCH_SIZE, ROWS_PER_BLOCK, actor_pool
+from localgen.jobs.ray.pool import BATCH_SIZE, actor_pool, max_sequences_of, rows_per_block
 from localgen.jobs.ray.source import check_folders, find_files, names_in, pending_lines
 from localgen.jobs.results import FORMAT, Record, check_same
 from localgen.jobs.rows import row_seed
@@ -36,6 +36,16 @@ class Pool:
     num_cpus: float | None = None
     num_gpus: float | None = None
     memory: int | None = None
+
+    @property
+    def most(self) -> int:
+        return self.n_actors[1] if isinstance(self.n_actors, tuple) else self.n_actors
+
+    def for_rows(self, n_rows: int) -> Pool:
+        """Return the pool without the actors that would have no row."""
+        fewest, most = self.n_actors if isinstance(self.n_actors, tuple) else (self.n_actors,) * 2
+        most = max(1, min(most, n_rows))
+        return replace(self, n_actors=(min(fewest, most), most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +81,21 @@ class RayJob:
         self.n_done = self._index.n_done
         self.n_failed = self._index.n_failed
         self.n_rows = 0
+        self._run = ""
+
+    @property
+    def n_pending(self) -> int:
+        """How many lines the run has to do, once they are counted."""
+        return self.n_rows - self.n_done
+
+    @property
+    def n_loaded(self) -> int | None:
+        """How many actors of the run have loaded the model; None where files cannot grow."""
+        if not self._run or not self._folder.can_append:
+            return None
+        with contextlib.suppress(JobError):  # the folder cannot be listed now
+            return sum(name.startswith(self._run) for name in self._folder.names(SUFFIX))
+        return None
 
     def run(
         self,
@@ -81,10 +106,12 @@ class RayJob:
         load_options: Mapping[str, Any],
         reasoning: Reasoning | None,
         split_special_tokens: bool = False,
+        counted: Callable[[], None] | None = None,
     ) -> Iterator[LineEnded]:
         """Run the lines that are not done on the Ray that ``ray.init()`` joined or started.
 
-        Yields each line when its record is written.
+        Yields each line when its record is written. No more actors start than lines are left.
+        counted: called when ``n_rows`` is known, before actors start.
 
         Raises JobError if a line that was done has changed, and RepeatedIdError, before anything
         runs; and RayJobError, which names the node, for what an actor raises, such as for a model
@@ -95,6 +122,9 @@ class RayJob:
             self.n_rows = self._count_rows(index_ref)
             manifest = as_json({**self._manifest, N_ROWS: self.n_rows})
             self._folder.write(MANIFEST, manifest)
+            self._run = f"part-{self._next_run():04d}"
+            if counted is not None:
+                counted()
             work = Work(
                 model=hub.absolute_name(model),
                 fingerprint=self._manifest["model"]["fingerprint"],
@@ -104,10 +134,10 @@ class RayJob:
                 split_special_tokens=split_special_tokens,
                 output=self._target,
                 manifest=manifest,
-                run=f"part-{self._next_run():04d}",
+                run=self._run,
                 seeds=self._seeds(),
             )
-            for batch in _results(self._files, index_ref, work, pool):
+            for batch in _results(self._files, index_ref, work, pool, self.n_pending):
                 for values in zip(*(batch[name] for name in _COLUMNS), strict=True):
                     file, line, n_new, error, worker = values
                     yield LineEnded(
@@ -193,9 +223,10 @@ _COLUMNS = ("file", "line", "n_new", "error", "worker")
 
 
 def _results(
-    files: list[str], index_ref: Any, work: Work, pool: Pool
+    files: list[str], index_ref: Any, work: Work, pool: Pool, n_rows: int
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield what became of the lines, in batches, as they end."""
+    """Yield what became of the lines, in batches, as they end. n_rows: how many."""
+    pool = pool.for_rows(n_rows)
 
     def read(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for number in batch["file"]:
@@ -208,7 +239,8 @@ def _results(
         [{"file": number} for number in range(len(files))], override_num_blocks=len(files)
     )
     lines = numbers.map_batches(read, batch_size=1)
-    blocks = lines.repartition(target_num_rows_per_block=ROWS_PER_BLOCK)
+    n_together = rows_per_block(n_rows, pool.most, max_sequences_of(work.load_options))
+    blocks = lines.repartition(target_num_rows_per_block=n_together)
     strategy, remote_args = actor_pool(pool.n_actors, work.load_options)
     ended = blocks.map_batches(
         JobActor,

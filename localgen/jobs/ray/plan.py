@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from localgen._util.format import as_size
-from localgen.jobs.ray.pool import ROWS_PER_BLOCK
+from localgen.jobs.ray.pool import rows_per_block
 from localgen.jobs.ray.sizing import ActorMemory, Layout, Node
 from localgen.jobs.ray.speed import Speed
 
@@ -21,13 +21,15 @@ class Work:
     """What is to be generated.
 
     rows: (prompt tokens that are computed, new tokens) of each row of a sample. longest: the tokens
-    of the longest of them, prompt and all new ones that it may have. n_slots: rows that may run
-    together in an actor. model_bytes: of the model's files.
+    of the longest of them, prompt and all new ones that it may have. max_sequences: of the model;
+    n_slots: rows that may run together in an actor, fewer in a deterministic one. model_bytes: of
+    the model's files.
     """
 
     n_rows: int
     rows: tuple[tuple[int, int], ...]
     longest: int
+    max_sequences: int
     n_slots: int
     n_ctx: int
     model_bytes: int
@@ -106,8 +108,9 @@ def predict(
     factor: see ``Arrangement``. bandwidth: bits per second with which each node fetches the model;
     None if it has it.
     """
-    n_blocks = math.ceil(math.ceil(work.n_rows / ROWS_PER_BLOCK) / layout.n_actors)
-    n_rows = min(work.n_rows, n_blocks * ROWS_PER_BLOCK)
+    block = rows_per_block(work.n_rows, layout.n_actors, work.max_sequences)
+    n_blocks = math.ceil(math.ceil(work.n_rows / block) / layout.n_actors)
+    n_rows = min(work.n_rows, n_blocks * block)
     n_together = _n_together(work, layout, needs)
     generate = speed.seconds(work.rows, n_rows, n_together) / factor
     return Plan(
@@ -129,12 +132,20 @@ def _n_together(work: Work, layout: Layout, needs: ActorMemory) -> int:
 
 
 def assumptions(
-    plan: Plan, nodes: Sequence[Node], found: Arrangement, *, machine: str, bandwidth: float | None
+    plan: Plan,
+    n_rows: int,
+    nodes: Sequence[Node],
+    found: Arrangement,
+    *,
+    machine: str,
+    bandwidth: float | None,
 ) -> Iterator[str]:
     """Yield what the prediction takes for granted, as sentences.
 
-    machine: the one that was measured.
+    n_rows: of the job. machine: the one that was measured.
     """
+    if n_rows < plan.layout.n_actors:
+        yield f"{n_rows} of the {plan.layout.n_actors} actors are started, one for each row"
     yield f"speed as measured on {machine}: {_measured(found)}"
     if found.factor < 1:
         yield (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = 16
 # A block is one task of one actor: small ones spread the rows over all of them.
 BATCHES_PER_BLOCK = 4
-ROWS_PER_BLOCK = BATCHES_PER_BLOCK * BATCH_SIZE
+_MOST_ROWS_PER_BLOCK = BATCHES_PER_BLOCK * BATCH_SIZE
 _ROUNDING = 1e-6
 # Ray counts CPUs in parts of so many.
 _PARTS = 10_000
@@ -46,6 +46,23 @@ def _n_to_fill(node: Node, asked: float) -> int:
     return int((node.cpus - 1) / asked + _ROUNDING) + 1 if node.cpus >= 1 else 0
 
 
+def rows_per_block(n_rows: int, n_actors: int, max_sequences: int) -> int:
+    """Return how many of ``n_rows`` rows go to an actor at once: 64, or so few that there is a
+    block for everything that the actors work on at a time."""
+    n_blocks = n_actors * _n_at_a_time(max_sequences, BATCH_SIZE)
+    return min(_MOST_ROWS_PER_BLOCK, max(1, math.ceil(n_rows / n_blocks)))
+
+
+def max_sequences_of(load_options: Mapping[str, Any] | None) -> int:
+    """Return the rows that may run together in a model that is loaded so."""
+    return replace_options(ModelConfig(), load_options or {}).max_sequences
+
+
+def _n_at_a_time(max_sequences: int, batch_size: int) -> int:
+    """Return how many batches an actor gets at a time: rows for twice ``max_sequences``."""
+    return max(2, math.ceil(2 * max_sequences / batch_size))
+
+
 def actor_pool(
     n_actors: int | tuple[int, int],
     load_options: Mapping[str, Any] | None,
@@ -54,12 +71,11 @@ def actor_pool(
     """Return the strategy of a pool, and Ray's other arguments for it.
 
     Each actor gets so many batches at a time that rows of the next ones are there when those of one
-    end: rows for twice ``max_sequences``.
+    end.
     """
     from ray.data import ActorPoolStrategy  # noqa: PLC0415  # plans are made without Ray
 
-    n_rows = 2 * replace_options(ModelConfig(), load_options or {}).max_sequences
-    n_batches = max(2, math.ceil(n_rows / batch_size))
+    n_batches = _n_at_a_time(max_sequences_of(load_options), batch_size)
     fewest, most = n_actors if isinstance(n_actors, tuple) else (n_actors, n_actors)
     sizes: dict[str, Any] = {
         "min_size": check_int("n_actors", fewest, 1),

@@ -92,6 +92,20 @@ def test_two_actors_give_the_texts_of_the_same_job_without_ray(
     assert texts(tmp_path / "out") == {each["line"]: each["text"] for each in records}
 
 
+def test_a_small_job_gives_all_actors_rows_and_says_what_it_does(
+    source: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(source.read_text().splitlines(keepends=True)[:10]))
+    target = tmp_path / "out"
+    said = run(on_ray(few, target, "--actors", "2"))
+    parts = [part.read_bytes() for part in target.glob("part-*.jsonl")]
+    assert len(parts) == 2
+    assert all(parts)
+    steps = ["starting Ray", "reading the input", "2 actors to load the model", "10 of 10 done"]
+    assert sorted(steps, key=said.index) == steps
+
+
 def test_kills_of_actors_workers_and_the_driver_lose_and_repeat_no_row(
     source: Path, tmp_path: Path
 ) -> None:

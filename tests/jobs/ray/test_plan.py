@@ -30,8 +30,8 @@ def layout(*n_of_nodes: int, cpus: float = 2.0, kv_budget: int = 32 * 4096) -> L
 
 def work(n_rows: int = 1280, n_slots: int = 1) -> Work:
     return Work(
-        n_rows=n_rows, rows=((20, 11),), longest=1024, n_slots=n_slots, n_ctx=4096,
-        model_bytes=125_000_000,
+        n_rows=n_rows, rows=((20, 11),), longest=1024, max_sequences=32, n_slots=n_slots,
+        n_ctx=4096, model_bytes=125_000_000,
     )  # fmt: skip
 
 
@@ -39,8 +39,18 @@ def test_the_time_is_that_of_the_actor_with_most_blocks_of_rows() -> None:
     assert predict(work(), layout(1), NEEDS, SPEED).generate == pytest.approx(1280 * 1.2)
     # 20 blocks of 64 rows: seven of them for one of three actors
     assert predict(work(), layout(1, 1, 1), NEEDS, SPEED).generate == pytest.approx(448 * 1.2)
-    # fewer rows than a block
-    assert predict(work(5), layout(1, 1), NEEDS, SPEED).generate == pytest.approx(5 * 1.2)
+    # Of few rows all actors get some: eight blocks of five.
+    assert predict(work(40), layout(1, 1), NEEDS, SPEED).generate == pytest.approx(20 * 1.2)
+    assert predict(work(1), layout(1, 1), NEEDS, SPEED).generate == pytest.approx(1.2)
+
+
+def test_actors_without_a_row_are_named() -> None:
+    nodes = [Node(cpus=2, memory=10**9)] * 3
+    found = Arrangement(n_actors=1, n_threads=2, factor=1.0)
+    for n_rows, is_said in ((3, False), (2, True)):
+        plan = predict(work(n_rows), layout(1, 1, 1), NEEDS, SPEED)
+        said = list(assumptions(plan, n_rows, nodes, found, machine=MACHINE, bandwidth=None))
+        assert ("2 of the 3 actors are started, one for each row" in said) is is_said
 
 
 def test_loading_and_fetching_the_model_come_first() -> None:
@@ -89,7 +99,7 @@ def test_what_is_assumed_is_said() -> None:
     plan = predict(work(), layout(4, 0, cpus=8.0), NEEDS, SPEED)
     found = Arrangement(n_actors=1, n_threads=2, factor=4.0)
     nodes = [Node(cpus=32, memory=64 * 10**9), Node(cpus=1, memory=8 * 10**9)]
-    said = list(assumptions(plan, nodes, found, machine=MACHINE, bandwidth=1e9))
+    said = list(assumptions(plan, 1280, nodes, found, machine=MACHINE, bandwidth=1e9))
     assert said[:5] == [
         "speed as measured on a processor, 2 CPUs: 1 actor with 2 threads",
         "an actor of a node is 4 times as fast, as it has so many times the CPUs; memory bandwidth "
@@ -104,7 +114,7 @@ def test_actors_that_share_a_cpu_among_more_are_slower() -> None:
     plan = predict(work(), layout(40, cpus=0.05), NEEDS, SPEED, factor=0.1)
     found = Arrangement(n_actors=4, n_threads=1, factor=0.1)
     nodes = [Node(cpus=2, memory=64 * 10**9)]
-    said = list(assumptions(plan, nodes, found, machine=MACHINE, bandwidth=None))
+    said = list(assumptions(plan, 1280, nodes, found, machine=MACHINE, bandwidth=None))
     assert said[1].startswith("an actor of a node is 0.1 times as fast, as more of them share")
 
 

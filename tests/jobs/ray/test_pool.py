@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("ray", reason="needs the extra localgen[ray]")
 
-from localgen.jobs.ray.pool import cpus_to_ask
+from localgen.jobs.ray.pool import cpus_to_ask, rows_per_block
 from localgen.jobs.ray.sizing import Node
 
 
@@ -33,3 +33,20 @@ def test_actors_that_would_hold_all_cpus_ask_for_less(
 ) -> None:
     given = [Node(cpus=cpus, memory=10**9) for cpus in nodes]
     assert cpus_to_ask(num_cpus, n_actors, given) == asked
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_actors", "max_sequences", "expected"),
+    [
+        (10**7, 4, 32, 64),
+        (40, 2, 32, 5),  # four batches at a time for each
+        (40, 2, 4, 10),  # two
+        (200, 4, 32, 13),
+        (3, 4, 32, 1),
+        (0, 4, 32, 1),
+    ],
+)
+def test_blocks_of_few_rows_are_so_small_that_all_actors_have_work(
+    n_rows: int, n_actors: int, max_sequences: int, expected: int
+) -> None:
+    assert rows_per_block(n_rows, n_actors, max_sequences) == expected

@@ -130,7 +130,7 @@ class _Report:
         self._n_loaded = lambda: job.n_loaded
         if self._n_actors < pool.most:
             rows = counted(job.n_pending, "row")
-            self.say(f"{rows}: {self._n_actors} of the {pool.most} actors are started")
+            self.say(f"{rows}: starting {self._n_actors} of the {pool.most} actors")
         self.begin(f"{counted(self._n_actors, 'actor')} to load the model")
 
     def _ended(self, line: LineEnded) -> None:

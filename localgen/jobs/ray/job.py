@@ -244,7 +244,7 @@ def _results(
     strategy, remote_args = actor_pool(pool.n_actors, work.load_options)
     ended = blocks.map_batches(
         JobActor,
-        batch_size=BATCH_SIZE,
+        batch_size=min(BATCH_SIZE, n_together),  # Ray joins smaller blocks to a batch
         batch_format="numpy",
         compute=strategy,
         fn_constructor_args=(work,),

@@ -11,7 +11,11 @@ import typer
 
 from localgen import hub
 from localgen._util.progress import job_bar
-from localgen.cli.batch_options import check_options_on_ray, check_options_without_ray
+from localgen.cli.batch_options import (
+    check_is_lines,
+    check_options_on_ray,
+    check_options_without_ray,
+)
 from localgen.cli.files import check_input
 from localgen.cli.given_job import GivenJob
 from localgen.cli.option_groups import with_options
@@ -125,6 +129,7 @@ def batch(
     else:
         check_options_without_ray(context)
         check_input(source, "JSON Lines")
+        check_is_lines(source)
         check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)

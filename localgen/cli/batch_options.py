@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -11,6 +13,7 @@ from localgen.cli.options import is_given
 
 # They have no effect without --ray and --plan.
 _ONLY_ON_RAY = ("actors", "actor_cpus", "nodes")
+_ONLY_READ_ON_RAY = (".csv", ".parquet", ".gz", ".bz2", ".zst", ".lz4")
 _ON_CPUS = (
     "the actors of this command run on CPUs. Use localgen.jobs.ray.generate() with num_gpus for "
     "GPUs"
@@ -40,6 +43,15 @@ def check_options_without_ray(context: typer.Context) -> None:
     for name in _ONLY_ON_RAY:
         if is_given(name, context):
             raise typer.BadParameter(f"--{name.replace('_', '-')} needs --ray or --plan")
+
+
+def check_is_lines(source: str) -> None:
+    """Raise BadParameter for an input that only a job on Ray reads."""
+    if Path(source).suffix.lower() in _ONLY_READ_ON_RAY or os.path.isdir(source):
+        raise typer.BadParameter(
+            f"IN {source} is no file of JSON Lines, which a job without Ray reads. Add --ray local "
+            f"to read it (pip install 'localgen[ray]'); OUT is then a folder"
+        )
 
 
 def check_options_on_ray(context: typer.Context) -> None:

@@ -31,7 +31,16 @@ from localgen.generation.inputs import ChatPrompt
 from localgen.generation.resolve import new_token_limit
 from localgen.jobs.interrupts import run_until_interrupt
 from localgen.jobs.results import Record, Results
-from localgen.jobs.rows import BadLine, Line, Row, raw_lines, read_lines, read_rows
+from localgen.jobs.rows import (
+    COLUMNS,
+    BadLine,
+    Line,
+    Row,
+    columns_of,
+    raw_lines,
+    read_lines,
+    read_rows,
+)
 from localgen.model import LocalModel
 from localgen.text.replies.reasoning import Reasoning
 
@@ -256,15 +265,20 @@ def record_of(row: Row, completion: Completion) -> Record:
     for name in ("reasoning", "tool_calls", "logprobs", "score", "is_valid", "parsed"):
         if done[name] is not None and done[name] != ():
             record[name] = done[name]
+    if row.columns:
+        record[COLUMNS] = row.columns
     record["stats"] = {key: done["stats"][key] for key in _STATS}
     record["line_hash"] = row.line.hash
     return record
 
 
 def error_record(line: Line, row_id: str | int | None, error: Exception) -> Record:
+    """Return the record of a line that failed, with its columns if it can be read."""
+    columns = columns_of(line)
     return {
         "id": row_id,
         "line": line.number,
+        **({COLUMNS: columns} if columns else {}),
         "error": {"type": type(error).__name__, "message": str(error)},
         "line_hash": line.hash,
     }

@@ -44,6 +44,8 @@ _OF_A_CHAT = (
 # More than any prompt: a line without an end, as of a device, would be read for ever.
 MAX_LINE_BYTES = 2**26
 _NAMES = sorted({"id", *_PROMPTS, *_OF_A_CHAT, *_OPTIONS})
+# Of a line: an object that its record gets as it is, such as the other columns of a table.
+COLUMNS = "columns"
 # Templates read nested values by recursion, and Python allows about 1000 calls.
 _MAX_DEPTH = 100
 _TOO_DEEP = f"this JSON is nested too deeply, more than {_MAX_DEPTH} levels"
@@ -67,7 +69,7 @@ class Row:
     """A line to generate for.
 
     id: its own, or the number of the line. kind: the name of the prompt's field. chat: arguments of
-    ``chat()``, if it has messages.
+    ``chat()``, if it has messages. columns: what its record gets as it is.
     """
 
     line: Line
@@ -76,6 +78,7 @@ class Row:
     prompt: Any
     config: GenerationConfig
     chat: dict[str, Any] = dataclasses.field(default_factory=dict)
+    columns: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,8 @@ def as_row(
     _check_depth(fields)
     kind, prompt = _prompt(fields)
     chat = _chat(fields, kind)
-    return Row(line, row_id, kind, prompt, _config(fields, defaults, seed, row_id), chat)
+    config = _config(fields, defaults, seed, row_id)
+    return Row(line, row_id, kind, prompt, config, chat, _columns(fields))
 
 
 def fields_of(line: Line) -> dict[str, Any]:
@@ -169,8 +173,20 @@ def id_of(line: Line) -> RowId | None:
         return None
 
 
+def columns_of(line: Line) -> dict[str, Any]:
+    """Return the columns of a line; none if they cannot be read."""
+    if COLUMNS.encode() not in line.data and b"\\u" not in line.data:
+        return {}
+    fields = fields_of(line)
+    try:
+        _check_depth(fields)
+        return _columns(fields)
+    except (ValueError, TypeError):
+        return {}
+
+
 def fields_of_rows() -> list[str]:
-    """Return the names of all fields that a row may have."""
+    """Return the names of all fields that say what a row is to give."""
     return list(_NAMES)
 
 
@@ -313,10 +329,18 @@ def _chat(fields: dict[str, Any], kind: str) -> dict[str, Any]:
     return found
 
 
+def _columns(fields: dict[str, Any]) -> dict[str, Any]:
+    columns = fields.get(COLUMNS, {})
+    if not isinstance(columns, dict):
+        raise TypeError(f"{COLUMNS} must be an object, got {type(columns).__name__}")
+    _check_unicode(COLUMNS, columns)
+    return columns
+
+
 def _config(
     fields: dict[str, Any], defaults: GenerationConfig, seed: int, row_id: RowId
 ) -> GenerationConfig:
-    named = ("id", *_PROMPTS, *_OF_A_CHAT)
+    named = ("id", *_PROMPTS, *_OF_A_CHAT, COLUMNS)
     options = {name: fields[name] for name in fields if name not in named}
     check_options(options)
     for name, value in options.items():

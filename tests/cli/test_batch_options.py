@@ -165,6 +165,22 @@ def test_an_option_that_cannot_be_honoured_is_refused_by_name(
     assert not Path(paths["target"]).exists()
 
 
+@pytest.mark.parametrize("name", ["in.csv", "in.parquet", "in.jsonl.gz", "folder"])
+def test_an_input_that_only_ray_reads_is_refused_once_without_it(
+    name: str, paths: dict[str, str], tmp_path: Path
+) -> None:
+    """Each of its lines failed: it was not JSON."""
+    source = tmp_path / name
+    if source.suffix:
+        source.write_text("prompt\na\nb\n")
+    else:
+        source.mkdir()
+    done = localgen_command("batch", str(source), paths["target"], "-m", paths["model"])
+    assert done.returncode == 2
+    assert "Add --ray local to read it" in " ".join(done.stderr.split())
+    assert not Path(paths["target"]).exists()
+
+
 @pytest.mark.parametrize(("argument", "files"), [("IN", ("-", "out")), ("OUT", ("{source}", "-"))])
 def test_stdin_and_stdout_are_refused(
     argument: str, files: tuple[str, str], paths: dict[str, str]

@@ -49,6 +49,7 @@ rows = st.fixed_dictionaries(
             for name in _NAMES
             if name not in ("id", "prompt", "messages", "prompt_token_ids")
         },
+        "columns": json_values,
     },
 )
 

@@ -1156,3 +1156,19 @@ def test_rows_are_written_as_they_end(files: Files) -> None:
     with fake_model(backend=backend) as model:
         files.run(model)
     assert [record["id"] for record in files.records()] == [2, 1]
+
+
+def test_a_record_has_the_columns_of_its_line(files: Files, model: LocalModel) -> None:
+    kept = {"category": "x", "text": [1, None]}
+    files.write(
+        {"id": "a", "prompt": "cat", "columns": kept},
+        {"id": "b", "prompt": "cat", "columns": kept, "top_p": "x"},
+        {"id": "c", "prompt": "cat", "columns": "x"},
+        {"id": "d", "prompt": "cat", "columns": {}},
+    )
+    files.run(model)
+    found = files.results()
+    assert found["a"]["columns"] == found["b"]["columns"] == kept
+    assert "error" in found["b"]
+    assert found["c"]["error"]["message"] == "columns must be an object, got str"
+    assert "columns" not in found["d"]

@@ -14,8 +14,10 @@ pyarrow: Any = pytest.importorskip("pyarrow", reason="needs the extra localgen[r
 
 from pyarrow import parquet  # noqa: E402
 
+from localgen.config import GenerationConfig  # noqa: E402
 from localgen.errors import JobError  # noqa: E402
 from localgen.jobs.ray.source import lines_of  # noqa: E402
+from localgen.jobs.rows import Row, read_rows  # noqa: E402
 
 
 def of_csv(folder: Path, text: str | bytes) -> list[Any]:
@@ -25,7 +27,8 @@ def of_csv(folder: Path, text: str | bytes) -> list[Any]:
 
 
 def of_column(folder: Path, name: str, values: Any) -> list[Any]:
-    parquet.write_table(pyarrow.table({name: values}), folder / "in.parquet")
+    others = {} if name == "prompt" else {"prompt": ["x"] * len(values)}
+    parquet.write_table(pyarrow.table({**others, name: values}), folder / "in.parquet")
     return [json.loads(line.data)[name] for line in lines_of(str(folder / "in.parquet"))]
 
 
@@ -76,13 +79,49 @@ def test_values_that_json_lacks_become_those_that_it_has(tmp_path: Path) -> None
     assert of_column(tmp_path, "id", pyarrow.array(times)) == ["2024-01-02 00:00:00"]
     words = pyarrow.array(["a", "b", "a"]).dictionary_encode()
     assert of_column(tmp_path, "prompt", words) == ["a", "b", "a"]
-    parquet.write_table(pyarrow.table({"id": ids}), tmp_path / "n.parquet")
+    table = pyarrow.table({"prompt": pyarrow.nulls(3, pyarrow.string()), "id": ids})
+    parquet.write_table(table, tmp_path / "n.parquet")
     assert [line.data for line in lines_of(str(tmp_path / "n.parquet"))][1] == b"{}"
 
 
 def test_binary_values_are_refused_and_not_written_as_pythons_text(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"in.parquet: a value is binary"):
         of_column(tmp_path, "prompt", pyarrow.array([b"Once"]))
+
+
+def test_columns_that_are_no_fields_come_together_as_they_are(tmp_path: Path) -> None:
+    """Each row failed, with an unknown option."""
+    (row,) = of_csv(tmp_path, 'prompt,category,text,n\na,007,"[1]",\n')
+    assert row == {"prompt": "a", "columns": {"category": "007", "text": "[1]"}}
+    values = [{"score": float("nan"), "at": [1.5, float("inf")]}]
+    assert of_column(tmp_path, "columns", [0]) == [{"columns": 0}]
+    table = pyarrow.table({"prompt": ["a"], "score": values})
+    parquet.write_table(table, tmp_path / "k.parquet")
+    (line,) = lines_of(str(tmp_path / "k.parquet"))
+    (kept,) = read_rows([line], GenerationConfig(), 0, {})
+    assert isinstance(kept, Row)
+    assert kept.columns == {"score": {"score": None, "at": [1.5, None]}}
+
+
+@pytest.mark.parametrize(("columns", "message"), [
+    ("id,text", "it has no column prompt, messages or prompt_token_ids; its columns are 'id', "),
+    ("id,Prompt", r"did you mean 'prompt'\?. Rename the column of the prompts"),
+    ("prompt,max_tokens", "the column 'max_tokens' looks like the option max_new_tokens"),
+    ("prompt,temprature", "the column 'temprature' looks like the option temperature"),
+    ("prompt,num_return_sequences", "'num_return_sequences' looks like the option"),
+    ("prompt,sampling_params", "'sampling_params' looks like the option max_new_tokens, "),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_whose_rows_would_all_fail_is_refused_once(
+    tmp_path: Path, columns: str, message: str, kind: str
+) -> None:
+    path = tmp_path / f"in.{kind}"
+    if kind == "csv":
+        path.write_text(f"{columns}\na,b\n")
+    else:
+        parquet.write_table(pyarrow.table({name: ["a"] for name in columns.split(",")}), path)
+    with pytest.raises(JobError, match=f"in.{kind}: .*{message}"):
+        list(lines_of(str(path)))
 
 
 def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,6 @@ class _Report:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._progress = RayProgress()
-        self._lock = threading.Lock()
         self._n_loaded: Callable[[], int | None] = int
         self._n_actors = 0
 
@@ -106,8 +104,7 @@ class _Report:
 
     def begin(self, step: str) -> None:
         """Say what happens now."""
-        with self._lock:
-            self._progress.begin_step(step)
+        self._progress.begin_step(step)
         self.say(step)
 
     def of(self, job: RayJob, pool: Pool, work: dict[str, Any]) -> int:
@@ -134,18 +131,15 @@ class _Report:
         self.begin(f"{counted(self._n_actors, 'actor')} to load the model")
 
     def _ended(self, line: LineEnded) -> None:
-        with self._lock:
-            self._progress.add(line.worker, line.n_new, is_failed=bool(line.error))
+        self._progress.add(line.worker, line.n_new, is_failed=bool(line.error))
         if line.error:
             _say(f"{line.file}, line {line.line}: {line.error}")
 
     def tick(self) -> None:
         """Say how far the job is."""
-        with self._lock:
-            if not self._progress.has_started and self._n_actors:
-                self._note_loaded(self._n_loaded())
-            message = self._progress.line()
-        self.say(message)
+        if not self._progress.has_started and self._n_actors:
+            self._note_loaded(self._n_loaded())
+        self.say(self._progress.line())
 
     def _note_loaded(self, n_loaded: int | None) -> None:
         if n_loaded is not None and n_loaded >= self._n_actors:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from localgen._util import system
 from localgen._util.format import as_size, counted
+from localgen._util.repeating import repeating
 from localgen.cli.given_job import GivenJob
 from localgen.cli.plan_options import PlanOptions
+from localgen.cli.ray_progress import SECONDS_BETWEEN_LINES, RayProgress
 from localgen.cli.tables import printable
 from localgen.errors import JobError
 from localgen.jobs.ray import check_installed
@@ -105,7 +108,7 @@ def _speed(
             print(
                 f"localgen: measuring {_named(found)}, with {n_rows} of the input", file=sys.stderr
             )
-        measured = _measure(job, sample, found, layout)
+        measured = _measure(job, sample, found, layout, quiet=quiet)
         _keep(job, options, speeds.with_measured(measured))
     return speeds.machine, found, measured
 
@@ -152,7 +155,9 @@ def _keep(job: GivenJob, options: PlanOptions, speeds: Speeds) -> None:
         keep_speeds(profile_key(job.file), speeds)
 
 
-def _measure(job: GivenJob, sample: Sample, found: Arrangement, layout: Layout) -> Measured:
+def _measure(
+    job: GivenJob, sample: Sample, found: Arrangement, layout: Layout, *, quiet: bool
+) -> Measured:
     lay_out(PlanOptions().this_machine(), actor_memory(job.file, job.config),
             n_actors=found.n_actors, cpus=system.usable_cpus() / found.n_actors)  # fmt: skip
     rows = [
@@ -161,7 +166,13 @@ def _measure(job: GivenJob, sample: Sample, found: Arrangement, layout: Layout) 
         if isinstance(row, Row)
     ]
     options = {**job.load_options, "kv_budget": layout.kv_budget}
-    return measure(Path(job.file.path), rows, found, options, job.reasoning)
+    progress = RayProgress()
+
+    def tick() -> None:
+        print(f"localgen: measuring: {progress.line()}", file=sys.stderr)
+
+    with nullcontext() if quiet else repeating(SECONDS_BETWEEN_LINES, tick):
+        return measure(Path(job.file.path), rows, found, options, job.reasoning, progress)
 
 
 def _named(found: Arrangement) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,13 +15,14 @@ _MOST_NAMED = 8
 
 
 class RayProgress:
-    """Counts rows and tokens, in all and by worker.
+    """Counts rows and tokens, in all and by worker; a thread may print what another one counts.
 
     step: what happens before rows run. n_rows: how many this run has; 0 if unknown. clock: seconds,
     as ``time.monotonic``.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.RLock()
         self.step = ""
         self.n_rows = 0
         self.n_done = 0
@@ -35,26 +37,31 @@ class RayProgress:
 
     def begin_step(self, step: str) -> None:
         """Note what happens now, before rows run."""
-        self.step = step
-        self._step_since = self._clock()
+        with self._lock:
+            self.step = step
+            self._step_since = self._clock()
 
     @property
     def has_started(self) -> bool:
         """Whether rows run."""
         return self._started is not None
 
-    def start(self) -> None:
-        """Note that rows run from now on."""
-        self._started = self._since = self._clock()
+    def start(self, n_rows: int | None = None) -> None:
+        """Note that rows run from now on, and how many there are if that was unknown."""
+        with self._lock:
+            if n_rows is not None:
+                self.n_rows = n_rows
+            self._started = self._since = self._clock()
 
     def add(self, worker: str, n_new: int, *, is_failed: bool) -> None:
         """Note that a row has ended."""
-        if self._started is None:
-            self.start()
-        self.n_done += not is_failed
-        self.n_failed += is_failed
-        self._n_new += n_new
-        self._recent[worker] += n_new
+        with self._lock:
+            if self._started is None:
+                self.start()
+            self.n_done += not is_failed
+            self.n_failed += is_failed
+            self._n_new += n_new
+            self._recent[worker] += n_new
 
     @property
     def n_ended(self) -> int:
@@ -64,13 +71,14 @@ class RayProgress:
     def line(self) -> str:
         """Return what has ended, how fast, how long the rest takes, and each worker's speed since
         the last line; before rows run, the step and how long it has taken."""
-        now = self._clock()
-        if not self.has_started:
-            return f"{self.step}, for {as_duration(now - self._step_since)} now"
-        workers = self._workers(now - self._since)
-        self._since = now
-        self._recent = Counter(dict.fromkeys(self._recent, 0))
-        return "; ".join(part for part in (self.summary(), workers) if part)
+        with self._lock:
+            now = self._clock()
+            if not self.has_started:
+                return f"{self.step}, for {as_duration(now - self._step_since)} now"
+            workers = self._workers(now - self._since)
+            self._since = now
+            self._recent = Counter(dict.fromkeys(self._recent, 0))
+            return "; ".join(part for part in (self.summary(), workers) if part)
 
     def summary(self) -> str:
         """Return what has ended, how fast, and how long the rest takes."""

@@ -75,6 +75,8 @@ def generate(
     """
     check_int("batch_size", batch_size, 1)
     check_bool("preserve_order", preserve_order)
+    if "concurrency" in options:
+        raise TypeError("unknown option 'concurrency'; n_actors is how many actors there are")
     replace_options(GenerationConfig(), options)
     path = hub.resolve(model)
     if preserve_order:

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from localgen._util.format import counted
 from localgen.errors import JobError
 from localgen.generation.resolve import new_token_limit
 from localgen.jobs.job import ROW_ERRORS
@@ -26,6 +27,19 @@ from localgen.jobs.ray.speed import Speed, Wave, fit
 from localgen.jobs.rows import Row
 from localgen.model import LocalModel
 from localgen.text.replies.reasoning import Reasoning
+
+
+class Listener(Protocol):
+    """Gets to know how far measuring is."""
+
+    def begin_step(self, step: str) -> None:
+        """Note what happens before rows are measured."""
+
+    def start(self, n_rows: int) -> None:
+        """Note that so many rows are measured from now on."""
+
+    def add(self, worker: str, n_new: int, *, is_failed: bool) -> None:
+        """Note that a row has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +62,7 @@ def measure(
     found: Arrangement,
     load_options: Mapping[str, Any],
     reasoning: Reasoning | None,
+    listener: Listener,
 ) -> Measured:
     """Load a model ``found.n_actors`` times and run rows in all of them; return the speed of each.
 
@@ -57,12 +72,13 @@ def measure(
         raise JobError("there is no row to measure: the input has none that can be run")
     options = {**load_options, "n_threads": found.n_threads}
     with ExitStack() as stack:
+        listener.begin_step(f"loading {counted(found.n_actors, 'model')}")
         started = time.perf_counter()
         with ThreadPoolExecutor(found.n_actors) as pool:
             loading = [pool.submit(load_for_actor, path, options) for _ in range(found.n_actors)]
             models = [stack.enter_context(each.result()) for each in loading]
         load = time.perf_counter() - started
-        waves = asyncio.run(_waves(models, rows, reasoning))
+        waves = asyncio.run(_waves(models, rows, reasoning, listener))
     (prefill, _), (large, longest), (small, _) = waves
     costs = fit(prefill, large, small)
     speed = Speed(n_actors=found.n_actors, n_threads=found.n_threads, load=load, **costs)
@@ -70,7 +86,10 @@ def measure(
 
 
 async def _waves(
-    models: Sequence[LocalModel], rows: Sequence[Row], reasoning: Reasoning | None
+    models: Sequence[LocalModel],
+    rows: Sequence[Row],
+    reasoning: Reasoning | None,
+    listener: Listener,
 ) -> list[tuple[Wave, int]]:
     """Return the waves of ``fit``, each with the tokens of its longest row."""
     config = models[0].config
@@ -81,8 +100,12 @@ async def _waves(
     )
     large = list(itertools.islice(endless, 2 * n_slots))
     small = list(itertools.islice(endless, _few(n_slots)))
-    await _wave(models, makes_contexts, reasoning, n_slots)
-    return [await _wave(models, each, reasoning, n_slots) for each in (prefill, large, small)]
+    listener.begin_step(f"running {counted(2 * n_slots, 'prompt')} in each model")
+    await _wave(models, makes_contexts, reasoning, n_slots, None)
+    prompts = await _wave(models, prefill, reasoning, n_slots, None)
+    listener.start(len(models) * (len(large) + len(small)))
+    texts = [await _wave(models, each, reasoning, n_slots, listener) for each in (large, small)]
+    return [prompts, *texts]
 
 
 def _few(n_slots: int) -> int:
@@ -96,16 +119,27 @@ def _with_one_token(row: Row) -> Row:
 
 
 async def _wave(
-    models: Sequence[LocalModel], rows: Sequence[Row], reasoning: Reasoning | None, n_slots: int
+    models: Sequence[LocalModel],
+    rows: Sequence[Row],
+    reasoning: Reasoning | None,
+    n_slots: int,
+    listener: Listener | None,
 ) -> tuple[Wave, int]:
     """Run the rows in each model at the same time; return the mean of their times."""
 
-    async def run(model: LocalModel) -> tuple[float, list[tuple[int, int, int]]]:
+    async def one(number: int, row: Row) -> tuple[int, int, int] | None:
+        done = await _tokens(models[number], row, reasoning)
+        if listener is not None:
+            n_new = 0 if done is None else done[1]
+            listener.add(f"model {number + 1}", n_new, is_failed=done is None)
+        return done
+
+    async def run(number: int) -> tuple[float, list[tuple[int, int, int]]]:
         started = time.perf_counter()
-        done = await asyncio.gather(*(_tokens(model, row, reasoning) for row in rows))
+        done = await asyncio.gather(*(one(number, row) for row in rows))
         return time.perf_counter() - started, [each for each in done if each is not None]
 
-    ran = await asyncio.gather(*map(run, models))
+    ran = await asyncio.gather(*map(run, range(len(models))))
     counts = [each for _, done in ran for each in done]
     if not counts:
         raise JobError("none of the rows of the sample can be run")

@@ -173,6 +173,11 @@ def test_a_long_row_holds_back_no_row_of_later_batches(monkeypatch: pytest.Monke
     assert sorted(row["id"] for row in found) == list(range(64))
 
 
+def test_the_name_that_ray_data_has_for_the_number_of_actors_is_refused_with_ours() -> None:
+    with pytest.raises(TypeError, match="unknown option 'concurrency'; n_actors is"):
+        generate(ray.data.from_items([{"prompt": "a"}]), "smollm2", concurrency=2)
+
+
 def test_rows_that_begin_alike_become_neighbours() -> None:
     table = pyarrow.table({"prompt": [f"{i % 3}: {i}" for i in range(9)], "n": range(9)})
     assert group(table)["n"].to_pylist() == [0, 3, 6, 1, 4, 7, 2, 5, 8]

@@ -9,12 +9,18 @@ from localgen.errors import BackendError
 
 
 def pickled_error(error: BaseException) -> bytes:
-    """Return an error as bytes; if it cannot be sent, a RuntimeError that says what it was."""
+    """Return an error as bytes.
+
+    If it cannot be sent, a RuntimeError that says what it was, with the same ``partial``.
+    """
     with contextlib.suppress(Exception):
         data = pickle.dumps(error)
         pickle.loads(data)
         return data
-    return pickle.dumps(RuntimeError(f"{type(error).__qualname__}: {error}"))
+    substitute = RuntimeError(f"{type(error).__qualname__}: {error}")
+    if hasattr(error, "partial"):
+        substitute.partial = error.partial  # type: ignore[attr-defined]
+    return pickle.dumps(substitute)
 
 
 def unpickled_error(data: bytes) -> BaseException:

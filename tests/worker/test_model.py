@@ -327,6 +327,7 @@ def test_a_call_that_ended_the_worker_twice_is_refused(isolated: IsolatedModel) 
     for _ in range(2):
         with pytest.raises(WorkerCrashedError, match="SIGABRT"):
             isolated.complete("refuse me", **given)
+    isolated.complete("the", **GREEDY)  # the worker runs again
     before = isolated.n_restarts
     with pytest.raises(WorkerCrashedError, match="refused") as error:
         isolated.complete("refuse me", **given)

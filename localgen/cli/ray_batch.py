@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from localgen._util.format import counted
 from localgen._util.repeating import repeating
 from localgen.cli.given_job import GivenJob
 from localgen.cli.ray_progress import SECONDS_BETWEEN_LINES, RayProgress
+from localgen.errors import JobError
 from localgen.jobs.ray import check_installed
 from localgen.jobs.ray.actor_memory import actor_memory
 from localgen.jobs.ray.session import LOCAL, SECONDS_TO_START, joined
@@ -47,7 +49,7 @@ def run_on_ray(
 
     layout = sized(nodes) if nodes else None  # refused before Ray starts
     report = _Report(quiet=quiet)
-    with open_job(given.source, target, given.header) as job:
+    with open_job(given.source, target, given.header) as job, report.summed_up(job):
         if job.n_done:
             report.say(f"{job.n_done} lines are already done")
         report.begin("starting Ray" if address == LOCAL else f"joining the Ray at {address}")
@@ -110,16 +112,22 @@ class _Report:
     def of(self, job: RayJob, pool: Pool, work: dict[str, Any]) -> int:
         """Run a job and return how many lines failed."""
         self.begin("reading the input")
-        try:
-            for line in job.run(pool=pool, counted=lambda: self._counted(job, pool), **work):
-                self._ended(line)
-        except Exception:
-            self._quiet |= not self._progress.n_ended  # the same command would only fail again
-            raise
-        finally:
-            more = " Run the same command again to resume." if sys.exc_info()[0] else ""
-            self.say(self._progress.summary() + (f".{more}" if more else ""))
+        for line in job.run(pool=pool, counted=lambda: self._counted(job, pool), **work):
+            self._ended(line)
         return self._progress.n_failed
+
+    @contextmanager
+    def summed_up(self, job: RayJob) -> Iterator[None]:
+        """Say at the end of the block what is saved."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(JobError):  # the folder cannot be read
+                self._progress.n_done, self._progress.n_failed = job.n_saved()
+            if self._progress.n_ended or not isinstance(error, Exception):  # else it fails again
+                self.say(f"{self._progress.counts()}. Run the same command again to resume.")
+            raise
+        self.say(self._progress.summary())
 
     def _counted(self, job: RayJob, pool: Pool) -> None:
         self._progress.n_rows = job.n_pending

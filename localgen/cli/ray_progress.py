@@ -80,12 +80,15 @@ class RayProgress:
             self._recent = Counter(dict.fromkeys(self._recent, 0))
             return "; ".join(part for part in (self.summary(), workers) if part)
 
+    def counts(self) -> str:
+        """Return how many rows have ended."""
+        done = f"{self.n_done} of {self.n_rows} done" if self.n_rows else f"{self.n_done} done"
+        return f"{done}, {self.n_failed} failed" if self.n_failed else done
+
     def summary(self) -> str:
         """Return what has ended, how fast, and how long the rest takes."""
         n_ended = self.n_ended
-        parts = [f"{self.n_done} of {self.n_rows} done" if self.n_rows else f"{self.n_done} done"]
-        if self.n_failed:
-            parts.append(f"{self.n_failed} failed")
+        parts = [self.counts()]
         seconds = 0.0 if self._started is None else self._clock() - self._started
         if seconds >= 1 and not n_ended:
             parts.append(f"running for {as_duration(seconds)}")

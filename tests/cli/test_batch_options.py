@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from localgen.cli import batch as batch_module
 from localgen.cli import ray_batch
 from localgen.cli.app import app
+from localgen.errors import JobError
 from tests.cli.test_generate import localgen_command
 
 # Each with a value that is not the default, and the others that it needs.
@@ -43,9 +44,9 @@ HONOURED: dict[str, list[str]] = {
     "ray": ["--ray", "auto"],
     "actors": ["--actors", "3"],
     "actor_cpus": ["--actor-cpus", "0.5"],
-    "nodes": ["--nodes", "4"],
-    "node_cpus": ["--nodes", "4", "--node-cpus", "3"],
-    "node_memory": ["--nodes", "4", "--node-memory", "64GB"],
+    "nodes": ["--ray", "auto", "--nodes", "4"],
+    "node_cpus": ["--ray", "auto", "--nodes", "4", "--node-cpus", "3"],
+    "node_memory": ["--ray", "auto", "--nodes", "4", "--node-memory", "64GB"],
 }
 # Values that say what holds anyway.
 WITHOUT_EFFECT = {
@@ -135,7 +136,7 @@ def test_an_option_that_is_honoured_changes_the_job(
 ) -> None:
     options = HONOURED[name]
     # Options that this one needs must not be what makes the difference.
-    without = options[:2] if name in ("node_cpus", "node_memory") else []
+    without = options[:-2] if name.startswith("node") else []
     assert asked(paths, runs, *options) != asked(paths, runs, *without)
 
 
@@ -201,7 +202,7 @@ def test_what_is_given_reaches_the_actors(
 
     works: list[Any] = []
 
-    def results(_files: Any, _index: Any, work: Any, _pool: Any) -> Iterator[Any]:
+    def results(_files: Any, _index: Any, work: Any, *_: Any) -> Iterator[Any]:
         works.append(work)
         return iter(())
 
@@ -222,3 +223,43 @@ def test_what_is_given_reaches_the_actors(
     loaded = work.load_options
     assert (loaded["n_ctx"], loaded["kv_type"], loaded["device"]) == (64, "f32", "cpu")
     assert loaded["n_threads"] == 2
+
+
+@pytest.mark.parametrize(("error", "ends"), [
+    (KeyboardInterrupt(), True), (JobError("broken"), True), (JobError("broken"), False),
+])  # fmt: skip
+def test_a_job_that_is_ended_says_what_is_saved(
+    paths: dict[str, str], monkeypatch: pytest.MonkeyPatch, error: BaseException, ends: bool
+) -> None:
+    """It counted what Ray had handed over, which is less than the actors write."""
+    ray: Any = pytest.importorskip("ray", reason="needs the extra localgen[ray]")
+    from localgen.jobs.ray import cluster, job
+    from localgen.jobs.ray.folder import Folder
+    from localgen.jobs.ray.parts import PartWriter
+    from localgen.jobs.ray.sizing import Node
+
+    saved: list[dict[str, Any]] = [
+        {"line": n, "file": 0, "line_hash": f"{n:032x}", "text": "x"} for n in (1, 2)
+    ]
+    saved += [{"line": 3, "file": 0, "line_hash": f"{3:032x}", "error": {"message": "no"}}]
+
+    def results(_files: Any, _index: Any, work: Any, *_: Any) -> Iterator[Any]:
+        parts = PartWriter(Folder.at(work.output), f"{work.run}-x")
+        for each in saved if ends else ():
+            parts.append(each)
+        parts.close()
+        raise error
+        yield
+
+    node = Node(cpus=2, memory=10**11)
+    monkeypatch.setattr(ray_batch, "joined", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(cluster, "nodes_of_cluster", lambda: [node])
+    monkeypatch.setattr(cluster, "free_now", lambda: node)
+    monkeypatch.setattr(ray, "put", lambda _: None)
+    monkeypatch.setattr(job.RayJob, "_count_rows", lambda *_: 9)
+    monkeypatch.setattr(job, "_results", results)
+    done = CliRunner().invoke(app, command(paths))
+    assert done.exit_code != 0
+    message = "localgen: 2 of 9 done, 1 failed. Run the same command again to resume."
+    assert (message in done.output) is ends
+    assert ("same command again" in done.output) is ends

@@ -97,6 +97,14 @@ class RayJob:
             return sum(name.startswith(self._run) for name in self._folder.names(SUFFIX))
         return None
 
+    def n_saved(self) -> tuple[int, int]:
+        """Return how many lines this run has done, and how many failed, by what is written: actors
+        write more than a run yields that is ended. Raises JobError."""
+        if not self._run:
+            return 0, 0
+        index = read_index(self._folder, self._run)
+        return index.n_done, index.n_failed
+
     def run(
         self,
         model: str,

@@ -5,7 +5,7 @@
     python benchmarks/ray_jobs.py texts kills poison plumbing prefixes
 
 speed: ``localgen batch`` and the same job with ``--ray local`` and one actor with all CPUs, in
-turns. plan: the time that ``--plan`` says for 1, 2 and 4 actors, and the job's. texts: the job on
+turns. plan: the time that ``--plan`` says for --plan-actors, and the job's. texts: the job on
 1, 2 and 4 actors. kills: actors are killed at random, then the driver, and the job is run again.
 poison: a row aborts its model's process. plumbing: many rows through an actor without a model.
 prefixes: rows with long common beginnings, interleaved, with and without being put together. Needs
@@ -149,13 +149,13 @@ def rows_per_hour(command: list[str], target: Path) -> float:
 
 
 def plan(options: Any, folder: Path) -> Iterator[Row]:
-    """Compare the planned time of 1, 2 and 4 actors to the time that the job takes."""
+    """Compare the planned time of some numbers of actors to the time that the job takes."""
     given = sampled_rows(options.n_rows, options.new_tokens)
     for i, row in enumerate(given):
         row["max_new_tokens"] += (i * 7) % 17  # unequal, as the rows of most jobs
         del row["min_new_tokens"]
     source = write_rows(folder / "in.jsonl", given)
-    for n_actors in (1, 2, 4):
+    for n_actors in options.plan_actors:
         common.progress(f"plan: {n_actors} actors")
         command = batch(options, source, folder / f"out-{n_actors}", "--actors", str(n_actors))
         told = subprocess.run([*command, "--plan"], check=True, capture_output=True, text=True)
@@ -441,6 +441,7 @@ def main() -> None:
     parser = common.argument_parser(__doc__, rounds=3, new_tokens=16)
     parser.add_argument("cases", nargs="+", choices=CASES)
     parser.add_argument("--n-rows", type=int, default=500, help="default: %(default)s")
+    parser.add_argument("--plan-actors", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--plumbing-rows", type=int, default=100_000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the kills; default: %(default)s")
     options = parser.parse_args()

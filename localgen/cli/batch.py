@@ -97,7 +97,8 @@ def batch(
         int | None,
         typer.Option(
             min=1,
-            help="With --ray or --plan: use so many models at a time [default: as many as fit].",
+            help="With --ray or --plan: use so many models at a time [default: one a node, or as "
+            "many as fit with --actor-cpus].",
         ),
     ] = None,
     actor_cpus: Annotated[

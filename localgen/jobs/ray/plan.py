@@ -49,7 +49,8 @@ class Work:
 class Arrangement:
     """Actors on one machine, which stand for those of a node.
 
-    factor: how many times as fast an actor of the node is taken to be.
+    factor: how many times as fast an actor of the node is taken to be. Of a larger node it is the
+    same model that loads, as fast; below 1 more of them load at once.
     """
 
     n_actors: int
@@ -117,7 +118,7 @@ def predict(
         layout=layout,
         n_together=n_together,
         download=8 * work.model_bytes / bandwidth if bandwidth else 0.0,
-        load=speed.load,
+        load=speed.load / min(1.0, factor),
         generate=generate,
         tokens_per_second=work.n_rows * work.n_new / generate if generate else math.inf,
     )
@@ -170,7 +171,7 @@ def assumptions(
     if unused:
         yield f"{len(unused)} of the nodes get no actor: {_smallest(unused)}"
     yield "rows like those of the sample, and their results, pass without waiting"
-    yield "Ray runs already: starting it is not counted"
+    yield "Ray runs already: to start it takes some seconds more, on a busy machine half a minute"
 
 
 def _measured(found: Arrangement) -> str:

@@ -20,6 +20,7 @@ from localgen.config import GenerationConfig  # noqa: E402
 from localgen.jobs.ray.actor import ModelOfActor  # noqa: E402
 from localgen.jobs.ray.columns import call_of  # noqa: E402
 from localgen.jobs.ray.folder import Folder  # noqa: E402
+from localgen.jobs.ray.job import Pool  # noqa: E402
 from localgen.jobs.ray.parts import read_records  # noqa: E402
 
 pytestmark = [
@@ -90,6 +91,16 @@ def test_two_actors_give_the_texts_of_the_same_job_without_ray(
     run([*COMMAND, str(source), str(alone), "--seed", "3", "--deterministic"])
     _, *records = map(json.loads, alone.read_text().splitlines())
     assert texts(tmp_path / "out") == {each["line"]: each["text"] for each in records}
+
+
+@pytest.mark.parametrize(
+    ("n_actors", "n_rows", "expected"),
+    [(4, 10, (4, 4)), (4, 3, (3, 3)), ((2, 8), 5, (2, 5)), ((2, 8), 1, (1, 1)), (4, 0, (1, 1))],
+)
+def test_no_more_actors_start_than_there_are_rows(
+    n_actors: int | tuple[int, int], n_rows: int, expected: tuple[int, int]
+) -> None:
+    assert Pool(n_actors=n_actors).for_rows(n_rows).n_actors == expected
 
 
 def test_a_small_job_gives_all_actors_rows_and_says_what_it_does(

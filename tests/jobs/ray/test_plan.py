@@ -112,6 +112,9 @@ def test_what_is_assumed_is_said() -> None:
 
 def test_actors_that_share_a_cpu_among_more_are_slower() -> None:
     plan = predict(work(), layout(40, cpus=0.05), NEEDS, SPEED, factor=0.1)
+    alone = predict(work(), layout(40, cpus=0.05), NEEDS, SPEED)
+    assert plan.generate == pytest.approx(10 * alone.generate)
+    assert plan.load == pytest.approx(10 * SPEED.load)
     found = Arrangement(n_actors=4, n_threads=1, factor=0.1)
     nodes = [Node(cpus=2, memory=64 * 10**9)]
     said = list(assumptions(plan, 1280, nodes, found, machine=MACHINE, bandwidth=None))

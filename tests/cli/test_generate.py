@@ -312,7 +312,7 @@ def test_options_without_a_flag_are_in_the_docs() -> None:
     flags = {flag.name for flag in inspect.signature(cli_generate).parameters.values()}
     names = {each.name for each in dataclasses.fields(localgen.GenerationConfig)}
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
-    (listed,) = re.findall("These have none:(.*?)\\. Text goes", page, re.DOTALL)
+    (listed,) = re.findall("These options have no flag:(.*?)\\. Text goes", page, re.DOTALL)
     without = set(re.findall(r"`(\w+)`", listed)) - {"logits_processor", "stopping_criteria"}
     renamed = {"stop_strings", "assistant_model", "choices"}  # --stop, --draft, --choice
     assert names - flags - renamed == without

@@ -29,3 +29,19 @@ def test_the_profile_of_a_node_is_left_out(
         assert here.config.n_batch == 64
     with load_for_actor(tiny_bpe_path, {"n_threads": 1}) as of_actor:
         assert of_actor.config.n_batch != 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [({}, "off"), ({"flash_attention": "on"}, "on"), ({"kv_type": "q8_0"}, "auto")],
+)
+def test_the_attention_follows_no_measured_speeds(
+    tiny_bpe_path: Path, given: dict[str, str], used: str
+) -> None:
+    """Else two actors may compute a row with different rounding, and its text would change.
+
+    "auto" with a quantized KV cache is llama.cpp's choice, which does not depend on speeds.
+    """
+    with load_for_actor(tiny_bpe_path, {"device": "cpu", "n_threads": 1, **given}) as of_actor:
+        assert of_actor.config.flash_attention == used

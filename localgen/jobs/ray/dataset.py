@@ -55,7 +55,8 @@ def generate(
     model: as for ``LocalModel.from_pretrained``. It must have the same content on all nodes.
     n_actors: how many, or the fewest and the most. num_cpus, num_gpus, memory (bytes): of each
     actor; num_cpus is 1 without it, as for Ray. If actors would hold all CPUs of the cluster, Ray
-    is asked for less, since it needs one to move rows; models keep their threads.
+    is asked for less, since it needs one to move rows; models keep their threads. Without num_gpus,
+    models compute on the CPU, unless ``load_options`` name a device or layers for a GPU.
     batch_size: rows that Ray moves together; the rows of several batches run together in an actor.
     preserve_order: return the rows in the order of ``dataset``, at the cost of waiting for the
     slowest; otherwise, of some thousand rows at a time, those that begin alike go to one actor.
@@ -81,10 +82,7 @@ def generate(
     path = hub.resolve(model)
     if preserve_order:
         dataset.context.execution_options.preserve_order = True
-    load_options = dict(load_options or {})
-    if num_cpus is not None:
-        check_float("num_cpus", num_cpus, "not negative", 0, math.inf)
-        load_options = {"n_threads": max(1, int(num_cpus)), **load_options}
+    load_options = _with_resources(load_options or {}, num_cpus, num_gpus)
     pool, remote_args = actor_pool(n_actors, load_options, batch_size)
     num_cpus = _asked(n_actors, num_cpus, num_gpus, memory)
     dataset = dataset.map(_adding(preprocess)) if preprocess else dataset
@@ -109,6 +107,19 @@ def generate(
         **remote_args,
     )
     return results.map(_unless_failed(postprocess)) if postprocess else results
+
+
+def _with_resources(
+    load_options: Mapping[str, Any], num_cpus: float | None, num_gpus: float | None
+) -> dict[str, Any]:
+    """Return load options with those that follow from the resources of an actor, unless given."""
+    found: dict[str, Any] = {}
+    if not num_gpus and "n_gpu_layers" not in load_options:
+        found["device"] = "cpu"
+    if num_cpus is not None:
+        check_float("num_cpus", num_cpus, "not negative", 0, math.inf)
+        found["n_threads"] = max(1, int(num_cpus))
+    return {**found, **load_options}
 
 
 def _asked(

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from localgen.config import ModelConfig, replace_options
-from localgen.gguf.gate import check_model
-from localgen.gguf.memory import flash_attention_mode
-from localgen.gguf.metadata import Hyperparameters
 from localgen.model import LocalModel
+
+
+def for_actors(config: ModelConfig) -> ModelConfig:
+    """Return how actors load what ``config`` describes: all with the same attention on CPUs.
+
+    "auto" would follow speeds that each actor measures, and texts would depend on the actor. Flash
+    attention is what llama.cpp itself uses wherever it can. An F32 KV cache, deterministic=True and
+    a quantized KV cache fix it anyway, as do GPUs.
+    """
+    is_free = config.flash_attention == "auto" and not config.deterministic
+    if is_free and config.device == "cpu" and config.kv_type != "f32":
+        return replace(config, flash_attention="on")
+    return config
 
 
 def load_for_actor(path: Path, load_options: Mapping[str, Any]) -> LocalModel:
     """Return a model in a process of its own, without what one machine's measurements choose.
 
-    Texts would depend on the actor that computes them: it gets no profile and, on CPUs, an
-    attention that does not follow measured speeds. load_options: the fields of ``ModelConfig``.
+    It gets no profile, and the attention of ``for_actors``. load_options: the fields of
+    ``ModelConfig``.
     """
-    options = dict(load_options)
-    if options.get("device") == "cpu":
-        options["flash_attention"] = _attention(path, options)
+    config = for_actors(replace_options(ModelConfig(), load_options))
+    options = {**load_options, "flash_attention": config.flash_attention}
     return LocalModel.from_pretrained(path, isolated=True, use_profile=False, **options)
-
-
-def _attention(path: Path, options: Mapping[str, Any]) -> str:
-    config = replace_options(ModelConfig(), options)
-    n_head = Hyperparameters(check_model(path).metadata).n_head
-    return flash_attention_mode(n_head, config, uses_gpu=False)

@@ -173,6 +173,28 @@ def test_a_long_row_holds_back_no_row_of_later_batches(monkeypatch: pytest.Monke
     assert sorted(row["id"] for row in found) == list(range(64))
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, ("cpu", "on", 2)),
+        ({"flash_attention": "off", "n_threads": 1}, ("cpu", "off", 1)),
+        ({"device": "auto"}, ("auto", "auto", 2)),
+        ({"n_gpu_layers": 0}, ("auto", "auto", 2)),
+    ],
+)
+def test_models_follow_the_resources_of_their_actors_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], used: tuple[str, str, int]
+) -> None:
+    class Telling(GenerateActor):
+        async def __call__(self, _: Any) -> Any:
+            config = self._model._model.config
+            yield {"used": [(config.device, config.flash_attention, config.n_threads)]}
+
+    monkeypatch.setattr("localgen.jobs.ray.dataset.GenerateActor", Telling)
+    (found,) = run(rows(1), num_cpus=2, load_options=given)
+    assert tuple(found["used"]) == used
+
+
 def test_the_name_that_ray_data_has_for_the_number_of_actors_is_refused_with_ours() -> None:
     with pytest.raises(TypeError, match="unknown option 'concurrency'; n_actors is"):
         generate(ray.data.from_items([{"prompt": "a"}]), "smollm2", concurrency=2)

@@ -187,7 +187,7 @@ def seconds_of_generating(command: list[str], target: Path) -> float:
 def texts(options: Any, folder: Path) -> Iterator[Row]:
     """Compare the texts of 1, 2 and 4 actors."""
     source = write_rows(folder / "in.jsonl", sampled_rows(options.n_rows, options.new_tokens))
-    for flags in (["--deterministic"], []):
+    for flags in (["--deterministic"], ["--flash-attention", "on"], []):
         first: dict[int, Row] | None = None
         for n_actors in (1, 2, 4):
             common.progress(f"texts: {n_actors} actors {flags}")
@@ -198,7 +198,7 @@ def texts(options: Any, folder: Path) -> Iterator[Row]:
             first = first or found
             yield {
                 "case": "texts",
-                "deterministic": bool(flags),
+                "flags": " ".join(flags),
                 "n_actors": n_actors,
                 "n_rows": len(found),
                 "same_seeds": n_same(first, found, lambda record: record["stats"]["seed"]),

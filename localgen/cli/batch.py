@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +40,6 @@ from localgen.generation.resolve import check_same_beams
 from localgen.gguf.gate import check_model
 from localgen.gguf.metadata import sampling_defaults
 from localgen.jobs.job import Job, check_not_same, open_lines
-from localgen.jobs.ray.loading import for_actors
 from localgen.jobs.results import Record, Results, make_header, open_results, other_versions
 from localgen.model import LocalModel
 from localgen.samplers import fitting_defaults
@@ -136,11 +135,8 @@ def batch(
     name = model_or_default(model)
     path = hub.resolve(name)
     file = check_model(path)
-    load_options = loading.given()
-    load_options |= {"max_sequences": max_sequences, "deterministic": deterministic}
-    if is_on_ray:
-        config = for_actors(replace(config, device="cpu"))
-        load_options |= {"device": config.device, "flash_attention": config.flash_attention}
+    load_options = {"max_sequences": max_sequences, "deterministic": deterministic}
+    load_options |= loading.given() | ({"device": "cpu"} if is_on_ray else {})
     defaults = _with_sampling(defaults, sampling_defaults(file.metadata), context)
     job = GivenJob(
         source=source,

@@ -176,19 +176,19 @@ def test_a_long_row_holds_back_no_row_of_later_batches(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("given", "used"),
     [
-        ({}, ("cpu", "on", 2)),
-        ({"flash_attention": "off", "n_threads": 1}, ("cpu", "off", 1)),
-        ({"device": "auto"}, ("auto", "auto", 2)),
-        ({"n_gpu_layers": 0}, ("auto", "auto", 2)),
+        ({}, ("cpu", 2)),
+        ({"n_threads": 1}, ("cpu", 1)),
+        ({"device": "auto"}, ("auto", 2)),
+        ({"n_gpu_layers": 0}, ("auto", 2)),
     ],
 )
 def test_models_follow_the_resources_of_their_actors_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], used: tuple[str, str, int]
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], used: tuple[str, int]
 ) -> None:
     class Telling(GenerateActor):
         async def __call__(self, _: Any) -> Any:
             config = self._model._model.config
-            yield {"used": [(config.device, config.flash_attention, config.n_threads)]}
+            yield {"used": [(config.device, config.n_threads)]}
 
     monkeypatch.setattr("localgen.jobs.ray.dataset.GenerateActor", Telling)
     (found,) = run(rows(1), num_cpus=2, load_options=given)

@@ -172,6 +172,7 @@ def assumptions(
         yield f"{len(unused)} of the nodes get no actor: {_smallest(unused)}"
     yield "rows like those of the sample, and their results, pass without waiting"
     yield "Ray runs already: to start it takes some seconds more, on a busy machine half a minute"
+    yield "Ray's own processes take no CPU from the actors; as a job starts they take some seconds"
 
 
 def _measured(found: Arrangement) -> str:

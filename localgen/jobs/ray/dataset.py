@@ -9,18 +9,20 @@ from typing import Any
 
 import pyarrow
 from ray.data import Dataset
+from ray.util.client import ray as client
 
 from localgen import hub
 from localgen._util.checks import check_bool, check_float, check_int
 from localgen._util.format import as_size, counted
 from localgen.config import GenerationConfig, replace_options
-from localgen.errors import ActorsDoNotFitError
+from localgen.errors import ActorsDoNotFitError, RayJobError
 from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.ray.actor import GenerateActor
 from localgen.jobs.ray.cluster import n_held, nodes_of_cluster
 from localgen.jobs.ray.columns import rows_of
 from localgen.jobs.ray.pool import BATCH_SIZE, BATCHES_PER_BLOCK, actor_pool, cpus_to_ask
 from localgen.jobs.ray.prefixes import beginning_of
+from localgen.jobs.ray.session import NO_CLIENT
 from localgen.jobs.ray.sizing import described
 
 # Of so many rows at a time, those that begin alike are put together.
@@ -72,8 +74,11 @@ def generate(
     ``num_input_tokens``, ``num_generated_tokens``, ``finish_reason``, ``reasoning``, ``tool_calls``
     (JSON text) and ``error``, which is null unless the row failed; the others are then empty.
     Raises ValueError or TypeError for wrong options, ActorsDoNotFitError if the cluster has no room
-    for the (fewest) actors, and what resolving a name raises.
+    for the (fewest) actors, RayJobError if this process has joined a Ray through Ray Client, and
+    what resolving a name raises.
     """
+    if client.is_connected():
+        raise RayJobError(NO_CLIENT)
     check_int("batch_size", batch_size, 1)
     check_bool("preserve_order", preserve_order)
     if "concurrency" in options:

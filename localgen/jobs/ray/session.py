@@ -19,6 +19,12 @@ from localgen.jobs.ray.errors import own_errors
 from localgen.jobs.ray.sizing import Node
 
 LOCAL = "local"
+CLIENT = "ray://"
+NO_CLIENT = (
+    "a job cannot run through Ray Client (ray://), with which Ray Data does not work. Run it on a "
+    "node of the cluster, which joins with --ray auto or ray.init(), or send it there with "
+    "`ray job submit`."
+)
 # The first actor would otherwise get the rows of all in a small job; a node may fetch the model.
 SECONDS_TO_START = 3600
 _OF_RAY = r"ray(\.|$)"
@@ -38,9 +44,10 @@ def joined(
     address: "local" starts a Ray on this machine, "auto" joins the one that runs here. node: what a
     Ray that is started has; Ray's own default if None.
     with_messages: print what Ray says, too; otherwise what the block writes to stdout is discarded
-    with it. Raises RayJobError, also in a process that has joined a Ray already, and JobError
-    without Ray.
+    with it. Raises RayJobError, also for an address of Ray Client and in a process that has joined
+    a Ray already, and JobError without Ray.
     """
+    _check_no_client(address)
     check_installed()
     with nullcontext() if with_messages else _quiet_python():
         import ray  # noqa: PLC0415
@@ -74,9 +81,15 @@ def _quiet_python() -> Iterator[None]:
         yield
 
 
+def _check_no_client(address: str) -> None:
+    """Raise RayJobError for an address of Ray Client, which Ray Data does not work with."""
+    if address.startswith(CLIENT):
+        raise RayJobError(NO_CLIENT)
+
+
 def _check_port(address: str) -> None:
     """Raise RayJobError if nothing listens at HOST:PORT: Ray would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         return
     try:
@@ -116,9 +129,7 @@ def _stderr_closed() -> Iterator[None]:
 
 
 def _join(ray: Any, address: str, node: Node | None, *, with_messages: bool) -> None:
-    options: dict[str, Any] = {}
-    if not address.startswith("ray://"):
-        options["include_dashboard"] = False
+    options: dict[str, Any] = {"include_dashboard": False}
     if address == LOCAL and node is not None:
         options |= {"num_cpus": max(1, int(node.cpus)), "_memory": node.memory}
     try:
@@ -146,8 +157,6 @@ def _cannot_join(address: str, error: Exception) -> RayJobError:
             "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's "
             "token."
         )
-    elif "ray[client]" in said or isinstance(error, ImportError):
-        advice = "Install what it needs with: pip install 'ray[client]'"
     else:
         advice = (
             "Start Ray with `ray start --head`, of the same version as here, and give HOST:PORT of "

@@ -12,7 +12,7 @@ import pytest
 pyarrow: Any = pytest.importorskip("pyarrow", reason="needs the extra localgen[ray]")
 ray: Any = pytest.importorskip("ray", reason="needs the extra localgen[ray]")
 
-from localgen.errors import ActorsDoNotFitError  # noqa: E402
+from localgen.errors import ActorsDoNotFitError, RayJobError  # noqa: E402
 from localgen.jobs.ray import GenerateActor, generate  # noqa: E402
 from localgen.jobs.ray.columns import error_of  # noqa: E402
 from localgen.jobs.ray.dataset import group  # noqa: E402
@@ -198,6 +198,13 @@ def test_models_follow_the_resources_of_their_actors_unless_told_otherwise(
 def test_the_name_that_ray_data_has_for_the_number_of_actors_is_refused_with_ours() -> None:
     with pytest.raises(TypeError, match="unknown option 'concurrency'; n_actors is"):
         generate(ray.data.from_items([{"prompt": "a"}]), "smollm2", concurrency=2)
+
+
+def test_ray_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ray.data.from_items([{"prompt": "a"}])
+    monkeypatch.setattr("localgen.jobs.ray.dataset.client.is_connected", lambda: True)
+    with pytest.raises(RayJobError, match="Ray Client"):
+        generate(given, "smollm2")
 
 
 def test_rows_that_begin_alike_become_neighbours() -> None:

@@ -22,8 +22,7 @@ LOCAL = "local"
 CLIENT = "ray://"
 NO_CLIENT = (
     "a job cannot run through Ray Client (ray://), with which Ray Data does not work. Run it on a "
-    "node of the cluster, which joins with --ray auto or ray.init(), or send it there with "
-    "`ray job submit`."
+    "node of the cluster, and join the Ray there with --ray auto or ray.init()."
 )
 # The first actor would otherwise get the rows of all in a small job; a node may fetch the model.
 SECONDS_TO_START = 3600

@@ -59,7 +59,7 @@ def test_an_address_that_is_none_is_refused() -> None:
 
 
 def test_ray_client_is_refused_with_the_ways_that_there_are() -> None:
-    with pytest.raises(RayJobError, match=r"Ray Client .*node of the cluster.*`ray job submit`"):
+    with pytest.raises(RayJobError, match=r"Ray Client .*node of the cluster.*--ray auto"):
         joined("ray://127.0.0.1:10001").__enter__()
 
 

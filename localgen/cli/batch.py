@@ -12,7 +12,7 @@ import typer
 from localgen import hub
 from localgen._util.progress import job_bar
 from localgen.cli.batch_options import (
-    check_is_lines,
+    check_are_files,
     check_options_on_ray,
     check_options_without_ray,
 )
@@ -130,7 +130,7 @@ def batch(
     else:
         check_options_without_ray(context)
         check_input(source, "JSON Lines")
-        check_is_lines(source)
+        check_are_files(source, target)
         check_not_same(source, target)
     name = model_or_default(model)
     path = hub.resolve(name)

@@ -45,12 +45,17 @@ def check_options_without_ray(context: typer.Context) -> None:
             raise typer.BadParameter(f"--{name.replace('_', '-')} needs --ray or --plan")
 
 
-def check_is_lines(source: str) -> None:
-    """Raise BadParameter for an input that only a job on Ray reads."""
+def check_are_files(source: str, target: str) -> None:
+    """Raise BadParameter for an input that only a job on Ray reads, and a folder as its output."""
     if Path(source).suffix.lower() in _ONLY_READ_ON_RAY or os.path.isdir(source):
         raise typer.BadParameter(
             f"IN {source} is no file of JSON Lines, which a job without Ray reads. Add --ray local "
             f"to read it (pip install 'localgen[ray]'); OUT is then a folder"
+        )
+    if target.endswith(("/", os.sep)) or os.path.isdir(target):
+        raise typer.BadParameter(
+            f"OUT {target} is a folder, and a job without Ray writes a file. Name a file such as "
+            f"results.jsonl, or add --ray local (pip install 'localgen[ray]')"
         )
 
 

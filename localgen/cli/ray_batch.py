@@ -127,9 +127,14 @@ class _Report:
             if self._progress.n_ended or not isinstance(error, Exception):  # else it fails again
                 self.say(f"{self._progress.counts()}. Run the same command again to resume.")
             raise
-        self.say(self._progress.summary())
+        if job.n_pending:
+            self.say(self._progress.summary())
 
     def _counted(self, job: RayJob, pool: Pool) -> None:
+        if not job.n_pending:
+            lines = counted(job.n_rows, "line")
+            self.say(f"nothing to do: the input has {lines}, of which {job.n_done} are done")
+            return
         self._progress.n_rows = job.n_pending
         self._n_actors = pool.for_rows(job.n_pending).most
         self._n_loaded = lambda: job.n_loaded

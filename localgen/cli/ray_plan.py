@@ -79,10 +79,12 @@ def print_plan(
 def _live_nodes(address: str) -> list[Node]:
     """Return the nodes of the Ray at an address."""
     check_installed()
-    from localgen.jobs.ray.cluster import nodes_of_cluster  # noqa: PLC0415
+    from localgen.jobs.ray.cluster import address_joined, nodes_of_cluster  # noqa: PLC0415
 
     with joined(address):
-        return nodes_of_cluster()
+        nodes = nodes_of_cluster()
+        print(f"localgen: asked the Ray at {address_joined()}", file=sys.stderr)
+        return nodes
 
 
 # --- speeds ---

@@ -198,6 +198,11 @@ def check_options(names: Iterable[str]) -> None:
                 "'assistant_model' cannot be set in a job's line: one draft model serves all of "
                 "them; use --draft"
             )
+        if name == "sampling_params":
+            raise TypeError(
+                "'sampling_params' is only read by localgen.jobs.ray.generate(); set each option "
+                'by its own name, as in "max_new_tokens": 20'
+            )
         if name in _NOT_OF_A_ROW:
             raise TypeError(f"{name!r} cannot be set in a job: each line gives one text")
         if name not in _OPTIONS:

@@ -182,6 +182,12 @@ def test_an_input_that_only_ray_reads_is_refused_once_without_it(
     assert not Path(paths["target"]).exists()
 
 
+def test_a_folder_as_the_output_of_a_job_without_ray_is_refused(paths: dict[str, str]) -> None:
+    done = localgen_command("batch", paths["source"], "results/", "-m", paths["model"])
+    assert done.returncode == 2
+    assert "OUT results/ is a folder" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(("argument", "files"), [("IN", ("-", "out")), ("OUT", ("{source}", "-"))])
 def test_stdin_and_stdout_are_refused(
     argument: str, files: tuple[str, str], paths: dict[str, str]

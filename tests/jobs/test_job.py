@@ -241,6 +241,7 @@ BAD_LINES = {
         "continue_final_message must be True or False",
     ),
     "unknown option": ({"prompt": "a", "temprature": 1}, "did you mean 'temperature'?"),
+    "a field of datasets": ({"prompt": "a", "sampling_params": {}}, "set each option by its own"),
     "option of the call": (
         {"prompt": "a", "num_return_sequences": 2},
         "'num_return_sequences' cannot be set in a job",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,7 +33,8 @@ _TYPES: Mapping[str, pyarrow.DataType] = {
     "num_input_tokens": pyarrow.int64(),
     "num_generated_tokens": pyarrow.int64(),
     "finish_reason": pyarrow.string(),
-    "reasoning": pyarrow.string(),
+    "generated_reasoning": pyarrow.string(),
+    "generated_logprobs": pyarrow.string(),
     "tool_calls": pyarrow.string(),
     "error": pyarrow.string(),
 }
@@ -117,6 +119,11 @@ def call_of(given: Mapping[str, Any], defaults: GenerationConfig, seed: int) -> 
     fields = {name: given[name] for name in fields_of_rows() if given.get(name) is not None}
     if "messages" in fields:
         fields.pop("prompt", None)
+    if isinstance(fields.get("messages"), str):
+        raise TypeError(
+            "messages must be a list of messages, got text; parse it first, as with "
+            "preprocess=lambda row: {'messages': json.loads(row['messages'])}"
+        )
     fields |= _sampling(given.get("sampling_params") or {}, fields)
     row_id = checked_id(fields["id"]) if "id" in fields else content_id(fields)
     line = Line(0, b"")
@@ -133,7 +140,8 @@ def content_id(fields: Mapping[str, Any]) -> RowId:
 def _sampling(given: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a row's ``sampling_params``."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"sampling_params must be a dict, got {type(given).__name__}")
+        hint = "; parse its JSON first" if isinstance(given, str) else ""
+        raise TypeError(f"sampling_params must be a dict, got {type(given).__name__}{hint}")
     options: dict[str, Any] = {}
     for name, value in given.items():
         if name in _WITHOUT_EFFECT:
@@ -172,6 +180,7 @@ def _structure(name: str, given: Any) -> dict[str, Any]:
 
 def result_of(done: Completion) -> dict[str, Any]:
     """Return what a completion adds to its row."""
+    logprobs = done.logprobs
     calls = [{"id": each.id, "name": each.name, "arguments": each.arguments, "error": each.error}
              for each in done.tool_calls]  # fmt: skip
     return {
@@ -181,8 +190,9 @@ def result_of(done: Completion) -> dict[str, Any]:
         "num_input_tokens": done.stats.n_prompt,
         "num_generated_tokens": done.stats.n_new,
         "finish_reason": done.finish_reason,
-        "reasoning": done.reasoning,
+        "generated_reasoning": done.reasoning,
         "tool_calls": json.dumps(calls, ensure_ascii=False) if calls else None,
+        "generated_logprobs": json.dumps([asdict(each) for each in logprobs]) if logprobs else None,
     }
 
 

@@ -133,6 +133,8 @@ class RayJob:
             self._run = f"part-{self._next_run():04d}"
             if counted is not None:
                 counted()
+            if not self.n_pending:
+                return
             work = Work(
                 model=hub.absolute_name(model),
                 fingerprint=self._manifest["model"]["fingerprint"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -133,16 +134,31 @@ class PartWriter:
 
     def close(self) -> None:
         """Write what is kept, and end the file."""
-        self.flush()
-        if self._file is not None:
-            self._file.close()
+        try:
+            self.flush()
+        finally:
+            if self._file is not None:
+                self._file.close()
 
     def flush(self) -> None:
-        """Write what is kept."""
+        """Write what is kept. Raises JobError if the file is no longer in the folder."""
+        if self._file is not None:
+            _check_in_place(self._file)
         if self._kept:
             data, self._kept = b"".join(self._kept), []
             self._folder.write(f"{self._name}-{self._n_files:06d}{SUFFIX}", data)
             self._n_files += 1
+
+
+def _check_in_place(file: BinaryIO) -> None:
+    """Raise JobError if a file was deleted, moved or replaced: its records would be lost."""
+    with file_errors(file.name, "found"), contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.stat(file.name), os.fstat(file.fileno())):
+            return
+    raise JobError(
+        f"{file.name} was deleted, moved or replaced while the job wrote it. Put it back if you "
+        f"can; rows without a record in the folder are generated again."
+    )
 
 
 def as_json(value: Any) -> bytes:

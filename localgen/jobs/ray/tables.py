@@ -27,7 +27,6 @@ _OF_OTHERS = {
     "max_tokens": "max_new_tokens",
     "min_tokens": "min_new_tokens",
     "stop": "stop_strings",
-    "sampling_params": "max_new_tokens, temperature or the like",
 }
 # A typing error gives more; words such as "sample" give less.
 _ALIKE = 0.92
@@ -62,7 +61,7 @@ def check_columns(names: list[str]) -> None:
         if names.count(name) > 1:
             raise JobError(f"two columns are named {name!r}. Rename one of them.")
     if not _PROMPTS & set(names):
-        hints = [did_you_mean(name, _PROMPTS, n=1, shown=repr) for name in names]
+        hints = ["", *(did_you_mean(name, _PROMPTS, n=1, shown=repr) for name in names)]
         raise JobError(
             f"it has no column prompt, messages or prompt_token_ids; its columns are "
             f"{', '.join(map(repr, names))}{max(hints, key=len)}. Rename the column of the prompts."
@@ -70,9 +69,15 @@ def check_columns(names: list[str]) -> None:
     for name in names:
         if name not in _FIELDS and (option := _meant(name)):
             raise JobError(
-                f"the column {name!r} looks like the option {option}, and is none of a job's line. "
-                f"Rename it to {option} to set that, or to another name to keep it in the records."
+                f"the column {name!r} looks like the option {option!r}, and is none of a job's "
+                f"line. Rename it to {option!r} to set that, or to another name to keep it in the "
+                f"records."
             )
+    if "sampling_params" in names:
+        raise JobError(
+            "the column 'sampling_params' is only read by localgen.jobs.ray.generate(). Give each "
+            "option a column of its own, such as 'max_new_tokens' and 'temperature'."
+        )
 
 
 def _meant(name: str) -> str | None:

@@ -147,6 +147,18 @@ def test_without_an_id_a_rows_draws_depend_on_its_content_alone() -> None:
     assert seed_of({"prompt": "x"}) != seed_of({"prompt": "y"})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"messages": '[{"role": "user"}]'}, "messages must be a list of messages, got text; pars"),
+        ({"prompt": "x", "sampling_params": "{}"}, "sampling_params must be a dict, got str; pars"),
+    ],
+)
+def test_json_as_text_is_refused_with_what_to_do(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call_of(given, DEFAULTS, 0)
+
+
 def test_a_row_that_failed_has_empty_results_and_the_reason() -> None:
     batch = with_results({"prompt": ["x"]}, [error_of(ValueError("too long"))])
     assert batch["error"] == ["ValueError: too long"]

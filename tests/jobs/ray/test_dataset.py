@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,8 +88,12 @@ def test_a_wrong_row_fails_alone() -> None:
 
 def actors() -> list[psutil.Process]:
     """The processes of the pool."""
-    children = psutil.Process().children(recursive=True)
-    return [each for each in children if "GenerateActor" in "".join(each.cmdline())]
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended since
+            if "GenerateActor" in "".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 def test_an_actor_that_is_killed_loses_no_row() -> None:
@@ -211,6 +217,15 @@ def test_rows_that_begin_alike_become_neighbours() -> None:
     table = pyarrow.table({"prompt": [f"{i % 3}: {i}" for i in range(9)], "n": range(9)})
     assert group(table)["n"].to_pylist() == [0, 3, 6, 1, 4, 7, 2, 5, 8]
     assert group(table.slice(0, 0)).num_rows == 0
+
+
+def test_log_probabilities_are_returned_as_json() -> None:
+    given: list[dict[str, Any]] = [{"prompt": "One", "logprobs": 2}, {"prompt": "Two"}]
+    one, two = sorted(run(given, max_new_tokens=3), key=lambda row: str(row["prompt"]))
+    steps = json.loads(one["generated_logprobs"])
+    assert [step["token_id"] for step in steps] == list(one["generated_tokens"])
+    assert all(len(step["top"]) == 2 for step in steps)
+    assert two["generated_logprobs"] is None
 
 
 def test_chats_are_answered() -> None:

@@ -103,11 +103,11 @@ def test_no_more_actors_start_than_there_are_rows(
     assert Pool(n_actors=n_actors).for_rows(n_rows).n_actors == expected
 
 
-def test_a_small_job_gives_all_actors_rows_and_says_what_it_does(
-    source: Path, tmp_path: Path
-) -> None:
+def test_a_small_job_gives_all_actors_rows_and_says_what_it_does(tmp_path: Path) -> None:
     few = tmp_path / "few.jsonl"
-    few.write_text("".join(source.read_text().splitlines(keepends=True)[:10]))
+    # So long that the first actor is at work while the others get theirs.
+    rows = [{"prompt": f"Number {i} is", "min_new_tokens": 64} for i in range(10)]
+    few.write_text("".join(json.dumps({**row, "max_new_tokens": 64}) + "\n" for row in rows))
     target = tmp_path / "out"
     said = run(on_ray(few, target, "--actors", "2"))
     parts = [part.read_bytes() for part in target.glob("part-*.jsonl")]
@@ -115,6 +115,9 @@ def test_a_small_job_gives_all_actors_rows_and_says_what_it_does(
     assert all(parts)
     steps = ["starting Ray", "reading the input", "2 actors to load the model", "10 of 10 done"]
     assert sorted(steps, key=said.index) == steps
+    again = run(on_ray(few, target, "--actors", "2"))
+    assert again.endswith("nothing to do: the input has 10 lines, of which 10 are done\n")
+    assert len(list(target.glob("part-*.jsonl"))) == 2
 
 
 def test_kills_of_actors_workers_and_the_driver_lose_and_repeat_no_row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ def test_of_a_row_that_only_failed_the_error_of_the_last_run_counts(folder: Fold
     found = {each["line"]: each for each in read_records(folder)}
     assert found[1]["error"]["message"] == "new"
     assert found[2]["text"] == "x"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_part_that_is_deleted_or_replaced_ends_its_job(tmp_path: Path, is_replaced: bool) -> None:
+    """Its actor wrote on to a file that nobody could read, and the job said that all was done."""
+    writer = PartWriter(Folder.at(str(tmp_path)), "part-0001-a")
+    writer.append(record(1))
+    writer.flush()
+    part = tmp_path / "part-0001-a.jsonl"
+    part.unlink()
+    if is_replaced:
+        part.write_bytes(b"")
+    with pytest.raises(JobError, match=r"part-0001-a.jsonl was deleted, moved or replaced"):
+        writer.close()
 
 
 def test_the_index_tells_what_is_done_and_what_failed(folder: Folder) -> None:

@@ -106,10 +106,10 @@ def test_columns_that_are_no_fields_come_together_as_they_are(tmp_path: Path) ->
 @pytest.mark.parametrize(("columns", "message"), [
     ("id,text", "it has no column prompt, messages or prompt_token_ids; its columns are 'id', "),
     ("id,Prompt", r"did you mean 'prompt'\?. Rename the column of the prompts"),
-    ("prompt,max_tokens", "the column 'max_tokens' looks like the option max_new_tokens"),
-    ("prompt,temprature", "the column 'temprature' looks like the option temperature"),
+    ("prompt,max_tokens", "the column 'max_tokens' looks like the option 'max_new_tokens'"),
+    ("prompt,temprature", "the column 'temprature' looks like the option 'temperature'"),
     ("prompt,num_return_sequences", "'num_return_sequences' looks like the option"),
-    ("prompt,sampling_params", "'sampling_params' looks like the option max_new_tokens, "),
+    ("prompt,sampling_params", "'sampling_params' is only read by localgen.jobs.ray.generate"),
 ])  # fmt: skip
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_table_whose_rows_would_all_fail_is_refused_once(
@@ -122,6 +122,12 @@ def test_a_table_whose_rows_would_all_fail_is_refused_once(
         parquet.write_table(pyarrow.table({name: ["a"] for name in columns.split(",")}), path)
     with pytest.raises(JobError, match=f"in.{kind}: .*{message}"):
         list(lines_of(str(path)))
+
+
+def test_a_table_without_columns_is_refused(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({}), tmp_path / "in.parquet")
+    with pytest.raises(JobError, match="it has no column prompt, messages or prompt_token_ids"):
+        list(lines_of(str(tmp_path / "in.parquet")))
 
 
 def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:

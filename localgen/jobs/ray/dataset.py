@@ -20,9 +20,9 @@ from localgen.gguf.fingerprint import fingerprint
 from localgen.jobs.ray.actor import GenerateActor
 from localgen.jobs.ray.cluster import n_held, nodes_of_cluster
 from localgen.jobs.ray.columns import rows_of
+from localgen.jobs.ray.errors import NO_CLIENT
 from localgen.jobs.ray.pool import BATCH_SIZE, BATCHES_PER_BLOCK, actor_pool, cpus_to_ask
 from localgen.jobs.ray.prefixes import beginning_of
-from localgen.jobs.ray.session import NO_CLIENT
 from localgen.jobs.ray.sizing import described
 
 # Of so many rows at a time, those that begin alike are put together.

@@ -10,6 +10,10 @@ from localgen.errors import LocalgenError, RayJobError
 
 _logger = logging.getLogger(__name__)
 
+NO_CLIENT = (
+    "a job cannot run through Ray Client (ray://), with which Ray Data does not work. Run it on a "
+    "node of the cluster, and join the Ray there with --ray auto or ray.init()."
+)
 _AGAIN = "What is done is kept; run the same command again to resume."
 # Names of Ray's exceptions → what happened, and what to do. Names, since versions differ.
 _KNOWN = {

@@ -15,15 +15,11 @@ from typing import Any
 
 from localgen.errors import RayJobError
 from localgen.jobs.ray import check_installed
-from localgen.jobs.ray.errors import own_errors
+from localgen.jobs.ray.errors import NO_CLIENT, own_errors
 from localgen.jobs.ray.sizing import Node
 
 LOCAL = "local"
 CLIENT = "ray://"
-NO_CLIENT = (
-    "a job cannot run through Ray Client (ray://), with which Ray Data does not work. Run it on a "
-    "node of the cluster, and join the Ray there with --ray auto or ray.init()."
-)
 # The first actor would otherwise get the rows of all in a small job; a node may fetch the model.
 SECONDS_TO_START = 3600
 _OF_RAY = r"ray(\.|$)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import decimal
+import io
 import json
 import math
 import re
@@ -93,11 +94,36 @@ def csv_rows(stream: Any, names: list[str]) -> Iterator[Mapping[str, Any]]:
     A prompt is text. An id is an integer where it is written as one, or text. A cell of another
     field is JSON if it can be read so, or text; one of another column is text. An empty cell is
     null.
+    Raises JobError, at the end, if a quote is not closed.
     """
     types = dict.fromkeys(names, pyarrow.string())
-    for batch in _open_csv(stream, types):
+    counting = _QuoteCounter(stream)
+    for batch in _open_csv(counting, types):
         for row in batch.to_pylist():
             yield {name: _value(name, cell) for name, cell in row.items()}
+    if counting.n_quotes % 2:
+        raise JobError(
+            "it has an odd number of double quotes, so one is not closed, and all that follows it "
+            "is in one cell. Close it, or restore the file if its end is missing. In a cell, a "
+            'quote is written twice and the cell is quoted: "5"" pipe".'
+        )
+
+
+class _QuoteCounter(io.RawIOBase):
+    """Counts the double quotes of a stream that is read: Arrow takes the end of a file for the end
+    of a quoted cell."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.n_quotes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._stream.read(size if size >= 0 else None)
+        self.n_quotes += data.count(b'"')
+        return data
 
 
 def as_json(row: Mapping[str, Any]) -> bytes:

@@ -124,6 +124,22 @@ def test_a_table_whose_rows_would_all_fail_is_refused_once(
         list(lines_of(str(path)))
 
 
+@pytest.mark.parametrize("rows", ['1,"abc\n2,d\n', 'a,b\n2,"d', 'a,"b""\n', '1,5" pipe\n'])
+def test_a_quote_that_is_not_closed_is_refused(tmp_path: Path, rows: str) -> None:
+    """Arrow would take the rest of the file for one cell."""
+    path = tmp_path / "in.csv"
+    path.write_text(f"id,prompt\n{rows}")
+    with pytest.raises(JobError, match=r"in.csv: it has an odd number of double quotes"):
+        list(lines_of(str(path)))
+
+
+def test_a_quote_in_a_quoted_cell_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text('id,prompt\n1,"5"" pipe\nand more"\n')
+    (line,) = lines_of(str(path))
+    assert json.loads(line.data)["prompt"] == '5" pipe\nand more'
+
+
 def test_a_table_without_columns_is_refused(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({}), tmp_path / "in.parquet")
     with pytest.raises(JobError, match="it has no column prompt, messages or prompt_token_ids"):

@@ -27,7 +27,7 @@ def file_errors(name: str, what: str) -> Iterator[None]:
     """Raise the errors of a filesystem as a JobError: ``name`` cannot be ``what``."""
     try:
         yield
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, UnicodeError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise JobError(f"{name} cannot be {what}: {reason.rstrip('.')}.") from error
 

@@ -205,7 +205,7 @@ def _manifest(data: bytes, name: str) -> Record:
     found: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(data)
-    if not isinstance(found, dict) or type(found.get("seed")) is not int:
+    if not isinstance(found, dict) or not _has_types(found):
         raise JobError(
             f"{name} is corrupt. Choose another output folder, or restore it: the results in the "
             f"folder cannot be resumed without it."
@@ -215,6 +215,14 @@ def _manifest(data: bytes, name: str) -> Record:
             f"{name} was written by another version of localgen. Choose another output folder."
         )
     return found
+
+
+def _has_types(manifest: Record) -> bool:
+    """Return whether the fields that are looked into have the types of a manifest's."""
+    parts = ("model", "model_options", "generation_options")
+    return type(manifest.get("seed")) is int and all(
+        isinstance(manifest.get(part), dict) for part in parts
+    )
 
 
 @contextmanager

@@ -101,7 +101,8 @@ def _is_record(given: Any) -> bool:
     return (
         isinstance(given, dict)
         and type(given.get("file")) is type(given.get("line")) is int
-        and _HASH.fullmatch(str(given.get("line_hash"))) is not None
+        and isinstance(found := given.get("line_hash"), str)
+        and _HASH.fullmatch(found) is not None
     )
 
 

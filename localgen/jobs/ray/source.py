@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,11 +64,21 @@ def find_files(location: str) -> list[str]:
 def _files_in(location: str, filesystem: Any, path: str) -> list[str]:
     infos = filesystem.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
     paths = [each.path for each in infos if each.type == pyarrow.fs.FileType.File]
+    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        paths = _without_links(paths)
     names = [posixpath.relpath(each, path) for each in paths]
     names = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
     if not names:
         raise JobError(f"the input folder {location} is empty")
     return sorted(f"{location.rstrip('/')}/{name}" for name in names)
+
+
+def _without_links(paths: list[str]) -> list[str]:
+    """Return each file once, by its shortest path: a link to a folder above leads to it again."""
+    found: dict[str, str] = {}
+    for path in sorted(paths, key=lambda each: (each.count("/"), each)):
+        found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
 
 
 def names_in(location: str, files: list[str]) -> list[str]:

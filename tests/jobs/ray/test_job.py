@@ -17,10 +17,11 @@ import pytest
 ray: Any = pytest.importorskip("ray", reason="needs the extra localgen[ray]")
 
 from localgen.config import GenerationConfig  # noqa: E402
+from localgen.errors import JobError  # noqa: E402
 from localgen.jobs.ray.actor import ModelOfActor  # noqa: E402
 from localgen.jobs.ray.columns import call_of  # noqa: E402
 from localgen.jobs.ray.folder import Folder  # noqa: E402
-from localgen.jobs.ray.job import Pool  # noqa: E402
+from localgen.jobs.ray.job import Pool, RayJob  # noqa: E402
 from localgen.jobs.ray.parts import read_records  # noqa: E402
 
 pytestmark = [
@@ -159,6 +160,16 @@ def test_a_job_is_not_resumed_from_another_jobs_folder(source: Path, tmp_path: P
     target.mkdir()
     (target / "notes.jsonl").write_text("{}\n")
     assert "holds other files" in run(on_ray(source, target), 1)
+
+
+@pytest.mark.parametrize("part", ["seed", "model", "model_options", "generation_options"])
+def test_a_manifest_with_values_of_other_types_is_corrupt(
+    source: Path, tmp_path: Path, part: str
+) -> None:
+    parts: dict[str, Any] = {"seed": 3, "model": {}, "model_options": {}, "generation_options": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps({**parts, part: "x"}))
+    with pytest.raises(JobError, match=r"manifest.json is corrupt"):
+        RayJob(str(source), str(tmp_path), {})
 
 
 def abort_at_poison(tokens: Any, logits: Any) -> Any:

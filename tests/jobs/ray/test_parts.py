@@ -102,7 +102,10 @@ def test_a_corrupt_line_is_named(tmp_path: Path) -> None:
         read_index(Folder.at(str(tmp_path)))
 
 
-@pytest.mark.parametrize("data", ["[]", '{"line": 1}', '{"file": 0, "line": "1", "text": ""}'])
+@pytest.mark.parametrize("data", [
+    "[]", '{"line": 1}', '{"file": 0, "line": "1", "text": ""}',
+    f'{{"file": 0, "line": 1, "line_hash": {10**31}}}',
+])  # fmt: skip
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, data: str) -> None:
     (tmp_path / "part-0001-a.jsonl").write_text(f"{data}\n")
     with pytest.raises(JobError, match=r"part-0001-a.jsonl, line 1 is corrupt"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,23 @@ def test_marks_of_other_programs_are_no_input(tmp_path: Path) -> None:
     for name in ("a.jsonl", "_SUCCESS", ".a.jsonl.crc", "_temporary/b.jsonl"):
         (tmp_path / name).write_text("{}\n")
     assert [Path(file).name for file in find_files(str(tmp_path))] == ["a.jsonl"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_to_a_folder_above_repeats_no_file(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"prompt": "a"}\n')
+    (folder / "self").symlink_to(folder)
+    assert find_files(str(folder)) == [f"{folder.as_posix()}/a.jsonl"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_unicode_is_an_error_that_names_the_input(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/\xff.jsonl", "w"):
+        pass
+    with pytest.raises(JobError, match=f"{tmp_path} cannot be read"):
+        find_files(str(tmp_path))
 
 
 def test_files_of_the_same_name_are_told_apart(tmp_path: Path) -> None:

@@ -179,7 +179,11 @@ def _without_traceback(text: str) -> str:
 
 @contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Restore the handlers of signals, which ``ray.init()`` replaces by its own."""
+    """Restore the handlers of signals, which ``ray.init()`` replaces by its own.
+
+    Ray's ends the process with the number of the signal as its exit code: a signal that comes
+    meanwhile is given to the handler that was there.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -187,6 +191,11 @@ def _handlers_kept() -> Iterator[None]:
     before = signal.getsignal(number)
     try:
         yield
+    except SystemExit as error:
+        signal.signal(number, before)
+        if error.code == number:
+            signal.raise_signal(number)
+        raise
     finally:
         signal.signal(number, before)
 

@@ -53,10 +53,11 @@ def find_files(location: str) -> list[str]:
             files = _files_in(location, filesystem, path)
     for file in files:
         if _kind(file) is None:
+            hint = ". Move it elsewhere if it is no input" if file != location else ""
             raise JobError(
                 f"the input {file} has an unknown format: its name must end in "
                 f"{', '.join(_FORMATS)}, but for Parquet also with {', '.join(_COMPRESSED)} after "
-                f"it"
+                f"it{hint}"
             )
     return files
 

@@ -112,6 +112,32 @@ def test_joining_restores_what_ray_replaces(monkeypatch: pytest.MonkeyPatch) -> 
     assert "RAY_BACKEND_LOG_LEVEL" not in os.environ
 
 
+def test_a_signal_while_ray_starts_ends_the_process_as_at_any_other_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray's handler made 15 the exit code of the command."""
+
+    class Ended(BaseException):
+        pass
+
+    def end(*_: object) -> None:
+        raise Ended
+
+    def init(**_: object) -> None:
+        signal.signal(number, lambda n, _: sys.exit(n))
+        signal.raise_signal(number)
+
+    number = getattr(signal, "SIGBREAK", signal.SIGTERM)
+    before = signal.signal(number, end)
+    try:
+        monkeypatch.setattr(ray, "init", init)
+        with pytest.raises(Ended), joined("local"):
+            pass
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.slow
 def test_with_quiet_nothing_is_printed(tmp_path: Path, tiny_bpe_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out"

@@ -48,11 +48,11 @@ def print_plan(
     cpus: float | None,
     quiet: bool,
 ) -> None:
-    """Measure what is not known yet, and print the plan. quiet: without saying what is measured.
+    """Measure what is not known yet, and print the plan. quiet: without saying what it does.
 
     Raises ActorsDoNotFitError, and JobError for speeds of another job, model or machine.
     """
-    nodes = options.known_nodes(address) or _live_nodes(str(address))
+    nodes = options.known_nodes(address) or _live_nodes(str(address), quiet=quiet)
     needs = actor_memory(job.file, job.config)
     layout = lay_out(nodes, needs, n_actors=n_actors, cpus=cpus)
     lines = lines_of_input(job.source)
@@ -76,14 +76,15 @@ def print_plan(
         print(f"- {printable(text)}")
 
 
-def _live_nodes(address: str) -> list[Node]:
-    """Return the nodes of the Ray at an address."""
+def _live_nodes(address: str, *, quiet: bool) -> list[Node]:
+    """Return the nodes of the Ray at an address, and say which one it is."""
     check_installed()
     from localgen.jobs.ray.cluster import address_joined, nodes_of_cluster  # noqa: PLC0415
 
     with joined(address):
         nodes = nodes_of_cluster()
-        print(f"localgen: asked the Ray at {address_joined()}", file=sys.stderr)
+        if not quiet:
+            print(f"localgen: asked the Ray at {address_joined()}", file=sys.stderr)
         return nodes
 
 

@@ -71,8 +71,9 @@ def generate(
     that do not set them.
 
     The columns of ``dataset`` stay. New are ``generated_text``, ``generated_tokens``,
-    ``num_input_tokens``, ``num_generated_tokens``, ``finish_reason``, ``reasoning``, ``tool_calls``
-    (JSON text) and ``error``, which is null unless the row failed; the others are then empty.
+    ``num_input_tokens``, ``num_generated_tokens``, ``finish_reason``, ``generated_reasoning``,
+    ``tool_calls`` and ``generated_logprobs`` (both JSON text) and ``error``, which is null unless
+    the row failed; the others are then empty.
     Raises ValueError or TypeError for wrong options, ActorsDoNotFitError if the cluster has no room
     for the (fewest) actors, RayJobError if this process has joined a Ray through Ray Client, and
     what resolving a name raises.

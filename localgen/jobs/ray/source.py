@@ -66,7 +66,7 @@ def _files_in(location: str, filesystem: Any, path: str) -> list[str]:
     infos = filesystem.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
     paths = [each.path for each in infos if each.type == pyarrow.fs.FileType.File]
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-        paths = _without_links(paths)
+        paths = [each for each in paths if not _is_in_circle(each, path)]
     names = [posixpath.relpath(each, path) for each in paths]
     names = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
     if not names:
@@ -74,12 +74,19 @@ def _files_in(location: str, filesystem: Any, path: str) -> list[str]:
     return sorted(f"{location.rstrip('/')}/{name}" for name in names)
 
 
-def _without_links(paths: list[str]) -> list[str]:
-    """Return each file once, by its shortest path: a link to a folder above leads to it again."""
-    found: dict[str, str] = {}
-    for path in sorted(paths, key=lambda each: (each.count("/"), each)):
-        found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+def _is_in_circle(path: str, root: str) -> bool:
+    """Return whether a link on the way from ``root`` to a file leads to a folder above it."""
+    seen = set()
+    folder = posixpath.dirname(path)
+    while len(folder) >= len(root.rstrip("/")):
+        real = os.path.realpath(folder)
+        if real in seen:
+            return True
+        seen.add(real)
+        if folder == posixpath.dirname(folder):
+            break
+        folder = posixpath.dirname(folder)
+    return False
 
 
 def names_in(location: str, files: list[str]) -> list[str]:

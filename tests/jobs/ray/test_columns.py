@@ -17,6 +17,7 @@ from localgen.jobs.ray.columns import (  # noqa: E402
     rows_of,
     with_results,
 )
+from localgen.jobs.rows import fields_of_rows  # noqa: E402
 
 DEFAULTS = GenerationConfig(max_new_tokens=32)
 
@@ -164,6 +165,10 @@ def test_a_row_that_failed_has_empty_results_and_the_reason() -> None:
     assert batch["error"] == ["ValueError: too long"]
     assert batch["generated_text"] == [None]
     assert set(batch) == {"prompt", *RESULTS}
+
+
+def test_no_column_of_results_is_read_so_that_they_can_be_the_input_of_another_call() -> None:
+    assert not {*RESULTS} & {*fields_of_rows(), "sampling_params"}
 
 
 def test_results_of_a_table_have_types_even_where_all_are_null() -> None:

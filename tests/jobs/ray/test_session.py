@@ -58,9 +58,10 @@ def test_an_address_that_is_none_is_refused() -> None:
     assert "the Ray at 'nonsense' cannot be joined: Invalid address" in refusal("nonsense")
 
 
-def test_ray_client_is_refused_with_the_ways_that_there_are() -> None:
-    with pytest.raises(RayJobError, match=r"Ray Client .*node of the cluster.*--ray auto"):
-        joined("ray://127.0.0.1:10001").__enter__()
+def test_ray_client_is_refused_with_what_to_do() -> None:
+    message = r"Ray Client .*node of the cluster.*--ray auto"
+    with pytest.raises(RayJobError, match=message), joined("ray://127.0.0.1:10001"):
+        pass
 
 
 @pytest.mark.parametrize(
